@@ -1,0 +1,48 @@
+# Two commands on a fresh machine with Python 3.11+ and pip: make demo, make test.
+PYTHON ?= python3
+VENV   := .venv
+PY     := $(VENV)/bin/python
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint types torture bench bench-quick docs clean
+
+demo: $(VENV)/.runtime
+	@sh examples/demo.sh $(VENV)/bin/jobdb
+
+test: $(READY)
+	$(PY) -m pytest -q --ignore=tests/torture $(TESTS)
+
+lint: $(READY)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: $(READY)
+	$(VENV)/bin/mypy --strict jobdb cli
+
+torture: $(READY)
+	$(PY) -m pytest -q -s tests/torture
+
+bench: $(VENV)/.bench
+	$(PY) -m benchmarks
+
+bench-quick: $(VENV)/.bench
+	$(PY) -m benchmarks --quick
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: $(VENV)/bin/pip pyproject.toml
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(READY): $(VENV)/bin/pip pyproject.toml
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@sh tests/services.sh $(PY)
+	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.bench: $(READY)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,124 @@
+"""``python -m benchmarks``: runs a plan and writes results/results.json, REPORT.md, headline.md and the plots.
+
+Must lie on a disk (``--folder``); a folder in memory is refused. ``--report`` makes the report and the plots
+again from results that are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from . import machine, plan, report, targets
+from .harness import Pool, Runner, about_ways
+from .ways import WAYS
+
+_RESULTS = Path(__file__).with_name("results")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _available(names: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The ways that can run here, and why the others cannot."""
+    found, missing = [], {}
+    for name in names:
+        try:
+            reason = WAYS[name].load().unavailable()
+        except ImportError as error:
+            reason = f"not installed: {error}"
+        if reason:
+            missing[name] = reason
+        else:
+            found.append(name)
+    return tuple(found), missing
+
+
+def _guarded(results: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
+    """Runs one of the other measurements; what fails is shown in the report and in the exit code."""
+    began = time.monotonic()
+    try:
+        results[name] = measure()
+    except Exception as error:
+        traceback.print_exc()
+        results.setdefault("failures", {})[name] = f"{type(error).__name__}: {error}"
+    _say(f"{name}: {time.monotonic() - began:.1f} s")
+
+
+def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    names = arguments.ways.split(",") if arguments.ways else list(WAYS)
+    available, missing = _available(names)
+    chosen = (plan.quick if arguments.quick else plan.full)(available)
+    began = time.monotonic()
+    results: dict[str, Any] = {
+        "plan": chosen.name,
+        "started": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "machine": machine.describe(folder),
+        "ways": about_ways(chosen.ways),
+        "missing": missing,
+    }
+    with Pool(chosen.workers) as pool:
+        results["series"] = Runner(pool, chosen, folder, _say).run()
+    if "jobdb-full" in available:
+        from . import cold_start, imports, wakeup
+
+        _guarded(results, "cold_start", lambda: cold_start.measure(folder / "cold", chosen.cold_starts))
+        _guarded(
+            results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec)
+        )
+        _guarded(
+            results,
+            "import",
+            lambda: imports.measure(folder / "import", chosen.imported, chosen.import_repetitions),
+        )
+    results["took_sec"] = time.monotonic() - began
+    results["targets"] = [verdict.as_dict() for verdict in targets.evaluate(results)]
+    return results
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="about one minute instead of about ten")
+    parser.add_argument(
+        "--folder", type=Path, help="where to put the data: a folder on a disk (default: ./build)"
+    )
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write results and report")
+    parser.add_argument("--ways", help="only these ways, comma-separated: " + ", ".join(WAYS))
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the report anew")
+    arguments = parser.parse_args()
+    arguments.results.mkdir(parents=True, exist_ok=True)
+    name = "results-quick.json" if arguments.quick else "results.json"
+    if not arguments.report:
+        base = arguments.folder or Path("build")
+        base.mkdir(parents=True, exist_ok=True)
+        if machine.in_memory(base):
+            parser.error(
+                f"{base} lies in memory, where a sync costs nothing; name a folder on a disk with --folder"
+            )
+        folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=base)).resolve()
+        try:
+            results = _measure(arguments, folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        (arguments.results / name).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    results = json.loads((arguments.results / name).read_text("utf-8"))
+    results["targets"] = [verdict.as_dict() for verdict in targets.evaluate(results)]
+    report.write(results, arguments.results)
+    failed = [one for one in results["series"] if one["failures"]]
+    for one in failed:
+        _say(f"failed: {one['way']} {one['operation']} with {one['workers']} processes: {one['failures'][0]}")
+    return 1 if failed or results.get("failures") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Importing an old registry against the bare loop that only reads and parses its files.
+
+Called by __main__.py. Both read the same folder, taking turns; the import also checks, writes and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from . import material
+from .latencies import spread
+
+
+def lay(folder: Path, jobs: int) -> int:
+    """An old registry with an events log of three signed lines a job; returns how many files."""
+    place = folder / ".mam" / "jobs"
+    place.mkdir(parents=True)
+    (place / ".lock").touch()
+    for record in material.records(jobs, seed=7):
+        record["last_seq"] = 3
+        lines = [
+            material.signed(material.wire(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)
+        ]
+        (place / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
+        (place / f"{record['job_id']}.events.log").write_text("\n".join(lines) + "\n", "utf-8")
+    return 2 * jobs
+
+
+def bare(folder: Path) -> float:
+    """Seconds of reading and parsing every record and every line."""
+    began = time.perf_counter()
+    for path in (folder / ".mam" / "jobs").iterdir():
+        if path.suffix == ".json":
+            json.loads(path.read_text("utf-8"))
+        elif path.suffix == ".log":
+            for line in path.read_text("utf-8").splitlines():
+                json.loads(line)
+    return time.perf_counter() - began
+
+
+def measure(folder: Path, jobs: int, repetitions: int) -> dict[str, Any]:
+    """Jobs a second of the bare loop and of the import into a new database."""
+    from jobdb import Registry
+    from jobdb.legacy import import_registry
+
+    files = lay(folder, jobs)
+    loops, imports = [], []
+    for repetition in range(repetitions):
+        loops.append(jobs / bare(folder))
+        with Registry.open(f"sqlite:///{folder / f'import-{repetition}.db'}", create=True) as registry:
+            began = time.perf_counter()
+            import_registry(registry, folder)
+            imports.append(jobs / (time.perf_counter() - began))
+    return {
+        "jobs": jobs,
+        "files": files,
+        "bare_jobs_per_sec": spread(loops),
+        "import_jobs_per_sec": spread(imports),
+    }

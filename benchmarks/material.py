@@ -1,0 +1,98 @@
+"""The made-up jobs and signed events that every way is fed with, so that all do the same work on the same bytes.
+
+Called by the ways and the tests. A registry's make-up follows what a used one looks like: of each 20 jobs,
+14 are over, 2 run and 4 are pending. Job ids are random, so the order of the names is not the order of creation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+AGENTS = ("claude-code", "codex", "hermes-agent")
+SUBSCRIBER = "orchestrator"
+PAGE = 50
+BATCH = 100
+_CYCLE = ("completed",) * 12 + ("error", "cancelled") + ("running",) * 2 + ("pending",) * 4
+
+
+def status_of(number: int) -> str:
+    """The status of the number-th job of a prepared registry."""
+    return _CYCLE[number % len(_CYCLE)]
+
+
+def now_text() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def token(source: random.Random) -> str:
+    """As long as ``secrets.token_urlsafe(32)``; from the given source, so that a prepared registry is the same each time."""
+    return source.randbytes(32).hex()[:43]
+
+
+def record(source: random.Random, number: int, status: str = "pending") -> dict[str, Any]:
+    """A job as the old registry writes it."""
+    job_id = source.randbytes(6).hex()
+    moment = now_text()
+    return {
+        "schema_version": 1,
+        "job_id": job_id,
+        "status": status,
+        "created_at": moment,
+        "updated_at": moment,
+        "prompt": f"Review the diff of branch fix/lock and answer PASS or list what must change ({number})",
+        "agent": AGENTS[number % len(AGENTS)],
+        "agent_session": f"tmux:{AGENTS[number % len(AGENTS)]}-{number % 5}",
+        "broker": {"host": "localhost", "port": 1883, "tls": False, "username": None, "password": None},
+        "topic_prefix": f"python/mqtt/jobs/{job_id}",
+        "timeout_sec": 3600,
+        "idle_timeout_sec": 120,
+        "expected_artifacts": ["sort_problems.md"],
+        "last_seq": 0,
+        "auth_token": token(source),
+    }
+
+
+def records(size: int, seed: int = 1) -> Iterator[dict[str, Any]]:
+    """The jobs of a prepared registry of that size, in order of creation."""
+    source = random.Random(seed)
+    for number in range(size):
+        yield record(source, number, status_of(number))
+
+
+def wire(job_id: str, seq: int, kind: str = "progress", **data: Any) -> dict[str, Any]:
+    """An unsigned wire event."""
+    return {
+        "schema_version": 1,
+        "seq": seq,
+        "job_id": job_id,
+        "event": kind,
+        "timestamp": now_text(),
+        "detail": f"step {seq} of 10",
+        "data": {"pct": seq % 100, **data},
+    }
+
+
+def canonical(payload: dict[str, Any]) -> bytes:
+    """RFC 8785 for the plain values used here (ASCII keys, integers)."""
+    return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def signed(payload: dict[str, Any], secret: str) -> str:
+    """The payload on one line with its data.hmac_sig."""
+    signature = hmac.new(secret.encode(), canonical(payload), hashlib.sha256).hexdigest()
+    payload["data"]["hmac_sig"] = signature
+    return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
+
+
+def verified(line: str, secret: str) -> dict[str, Any] | None:
+    """The event, when its signature is right."""
+    payload: dict[str, Any] = json.loads(line)
+    signature = payload["data"].pop("hmac_sig", "")
+    expected = hmac.new(secret.encode(), canonical(payload), hashlib.sha256).hexdigest()
+    return payload if hmac.compare_digest(signature, expected) else None

@@ -1,0 +1,139 @@
+"""Which way runs which operation with how many processes on how large a registry: the full plan and the quick one.
+
+Called by __main__.py; read by harness.py. A cell's ways are those that have the operation and are installed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .ways import WAYS
+from .ways.base import BATCH_OPERATIONS, OPERATIONS
+
+# What an operation uses up is laid in beforehand: so many calls for a second of measuring by all workers.
+_SUPPLY_EACH_SEC = {"accept": 16000, "accept_100": 40000, "complete": 3000}
+_KEPT_FROM = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One operation under one load. ``seconds`` bounds each round; claim may have several."""
+
+    operation: str
+    workers: int
+    size: int
+    ways: tuple[str, ...]
+    seconds: float
+    warmup_sec: float
+    repetitions: int
+    rounds: int = 1
+
+    @property
+    def supply(self) -> int:
+        each = _SUPPLY_EACH_SEC.get(self.operation, 0) * (self.seconds + self.warmup_sec) / self.workers
+        return max(int(each), 50) if each else 0
+
+    @property
+    def kept(self) -> bool:
+        """Whether the prepared registry itself is used, because a copy of it would take longer than the run."""
+        return self.size >= _KEPT_FROM
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The cells in their order, and how long the other measurements may go on."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    cold_starts: int
+    wakeups: int
+    idle_sec: float
+    imported: int
+    import_repetitions: int
+
+    @property
+    def ways(self) -> tuple[str, ...]:
+        return tuple(name for name in WAYS if any(name in cell.ways for cell in self.cells))
+
+    @property
+    def workers(self) -> set[int]:
+        return {cell.workers for cell in self.cells}
+
+
+def having(operation: str, names: tuple[str, ...], workers: int) -> tuple[str, ...]:
+    """Those of the ways that have the operation and can be used by so many processes."""
+    kept = []
+    for name in names:
+        cls = WAYS[name].load()
+        if operation not in cls.absent and workers <= cls.most_workers:
+            kept.append(name)
+    return tuple(kept)
+
+
+_SCALED = ("jobdb-full", "flock-fsync", "sqlite-full")
+_SCALED_CLAIM = (*_SCALED, "huey", "persist-queue", "litequeue-full", "simplebroker")
+
+
+def full(available: tuple[str, ...]) -> Plan:
+    """About ten minutes."""
+
+    def cell(
+        operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int = 1
+    ) -> Cell:
+        ways = having(operation, tuple(name for name in names if name in available), workers)
+        warmup = 0.0 if operation == "complete" else min(0.25 * seconds, 0.2)
+        return Cell(operation, workers, size, ways, seconds, warmup, 3, rounds)
+
+    cells = []
+    for workers in (1, 2, 8, 32):
+        cells.append(cell("publish", workers, 1000, available, 0.8 if workers < 8 else 1.6))
+        cells.append(cell("claim", workers, 1000, available, 0.4, rounds=8))
+    for operation in ("register", "accept", "complete", "list_page", "life"):
+        cells += [cell(operation, workers, 1000, available, 0.4) for workers in (1, 8)]
+    cells += [cell(operation, 1, 1000, ("jobdb-full", "sqlite-full"), 0.5) for operation in BATCH_OPERATIONS]
+    for size in (10_000, 100_000):
+        for operation in ("claim", "publish", "accept", "list_page"):
+            names = _SCALED_CLAIM if operation == "claim" else _SCALED
+            cells.append(cell(operation, 1, size, names, 0.4))
+    cells.append(cell("claim", 8, 100_000, ("jobdb-full", "flock-fsync"), 1.0))
+    cells += [
+        cell(operation, 1, 1_000_000, ("jobdb-full",), 0.4)
+        for operation in ("claim", "publish", "accept", "list_page")
+    ]
+    return Plan(
+        name="full",
+        cells=tuple(one for one in cells if one.ways),
+        cold_starts=20,
+        wakeups=200,
+        idle_sec=5.0,
+        imported=5000,
+        import_repetitions=3,
+    )
+
+
+def quick(available: tuple[str, ...]) -> Plan:
+    """About one minute: every operation, fewer numbers of processes, two repetitions, nothing above 10,000 jobs."""
+
+    def cell(
+        operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int
+    ) -> Cell:
+        ways = having(operation, tuple(name for name in names if name in available), workers)
+        warmup = 0.0 if operation == "complete" else 0.05
+        return Cell(operation, workers, size, ways, seconds, warmup, 2, rounds)
+
+    cells = []
+    for workers in (1, 8):
+        for operation in OPERATIONS:
+            seconds = 0.5 if (operation, workers) == ("publish", 8) else 0.12
+            cells.append(cell(operation, workers, 1000, available, seconds, 4 if operation == "claim" else 1))
+    cells += [cell(operation, 1, 1000, ("jobdb-full",), 0.2, 1) for operation in BATCH_OPERATIONS]
+    cells.append(cell("claim", 1, 10_000, _SCALED, 0.2, 1))
+    return Plan(
+        name="quick",
+        cells=tuple(one for one in cells if one.ways),
+        cold_starts=4,
+        wakeups=20,
+        idle_sec=1.0,
+        imported=500,
+        import_repetitions=1,
+    )

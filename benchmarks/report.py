@@ -1,0 +1,262 @@
+"""Writes a run down for readers: REPORT.md with every table, headline.md for the README, and the plots.
+
+Called by __main__.py with the results of one run; everything in the text comes from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from . import plots
+from .ways.base import BATCH_OPERATIONS, OPERATIONS
+
+Results = Mapping[str, Any]
+
+_HEADLINE = ("jobdb-full", "flock-fsync", "sqlite-full", "simplebroker", "huey")
+
+
+def _number(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _ms(us: float) -> str:
+    return f"{_number(us / 1000)} ms"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
+    head = list(head)
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows), ""]
+
+
+def _targets(results: Results) -> list[str]:
+    answer = {True: "**met**", False: "**not met**", None: "not measured"}
+    rows = [[one["name"], one["bar"], one["measured"], answer[one["met"]]] for one in results["targets"]]
+    return ["## Targets", "", *_table(("target", "bar", "measured", ""), rows)]
+
+
+def _ways(results: Results) -> list[str]:
+    rows = []
+    for about in results["ways"].values():
+        notes = "; ".join(f"{verb}: {note}" for verb, note in about["notes"].items())
+        rows.append([about["label"], about["durability"], about["settings"], about["version"], notes])
+    lines = [
+        "## The ways, and what each promises",
+        "",
+        "Durability: *full*, what was answered survives power loss; *normal*, it survives the death of the process,",
+        "and power loss may take the last answers but leaves the file whole; *none*, as normal, and nothing promises",
+        "that the file stays whole. Compare ways of the same durability only.",
+        "",
+        *_table(("way", "durability", "settings", "version", "what its verbs are"), rows),
+        "Not measured, because the way does not have it:",
+        "",
+    ]
+    for about in results["ways"].values():
+        reasons: dict[str, list[str]] = {}
+        for verb, reason in about["absent"].items():
+            reasons.setdefault(reason, []).append(verb)
+        if reasons:
+            lines.append(
+                f"- {about['label']}: " + "; ".join(f"{', '.join(v)} ({r})" for r, v in reasons.items())
+            )
+    for name, reason in results["missing"].items():
+        lines.append(f"- {name}, all of it: {reason}")
+    return [*lines, ""]
+
+
+def _machine(results: Results) -> list[str]:
+    machine = results["machine"]
+    sync = machine["append_4k_and_fdatasync_us"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    return [
+        "## Where and when",
+        "",
+        f"{results['started']}, plan *{results['plan']}*, {results['took_sec']:.0f} s. "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}; {machine['system']}; "
+        f"{machine['file_system']['type']} ({machine['file_system']['options']}); load before: "
+        f"{machine['load_before']:.2f}. Appending 4 KiB and fdatasync: median {sync['median']:.0f} µs, p99 "
+        f"{sync['p99']:.0f} µs, longest {sync['longest']:.0f} µs. Python {machine['python']}, its SQLite "
+        f"{machine['sqlite_of_python']}, apsw's SQLite {machine['sqlite_of_apsw']}; {packages}.",
+        "",
+    ]
+
+
+def _failed(one: Mapping[str, Any]) -> str:
+    return f"failed: {one['failures'][0]}" if one["failures"] else ""
+
+
+def _series(results: Results) -> list[str]:
+    lines = ["## All measurements", ""]
+    for operation in (*OPERATIONS, *BATCH_OPERATIONS):
+        chosen = [one for one in results["series"] if one["operation"] == operation]
+        cells = sorted({(one["size"], one["workers"]) for one in chosen})
+        if cells:
+            lines += [f"### {operation}", ""]
+        for size, workers in cells:
+            rows = []
+            cell = [one for one in chosen if (one["size"], one["workers"]) == (size, workers)]
+            base = next((one["per_sec"]["median"] for one in cell if one["way"] == "jobdb-full"), 0)
+            for one in sorted(cell, key=lambda each: -each["per_sec"]["median"]):
+                rate = one["per_sec"]
+                rows.append(
+                    [
+                        results["ways"][one["way"]]["label"],
+                        results["ways"][one["way"]]["durability"],
+                        _number(rate["median"]),
+                        f"{_number(rate['min'])}–{_number(rate['max'])}",
+                        f"{base / rate['median']:.2f}×" if rate["median"] and base else "",
+                        _ms(one["p50_us"]["median"]),
+                        _ms(one["p99_us"]["median"]),
+                        _ms(one["longest_us"]["max"]),
+                        f"{one['slowest_fastest']['median']:.2f}" if workers > 1 else "",
+                        str(one["errors"]) + _failed(one),
+                    ]
+                )
+            head = (
+                "way",
+                "durability",
+                "per second",
+                "lowest–highest",
+                "jobdb full is",
+                "p50",
+                "p99",
+                "longest",
+                "slowest/fastest process",
+                "timed out",
+            )
+            lines += [
+                f"{workers} process{'es' if workers > 1 else ''}, {size:,} jobs:",
+                "",
+                *_table(head, rows),
+            ]
+    return lines
+
+
+def _others(results: Results) -> list[str]:
+    lines = []
+    if starts := results.get("cold_start"):
+        base = starts["import typer"]["median"]
+        rows = [
+            [name, f"{one['median'] * 1000:.0f} ms", f"{one['min'] * 1000:.0f}–{one['max'] * 1000:.0f} ms",
+             f"{one['median'] / base:.2f}×"]
+            for name, one in starts.items()
+        ]  # fmt: skip
+        lines += [
+            "## Commands, from start to end",
+            "",
+            "The old publish script is measured without its sending to a broker, with the import it needs for it.",
+            "",
+            *_table(("command", "median", "lowest–highest", "of import typer"), rows),
+        ]
+    if wakeup := results.get("wakeup"):
+        rows = [
+            [name, *(f"{wakeup[key][part]:.2f} ms" for part in ("median", "p99", "max"))]
+            for name, key in (("wait", "wait_ms"), ("subscribe", "subscribe_ms"))
+        ]
+        lines += [
+            "## Waking up",
+            "",
+            "From the writer's answer to the return of the reader in another process.",
+            "",
+            *_table(("verb", "median", "p99", "longest"), rows),
+            f"A process that waits while nothing happens uses {wakeup['idle_share_of_a_processor'] * 100:.2f} % "
+            "of one processor.",
+            "",
+        ]
+    if found := results.get("import"):
+        ratio = found["bare_jobs_per_sec"]["median"] / found["import_jobs_per_sec"]["median"]
+        lines += [
+            "## Import",
+            "",
+            f"{found['jobs']:,} jobs in {found['files']:,} files: the bare loop that reads and parses "
+            f"{_number(found['bare_jobs_per_sec']['median'])} jobs/s, the import "
+            f"{_number(found['import_jobs_per_sec']['median'])} jobs/s: {ratio:.2f}× the time of the bare loop.",
+            "",
+        ]
+    for name, error in results.get("failures", {}).items():
+        lines += [f"**{name} failed:** {error}", ""]
+    return lines
+
+
+_METHOD = """## How it is measured
+
+Real processes, started once and used for all ways; each run opens its way anew, warms up, and all its processes
+begin at one moment of the monotonic clock. In each repetition the ways take turns, each time another one first.
+Each run has a fresh copy of a prepared registry (70 % of the jobs over, 10 % running, 20 % pending; random ids);
+registries of 10,000 jobs and more are reused. *claim* drains the pending jobs of the registry in rounds and puts
+them back between rounds, unmeasured. *complete* ends jobs that were laid in beforehand, *accept* takes events that
+were signed beforehand; publish signs where the way has signatures. A call that outlasts the measured time is waited
+for: its latency counts, its work does not. "Timed out" counts calls that ended with the way's own busy error. Rates
+are medians of the repetitions; p50 and p99 are medians of the repetitions' percentiles over all processes; the
+longest is the longest of all. The raw floor replays, in a bare apsw loop with synchronous set as named, the very
+statements and parameters that jobdb was recorded to run; signing, checking and sealing are not in it.
+"""
+
+
+def headline(results: Results, drawn: Mapping[str, str]) -> str:
+    """The table and the plot for the README."""
+    rows = []
+    for way in _HEADLINE:
+        cells = {
+            (one["operation"], one["workers"], one["size"]): one
+            for one in results["series"]
+            if one["way"] == way and not one["failures"]
+        }
+        publish, claim = cells.get(("publish", 8, 1000)), cells.get(("claim", 8, 1000))
+        large = cells.get(("claim", 1, 100_000))
+        if publish or claim:
+            rows.append(
+                [
+                    results["ways"][way]["label"],
+                    _number(publish["per_sec"]["median"]) if publish else "–",
+                    _ms(publish["p99_us"]["median"]) if publish else "–",
+                    _ms(publish["longest_us"]["max"]) if publish else "–",
+                    f"{publish['slowest_fastest']['median']:.2f}" if publish else "–",
+                    _number(claim["per_sec"]["median"]) if claim else "–",
+                    _number(large["per_sec"]["median"]) if large else "–",
+                ]
+            )
+    head = (
+        "full durability, 8 processes",
+        "publish/s",
+        "p99",
+        "longest",
+        "slowest/fastest",
+        "claim/s",
+        "claim/s at 100,000 jobs, 1 process",
+    )
+    lines = _table(head, rows)
+    if "throughput" in drawn:
+        lines += [f"![Throughput over the number of processes](benchmarks/results/{drawn['throughput']})", ""]
+    return "\n".join(lines)
+
+
+def write(results: Results, folder: Path) -> None:
+    """REPORT.md, headline.md and the plots; the quick plan's report has its own name and no headline."""
+    quick = results["plan"] == "quick"
+    place = folder / "quick" if quick else folder
+    place.mkdir(parents=True, exist_ok=True)
+    drawn = plots.draw(results, place)
+    pictures = [line for name in drawn.values() for line in (f"![{name}]({name})", "")]
+    text = "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            "Generated by `python -m benchmarks`" + (" --quick" if quick else "") + "; do not edit.",
+            "",
+            *_targets(results),
+            *pictures,
+            *_machine(results),
+            *_ways(results),
+            _METHOD,
+            *_others(results),
+            *_series(results),
+        ]
+    )
+    (place / "REPORT.md").write_text(text.rstrip() + "\n", "utf-8")
+    if not quick:
+        (place / "headline.md").write_text(headline(results, drawn), "utf-8")

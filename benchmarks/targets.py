@@ -1,0 +1,243 @@
+"""The bars that the project set itself, each computed from the results of one run.
+
+Pure: takes the results as __main__.py writes them, returns what report.py prints. A target whose measurements
+are not in the results (the quick plan leaves some out) is "not measured", never "met".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Results = Mapping[str, Any]
+
+FULL, NORMAL, FLOCK, PLAIN = "jobdb-full", "jobdb-normal", "flock-fsync", "sqlite-full"
+_RAW_VERBS = ("register", "claim", "publish", "accept", "complete", "list_page")
+_LARGE_VERBS = ("claim", "publish", "accept", "list_page")
+
+
+class NotMeasured(Exception):
+    """The results hold no such measurement; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One target: its bar in words, what was measured, and whether that is enough (None: not measured)."""
+
+    name: str
+    bar: str
+    measured: str
+    met: bool | None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"name": self.name, "bar": self.bar, "measured": self.measured, "met": self.met}
+
+
+def series(results: Results, way: str, operation: str, workers: int, size: int) -> Mapping[str, Any]:
+    """The measurements of one way in one cell.
+
+    Raises:
+        NotMeasured: the run had no such cell, or the way failed in it.
+    """
+    for one in results.get("series", ()):
+        if (one["way"], one["operation"], one["workers"], one["size"]) == (way, operation, workers, size):
+            if one["failures"]:
+                raise NotMeasured(f"{way} failed in {operation}")
+            found: Mapping[str, Any] = one
+            return found
+    raise NotMeasured(f"{operation} by {way}, {workers} processes, {size:,} jobs")
+
+
+def rate(results: Results, way: str, operation: str, workers: int, size: int) -> float:
+    """Median calls (or items) a second."""
+    return float(series(results, way, operation, workers, size)["per_sec"]["median"])
+
+
+def _ratio(above: float, below: float, name: str) -> float:
+    if not below:
+        raise NotMeasured(f"{name} did nothing in the time")
+    return above / below
+
+
+def _faster(results: Results, operation: str, other: str, size: int) -> float:
+    return _ratio(
+        rate(results, FULL, operation, 8, size),
+        rate(results, other, operation, 8, size),
+        f"{operation} by {other}",
+    )
+
+
+def _at_least(
+    name: str, bar: float, measure: Callable[[], float], text: Callable[[float], str] = lambda v: f"{v:.1f}×"
+) -> Verdict:
+    try:
+        value = measure()
+    except NotMeasured as missing:
+        return Verdict(name, f"≥ {bar:g}", f"not measured: {missing}", None)
+    return Verdict(name, f"≥ {bar:g}", text(value), value >= bar)
+
+
+def _all_at_most(name: str, bar: float, parts: Sequence[tuple[str, Callable[[], float]]]) -> Verdict:
+    """Met when every part is at most the bar; not measured when any part is missing."""
+    texts, worst, missing = [], 0.0, False
+    for label, measure in parts:
+        try:
+            value = measure()
+        except NotMeasured as error:
+            texts.append(f"{label} not measured ({error})")
+            missing = True
+        else:
+            texts.append(f"{label} {value:.2f}×")
+            worst = max(worst, value)
+    met = False if worst > bar else None if missing else True
+    return Verdict(name, f"≤ {bar:g}", ", ".join(texts), met)
+
+
+def _slower(results: Results, way: str, floor: str, operation: str) -> Callable[[], float]:
+    def measure() -> float:
+        return _ratio(rate(results, floor, operation, 1, 1000), rate(results, way, operation, 1, 1000), way)
+
+    return measure
+
+
+def _grown(results: Results, operation: str) -> Callable[[], float]:
+    def measure() -> float:
+        return _ratio(
+            rate(results, FULL, operation, 1, 1000), rate(results, FULL, operation, 1, 1_000_000), operation
+        )
+
+    return measure
+
+
+def _wait_share(results: Results, workers: int) -> float:
+    ours = float(series(results, FULL, "publish", workers, 1000)["longest_us"]["max"])
+    theirs = float(series(results, PLAIN, "publish", workers, 1000)["longest_us"]["max"])
+    return _ratio(ours, theirs, "plain SQLite")
+
+
+def _longest_wait(results: Results) -> Verdict:
+    name = "longest wait of publish at 8 and 32 writers, of that of plain SQLite FULL"
+    shares = []
+    try:
+        for workers in (8, 32):
+            shares.append((workers, _wait_share(results, workers)))
+    except NotMeasured as missing:
+        return Verdict(name, "≤ 1/20", f"not measured: {missing}", None)
+    text = ", ".join(f"{workers} writers 1/{1 / share:.0f}" for workers, share in shares if share)
+    return Verdict(name, "≤ 1/20", text, all(share <= 1 / 20 for _, share in shares))
+
+
+def _fairness(results: Results) -> Verdict:
+    name = "slowest/fastest writer of publish at 8 and 32 writers"
+    try:
+        shares = [
+            (workers, float(series(results, FULL, "publish", workers, 1000)["slowest_fastest"]["median"]))
+            for workers in (8, 32)
+        ]
+    except NotMeasured as missing:
+        return Verdict(name, "≥ 0.6", f"not measured: {missing}", None)
+    text = ", ".join(f"{workers} writers {share:.2f}" for workers, share in shares)
+    return Verdict(name, "≥ 0.6", text, all(share >= 0.6 for _, share in shares))
+
+
+def _batches(results: Results) -> list[Verdict]:
+    def measure(operation: str) -> Callable[[], float]:
+        def ratio() -> float:
+            single = rate(results, FULL, operation, 1, 1000)
+            return _ratio(rate(results, FULL, f"{operation}_100", 1, 1000), single, operation)
+
+        return ratio
+
+    return [
+        _at_least(f"{operation} in batches of 100 against one by one, full", 20, measure(operation))
+        for operation in ("register", "publish", "accept")
+    ]
+
+
+def _peers(results: Results) -> Verdict:
+    """Ahead of every peer of the same durability in whatever both do, at 8 processes."""
+    name = "ahead of every SQLite peer of full durability, 8 processes, 1,000 jobs"
+    behind, compared, least = [], 0, float("inf")
+    for one in results.get("series", ()):
+        way = one["way"]
+        about = results.get("ways", {}).get(way, {})
+        others = way not in (FULL, NORMAL, "postgresql", FLOCK) and about.get("durability") == "full"
+        if not others or one["workers"] != 8 or one["size"] != 1000 or one["failures"]:
+            continue
+        try:
+            ratio = _faster(results, one["operation"], way, 1000)
+        except NotMeasured:
+            continue
+        compared += 1
+        least = min(least, ratio)
+        if ratio <= 1:
+            behind.append(f"{one['operation']} of {way} ({ratio:.2f}×)")
+    if not compared:
+        return Verdict(name, "> 1", "not measured: no peer at 8 processes", None)
+    text = f"{compared} comparisons, the closest {least:.2f}×" + (
+        f"; behind: {', '.join(behind)}" if behind else ""
+    )
+    return Verdict(name, "> 1", text, not behind)
+
+
+def _command(results: Results) -> Verdict:
+    name = "jobdb publish as a command, of python -c 'import typer'"
+    starts = results.get("cold_start", {})
+    try:
+        value = _ratio(starts["jobdb publish"]["median"], starts["import typer"]["median"], "import typer")
+    except (KeyError, NotMeasured) as missing:
+        return Verdict(name, "≤ 1.5", f"not measured: {missing}", None)
+    return Verdict(name, "≤ 1.5", f"{value:.2f}×", value <= 1.5)
+
+
+def evaluate(results: Results) -> list[Verdict]:
+    """All targets in the order of the report."""
+    return [
+        _at_least(
+            "publish against flock+fsync, 8 processes, 1,000 jobs, full",
+            6,
+            lambda: _faster(results, "publish", FLOCK, 1000),
+        ),
+        _at_least(
+            "claim against flock+fsync, 8 processes, 1,000 jobs, full",
+            20,
+            lambda: _faster(results, "claim", FLOCK, 1000),
+        ),
+        _at_least(
+            "publish against plain SQLite FULL, 8 processes, 1,000 jobs",
+            2,
+            lambda: _faster(results, "publish", PLAIN, 1000),
+        ),
+        _at_least(
+            "claim against plain SQLite FULL, 8 processes, 1,000 jobs",
+            2,
+            lambda: _faster(results, "claim", PLAIN, 1000),
+        ),
+        _at_least(
+            "claim against flock+fsync, 8 processes, 100,000 jobs, full",
+            500,
+            lambda: _faster(results, "claim", FLOCK, 100_000),
+            lambda v: f"{v:.0f}×",
+        ),
+        _longest_wait(results),
+        _fairness(results),
+        _peers(results),
+        _all_at_most(
+            "time of a verb, one process, full, of the raw floor's",
+            1.5,
+            [(verb, _slower(results, FULL, "raw-full", verb)) for verb in _RAW_VERBS],
+        ),
+        _all_at_most(
+            "time of a verb, one process, normal, of the raw floor's",
+            2.5,
+            [(verb, _slower(results, NORMAL, "raw-normal", verb)) for verb in _RAW_VERBS],
+        ),
+        _all_at_most(
+            "time of a verb at 1,000,000 jobs, of that at 1,000",
+            1.5,
+            [(verb, _grown(results, verb)) for verb in _LARGE_VERBS],
+        ),
+        *_batches(results),
+        _command(results),
+    ]

@@ -1,0 +1,136 @@
+"""How soon ``wait`` and ``subscribe`` in one process learn what another has written, and what idling costs.
+
+Called by __main__.py. The latency runs from the moment the writer has its answer (the event is durable) until
+the reader has it; both read the same monotonic clock. The waiting time before each write is random.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import resource
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from .latencies import spread
+
+_LIMIT_SEC = 30.0
+
+
+def _waiter(url: str, pipe: Connection) -> None:
+    from jobdb import Registry
+
+    with Registry.open(url) as registry:
+        while (job_id := pipe.recv()) is not None:
+            pipe.send("waiting")
+            registry.wait(job_id, timeout_sec=_LIMIT_SEC)
+            pipe.send(time.monotonic_ns())
+
+
+def _subscriber(url: str, pipe: Connection) -> None:
+    from jobdb import Registry
+
+    with Registry.open(url) as registry:
+        pipe.send("waiting")
+        for _ in registry.subscribe(subscriber="benchmark", job_id=pipe.recv()):
+            pipe.send(time.monotonic_ns())
+
+
+def _idler(url: str, pipe: Connection) -> None:
+    from jobdb import Registry
+    from jobdb.errors import TimedOut
+
+    with Registry.open(url) as registry:
+        job_id, seconds = pipe.recv()
+        before = resource.getrusage(resource.RUSAGE_SELF)
+        try:
+            registry.wait(job_id, timeout_sec=seconds)
+        except TimedOut:
+            pass
+        after = resource.getrusage(resource.RUSAGE_SELF)
+        pipe.send(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _latencies(url: str, target: Any, times: int, context: Any) -> list[float]:
+    """Milliseconds from the writer's answer to the reader's return; the first is a warm-up and left out."""
+    from jobdb import Registry
+
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(url, theirs), daemon=True)
+    process.start()
+    source, taken = random.Random(1), []
+    subscribing = target is _subscriber
+    try:
+        with Registry.open(url) as registry:
+            job = registry.register(agent="benchmark", prompt="wake up")
+            claim = registry.claim(agent="benchmark", worker="benchmark")
+            assert claim is not None
+            if subscribing:
+                ours.send(job.job_id)
+                _answer(ours)
+            for _ in range(times + 1):
+                if not subscribing:
+                    job = registry.register(agent="benchmark", prompt="wake up")
+                    claim = registry.claim(agent="benchmark", worker="benchmark")
+                    assert claim is not None
+                    ours.send(claim.job_id)
+                    _answer(ours)
+                time.sleep(source.uniform(0.02, 0.08))
+                if subscribing:
+                    registry.publish(claim.job_id, "progress", detail="step", attempt=claim.attempt)
+                else:
+                    registry.complete(claim.job_id, attempt=claim.attempt)
+                answered = time.monotonic_ns()
+                taken.append((_answer(ours) - answered) / 1e6)
+            if subscribing:
+                registry.complete(claim.job_id, attempt=claim.attempt)
+                _answer(ours)
+            else:
+                ours.send(None)
+    finally:
+        process.join(5)
+        if process.is_alive():
+            process.terminate()
+    return taken[1:]
+
+
+def _answer(pipe: Connection) -> Any:
+    if not pipe.poll(_LIMIT_SEC):
+        raise TimeoutError("the reading process did not answer")
+    return pipe.recv()
+
+
+def _idle(url: str, seconds: float, context: Any) -> float:
+    """Share of one processor that a waiting process uses while nothing happens."""
+    from jobdb import Registry
+
+    with Registry.open(url) as registry:
+        job = registry.register(agent="nobody", prompt="never ends")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_idler, args=(url, theirs), daemon=True)
+    process.start()
+    ours.send((job.job_id, seconds))
+    try:
+        return float(_answer(ours)) / seconds
+    finally:
+        process.join(5)
+        if process.is_alive():
+            process.terminate()
+
+
+def measure(folder: Path, times: int, idle_sec: float) -> dict[str, Any]:
+    """Latencies in milliseconds as spreads with p99, and the idle share of one processor."""
+    from jobdb import Registry
+
+    folder.mkdir(parents=True)
+    url = f"sqlite:///{folder / 'wakeup.db'}"
+    Registry.open(url, create=True).close()
+    context = multiprocessing.get_context("spawn")
+    found: dict[str, Any] = {}
+    for name, target in (("wait", _waiter), ("subscribe", _subscriber)):
+        taken = sorted(_latencies(url, target, times, context))
+        found[f"{name}_ms"] = spread(taken) | {"p99": taken[max(int(len(taken) * 0.99) - 1, 0)]}
+    found["idle_share_of_a_processor"] = _idle(url, idle_sec, context)
+    return found

@@ -1,0 +1,151 @@
+"""Checks on the arguments of public verbs: the one place where a person's input becomes values that are sound."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .errors import InvalidInput
+from .given_secret import check_token
+from .model import EventKind, JobStatus, NewJob
+from .protocol import JOB_ID_PATTERN
+
+MAX_PROMPT_CHARS = 4_194_304
+MAX_EXTRA_BYTES = 1_048_576
+MAX_TIMEOUT_SEC = 10 * 366 * 86_400
+MAX_LEASE_SEC = 366 * 86_400
+MAX_PAGE = 10_000
+
+_is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
+
+
+def text(name: str, value: object, *, most: int, least: int = 1) -> str:
+    """``value`` as text of a bounded length that UTF-8 can hold and that has no NUL."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
+    if not least <= len(value) <= most:
+        wanted = f"{least} to {most}" if least else f"at most {most}"
+        raise InvalidInput(f"{name} has {len(value)} characters; it may have {wanted}")
+    if "\0" in value:
+        raise InvalidInput(f"{name} holds a NUL character; leave it out")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidInput(f"{name} is no valid Unicode text (a lone surrogate); is its encoding right?") from None
+    return value
+
+
+def optional_text(name: str, value: object, *, most: int) -> str | None:
+    return None if value is None else text(name, value, most=most)
+
+
+def integer(name: str, value: object, *, least: int, most: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInput(f"{name} must be a whole number, not {value!r:.60}")
+    if not least <= value <= most:
+        raise InvalidInput(f"{name} is {value}; it may be {least} to {most}")
+    return value
+
+
+def seconds_as_ms(name: str, value: object, *, most: float = MAX_LEASE_SEC) -> int:
+    """A positive duration in seconds, as whole milliseconds."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInput(f"{name} must be a number of seconds, not {value!r:.60}")
+    if not 0 < value <= most:
+        raise InvalidInput(f"{name} is {value}; it may be above 0 and at most {most:.0f} seconds")
+    return max(1, round(value * 1000))
+
+
+def job_id(value: object) -> str:
+    if not isinstance(value, str) or not _is_job_id(value):
+        raise InvalidInput(
+            f"{value!r:.80} is no job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
+        )
+    return value
+
+
+def event_kind(value: object) -> EventKind:
+    try:
+        return EventKind(value)  # type: ignore[arg-type]
+    except ValueError:
+        raise InvalidInput(f"{value!r:.60} is no event; the events are {', '.join(EventKind)}") from None
+
+
+def statuses(values: Iterable[object]) -> tuple[JobStatus, ...]:
+    found = []
+    for value in values:
+        try:
+            found.append(JobStatus(value))  # type: ignore[arg-type]
+        except ValueError:
+            raise InvalidInput(f"{value!r:.60} is no status; the statuses are {', '.join(JobStatus)}") from None
+    return tuple(dict.fromkeys(found))
+
+
+def start(value: object) -> str:
+    if value not in ("beginning", "now"):
+        raise InvalidInput(f"{value!r:.60} is no start; it is 'beginning' or 'now'")
+    return str(value)
+
+
+def topic_prefix(value: object) -> str | None:
+    """An MQTT topic without wildcards. Source: MQTT 5, section 4.7."""
+    if value is None:
+        return None
+    topic = text("topic_prefix", value, most=1024)
+    if "+" in topic or "#" in topic or topic.startswith("$"):
+        raise InvalidInput(f"topic_prefix {topic!r:.80} has a wildcard or begins with $; name one topic")
+    return topic.rstrip("/")
+
+
+def artifacts(values: Sequence[object]) -> tuple[str, ...]:
+    """Relative paths that stay inside the folder that they are looked for in."""
+    if isinstance(values, str):
+        raise InvalidInput("expected_artifacts is a list of paths, not one text")
+    found = []
+    for value in values:
+        path = text("an expected artifact", value, most=4096)
+        if path.startswith("/") or ".." in path.split("/"):
+            raise InvalidInput(f"expected artifact {path!r:.80} must be a relative path without '..'")
+        found.append(path)
+    return tuple(found)
+
+
+def json_object(name: str, value: object) -> dict[str, Any]:
+    """A mapping that JSON can hold, within a size."""
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{name} must be an object (a mapping), not {type(value).__name__}")
+    result = dict(value)
+    try:
+        size = len(json.dumps(result, allow_nan=False).encode())
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidInput(f"{name} holds what JSON cannot: {error}") from None
+    if size > MAX_EXTRA_BYTES:
+        raise InvalidInput(f"{name} takes {size} bytes as JSON; it may take {MAX_EXTRA_BYTES}")
+    return result
+
+
+def new_job(new: NewJob) -> NewJob:
+    """A job to register, every field checked."""
+    if new.auth not in ("required", "never"):
+        raise InvalidInput(f"auth is {new.auth!r:.40}; it is 'required' or 'never'")
+    if new.auth == "never" and new.auth_token is not None:
+        raise InvalidInput("a token was given together with auth='never'; give one of them")
+    return NewJob(
+        agent=text("agent", new.agent, most=128),
+        prompt=text("prompt", new.prompt, most=MAX_PROMPT_CHARS, least=0),
+        job_id=None if new.job_id is None else job_id(new.job_id),
+        agent_session=optional_text("agent_session", new.agent_session, most=256),
+        priority=integer("priority", new.priority, least=-1_000_000, most=1_000_000),
+        topic_prefix=topic_prefix(new.topic_prefix),
+        broker=new.broker,
+        broker_password=new.broker_password,
+        timeout_sec=integer("timeout_sec", new.timeout_sec, least=0, most=MAX_TIMEOUT_SEC),
+        idle_timeout_sec=integer("idle_timeout_sec", new.idle_timeout_sec, least=0, most=MAX_TIMEOUT_SEC),
+        expected_artifacts=artifacts(new.expected_artifacts),
+        extra=json_object("extra", new.extra),
+        idempotency_key=optional_text("idempotency_key", new.idempotency_key, most=256),
+        auth=new.auth,
+        auth_token=None if new.auth_token is None else check_token(new.auth_token),
+    )

@@ -1,0 +1,116 @@
+-- Statements about accepting wire events, subscribers and refusals.
+
+-- accept_state: everything that a verdict is decided from, in one look.
+SELECT j.id, j.status, j.last_seq, j.terminal_seq, j.attempt, j.kid, j.topic_prefix,
+       t.sealed, t.imported, t.expires_ms, t.revoked_ms,
+       s.id, s.start_seq, s.last_seq, s.handled_seq,
+       e.digest, e.recorded_ms
+FROM jobs AS j
+LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
+LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
+LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
+WHERE j.job_id = :job_id;
+
+-- insert_subscription: a subscriber sees a job for the first time.
+INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, created_ms)
+VALUES (:job, :subscriber, :start_seq, :start_seq, :start_seq, :now)
+RETURNING id;
+
+-- advance_subscription: a newer event was accepted.
+UPDATE subscriptions SET last_seq = :seq, last_event_ms = :now WHERE id = :subscription;
+
+-- rewind_handled: a late event was accepted; the handler has not seen it.
+UPDATE subscriptions
+SET handled_seq = CASE WHEN handled_seq < :seq THEN handled_seq ELSE :seq - 1 END, last_event_ms = :now
+WHERE id = :subscription;
+
+-- insert_gap: seqs that a subscriber skipped over.
+INSERT INTO gaps (subscription, first_seq, last_seq) VALUES (:subscription, :first_seq, :last_seq);
+
+-- gap_that_holds: the skipped range in which a seq lies.
+SELECT first_seq, last_seq FROM gaps
+WHERE subscription = :subscription AND first_seq <= :seq AND last_seq >= :seq
+ORDER BY first_seq DESC LIMIT 1;
+
+-- delete_gap: a skipped range is taken apart.
+DELETE FROM gaps WHERE subscription = :subscription AND first_seq = :first_seq;
+
+-- follow_events: recorded events in order, less those that the subscriber skipped over.
+SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
+FROM jobs AS j JOIN events AS e ON e.job = j.id
+WHERE j.job_id = :job_id AND e.seq > :after
+  AND NOT EXISTS (SELECT 1 FROM gaps AS g
+                  WHERE g.subscription = :subscription AND e.seq BETWEEN g.first_seq AND g.last_seq)
+ORDER BY e.seq LIMIT :limit;
+
+-- count_verdict: one more.
+INSERT INTO verdict_counts (job, verdict, count, last_ms) VALUES (:job, :verdict, 1, :now)
+ON CONFLICT (job, verdict) DO UPDATE SET count = verdict_counts.count + 1, last_ms = excluded.last_ms;
+
+-- insert_refusal: an authentic event that was refused, once.
+INSERT INTO refusals (job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
+VALUES (:job, :subscriber, :verdict, :seq, :now, :digest, :reason, :payload)
+ON CONFLICT (job, subscriber, verdict, digest) DO NOTHING
+RETURNING id;
+
+-- trim_refusals_of_job: keeps the newest of one job.
+DELETE FROM refusals
+WHERE job = :job
+  AND id <= (SELECT id FROM refusals WHERE job = :job ORDER BY id DESC LIMIT 1 OFFSET :keep);
+
+-- trim_refusals: keeps the newest in all.
+DELETE FROM refusals WHERE id <= :newest - :keep;
+
+-- list_refusals: newest first.
+SELECT r.id, j.job_id, r.subscriber, r.verdict, r.seq, r.recorded_ms, r.reason
+FROM refusals AS r JOIN jobs AS j ON j.id = r.job
+WHERE r.id < :below AND (CAST(:job_id AS TEXT) IS NULL OR j.job_id = :job_id)
+ORDER BY r.id DESC LIMIT :limit;
+
+-- verdict_totals: how often each refusal was given.
+SELECT verdict, sum(count), max(last_ms) FROM verdict_counts GROUP BY verdict;
+
+-- verdict_counts_of_job: the same for one job.
+SELECT v.verdict, v.count, v.last_ms
+FROM jobs AS j JOIN verdict_counts AS v ON v.job = j.id WHERE j.job_id = :job_id;
+
+-- subscription_state: a subscriber's numbers for a job, and the job's end.
+SELECT j.id, j.status, j.last_seq, j.terminal_seq, s.id, s.start_seq, s.last_seq, s.handled_seq
+FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
+WHERE j.job_id = :job_id;
+
+-- mark_handled: the handler is done with everything up to a seq.
+UPDATE subscriptions SET handled_seq = :seq
+WHERE subscriber = :subscriber AND handled_seq < :seq AND last_seq >= :seq
+  AND job = (SELECT id FROM jobs WHERE job_id = :job_id);
+
+-- list_subscriptions: the numbers of each subscriber and job.
+SELECT s.subscriber, j.job_id, j.status, s.start_seq, s.last_seq, s.handled_seq, j.last_seq, s.last_event_ms
+FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
+WHERE (CAST(:job_id AS TEXT) IS NULL OR j.job_id = :job_id)
+  AND (CAST(:subscriber AS TEXT) IS NULL OR s.subscriber = :subscriber)
+ORDER BY s.id LIMIT :limit;
+
+-- get_feed: how far a subscriber of all jobs has looked.
+SELECT start_event, event FROM feeds WHERE subscriber = :subscriber;
+
+-- insert_feed: a new subscriber of all jobs.
+INSERT INTO feeds (subscriber, start_event, event) VALUES (:subscriber, :start_event, :start_event)
+ON CONFLICT (subscriber) DO NOTHING;
+
+-- advance_feed: it has looked further.
+UPDATE feeds SET event = :event WHERE subscriber = :subscriber AND event < :event;
+
+-- newest_event: the last event's number.
+SELECT COALESCE(max(id), 0) FROM events;
+
+-- news_since: the jobs of the events after one, in order.
+SELECT e.id, j.job_id, e.recorded_ms FROM events AS e JOIN jobs AS j ON j.id = e.job
+WHERE e.id > :after ORDER BY e.id LIMIT :limit;
+
+-- unhandled_jobs: jobs with events that a subscriber accepted and has not handled.
+SELECT j.job_id FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
+WHERE s.subscriber = :subscriber AND s.handled_seq < s.last_seq ORDER BY j.id LIMIT :limit;
+
+-- seq_at_event: a job's highest seq among the events up to one.
+SELECT COALESCE(max(e.seq), 0) FROM events AS e WHERE e.job = :job AND e.id <= :event;

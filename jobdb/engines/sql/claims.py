@@ -1,0 +1,143 @@
+"""Verbs about who works on a job: claim, renew, release, reap, and the named leases."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...errors import IllegalTransition, StaleAttempt, UnknownJob
+from ...model import Claim, EventKind, Job, JobStatus, NewEvent, Reaped, from_ms
+from .rows import job_from_row, shorten
+from .transaction import Row, Store, Transaction
+
+
+class ClaimVerbs:
+    """Verbs about who works on a job."""
+
+    store: Store
+
+    if TYPE_CHECKING:
+
+        def _publish_one(self, tx: Transaction, new: NewEvent) -> Any: ...
+
+    def claim(
+        self,
+        *,
+        worker: str,
+        lease_ms: int | None,
+        job_id: str | None,
+        agent: str | None,
+        agent_session: str | None,
+    ) -> Claim | None:
+        """Gives the oldest pending job of the highest priority to a worker, or the named one; None if there is none."""
+        with self.store.write() as tx:
+            lease_until = None if lease_ms is None else tx.now_ms + lease_ms
+            common = {"worker": worker, "lease_until": lease_until, "now": tx.now_ms}
+            if job_id is not None:
+                row = tx.one("claim_job", job_id=job_id, **common)
+                if row is None:
+                    _refuse_claim(tx, job_id)
+            elif agent_session is not None:
+                row = tx.one("claim_next_by_session", agent_session=agent_session, agent=agent, **common)
+            elif agent is not None:
+                row = tx.one("claim_next_by_agent", agent=agent, **common)
+            else:
+                row = tx.one("claim_next", **common)
+            return None if row is None else _claimed(tx, row[0])
+
+    def renew(self, job_id: str, *, attempt: int, lease_ms: int) -> Claim:
+        """Gives a live claim's lease a new end, counted from now."""
+        with self.store.write() as tx:
+            number = _live_claim(tx, job_id, attempt, "renew")[0]
+            tx.run("renew_lease", job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
+            return _claimed(tx, job_id)
+
+    def release(self, job_id: str, *, attempt: int) -> Job:
+        """Gives a claimed job back: it is pending again and first in its queue."""
+        with self.store.write() as tx:
+            number = _live_claim(tx, job_id, attempt, "release")[0]
+            tx.run("release_job", job=number, now=tx.now_ms)
+            return _job(tx, job_id)
+
+    def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
+        """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits."""
+        with self.store.write() as tx:
+            now, done = tx.now_ms, []
+            for row in tx.all("overdue_jobs", now=now, limit=limit):
+                job_id, reason, why = _overdue(row, now)
+                self._end(tx, job_id, reason, why)
+                done.append(Reaped(job_id, "ended", reason))
+            ended = {reaped.job_id for reaped in done}
+            for job_id, number, strikes, worker, attempt in tx.all("expired_leases", now=now, limit=limit):
+                if job_id in ended:
+                    continue
+                reason = f"the lease of {worker} ran out at attempt {attempt}"
+                if strikes + 1 >= strike_limit:
+                    reason += f", strike {strikes + 1} of {strike_limit}"
+                    self._end(tx, job_id, reason, "lease_expired")
+                    done.append(Reaped(job_id, "ended", reason))
+                else:
+                    tx.run("return_to_pending", job=number, now=now, detail=shorten(reason))
+                    done.append(Reaped(job_id, "returned", reason))
+            return done
+
+    def _end(self, tx: Transaction, job_id: str, reason: str, why: str) -> None:
+        event = NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
+        self._publish_one(tx, event)
+
+    def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
+        """Takes or renews a named lease; False while another holder has it."""
+        with self.store.write() as tx:
+            until = tx.now_ms + lease_ms
+            return tx.run("take_lease", name=name, holder=holder, until_ms=until, now=tx.now_ms) > 0
+
+    def drop_lease(self, name: str, *, holder: str) -> None:
+        """Gives a named lease back, if it is this holder's."""
+        with self.store.write() as tx:
+            tx.run("drop_lease", name=name, holder=holder)
+
+
+def _job(tx: Transaction, job_id: str) -> Job:
+    row = tx.one("get_job", job_id=job_id)
+    assert row is not None
+    return job_from_row(row)
+
+
+def _claimed(tx: Transaction, job_id: str) -> Claim:
+    job = _job(tx, job_id)
+    return Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
+
+
+def _refuse_claim(tx: Transaction, job_id: str) -> None:
+    """Tells a missing job from one that cannot be claimed."""
+    row = tx.one("job_for_update", job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    raise IllegalTransition(f"job {job_id} is {row[1]}, not pending, and cannot be claimed")
+
+
+def _live_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
+    """The row of a running job whose present claim is ``attempt``."""
+    row = tx.one("job_for_update", job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    status, present = JobStatus(row[1]), row[2]
+    if attempt != present or status is not JobStatus.RUNNING:
+        raise StaleAttempt(
+            f"cannot {verb} job {job_id} with attempt {attempt}: it is {status} at attempt {present}. "
+            "Stop this work and claim again"
+        )
+    return row
+
+
+def _overdue(row: Row, now_ms: int) -> tuple[str, str, str]:
+    """(job id, reason for a person, reason as a word) of a job past a time limit."""
+    job_id, _number, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms = row
+    started = started_ms if started_ms is not None else created_ms
+    if timeout_sec > 0 and started + timeout_sec * 1000 <= now_ms:
+        return job_id, f"timed out: running for more than {timeout_sec} s", "timeout"
+    since = from_ms(max(started, last_event_ms or 0))
+    return (
+        job_id,
+        f"idle: no event for more than {idle_timeout_sec} s, since {since:%Y-%m-%dT%H:%M:%SZ}",
+        "idle",
+    )

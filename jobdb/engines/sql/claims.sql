@@ -1,0 +1,70 @@
+-- Statements about claims, leases and timeouts.
+
+-- claim_next: the oldest pending job of the highest priority becomes the worker's.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE id = (SELECT id FROM jobs WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1)
+RETURNING job_id;
+
+-- claim_next_by_agent: the same among one agent's jobs.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE id = (
+    SELECT id FROM jobs WHERE status = 'pending' AND agent = :agent ORDER BY priority DESC, id LIMIT 1
+)
+RETURNING job_id;
+
+-- claim_next_by_session: the same among the jobs of one agent session.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE id = (
+    SELECT id FROM jobs
+    WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
+      AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
+    ORDER BY priority DESC, id LIMIT 1
+)
+RETURNING job_id;
+
+-- claim_job: one named job, if it is pending.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE job_id = :job_id AND status = 'pending'
+RETURNING job_id;
+
+-- renew_lease: a live claim's lease gets a new end.
+UPDATE jobs SET lease_until_ms = :lease_until, updated_ms = :now WHERE id = :job;
+
+-- release_job: a claimed job goes back to pending.
+UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now WHERE id = :job;
+
+-- expired_leases: running jobs whose lease has ended.
+SELECT job_id, id, strikes, worker, attempt FROM jobs
+WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
+ORDER BY lease_until_ms LIMIT :limit;
+
+-- return_to_pending: an expired lease counts one strike.
+UPDATE jobs
+SET status = 'pending', lease_until_ms = NULL, worker = NULL, strikes = strikes + 1, updated_ms = :now,
+    detail = :detail
+WHERE id = :job;
+
+-- overdue_jobs: running jobs past their time limits.
+SELECT job_id, id, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms FROM jobs
+WHERE status = 'running'
+  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
+       OR (idle_timeout_sec > 0
+           AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
+                    ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now))
+ORDER BY id LIMIT :limit;
+
+-- take_lease: a named lease, if it is free, ours or past its end.
+INSERT INTO leases (name, holder, until_ms) VALUES (:name, :holder, :until_ms)
+ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
+WHERE leases.holder = excluded.holder OR leases.until_ms <= :now;
+
+-- drop_lease: gives a named lease back.
+DELETE FROM leases WHERE name = :name AND holder = :holder;

@@ -1,0 +1,29 @@
+"""The verbs put together over a store: what stands behind the registry for SQLite and PostgreSQL alike."""
+
+from __future__ import annotations
+
+from ...vault import Vault
+from .accepting import AcceptVerbs
+from .claims import ClaimVerbs
+from .events import EventVerbs
+from .jobs import JobVerbs
+from .subscriptions import SubscriptionVerbs
+from .tokens import TokenVerbs
+from .transaction import Store
+
+
+class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):
+    """All verbs over one store.
+
+    Args:
+        store: the open database.
+        vault: seals and unseals tokens and broker passwords.
+    """
+
+    def __init__(self, store: Store, vault: Vault) -> None:
+        self.store = store
+        self.vault = vault
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Closes the database."""
+        self.store.close(checkpoint=checkpoint)

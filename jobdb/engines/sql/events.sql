@@ -1,0 +1,62 @@
+-- Statements about publishing and reading events, and the outbox.
+
+-- publish_state: what publishing needs to know of a job.
+SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms
+FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
+WHERE j.job_id = :job_id;
+
+-- insert_event: records one event.
+INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
+VALUES (:job, :seq, :event, :attempt, :now, :digest, :payload)
+RETURNING id;
+
+-- insert_delivery: the event waits for the broker.
+INSERT INTO outbox (event, job) VALUES (:event, :job);
+
+-- advance_job: a running job has said something.
+UPDATE jobs
+SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
+WHERE id = :job;
+
+-- start_job: an event came from a pending job: somebody works on it.
+UPDATE jobs
+SET status = 'running', attempt = :attempt, last_seq = :seq, last_event = :event, last_event_ms = :now,
+    started_ms = :now, updated_ms = :now, detail = :detail
+WHERE id = :job;
+
+-- finish_job: the terminal event.
+UPDATE jobs
+SET status = :status, last_seq = :last_seq, terminal_seq = :seq, last_event = :event, last_event_ms = :now,
+    finished_ms = :now, updated_ms = :now, lease_until_ms = NULL, detail = :detail
+WHERE id = :job;
+
+-- list_events: a job's events in order.
+SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
+FROM jobs AS j JOIN events AS e ON e.job = j.id
+WHERE j.job_id = :job_id AND e.seq > :after
+ORDER BY e.seq LIMIT :limit;
+
+-- outbox_page: the events that wait for the broker, oldest first.
+SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
+FROM outbox AS o
+JOIN events AS e ON e.id = o.event
+JOIN jobs AS j ON j.id = o.job
+WHERE o.event > :after
+ORDER BY o.event LIMIT :limit;
+
+-- outbox_page_of_job: the same for one job.
+SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
+FROM jobs AS j
+JOIN outbox AS o ON o.job = j.id
+JOIN events AS e ON e.id = o.event
+WHERE j.job_id = :job_id AND o.event > :after
+ORDER BY o.event LIMIT :limit;
+
+-- mark_delivered: the broker has acknowledged it.
+DELETE FROM outbox WHERE event = :event;
+
+-- count_outbox: how many events wait.
+SELECT count(*), min(e.recorded_ms) FROM outbox AS o JOIN events AS e ON e.id = o.event;
+
+-- broker_of_job: where a job's events go.
+SELECT s.broker, s.broker_password FROM jobs AS j JOIN specs AS s ON s.job = j.id WHERE j.job_id = :job_id;

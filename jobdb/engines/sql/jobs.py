@@ -1,0 +1,166 @@
+"""Verbs about jobs as records: register, get, list, cancel, prune."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import secrets
+from collections.abc import Sequence
+from itertools import islice
+
+from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
+from ...model import Job, JobFilter, JobStatus, NewJob
+from ...vault import Vault
+from .rows import broker_to_text, job_from_row, password_binding, shorten, token_binding
+from .transaction import Store, Transaction
+
+_ABOVE_ALL = 2**62
+_ID_ATTEMPTS = 8
+
+
+class JobVerbs:
+    """Verbs about jobs as records."""
+
+    store: Store
+    vault: Vault
+
+    def register(self, jobs: Sequence[NewJob]) -> list[Job]:
+        """Records new jobs with their tokens; all or none. A known idempotency key answers with the job it made."""
+        with self.store.write() as tx:
+            return [self._register_one(tx, job) for job in jobs]
+
+    def _register_one(self, tx: Transaction, new: NewJob) -> Job:
+        if new.idempotency_key is not None:
+            known = tx.one("job_by_idempotency_key", idempotency_key=new.idempotency_key)
+            if known is not None:
+                return self._same_registration(_read_job(tx, known[0]), new)
+        job_id, number = self._insert(tx, new)
+        password = None
+        if new.broker_password is not None:
+            password = self.vault.seal(new.broker_password, bound_to=password_binding(job_id))
+        tx.run(
+            "insert_spec",
+            job=number,
+            prompt=new.prompt,
+            broker=broker_to_text(new.broker),
+            broker_password=password,
+            expected_artifacts=json.dumps(list(new.expected_artifacts), ensure_ascii=False),
+            extra=json.dumps(dict(new.extra), ensure_ascii=False),
+        )
+        if new.auth != "never":
+            token = new.auth_token or secrets.token_urlsafe(32)
+            sealed = self.vault.seal(token, bound_to=token_binding(job_id, 1))
+            tx.run("insert_token", job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
+        return _read_job(tx, job_id)
+
+    def _insert(self, tx: Transaction, new: NewJob) -> tuple[str, int]:
+        for _ in range(_ID_ATTEMPTS):
+            job_id = new.job_id or secrets.token_hex(6)
+            row = tx.one(
+                "insert_job",
+                job_id=job_id,
+                agent=new.agent,
+                agent_session=new.agent_session,
+                priority=new.priority,
+                topic_prefix=new.topic_prefix or f"jobdb/jobs/{job_id}",
+                timeout_sec=new.timeout_sec,
+                idle_timeout_sec=new.idle_timeout_sec,
+                has_broker=int(new.broker is not None),
+                kid=0 if new.auth == "never" else 1,
+                now=tx.now_ms,
+                idempotency_key=new.idempotency_key,
+            )
+            if row is not None:
+                return job_id, row[0]
+            if new.job_id is not None:
+                raise AlreadyExists(
+                    f"there is a job {new.job_id!r} already; 'jobdb show {new.job_id}' shows it. Leave the id out to "
+                    "have one made, or give an idempotency key to register once however often you ask"
+                )
+        raise AlreadyExists("no free job id was found; register again")
+
+    @staticmethod
+    def _same_registration(job: Job, new: NewJob) -> Job:
+        if (job.agent, job.prompt) != (new.agent, new.prompt):
+            raise AlreadyExists(
+                f"idempotency key {new.idempotency_key!r} was used for job {job.job_id} with another agent or prompt; "
+                "use a new key for a new job"
+            )
+        return job
+
+    def get(self, job_id: str) -> Job:
+        """One job; UnknownJob if there is none."""
+        with self.store.read() as tx:
+            return _read_job(tx, job_id)
+
+    def list_jobs(self, wanted: JobFilter, *, after: str | None, limit: int) -> list[Job]:
+        """A page of jobs, newest first, that follows the job ``after``."""
+        with self.store.read() as tx:
+            below = _ABOVE_ALL
+            if after is not None:
+                row = tx.one("job_number", job_id=after)
+                if row is None:
+                    raise UnknownJob(after)
+                below = row[0]
+            common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
+            if not wanted.statuses and wanted.agent is None:
+                return [job_from_row(row) for row in tx.all("list_jobs", **common)]
+            # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
+            pages = []
+            for status in wanted.statuses or tuple(JobStatus):
+                if wanted.agent is None:
+                    pages.append(tx.all("list_jobs_by_status", status=status.value, **common))
+                else:
+                    pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
+            merged = heapq.merge(*pages, key=lambda row: -row[-1])
+            return [job_from_row(row) for row in islice(merged, limit)]
+
+    def cancel(self, job_id: str, *, reason: str) -> Job:
+        """Ends a pending or running job as cancelled. A cancelled job stays as it is and is no error."""
+        with self.store.write() as tx:
+            row = tx.one("job_for_update", job_id=job_id)
+            if row is None:
+                raise UnknownJob(job_id)
+            status = JobStatus(row[1])
+            if status.terminal and status is not JobStatus.CANCELLED:
+                raise IllegalTransition(
+                    f"job {job_id} has ended as {status} and cannot be cancelled; register a new job to do it again"
+                )
+            if not status.terminal:
+                tx.run("cancel_job", job=row[0], now=tx.now_ms, detail=shorten(reason))
+            return _read_job(tx, job_id)
+
+    def prune(self, *, finished_before_ms: int, limit: int) -> list[str]:
+        """Deletes up to ``limit`` jobs that ended before a moment and have nothing left to deliver."""
+        with self.store.write() as tx:
+            doomed = tx.all("prune_candidates", before=finished_before_ms, limit=limit)
+            for number, _job_id in doomed:
+                tx.run("delete_verdict_counts", job=number)
+                tx.run("delete_job", job=number)
+            return [job_id for _number, job_id in doomed]
+
+    def count_by_status(self) -> dict[JobStatus, int]:
+        """How many jobs there are of each status."""
+        with self.store.read() as tx:
+            counted = {JobStatus(status): count for status, count in tx.all("count_by_status")}
+        return {status: counted.get(status, 0) for status in JobStatus}
+
+    def setting(self, name: str) -> str | None:
+        """A fact about this database."""
+        with self.store.read() as tx:
+            row = tx.one("get_setting", name=name)
+            return None if row is None else row[0]
+
+    def put_setting(self, name: str, value: str) -> None:
+        """Notes a fact about this database."""
+        if not name:
+            raise InvalidInput("a setting needs a name")
+        with self.store.write() as tx:
+            tx.run("put_setting", name=name, value=value)
+
+
+def _read_job(tx: Transaction, job_id: str) -> Job:
+    row = tx.one("get_job", job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    return job_from_row(row)

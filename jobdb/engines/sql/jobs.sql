@@ -1,0 +1,74 @@
+-- Statements about jobs. Where SQLite and PostgreSQL differ, postgresql/dialect.sql says how.
+
+-- insert_job: a new job; nothing when the id is taken.
+INSERT INTO jobs (job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
+                  has_broker, kid, created_ms, updated_ms, idempotency_key)
+VALUES (:job_id, 'pending', :agent, :agent_session, :priority, :topic_prefix, :timeout_sec, :idle_timeout_sec,
+        :has_broker, :kid, :now, :now, :idempotency_key)
+ON CONFLICT (job_id) DO NOTHING
+RETURNING id;
+
+-- insert_spec: the part of a job that does not change.
+INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, extra)
+VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
+
+-- insert_token: a job's token under its version number.
+INSERT INTO tokens (job, kid, sealed, imported, created_ms)
+VALUES (:job, :kid, :sealed, :imported, :now);
+
+-- job_by_idempotency_key: the job that was registered under this key before.
+SELECT job_id FROM jobs WHERE idempotency_key = :idempotency_key;
+
+-- get_job: one job's record.
+SELECT * FROM job_records WHERE job_id = :job_id;
+
+-- job_number: the internal number of a job, for keyset pages.
+SELECT id FROM jobs WHERE job_id = :job_id;
+
+-- list_jobs: newest first, from below a job.
+SELECT * FROM job_records
+WHERE id < :below
+  AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
+ORDER BY id DESC LIMIT :limit;
+
+-- list_jobs_by_status: the same for one status.
+SELECT * FROM job_records
+WHERE status = :status AND id < :below
+  AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
+ORDER BY id DESC LIMIT :limit;
+
+-- list_jobs_by_agent: the same for one agent and status.
+SELECT * FROM job_records
+WHERE agent = :agent AND status = :status AND id < :below
+  AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
+ORDER BY id DESC LIMIT :limit;
+
+-- job_for_update: what a verb checks before it changes a job.
+SELECT id, status, attempt, last_seq, worker, lease_until_ms FROM jobs WHERE job_id = :job_id;
+
+-- cancel_job: ends a job that is not terminal.
+UPDATE jobs
+SET status = 'cancelled', finished_ms = :now, updated_ms = :now, terminal_seq = last_seq, lease_until_ms = NULL,
+    detail = :detail
+WHERE id = :job AND status IN ('pending', 'running');
+
+-- prune_candidates: terminal jobs that ended before a moment and have nothing left to deliver.
+SELECT id, job_id FROM jobs
+WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
+ORDER BY finished_ms LIMIT :limit;
+
+-- delete_job: a job with all that belongs to it.
+DELETE FROM jobs WHERE id = :job;
+
+-- delete_verdict_counts: the counters of a job that is gone.
+DELETE FROM verdict_counts WHERE job = :job;
+
+-- count_by_status: how many jobs there are of each status.
+SELECT status, count(*) FROM jobs GROUP BY status;
+
+-- get_setting: a fact about this database.
+SELECT value FROM settings WHERE name = :name;
+
+-- put_setting: notes a fact about this database.
+INSERT INTO settings (name, value) VALUES (:name, :value)
+ON CONFLICT (name) DO UPDATE SET value = excluded.value;

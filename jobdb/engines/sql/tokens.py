@@ -1,0 +1,121 @@
+"""Verbs about tokens (FW-N6): show, list, rotate, revoke, rekey."""
+
+from __future__ import annotations
+
+import secrets
+
+from ...errors import IllegalTransition, InvalidInput, KeyProblem, UnknownJob
+from ...model import JobStatus, TokenInfo, from_ms
+from ...vault import Vault
+from .rows import password_binding, token_binding
+from .transaction import Store, Transaction
+
+_PAGE = 500
+
+
+class TokenVerbs:
+    """Verbs about tokens."""
+
+    store: Store
+    vault: Vault
+
+    def token(self, job_id: str, *, kid: int | None) -> tuple[int, str]:
+        """A job's token in clear, with its version; the present one if none is named."""
+        with self.store.read() as tx:
+            row = tx.one("token_by_kid", job_id=job_id, kid=kid or 0)
+            if row is None:
+                _job_number(tx, job_id)
+                raise InvalidInput(
+                    f"job {job_id} has no token{f' {kid}' if kid else ''}; 'jobdb token list {job_id}' shows them"
+                )
+        found, sealed = row[0], row[1]
+        return found, self.vault.unseal(sealed, bound_to=token_binding(job_id, found))
+
+    def tokens(self, job_id: str) -> list[TokenInfo]:
+        """A job's tokens, without the secrets."""
+        with self.store.read() as tx:
+            _job_number(tx, job_id)
+            rows = tx.all("list_tokens", job_id=job_id)
+            now = tx.now_ms
+        found = []
+        for kid, created_ms, expires_ms, revoked_ms, imported, present in rows:
+            if revoked_ms is not None:
+                state = "revoked"
+            elif expires_ms is not None and expires_ms <= now:
+                state = "expired"
+            else:
+                state = "present" if kid == present else "overlap"
+            created_at = from_ms(created_ms)
+            assert created_at is not None
+            info = TokenInfo(job_id, kid, created_at, from_ms(expires_ms), from_ms(revoked_ms), bool(imported), state)
+            found.append(info)
+        return found
+
+    def rotate_token(self, job_id: str, *, overlap_ms: int, token: str | None) -> int:
+        """Gives a job a new token; the old ones stay valid for the overlap. Returns the new version number."""
+        with self.store.write() as tx:
+            number = _job_number(tx, job_id)
+            row = tx.one("job_for_update", job_id=job_id)
+            assert row is not None
+            if JobStatus(row[1]).terminal:
+                raise IllegalTransition(f"job {job_id} has ended as {row[1]}; its tokens sign nothing any more")
+            highest = tx.one("highest_kid", job=number)
+            assert highest is not None
+            kid: int = highest[0] + 1
+            sealed = self.vault.seal(token or secrets.token_urlsafe(32), bound_to=token_binding(job_id, kid))
+            tx.run("insert_token", job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
+            tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms)
+            tx.run("set_kid", job=number, kid=kid, now=tx.now_ms)
+            return kid
+
+    def revoke_token(self, job_id: str, *, kid: int) -> bool:
+        """Makes a token invalid at once. Returns whether it was the present one."""
+        with self.store.write() as tx:
+            number = _job_number(tx, job_id)
+            row = tx.one("token_by_kid", job_id=job_id, kid=kid)
+            if row is None:
+                raise InvalidInput(f"job {job_id} has no token {kid}; 'jobdb token list {job_id}' shows them")
+            tx.run("revoke_token", job=number, kid=kid, now=tx.now_ms)
+            present = tx.one("token_by_kid", job_id=job_id, kid=0)
+            return present is not None and present[0] == kid
+
+    def rekey(self, new: Vault) -> int:
+        """Seals every secret anew under another master key, all or none. Returns how many."""
+        count = 0
+        with self.store.write() as tx:
+            after = 0
+            while rows := _whole_jobs(tx.all("sealed_tokens", after=after, limit=_PAGE), _PAGE):
+                for job_id, job, kid, sealed in rows:
+                    fresh = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
+                    tx.run("reseal_token", job=job, kid=kid, sealed=fresh)
+                    count += 1
+                after = rows[-1][1]
+            after = 0
+            while passwords := tx.all("sealed_passwords", after=after, limit=_PAGE):
+                for job_id, job, sealed in passwords:
+                    fresh = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
+                    tx.run("reseal_password", job=job, sealed=fresh)
+                    count += 1
+                after = passwords[-1][1]
+        self.vault.forget()
+        self.vault = new
+        return count
+
+
+def _job_number(tx: Transaction, job_id: str) -> int:
+    row = tx.one("job_number", job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    number: int = row[0]
+    return number
+
+
+def _whole_jobs(rows: list[tuple[str, int, int, bytes]], page: int) -> list[tuple[str, int, int, bytes]]:
+    """A full page may cut a job's tokens apart: leaves the last job to the next page."""
+    if len(rows) < page:
+        return rows
+    last = rows[-1][1]
+    whole = [row for row in rows if row[1] != last]
+    if not whole:
+        raise KeyProblem(f"job {rows[-1][0]} has more than {page} tokens; prune it first")
+    return whole

@@ -1,0 +1,37 @@
+-- Statements about tokens and sealed secrets.
+
+-- token_by_kid: one token of a job; kid 0 asks for the present one.
+SELECT t.kid, t.sealed, t.revoked_ms, t.expires_ms
+FROM jobs AS j JOIN tokens AS t ON t.job = j.id AND t.kid = CASE WHEN :kid = 0 THEN j.kid ELSE :kid END
+WHERE j.job_id = :job_id;
+
+-- list_tokens: a job's tokens without their secrets.
+SELECT t.kid, t.created_ms, t.expires_ms, t.revoked_ms, t.imported, j.kid
+FROM jobs AS j JOIN tokens AS t ON t.job = j.id
+WHERE j.job_id = :job_id ORDER BY t.kid;
+
+-- highest_kid: the last version number given out.
+SELECT COALESCE(max(kid), 0) FROM tokens WHERE job = :job;
+
+-- set_kid: the present token of a job.
+UPDATE jobs SET kid = :kid, updated_ms = :now WHERE id = :job;
+
+-- expire_tokens: the older tokens stay valid for an overlap.
+UPDATE tokens SET expires_ms = :until WHERE job = :job AND kid < :kid AND (expires_ms IS NULL OR expires_ms > :until);
+
+-- revoke_token: at once.
+UPDATE tokens SET revoked_ms = :now WHERE job = :job AND kid = :kid AND revoked_ms IS NULL;
+
+-- sealed_tokens: every sealed token.
+SELECT j.job_id, t.job, t.kid, t.sealed FROM tokens AS t JOIN jobs AS j ON j.id = t.job
+WHERE t.job > :after ORDER BY t.job, t.kid LIMIT :limit;
+
+-- reseal_token: the same token under another master key.
+UPDATE tokens SET sealed = :sealed WHERE job = :job AND kid = :kid;
+
+-- sealed_passwords: every sealed broker password.
+SELECT j.job_id, s.job, s.broker_password FROM specs AS s JOIN jobs AS j ON j.id = s.job
+WHERE s.broker_password IS NOT NULL AND s.job > :after ORDER BY s.job LIMIT :limit;
+
+-- reseal_password: the same password under another master key.
+UPDATE specs SET broker_password = :sealed WHERE job = :job;

@@ -1,0 +1,41 @@
+"""Turns what apsw raises into jobdb's errors. One place, so that no verb leaks a driver's exception."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
+from .locks import busy_error
+
+
+def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
+    """The jobdb error that says what ``error`` means for ``database``."""
+    if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
+        return busy_error(database, waited_sec)
+    if isinstance(error, apsw.FullError):
+        return StorageFailed(
+            f"the disk that holds {database} is full; nothing was written. Free space there and try again"
+        )
+    if isinstance(error, apsw.NotADBError):
+        return NotAJobdbDatabase(
+            f"{database} is no SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+        )
+    if isinstance(error, apsw.CorruptError):
+        return StorageFailed(
+            f"{database} is damaged ({error}); stop the writers, keep a copy of the file with its -wal, and run "
+            "'jobdb doctor --full', then 'jobdb restore'"
+        )
+    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError)):
+        return StorageFailed(
+            f"{database} or its folder cannot be written by this user ({error}); nothing was written. "
+            "Check owner and mode of the folder, the database and its -wal and -shm"
+        )
+    if isinstance(error, apsw.IOError):
+        return StorageFailed(
+            f"the disk failed under {database} ({error}); the verb was rolled back. Check the disk and the system log"
+        )
+    if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
+        return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
+    return StorageFailed(f"SQLite refused to work on {database}: {error}")

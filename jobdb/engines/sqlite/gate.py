@@ -1,0 +1,64 @@
+"""The gate: an advisory lock beside the database behind which writers queue.
+
+SQLite's own write lock is polled by its busy handler; a process that has just released it is the likeliest to get it
+again, and the others starve. Writers that take the gate first find SQLite's lock free. The gate is advice only: a
+program that does not know it (the sqlite3 shell) is still kept out by SQLite.
+
+``LOCK_NB`` with short random sleeps rather than a blocking ``flock``: only so can the wait have a limit.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import time
+from pathlib import Path
+
+from .locks import busy_error
+
+_SHORTEST_SLEEP_SEC = 20e-6
+_LONGEST_SLEEP_SEC = 50e-6
+
+
+def gate_path(database: Path) -> Path:
+    """The gate file of a database."""
+    return database.with_name(database.name + "-gate")
+
+
+class Gate:
+    """One open gate file. Not for use by two threads at once: the connection's mutex sees to that."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        self._fd = os.open(gate_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def enter(self, started: float, limit_sec: float) -> None:
+        """Waits its turn.
+
+        Args:
+            started: when the caller began to wait, by ``time.monotonic()``.
+            limit_sec: how long it may wait in all, in seconds.
+
+        Raises:
+            Busy: the limit is over.
+        """
+        lock = fcntl.LOCK_EX | fcntl.LOCK_NB
+        while True:
+            try:
+                fcntl.flock(self._fd, lock)
+                return
+            except BlockingIOError:
+                waited = time.monotonic() - started
+                if waited > limit_sec:
+                    raise busy_error(self._database, waited) from None
+                time.sleep(random.uniform(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
+
+    def leave(self) -> None:
+        """Lets the next writer in."""
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

@@ -1,0 +1,65 @@
+"""Which database files this process has open through apsw.
+
+apsw and the standard library's sqlite3 are two copies of SQLite, and POSIX drops all of a process's locks on a file
+when any descriptor for it is closed: one copy's close would release the other's locks. So nothing may open a
+database with sqlite3 (migrations, ad-hoc inspection) while a runtime connection of this process has it open.
+Source: https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ...errors import Unusable
+
+_lock = threading.RLock()
+_open: Counter[tuple[int, int]] = Counter()
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def add(path: Path) -> tuple[int, int]:
+    """Notes that a runtime connection is about to open ``path``; returns what :func:`remove` takes."""
+    with _lock:
+        identity = _identity(path)
+        _open[identity] += 1
+        return identity
+
+
+def remove(identity: tuple[int, int]) -> None:
+    """Notes that a runtime connection was closed."""
+    with _lock:
+        _open[identity] -= 1
+        if _open[identity] <= 0:
+            del _open[identity]
+
+
+@contextmanager
+def standard_library_may_look(path: Path) -> Iterator[bool]:
+    """Held while the file is read by hand; yields False, and it must not be read, when this process has it open."""
+    with _lock:
+        yield _open[_identity(path)] == 0
+
+
+@contextmanager
+def standard_library_may_open(path: Path) -> Iterator[None]:
+    """Held while the standard library's sqlite3 works on ``path``; no runtime connection can be opened meanwhile.
+
+    Raises:
+        Unusable: a runtime connection of this process has it open.
+    """
+    with _lock:
+        if path.exists() and _open[_identity(path)] > 0:
+            raise Unusable(
+                f"{path} is open in this process; close the Registry first (two SQLite libraries on one file in one "
+                "process would release each other's locks)"
+            )
+        yield

@@ -1,0 +1,151 @@
+"""Opening a SQLite registry: the file, its folder's file system, its schema, then the store.
+
+Everything that may be refused is refused here, before a byte is written.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from jobdb.schema import APPLICATION_ID, VERSION
+
+from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
+from ...filemodes import check_modes, create_private, secure_folder
+from ...filesystem import Placement, place
+from ..statements import load_statements
+from . import opened
+from .header import Header, read_header
+from .store import CHECKPOINT_PAGES, SqliteStore
+
+_SQL = Path(__file__).parent.parent / "sql"
+STATEMENT_FILES = tuple(_SQL / name for name in ("jobs.sql", "claims.sql", "events.sql", "accept.sql", "tokens.sql"))
+SHARED_BUSY_SEC = 10.0
+OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
+
+
+def open_store(
+    path: Path,
+    *,
+    create: bool,
+    durability: str,
+    busy_sec: float,
+    clock: Callable[[], int],
+    checkpoint_pages: int = CHECKPOINT_PAGES,
+) -> SqliteStore:
+    """Opens the database file, made and migrated first when it is missing and ``create`` is set.
+
+    Args:
+        path: the database file.
+        create: make it when it is missing or empty.
+        durability: "full" or "normal".
+        busy_sec: how long a writer waits its turn, in seconds; on a shared folder at least ten.
+        clock: Unix time in milliseconds.
+        checkpoint_pages: WAL length, in pages, from which checkpoints are run.
+
+    Raises:
+        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed.
+    """
+    path = path.absolute()
+    if create and not path.exists():
+        placement = allowed_placement(path)
+        _make(path)
+    elif not path.exists():
+        raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
+    else:
+        placement = allowed_placement(path)
+    header = _checked_header(path, create=create)
+    if header is not None and header.wal and placement.journal != "wal":
+        raise UnsafeFileSystem(
+            f"{path} is in WAL mode and its folder is on {placement.fs_type}, where WAL loses data "
+            f"({placement.reason}). On the host that owns the disk run 'jobdb init --shared --db {path}', which puts it "
+            "into a rollback journal; or keep the file there and let the others speak MQTT"
+        )
+    if placement.needs_probe:
+        from ...probe import require_locks
+
+        require_locks(placement)
+    for warning in check_modes(path):
+        warnings.warn(warning, stacklevel=4)
+    common = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
+    statements = load_statements(*STATEMENT_FILES)
+    journal = placement.journal or "delete"
+    if journal == "wal" and header is not None and not header.wal and _is_shared(path):
+        journal = "delete"
+    if journal == "delete":
+        busy_sec = max(busy_sec, SHARED_BUSY_SEC)
+    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **common)  # type: ignore[arg-type]
+    store.placement = placement
+    if placement.refused:
+        with store.write() as tx:
+            tx.run("put_setting", name="unsafe_override", value=placement.reason)
+    return store
+
+
+def allowed_placement(path: Path) -> Placement:
+    """How the folder's file system lets us work, or a refusal that says what mends it."""
+    placement = place(path.parent)
+    if not placement.refused:
+        return placement
+    if os.environ.get(OVERRIDE) != "1":
+        raise UnsafeFileSystem(
+            f"{path.parent} is on {placement.fs_type}: {placement.reason}. {placement.advice or ''}".rstrip()
+        )
+    warnings.warn(
+        f"{OVERRIDE}=1: {path.parent} is used although {placement.reason}; commits can be lost there",
+        stacklevel=5,
+    )
+    return placement
+
+
+def _make(path: Path) -> None:
+    from ...migrations import migrate
+
+    secure_folder(path.parent)
+    create_private(path)
+    migrate(path, backup=False)
+
+
+def _checked_header(path: Path, *, create: bool) -> Header | None:
+    """The header, after the checks on identity and version; None when this process has the file open already."""
+    with opened.standard_library_may_look(path) as free:
+        if not free:
+            return None
+        header = read_header(path)
+    if header.empty or (header.application_id == 0 and header.user_version == 0 and create):
+        if not create:
+            raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
+        _make(path)
+        return read_header(path)
+    if header.application_id != APPLICATION_ID:
+        raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
+    if header.user_version < VERSION:
+        raise SchemaMismatch(
+            f"{path} has schema version {header.user_version} and this jobdb needs {VERSION}; "
+            f"run 'jobdb --db {path} migrate' (it keeps a backup)"
+        )
+    if header.user_version > VERSION:
+        raise SchemaMismatch(
+            f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
+            "a newer jobdb has migrated it: pip install --upgrade jobdb"
+        )
+    return header
+
+
+def _is_shared(path: Path) -> bool:
+    """Whether the database bears the mark that several hosts may have it open; read without changing its mode."""
+    import apsw
+
+    identity = opened.add(path)
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(10_000)
+            row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
+        finally:
+            connection.close()
+    finally:
+        opened.remove(identity)
+    return row is not None and row[0] == "1"

@@ -1,0 +1,348 @@
+"""The SQLite store: connections, transactions and durability. The verbs above it know only ``Transaction``.
+
+Two connections, each behind a mutex: one writes, one (opened when first needed) reads. A write goes
+gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasync of the WAL → answer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from ...errors import ForkedRegistry, InvalidInput
+from ...filesystem import Placement
+from ..sql.transaction import Row
+from ..statements import read_statements
+from . import opened
+from .failures import translate
+from .gate import Gate
+from .pragmas import apply_settings, refuse_wal_reset_bug, settings_for
+from .wal import CheckpointSchedule, WalSync
+
+STATEMENT_CACHE = 200
+CHECKPOINT_PAGES = 1000
+
+
+class SqliteTransaction:
+    """Runs named statements inside one transaction."""
+
+    __slots__ = ("_clock", "_execute", "_now", "_statements")
+
+    def __init__(
+        self, execute: Callable[..., apsw.Cursor], statements: Mapping[str, str], clock: Callable[[], int]
+    ) -> None:
+        self._execute = execute
+        self._statements = statements
+        self._clock = clock
+        self._now: int | None = None
+
+    @property
+    def now_ms(self) -> int:
+        """The transaction's one moment: Unix time in milliseconds."""
+        if self._now is None:
+            self._now = self._clock()
+        return self._now
+
+    def one(self, name: str, /, **parameters: Any) -> Row | None:
+        return self._execute(self._statements[name], parameters).fetchone()
+
+    def all(self, name: str, /, **parameters: Any) -> list[Row]:
+        return self._execute(self._statements[name], parameters).fetchall()
+
+    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
+        return iter(self._execute(self._statements[name], parameters))
+
+    def run(self, name: str, /, **parameters: Any) -> int:
+        cursor = self._execute(self._statements[name], parameters)
+        for _ in cursor:
+            pass
+        return cursor.connection.changes()
+
+
+class SqliteStore:
+    """An open SQLite database.
+
+    Args:
+        path: the database file; it exists.
+        journal: "wal" or "delete", as the file system policy decided.
+        durability: "full" or "normal" (no sync before the answer: a power failure may lose the last commits).
+        busy_sec: how long a writer waits its turn before it raises Busy, in seconds.
+        statements: the named statements.
+        clock: Unix time in milliseconds.
+        checkpoint_pages: WAL length, in pages, from which checkpoints are run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        journal: str,
+        durability: str,
+        busy_sec: float,
+        statements: Mapping[str, str],
+        clock: Callable[[], int],
+        checkpoint_pages: int = CHECKPOINT_PAGES,
+    ) -> None:
+        self.path = path.absolute()
+        self.journal = journal
+        self.durability = durability
+        self.busy_sec = busy_sec
+        self.clock = clock
+        self._statements = statements
+        self._pid = os.getpid()
+        self._group_commit = journal == "wal" and hasattr(os, "fdatasync")
+        self._identity = opened.add(self.path)
+        self._wal: WalSync | None = None
+        self._gate: Gate | None = None
+        self._reader: apsw.Connection | None = None
+        self._mutex = threading.Lock()
+        self._reader_mutex = threading.Lock()
+        self._busy_since = 0.0
+        self._closed = False
+        self.placement: Placement | None = None
+        try:
+            if journal == "wal":
+                refuse_wal_reset_bug()
+            self._writer = self._connect()
+            self._checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpoint_passive)
+            if self._group_commit:
+                self._gate = Gate(self.path)
+                self._writer.set_wal_hook(self._after_wal_commit)
+        except BaseException:
+            opened.remove(self._identity)
+            raise
+        _remember(self)
+
+    # -- opening and closing
+
+    def _connect(self) -> apsw.Connection:
+        started = time.monotonic()
+        connection = None
+        try:
+            connection = apsw.Connection(
+                str(self.path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENT_CACHE
+            )
+            connection.set_busy_handler(self._on_busy)
+            self._busy_since = started
+            if str(connection.pragma("journal_mode")).lower() != self.journal:
+                connection.pragma("journal_mode", self.journal)
+            settings = settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
+            apply_settings(connection, settings)
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        except apsw.Error as error:
+            if connection is not None:
+                connection.close()
+            raise translate(error, self.path, time.monotonic() - started) from error
+        return connection
+
+    def _on_busy(self, _count: int) -> bool:
+        """Waits for a lock of a writer that does not use the gate, or of a recovery."""
+        if time.monotonic() - self._busy_since > self.busy_sec:
+            return False
+        longest = 50e-6 if self._group_commit else 5e-3
+        time.sleep(random.uniform(0.4, 1) * longest)
+        return True
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Closes; with ``checkpoint`` the WAL is copied into the database and the planner's statistics renewed."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        with self._mutex, self._reader_mutex:
+            if self._reader is not None:
+                self._reader.close()
+            try:
+                self._busy_since = time.monotonic() - self.busy_sec
+                if checkpoint:
+                    self._writer.pragma("optimize")
+                else:
+                    self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            except apsw.Error:
+                pass  # statistics are a help, never a duty
+            self._writer.close()
+            if self._wal is not None:
+                self._wal.close()
+            if self._gate is not None:
+                self._gate.close()
+            opened.remove(self._identity)
+
+    def check(self) -> None:
+        """Refuses work in a forked child or after close, before any call into SQLite.
+
+        Raises:
+            ForkedRegistry: this is not the process that opened it.
+            InvalidInput: it is closed.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedRegistry(
+                f"this registry on {self.path} was opened by process {self._pid} and this is its child "
+                f"{os.getpid()}; call Registry.open in the child"
+            )
+        if self._closed:
+            raise InvalidInput(f"this registry on {self.path} is closed; open a new one")
+
+    # -- transactions
+
+    @contextmanager
+    def write(self) -> Iterator[SqliteTransaction]:
+        """One immediate transaction, durable when the block has been left.
+
+        Raises:
+            Busy: another writer held the lock for longer than ``busy_sec``.
+            StorageFailed: the disk is full or failed; nothing was written.
+            SyncFailed: written, but the disk did not confirm it.
+        """
+        self.check()
+        if self._wal is not None:
+            self._wal.refuse_after_failure()
+        started = time.monotonic()
+        if not self._mutex.acquire(timeout=self.busy_sec):
+            from .locks import busy_error
+
+            raise busy_error(self.path, time.monotonic() - started)
+        try:
+            self._busy_since = started
+            gate = self._gate
+            if gate is not None:
+                gate.enter(started, self.busy_sec)
+            try:
+                execute = self._writer.execute
+                execute("BEGIN IMMEDIATE")
+                try:
+                    yield SqliteTransaction(execute, self._statements, self.clock)
+                    execute("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+                self._checkpoints.inside_gate()
+            finally:
+                if gate is not None:
+                    gate.leave()
+            self._checkpoints.outside_gate()
+            if self._wal is None and self._group_commit:
+                self._wal = WalSync(self.path)
+        except apsw.Error as error:
+            raise translate(error, self.path, time.monotonic() - started) from error
+        finally:
+            self._mutex.release()
+        self.sync()
+
+    def _roll_back(self) -> None:
+        try:
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
+        except apsw.Error:
+            pass  # SQLite has rolled back by itself on a full disk or an I/O error
+
+    @contextmanager
+    def read(self) -> Iterator[SqliteTransaction]:
+        """One read transaction: what it sees is one moment's state."""
+        self.check()
+        started = time.monotonic()
+        with self._reader_mutex:
+            self._busy_since = started
+            try:
+                if self._reader is None:
+                    self._reader = self._connect()
+                execute = self._reader.execute
+                execute("BEGIN")
+                try:
+                    yield SqliteTransaction(execute, self._statements, self.clock)
+                finally:
+                    execute("COMMIT")
+            except apsw.Error as error:
+                raise translate(error, self.path, time.monotonic() - started) from error
+
+    def learn(self, file: Path) -> None:
+        """Adds the named statements of ``file`` to those that transactions know."""
+        self._statements = {**read_statements(file), **self._statements}
+
+    def sync(self) -> None:
+        """Returns when everything committed before the call is durable, at durability "full".
+
+        A reader that acts on what it read calls it too: the commit may have been made by a process that is still
+        waiting for its own sync.
+        """
+        if self.durability != "full" or not self._group_commit:
+            return
+        if self._wal is None:
+            with self._mutex:
+                if self._wal is None:
+                    self._wal = WalSync(self.path)
+        self._wal.sync()
+
+    # -- the WAL's length
+
+    def _after_wal_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._checkpoints.pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint_passive(self) -> None:
+        try:
+            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except (apsw.BusyError, apsw.LockedError):
+            pass  # another process is at it
+        except apsw.Error as error:
+            raise translate(error, self.path, 0.0) from error
+
+    # -- news
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has committed."""
+        self.check()
+        with self._reader_mutex:
+            if self._reader is None:
+                self._reader = self._connect()
+            try:
+                return self._reader.data_version()
+            except apsw.Error as error:
+                raise translate(error, self.path, 0.0) from error
+
+    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+        """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one.
+
+        The sleeps grow from 1 ms to 20 ms: news within milliseconds while there is traffic, an idle CPU when not.
+        """
+        deadline = time.monotonic() + timeout_sec
+        pause = 0.001
+        while True:
+            version = self.data_version()
+            left = deadline - time.monotonic()
+            if version != seen or left <= 0:
+                return version
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.2, 0.02)
+
+
+_stores: list[Any] = []
+
+
+def _remember(store: SqliteStore) -> None:
+    import weakref
+
+    _stores.append(weakref.ref(store))
+
+
+def _after_fork_in_child() -> None:
+    """The child must not close its parent's connections, nor keep the gate locked should the parent die."""
+    for reference in _stores:
+        store = reference()
+        if store is None:
+            continue
+        if store._gate is not None:
+            store._gate.close()
+        _abandoned.append((store._writer, store._reader))
+    _stores.clear()
+
+
+_abandoned: list[Any] = []
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

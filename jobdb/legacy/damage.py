@@ -1,0 +1,63 @@
+"""What can be wrong with a file of the old registry: the kinds, and the answer that carries one.
+
+Used by every reader of this package (records, logs, layout) and by the import report. Nothing is called from here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Damage(StrEnum):
+    """Why a file, or a part of it, was not taken over. The values are stable names of the report."""
+
+    EMPTY = "empty"
+    ZEROED = "zeroed"
+    CUT_SHORT = "cut_short"
+    BYTE_ORDER_MARK = "byte_order_mark"
+    UTF16 = "utf16"
+    NOT_UTF8 = "not_utf8"
+    NOT_JSON = "not_json"
+    DUPLICATE_KEY = "duplicate_key"
+    NOT_A_NUMBER = "not_a_number"
+    HUGE_NUMBER = "huge_number"
+    TOO_DEEP = "too_deep"
+    TOO_LARGE = "too_large"
+    LONE_SURROGATE = "lone_surrogate"
+    NOT_AN_OBJECT = "not_an_object"
+    MISSING_FIELD = "missing_field"
+    WRONG_TYPE = "wrong_type"
+    OUT_OF_RANGE = "out_of_range"
+    BAD_TIME = "bad_time"
+    UNSAFE_ID = "unsafe_id"
+    WRONG_ID = "wrong_id"
+    OTHER_SCHEMA = "other_schema"
+    UNKNOWN_STATUS = "unknown_status"
+    NOT_A_FILE = "not_a_file"
+    DANGLING_LINK = "dangling_link"
+    UNREADABLE = "unreadable"
+    NO_RECORD = "no_record"
+    BAD_LINE = "bad_line"
+    CUT_LINE = "cut_line"
+    CONFLICTING_LINES = "conflicting_lines"
+    SECRET_IN_CLEAR = "secret_in_clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A file that is left where it is.
+
+    Attributes:
+        kind: what is wrong.
+        reason: one sentence for a person; no content of the file beyond names and short quotes, and no secret.
+    """
+
+    kind: Damage
+    reason: str
+
+
+def quoted(text: str, *, most: int = 40) -> str:
+    """A short, printable quote of text from a file."""
+    shown = text if len(text) <= most else text[: most - 1] + "…"
+    return ascii(shown)

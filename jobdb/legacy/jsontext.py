@@ -1,0 +1,164 @@
+"""Bytes to a JSON object, strictly: one way to read records and log lines that never raises.
+
+Called by records and logs. Pure. Python's own decoder takes duplicate keys, NaN, UTF-16 and a recursion of any depth;
+here each is an answer with a name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+from .damage import Damage, Damaged, quoted
+
+Json = Any
+
+MAX_DEPTH = 64
+"""How deep lists and objects may be nested: far beyond any record, far below every decoder's limit."""
+
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_CUT_TOKEN = re.compile(
+    r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|[.]|[eE][+-]?|\\\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3}"
+)
+
+
+class _DuplicateKey(Exception):
+    """Carries the key out of the decoder."""
+
+
+class _NoNumber(Exception):
+    """Carries NaN or Infinity out of the decoder."""
+
+
+class _Infinite(Exception):
+    """A number that is legal JSON and would be infinite in a double."""
+
+
+def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKey(key)
+            seen.add(key)
+    return made
+
+
+def _refuse_constant(name: str) -> Json:
+    raise _NoNumber(name)
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):
+        raise _Infinite
+    return number
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
+    """Reads one JSON object from UTF-8.
+
+    Returns:
+        the object, or what is wrong with the bytes. Never raises.
+    """
+    text = _text(raw)
+    if isinstance(text, Damaged):
+        return text
+    try:
+        value = _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        return _syntax(text, error)
+    except _DuplicateKey as error:
+        return Damaged(Damage.DUPLICATE_KEY, f"the key {quoted(str(error))} stands there twice")
+    except _NoNumber as error:
+        return Damaged(Damage.NOT_A_NUMBER, f"it holds {error}, which is no JSON number")
+    except _Infinite:
+        return Damaged(Damage.HUGE_NUMBER, "it holds a number beyond what a double can carry")
+    except RecursionError:
+        return _too_deep()
+    except ValueError:
+        return Damaged(Damage.HUGE_NUMBER, "it holds a number of thousands of digits")
+    if type(value) is not dict:
+        return Damaged(Damage.NOT_AN_OBJECT, "it holds JSON, but no object")
+    return _doubt(raw, value) or value
+
+
+def _text(raw: bytes) -> str | Damaged:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return Damaged(Damage.UTF16, "it is UTF-16, not UTF-8")
+        return Damaged(Damage.NOT_UTF8, f"byte {error.start} is not UTF-8")
+    if not raw:
+        return Damaged(Damage.EMPTY, "it is empty")
+    if text[0] == "\ufeff":
+        return Damaged(Damage.BYTE_ORDER_MARK, "it begins with a byte order mark, which JSON does not allow")
+    if "\0" in text:
+        return _with_zeros(raw)
+    return text
+
+
+def _with_zeros(raw: bytes) -> Damaged:
+    zeros = raw.count(0)
+    if zeros == len(raw):
+        return Damaged(
+            Damage.ZEROED, f"all of its {len(raw)} bytes are zero, as a crash of the machine leaves them"
+        )
+    if zeros * 3 >= len(raw) and (raw[:1] == b"\0" or raw[1:2] == b"\0"):
+        return Damaged(Damage.UTF16, "it is UTF-16 without a byte order mark, not UTF-8")
+    return Damaged(
+        Damage.ZEROED, f"{zeros} of its {len(raw)} bytes are zero, as a crash of the machine leaves them"
+    )
+
+
+def _syntax(text: str, error: json.JSONDecodeError) -> Damaged:
+    if not text.strip(" \t\r\n"):
+        return Damaged(Damage.EMPTY, "it holds nothing but white space")
+    rest = text[error.pos :]
+    if not rest.strip(" \t\r\n") or error.msg.startswith("Unterminated string") or _CUT_TOKEN.fullmatch(rest):
+        return Damaged(Damage.CUT_SHORT, f"it is cut short after {len(text):,} characters")
+    return Damaged(Damage.NOT_JSON, f"it is no JSON from line {error.lineno}, column {error.colno} on")
+
+
+def _doubt(raw: bytes, value: dict[str, Json]) -> Damaged | None:
+    """The checks that few records need, each behind a look at the bytes that most pass."""
+    if _SURROGATE_ESCAPE.search(raw) and not _encodes(value):
+        return Damaged(Damage.LONE_SURROGATE, "it holds half of a surrogate pair, which is no text")
+    if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
+        return _too_deep()
+    return None
+
+
+def _encodes(value: Json) -> bool:
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    except RecursionError:
+        return True
+    return True
+
+
+def _depth_over(value: Json, limit: int) -> bool:
+    level: list[Json] = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for parent in level
+            for child in (parent.values() if type(parent) is dict else parent)
+            if type(child) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep() -> Damaged:
+    return Damaged(Damage.TOO_DEEP, f"it is nested deeper than {MAX_DEPTH} levels")

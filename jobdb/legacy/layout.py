@@ -1,0 +1,249 @@
+"""Where an old registry is and what lies in it: finds the folder, lists its entries, reads its files safely.
+
+Called by the importer and the exporter. Reads folders one entry at a time (`os.scandir`), so that memory does not
+grow with the registry, and opens nothing that is not a regular file: a pipe named ``x.json`` must not hang an import.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ..errors import InvalidInput, Unusable
+from .damage import Damage, Damaged
+
+RECORD_SUFFIX = ".json"
+LOG_SUFFIX = ".events.log"
+LOCK_NAME = ".lock"
+AUDIT_FOLDER = "delegate_job_logs"
+AUDIT_LOG = "events.ndjson"
+AUDIT_META = "meta.json"
+AUDIT_STATUS = "status.json"
+WORKSPACE_FOLDERS = (".mam", ".hermes")
+
+MAX_LOG_BYTES = 256 << 20
+"""A larger event log is not read; it is named in the report."""
+
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+
+
+class EntryKind(StrEnum):
+    """What an entry of the registry's folders is, by its name."""
+
+    RECORD = "record"
+    EVENT_LOG = "event_log"
+    AUDIT_LOG = "audit_log"
+    AUDIT_META = "audit_meta"
+    AUDIT_STATUS = "audit_status"
+    LEFTOVER = "leftover"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The folders of one registry.
+
+    Attributes:
+        jobs: the folder of records, event logs and the lock.
+        audit: the folder of audit logs; it need not exist.
+    """
+
+    jobs: Path
+    audit: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a folder; ``job_id`` is what its name says, unchecked."""
+
+    name: str
+    kind: EntryKind
+    job_id: str
+
+
+def find_registry(directory: Path) -> Layout:
+    """The registry in a workspace (``.mam/jobs``, ``.hermes/jobs``), in ``.mam`` itself, or the folder itself.
+
+    Raises:
+        InvalidInput: there is none, or there are two and neither is meant more than the other.
+        Unusable: the folder may not be read.
+    """
+    try:
+        if not directory.is_dir():
+            raise InvalidInput(f"{directory} is no folder; give the workspace or its .mam/jobs")
+        inside = [directory / name / "jobs" for name in WORKSPACE_FOLDERS]
+        inside.append(directory / "jobs")
+        found = [folder for folder in inside if folder.is_dir()]
+        if len(found) > 1:
+            found = [folder for folder in found if _looks_like_records(folder)] or found[:1]
+        if len(found) > 1:
+            names = " and ".join(str(folder) for folder in found)
+            raise InvalidInput(
+                f"{directory} holds more than one registry: {names}; name the one that is meant"
+            )
+        if found and not (found[0] == directory / "jobs" and _looks_like_records(directory)):
+            return _layout(found[0])
+        if directory.name == "jobs" or _looks_like_records(directory):
+            return _layout(directory)
+    except PermissionError as error:
+        raise _unreadable(directory, error) from error
+    raise InvalidInput(
+        f"{directory} holds no registry: neither .mam/jobs nor .hermes/jobs nor records of its own (*.json)"
+    )
+
+
+def new_registry(directory: Path) -> Layout:
+    """Where an export goes: the registry that is there, else the folder itself if it is empty or named ``jobs``,
+    or ``.mam/jobs`` in it. Nothing is created here.
+
+    Raises:
+        InvalidInput: the folder holds two registries, or something is there that is no folder.
+    """
+    if not directory.exists():
+        return _layout(directory if directory.name == "jobs" else directory / ".mam" / "jobs")
+    try:
+        return find_registry(directory)
+    except InvalidInput:
+        if not directory.is_dir() or _count_registries(directory) > 1:
+            raise
+        return _layout(directory / ".mam" / "jobs")
+
+
+def list_jobs_folder(layout: Layout) -> Iterator[Entry]:
+    """The entries of the folder of records, in the file system's order; the lock is not among them.
+
+    Raises:
+        Unusable: the folder may not be read.
+    """
+    try:
+        with os.scandir(layout.jobs) as entries:
+            for entry in entries:
+                if entry.name != LOCK_NAME:
+                    yield classify(entry.name)
+    except OSError as error:
+        raise _unreadable(layout.jobs, error) from error
+
+
+def list_audit_folder(layout: Layout) -> Iterator[Entry]:
+    """One entry for each folder of the audit log. Without the folder there are none.
+
+    Raises:
+        Unusable: the folder may not be read.
+    """
+    try:
+        with os.scandir(layout.audit) as entries:
+            for entry in entries:
+                yield Entry(entry.name, EntryKind.AUDIT_LOG, entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _unreadable(layout.audit, error) from error
+
+
+def count_records(layout: Layout) -> int:
+    """How many entries are named like records: for the progress bar, before anything is read."""
+    return sum(1 for entry in list_jobs_folder(layout) if entry.kind is EntryKind.RECORD)
+
+
+def classify(name: str) -> Entry:
+    """What an entry of the folder of records is, by its name."""
+    if name.endswith(RECORD_SUFFIX):
+        return Entry(name, EntryKind.RECORD, name[: -len(RECORD_SUFFIX)])
+    if name.endswith(LOG_SUFFIX):
+        return Entry(name, EntryKind.EVENT_LOG, name[: -len(LOG_SUFFIX)])
+    if name.endswith((".tmp", "~", ".swp")) or ".tmp." in name or ".json.tmp" in name:
+        return Entry(name, EntryKind.LEFTOVER, "")
+    return Entry(name, EntryKind.OTHER, "")
+
+
+def read_regular_file(path: str, limit: int) -> bytes | Damaged | None:
+    """The content of a regular file, or of what a link leads to.
+
+    Args:
+        path: the file.
+        limit: the most bytes to read; a larger file is `Damage.TOO_LARGE`.
+
+    Returns:
+        the content, why it cannot be had, or None if nothing of that name is there. Never raises OSError.
+    """
+    try:
+        fd = os.open(path, _READ_FLAGS)
+    except FileNotFoundError:
+        return (
+            Damaged(Damage.DANGLING_LINK, "it is a link that leads nowhere") if os.path.islink(path) else None
+        )
+    except NotADirectoryError:
+        return None
+    except (OSError, ValueError) as error:
+        return _no_read(path, error)
+    try:
+        size = os.fstat(fd)
+        if not stat.S_ISREG(size.st_mode):
+            return Damaged(Damage.NOT_A_FILE, f"it is {_kind_of(size.st_mode)}, not a file")
+        if size.st_size > limit:
+            return Damaged(Damage.TOO_LARGE, f"it has {size.st_size:,} bytes; at most {limit:,} are read")
+        content = os.read(fd, size.st_size + 1)
+        if len(content) != size.st_size:
+            content += _rest(fd, limit)
+        return content
+    except OSError as error:
+        return _no_read(path, error)
+    finally:
+        os.close(fd)
+
+
+def shown_name(name: str) -> str:
+    """A file name as printable text; bytes that are no UTF-8 and control characters are escaped."""
+    if name.isprintable():
+        return name
+    return os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
+
+
+def _rest(fd: int, limit: int) -> bytes:
+    """What a file holds beyond the size that it had a moment ago: a log that is being appended to."""
+    parts = []
+    total = 0
+    while total <= limit:
+        part = os.read(fd, 1 << 16)
+        if not part:
+            break
+        parts.append(part)
+        total += len(part)
+    return b"".join(parts)
+
+
+def _layout(jobs: Path) -> Layout:
+    return Layout(jobs, jobs.parent / AUDIT_FOLDER)
+
+
+def _looks_like_records(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        return any(entry.name == LOCK_NAME or entry.name.endswith(RECORD_SUFFIX) for entry in entries)
+
+
+def _count_registries(directory: Path) -> int:
+    return sum((directory / name / "jobs").is_dir() for name in WORKSPACE_FOLDERS)
+
+
+def _unreadable(folder: Path, error: OSError) -> Unusable:
+    return Unusable(f"the folder {folder} cannot be read: {error.strerror}; nothing was changed")
+
+
+def _no_read(path: str, error: OSError | ValueError) -> Damaged:
+    if os.path.isdir(path):
+        return Damaged(Damage.NOT_A_FILE, "it is a folder, not a file")
+    return Damaged(Damage.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _kind_of(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"

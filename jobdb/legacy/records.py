@@ -1,0 +1,359 @@
+"""One record of the old registry: the bytes of ``<job_id>.json`` to a LegacyRecord, and back to a JSON object.
+
+Called by the importer, the exporter and the drop-in module. Pure: no file, clock or database. Reading never raises,
+whatever the bytes: what is not plainly a legal record is `Damaged`, with the reason, and is never guessed into a job.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from ..model import JobStatus
+from ..protocol.limits import JOB_ID_PATTERN
+from .damage import Damage, Damaged, quoted
+from .jsontext import parse_object
+
+Json = Any
+
+MAX_RECORD_BYTES = 8 << 20
+"""Larger files are not read: the old scripts never wrote one, and memory is to stay bounded."""
+
+MAX_PROMPT_CHARS = 4 << 20
+MAX_INTEGER = 2**53 - 1
+DEFAULT_TIMEOUT_SEC = 3600
+DEFAULT_IDLE_TIMEOUT_SEC = 120
+
+FIELDS = (
+    "schema_version",
+    "job_id",
+    "status",
+    "created_at",
+    "updated_at",
+    "prompt",
+    "agent",
+    "agent_session",
+    "broker",
+    "topic_prefix",
+    "timeout_sec",
+    "idle_timeout_sec",
+    "expected_artifacts",
+    "last_seq",
+    "auth_token",
+)
+"""The fields of the format, in the order in which the old scripts write them."""
+
+BROKER_FIELDS = ("host", "port", "tls", "username", "password")
+
+_REQUIRED = ("status", "created_at", "updated_at", "prompt", "agent", "broker", "topic_prefix", "last_seq")
+_STATUSES = frozenset(status.value for status in JobStatus)
+_KNOWN = frozenset(FIELDS)
+_SAFE_ID = re.compile(JOB_ID_PATTERN)
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_MISSING = object()
+
+
+@dataclass(slots=True, kw_only=True)
+class LegacyRecord:
+    """A legal record, field by field, with all that is needed to write it again as an equal JSON object.
+
+    Attributes:
+        broker: host, port, tls, username and unknown fields, as they stand there; None for ``null``. No password.
+        broker_password: in clear; None when it is null or absent.
+        auth_token: in clear; None when it is null or absent. An empty text is kept as such and is no token.
+        created_ms, updated_ms: Unix milliseconds.
+        absent: names of optional fields that the record does not have; those of the broker as ``broker.tls``.
+        extra: unknown fields.
+    """
+
+    job_id: str
+    status: str
+    created_ms: int
+    updated_ms: int
+    prompt: str = field(repr=False)
+    agent: str
+    agent_session: str | None
+    broker: dict[str, Json] | None
+    broker_password: str | None = field(repr=False)
+    topic_prefix: str
+    timeout_sec: int
+    idle_timeout_sec: int
+    expected_artifacts: list[str]
+    last_seq: int
+    auth_token: str | None = field(repr=False)
+    absent: tuple[str, ...]
+    extra: dict[str, Json]
+
+    def as_document(self) -> dict[str, Json]:
+        """The record as the old scripts know it, secrets included; equal, as JSON, to what was read."""
+        document: dict[str, Json] = {
+            "schema_version": 1,
+            "job_id": self.job_id,
+            "status": self.status,
+            "created_at": format_ms(self.created_ms),
+            "updated_at": format_ms(self.updated_ms),
+            "prompt": self.prompt,
+            "agent": self.agent,
+            "agent_session": self.agent_session,
+            "broker": self._broker_document(),
+            "topic_prefix": self.topic_prefix,
+            "timeout_sec": self.timeout_sec,
+            "idle_timeout_sec": self.idle_timeout_sec,
+            "expected_artifacts": self.expected_artifacts,
+            "last_seq": self.last_seq,
+            "auth_token": self.auth_token,
+        }
+        for name in self.absent:
+            document.pop(name, None)
+        document.update(self.extra)
+        return document
+
+    def _broker_document(self) -> dict[str, Json] | None:
+        if self.broker is None:
+            return None
+        known = {
+            "host": self.broker["host"],
+            "port": self.broker["port"],
+            "tls": self.broker.get("tls", False),
+            "username": self.broker.get("username"),
+            "password": self.broker_password,
+        }
+        for name in BROKER_FIELDS:
+            if f"broker.{name}" in self.absent:
+                del known[name]
+        return known | {name: value for name, value in self.broker.items() if name not in known}
+
+
+def safe_id(text: str) -> bool:
+    """Whether an id can be a file name and an MQTT topic level everywhere: 1 to 128 of ``A-Za-z0-9_.:@-``."""
+    return _SAFE_ID.fullmatch(text) is not None
+
+
+def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
+    """Reads one record.
+
+    Args:
+        raw: the content of the file.
+        file_name: its name, ``<job_id>.json``.
+
+    Returns:
+        the record, or why it is none. Never raises.
+    """
+    if len(raw) > MAX_RECORD_BYTES:
+        return too_large(len(raw))
+    document = parse_object(raw)
+    if isinstance(document, Damaged):
+        return document
+    return _checked(document, file_name)
+
+
+def too_large(size: int) -> Damaged:
+    """The answer for a file that is not even read."""
+    return Damaged(
+        Damage.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read"
+    )
+
+
+def parse_time(text: str) -> int | None:
+    """``YYYY-MM-DDTHH:MM:SSZ`` as Unix milliseconds; None for any other text."""
+    if _TIME.fullmatch(text) is None:
+        return None
+    try:
+        return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+    except ValueError:
+        return None
+
+
+def format_ms(ms: int) -> str:
+    """Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, fractions cut off: the old scripts know no others."""
+    moment = _EPOCH + timedelta(seconds=ms // 1000)
+    return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damaged:
+    version = document.get("schema_version", _MISSING)
+    if version is _MISSING:
+        return _missing("schema_version")
+    if type(version) is not int or version != 1:
+        return Damaged(Damage.OTHER_SCHEMA, f"schema_version is {quoted(_json(version))}; only 1 can be read")
+    problem = _wrong_identity(document, file_name) or _wrong_status(document)
+    if problem is not None:
+        return problem
+    for name in _REQUIRED:
+        if name not in document:
+            return _missing(name)
+    created_ms, updated_ms = _time(document, "created_at"), _time(document, "updated_at")
+    if isinstance(created_ms, Damaged):
+        return created_ms
+    if isinstance(updated_ms, Damaged):
+        return updated_ms
+    problem = _wrong_texts(document) or _wrong_numbers(document) or _wrong_artifacts(document)
+    if problem is not None:
+        return problem
+    broker = document["broker"]
+    problem = _wrong_broker(broker) if broker is not None else None
+    if problem is not None:
+        return problem
+    absent = [
+        name
+        for name in ("agent_session", "timeout_sec", "idle_timeout_sec", "expected_artifacts", "auth_token")
+        if name not in document
+    ]
+    has_extra = len(document) + len(absent) > len(FIELDS)
+    password = None
+    if broker is not None:
+        if len(broker) < len(BROKER_FIELDS):
+            absent += [f"broker.{name}" for name in BROKER_FIELDS if name not in broker]
+        password = broker.pop("password", None)
+    return LegacyRecord(
+        job_id=document["job_id"],
+        status=document["status"],
+        created_ms=created_ms,
+        updated_ms=updated_ms,
+        prompt=document["prompt"],
+        agent=document["agent"],
+        agent_session=document.get("agent_session"),
+        broker=broker,
+        broker_password=password,
+        topic_prefix=document["topic_prefix"],
+        timeout_sec=document.get("timeout_sec", DEFAULT_TIMEOUT_SEC),
+        idle_timeout_sec=document.get("idle_timeout_sec", DEFAULT_IDLE_TIMEOUT_SEC),
+        expected_artifacts=document.get("expected_artifacts", []),
+        last_seq=document["last_seq"],
+        auth_token=document.get("auth_token"),
+        absent=tuple(absent),
+        extra={name: value for name, value in document.items() if name not in _KNOWN} if has_extra else {},
+    )
+
+
+def _wrong_identity(document: Mapping[str, Json], file_name: str) -> Damaged | None:
+    job_id = document.get("job_id", _MISSING)
+    if job_id is _MISSING:
+        return _missing("job_id")
+    if type(job_id) is not str:
+        return _wrong_type("job_id", job_id, "a text")
+    if not safe_id(job_id):
+        return Damaged(
+            Damage.UNSAFE_ID,
+            f"job_id {quoted(job_id)} is no safe file name (1 to 128 of A-Z a-z 0-9 _ . : @ -, beginning with a letter, digit or _)",
+        )
+    if job_id + ".json" != file_name:
+        return Damaged(Damage.WRONG_ID, f"job_id is {quoted(job_id)}, which is not the file's name")
+    return None
+
+
+def _wrong_status(document: Mapping[str, Json]) -> Damaged | None:
+    status = document.get("status", _MISSING)
+    if status is _MISSING:
+        return _missing("status")
+    if type(status) is not str:
+        return _wrong_type("status", status, "a text")
+    if status not in _STATUSES:
+        return Damaged(Damage.UNKNOWN_STATUS, f"status {quoted(status)} is none of {', '.join(JobStatus)}")
+    return None
+
+
+def _time(document: Mapping[str, Json], name: str) -> int | Damaged:
+    text = document[name]
+    if type(text) is not str:
+        return _wrong_type(name, text, "a text")
+    ms = parse_time(text)
+    if ms is None:
+        return Damaged(Damage.BAD_TIME, f"{name} {quoted(text)} is no time of the form YYYY-MM-DDTHH:MM:SSZ")
+    return ms
+
+
+_TEXTS = (
+    ("prompt", False, MAX_PROMPT_CHARS),
+    ("agent", False, 128),
+    ("agent_session", True, 256),
+    ("topic_prefix", False, 1024),
+    ("auth_token", True, 65536),
+)
+
+
+def _wrong_texts(document: Mapping[str, Json]) -> Damaged | None:
+    for name, nullable, longest in _TEXTS:
+        text = document.get(name)
+        if type(text) is str:
+            if len(text) > longest:
+                return Damaged(
+                    Damage.OUT_OF_RANGE, f"{name} has {len(text):,} characters; at most {longest:,} fit"
+                )
+        elif text is not None or not nullable:
+            return _wrong_type(name, text, "a text or null" if nullable else "a text")
+    return None
+
+
+def _wrong_numbers(document: Mapping[str, Json]) -> Damaged | None:
+    for name in ("timeout_sec", "idle_timeout_sec", "last_seq"):
+        number = document.get(name, 0)
+        if type(number) is not int:
+            return _wrong_type(name, number, "an integer")
+        if not 0 <= number <= MAX_INTEGER:
+            return Damaged(Damage.OUT_OF_RANGE, f"{name} is {quoted(str(number))}; it must be 0 to 2^53-1")
+    return None
+
+
+def _wrong_artifacts(document: Mapping[str, Json]) -> Damaged | None:
+    artifacts = document.get("expected_artifacts", [])
+    if type(artifacts) is not list:
+        return _wrong_type("expected_artifacts", artifacts, "a list of texts")
+    for item in artifacts:
+        if type(item) is not str:
+            return _wrong_type("an item of expected_artifacts", item, "a text")
+    return None
+
+
+def _wrong_broker(broker: Json) -> Damaged | None:
+    if type(broker) is not dict:
+        return _wrong_type("broker", broker, "an object")
+    for name in ("host", "port"):
+        if name not in broker:
+            return _missing(f"broker.{name}")
+    if type(broker["host"]) is not str:
+        return _wrong_type("broker.host", broker["host"], "a text")
+    port = broker["port"]
+    if type(port) is not int:
+        return _wrong_type("broker.port", port, "an integer")
+    if not 0 <= port <= 65535:
+        return Damaged(Damage.OUT_OF_RANGE, f"broker.port is {quoted(str(port))}; it must be 0 to 65535")
+    if type(broker.get("tls", False)) is not bool:
+        return _wrong_type("broker.tls", broker["tls"], "true or false")
+    for name in ("username", "password"):
+        value = broker.get(name)
+        if value is not None and type(value) is not str:
+            return _wrong_type(f"broker.{name}", value, "a text or null")
+    return None
+
+
+def _missing(name: str) -> Damaged:
+    return Damaged(Damage.MISSING_FIELD, f"there is no {name}")
+
+
+def _wrong_type(name: str, value: Json, wanted: str) -> Damaged:
+    return Damaged(Damage.WRONG_TYPE, f"{name} is {_KINDS.get(type(value), 'something else')}, not {wanted}")
+
+
+_KINDS = {
+    str: "a text",
+    int: "a number",
+    float: "a number with a fraction",
+    bool: "true or false",
+    type(None): "null",
+    list: "a list",
+    dict: "an object",
+}
+
+
+def _json(value: Json) -> str:
+    """A value that is about to be quoted; only its beginning is looked at."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return json.dumps(value)

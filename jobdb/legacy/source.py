@@ -1,0 +1,148 @@
+"""One job as the old registry's files hold it: record, logs, audit files, read together.
+
+Called by the importer. Reads files; knows no database. Whatever is wrong with a file is an answer, never an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+
+from .damage import Damaged
+from .jsontext import parse_object
+from .layout import (
+    AUDIT_LOG,
+    AUDIT_META,
+    AUDIT_STATUS,
+    LOG_SUFFIX,
+    MAX_LOG_BYTES,
+    RECORD_SUFFIX,
+    EntryKind,
+    Layout,
+    read_regular_file,
+)
+from .logs import JobLogs, KeptLine, read_logs, secret_in
+from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
+
+MAX_AUDIT_FILE_BYTES = MAX_RECORD_BYTES
+NO_LOGS = JobLogs()
+
+
+@dataclass(slots=True)
+class SourceJob:
+    """A legal record with its logs.
+
+    Attributes:
+        bytes_read: how much memory its files took, for keeping what is read at once within bounds.
+        digests: SHA-256 of each log.
+        damage: files beside the record that could not be taken over as a whole, by path within the folder.
+    """
+
+    record: LegacyRecord
+    bytes_read: int
+    logs: JobLogs = field(default_factory=lambda: NO_LOGS)
+    digests: dict[EntryKind, bytes] = field(default_factory=dict)
+    damage: list[tuple[str, Damaged]] = field(default_factory=list)
+
+    @property
+    def last_seq(self) -> int:
+        """What the job's last_seq must be: the record's, or the log's where that is ahead."""
+        return max(self.record.last_seq, self.logs.highest_seq)
+
+    def notes(self) -> list[str]:
+        """What is unusual and harmless."""
+        if self.logs is NO_LOGS:
+            return []
+        notes = list(self.logs.notes)
+        if self.logs.highest_seq > self.record.last_seq:
+            notes.append(
+                f"last_seq was {self.record.last_seq}, behind the log; it is {self.logs.highest_seq} here"
+            )
+        return notes
+
+
+class SourceReader:
+    """Reads the jobs of one registry."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._jobs = f"{layout.jobs}/"
+        self._audit = f"{layout.audit}/" if layout.audit.is_dir() else None
+        self.audit_name = f"../{layout.audit.name}"
+
+    def read(self, file_name: str) -> SourceJob | Damaged | None:
+        """The job of a record's file; None if the file has gone."""
+        raw = read_regular_file(self._jobs + file_name, MAX_RECORD_BYTES)
+        if not isinstance(raw, bytes):
+            return raw
+        record = parse_record(raw, file_name)
+        if isinstance(record, Damaged):
+            return record
+        source = SourceJob(record, len(raw))
+        self._read_logs(source, file_name[: -len(RECORD_SUFFIX)])
+        return source
+
+    def _read_logs(self, source: SourceJob, job_id: str) -> None:
+        paths = [(EntryKind.EVENT_LOG, self._jobs + job_id + LOG_SUFFIX, job_id + LOG_SUFFIX)]
+        if self._audit is not None:
+            audit = f"{self._audit}{job_id}/"
+            paths.append((EntryKind.AUDIT_LOG, audit + AUDIT_LOG, f"{self.audit_name}/{job_id}/{AUDIT_LOG}"))
+        found: list[tuple[EntryKind, bytes]] = []
+        names: dict[EntryKind, str] = {}
+        for kind, path, name in paths:
+            content = read_regular_file(path, MAX_LOG_BYTES)
+            if isinstance(content, bytes):
+                found.append((kind, content))
+                names[kind] = name
+            elif content is not None:
+                source.damage.append((name, content))
+        record = source.record
+        secrets = [secret for secret in (record.auth_token, record.broker_password) if secret]
+        if found:
+            source.logs = read_logs(job_id, found, fallback_ms=record.updated_ms, secrets=secrets)
+            for kind, content in found:
+                source.bytes_read += 2 * len(content)
+                source.digests[kind] = hashlib.sha256(content).digest()
+            source.damage.extend((names[kind], damaged) for kind, damaged in source.logs.damage.items())
+        if self._audit is not None:
+            self._read_audit_files(source, job_id, secrets)
+
+    def _read_audit_files(self, source: SourceJob, job_id: str, secrets: list[str]) -> None:
+        for kind, name in ((EntryKind.AUDIT_META, AUDIT_META), (EntryKind.AUDIT_STATUS, AUDIT_STATUS)):
+            raw = read_regular_file(f"{self._audit}{job_id}/{name}", MAX_AUDIT_FILE_BYTES)
+            if raw is None:
+                continue
+            if isinstance(raw, Damaged):
+                source.damage.append((f"{self.audit_name}/{job_id}/{name}", raw))
+                continue
+            if source.logs is NO_LOGS:
+                source.logs = JobLogs()
+            source.bytes_read += len(raw)
+            if same_json(raw, audit_text(kind, source.record)):
+                raw = b""
+            source.logs.kept.append(KeptLine(kind, 0, raw, secret_in(raw, secrets)))
+            source.digests.setdefault(EntryKind.AUDIT_LOG, b"")
+            source.digests[EntryKind.AUDIT_LOG] += hashlib.sha256(raw).digest()
+
+
+def audit_text(kind: EntryKind, record: LegacyRecord) -> bytes:
+    """``meta.json`` or ``status.json`` as the old scripts write it for a record."""
+    if kind is EntryKind.AUDIT_META:
+        document = record.as_document()
+        document.pop("broker", None)
+        document.pop("auth_token", None)
+    else:
+        document = {
+            "job_id": record.job_id,
+            "status": record.status,
+            "updated_at": format_ms(record.updated_ms),
+        }
+    return json.dumps(document).encode("utf-8")
+
+
+def same_json(one: bytes, other: bytes) -> bool:
+    """Whether two texts are the same JSON object."""
+    first, second = parse_object(one), parse_object(other)
+    if isinstance(first, Damaged) or isinstance(second, Damaged):
+        return False
+    return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)

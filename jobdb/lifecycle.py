@@ -1,0 +1,50 @@
+"""The life of a job: one pure table. The engines obey it, the docs' diagram is drawn from it.
+
+Nothing here touches a database, a clock, a file or the network.
+"""
+
+from __future__ import annotations
+
+from .model import EventKind, JobStatus
+
+PENDING, RUNNING, COMPLETED, ERROR, CANCELLED = JobStatus
+
+TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
+    (PENDING, "claim"): RUNNING,
+    (PENDING, "cancel"): CANCELLED,
+    (PENDING, "started"): RUNNING,
+    (PENDING, "progress"): RUNNING,
+    (PENDING, "permission_required"): RUNNING,
+    (PENDING, "completed"): COMPLETED,
+    (PENDING, "error"): ERROR,
+    (RUNNING, "release"): PENDING,
+    (RUNNING, "lease_expired"): PENDING,
+    (RUNNING, "cancel"): CANCELLED,
+    (RUNNING, "started"): RUNNING,
+    (RUNNING, "progress"): RUNNING,
+    (RUNNING, "permission_required"): RUNNING,
+    (RUNNING, "completed"): COMPLETED,
+    (RUNNING, "error"): ERROR,
+}
+"""(status, trigger) → next status. A trigger is a verb or an event's kind. What is not here is illegal."""
+
+
+def next_status(status: JobStatus, trigger: str) -> JobStatus | None:
+    """Where ``trigger`` leads from ``status``; None when the transition is illegal."""
+    return TRANSITIONS.get((status, trigger))
+
+
+def mermaid() -> str:
+    """The table as a Mermaid state diagram, one arrow for each pair of states."""
+    arrows: dict[tuple[str, str], list[str]] = {}
+    for (source, trigger), target in TRANSITIONS.items():
+        arrows.setdefault((source.value, target.value), []).append(trigger)
+    lines = ["stateDiagram-v2", "    [*] --> pending: register"]
+    lines += [f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in arrows.items()]
+    lines += [f"    {status.value} --> [*]" for status in JobStatus if status.terminal]
+    return "\n".join(lines) + "\n"
+
+
+def terminal_status(event: EventKind) -> JobStatus | None:
+    """The final status that a terminal event leads to; None for the others."""
+    return {EventKind.COMPLETED: COMPLETED, EventKind.ERROR: ERROR}.get(event)

@@ -1,0 +1,115 @@
+"""Making a SQLite database and bringing an older one to the present schema.
+
+Runs through sqlite-utils' Migrations on the standard library's sqlite3, so never while this process has the runtime
+connection open, and always with the file locked for everybody else. Called by ``jobdb init``, ``jobdb migrate`` and
+``Registry.open(create=True)``.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from pathlib import Path
+
+from jobdb.schema import APPLICATION_ID, VERSION
+
+from .engines.sqlite import opened
+from .engines.sqlite.header import read_header
+from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
+from .filemodes import create_private, sync_folder
+
+
+def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
+    """Brings the database to the present schema; all steps or none.
+
+    Args:
+        path: the database file, which may be empty.
+        backup: keep a copy of a database that has a schema already.
+        busy_sec: how long to wait until nobody else has it open, in seconds.
+
+    Returns:
+        The backup's path; None when there was nothing to keep or to do.
+
+    Raises:
+        SchemaMismatch: the schema is newer than this jobdb.
+        NotAJobdbDatabase: the file is something else.
+        Busy: another process has it open.
+        StorageFailed: the disk is full or failed; the database is as it was.
+        Unusable: this process has it open.
+    """
+    with opened.standard_library_may_open(path):
+        header = read_header(path)
+        if not header.empty and header.application_id not in (0, APPLICATION_ID):
+            raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
+        if header.user_version > VERSION:
+            raise SchemaMismatch(
+                f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
+                "a newer jobdb has migrated it: pip install --upgrade jobdb"
+            )
+        if header.user_version == VERSION:
+            return None
+        connection = sqlite3.connect(path, timeout=busy_sec, isolation_level=None)
+        try:
+            return _migrate(connection, path, keep=backup and header.user_version > 0)
+        except sqlite3.OperationalError as error:
+            raise _translated(error, path, busy_sec) from error
+        except sqlite3.DatabaseError as error:
+            raise NotAJobdbDatabase(f"{path} cannot be migrated: {error}; run 'jobdb doctor --full'") from error
+        finally:
+            connection.close()
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path | None:
+    from sqlite_utils import Database
+
+    from jobdb.schema.migrations import MIGRATIONS
+
+    # Nobody else may have the file open: in this mode SQLite takes and keeps the file's own lock, also in WAL.
+    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        kept = _keep_copy(connection, path) if keep else None
+        if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            MIGRATIONS.apply(Database(connection))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return kept
+
+
+def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
+    """A complete copy beside the database, synced, named after its schema version and the moment."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    kept = path.with_name(f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.bak")
+    create_private(kept)
+    copy = sqlite3.connect(kept)
+    try:
+        connection.backup(copy)
+    finally:
+        copy.close()
+    fd = os.open(kept, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    sync_folder(kept.parent)
+    return kept
+
+
+def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(
+            f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
+            "Nothing was changed",
+            waited_sec=busy_sec,
+        )
+    if code == sqlite3.SQLITE_FULL:
+        return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
+    return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")

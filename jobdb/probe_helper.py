@@ -1,0 +1,225 @@
+"""A process of its own that does file operations in one folder on command: the "other process" of a probe.
+
+Started by probe_hands.py as a plain script, so it starts in milliseconds; imports the standard library only.
+One JSON object a line comes in (`{"do": "lock", …}`), one goes out (`{"value": …}` or `{"errno": …}`).
+It ends when its input ends. A folder that hangs, hangs this process and not the one that asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+# The bytes that SQLite locks lie from here on (PENDING_BYTE, https://sqlite.org/fileformat2.html).
+LOCK_START = 0x40000000
+LOCK_LENGTH = 512
+
+# Others may write to the folder too; a link that they put there must not lead out of it.
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
+
+_files: dict[str, int] = {}
+_KINDS = {"read": fcntl.LOCK_SH, "write": fcntl.LOCK_EX}
+
+
+def open_file(name: str) -> None:
+    """Opens a file to keep: locks live until any descriptor of it is closed."""
+    if name not in _files:
+        _files[name] = os.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+
+
+def lock(name: str, kind: str) -> bool:
+    """Tries for the lock once; False if somebody else has it."""
+    try:
+        fcntl.lockf(_files[name], _KINDS[kind] | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def unlock(name: str) -> None:
+    """Gives the lock back."""
+    fcntl.lockf(_files[name], fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
+
+
+def exists(name: str) -> bool:
+    """Looks by name, as SQLite looks for a journal."""
+    try:
+        os.stat(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def create(name: str, text: str) -> None:
+    """Makes a new file with this content and syncs it."""
+    fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
+    try:
+        os.write(fd, text.encode())
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def read(name: str) -> str | None:
+    """The content of a file found by name; None if the name leads nowhere."""
+    try:
+        fd = os.open(name, os.O_RDONLY | _FLAGS)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return None
+        raise
+    try:
+        return os.read(fd, 1 << 20).decode("utf-8", "replace")
+    finally:
+        os.close(fd)
+
+
+def read_kept(name: str, length: int) -> str:
+    """Reads from the start of a file that is kept open."""
+    return os.pread(_files[name], length, 0).decode("utf-8", "replace")
+
+
+def write_kept(name: str, text: str) -> None:
+    """Writes at the start of a file that is kept open, and syncs it."""
+    os.pwrite(_files[name], text.encode(), 0)
+    os.fsync(_files[name])
+
+
+def count(name: str, seconds: float) -> int:
+    """Adds one to the number in the file, under the lock, for so many seconds; returns how often."""
+    end = time.monotonic() + seconds
+    done = 0
+    while time.monotonic() < end:
+        if not lock(name, "write"):
+            time.sleep(0.001)
+            continue
+        try:
+            number = int(os.pread(_files[name], 20, 0) or b"0")
+            os.pwrite(_files[name], b"%020d" % (number + 1), 0)
+            os.fsync(_files[name])
+        finally:
+            unlock(name)
+        done += 1
+    return done
+
+
+def publish(name: str, text: str) -> None:
+    """Makes a file that appears whole or not at all."""
+    create(f"{name}.new", text)
+    os.rename(f"{name}.new", name)
+
+
+def listing() -> list[str]:
+    """The names in the folder, fresh.
+
+    A network client may answer from a cached listing until it knows that the folder changed; a change of
+    its own makes it ask.
+    """
+    tick = f"tick-{os.getpid()}-{time.monotonic_ns()}"
+    create(tick, "")
+    os.unlink(tick)
+    return sorted(os.listdir("."))
+
+
+def remove(name: str) -> bool:
+    """Removes a file; False if it is not there."""
+    try:
+        os.unlink(name)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def remove_folder(name: str, *, emptied: bool) -> bool:
+    """Removes a folder that the probe made, with the files in it if `emptied`; False if something is left."""
+    try:
+        for file in os.listdir(name) if emptied else ():
+            remove(os.path.join(name, file))
+        os.rmdir(name)
+    except OSError:
+        return False
+    return True
+
+
+def make_folder(name: str) -> None:
+    """Makes a folder unless it is there."""
+    os.makedirs(name, mode=0o700, exist_ok=True)
+
+
+def identity() -> str:
+    """Tells this mount on this machine from every other: the kernel's boot, and the device number it gave."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            boot = file.read().strip()
+    except OSError:
+        boot = os.uname().nodename
+    return f"{boot}:{os.stat('.').st_dev}"
+
+
+_OPERATIONS: dict[str, Callable[..., Any]] = {
+    "open": open_file,
+    "lock": lock,
+    "unlock": unlock,
+    "exists": exists,
+    "create": create,
+    "read": read,
+    "read_kept": read_kept,
+    "write_kept": write_kept,
+    "count": count,
+    "publish": publish,
+    "listing": listing,
+    "remove": remove,
+    "remove_folder": remove_folder,
+    "rename": os.rename,
+    "make_folder": make_folder,
+    "identity": identity,
+}
+
+
+def answer(line: str) -> dict[str, Any]:
+    """Does one command and says how it went."""
+    command = json.loads(line)
+    try:
+        return {"value": _OPERATIONS[command.pop("do")](**command)}
+    except OSError as error:
+        return {"errno": error.errno or errno.EIO}
+    except (KeyError, TypeError, ValueError):
+        return {"errno": errno.EINVAL}
+
+
+def enter(folder: str, inner: str) -> None:
+    """Goes into the folder, and into one within it, which must not be a link."""
+    os.chdir(folder)
+    if inner:
+        fd = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+        try:
+            os.fchdir(fd)
+        finally:
+            os.close(fd)
+
+
+def main(folder: str, inner: str) -> None:
+    """Answers commands from standard input until it ends."""
+    entered = False
+    for line in sys.stdin:
+        try:
+            if not entered:  # inside the loop: a folder that cannot be entered is an answer, not a crash
+                enter(folder, inner)
+                entered = True
+            reply = answer(line)
+        except OSError as error:
+            reply = {"errno": error.errno or errno.EIO}
+        sys.stdout.write(json.dumps(reply) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])

@@ -1,0 +1,41 @@
+"""The wire protocol of job events (docs/job-protocol.md): pure functions over bytes, text and dictionaries.
+
+Called by the registry, the relay, the tickets and the import. Touches no database, clock, file or network.
+"""
+
+from .jcs import canonical
+from .limits import (
+    JOB_ID_PATTERN,
+    MAX_DEPTH,
+    MAX_DETAIL_CHARS,
+    MAX_JOB_ID_CHARS,
+    MAX_KID,
+    MAX_PAYLOAD_BYTES,
+    MAX_SEQ,
+    SCHEMA_VERSION,
+    TIMESTAMP_PATTERN,
+    MalformedPayload,
+    UnsupportedVersion,
+)
+from .signature import sign, verify
+from .wire import WireEvent, build, parse
+
+__all__ = [
+    "JOB_ID_PATTERN",
+    "MAX_DEPTH",
+    "MAX_DETAIL_CHARS",
+    "MAX_JOB_ID_CHARS",
+    "MAX_KID",
+    "MAX_PAYLOAD_BYTES",
+    "MAX_SEQ",
+    "SCHEMA_VERSION",
+    "TIMESTAMP_PATTERN",
+    "MalformedPayload",
+    "UnsupportedVersion",
+    "WireEvent",
+    "build",
+    "canonical",
+    "parse",
+    "sign",
+    "verify",
+]

@@ -1,0 +1,108 @@
+"""The canonical form of a payload: RFC 8785 (JCS) of all but ``data.hmac_sig``.
+
+Called when an event is built or parsed; calls ``json``, and the ``rfc8785`` package where its rules differ
+from those of ``json.dumps(sort_keys=True)``. They differ in two places only: how floating-point numbers are
+written, and the order of keys beyond ASCII (RFC 8785 sorts by UTF-16 code units, Python by code points).
+A payload that has neither takes the fast path. Both escape the same characters in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import isfinite
+from typing import Any
+
+from .limits import MAX_DEPTH, MAX_PAYLOAD_BYTES, MAX_SEQ, MalformedPayload
+
+# No check for cycles here: _survey has refused them before.
+_SORTED = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
+)
+
+
+def canonical(payload: Mapping[str, Any]) -> bytes:
+    """The bytes that a signature is made over.
+
+    Args:
+        payload: the whole event; a ``hmac_sig`` in its ``data`` is left out.
+
+    Returns:
+        UTF-8 without a final newline.
+
+    Raises:
+        MalformedPayload: it has no canonical form: it holds a value that is not JSON's, a key that is no
+            string, an integer beyond ±(2**53 - 1), NaN or infinity, a lone surrogate, or it is too deep.
+
+    Source: RFC 8785, section 3.2.
+    """
+    signed = unsigned(payload)
+    plain = _survey(signed)
+    try:
+        if plain:
+            return _SORTED.encode(signed).encode()
+        import rfc8785
+
+        return rfc8785.dumps(signed)
+    except ValueError:
+        # UnicodeEncodeError, or rfc8785.CanonicalizationError: all else that it refuses was refused above.
+        raise MalformedPayload("a string holds a lone surrogate") from None
+    except RecursionError:
+        raise MalformedPayload("it is nested too deep for the stack that is left") from None
+
+
+def unsigned(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A shallow copy of the payload whose ``data`` has no ``hmac_sig``."""
+    copy = dict(payload)
+    data = copy.get("data")
+    if type(data) is dict and "hmac_sig" in data:
+        copy["data"] = data = data.copy()
+        del data["hmac_sig"]
+    return copy
+
+
+def _survey(payload: dict[str, Any]) -> bool:
+    """Whether the payload has neither floats nor keys beyond ASCII. No recursion: level by level.
+
+    Raises:
+        MalformedPayload: see ``canonical``.
+    """
+    plain = True
+    seen = 0
+    depth = 0
+    level: list[dict[str, Any] | list[Any]] = [payload]
+    while level:
+        depth += 1
+        seen += len(level)
+        if depth > MAX_DEPTH:
+            raise MalformedPayload(f"it is nested deeper than {MAX_DEPTH} levels")
+        if seen > MAX_PAYLOAD_BYTES:
+            # More objects than bytes: a structure that contains itself.
+            raise MalformedPayload(f"it is larger than {MAX_PAYLOAD_BYTES} bytes")
+        below: list[dict[str, Any] | list[Any]] = []
+        for container in level:
+            values: Any = container
+            if type(container) is dict:
+                values = container.values()
+                for key in container:
+                    if type(key) is not str:
+                        raise MalformedPayload("an object's key is not a string")
+                    if not key.isascii():
+                        plain = False
+            for value in values:
+                kind = type(value)
+                if kind is str or kind is bool or value is None:
+                    continue
+                if kind is int:
+                    if not -MAX_SEQ <= value <= MAX_SEQ:
+                        raise MalformedPayload("an integer is beyond ±(2^53 - 1)")
+                elif kind is dict or kind is list:
+                    below.append(value)
+                elif kind is float:
+                    if not isfinite(value):
+                        raise MalformedPayload("a number is not finite")
+                    plain = False
+                else:
+                    raise MalformedPayload("it holds a value that is not JSON's")
+        level = below
+    return plain

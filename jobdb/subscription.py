@@ -1,0 +1,137 @@
+"""Following events in the database itself, without a broker: the iterators behind ``Registry.subscribe``.
+
+Each step accepts what is new for the subscriber in one transaction and then hands it out from the database, so a
+restart goes on where the handler was. Waiting costs next to nothing: SQLite's data_version, PostgreSQL's NOTIFY.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from .engines.base import Engine
+from .errors import TimedOut
+from .model import Event, Job
+
+_PAGE = 100
+_LONGEST_WAIT_SEC = 60.0
+
+
+class Limits:
+    """The time limits of one wait: for the whole, and from event to event."""
+
+    def __init__(self, what: str, timeout_sec: float | None, idle_timeout_sec: float | None) -> None:
+        self._what = what
+        self._timeout_sec = timeout_sec
+        self._idle_timeout_sec = idle_timeout_sec
+        self._began = self._heard = time.monotonic()
+
+    def heard(self) -> None:
+        """An event was received: the idle time begins anew."""
+        self._heard = time.monotonic()
+
+    def left(self) -> float:
+        """How long to wait at most, in seconds.
+
+        Raises:
+            TimedOut: a limit is over.
+        """
+        now, left = time.monotonic(), _LONGEST_WAIT_SEC
+        for limit, since, word in (
+            (self._timeout_sec, self._began, "in all"),
+            (self._idle_timeout_sec, self._heard, "without an event"),
+        ):
+            if limit is None:
+                continue
+            if now - since >= limit:
+                raise TimedOut(f"{self._what}: {limit:g} s {word} are over; subscribe again to go on")
+            left = min(left, limit - (now - since))
+        return left
+
+
+class Follower:
+    """An iterator over events. ``outcome`` is the job, when following one job has come to its end."""
+
+    def __init__(self, engine: Engine, subscriber: str, steps: Iterator[Event]) -> None:
+        self._engine = engine
+        self._steps = steps
+        self.subscriber = subscriber
+        self.outcome: Job | None = None
+        self._unhandled: Event | None = None
+
+    def __iter__(self) -> Follower:
+        return self
+
+    def __next__(self) -> Event:
+        self.handled()
+        event = next(self._steps)
+        self._unhandled = event
+        return event
+
+    def handled(self) -> None:
+        """Notes that the last event is handled, without asking for the next."""
+        if self._unhandled is not None:
+            event = self._unhandled
+            self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq)
+            self._unhandled = None
+
+
+def follow_job(
+    engine: Engine,
+    job_id: str,
+    subscriber: str,
+    start: str,
+    timeout_sec: float | None,
+    idle_timeout_sec: float | None,
+) -> Follower:
+    """One job's events, until the job has ended and all are handled."""
+    engine.get(job_id)
+    limits = Limits(f"job {job_id}", timeout_sec, idle_timeout_sec)
+
+    def steps() -> Iterator[Event]:
+        while True:
+            seen = engine.store.data_version()
+            followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE)
+            for event in followed.events:
+                limits.heard()
+                yield event
+            if followed.ended is not None:
+                follower.outcome = engine.get(job_id)
+                return
+            if not followed.events:
+                engine.store.wait_for_change(seen, limits.left())
+
+    follower = Follower(engine, subscriber, steps())
+    return follower
+
+
+def follow_all(
+    engine: Engine, subscriber: str, start: str, timeout_sec: float | None, idle_timeout_sec: float | None
+) -> Follower:
+    """All jobs' events, in order for each job."""
+    limits = Limits("all jobs", timeout_sec, idle_timeout_sec)
+    unhandled = engine.open_feed(subscriber, start=start)
+
+    def steps() -> Iterator[Event]:
+        for job_id in unhandled:
+            yield from one_job(job_id)
+        while True:
+            seen = engine.store.data_version()
+            jobs, newest = engine.news(subscriber, after=None, limit=1000)
+            for job_id in jobs:
+                yield from one_job(job_id)
+            if jobs:
+                engine.advance_feed(subscriber, event=newest)
+            else:
+                engine.store.wait_for_change(seen, limits.left())
+
+    def one_job(job_id: str) -> Iterator[Event]:
+        while True:
+            events = engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE).events
+            if not events:
+                return
+            for event in events:
+                limits.heard()
+                yield event
+
+    return Follower(engine, subscriber, steps())

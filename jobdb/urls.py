@@ -1,0 +1,57 @@
+"""Where a registry is: the database URL, read once, for the registry and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import InvalidInput
+
+DEFAULT_URL = "sqlite:///.jobdb/jobs.db"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """A parsed URL: the engine's name, and the file (sqlite) or the connection string (postgresql)."""
+
+    engine: str
+    path: Path | None
+    text: str
+
+    def __str__(self) -> str:
+        """The URL without its password."""
+        scheme, _, rest = self.text.partition("://")
+        credentials, at, place = rest.rpartition("@")
+        if at and ":" in credentials:
+            credentials = credentials.partition(":")[0] + ":…"
+        return f"{scheme}://{credentials}{at}{place}"
+
+
+def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
+    """Reads ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…`` or a plain file name.
+
+    Raises:
+        InvalidInput: another scheme, or no file name.
+    """
+    text = os.fspath(text)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        scheme, rest = "sqlite", "/" + text
+        text = f"sqlite:///{text}"
+    if scheme in ("postgresql", "postgres"):
+        return DatabaseUrl("postgresql", None, text)
+    if scheme != "sqlite":
+        raise InvalidInput(
+            f"no engine for a URL that begins with {scheme[:20]!r}; use sqlite:///FILE or postgresql://HOST/NAME"
+        )
+    name = rest[1:] if rest.startswith("/") else ""
+    if not name or "\0" in name:
+        raise InvalidInput(f"{text!r} names no file; write sqlite:///relative/jobs.db or sqlite:////absolute/jobs.db")
+    return DatabaseUrl("sqlite", Path(name), text)
+
+
+def default_url(environ: Mapping[str, str] = os.environ) -> str:
+    """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
+    return environ.get("JOBDB_URL") or DEFAULT_URL

