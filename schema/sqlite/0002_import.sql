@@ -17,7 +17,6 @@ CREATE TABLE import_lines (
     job    INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     log    TEXT    NOT NULL CHECK (log IN ('event_log', 'audit_log', 'audit_meta', 'audit_status')),
     number INTEGER NOT NULL,
-    sealed INTEGER NOT NULL CHECK (sealed IN (0, 1)),    -- it holds a secret
-    raw    BLOB    NOT NULL,
+    raw    BLOB    NOT NULL,                     -- secrets that stood there in clear replaced by marks
     PRIMARY KEY (job, log, number)
 ) STRICT, WITHOUT ROWID;

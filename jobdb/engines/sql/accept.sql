@@ -43,9 +43,9 @@ WHERE j.job_id = :job_id AND e.seq > :after
                   WHERE g.subscription = :subscription AND e.seq BETWEEN g.first_seq AND g.last_seq)
 ORDER BY e.seq LIMIT :limit;
 
--- count_verdict: one more.
-INSERT INTO verdict_counts (job, verdict, count, last_ms) VALUES (:job, :verdict, 1, :now)
-ON CONFLICT (job, verdict) DO UPDATE SET count = verdict_counts.count + 1, last_ms = excluded.last_ms;
+-- count_verdict: some more of a verdict.
+INSERT INTO verdict_counts (job, verdict, count, last_ms) VALUES (:job, :verdict, :count, :now)
+ON CONFLICT (job, verdict) DO UPDATE SET count = verdict_counts.count + excluded.count, last_ms = excluded.last_ms;
 
 -- insert_refusal: an authentic event that was refused, once.
 INSERT INTO refusals (job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
@@ -79,9 +79,9 @@ SELECT j.id, j.status, j.last_seq, j.terminal_seq, s.id, s.start_seq, s.last_seq
 FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 WHERE j.job_id = :job_id;
 
--- mark_handled: the handler is done with everything up to a seq.
+-- mark_handled: the handler is done with what follows a seq, up to another; not if an earlier event came in meanwhile.
 UPDATE subscriptions SET handled_seq = :seq
-WHERE subscriber = :subscriber AND handled_seq < :seq AND last_seq >= :seq
+WHERE subscriber = :subscriber AND handled_seq >= :after AND handled_seq < :seq AND last_seq >= :seq
   AND job = (SELECT id FROM jobs WHERE job_id = :job_id);
 
 -- list_subscriptions: the numbers of each subscriber and job.
@@ -104,9 +104,9 @@ UPDATE feeds SET event = :event WHERE subscriber = :subscriber AND event < :even
 -- newest_event: the last event's number.
 SELECT COALESCE(max(id), 0) FROM events;
 
--- news_since: the jobs of the events after one, in order.
+-- news_since: the jobs of the events after one, in order, as far as no other can appear between them.
 SELECT e.id, j.job_id, e.recorded_ms FROM events AS e JOIN jobs AS j ON j.id = e.job
-WHERE e.id > :after ORDER BY e.id LIMIT :limit;
+WHERE e.id > :after AND e.id <= :settled ORDER BY e.id LIMIT :limit;
 
 -- unhandled_jobs: jobs with events that a subscriber accepted and has not handled.
 SELECT j.job_id FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job

@@ -6,6 +6,7 @@ row that holds all they depend on; the replay rules are :mod:`jobdb.replay`'s.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,32 +56,42 @@ class AcceptVerbs:
         """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
         parsed = [_parse(arrival) for arrival in arrivals]
         with self.store.write() as tx:
-            return [
-                self._accept_one(tx, wire, arrival.topic, subscriber, window, start)
-                if isinstance(wire, WireEvent)
-                else _counted(tx, 0, wire)
-                for wire, arrival in zip(parsed, arrivals, strict=True)
-            ]
+            tx.lock_jobs(wire.job_id for wire in parsed if isinstance(wire, WireEvent))
+            refused: Counter[tuple[int, str]] = Counter()
+            answers = []
+            for wire, arrival in zip(parsed, arrivals, strict=True):
+                if isinstance(wire, WireEvent):
+                    job, answer = self._accept_one(tx, wire, arrival.topic, subscriber, window, start)
+                else:
+                    job, answer = 0, wire
+                if answer.verdict.refused:
+                    refused[job, answer.verdict.value] += 1
+                answers.append(answer)
+            # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
+            for (job, verdict), count in sorted(refused.items()):
+                tx.run("count_verdict", job=job, verdict=verdict, count=count, now=tx.now_ms)
+            return answers
 
     def _accept_one(
         self, tx: Transaction, wire: WireEvent, topic: str | None, subscriber: str, window: int, start: str
-    ) -> Acceptance:
+    ) -> tuple[int, Acceptance]:
+        """The number of the job (0: there is none) and the answer."""
         row = tx.one("accept_state", job_id=wire.job_id, kid=wire.kid, subscriber=subscriber, seq=wire.seq)
         if row is None:
-            return _counted(tx, 0, _answer(wire, Verdict.UNKNOWN_JOB, "no such job in this database"))
+            return 0, _answer(wire, Verdict.UNKNOWN_JOB, "no such job in this database")
         state = _State(*row)
         refused = self._unauthentic(state, wire, topic, tx.now_ms)
         if refused is not None:
-            return _counted(tx, state.job, refused)
+            return state.job, refused
         facts = self._facts(tx, state, wire, window, start)
         verdict, reason = judge(facts)
         if verdict is Verdict.ACCEPTED:
-            return self._apply(tx, state, facts, wire, subscriber)
+            return state.job, self._apply(tx, state, facts, wire, subscriber)
         if verdict is Verdict.DUPLICATE:
             event = event_of(wire, state.recorded_ms or tx.now_ms)
-            return Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
+            return state.job, Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
         _record_refusal(tx, state.job, subscriber, wire, verdict, reason)
-        return _counted(tx, state.job, _answer(wire, verdict, reason))
+        return state.job, _answer(wire, verdict, reason)
 
     def _unauthentic(self, state: _State, wire: WireEvent, topic: str | None, now_ms: int) -> Acceptance | None:
         """The refusal of an event that does not prove that it is its job's; None when it does."""
@@ -144,10 +155,7 @@ class AcceptVerbs:
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
         """How often each refusal was given, for one job or in all."""
         with self.store.read() as tx:
-            if job_id is None:
-                rows = tx.all("verdict_totals")
-            else:
-                rows = tx.all("verdict_counts_of_job", job_id=job_id)
+            rows = tx.all("verdict_totals") if job_id is None else tx.all("verdict_counts_of_job", job_id=job_id)
         return {Verdict(verdict): int(count) for verdict, count, _last_ms in rows}
 
 
@@ -162,11 +170,6 @@ def _parse(arrival: Arrival) -> WireEvent | Acceptance:
 
 def _answer(wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
     return Acceptance(verdict, wire.job_id, wire.seq, reason=reason)
-
-
-def _counted(tx: Transaction, job: int, answer: Acceptance) -> Acceptance:
-    tx.run("count_verdict", job=job, verdict=answer.verdict.value, now=tx.now_ms)
-    return answer
 
 
 def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent, verdict: Verdict, reason: str) -> None:

@@ -47,6 +47,7 @@ class ClaimVerbs:
     def renew(self, job_id: str, *, attempt: int, lease_ms: int) -> Claim:
         """Gives a live claim's lease a new end, counted from now."""
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "renew")[0]
             tx.run("renew_lease", job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
             return _claimed(tx, job_id)
@@ -54,6 +55,7 @@ class ClaimVerbs:
     def release(self, job_id: str, *, attempt: int) -> Job:
         """Gives a claimed job back: it is pending again and first in its queue."""
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "release")[0]
             tx.run("release_job", job=number, now=tx.now_ms)
             return _job(tx, job_id)

@@ -22,6 +22,7 @@ class EventVerbs:
     def publish(self, events: Sequence[NewEvent]) -> list[Event]:
         """Gives each event its seq, signs it, records it and moves the job; all or none."""
         with self.store.write() as tx:
+            tx.lock_jobs(event.job_id for event in events)
             return [self._publish_one(tx, event) for event in events]
 
     def _publish_one(self, tx: Transaction, new: NewEvent) -> Event:

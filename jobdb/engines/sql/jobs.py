@@ -12,6 +12,7 @@ from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import Job, JobFilter, JobStatus, NewJob
 from ...vault import Vault
 from .rows import broker_to_text, job_from_row, password_binding, shorten, token_binding
+from .sealing import seal
 from .transaction import Store, Transaction
 
 _ABOVE_ALL = 2**62
@@ -37,7 +38,7 @@ class JobVerbs:
         job_id, number = self._insert(tx, new)
         password = None
         if new.broker_password is not None:
-            password = self.vault.seal(new.broker_password, bound_to=password_binding(job_id))
+            password = seal(tx, self.vault, new.broker_password, bound_to=password_binding(job_id))
         tx.run(
             "insert_spec",
             job=number,
@@ -48,8 +49,8 @@ class JobVerbs:
             extra=json.dumps(dict(new.extra), ensure_ascii=False),
         )
         if new.auth != "never":
-            token = new.auth_token or secrets.token_urlsafe(32)
-            sealed = self.vault.seal(token, bound_to=token_binding(job_id, 1))
+            token = secrets.token_urlsafe(32) if new.auth_token is None else new.auth_token
+            sealed = seal(tx, self.vault, token, bound_to=token_binding(job_id, 1))
             tx.run("insert_token", job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
         return _read_job(tx, job_id)
 
@@ -118,6 +119,7 @@ class JobVerbs:
     def cancel(self, job_id: str, *, reason: str) -> Job:
         """Ends a pending or running job as cancelled. A cancelled job stays as it is and is no error."""
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             row = tx.one("job_for_update", job_id=job_id)
             if row is None:
                 raise UnknownJob(job_id)

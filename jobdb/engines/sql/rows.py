@@ -142,5 +142,6 @@ def password_binding(job_id: str) -> str:
 
 
 def shorten(text: str, most: int = 1000) -> str:
-    """At most ``most`` characters."""
+    """At most ``most`` characters, fit for a column: PostgreSQL's text holds no NUL."""
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -18,11 +18,13 @@ from .transaction import Row, Store, Transaction
 class Followed:
     """What following a job brought: events to handle, in order, and where the job stands.
 
-    ``ended`` is the job's final status when nothing is left to handle and nothing can come.
+    ``ended`` is the job's final status when nothing is left to handle and nothing can come. ``after`` is the
+    handled_seq that the events follow.
     """
 
     events: tuple[Event, ...]
     ended: JobStatus | None
+    after: int = 0
 
 
 class SubscriptionVerbs:
@@ -35,6 +37,7 @@ class SubscriptionVerbs:
         if (followed := self._nothing_new(job_id, subscriber)) is not None:
             return followed
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             return self._follow(tx, job_id, subscriber, start, limit, start_event=None)
 
     def _nothing_new(self, job_id: str, subscriber: str) -> Followed | None:
@@ -74,7 +77,7 @@ class SubscriptionVerbs:
         events = tuple(event_from_row(event) for event in rows)
         self._accept_recorded(tx, subscription, last_seq, [event.seq for event in events])
         final = JobStatus(status)
-        return Followed(events, final if final.terminal and not events else None)
+        return Followed(events, final if final.terminal and not events else None, handled_seq)
 
     @staticmethod
     def _accept_recorded(tx: Transaction, subscription: int, last_seq: int, seqs: list[int]) -> None:
@@ -89,10 +92,14 @@ class SubscriptionVerbs:
         if expected > last_seq + 1:
             tx.run("advance_subscription", subscription=subscription, seq=expected - 1, now=tx.now_ms)
 
-    def mark_handled(self, job_id: str, *, subscriber: str, seq: int) -> None:
-        """Notes that the handler is done with everything up to ``seq``."""
+    def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int = 0) -> None:
+        """Notes that the handler is done with everything that follows ``after``, up to ``seq``.
+
+        ``after`` is the handled_seq from which the events were handed out. If an event from before it was accepted
+        late meanwhile, nothing is noted, and the handler gets them all again: it has not seen that one.
+        """
         with self.store.write() as tx:
-            tx.run("mark_handled", job_id=job_id, subscriber=subscriber, seq=seq)
+            tx.run("mark_handled", job_id=job_id, subscriber=subscriber, seq=seq, after=after)
 
     def subscriptions(self, *, job_id: str | None, subscriber: str | None, limit: int) -> list[Subscription]:
         """Each subscriber's numbers, oldest subscription first."""
@@ -104,26 +111,30 @@ class SubscriptionVerbs:
 
     def open_feed(self, subscriber: str, *, start: str) -> list[str]:
         """Begins or resumes following all jobs; gives the jobs with events that were accepted and not handled."""
+        settled = self.store.settled_event()
         with self.store.write() as tx:
             newest = tx.one("newest_event")
             assert newest is not None
-            tx.run("insert_feed", subscriber=subscriber, start_event=newest[0] if start == "now" else 0)
+            start_event = min(newest[0], settled) if start == "now" else 0
+            tx.run("insert_feed", subscriber=subscriber, start_event=start_event)
             rows = tx.all("unhandled_jobs", subscriber=subscriber, limit=2**31 - 1)
             return [row[0] for row in rows]
 
     def news(self, subscriber: str, *, after: int | None, limit: int) -> tuple[list[str], int]:
         """The jobs of the events after one (None: where the feed stands), each once, and the last event's number."""
+        settled = self.store.settled_event()
         with self.store.read() as tx:
             feed = tx.one("get_feed", subscriber=subscriber)
             assert feed is not None
             after = feed[1] if after is None else after
-            rows = tx.all("news_since", after=after, limit=limit)
+            rows = tx.all("news_since", after=after, settled=settled, limit=limit)
         jobs = list(dict.fromkeys(row[1] for row in rows))
         return jobs, rows[-1][0] if rows else after
 
     def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int) -> Followed:
         """The same as follow, for a subscriber of all jobs."""
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             feed = tx.one("get_feed", subscriber=subscriber)
             assert feed is not None
             return self._follow(tx, job_id, subscriber, "beginning", limit, start_event=feed[0])

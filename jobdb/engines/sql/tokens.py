@@ -8,6 +8,7 @@ from ...errors import IllegalTransition, InvalidInput, KeyProblem, UnknownJob
 from ...model import JobStatus, TokenInfo, from_ms
 from ...vault import Vault
 from .rows import password_binding, token_binding
+from .sealing import KEY_ID, seal
 from .transaction import Store, Transaction
 
 _PAGE = 500
@@ -54,6 +55,7 @@ class TokenVerbs:
     def rotate_token(self, job_id: str, *, overlap_ms: int, token: str | None) -> int:
         """Gives a job a new token; the old ones stay valid for the overlap. Returns the new version number."""
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             number = _job_number(tx, job_id)
             row = tx.one("job_for_update", job_id=job_id)
             assert row is not None
@@ -62,7 +64,8 @@ class TokenVerbs:
             highest = tx.one("highest_kid", job=number)
             assert highest is not None
             kid: int = highest[0] + 1
-            sealed = self.vault.seal(token or secrets.token_urlsafe(32), bound_to=token_binding(job_id, kid))
+            token = secrets.token_urlsafe(32) if token is None else token
+            sealed = seal(tx, self.vault, token, bound_to=token_binding(job_id, kid))
             tx.run("insert_token", job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
             tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms)
             tx.run("set_kid", job=number, kid=kid, now=tx.now_ms)
@@ -71,6 +74,7 @@ class TokenVerbs:
     def revoke_token(self, job_id: str, *, kid: int) -> bool:
         """Makes a token invalid at once. Returns whether it was the present one."""
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             number = _job_number(tx, job_id)
             row = tx.one("token_by_kid", job_id=job_id, kid=kid)
             if row is None:
@@ -97,6 +101,7 @@ class TokenVerbs:
                     tx.run("reseal_password", job=job, sealed=fresh)
                     count += 1
                 after = passwords[-1][1]
+            tx.run("put_setting", name=KEY_ID, value=new.key_id)
         self.vault.forget()
         self.vault = new
         return count

@@ -5,7 +5,7 @@ The SQLite and the PostgreSQL store implement it; the verbs are written once aga
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,14 @@ class Transaction(Protocol):
     @property
     def now_ms(self) -> int:
         """The transaction's one moment, Unix milliseconds: the database's clock where several hosts write."""
+        ...
+
+    def lock_jobs(self, job_ids: Iterable[str]) -> None:
+        """Keeps other writers off these jobs until the transaction ends; called before the jobs are looked at.
+
+        Where the transaction has the whole database to itself there is nothing to do. Elsewhere the jobs are locked
+        in one order whatever the order given, so that two transactions never wait for each other.
+        """
         ...
 
     def one(self, name: str, /, **parameters: Any) -> Row | None:
@@ -35,6 +43,10 @@ class Transaction(Protocol):
 
     def run(self, name: str, /, **parameters: Any) -> int:
         """Executes; returns how many rows were changed."""
+        ...
+
+    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
+        """Executes once for each set of parameters."""
         ...
 
 
@@ -64,7 +76,17 @@ class Store(Protocol):
         ...
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
-        """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one."""
+        """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one.
+
+        It may return early: callers look again and go on waiting.
+        """
+        ...
+
+    def settled_event(self) -> int:
+        """A number up to which no event can appear any more that a transaction begun now would not see.
+
+        Where writers run side by side, an event can become visible after one with a higher number.
+        """
         ...
 
     def close(self, *, checkpoint: bool = True) -> None: ...

@@ -60,8 +60,8 @@ def open_store(
     if header is not None and header.wal and placement.journal != "wal":
         raise UnsafeFileSystem(
             f"{path} is in WAL mode and its folder is on {placement.fs_type}, where WAL loses data "
-            f"({placement.reason}). On the host that owns the disk run 'jobdb init --shared --db {path}', which puts it "
-            "into a rollback journal; or keep the file there and let the others speak MQTT"
+            f"({placement.reason}). On the host that owns the disk run 'jobdb --db {path} init --shared', which puts "
+            "it into a rollback journal; or keep the file there and let the others speak MQTT"
         )
     if placement.needs_probe:
         from ...probe import require_locks

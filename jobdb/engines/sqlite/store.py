@@ -10,7 +10,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,12 +34,11 @@ CHECKPOINT_PAGES = 1000
 class SqliteTransaction:
     """Runs named statements inside one transaction."""
 
-    __slots__ = ("_clock", "_execute", "_now", "_statements")
+    __slots__ = ("_clock", "_connection", "_execute", "_now", "_statements")
 
-    def __init__(
-        self, execute: Callable[..., apsw.Cursor], statements: Mapping[str, str], clock: Callable[[], int]
-    ) -> None:
-        self._execute = execute
+    def __init__(self, connection: apsw.Connection, statements: Mapping[str, str], clock: Callable[[], int]) -> None:
+        self._connection = connection
+        self._execute = connection.execute
         self._statements = statements
         self._clock = clock
         self._now: int | None = None
@@ -50,6 +49,9 @@ class SqliteTransaction:
         if self._now is None:
             self._now = self._clock()
         return self._now
+
+    def lock_jobs(self, job_ids: Iterable[str]) -> None:
+        """Nothing to do: an immediate transaction keeps all other writers off the whole database."""
 
     def one(self, name: str, /, **parameters: Any) -> Row | None:
         return self._execute(self._statements[name], parameters).fetchone()
@@ -65,6 +67,9 @@ class SqliteTransaction:
         for _ in cursor:
             pass
         return cursor.connection.changes()
+
+    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
+        self._connection.executemany(self._statements[name], parameters)
 
 
 class SqliteStore:
@@ -152,21 +157,20 @@ class SqliteStore:
         return True
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Closes; with ``checkpoint`` the WAL is copied into the database and the planner's statistics renewed."""
+        """Closes; with ``checkpoint`` the last connection out copies the WAL into the database and removes it.
+
+        No ``PRAGMA optimize``: statistics of a small table, gone stale when it has grown, can turn an index search
+        into a scan. Without them the planner takes the indexes that every statement was written for.
+        """
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
         with self._mutex, self._reader_mutex:
             if self._reader is not None:
                 self._reader.close()
-            try:
-                self._busy_since = time.monotonic() - self.busy_sec
-                if checkpoint:
-                    self._writer.pragma("optimize")
-                else:
-                    self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            except apsw.Error:
-                pass  # statistics are a help, never a duty
+            self._busy_since = time.monotonic() - self.busy_sec
+            if not checkpoint:
+                self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._writer.close()
             if self._wal is not None:
                 self._wal.close()
@@ -217,7 +221,7 @@ class SqliteStore:
                 execute = self._writer.execute
                 execute("BEGIN IMMEDIATE")
                 try:
-                    yield SqliteTransaction(execute, self._statements, self.clock)
+                    yield SqliteTransaction(self._writer, self._statements, self.clock)
                     execute("COMMIT")
                 except BaseException:
                     self._roll_back()
@@ -255,7 +259,7 @@ class SqliteStore:
                 execute = self._reader.execute
                 execute("BEGIN")
                 try:
-                    yield SqliteTransaction(execute, self._statements, self.clock)
+                    yield SqliteTransaction(self._reader, self._statements, self.clock)
                 finally:
                     execute("COMMIT")
             except apsw.Error as error:
@@ -320,6 +324,10 @@ class SqliteStore:
                 return version
             time.sleep(min(pause, left))
             pause = min(pause * 1.2, 0.02)
+
+    def settled_event(self) -> int:
+        """Any: events get their numbers under the write lock, so they appear in the order of their numbers."""
+        return 2**62
 
 
 _stores: list[Any] = []

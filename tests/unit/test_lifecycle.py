@@ -1,0 +1,31 @@
+"""The table of transitions, and the diagram that is drawn from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jobdb.lifecycle import TRANSITIONS, mermaid, next_status
+from jobdb.model import EventKind, JobStatus
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_nothing_leads_out_of_a_terminal_status() -> None:
+    for status, _trigger in TRANSITIONS:
+        assert not status.terminal
+
+
+def test_every_event_is_legal_while_the_job_lives_and_never_after() -> None:
+    for kind in EventKind:
+        for status in JobStatus:
+            assert (next_status(status, kind) is None) == status.terminal
+
+
+def test_terminal_events_end_the_job_and_others_do_not() -> None:
+    for (_status, trigger), target in TRANSITIONS.items():
+        if trigger in set(EventKind):
+            assert EventKind(trigger).terminal == target.terminal
+
+
+def test_the_diagram_in_the_docs_is_the_table() -> None:
+    assert mermaid() in (DOCS / "explanation" / "lifecycle.md").read_text("utf-8")

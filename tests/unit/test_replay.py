@@ -1,0 +1,91 @@
+"""The replay rules against a naive model: sets of what was accepted, and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jobdb.model import JobStatus, Verdict
+from jobdb.replay import ReplayFacts, judge
+
+NEW = ReplayFacts(
+    seq=1,
+    event_is_terminal=False,
+    attempt=1,
+    same=None,
+    start_seq=0,
+    last_seq=0,
+    skipped=False,
+    window=0,
+    status=JobStatus.RUNNING,
+    terminal_seq=None,
+    job_attempt=1,
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, Verdict.ACCEPTED),
+        ({"last_seq": 1, "same": True}, Verdict.DUPLICATE),
+        ({"last_seq": 1, "same": False}, Verdict.CONFLICT),
+        ({"same": False}, Verdict.CONFLICT),
+        ({"seq": 2, "last_seq": 5, "skipped": True}, Verdict.REPLAYED),
+        ({"seq": 2, "last_seq": 5, "skipped": True, "window": 2}, Verdict.REPLAYED),
+        ({"seq": 2, "last_seq": 5, "skipped": True, "window": 3}, Verdict.ACCEPTED),
+        ({"seq": 2, "last_seq": 5, "skipped": True, "window": 3, "same": True}, Verdict.ACCEPTED),
+        ({"seq": 3, "start_seq": 5, "last_seq": 5, "same": True, "window": 9}, Verdict.REPLAYED),
+        ({"attempt": 1, "job_attempt": 2}, Verdict.STALE_ATTEMPT),
+        ({"attempt": 1, "job_attempt": 2, "same": True}, Verdict.ACCEPTED),
+        ({"attempt": 3, "job_attempt": 2}, Verdict.STALE_ATTEMPT),
+        ({"attempt": 1, "status": JobStatus.PENDING}, Verdict.STALE_ATTEMPT),
+        ({"attempt": None, "job_attempt": 0, "status": JobStatus.PENDING}, Verdict.ACCEPTED),
+        ({"attempt": None}, Verdict.ACCEPTED),
+        ({"attempt": None, "job_attempt": 2}, Verdict.STALE_ATTEMPT),
+        ({"attempt": None, "status": JobStatus.PENDING}, Verdict.STALE_ATTEMPT),
+        ({"seq": 4, "status": JobStatus.COMPLETED, "terminal_seq": 3}, Verdict.AFTER_TERMINAL),
+        ({"seq": 2, "status": JobStatus.COMPLETED, "terminal_seq": 3}, Verdict.ACCEPTED),
+        ({"seq": 4, "status": JobStatus.COMPLETED, "terminal_seq": 3, "event_is_terminal": True}, Verdict.CONFLICT),
+        ({"seq": 3, "status": JobStatus.CANCELLED, "terminal_seq": 2, "event_is_terminal": True}, Verdict.CONFLICT),
+        ({"seq": 3, "status": JobStatus.CANCELLED, "terminal_seq": 2}, Verdict.AFTER_TERMINAL),
+        (
+            {"seq": 3, "status": JobStatus.COMPLETED, "terminal_seq": 3, "event_is_terminal": True, "same": True},
+            Verdict.ACCEPTED,
+        ),
+    ],
+)
+def test_each_rule(changes: dict[str, object], verdict: Verdict) -> None:
+    assert judge(replace(NEW, **changes))[0] is verdict  # type: ignore[arg-type]
+
+
+@given(st.lists(st.integers(1, 30), max_size=80), st.integers(0, 12), st.integers(0, 10))
+def test_no_schedule_accepts_an_event_twice_and_the_window_is_exact(
+    schedule: list[int], window: int, start_seq: int
+) -> None:
+    accepted: set[int] = set()
+    last_seq = start_seq
+    recorded: set[int] = set()
+    for seq in schedule:
+        facts = replace(
+            NEW,
+            seq=seq,
+            window=window,
+            start_seq=start_seq,
+            last_seq=last_seq,
+            skipped=start_seq < seq <= last_seq and seq not in accepted,
+            same=True if seq in recorded else None,
+        )
+        verdict, _reason = judge(facts)
+        fits = seq > start_seq and seq not in accepted and (seq > last_seq or last_seq - seq <= window)
+        assert (verdict is Verdict.ACCEPTED) == fits
+        if seq in accepted:
+            assert verdict is Verdict.DUPLICATE
+        elif not fits:
+            assert verdict is Verdict.REPLAYED
+        if fits:
+            accepted.add(seq)
+            recorded.add(seq)
+            last_seq = max(last_seq, seq)
