@@ -12,9 +12,11 @@ cp -R "$examples/legacy-registry" old
 export XDG_CONFIG_HOME="$place/config" JOBDB_URL="sqlite:///$place/jobs.db"
 
 say() { printf '\n# %s\n' "$*"; }
-run() { printf '$ jobdb %s\n' "$*"; "$jobdb" "$@"; }
+# The command as one would type it: arguments with blanks in quotes.
+typed() { printf '$ jobdb'; for word; do case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done; echo; }
+run() { typed "$@"; "$jobdb" "$@"; }
 # A step whose answer is no, and is meant to be no.
-refused() { printf '$ jobdb %s\n' "$*"; if "$jobdb" "$@"; then echo "that should have been refused"; exit 1; fi; }
+refused() { typed "$@"; if "$jobdb" "$@"; then echo "that should have been refused"; exit 1; fi; }
 
 say "An empty database, and the old registry imported into it. Two files are damaged on purpose: named, left alone."
 run init
@@ -27,7 +29,7 @@ job=$("$jobdb" register --agent claude-code --expect answers.txt "sort ten probl
 printf '$ jobdb register --agent claude-code --expect answers.txt "sort ten problems"\n%s\n' "$job"
 
 say "A worker claims it and says how it goes: every event is numbered and signed."
-run claim "$job" --worker demo:1
+run claim --agent claude-code --worker demo:1
 run publish "$job" started --attempt 1
 echo "\$ jobdb publish $job progress --attempt 1 --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
 "$jobdb" publish "$job" progress --attempt 1 --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json

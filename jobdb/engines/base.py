@@ -168,8 +168,8 @@ class Engine(Protocol):
         """Notes how far a subscriber of all jobs has looked."""
         ...
 
-    def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int = 0) -> None:
-        """Notes that a subscriber's handler is done with everything from one seq to another."""
+    def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int | None = None) -> None:
+        """Notes that a subscriber's handler is done with everything up to a seq."""
         ...
 
     def subscriptions(self, *, job_id: str | None, subscriber: str | None, limit: int) -> list[Subscription]:

@@ -79,9 +79,16 @@ SELECT j.id, j.status, j.last_seq, j.terminal_seq, s.id, s.start_seq, s.last_seq
 FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 WHERE j.job_id = :job_id;
 
--- mark_handled: the handler is done with what follows a seq, up to another; not if an earlier event came in meanwhile.
+-- mark_handled: the handler is done with a seq, the next after another; not if one before it was accepted meanwhile.
 UPDATE subscriptions SET handled_seq = :seq
-WHERE subscriber = :subscriber AND handled_seq >= :after AND handled_seq < :seq AND last_seq >= :seq
+WHERE subscriber = :subscriber AND handled_seq < :seq AND last_seq >= :seq
+  AND (CAST(:after AS BIGINT) IS NULL
+       OR handled_seq >= :after
+          AND NOT EXISTS (SELECT 1 FROM events AS e
+                          WHERE e.job = subscriptions.job AND e.seq > :after AND e.seq < :seq
+                            AND NOT EXISTS (SELECT 1 FROM gaps AS g
+                                            WHERE g.subscription = subscriptions.id
+                                              AND e.seq BETWEEN g.first_seq AND g.last_seq)))
   AND job = (SELECT id FROM jobs WHERE job_id = :job_id);
 
 -- list_subscriptions: the numbers of each subscriber and job.

@@ -92,11 +92,12 @@ class SubscriptionVerbs:
         if expected > last_seq + 1:
             tx.run("advance_subscription", subscription=subscription, seq=expected - 1, now=tx.now_ms)
 
-    def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int = 0) -> None:
-        """Notes that the handler is done with everything that follows ``after``, up to ``seq``.
+    def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int | None = None) -> None:
+        """Notes that the handler is done with everything up to ``seq``.
 
-        ``after`` is the handled_seq from which the events were handed out. If an event from before it was accepted
-        late meanwhile, nothing is noted, and the handler gets them all again: it has not seen that one.
+        ``after`` is the seq that was handed out before it. If one up to there or between the two was accepted late
+        meanwhile, nothing is noted: the handler has not seen that one and gets all from there again. None: no event
+        is ever accepted late for this subscriber (window 0).
         """
         with self.store.write() as tx:
             tx.run("mark_handled", job_id=job_id, subscriber=subscriber, seq=seq, after=after)

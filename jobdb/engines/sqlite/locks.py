@@ -33,6 +33,27 @@ def lock_holder(database: Path) -> str | None:
     return None
 
 
+def readers(database: Path) -> list[str]:
+    """Other processes that hold a read mark of the WAL: bytes 123 to 127 of the -shm file are SQLite's reader locks.
+
+    Source: https://sqlite.org/walformat.html#wal_locks
+    """
+    try:
+        inode = os.stat(f"{database}-shm").st_ino
+        lines = Path("/proc/locks").read_text("ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
+    pids = set()
+    for line in lines:
+        fields = line.split()
+        if "->" in fields or len(fields) < 8 or fields[5].rpartition(":")[2] != str(inode):
+            continue
+        first = int(fields[6])
+        if fields[3] == "READ" and 123 <= first <= 127 and fields[4] != str(os.getpid()):
+            pids.add(fields[4])
+    return [f"{_command(pid)} (pid {pid})" for pid in sorted(pids, key=int)]
+
+
 def _command(pid: str) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip() or "a process"

@@ -18,6 +18,7 @@ from ...filesystem import Placement, place
 from ..statements import load_statements
 from . import opened
 from .header import Header, read_header
+from .sharing import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
 _SQL = Path(__file__).parent.parent / "sql"
@@ -72,16 +73,28 @@ def open_store(
     common = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
     statements = load_statements(*STATEMENT_FILES)
     journal = placement.journal or "delete"
-    if journal == "wal" and header is not None and not header.wal and _is_shared(path):
+    if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
     if journal == "delete":
         busy_sec = max(busy_sec, SHARED_BUSY_SEC)
     store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **common)  # type: ignore[arg-type]
     store.placement = placement
-    if placement.refused:
-        with store.write() as tx:
-            tx.run("put_setting", name="unsafe_override", value=placement.reason)
+    _note_placement(store, placement)
     return store
+
+
+def _note_placement(store: SqliteStore, placement: Placement) -> None:
+    """A database that lies on a shared folder is marked so, and an override leaves its trace."""
+    if placement.journal == "wal":
+        return
+    with store.read() as tx:
+        marked = tx.one("get_setting", name=SHARED) == ("1",)
+    if marked and not placement.refused:
+        return
+    with store.write() as tx:
+        tx.run("put_setting", name=SHARED, value="1")
+        if placement.refused:
+            tx.run("put_setting", name="unsafe_override", value=placement.reason)
 
 
 def allowed_placement(path: Path) -> Placement:
@@ -132,20 +145,3 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
             "a newer jobdb has migrated it: pip install --upgrade jobdb"
         )
     return header
-
-
-def _is_shared(path: Path) -> bool:
-    """Whether the database bears the mark that several hosts may have it open; read without changing its mode."""
-    import apsw
-
-    identity = opened.add(path)
-    try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(10_000)
-            row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
-        finally:
-            connection.close()
-    finally:
-        opened.remove(identity)
-    return row is not None and row[0] == "1"

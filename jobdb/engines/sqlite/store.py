@@ -24,7 +24,7 @@ from ..statements import read_statements
 from . import opened
 from .failures import translate
 from .gate import Gate
-from .pragmas import apply_settings, refuse_wal_reset_bug, settings_for
+from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .wal import CheckpointSchedule, WalSync
 
 STATEMENT_CACHE = 200
@@ -139,14 +139,21 @@ class SqliteStore:
             self._busy_since = started
             if str(connection.pragma("journal_mode")).lower() != self.journal:
                 connection.pragma("journal_mode", self.journal)
-            settings = settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
-            apply_settings(connection, settings)
+            apply_settings(connection, self._settings())
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         except apsw.Error as error:
             if connection is not None:
                 connection.close()
             raise translate(error, self.path, time.monotonic() - started) from error
         return connection
+
+    def _settings(self) -> list[Setting]:
+        return settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
+
+    def _read_connection(self) -> apsw.Connection:
+        if self._reader is None:
+            self._reader = self._connect()
+        return self._reader
 
     def _on_busy(self, _count: int) -> bool:
         """Waits for a lock of a writer that does not use the gate, or of a recovery."""
@@ -254,12 +261,11 @@ class SqliteStore:
         with self._reader_mutex:
             self._busy_since = started
             try:
-                if self._reader is None:
-                    self._reader = self._connect()
-                execute = self._reader.execute
+                reader = self._read_connection()
+                execute = reader.execute
                 execute("BEGIN")
                 try:
-                    yield SqliteTransaction(self._reader, self._statements, self.clock)
+                    yield SqliteTransaction(reader, self._statements, self.clock)
                 finally:
                     execute("COMMIT")
             except apsw.Error as error:
@@ -297,16 +303,66 @@ class SqliteStore:
         except apsw.Error as error:
             raise translate(error, self.path, 0.0) from error
 
+    # -- looking at it
+
+    def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
+        """Runs one read-only SELECT of a person's; returns the columns' names and at most ``limit`` rows."""
+        from .query import run_query
+
+        self.check()
+        return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
+
+    def describe(self) -> str:
+        """What this is, for a person."""
+        return f"SQLite {apsw.sqlite_lib_version()}, {self.path}, journal {self.journal}"
+
+    def settings(self) -> dict[str, Any]:
+        """The settings as they are in force, read from the connection."""
+        names = [setting.pragma for setting in self._settings()]
+        with self._mutex:
+            found: dict[str, Any] = {name: self._writer.pragma(name) for name in ("journal_mode", *names)}
+        return {**found, "group_commit": self._group_commit}
+
+    def integrity(self, *, full: bool) -> list[str]:
+        """What is wrong with the file; empty when it is sound.
+
+        Args:
+            full: compare the indexes with their tables and follow the foreign keys too.
+        """
+        self.check()
+        try:
+            with self._reader_mutex:
+                self._busy_since = time.monotonic()
+                reader = self._read_connection()
+                check = "integrity_check" if full else "quick_check"
+                found = [str(row[0]) for row in reader.execute(f"PRAGMA {check}(20)")]
+                problems = [] if found == ["ok"] else found
+                if full:
+                    orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
+                    problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:20]]
+                return problems
+        except apsw.Error as error:
+            raise translate(error, self.path, 0.0) from error
+
+    def checkpoint(self) -> tuple[int, int]:
+        """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
+        self.check()
+        with self._mutex:
+            self._busy_since = time.monotonic()
+            try:
+                return self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            except apsw.Error as error:
+                raise translate(error, self.path, 0.0) from error
+
     # -- news
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         self.check()
         with self._reader_mutex:
-            if self._reader is None:
-                self._reader = self._connect()
+            self._busy_since = time.monotonic()
             try:
-                return self._reader.data_version()
+                return self._read_connection().data_version()
             except apsw.Error as error:
                 raise translate(error, self.path, 0.0) from error
 

@@ -1,0 +1,5 @@
+"""``python -m jobdb.cli``: the same as ``jobdb``."""
+
+from . import main
+
+main()

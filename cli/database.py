@@ -1,0 +1,63 @@
+"""The commands that make a database and bring it to the present schema: init, migrate."""
+
+from __future__ import annotations
+
+import typer
+
+from jobdb.errors import DatabaseMissing, InvalidInput
+from jobdb.urls import default_url, parse_url
+
+from .output import hint, json_line, note
+from .parameters import Json
+from .settings import registry_of, settings_of
+
+
+def init(ctx: typer.Context, json: Json = False) -> None:
+    """Make a database.
+
+    It is made where --db says, in a folder of its own that only you may enter. A database that is there
+    already is left as it is.
+
+    \b
+    Examples:
+      jobdb init
+      jobdb --db sqlite:////var/lib/jobs/jobs.db init
+    """
+    place = parse_url(settings_of(ctx).db or default_url())
+    there = place.path is not None and place.path.exists() and place.path.stat().st_size > 0
+    with registry_of(ctx, create=True, checkpoint=True) as registry:
+        shown = str(registry.url)
+    if json:
+        json_line({"url": shown, "created": not there})
+        return
+    note(f"{shown} is there already" if there else f"made {shown}")
+    hint("next: jobdb register --agent NAME 'what is to be done', or jobdb import DIR")
+
+
+def migrate(ctx: typer.Context, json: Json = False) -> None:
+    """Bring an older database to the present schema.
+
+    All steps are made or none, and a backup is kept beside the database. Stop the workers, the relay and
+    the subscribers first: nobody else may have it open.
+
+    \b
+    Example:
+      jobdb --db /var/lib/jobs/jobs.db migrate
+    """
+    from jobdb.schema import VERSION
+
+    from jobdb.migrations import migrate as run_migrations
+
+    settings = settings_of(ctx)
+    place = parse_url(settings.db or default_url())
+    if place.path is None:
+        raise InvalidInput(f"{place} is no SQLite database; 'migrate' works on SQLite files")
+    if not place.path.exists():
+        raise DatabaseMissing(f"there is no database at {place.path}; make one with 'jobdb --db {place.path} init'")
+    backup = run_migrations(place.path, busy_sec=settings.busy_timeout_sec)
+    if json:
+        json_line({"url": str(place), "schema_version": VERSION, "backup": str(backup) if backup else None})
+    elif backup:
+        note(f"{place} is at schema version {VERSION} now; the backup is {backup}")
+    else:
+        note(f"{place} is at schema version {VERSION}")

@@ -1,0 +1,106 @@
+"""The commands that tell whether all is well: doctor for the database, probe for a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import output
+from .parameters import Json
+from .settings import settings_of
+
+if TYPE_CHECKING:
+    from jobdb.doctor import Finding
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(
+    ctx: typer.Context,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every page and follow every reference; takes time with the size.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Check the database and all around it.
+
+    A line for each check: ok, warn or fail, what was found, and after an arrow the command that mends it.
+    Changes nothing. Exit code 0 when nothing failed (warnings are no failure), else 5.
+
+    \b
+    Examples:
+      jobdb doctor
+      jobdb doctor --full --json
+    """
+    from jobdb.doctor import examine
+    from jobdb.urls import default_url, parse_url
+
+    report = examine(parse_url(settings_of(ctx).db or default_url()), full=full)
+    if json:
+        output.json_line(report.as_dict())
+    else:
+        _draw(report.findings)
+    if not report.ok:
+        raise typer.Exit(5)
+
+
+def _draw(findings: list[Finding]) -> None:
+    if not output.on_terminal():
+        for finding in findings:
+            output.fields(finding.level, finding.check, finding.message, finding.mend)
+        return
+    from rich.text import Text
+
+    console = output.console()
+    for finding in findings:
+        text = Text.assemble(
+            (f"{finding.level:4} ", _STYLES[finding.level]),
+            (f"{finding.check:12} ", "bold"),
+            output.visible(finding.message),
+        )
+        if finding.mend:
+            text.append(f"\n                  → {output.visible(finding.mend)}", "cyan")
+        console.print(text)
+
+
+def probe(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that is to hold a database.")],
+    peer: Annotated[
+        str | None,
+        typer.Option(
+            "--peer", metavar="NAME", help="Meet the same command of another host in this folder; give each a name."
+        ),
+    ] = None,
+    timeout_sec: Annotated[
+        float | None, typer.Option("--timeout-sec", metavar="SEC", help="The most that it may take.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Prove that a folder's locks exclude, before a database is trusted to it.
+
+    On one host: two processes compete for locks, a killed holder's lock must go, new and renamed files must
+    be seen. With --peer the same across two hosts: run it on both at the same time, each with a name of its
+    own. Touches only files of its own. Exit code 0 when all passed, else 5.
+
+    \b
+    Examples:
+      jobdb probe /srv/shared
+      jobdb probe /srv/shared --peer north      # on host north
+      jobdb probe /srv/shared --peer south      # on host south, at the same time
+    """
+    from jobdb.probe import probe_folder, probe_peer
+
+    if peer is None:
+        report = probe_folder(folder, timeout_sec=timeout_sec or 10.0)
+    else:
+        report = probe_peer(folder, name=peer, timeout_sec=timeout_sec or 60.0)
+    if json:
+        output.json_line(report.as_dict())
+    else:
+        for check in report.checks:
+            output.fields("ok" if check.ok else "fail", check.name, check.detail, None if check.ok else check.advice)
+        output.line(report.verdict)
+    if not report.ok:
+        raise typer.Exit(5)

@@ -1,0 +1,105 @@
+"""Reading what a person gives: text from files and stdin, JSON, durations. All of it bounded, all of it checked.
+
+Called by the commands; raises ``InvalidInput`` with the place and the fault.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from jobdb.errors import InvalidInput
+
+STDIN = "-"
+
+
+def read_bytes(place: str, *, what: str, most: int) -> bytes:
+    """The content of a file, or of stdin for ``-``.
+
+    Args:
+        place: the file's name or ``-``.
+        what: what it holds, for messages.
+        most: how many bytes it may have.
+
+    Raises:
+        InvalidInput: it cannot be read, or is longer.
+    """
+    try:
+        if place == STDIN:
+            content = sys.stdin.buffer.read(most + 1)
+        else:
+            with open(place, "rb") as file:
+                content = file.read(most + 1)
+    except (OSError, ValueError) as problem:
+        reason = getattr(problem, "strerror", None) or problem
+        raise InvalidInput(f"cannot read the {what} from {place!r}: {reason}") from problem
+    if len(content) > most:
+        raise InvalidInput(f"the {what} in {place!r} is longer than {most} bytes; give less")
+    return content
+
+
+def read_text(place: str, *, what: str, most_chars: int) -> str:
+    """Text in UTF-8 from a file, or from stdin for ``-``; raises as :func:`read_bytes`."""
+    content = read_bytes(place, what=what, most=4 * most_chars)
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise InvalidInput(
+            f"the {what} in {place!r} is not UTF-8 (byte {problem.start}); convert it, as with iconv -t UTF-8"
+        ) from None
+
+
+def json_object(text: str | None, *, option: str, most: int = 1_048_576) -> dict[str, Any]:
+    """An object given as JSON text, or as ``@FILE`` (``@-``: stdin); empty when None.
+
+    Raises:
+        InvalidInput: it is no JSON, no object, or cannot be read.
+    """
+    if text is None:
+        return {}
+    if text.startswith("@"):
+        text = read_text(text[1:], what=f"JSON for {option}", most_chars=most)
+    import json
+
+    try:
+        value = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+    except RecursionError:
+        raise InvalidInput(f"{option} is nested too deeply; give flatter JSON") from None
+    except ValueError as problem:
+        raise InvalidInput(f"{option} is no JSON: {problem}; give an object such as '{{\"pct\": 10}}'") from None
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{option} must be a JSON object such as '{{\"pct\": 10}}', not {_kind(value)}")
+    return value
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, list):
+        return "a list"
+    return "text" if isinstance(value, str) else "a single value"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
+
+
+def duration(text: str, *, option: str) -> float:
+    """A duration such as ``30d``, ``12h``, ``90m``, ``45s``, ``2w`` or ``0``, in seconds.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
+    if number.isascii() and number.replace(".", "", 1).isdigit() and (unit or float(number) == 0):
+        return float(number) * _UNITS.get(unit, 1)
+    raise InvalidInput(f"{option} is {text!r:.40}; write a number and a unit, such as 45s, 90m, 12h, 30d or 2w")

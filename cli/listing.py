@@ -1,0 +1,223 @@
+"""The commands that show jobs: list, show."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobdb.model import EventKind, Job, JobStatus
+
+from . import output
+from .completing import statuses
+from .parameters import JobId, Json
+from .settings import registry_of
+
+if TYPE_CHECKING:
+    from jobdb.model import Event
+
+STYLES = {
+    JobStatus.PENDING: "cyan",
+    JobStatus.RUNNING: "yellow",
+    JobStatus.COMPLETED: "green",
+    JobStatus.ERROR: "bold red",
+    JobStatus.CANCELLED: "dim",
+}
+_WAITS = "bold magenta"
+_LATEST = 5
+
+
+def list_jobs(
+    ctx: typer.Context,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--status", metavar="STATUS", help="Only jobs of this status; may be repeated.", autocompletion=statuses
+        ),
+    ] = None,
+    agent: Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only this agent's jobs.")] = None,
+    agent_session: Annotated[
+        str | None, typer.Option("--agent-session", metavar="NAME", help="Only this session's jobs.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", metavar="N", help="At most so many; 0: all.", min=0)] = 100,
+    after: Annotated[
+        str | None,
+        typer.Option("--after", metavar="JOB", help="Go on after this job, the last one of the page before."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List jobs, newest first.
+
+    On a terminal: a table. In a pipe: a line for each job with tabs between id, status, agent, creation,
+    last event, attempt, end of the lease and the prompt's beginning; '-' is what a job does not have. With
+    --json: a record on each line.
+
+    \b
+    Examples:
+      jobdb list --status running --status pending
+      jobdb list --agent codex --limit 0 --json
+    """
+    with registry_of(ctx) as registry:
+        jobs = registry.all_jobs(
+            status=status or (), agent=agent, agent_session=agent_session, after=after, limit=min(limit or 500, 500)
+        )
+        shown = jobs if limit == 0 else islice(jobs, limit)
+        if json:
+            for job in shown:
+                output.json_line(job.as_dict())
+        elif output.on_terminal():
+            _draw(list(shown), more=next(jobs, None) is not None)
+        else:
+            for job in shown:
+                output.fields(*_values(job))
+
+
+def _values(job: Job) -> tuple[object, ...]:
+    return (
+        job.job_id,
+        job.status.value,
+        job.agent,
+        f"{job.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        job.last_event.value if job.last_event else None,
+        job.attempt,
+        f"{job.lease_expires_at:%Y-%m-%dT%H:%M:%SZ}" if job.lease_expires_at else None,
+        _beginning(job.prompt),
+    )
+
+
+def _beginning(prompt: str) -> str:
+    first = prompt.strip().partition("\n")[0]
+    return first if len(first) <= 80 else first[:79] + "…"
+
+
+def _draw(jobs: list[Job], *, more: bool) -> None:
+    if not jobs:
+        output.hint("no such job; 'jobdb register --agent NAME PROMPT' makes one")
+        return
+    now = datetime.now(UTC)
+    output.table(
+        ("JOB", "STATUS", "AGENT", "AGE", "LAST EVENT", "TRY", "LEASE", "PROMPT"),
+        [row(job, now) for job in jobs],
+        wide="PROMPT",
+    )
+    if more:
+        output.hint(f"there are more: --after {jobs[-1].job_id}, or --limit 0 for all")
+
+
+def row(job: Job, now: datetime) -> list[output.Cell]:
+    """A job as a row of the table on a terminal."""
+    lease: output.Cell = ""
+    if job.lease_expires_at is not None:
+        left = (job.lease_expires_at - now).total_seconds()
+        lease = span(left) if left > 0 else ("ran out", "red")
+    return [
+        job.job_id,
+        (job.status.value, STYLES[job.status]),
+        job.agent,
+        span((now - job.created_at).total_seconds()),
+        _last_event(job, now),
+        str(job.attempt),
+        lease,
+        (_beginning(job.prompt), "dim"),
+    ]
+
+
+def waits_for_permission(job: Job) -> bool:
+    """Whether a person is asked for something."""
+    return job.status is JobStatus.RUNNING and job.last_event is EventKind.PERMISSION_REQUIRED
+
+
+def _last_event(job: Job, now: datetime) -> output.Cell:
+    if job.last_event is None or job.last_event_at is None:
+        return ""
+    since = span((now - job.last_event_at).total_seconds())
+    if waits_for_permission(job):
+        return f"permission? {since}", _WAITS
+    return f"{job.last_event} {since}"
+
+
+def span(seconds: float) -> str:
+    """A duration in one unit: ``45s``, ``12m``, ``3h``, ``9d``."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if whole >= size:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def show(ctx: typer.Context, job: JobId, json: Json = False) -> None:
+    """Show one job.
+
+    On a terminal with its latest events. With --json: its record as one object.
+
+    \b
+    Examples:
+      jobdb show 0f3a9c2d7b11
+      jobdb show 0f3a9c2d7b11 --json | jq .status
+    """
+    with registry_of(ctx) as registry:
+        found = registry.get(job)
+        if json:
+            output.json_line(found.as_dict())
+            return
+        latest: list[Event] = []
+        if output.on_terminal():
+            latest = registry.events(job, after=max(0, found.last_seq - _LATEST), limit=_LATEST)
+    output.record(_record(found, datetime.now(UTC)))
+    if latest:
+        output.line("")
+        output.table(
+            ("SEQ", "TIME", "EVENT", "DETAIL"),
+            [(str(event.seq), event.timestamp, event.event.value, event.detail) for event in latest],
+            wide="DETAIL",
+        )
+        if found.last_seq > _LATEST:
+            output.hint(f"all events: jobdb events {found.job_id}")
+
+
+def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
+    """A job for reading. Fields that say nothing are left out."""
+
+    def moment(at: datetime | None) -> str | None:
+        if at is None:
+            return None
+        away = (at - now).total_seconds()
+        return f"{at:%Y-%m-%d %H:%M:%SZ} ({f'in {span(away)}' if away > 0 else f'{span(-away)} ago'})"
+
+    broker = None
+    if job.broker is not None:
+        user = f"{job.broker.username}@" if job.broker.username else ""
+        broker = f"{'mqtts' if job.broker.tls else 'mqtt'}://{user}{job.broker.host}:{job.broker.port}"
+    permission: output.Cell | None = ("waits for permission", _WAITS) if waits_for_permission(job) else None
+    return {
+        "job": (job.job_id, "bold"),
+        "status": (job.status.value, STYLES[job.status]),
+        "attention": permission,
+        "agent": job.agent,
+        "session": job.agent_session,
+        "priority": str(job.priority) if job.priority else None,
+        "attempt": str(job.attempt) if job.attempt else None,
+        "worker": job.worker,
+        "lease until": moment(job.lease_expires_at),
+        "strikes": str(job.strikes) if job.strikes else None,
+        "created": moment(job.created_at),
+        "started": moment(job.started_at),
+        "finished": moment(job.finished_at),
+        "last event": f"{job.last_seq} {job.last_event}, {moment(job.last_event_at)}" if job.last_event else None,
+        "detail": job.detail,
+        "limits": f"{job.timeout_sec} s in all, {job.idle_timeout_sec} s without an event (0: none)",
+        "expects": ", ".join(job.expected_artifacts) or None,
+        "topic": job.topic,
+        "broker": broker,
+        "auth": job.auth,
+        "extra": _compact(dict(job.extra)) if job.extra else None,
+        "prompt": job.prompt,
+    }
+
+
+def _compact(value: object) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

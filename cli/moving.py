@@ -1,0 +1,134 @@
+"""The commands between the old registry of JSON files and the database: import, export."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from . import output
+from .parameters import Json
+from .settings import registry_of
+
+if TYPE_CHECKING:
+    from jobdb.legacy.report import Report
+
+LockTimeout = Annotated[
+    float,
+    typer.Option("--lock-timeout", metavar="SEC", help="How long to wait for the old registry's lock."),
+]
+
+_STYLES = {"imported": "green", "exported": "green", "updated": "green", "damaged": "bold red", "skipped": "yellow"}
+_PLAIN_SUCCESS = ("imported", "exported", "unchanged")
+
+
+def import_(
+    ctx: typer.Context,
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="The workspace, or the folder of records itself (.mam/jobs).")
+    ],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing; say what would be done.")] = False,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", help="Damaged files do not make the exit code 1.")
+    ] = False,
+    lock_timeout: LockTimeout = 30.0,
+    json: Json = False,
+) -> None:
+    """Import a registry of JSON files.
+
+    Works beside live writers, under the old registry's lock; everything is written in one transaction, after
+    it was compared field by field. The files stay as they are. Doing it again takes over what has changed
+    since, and never what is older than the database. What cannot be read is named with its reason, and makes
+    the exit code 1.
+
+    A line for each file with tabs between outcome, file, job, events and reason; on a terminal only the files
+    that need a look. With --json: an object for each file, and at the end one with the member 'summary'.
+
+    \b
+    Examples:
+      jobdb import ~/workspace --dry-run
+      jobdb import ~/workspace/.mam/jobs
+    """
+    from jobdb.legacy.importer import import_registry
+
+    with registry_of(ctx, checkpoint=True) as registry:
+        report = import_registry(
+            registry,
+            directory,
+            dry_run=dry_run,
+            allow_damaged=allow_damaged,
+            lock_timeout_sec=lock_timeout,
+            progress=output.progress("records"),
+        )
+    _tell(report, json=json)
+    if dry_run:
+        output.note("dry run: nothing was written")
+    if not report.ok:
+        output.note("some files are damaged and were left out; mend them and import again, or give --allow-damaged")
+        raise typer.Exit(1)
+
+
+def export(
+    ctx: typer.Context,
+    directory: Annotated[
+        str, typer.Argument(metavar="DIR", help="A workspace or a folder of records; made when it is missing.")
+    ],
+    with_secrets: Annotated[
+        bool,
+        typer.Option(
+            "--with-secrets",
+            help="Write tokens and broker passwords too, in clear: who can read the folder has them then.",
+        ),
+    ] = False,
+    lock_timeout: LockTimeout = 30.0,
+    json: Json = False,
+) -> None:
+    """Write a registry of JSON files.
+
+    One that the old scripts can use, with a record and the logs of each job, under the old registry's lock.
+    A job of which the folder has something newer is skipped with its reason, and makes the exit code 1. The
+    old scripts sign with tokens from the files: they need --with-secrets.
+
+    \b
+    Example:
+      jobdb export ~/workspace --with-secrets
+    """
+    from jobdb.legacy.exporter import export_registry
+
+    with registry_of(ctx) as registry:
+        report = export_registry(
+            registry,
+            directory,
+            with_secrets=with_secrets,
+            lock_timeout_sec=lock_timeout,
+            progress=output.progress("jobs"),
+        )
+    _tell(report, json=json)
+    if report.secrets_left_out:
+        output.note(f"the secrets of {report.secrets_left_out} jobs were left out; --with-secrets writes them")
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _tell(report: Report, *, json: bool) -> None:
+    """The files, a row each, and the sum of it."""
+    summary = report.as_dict()
+    if json:
+        for row in report.rows():
+            output.json_line(row.as_dict())
+        output.json_line({"summary": summary})
+        return
+    quiet = output.on_terminal()
+    rows = (
+        (
+            (row.outcome.value, _STYLES.get(row.outcome.value, "")),
+            row.file,
+            row.job_id or "-",
+            str(row.events),
+            row.reason,
+        )
+        for row in report.rows(lambda outcome: not (quiet and outcome.value in _PLAIN_SUCCESS))
+    )
+    output.table(("OUTCOME", "FILE", "JOB", "EVENTS", "REASON"), rows, wide="REASON")
+    counts = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items() if count)
+    output.note(f"{report.folder}: {counts or 'no files'}; {report.events} events")

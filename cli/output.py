@@ -1,0 +1,174 @@
+"""How commands speak: data on stdout, messages on stderr; tables and colours only on a terminal.
+
+Called by every command. Rich is imported only when something is drawn on a terminal. Text that came from somebody
+else (prompts, details, names) is made harmless first: a control character in a prompt must not steer the terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Cell = str | tuple[str, str]
+"""A cell of a table: its text, or the text and a style that is used on a terminal."""
+
+# C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates.
+_CONTROLS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+
+
+def prepare_streams() -> None:
+    """UTF-8 out, whatever the locale says; what UTF-8 cannot hold is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """``text`` with its control characters written out as escapes, but for those in ``keep``."""
+    if text.isprintable():
+        return text
+    import re
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        if character in keep:
+            return character
+        number = ord(character)
+        return _SHORT.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
+
+    return re.sub(_CONTROLS, escape, text)
+
+
+def on_terminal() -> bool:
+    """Whether stdout is a terminal that can show tables."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+# -- stdout
+
+
+def line(text: str) -> None:
+    """One line of data."""
+    sys.stdout.write(text + "\n")
+
+
+def json_line(value: Any) -> None:
+    """One JSON value on one line: compact, and in UTF-8 rather than in ASCII escapes."""
+    import json
+
+    line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def fields(*values: object) -> None:
+    """One line of values, tabs between; None is ``-``."""
+    line("\t".join("-" if value is None else visible(str(value)) for value in values))
+
+
+def flush() -> None:
+    """Hands everything to the reader now: before a pause, and before an event counts as handled."""
+    sys.stdout.flush()
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: str | None = None) -> None:
+    """Rows as a table on a terminal, else as lines of values with tabs between and no heading.
+
+    Args:
+        columns: the headings.
+        rows: a cell for each column.
+        wide: the column that is shortened first when the terminal is narrow.
+    """
+    if not on_terminal():
+        for row in rows:
+            fields(*(_text(cell) for cell in row))
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        drawn.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == wide else None)
+    for row in rows:
+        drawn.add_row(*(Text(visible(_text(cell)), style=_style(cell)) for cell in row))
+    console().print(drawn)
+
+
+def console() -> Console:
+    """A terminal to draw on. Rich heeds NO_COLOR and the terminal's width by itself."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def record(pairs: Mapping[str, Cell | None]) -> None:
+    """Names and values, a line each; what is None is left out."""
+    shown = {name: cell for name, cell in pairs.items() if cell is not None}
+    if not on_terminal():
+        for name, cell in shown.items():
+            line(f"{name}: {visible(_text(cell))}")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table.grid(padding=(0, 2))
+    drawn.add_column(style="bold", no_wrap=True)
+    drawn.add_column(overflow="fold")
+    for name, cell in shown.items():
+        drawn.add_row(name, Text(visible(_text(cell), keep="\n"), style=_style(cell)))
+    console().print(drawn)
+
+
+def _text(cell: Cell) -> str:
+    return cell if isinstance(cell, str) else cell[0]
+
+
+def _style(cell: Cell) -> str:
+    return "" if isinstance(cell, str) else cell[1]
+
+
+# -- stderr
+
+
+def complain(text: str) -> None:
+    """What went wrong and what to do."""
+    _to_stderr(f"jobdb: {visible(text)}")
+
+
+def warn(text: object) -> None:
+    """What works and should be otherwise."""
+    _to_stderr(f"jobdb: warning: {visible(str(text))}")
+
+
+def note(text: str) -> None:
+    """What was done."""
+    _to_stderr(visible(text))
+
+
+def hint(text: str) -> None:
+    """What a person may want to do next; scripts are not bothered with it."""
+    if sys.stderr.isatty():
+        _to_stderr(visible(text))
+
+
+def progress(what: str) -> Callable[[int, int], None]:
+    """A counter for long work, on one line of a terminal; scripts see nothing of it."""
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty() and total:
+            end = "\n" if done == total else ""
+            _to_stderr(f"\r{done} of {total} {what}", end=end)
+
+    return show
+
+
+def _to_stderr(text: str, *, end: str = "\n") -> None:
+    try:
+        sys.stderr.write(text + end)
+        sys.stderr.flush()
+    except OSError:
+        pass  # nobody listens; the exit code still says it

@@ -1,0 +1,60 @@
+"""The command for one's own questions: query."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from . import output
+from .settings import registry_of
+
+FORMATS = ("table", "json", "csv")
+
+
+def query(
+    ctx: typer.Context,
+    sql: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT on the views.")],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", "-f", metavar="FORM", help="table, json (an object a line) or csv."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", help="At most so many rows.", min=1)] = 10_000,
+    timeout_sec: Annotated[float, typer.Option("--timeout-sec", metavar="SEC", help="The most it may take.")] = 30.0,
+) -> None:
+    """Ask the database with SQL, reading only.
+
+    The views v_jobs, v_events, v_subscriptions, v_refusals and v_verdicts are stable and show no secret; their
+    columns are in docs/reference/views.md. Nothing can be written, and sealed columns cannot be read.
+
+    \b
+    Examples:
+      jobdb query "SELECT agent, count(*) AS jobs FROM v_jobs GROUP BY agent"
+      jobdb query "SELECT job_id, detail FROM v_events WHERE event = 'error'" --format csv
+    """
+    from jobdb.errors import InvalidInput
+
+    form = "json" if json else form or "table"
+    if form not in FORMATS:
+        raise InvalidInput(f"{form!r:.40} is no format; the formats are {', '.join(FORMATS)}")
+    with registry_of(ctx) as registry:
+        columns, rows = registry.engine.store.query(sql, limit=limit, timeout_sec=timeout_sec)
+    if form == "json":
+        for row in rows:
+            output.json_line(dict(zip(columns, map(_json_ready, row), strict=True)))
+    elif form == "csv":
+        import csv
+        import sys
+
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_json_ready(value) for value in row] for row in rows)
+    else:
+        output.table(columns, [["" if value is None else str(_json_ready(value)) for value in row] for row in rows])
+    if len(rows) == limit:
+        output.note(f"the first {limit} rows; --limit shows more")
+
+
+def _json_ready(value: Any) -> Any:
+    return value.hex() if isinstance(value, bytes) else value

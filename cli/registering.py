@@ -1,0 +1,182 @@
+"""The command that delegates a job: register."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobdb.errors import InvalidInput
+
+from . import given_secrets, inputs
+from .output import hint, json_line, line
+from .parameters import Json
+from .settings import registry_of
+
+if TYPE_CHECKING:
+    from jobdb.model import Broker
+
+
+def register(
+    ctx: typer.Context,
+    agent: Annotated[
+        str, typer.Option("--agent", "-a", metavar="NAME", help="Who is to do it: claude-code, codex, human, …")
+    ],
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="What is to be done; '-' reads it from stdin.")
+    ] = None,
+    prompt_file: Annotated[
+        str | None, typer.Option("--prompt-file", metavar="FILE", help="Read the prompt from a file; '-' is stdin.")
+    ] = None,
+    job_id: Annotated[
+        str | None, typer.Option("--job-id", metavar="ID", help="The job's id; one is made otherwise.")
+    ] = None,
+    agent_session: Annotated[
+        str | None,
+        typer.Option("--agent-session", metavar="NAME", help="The agent's session that it is for, as tmux:work."),
+    ] = None,
+    priority: Annotated[int, typer.Option("--priority", metavar="N", help="Higher is claimed first.")] = 0,
+    topic_prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--topic-prefix", metavar="TOPIC", help="Events go to TOPIC/events; jobdb/jobs/<job id> otherwise."
+        ),
+    ] = None,
+    timeout_sec: Annotated[
+        int, typer.Option("--timeout-sec", metavar="SEC", help="'reap' ends it after running so long; 0: never.")
+    ] = 3600,
+    idle_timeout_sec: Annotated[
+        int,
+        typer.Option(
+            "--idle-timeout-sec", metavar="SEC", help="'reap' ends it after so long without an event; 0: never."
+        ),
+    ] = 120,
+    expect: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--expect", metavar="PATH", help="A file that it should make, as a relative path; may be repeated."
+        ),
+    ] = None,
+    extra: Annotated[
+        str | None,
+        typer.Option("--extra", metavar="JSON", help="Further fields to keep: a JSON object or @FILE."),
+    ] = None,
+    idempotency_key: Annotated[
+        str | None,
+        typer.Option(
+            "--idempotency-key", metavar="KEY", help="Registering again with the same key answers with the same job."
+        ),
+    ] = None,
+    broker_host: Annotated[
+        str | None,
+        typer.Option("--broker-host", metavar="HOST", help="The MQTT broker that gets the job's events."),
+    ] = None,
+    broker_port: Annotated[
+        int | None, typer.Option("--broker-port", metavar="PORT", help="Its port; 1883, or 8883 with TLS, otherwise.")
+    ] = None,
+    broker_tls: Annotated[bool, typer.Option("--broker-tls", help="Speak TLS with the broker.")] = False,
+    broker_username: Annotated[
+        str | None, typer.Option("--broker-username", metavar="NAME", help="The user name for the broker.")
+    ] = None,
+    broker_password_file: Annotated[
+        str | None,
+        typer.Option(
+            "--broker-password-file", metavar="FILE", help="A file with the password for the broker; kept encrypted."
+        ),
+    ] = None,
+    auth: Annotated[
+        str,
+        typer.Option(
+            "--auth",
+            metavar="WHEN",
+            help="'required', or 'never': no token, events unsigned. Refused where the broker is secured.",
+        ),
+    ] = "required",
+    auth_token: given_secrets.Token = None,
+    auth_token_file: given_secrets.TokenFile = None,
+    auth_token_stdin: given_secrets.TokenStdin = False,
+    auth_token_fd: given_secrets.TokenFd = None,
+    auth_token_env: given_secrets.TokenEnv = None,
+    json: Json = False,
+) -> None:
+    """Register a job and print its id.
+
+    The job is pending until somebody claims it. A token that signs its events is made with it and kept
+    encrypted; 'jobdb token show JOB' prints it. With --json the record is printed, without the token.
+
+    \b
+    Examples:
+      jobdb register --agent claude-code "sort ten problems"
+      jobdb register --agent codex --prompt-file task.md --expect report.md
+      generate-task | jobdb register --agent human --idempotency-key nightly-2026-06-19 -
+    """
+    prompt_place = _prompt_place(prompt, prompt_file)
+    if auth_token_stdin and prompt_place == inputs.STDIN:
+        raise InvalidInput("the prompt and the token cannot both come from stdin; give one of them from a file")
+    token = given_secrets.given_token(
+        value=auth_token,
+        file=auth_token_file,
+        stdin=auth_token_stdin,
+        descriptor=auth_token_fd,
+        variable=auth_token_env,
+    )
+    broker, password = _broker(broker_host, broker_port, broker_tls, broker_username, broker_password_file)
+    with registry_of(ctx) as registry:
+        job = registry.register(
+            agent=agent,
+            prompt=_prompt(prompt, prompt_place),
+            job_id=job_id,
+            agent_session=agent_session,
+            priority=priority,
+            topic_prefix=topic_prefix,
+            broker=broker,
+            broker_password=password,
+            timeout_sec=timeout_sec,
+            idle_timeout_sec=idle_timeout_sec,
+            expected_artifacts=expect or (),
+            extra=inputs.json_object(extra, option="--extra"),
+            idempotency_key=idempotency_key,
+            auth=auth,
+            auth_token=token,
+        )
+    if json:
+        json_line(job.as_dict())
+        return
+    line(job.job_id)
+    hint(f"next: jobdb claim --agent {job.agent}, and to follow it: jobdb events {job.job_id} --follow")
+
+
+def _prompt_place(prompt: str | None, prompt_file: str | None) -> str | None:
+    """Where the prompt is to be read; None when it is the argument itself."""
+    if prompt is not None and prompt_file is not None:
+        raise InvalidInput("the prompt is given twice, as an argument and with --prompt-file; give one of them")
+    if prompt is None and prompt_file is None:
+        raise InvalidInput("the prompt is missing; give it as an argument, with --prompt-file FILE, or '-' for stdin")
+    return inputs.STDIN if prompt == inputs.STDIN else prompt_file
+
+
+def _prompt(prompt: str | None, place: str | None) -> str:
+    from jobdb.arguments import MAX_PROMPT_CHARS
+
+    if place is not None:
+        return inputs.read_text(place, what="prompt", most_chars=MAX_PROMPT_CHARS)
+    assert prompt is not None
+    return prompt
+
+
+def _broker(
+    host: str | None, port: int | None, tls: bool, username: str | None, password_file: str | None
+) -> tuple[Broker | None, str | None]:
+    """The broker that the options name, and its password."""
+    if host is None:
+        if port is not None or tls or username is not None or password_file is not None:
+            raise InvalidInput("options for a broker were given without --broker-host; name the host")
+        return None, None
+    from jobdb.given_secret import read_from_file
+    from jobdb.model import Broker
+
+    password = read_from_file(password_file, what="broker password") if password_file is not None else None
+    port = (8883 if tls else 1883) if port is None else port
+    if not 1 <= port <= 65_535:
+        raise InvalidInput(f"--broker-port is {port}; it may be 1 to 65535")
+    return Broker(host, port, tls, username, password is not None), password

@@ -1,0 +1,53 @@
+"""What the options before the command say, and the registry that a command works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from jobdb.registry import Registry
+
+
+class Settings:
+    """The options before the command.
+
+    Attributes:
+        db: the database's URL; None: the environment's or the default.
+        busy_timeout_sec: how long to wait for other writers, in seconds.
+    """
+
+    __slots__ = ("busy_timeout_sec", "db")
+
+    def __init__(self, *, db: str | None, busy_timeout_sec: float) -> None:
+        self.db = db
+        self.busy_timeout_sec = busy_timeout_sec
+
+
+def settings_of(ctx: typer.Context) -> Settings:
+    """The settings that the root command noted."""
+    settings = ctx.obj
+    assert isinstance(settings, Settings)
+    return settings
+
+
+@contextmanager
+def registry_of(ctx: typer.Context, *, create: bool = False, checkpoint: bool = False) -> Iterator[Registry]:
+    """The registry that ``--db`` names, open while the block runs.
+
+    Without ``checkpoint`` the WAL stays for the next command. A command that is run once an event would otherwise,
+    being the last to close, copy its few pages into the database, sync that too and delete the WAL, which the next
+    command makes anew: three more syncs a command. The WAL is as durable, and past a thousand pages the commit that
+    fills it copies it.
+    """
+    from jobdb.registry import Registry
+
+    settings = settings_of(ctx)
+    registry = Registry.open(settings.db, create=create, busy_timeout_sec=settings.busy_timeout_sec)
+    try:
+        yield registry
+    finally:
+        registry.close(checkpoint=checkpoint)

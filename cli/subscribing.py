@@ -1,0 +1,96 @@
+"""The command that follows events from the database: subscribe."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from jobdb.errors import InvalidInput
+
+from . import output
+from .completing import job_ids
+from .parameters import Start, Subscriber
+from .settings import registry_of
+from .waiting import OUTCOMES, limit_sec
+
+
+def subscribe(
+    ctx: typer.Context,
+    subscriber: Subscriber,
+    job: Annotated[
+        str | None, typer.Argument(metavar="[JOB]", help="The job; all jobs otherwise.", autocompletion=job_ids)
+    ] = None,
+    exec_: Annotated[
+        str | None,
+        typer.Option(
+            "--exec",
+            metavar="CMD",
+            help="A shell command to run for each event: its payload on stdin, JOBDB_JOB_ID, JOBDB_EVENT and "
+            "JOBDB_SEQ in the environment.",
+        ),
+    ] = None,
+    retries: Annotated[
+        int,
+        typer.Option("--retries", metavar="N", help="How often a failing command is tried again.", min=0, max=1000),
+    ] = 5,
+    retry_pause_sec: Annotated[
+        float,
+        typer.Option(
+            "--retry-pause-sec", metavar="SEC", help="The pause before the first repetition; then twice as long each."
+        ),
+    ] = 1.0,
+    start: Start = "beginning",
+    timeout_sec: Annotated[
+        float | None, typer.Option("--timeout-sec", metavar="SEC", help="Give up after so long in all.")
+    ] = None,
+    idle_timeout_sec: Annotated[
+        float | None, typer.Option("--idle-timeout-sec", metavar="SEC", help="Give up after so long without an event.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print each event as an object on a line, instead of its payload.")
+    ] = False,
+) -> None:
+    """Follow events, each handled at least once.
+
+    Prints each event's payload on a line, or runs --exec for it. What a subscriber has handled is kept under
+    its name: started again, it goes on with the first event that it had not handled. An event whose command
+    fails is tried again with growing pauses; if it still fails, the event stays unhandled and the exit code
+    is 1. Following one job ends with the job: 0 completed, 1 error, 6 cancelled; 3 when the time was over.
+
+    \b
+    Examples:
+      jobdb subscribe 0f3a9c2d7b11 --subscriber me --timeout-sec 3600
+      jobdb subscribe --subscriber mailer --start now --exec 'jq -r .detail | mail -s jobs me'
+    """
+    if exec_ is not None and json:
+        raise InvalidInput("--exec gets the payload on stdin and nothing is printed; leave --json out")
+    pause_sec = limit_sec(retry_pause_sec, option="--retry-pause-sec")
+    with registry_of(ctx) as registry:
+        follower = registry.subscribe(
+            job,
+            subscriber=subscriber,
+            start=start,
+            timeout_sec=limit_sec(timeout_sec, option="--timeout-sec"),
+            idle_timeout_sec=limit_sec(idle_timeout_sec, option="--idle-timeout-sec"),
+        )
+        for event in follower:
+            if exec_ is None:
+                if json:
+                    output.json_line(event.as_dict())
+                else:
+                    output.line(event.payload)
+                # The event counts as handled when the next one is asked for: by then the reader must have it.
+                output.flush()
+                continue
+            from .handlers import handle
+
+            if not handle(exec_, event, retries=retries, pause_sec=pause_sec or 0.0):
+                output.complain(
+                    f"event {event.seq} of job {event.job_id} stays unhandled; mend the command and subscribe again "
+                    f"as {subscriber!r}: it begins there"
+                )
+                raise typer.Exit(1)
+    if follower.outcome is not None:
+        output.hint(f"job {follower.outcome.job_id} has ended: {follower.outcome.status}")
+        raise typer.Exit(OUTCOMES[follower.outcome.status])

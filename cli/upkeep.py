@@ -1,0 +1,91 @@
+"""The commands that keep a registry in order: stats, reap, prune."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from . import inputs, output
+from .parameters import Json
+from .settings import registry_of
+
+_BATCH = 500
+
+
+def stats(ctx: typer.Context, json: Json = False) -> None:
+    """Count jobs by status and refusals by verdict.
+
+    A line for each: 'job' and a status, or 'refused' and a verdict, then the count. With --json: one object
+    with 'jobs' and 'refusals'. Refusals are events that did not pass the checks of 'accept'.
+
+    \b
+    Example:
+      jobdb stats --json
+    """
+    with registry_of(ctx) as registry:
+        jobs = {status.value: count for status, count in registry.count_by_status().items()}
+        refusals = {verdict.value: count for verdict, count in registry.verdict_counts().items()}
+    if json:
+        output.json_line({"jobs": jobs, "refusals": refusals})
+        return
+    rows = [("job", status, str(count)) for status, count in jobs.items()]
+    rows += [("refused", verdict, str(count)) for verdict, count in refusals.items()]
+    output.table(("WHAT", "KIND", "COUNT"), rows)
+
+
+def reap(
+    ctx: typer.Context,
+    strike_limit: Annotated[
+        int,
+        typer.Option("--strike-limit", metavar="N", help="A job ends as error when its lease ran out so often.", min=1),
+    ] = 3,
+    json: Json = False,
+) -> None:
+    """Bring back what dead workers left and end what is overdue.
+
+    Jobs whose lease ran out become pending again, or end as error at the --strike-limit; jobs past their
+    time limits end as error. Run it from time to time, from anywhere. A line for each job with tabs between
+    id, 'returned' or 'ended', and the reason.
+
+    \b
+    Example:
+      * * * * * jobdb --db /var/lib/jobs/jobs.db reap
+    """
+    with registry_of(ctx) as registry:
+        while reaped := registry.reap(strike_limit=strike_limit, limit=_BATCH):
+            for one in reaped:
+                if json:
+                    output.json_line(one.as_dict())
+                else:
+                    output.fields(one.job_id, one.action, one.reason)
+            output.flush()
+
+
+def prune(
+    ctx: typer.Context,
+    older_than: Annotated[
+        str, typer.Option("--older-than", metavar="AGE", help="How long ago they ended: 30d, 12h, 2w, …")
+    ],
+    json: Json = False,
+) -> None:
+    """Delete jobs that ended long ago.
+
+    With their events and tokens; jobs with events that still wait for the broker stay. Done in small
+    batches, so that others can work meanwhile and stopping it half-way is safe. Prints how many were deleted.
+
+    \b
+    Example:
+      jobdb prune --older-than 30d
+    """
+    age = inputs.duration(older_than, option="--older-than")
+    deleted = 0
+    with registry_of(ctx, checkpoint=True) as registry:
+        # One moment for the whole run: jobs that end meanwhile are not its business.
+        now = registry.engine.store.clock()
+        while batch := registry.prune(older_than_sec=age, limit=_BATCH, now_ms=now):
+            deleted += len(batch)
+    if json:
+        output.json_line({"deleted": deleted})
+    else:
+        output.line(str(deleted))

@@ -1,0 +1,34 @@
+-- Statements of the doctor.
+
+-- doctor_leases: expired leases that nobody has reaped.
+SELECT count(*), min(lease_until_ms) FROM jobs
+WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now;
+
+-- doctor_overdue: running jobs past their limits.
+SELECT count(*) FROM jobs
+WHERE status = 'running'
+  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
+       OR (idle_timeout_sec > 0
+           AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
+                    ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now));
+
+-- doctor_unleased: running jobs that neither a lease nor a limit will ever end.
+SELECT count(*) FROM jobs
+WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle_timeout_sec = 0;
+
+-- doctor_permission: jobs that wait for a person.
+SELECT count(*), min(last_event_ms), min(job_id) FROM jobs
+WHERE status = 'running' AND last_event = 'permission_required';
+
+-- doctor_behind: subscribers with events that their handlers have not done.
+SELECT s.subscriber, count(*), sum(s.last_seq - s.handled_seq) FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
+WHERE s.last_seq > s.handled_seq AND s.handled_seq > s.start_seq AND s.last_event_ms <= :before
+GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
+
+-- doctor_future: what was recorded later than now.
+SELECT max(updated_ms) FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY id DESC LIMIT 1000);
+
+-- doctor_refusals: what was refused lately.
+SELECT verdict, sum(count), max(last_ms) FROM verdict_counts
+WHERE last_ms >= :since AND verdict IN ('bad_signature', 'unsigned', 'revoked_key', 'replayed', 'conflict', 'wrong_topic')
+GROUP BY verdict ORDER BY verdict;

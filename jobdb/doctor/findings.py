@@ -1,0 +1,49 @@
+"""What the doctor says: findings, and a report of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Level = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's outcome. ``mend`` is a command or a step that makes it ok."""
+
+    check: str
+    level: Level
+    message: str
+    mend: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"check": self.check, "level": self.level, "message": self.message, "mend": self.mend}
+
+
+@dataclass(slots=True)
+class Report:
+    """All findings on one registry."""
+
+    url: str
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing failed; there may be warnings."""
+        return all(finding.level != "fail" for finding in self.findings)
+
+    def add(self, check: str, level: Level, message: str, mend: str | None = None) -> None:
+        self.findings.append(Finding(check, level, message, mend))
+
+    def good(self, check: str, message: str) -> None:
+        self.add(check, "ok", message)
+
+    def warn(self, check: str, message: str, mend: str | None = None) -> None:
+        self.add(check, "warn", message, mend)
+
+    def fail(self, check: str, message: str, mend: str | None = None) -> None:
+        self.add(check, "fail", message, mend)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"url": self.url, "ok": self.ok, "findings": [finding.as_dict() for finding in self.findings]}

@@ -1,0 +1,73 @@
+"""The mark that several hosts may have a database open: stored in it, and stronger than any host's own opinion.
+
+A marked database stays in a rollback journal everywhere, also on the host to which the folder happens to be local: a
+WAL there would be invisible to the others. Called by ``jobdb init --shared`` and ``--no-shared``, and on opening.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from ...errors import Busy
+from . import opened
+from .failures import translate
+
+SHARED = "shared"
+
+
+def is_shared(path: Path) -> bool:
+    """Whether the database bears the mark; read without changing its journal mode."""
+    identity = opened.add(path)
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(10_000)
+            row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise translate(error, path, 10.0) from error
+    finally:
+        opened.remove(identity)
+    return row is not None and row[0] == "1"
+
+
+def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
+    """Puts the mark on or takes it off, while nobody has the database open.
+
+    Args:
+        path: the database.
+        shared: the mark. On: the journal becomes DELETE before the mark is written. Off: the mark goes first, and
+            the next opening on a local file system turns to WAL.
+        busy_sec: how long to wait until nobody has it open, in seconds.
+
+    Raises:
+        Busy: a process has it open.
+        Unusable: this process has it open.
+    """
+    with opened.standard_library_may_open(path):
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.set_busy_timeout(round(busy_sec * 1000))
+            connection.pragma("locking_mode", "EXCLUSIVE")
+            connection.pragma("synchronous", 3)
+            connection.execute("BEGIN EXCLUSIVE; COMMIT")
+            if shared:
+                connection.pragma("journal_mode", "delete")
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES ('shared', ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                ("1" if shared else "0",),
+            )
+        except apsw.BusyError as error:
+            raise Busy(
+                f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
+                "Nothing was changed",
+                waited_sec=busy_sec,
+            ) from error
+        except apsw.Error as error:
+            raise translate(error, path, busy_sec) from error
+        finally:
+            connection.close()
