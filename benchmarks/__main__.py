@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: runs a plan and writes results/results.json, REPORT.md, headline.md and the plots.
+"""``python -m benchmarks``: runs a plan, writes the results, the report, the README's headline and the plots.
 
 Must lie on a disk (``--folder``); a folder in memory is refused. ``--report`` makes the report and the plots
 again from results that are there.
@@ -73,9 +73,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         from . import cold_start, imports, wakeup
 
         _guarded(results, "cold_start", lambda: cold_start.measure(folder / "cold", chosen.cold_starts))
-        _guarded(
-            results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec)
-        )
+        _guarded(results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec))
         _guarded(
             results,
             "import",
@@ -89,9 +87,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="about one minute instead of about ten")
-    parser.add_argument(
-        "--folder", type=Path, help="where to put the data: a folder on a disk (default: ./build)"
-    )
+    parser.add_argument("--folder", type=Path, help="where to put the data: a folder on a disk (default: ./build)")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write results and report")
     parser.add_argument("--ways", help="only these ways, comma-separated: " + ", ".join(WAYS))
     parser.add_argument("--report", action="store_true", help="measure nothing; write the report anew")
@@ -102,10 +98,9 @@ def main() -> int:
         base = arguments.folder or Path("build")
         base.mkdir(parents=True, exist_ok=True)
         if machine.in_memory(base):
-            parser.error(
-                f"{base} lies in memory, where a sync costs nothing; name a folder on a disk with --folder"
-            )
+            parser.error(f"{base} lies in memory, where a sync costs nothing; name a folder on a disk with --folder")
         folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=base)).resolve()
+        folder.chmod(0o711)  # PostgreSQL's account must get through to its own folder
         try:
             results = _measure(arguments, folder)
         finally:

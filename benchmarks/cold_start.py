@@ -29,7 +29,7 @@ def _timed(command: list[str], environment: Mapping[str, str]) -> float:
 
 
 def _old_registry(folder: Path) -> str:
-    folder.mkdir(parents=True)
+    folder.mkdir()
     record = material.record(random.Random(1), 1)
     (folder / f"{record['job_id']}.json").write_text(json.dumps(record), "utf-8")
     return str(record["job_id"])
@@ -37,13 +37,17 @@ def _old_registry(folder: Path) -> str:
 
 def measure(folder: Path, times: int) -> dict[str, Any]:
     """Seconds of each command as spreads, by name."""
+    from .ways.jobdb import own_vault
+
+    folder.mkdir(mode=0o700)
+    own_vault(folder)
     jobdb = str(Path(sys.executable).with_name("jobdb"))
     database = f"sqlite:///{folder / 'cold.db'}"
     environment = os.environ | {"JOBDB_URL": database, "JOBDB_KEY_FILE": str(folder / "master.key")}
     old_job = _old_registry(folder / "old")
     subprocess.run([jobdb, "init"], env=environment, check=True, capture_output=True, timeout=_SEC)
     job = subprocess.run(
-        [jobdb, "register", "--agent", "codex", "--prompt", "sort ten problems"],
+        [jobdb, "register", "--agent", "codex", "sort ten problems"],
         env=environment,
         check=True,
         capture_output=True,

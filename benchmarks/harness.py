@@ -1,7 +1,7 @@
 """Runs the plan: keeps the worker processes, interleaves the ways, gathers what the workers report.
 
-Called by __main__.py with a plan (plan.py). For each cell (operation, number of workers, size of registry) the
-ways take turns, and in each repetition another way begins, so that a slow minute of the machine hits all.
+Called by __main__.py with a plan (plan.py). For each cell (operation, number of workers, size of registry)
+the ways take turns, and in each repetition another way begins, so that a slow minute of the machine hits all.
 Every run gets a fresh copy of a prepared registry; what a plan marks as ``kept`` (the large ones) is reused.
 """
 
@@ -64,7 +64,8 @@ class Pool:
                 process.terminate()
 
     def _answers(self, pipes: list[Connection]) -> list[Any]:
-        results, traces = [], []
+        results: list[Any] = []
+        traces: list[str] = []
         for pipe in pipes:
             if not pipe.poll(ANSWER_SEC):
                 raise Failed(f"a worker did not answer within {ANSWER_SEC:.0f} s")
@@ -230,7 +231,7 @@ class Runner:
 
     def run(self) -> list[dict[str, Any]]:
         """All cells; afterwards the folder is empty again."""
-        results = []
+        results: list[dict[str, Any]] = []
         try:
             for number, cell in enumerate(self._plan.cells, 1):
                 began = time.monotonic()

@@ -21,9 +21,7 @@ def lay(folder: Path, jobs: int) -> int:
     (place / ".lock").touch()
     for record in material.records(jobs, seed=7):
         record["last_seq"] = 3
-        lines = [
-            material.signed(material.wire(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)
-        ]
+        lines = [material.signed(material.wire(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)]
         (place / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
         (place / f"{record['job_id']}.events.log").write_text("\n".join(lines) + "\n", "utf-8")
     return 2 * jobs
@@ -46,14 +44,20 @@ def measure(folder: Path, jobs: int, repetitions: int) -> dict[str, Any]:
     from jobdb import Registry
     from jobdb.legacy import import_registry
 
-    files = lay(folder, jobs)
+    from .ways.jobdb import own_vault
+
+    old, new = folder / "old", folder / "new"
+    files = lay(old, jobs)
+    new.mkdir(mode=0o700)
+    vault = own_vault(new)
     loops, imports = [], []
     for repetition in range(repetitions):
-        loops.append(jobs / bare(folder))
-        with Registry.open(f"sqlite:///{folder / f'import-{repetition}.db'}", create=True) as registry:
+        loops.append(jobs / bare(old))
+        with Registry.open(f"sqlite:///{new / f'{repetition}.db'}", create=True, vault=vault) as registry:
             began = time.perf_counter()
-            import_registry(registry, folder)
+            report = import_registry(registry, old)
             imports.append(jobs / (time.perf_counter() - began))
+            assert report.ok, "the import found damage in a registry without any"
     return {
         "jobs": jobs,
         "files": files,

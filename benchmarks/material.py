@@ -1,7 +1,7 @@
-"""The made-up jobs and signed events that every way is fed with, so that all do the same work on the same bytes.
+"""The made-up jobs and signed events that every way is fed with: all do the same work on the same bytes.
 
-Called by the ways and the tests. A registry's make-up follows what a used one looks like: of each 20 jobs,
-14 are over, 2 run and 4 are pending. Job ids are random, so the order of the names is not the order of creation.
+Called by the ways and the tests. A registry's make-up follows what a used one looks like: of each 20
+jobs, 14 are over, 2 run and 4 are pending. Job ids are random, so the order of the names is not that of creation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def now_text() -> str:
 
 
 def token(source: random.Random) -> str:
-    """As long as ``secrets.token_urlsafe(32)``; from the given source, so that a prepared registry is the same each time."""
+    """As long as ``secrets.token_urlsafe(32)``; the given source makes it the same in every prepared registry."""
     return source.randbytes(32).hex()[:43]
 
 

@@ -1,4 +1,4 @@
-"""Which way runs which operation with how many processes on how large a registry: the full plan and the quick one.
+"""The full plan and the quick one: which way runs what, with how many processes, on how large a registry.
 
 Called by __main__.py; read by harness.py. A cell's ways are those that have the operation and are installed.
 """
@@ -35,7 +35,7 @@ class Cell:
 
     @property
     def kept(self) -> bool:
-        """Whether the prepared registry itself is used, because a copy of it would take longer than the run."""
+        """Whether the prepared registry itself is used, because copying it would take longer than the run."""
         return self.size >= _KEPT_FROM
 
 
@@ -74,12 +74,24 @@ _SCALED = ("jobdb-full", "flock-fsync", "sqlite-full")
 _SCALED_CLAIM = (*_SCALED, "huey", "persist-queue", "litequeue-full", "simplebroker")
 
 
+_QUICK = (
+    "jobdb-full",
+    "jobdb-normal",
+    "flock-fsync",
+    "sqlite-full",
+    "huey",
+    "persist-queue",
+    "litequeue-full",
+    "simplebroker",
+    "raw-full",
+    "raw-normal",
+)
+
+
 def full(available: tuple[str, ...]) -> Plan:
     """About ten minutes."""
 
-    def cell(
-        operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int = 1
-    ) -> Cell:
+    def cell(operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int = 1) -> Cell:
         ways = having(operation, tuple(name for name in names if name in available), workers)
         warmup = 0.0 if operation == "complete" else min(0.25 * seconds, 0.2)
         return Cell(operation, workers, size, ways, seconds, warmup, 3, rounds)
@@ -89,7 +101,9 @@ def full(available: tuple[str, ...]) -> Plan:
         cells.append(cell("publish", workers, 1000, available, 0.8 if workers < 8 else 1.6))
         cells.append(cell("claim", workers, 1000, available, 0.4, rounds=8))
     for operation in ("register", "accept", "complete", "list_page", "life"):
-        cells += [cell(operation, workers, 1000, available, 0.4) for workers in (1, 8)]
+        cells.append(cell(operation, 1, 1000, available, 0.35))
+    for operation in ("register", "accept", "life"):
+        cells.append(cell(operation, 8, 1000, available, 0.35))
     cells += [cell(operation, 1, 1000, ("jobdb-full", "sqlite-full"), 0.5) for operation in BATCH_OPERATIONS]
     for size in (10_000, 100_000):
         for operation in ("claim", "publish", "accept", "list_page"):
@@ -97,14 +111,13 @@ def full(available: tuple[str, ...]) -> Plan:
             cells.append(cell(operation, 1, size, names, 0.4))
     cells.append(cell("claim", 8, 100_000, ("jobdb-full", "flock-fsync"), 1.0))
     cells += [
-        cell(operation, 1, 1_000_000, ("jobdb-full",), 0.4)
-        for operation in ("claim", "publish", "accept", "list_page")
+        cell(operation, 1, 1_000_000, ("jobdb-full",), 0.4) for operation in ("claim", "publish", "accept", "list_page")
     ]
     return Plan(
         name="full",
         cells=tuple(one for one in cells if one.ways),
         cold_starts=20,
-        wakeups=200,
+        wakeups=100,
         idle_sec=5.0,
         imported=5000,
         import_repetitions=3,
@@ -112,20 +125,20 @@ def full(available: tuple[str, ...]) -> Plan:
 
 
 def quick(available: tuple[str, ...]) -> Plan:
-    """About one minute: every operation, fewer numbers of processes, two repetitions, nothing above 10,000 jobs."""
+    """About one minute: every operation, fewer ways and processes, two repetitions, small registries."""
 
-    def cell(
-        operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int
-    ) -> Cell:
+    def cell(operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int) -> Cell:
         ways = having(operation, tuple(name for name in names if name in available), workers)
         warmup = 0.0 if operation == "complete" else 0.05
         return Cell(operation, workers, size, ways, seconds, warmup, 2, rounds)
 
+    chosen = tuple(name for name in available if name in _QUICK)
     cells = []
-    for workers in (1, 8):
-        for operation in OPERATIONS:
-            seconds = 0.5 if (operation, workers) == ("publish", 8) else 0.12
-            cells.append(cell(operation, workers, 1000, available, seconds, 4 if operation == "claim" else 1))
+    for operation in OPERATIONS:
+        cells.append(cell(operation, 1, 1000, chosen, 0.12, 4 if operation == "claim" else 1))
+    cells.append(cell("publish", 8, 1000, chosen, 0.6, 1))
+    cells.append(cell("claim", 8, 1000, chosen, 0.2, 4))
+    cells.append(cell("life", 8, 1000, chosen, 0.2, 1))
     cells += [cell(operation, 1, 1000, ("jobdb-full",), 0.2, 1) for operation in BATCH_OPERATIONS]
     cells.append(cell("claim", 1, 10_000, _SCALED, 0.2, 1))
     return Plan(

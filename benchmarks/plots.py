@@ -1,7 +1,7 @@
-"""The plots of a run: throughput and waits over the number of processes, cost over the size, latency distribution.
+"""The plots of a run: throughput and waits over the number of processes, cost over the size, latencies.
 
-Called by report.py with the results; needs matplotlib. One colour a way, the same in every plot; jobdb is drawn
-last and thick.
+Called by report.py with the results; needs matplotlib. One colour a way, the same in every plot; jobdb is
+drawn last and thick.
 """
 
 from __future__ import annotations
@@ -82,15 +82,11 @@ def _figure(columns: int, height: float) -> tuple[Any, Any]:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(
-        1, columns, figsize=(5.4 * columns, height), squeeze=False, layout="constrained"
-    )
+    figure, axes = pyplot.subplots(1, columns, figsize=(5.4 * columns, height), squeeze=False, layout="constrained")
     return figure, axes[0]
 
 
-def _panels(
-    results: Results, panels: list[_Panel], across: str, path: Path, powers_of_two: bool
-) -> str | None:
+def _panels(results: Results, panels: list[_Panel], across: str, path: Path, powers_of_two: bool) -> str | None:
     """Draws the panels that have lines, side by side, with one legend below."""
     panels = [panel for panel in panels if panel.lines]
     if not panels:
@@ -108,9 +104,7 @@ def _panels(
         one.set_title(panel.title)
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             labels.setdefault(label, handle)
-    figure.legend(
-        labels.values(), labels.keys(), loc="outside lower center", ncols=2 * len(panels), fontsize=8
-    )
+    figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=2 * len(panels), fontsize=8)
     figure.savefig(path, dpi=130)
     return path.name
 
@@ -121,9 +115,7 @@ def throughput(results: Results, folder: Path) -> str | None:
         _Panel(
             f"{operation}, 1,000 jobs",
             "calls a second",
-            _lines(
-                results, operation, "workers", {"size": 1000}, lambda one: float(one["per_sec"]["median"])
-            ),
+            _lines(results, operation, "workers", {"size": 1000}, lambda one: float(one["per_sec"]["median"])),
         )
         for operation in ("publish", "claim")
     ]
@@ -144,7 +136,7 @@ def waits(results: Results, folder: Path) -> str | None:
 
 
 def sizes(results: Results, folder: Path) -> str | None:
-    """Time of a claim and of a publish (the next seq) over the size of the registry, both axes logarithmic."""
+    """Time of a claim and of a publish (the next seq) over the size of the registry; logarithmic axes."""
 
     def each_us(one: Mapping[str, Any]) -> float:
         return 1e6 / max(float(one["per_sec"]["median"]), 1e-9)
@@ -161,7 +153,7 @@ def sizes(results: Results, folder: Path) -> str | None:
 
 
 def distribution(results: Results, folder: Path) -> str | None:
-    """Which share of publish calls took longer than a time, 8 processes; both axes logarithmic, so the tail shows."""
+    """Which share of publish calls took longer than a time, 8 processes; logarithmic axes show the tail."""
     chosen = [
         one
         for one in results["series"]

@@ -47,9 +47,9 @@ def _ways(results: Results) -> list[str]:
     lines = [
         "## The ways, and what each promises",
         "",
-        "Durability: *full*, what was answered survives power loss; *normal*, it survives the death of the process,",
-        "and power loss may take the last answers but leaves the file whole; *none*, as normal, and nothing promises",
-        "that the file stays whole. Compare ways of the same durability only.",
+        "Durability: *full*, what was answered survives power loss; *normal*, it survives the death of the",
+        "process, and power loss may take the last answers but leaves the file whole; *none*, as normal, and",
+        "nothing promises that the file stays whole. Compare ways of the same durability only.",
         "",
         *_table(("way", "durability", "settings", "version", "what its verbs are"), rows),
         "Not measured, because the way does not have it:",
@@ -60,9 +60,7 @@ def _ways(results: Results) -> list[str]:
         for verb, reason in about["absent"].items():
             reasons.setdefault(reason, []).append(verb)
         if reasons:
-            lines.append(
-                f"- {about['label']}: " + "; ".join(f"{', '.join(v)} ({r})" for r, v in reasons.items())
-            )
+            lines.append(f"- {about['label']}: " + "; ".join(f"{', '.join(v)} ({r})" for r, v in reasons.items()))
     for name, reason in results["missing"].items():
         lines.append(f"- {name}, all of it: {reason}")
     return [*lines, ""]
@@ -148,7 +146,7 @@ def _others(results: Results) -> list[str]:
         lines += [
             "## Commands, from start to end",
             "",
-            "The old publish script is measured without its sending to a broker, with the import it needs for it.",
+            "The old publish script is measured without its sending to a broker, but with the import for it.",
             "",
             *_table(("command", "median", "lowest–highest", "of import typer"), rows),
         ]
@@ -163,8 +161,8 @@ def _others(results: Results) -> list[str]:
             "From the writer's answer to the return of the reader in another process.",
             "",
             *_table(("verb", "median", "p99", "longest"), rows),
-            f"A process that waits while nothing happens uses {wakeup['idle_share_of_a_processor'] * 100:.2f} % "
-            "of one processor.",
+            "A process that waits while nothing happens uses "
+            f"{wakeup['idle_share_of_a_processor'] * 100:.2f} % of one processor.",
             "",
         ]
     if found := results.get("import"):
@@ -174,7 +172,7 @@ def _others(results: Results) -> list[str]:
             "",
             f"{found['jobs']:,} jobs in {found['files']:,} files: the bare loop that reads and parses "
             f"{_number(found['bare_jobs_per_sec']['median'])} jobs/s, the import "
-            f"{_number(found['import_jobs_per_sec']['median'])} jobs/s: {ratio:.2f}× the time of the bare loop.",
+            f"{_number(found['import_jobs_per_sec']['median'])} jobs/s, {ratio:.2f}× the time of the bare loop.",
             "",
         ]
     for name, error in results.get("failures", {}).items():
@@ -184,16 +182,17 @@ def _others(results: Results) -> list[str]:
 
 _METHOD = """## How it is measured
 
-Real processes, started once and used for all ways; each run opens its way anew, warms up, and all its processes
-begin at one moment of the monotonic clock. In each repetition the ways take turns, each time another one first.
-Each run has a fresh copy of a prepared registry (70 % of the jobs over, 10 % running, 20 % pending; random ids);
-registries of 10,000 jobs and more are reused. *claim* drains the pending jobs of the registry in rounds and puts
-them back between rounds, unmeasured. *complete* ends jobs that were laid in beforehand, *accept* takes events that
-were signed beforehand; publish signs where the way has signatures. A call that outlasts the measured time is waited
-for: its latency counts, its work does not. "Timed out" counts calls that ended with the way's own busy error. Rates
-are medians of the repetitions; p50 and p99 are medians of the repetitions' percentiles over all processes; the
-longest is the longest of all. The raw floor replays, in a bare apsw loop with synchronous set as named, the very
-statements and parameters that jobdb was recorded to run; signing, checking and sealing are not in it.
+Real processes, started once and used for all ways; each run opens its way anew, warms up, and all its
+processes begin at one moment of the monotonic clock. In each repetition the ways take turns, each time
+another one first. Each run has a fresh copy of a prepared registry (70 % of the jobs over, 10 % running, 20
+% pending; random ids); registries of 10,000 jobs and more are reused. *claim* drains the pending jobs of
+the registry in rounds and puts them back between rounds, unmeasured. *complete* ends jobs that were laid in
+beforehand, *accept* takes events that were signed beforehand; publish signs where the way has signatures. A
+call that outlasts the measured time is waited for: its latency counts, its work does not. "Timed out"
+counts calls that ended with the way's own busy error. Rates are medians of the repetitions; p50 and p99 are
+medians of the repetitions' percentiles over all processes; the longest is the longest of all. The raw floor
+replays, in a bare apsw loop with synchronous set as named, the very statements and parameters that jobdb
+was recorded to run; signing, checking and sealing are not in it.
 """
 
 

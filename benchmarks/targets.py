@@ -103,9 +103,7 @@ def _slower(results: Results, way: str, floor: str, operation: str) -> Callable[
 
 def _grown(results: Results, operation: str) -> Callable[[], float]:
     def measure() -> float:
-        return _ratio(
-            rate(results, FULL, operation, 1, 1000), rate(results, FULL, operation, 1, 1_000_000), operation
-        )
+        return _ratio(rate(results, FULL, operation, 1, 1000), rate(results, FULL, operation, 1, 1_000_000), operation)
 
     return measure
 
@@ -175,9 +173,7 @@ def _peers(results: Results) -> Verdict:
             behind.append(f"{one['operation']} of {way} ({ratio:.2f}×)")
     if not compared:
         return Verdict(name, "> 1", "not measured: no peer at 8 processes", None)
-    text = f"{compared} comparisons, the closest {least:.2f}×" + (
-        f"; behind: {', '.join(behind)}" if behind else ""
-    )
+    text = f"{compared} comparisons, the closest {least:.2f}×" + (f"; behind: {', '.join(behind)}" if behind else "")
     return Verdict(name, "> 1", text, not behind)
 
 

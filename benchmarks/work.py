@@ -76,11 +76,11 @@ class Start:
     moment: Any
     stop: Any
 
-    def together(self, workers: int, decide: Callable[[], bool] | None = None) -> int:
-        """Waits for all; returns the common moment in nanoseconds, or 0 when it was decided to stop."""
+    def together(self, workers: int, enough: bool = False) -> int:
+        """Waits for all; returns the common moment in nanoseconds, or 0 when the first to arrive has enough."""
         barrier = self.barriers[workers]
         if barrier.wait(BARRIER_SEC) == 0:
-            self.stop.value = int(decide() if decide is not None else False)
+            self.stop.value = int(enough)
             self.moment.value = time.monotonic_ns() + _START_NS
         barrier.wait(BARRIER_SEC)
         return 0 if self.stop.value else int(self.moment.value)
@@ -105,7 +105,7 @@ def _sleep_until(moment_ns: int) -> None:
 def repeat(
     verb: Verb, busy: tuple[type[BaseException], ...], start_ns: int, seconds: float, latencies: list[int]
 ) -> tuple[Round, int]:
-    """Calls the verb from the moment on until the time is over or nothing is left; returns the round and errors.
+    """Calls the verb from a moment on until the time is over or nothing is left; returns the round and errors.
 
     A call that the end of the time cuts through is waited for and its latency counts, its work does not.
     """
@@ -137,12 +137,14 @@ def measure(task: Task, way: Way, worker: int, start: Start) -> Outcome:
     verb = way.verb(task.operation)
     if task.warmup_sec > 0:
         repeat(verb, way.busy, start.together(task.workers), task.warmup_sec, [])
-        _patiently(way.restore, way.busy)
+        if task.operation == "claim":
+            start.together(task.workers)
+            _patiently(way.restore, way.busy)
     latencies: list[int] = []
     measured_ns = 0
     gc.collect()
     for _ in range(task.rounds):
-        moment = start.together(task.workers, lambda: measured_ns >= task.seconds * 1e9)
+        moment = start.together(task.workers, measured_ns >= task.seconds * 1e9)
         if not moment:
             break
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -177,14 +179,14 @@ def _run(task: Task, worker: int, start: Start) -> Outcome:
 def prepare(name: str, folder: Path, size: int) -> None:
     """Makes the template registry of a way."""
     spec = WAYS[name]
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, mode=0o700)
     spec.load()(folder, spec.durability).prepare(size)
 
 
 def copy(name: str, template: Path, folder: Path) -> None:
     """A fresh copy of a template."""
     spec = WAYS[name]
-    shutil.copytree(template, folder)
+    shutil.copytree(template, folder, copy_function=shutil.copy)
     spec.load()(folder, spec.durability).copied()
 
 
@@ -196,16 +198,15 @@ def remove(name: str, folder: Path) -> None:
 
 
 def main(worker: int, connection: Connection, start: Start) -> None:
-    """The worker process: takes (function name, arguments) until None, answers (True, result) or (False, trace)."""
+    """The worker process: takes (name, arguments) until None, answers (True, result) or (False, traceback)."""
+    steps: dict[str, Callable[..., Any]] = {"prepare": prepare, "copy": copy, "remove": remove}
     while (order := connection.recv()) is not None:
         name, arguments = order
         try:
             if name == "run":
                 connection.send((True, _run(arguments[0], worker, start)))
             else:
-                connection.send(
-                    (True, {"prepare": prepare, "copy": copy, "remove": remove}[name](*arguments))
-                )
+                connection.send((True, steps[name](*arguments)))
         except Exception:
             for barrier in start.barriers.values():
                 with contextlib.suppress(ValueError):

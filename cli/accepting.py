@@ -56,6 +56,7 @@ def accept(
 
     refused = False
     with _opened(source) as descriptor, registry_of(ctx) as registry:
+        registry.accept_many((), subscriber=subscriber, window=window, start=start)  # what is wrong, before any line
         for lines in _batches(descriptor):
             arrivals = [Arrival(payload, topic) for payload in lines]
             for answer in registry.accept_many(arrivals, subscriber=subscriber, window=window, start=start):

@@ -51,6 +51,12 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "stats": Entry("upkeep", "stats", "Count jobs by status and refusals by verdict."),
         "query": Entry("querying", "query", "Ask the database with SQL, reading only."),
     },
+    "Other machines": {
+        "ticket": Entry(
+            "ticketing", "ticket", "Write a ticket: what a worker on another machine needs to publish a job's events."
+        ),
+        "relay": Entry("relaying", "relay", "Deliver events to the jobs' MQTT brokers."),
+    },
     "Keeping the registry": {
         "init": Entry("database", "init", "Make a database."),
         "migrate": Entry("database", "migrate", "Bring an older database to the present schema."),

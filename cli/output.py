@@ -19,6 +19,7 @@ Cell = str | tuple[str, str]
 
 # C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates.
 _CONTROLS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+_KEPT_CELLS = 24
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -90,11 +91,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: str |
     from rich.table import Table
     from rich.text import Text
 
+    cells = [[Text(visible(_text(cell)), style=_style(cell)) for cell in row] for row in rows]
     drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        drawn.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == wide else None)
-    for row in rows:
-        drawn.add_row(*(Text(visible(_text(cell)), style=_style(cell)) for cell in row))
+    for number, column in enumerate(columns):
+        # Rich shortens all columns alike; the others keep their width, so that the wide one gives way.
+        longest = max([len(column), *(row[number].cell_len for row in cells)])
+        least = None if column == wide else min(longest, _KEPT_CELLS)
+        drawn.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
+    for drawn_row in cells:
+        drawn.add_row(*drawn_row)
     console().print(drawn)
 
 

@@ -1,49 +1,54 @@
 """jobdb: the job registry of multi-agent systems.
 
 Jobs, their signed events, their tokens and each subscriber's ``last_seq`` in one transactional database.
-Begin with :class:`Registry`.
+Begin with :class:`Registry`. Names are imported when they are first asked for, so that ``import jobdb`` costs nothing.
 """
 
-from .errors import (
-    AlreadyExists,
-    Busy,
-    DatabaseMissing,
-    ForkedRegistry,
-    IllegalTransition,
-    InvalidInput,
-    JobdbError,
-    KeyProblem,
-    NotAJobdbDatabase,
-    Refused,
-    SchemaMismatch,
-    StaleAttempt,
-    StorageFailed,
-    SyncFailed,
-    TimedOut,
-    Unavailable,
-    UnknownJob,
-    UnsafeFileSystem,
-    Unusable,
-)
-from .model import (
-    Acceptance,
-    Arrival,
-    Broker,
-    Claim,
-    Event,
-    EventKind,
-    Job,
-    JobStatus,
-    NewEvent,
-    NewJob,
-    Reaped,
-    Refusal,
-    Subscription,
-    TokenInfo,
-    Verdict,
-)
-from .registry import Registry
-from .vault import Vault
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .errors import (
+        AlreadyExists,
+        Busy,
+        DatabaseMissing,
+        ForkedRegistry,
+        IllegalTransition,
+        InvalidInput,
+        JobdbError,
+        KeyProblem,
+        NotAJobdbDatabase,
+        Refused,
+        SchemaMismatch,
+        StaleAttempt,
+        StorageFailed,
+        SyncFailed,
+        TimedOut,
+        Unavailable,
+        UnknownJob,
+        UnsafeFileSystem,
+        Unusable,
+    )
+    from .model import (
+        Acceptance,
+        Arrival,
+        Broker,
+        Claim,
+        Event,
+        EventKind,
+        Job,
+        JobStatus,
+        NewEvent,
+        NewJob,
+        Reaped,
+        Refusal,
+        Subscription,
+        TokenInfo,
+        Verdict,
+    )
+    from .registry import Registry
+    from .vault import Vault
 
 __version__ = "0.1.0"
 
@@ -85,3 +90,16 @@ __all__ = [
     "Vault",
     "Verdict",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    home = {"Registry": "registry", "Vault": "vault"}.get(name)
+    if home is None:
+        home = "errors" if hasattr(import_module(".errors", __name__), name) else "model"
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value

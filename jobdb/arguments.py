@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import InvalidInput
 from .given_secret import check_token
-from .model import EventKind, JobStatus, NewJob
+from .model import Broker, EventKind, JobStatus, NewJob
 from .protocol import JOB_ID_PATTERN
 
 MAX_PROMPT_CHARS = 4_194_304
@@ -118,12 +118,20 @@ def json_object(name: str, value: object) -> dict[str, Any]:
         raise InvalidInput(f"{name} must be an object (a mapping), not {type(value).__name__}")
     result = dict(value)
     try:
-        size = len(json.dumps(result, allow_nan=False).encode())
+        size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode("utf-8"))
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidInput(f"{name} holds what JSON cannot: {error}") from None
     if size > MAX_EXTRA_BYTES:
         raise InvalidInput(f"{name} takes {size} bytes as JSON; it may take {MAX_EXTRA_BYTES}")
     return result
+
+
+def broker(value: Broker) -> Broker:
+    """Where events are published, every field checked."""
+    text("the broker's host", value.host, most=255)
+    integer("the broker's port", value.port, least=1, most=65_535)
+    optional_text("the broker's username", value.username, most=1024)
+    return value
 
 
 def new_job(new: NewJob) -> NewJob:
@@ -139,8 +147,8 @@ def new_job(new: NewJob) -> NewJob:
         agent_session=optional_text("agent_session", new.agent_session, most=256),
         priority=integer("priority", new.priority, least=-1_000_000, most=1_000_000),
         topic_prefix=topic_prefix(new.topic_prefix),
-        broker=new.broker,
-        broker_password=new.broker_password,
+        broker=None if new.broker is None else broker(new.broker),
+        broker_password=optional_text("broker_password", new.broker_password, most=4096),
         timeout_sec=integer("timeout_sec", new.timeout_sec, least=0, most=MAX_TIMEOUT_SEC),
         idle_timeout_sec=integer("idle_timeout_sec", new.idle_timeout_sec, least=0, most=MAX_TIMEOUT_SEC),
         expected_artifacts=artifacts(new.expected_artifacts),

@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 import shlex
 import stat
-from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from .errors import StorageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 #: What may lie beside a database file: SQLite's own files and the gate on which writers queue.
 COMPANIONS = ("-wal", "-shm", "-journal", "-gate")

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .filesystem_policy import Ruling, rule_for, type_of_magic, witness
 from .mountinfo import Mount, mount_for, read_mounts
 
-__all__ = ["Mount", "Placement", "decide", "place", "statfs_magic"]
+__all__ = ["Mount", "Placement", "decide", "nearest_existing", "place", "statfs_magic"]
 
 _CIFS_LOOKUP_CACHE = Path("/proc/fs/cifs/LookupCacheEnabled")
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """What a folder can bear.
 
     Attributes:
@@ -130,7 +128,7 @@ def place(path: str | Path, *, shared: bool = False) -> Placement:
         The placement. Never raises for a strange file system: what cannot be told gets the careful answer.
     """
     resolved = os.path.realpath(path)
-    existing = _nearest_existing(resolved)
+    existing = nearest_existing(resolved)
     if not sys.platform.startswith("linux"):
         return _place_elsewhere(resolved, shared=shared)
     mounts = read_mounts()
@@ -163,7 +161,8 @@ def statfs_magic(path: str) -> int | None:
     return int.from_bytes(buffer.raw[:width], sys.byteorder) & 0xFFFFFFFF
 
 
-def _nearest_existing(path: str) -> str:
+def nearest_existing(path: str) -> str:
+    """The path itself, or the nearest folder above it that exists."""
     while not os.path.exists(path):
         parent = os.path.dirname(path)
         if parent == path:
@@ -196,11 +195,11 @@ def _place_elsewhere(resolved: str, *, shared: bool) -> Placement:
     """Without a mount table in /proc: the rollback journal and a probe, unless it is a Mac's own disk."""
     fs_type = "unknown"
     if sys.platform == "darwin":
-        fs_type = _mac_type(_nearest_existing(resolved)) or "unknown"
+        fs_type = _mac_type(nearest_existing(resolved)) or "unknown"
     mount = Mount(mount_point="", fs_type=fs_type, source="", options=())
     placement = decide(mount, statfs_magic=None, shared=shared, folder=resolved)
     # Most folders here are local, and no table tells; so only a database meant for several hosts needs both.
-    return replace(placement, needs_peer_probe=placement.needs_peer_probe and shared)
+    return placement._replace(needs_peer_probe=placement.needs_peer_probe and shared)
 
 
 def _mac_type(path: str) -> str | None:

@@ -9,19 +9,19 @@ Sources: nfs(5), mount.cifs(8), https://sqlite.org/lockingv3.html (hot journals)
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .mountinfo import Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 OTHER_WAYS = "put the database on a local disk and let other hosts speak MQTT (tickets), or use postgresql://"
 
 _PEER_ADVICE = "before a second host uses this folder, run 'jobdb probe --peer' on both hosts"
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
+class Ruling(NamedTuple):
     """The policy's answer for one mount; see `Placement` for the fields."""
 
     journal: Literal["wal", "delete"] | None
@@ -96,17 +96,24 @@ _VM_SHARE = frozenset(
 # One lock manager and coherent caches among all hosts, without an option to check.
 _CLUSTER = frozenset(["ceph", "glusterfs", "fuse.glusterfs", "gfs2", "ocfs2", "gpfs"])
 
+_OBJECT_STORE = "an object store behind a mount has no locks and rewrites whole files"
+
 # Measured or documented not to keep the promises, whatever the options.
 _HOPELESS = {
     "fuse.sshfs": "sshfs keeps locks on each host: two hosts write at once and the database is damaged",
-    "fuse.gcsfuse": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.s3fs": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.goofys": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.geesefs": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.blobfuse": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.blobfuse2": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.mount-s3": "an object store behind a mount has no locks and rewrites whole files",
-    "fuse.mountpoint-s3": "an object store behind a mount has no locks and rewrites whole files",
+    **dict.fromkeys(
+        [
+            "fuse.gcsfuse",
+            "fuse.s3fs",
+            "fuse.goofys",
+            "fuse.geesefs",
+            "fuse.blobfuse",
+            "fuse.blobfuse2",
+            "fuse.mount-s3",
+            "fuse.mountpoint-s3",
+        ],
+        _OBJECT_STORE,
+    ),
     "fuse.rclone": "rclone has no locks between hosts and writes files back later, whole",
     "fuse.davfs": "WebDAV has no byte-range locks and writes files back whole",
     "davfs": "WebDAV has no byte-range locks and writes files back whole",
@@ -197,7 +204,7 @@ def rule_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache:
             f"the database is marked shared: other hosts use it, so no WAL although {kind} is local",
         )
     if ruling.journal and "ro" in mount.options:
-        return replace(ruling, advice="the mount is read-only; remount it with 'rw' to write")
+        return ruling._replace(advice="the mount is read-only; remount it with 'rw' to write")
     return ruling
 
 
@@ -220,13 +227,13 @@ def witness(ruling: Ruling, mount: Mount, magic: int | None, *, shared: bool) ->
     # The options at hand are those of another file system, so nothing vouches for this one.
     blind = Mount(mount.mount_point, told, mount.source, ())
     careful = rule_for(blind, shared=shared, upper=None, smb_name_cache=True)
-    return replace(careful, reason=f"{difference}: {careful.reason}")
+    return careful._replace(reason=f"{difference}: {careful.reason}")
 
 
 def _overlay(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Ruling:
     if upper is not None and upper.fs_type not in ("overlay", "overlayfs"):
         below = rule_for(upper, shared=shared, upper=None, smb_name_cache=smb_name_cache)
-        return replace(below, reason=f"overlay whose upper folder lies on {upper.fs_type}: {below.reason}")
+        return below._replace(reason=f"overlay whose upper folder lies on {upper.fs_type}: {below.reason}")
     # Linux takes no network file system as the writable layer of an overlay, and what is written lands there.
     volatile = "the overlay is mounted 'volatile': nothing on it survives a power loss"
     return Ruling(

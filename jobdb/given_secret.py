@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from .errors import InvalidInput
-from .model import Broker
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .model import Broker
 
 LEAST_BITS = 128
 MOST_BYTES = 1024

@@ -19,11 +19,13 @@ import contextlib
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from .errors import KeyProblem, StorageFailed
 from .filemodes import file_warning, folder_warning, secure_folder, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 KEY_BYTES = 32
 
@@ -32,7 +34,6 @@ _MOST_BYTES = 4096
 _FORMS = "64 hex digits or the base64 of 32 bytes, such as 'openssl rand -hex 32' prints"
 
 
-@dataclass(frozen=True, slots=True)
 class MasterKey:
     """A master key and where it came from.
 
@@ -42,15 +43,23 @@ class MasterKey:
         key_id: 16 hex digits that tell keys apart and say nothing about the key: safe to store and to print.
     """
 
-    secret: bytes = field(repr=False, compare=False)
-    source: str
-    key_id: str = field(init=False)
+    __slots__ = ("key_id", "secret", "source")
 
-    def __post_init__(self) -> None:
-        if len(self.secret) != KEY_BYTES:
-            raise KeyProblem(f"the master key from {self.source} has {len(self.secret)} bytes; it must have 32")
-        fingerprint = hashlib.sha256(_FINGERPRINT_PREFIX + self.secret).hexdigest()
-        object.__setattr__(self, "key_id", fingerprint[:16])
+    def __init__(self, secret: bytes, source: str) -> None:
+        if len(secret) != KEY_BYTES:
+            raise KeyProblem(f"the master key from {source} has {len(secret)} bytes; it must have 32")
+        self.secret = secret
+        self.source = source
+        self.key_id = hashlib.sha256(_FINGERPRINT_PREFIX + secret).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"MasterKey(source={self.source!r}, key_id={self.key_id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MasterKey) and (self.source, self.key_id) == (other.source, other.key_id)
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.key_id))
 
 
 def generate_key() -> str:

@@ -8,9 +8,11 @@ The format is that of proc_pid_mountinfo(5).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
@@ -18,8 +20,7 @@ _ESCAPE = re.compile(rb"\\([0-7]{3})")
 _COMMA = re.compile(r"(?<!\\134),")
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """One line of the mount table.
 
     Attributes:

@@ -21,7 +21,7 @@ from typing import Any
 
 from . import probe_record
 from .errors import UnsafeFileSystem
-from .filesystem import Placement
+from .filesystem import Placement, nearest_existing
 from .filesystem_policy import OTHER_WAYS
 from .probe_checks import LOCAL_PLAN, Check, failed_check, run_plan
 from .probe_hands import HandFailed, LocalHand
@@ -116,10 +116,13 @@ def _two_owners(name: str) -> Check:
         try:
             fcntl.lockf(one, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
             if _lock_of_file(other):
+                _lock_of_file(other, fcntl.F_UNLCK)
                 return failed_check("locks-exclude", None)
             fcntl.lockf(one, fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
             if not _lock_of_file(other):
                 return failed_check("lock-handed-over", None)
+            # FUSE does not give such a lock back on close, and the number of the file is used again.
+            _lock_of_file(other, fcntl.F_UNLCK)
         finally:
             os.close(other)
     finally:
@@ -128,9 +131,9 @@ def _two_owners(name: str) -> Check:
     return Check("locks-exclude", True, "a lock excludes a second owner and is free when given back")
 
 
-def _lock_of_file(fd: int) -> bool:
+def _lock_of_file(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
     # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks
-    request = struct.pack("@hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, LOCK_START, LOCK_LENGTH, 0)
+    request = struct.pack("@hhqqi4x", kind, os.SEEK_SET, LOCK_START, LOCK_LENGTH, 0)
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
     except (BlockingIOError, PermissionError):
@@ -141,10 +144,11 @@ def _lock_of_file(fd: int) -> bool:
 def require_locks(placement: Placement) -> None:
     """Refuses a folder in which a database may not be written to.
 
-    To be called before the first write. Costs nothing for a local file system, some milliseconds elsewhere.
+    To be called before the first write, also before the folder is made: then the nearest folder above it is
+    probed. Costs nothing for a local file system, some milliseconds elsewhere.
 
     Args:
-        placement: what `filesystem.place` said of the folder, which must exist by now.
+        placement: what `filesystem.place` said of the folder.
 
     Raises:
         UnsafeFileSystem: the policy refused the folder, the quick lock probe failed, or the folder needs a
@@ -154,14 +158,15 @@ def require_locks(placement: Placement) -> None:
         raise UnsafeFileSystem(f"{placement.folder} cannot hold the database: {_said(placement)}")
     if not placement.needs_probe:
         return
-    report = quick_lock_probe(placement.folder)
+    folder = nearest_existing(placement.folder)
+    report = quick_lock_probe(folder)
     if not report.ok:
         failure = report.failures[0]
         raise UnsafeFileSystem(f"{placement.folder} cannot hold the database: {failure.detail}; {failure.advice}")
     if placement.needs_peer_probe and not probe_record.passed(placement):
         raise UnsafeFileSystem(
             f"{placement.folder} may not be written to yet: {placement.reason}. "
-            f"Run 'jobdb probe --peer {placement.folder}' at the same time here and on another host that "
+            f"Run 'jobdb probe --peer {folder}' at the same time here and on another host that "
             f"uses the folder; or {OTHER_WAYS}"
         )
 

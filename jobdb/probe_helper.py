@@ -191,7 +191,7 @@ def answer(line: str) -> dict[str, Any]:
         return {"value": _OPERATIONS[command.pop("do")](**command)}
     except OSError as error:
         return {"errno": error.errno or errno.EIO}
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         return {"errno": errno.EINVAL}
 
 

@@ -1,7 +1,7 @@
 """The record that a probe between two hosts has passed, for folders where nothing local could tell.
 
-Written by probe_peer.py, asked by probe.py before a database is written to. One small file in the folder
-itself for each host and mount, so that a host that was never probed, or is mounted otherwise now, has none.
+Written by probe_peer.py, asked by probe.py before a database is written to. One small file in the probed
+folder for each host and mount, so that a host that was never probed, or is mounted otherwise now, has none.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 
-from .filesystem import Placement
+from .filesystem import Placement, nearest_existing
 
 
 def record_name(placement: Placement) -> str:
@@ -21,8 +21,17 @@ def record_name(placement: Placement) -> str:
 
 
 def passed(placement: Placement) -> bool:
-    """Whether a probe between this host and another has passed in the folder, with this mount."""
-    return os.path.exists(os.path.join(placement.folder, record_name(placement)))
+    """Whether a probe between this host and another has passed with this mount.
+
+    In the folder, or in one above it on the same mount: how far locks reach is the mount's doing.
+    """
+    name = record_name(placement)
+    folder = nearest_existing(placement.folder)
+    while not os.path.exists(os.path.join(folder, name)):
+        if folder in (placement.mount_point, os.path.dirname(folder)) or not placement.mount_point:
+            return False
+        folder = os.path.dirname(folder)
+    return True
 
 
 def _machine() -> str:

@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from . import arguments
-from .engines.base import Engine
 from .errors import InvalidInput, TimedOut
 from .given_secret import is_secure_environment
 from .model import (
@@ -36,6 +32,13 @@ from .subscription import Follower, follow_all, follow_job
 from .tokens import Tokens
 from .urls import DatabaseUrl, default_url, parse_url
 from .vault import Vault
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import TracebackType
+
+    from .engines.base import Engine
 
 DEFAULT_BUSY_SEC = 30.0
 DEFAULT_LEASE_SEC = 300.0
@@ -230,8 +233,8 @@ class Registry:
         """
         wanted = JobFilter(
             statuses=arguments.statuses([status] if isinstance(status, str) else status),
-            agent=agent,
-            agent_session=agent_session,
+            agent=arguments.optional_text("agent", agent, most=128),
+            agent_session=arguments.optional_text("agent_session", agent_session, most=256),
         )
         after = None if after is None else arguments.job_id(after)
         limit = arguments.integer("limit", limit, least=1, most=arguments.MAX_PAGE)
@@ -301,6 +304,8 @@ class Registry:
         """
         lease_ms = None if lease_sec is None else arguments.seconds_as_ms("lease_sec", lease_sec)
         worker = arguments.text("worker", worker, most=256)
+        agent = arguments.optional_text("agent", agent, most=128)
+        agent_session = arguments.optional_text("agent_session", agent_session, most=256)
         if job_id is not None:
             job_id = arguments.job_id(job_id)
         deadline = time.monotonic() + wait_sec
@@ -497,6 +502,8 @@ class Registry:
     ) -> list[Subscription]:
         """Subscribers' numbers: ``last_seq`` accepted, ``handled_seq`` done with."""
         limit = arguments.integer("limit", limit, least=1, most=arguments.MAX_PAGE)
+        job_id = None if job_id is None else arguments.job_id(job_id)
+        subscriber = arguments.optional_text("subscriber", subscriber, most=256)
         return self.engine.subscriptions(job_id=job_id, subscriber=subscriber, limit=limit)
 
     def refusals(self, *, job_id: str | None = None, limit: int = 100) -> list[Refusal]:

@@ -10,13 +10,12 @@ window of RFC 6479 does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .model import JobStatus, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayFacts:
+class ReplayFacts(NamedTuple):
     """What the verdict on an authentic event depends on.
 
     Attributes:

@@ -7,14 +7,23 @@ restart goes on where the handler was. Waiting costs next to nothing: SQLite's d
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from .engines.base import Engine
 from .errors import TimedOut
 from .model import Event, Job
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .engines.base import Engine
+    from .engines.sql.subscriptions import Followed
+
 _PAGE = 100
 _LONGEST_WAIT_SEC = 60.0
+
+
+_Step = tuple[Event, int]
+"""An event to hand out, and the handled_seq that it follows."""
 
 
 class Limits:
@@ -52,28 +61,34 @@ class Limits:
 class Follower:
     """An iterator over events. ``outcome`` is the job, when following one job has come to its end."""
 
-    def __init__(self, engine: Engine, subscriber: str, steps: Iterator[Event]) -> None:
+    def __init__(self, engine: Engine, subscriber: str, steps: Iterator[_Step]) -> None:
         self._engine = engine
         self._steps = steps
         self.subscriber = subscriber
         self.outcome: Job | None = None
-        self._unhandled: Event | None = None
+        self._unhandled: _Step | None = None
 
     def __iter__(self) -> Follower:
         return self
 
     def __next__(self) -> Event:
         self.handled()
-        event = next(self._steps)
-        self._unhandled = event
-        return event
+        self._unhandled = next(self._steps)
+        return self._unhandled[0]
 
     def handled(self) -> None:
         """Notes that the last event is handled, without asking for the next."""
         if self._unhandled is not None:
-            event = self._unhandled
-            self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq)
+            event, after = self._unhandled
+            self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq, after=after)
             self._unhandled = None
+
+
+def _in_order(followed: Followed) -> Iterator[_Step]:
+    after = followed.after
+    for event in followed.events:
+        yield event, after
+        after = event.seq
 
 
 def follow_job(
@@ -88,13 +103,13 @@ def follow_job(
     engine.get(job_id)
     limits = Limits(f"job {job_id}", timeout_sec, idle_timeout_sec)
 
-    def steps() -> Iterator[Event]:
+    def steps() -> Iterator[_Step]:
         while True:
             seen = engine.store.data_version()
             followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE)
-            for event in followed.events:
+            for step in _in_order(followed):
                 limits.heard()
-                yield event
+                yield step
             if followed.ended is not None:
                 follower.outcome = engine.get(job_id)
                 return
@@ -112,7 +127,7 @@ def follow_all(
     limits = Limits("all jobs", timeout_sec, idle_timeout_sec)
     unhandled = engine.open_feed(subscriber, start=start)
 
-    def steps() -> Iterator[Event]:
+    def steps() -> Iterator[_Step]:
         for job_id in unhandled:
             yield from one_job(job_id)
         while True:
@@ -125,13 +140,10 @@ def follow_all(
             else:
                 engine.store.wait_for_change(seen, limits.left())
 
-    def one_job(job_id: str) -> Iterator[Event]:
-        while True:
-            events = engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE).events
-            if not events:
-                return
-            for event in events:
+    def one_job(job_id: str) -> Iterator[_Step]:
+        while (followed := engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)).events:
+            for step in _in_order(followed):
                 limits.heard()
-                yield event
+                yield step
 
     return Follower(engine, subscriber, steps())

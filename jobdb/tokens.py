@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from . import arguments
-from .engines.base import Engine
 from .given_secret import check_token
-from .model import TokenInfo
-from .vault import Vault
+
+if TYPE_CHECKING:
+    from .engines.base import Engine
+    from .model import TokenInfo
+    from .vault import Vault
 
 DEFAULT_OVERLAP_SEC = 3600.0
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import InvalidInput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_URL = "sqlite:///.jobdb/jobs.db"
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseUrl:
+class DatabaseUrl(NamedTuple):
     """A parsed URL: the engine's name, and the file (sqlite) or the connection string (postgresql)."""
 
     engine: str
@@ -27,6 +28,9 @@ class DatabaseUrl:
         if at and ":" in credentials:
             credentials = credentials.partition(":")[0] + ":…"
         return f"{scheme}://{credentials}{at}{place}"
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:

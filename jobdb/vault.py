@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from .errors import InvalidInput, KeyProblem
 from .masterkey import MasterKey, find_master_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _VERSION = 1

@@ -2,8 +2,8 @@
 
 Subclasses live beside this file, one a module. harness.py calls prepare() once for a template folder, then
 in each worker open(), ready(), the verbs, restore() and close(). A verb returns how many jobs or events it
-dealt with (list_page: pages), 0 when there is nothing left to do. A verb that a way does not have stands in ``absent`` with the
-reason, and is not measured.
+dealt with (list_page: pages), 0 when there is nothing left to do. A verb that a way does not have stands in
+``absent`` with the reason, and is not measured.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 OPERATIONS = ("register", "claim", "publish", "accept", "complete", "list_page", "life")
 BATCH_OPERATIONS = ("register_100", "publish_100", "accept_100")
@@ -47,7 +48,7 @@ class About:
 class Way(ABC):
     """One way to keep a registry, in one folder, as one worker sees it."""
 
-    absent: dict[str, str] = {}
+    absent: ClassVar[dict[str, str]] = {}
     busy: tuple[type[BaseException], ...] = ()
     most_workers: int = 1024
 

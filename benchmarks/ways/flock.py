@@ -15,18 +15,16 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import material
 from .base import LIFE_EVENTS, NO_BATCH, About, Way
 
-_NO_ACCEPT = (
-    "the old registry keeps no last_seq of a subscriber, so there is nothing to check a replay against"
-)
+_NO_ACCEPT = "the old registry keeps no last_seq of a subscriber, so there is nothing to check a replay against"
 
 
 class Flock(Way):
-    absent = {
+    absent: ClassVar[dict[str, str]] = {
         "accept": _NO_ACCEPT,
         "register_100": NO_BATCH,
         "publish_100": NO_BATCH,
@@ -57,7 +55,7 @@ class Flock(Way):
             notes={
                 "claim": "stops at the first pending record in the order of the names",
                 "life": f"register, claim, {LIFE_EVENTS} events, complete",
-                "list_page": f"lists the folder, reads the first {material.PAGE} records in the order of the names",
+                "list_page": f"lists the folder, reads the first {material.PAGE} records by name",
             },
         )
 

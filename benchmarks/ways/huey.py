@@ -1,7 +1,7 @@
 """huey's SqliteStorage, called directly: its fastest layer, without the serializing of tasks.
 
-Called by harness.py. dequeue() deletes the task, so a claimed job is gone if its worker dies; there is no lease
-and nothing to restore from. Its outcome is what huey's consumer records: a result in the key-value table.
+Called by harness.py. dequeue() deletes the task, so a claimed job is gone if its worker dies; there is no
+lease and nothing to restore from. Its outcome is what huey's consumer records: a result in the key-value table.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import sqlite3
 from collections import deque
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
-from huey.storage import SqliteStorage
+from huey.storage import SqliteStorage  # type: ignore[import-untyped]
 
 from .. import material
 from .base import NO_BATCH, About, Way
@@ -22,7 +23,7 @@ _NO_EVENTS = "has tasks and results, no events of a task with numbers of their o
 
 
 class Huey(Way):
-    absent = {
+    absent: ClassVar[dict[str, str]] = {
         "publish": _NO_EVENTS,
         "accept": _NO_EVENTS,
         "register_100": NO_BATCH,
@@ -44,7 +45,7 @@ class Huey(Way):
             label="huey SqliteStorage",
             durability=durability,
             as_shipped=True,
-            settings="its defaults: journal_mode=WAL, SQLite's own synchronous=FULL (fsync=None), busy timeout 5 s",
+            settings="its defaults: journal_mode=WAL, synchronous=FULL (SQLite's own), busy timeout 5 s",
             version=f"huey {version('huey')}, SQLite {sqlite3.sqlite_version}",
             notes={
                 "claim": "dequeue: the task is deleted, nothing takes it back if the worker dies",
@@ -108,9 +109,7 @@ class Huey(Way):
 
     def ready(self, operation: str, count: int) -> None:
         if operation == "complete":
-            self._claimed.extend(
-                json.dumps(material.record(self._source, number)).encode() for number in range(count)
-            )
+            self._claimed.extend(json.dumps(material.record(self._source, number)).encode() for number in range(count))
 
     def restore(self) -> None:
         while self._claimed:

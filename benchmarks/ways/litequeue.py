@@ -12,8 +12,9 @@ import sqlite3
 from collections import deque
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
-from litequeue import LiteQueue
+from litequeue import LiteQueue  # type: ignore[import-untyped]
 
 from .. import material
 from .base import NO_BATCH, About, Way
@@ -22,7 +23,7 @@ _NO_EVENTS = "has messages with a status, no events of a message"
 
 
 class Litequeue(Way):
-    absent = {
+    absent: ClassVar[dict[str, str]] = {
         "publish": _NO_EVENTS,
         "accept": _NO_EVENTS,
         "list_page": "shows the next message, the locked and the failed ones; no page of all",
@@ -47,11 +48,7 @@ class Litequeue(Way):
             durability=durability,
             as_shipped=shipped,
             settings="journal_mode=WAL, busy timeout 5 s, "
-            + (
-                "synchronous=NORMAL: its own settings"
-                if shipped
-                else "synchronous=FULL set by us (it ships NORMAL)"
-            ),
+            + ("synchronous=NORMAL: its own settings" if shipped else "synchronous=FULL set by us (it ships NORMAL)"),
             version=f"litequeue {version('litequeue')}, SQLite {sqlite3.sqlite_version}",
             notes={"claim": "pop: no lease, no attempt number", "life": "put, pop, done; no events"},
         )

@@ -12,7 +12,7 @@ import sqlite3
 from collections import deque
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from persistqueue import SQLiteAckQueue
 from persistqueue.exceptions import Empty
@@ -24,7 +24,7 @@ _NO_EVENTS = "has items with a status, no events of an item"
 
 
 class PersistQueue(Way):
-    absent = {
+    absent: ClassVar[dict[str, str]] = {
         "publish": _NO_EVENTS,
         "accept": _NO_EVENTS,
         "list_page": "queue() reads all items; no page",
@@ -51,7 +51,7 @@ class PersistQueue(Way):
             settings="its defaults: journal_mode=WAL, SQLite's own synchronous=FULL, busy timeout 10 s",
             version=f"persist-queue {version('persist-queue')}, SQLite {sqlite3.sqlite_version}",
             notes={
-                "claim": "get: read and mark are two steps; right within one process only, so measured with one",
+                "claim": "get: reads and marks in two steps, right within one process only: measured with one",
                 "life": "put, get, ack; no events",
             },
         )
@@ -64,9 +64,14 @@ class PersistQueue(Way):
     def _connect(self) -> SQLiteAckQueue:
         return SQLiteAckQueue(str(self.folder / "persist"), auto_resume=False)
 
+    @staticmethod
+    def _setting(queue: SQLiteAckQueue, pragma: str) -> Any:
+        assert queue._putter is not None
+        return queue._putter.execute(f"PRAGMA {pragma}").fetchone()
+
     def prepare(self, size: int) -> None:
         queue = self._connect()
-        queue._putter.execute("PRAGMA synchronous = OFF")
+        self._setting(queue, "synchronous = OFF")
         for record in material.records(size):
             key = queue.put(record)
             if record["status"] == "running":
@@ -77,7 +82,7 @@ class PersistQueue(Way):
 
     def open(self, worker: int, workers: int) -> None:
         self._opened = self._connect()
-        assert self._queue._putter.execute("PRAGMA synchronous").fetchone()[0] == 2
+        assert self._setting(self._queue, "synchronous") == (2,)
 
     def close(self) -> None:
         self._queue.close()

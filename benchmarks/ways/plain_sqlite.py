@@ -1,7 +1,7 @@
-"""What a careful developer writes over the standard library's sqlite3: WAL, immediate transactions, busy timeout.
+"""What a careful developer writes over sqlite3: WAL, immediate transactions, a busy timeout.
 
-Called by harness.py. Two tables and three indexes, one transaction a verb, tokens in clear, the same signing as
-jobdb, no fencing checks beyond the job's status, no refusal records. The busy timeout is sqlite3's own 5 seconds.
+Called by harness.py. Three tables, one transaction a verb, tokens in clear, the same signing as jobdb, no
+fencing by attempts, no refusal records. The busy timeout is sqlite3's own 5 seconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from .. import material
 from .base import LIFE_EVENTS, About, Way
@@ -40,7 +40,9 @@ _CLAIM = (
     "UPDATE jobs SET status = 'running', worker = ?, attempt = attempt + 1, updated_at = ? WHERE id = "
     "(SELECT id FROM jobs WHERE status = 'pending' ORDER BY id LIMIT 1) RETURNING id, job_id"
 )
-_NEXT_SEQ = "UPDATE jobs SET last_seq = last_seq + 1, updated_at = ? WHERE id = ? RETURNING job_id, last_seq, auth_token"
+_NEXT_SEQ = (
+    "UPDATE jobs SET last_seq = last_seq + 1, updated_at = ? WHERE id = ? RETURNING job_id, last_seq, auth_token"
+)
 _JOB = "SELECT id, auth_token FROM jobs WHERE job_id = ?"
 _SEEN = "SELECT last_seq FROM subscriptions WHERE subscriber = ? AND job = ?"
 _ACCEPTED = (
@@ -54,7 +56,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 class PlainSqlite(Way):
-    absent: dict[str, str] = {}
+    absent: ClassVar[dict[str, str]] = {}
     busy = (sqlite3.OperationalError,)
 
     def __init__(self, folder: Path, durability: str) -> None:
@@ -73,7 +75,7 @@ class PlainSqlite(Way):
             label=f"plain SQLite, WAL, {durability.upper()}",
             durability=durability,
             as_shipped=durability == "full",
-            settings=f"journal_mode=WAL, synchronous={durability.upper()}, busy timeout 5 s (the default of sqlite3)",
+            settings=f"journal_mode=WAL, synchronous={durability.upper()}, busy timeout 5 s (as sqlite3 ships)",
             version=f"sqlite3 of Python, SQLite {sqlite3.sqlite_version}",
             notes={"life": f"register, claim, {LIFE_EVENTS} events, complete"},
         )
@@ -213,7 +215,5 @@ class PlainSqlite(Way):
 
     def restore(self) -> None:
         with self._writing() as db:
-            db.executemany(
-                "UPDATE jobs SET status = 'pending' WHERE id = ?", [(job,) for job in self._claimed]
-            )
+            db.executemany("UPDATE jobs SET status = 'pending' WHERE id = ?", [(job,) for job in self._claimed])
         self._claimed.clear()

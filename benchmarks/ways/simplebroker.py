@@ -11,6 +11,7 @@ import random
 from collections import deque
 from importlib.metadata import version
 from pathlib import Path
+from typing import ClassVar
 
 from simplebroker import Queue, resolve_config
 from simplebroker.ext import OperationalError
@@ -22,7 +23,7 @@ _NO_ACCEPT = "verifies nothing and keeps no last_seq of a subscriber"
 
 
 class Simplebroker(Way):
-    absent = {
+    absent: ClassVar[dict[str, str]] = {
         "accept": _NO_ACCEPT,
         "register_100": NO_BATCH,
         "publish_100": NO_BATCH,
@@ -51,7 +52,7 @@ class Simplebroker(Way):
             + ", busy timeout 5 s",
             version=f"simplebroker {version('simplebroker')}",
             notes={
-                "claim": "move_one to a second queue, which its authors advise for work that must not be lost",
+                "claim": "move_one to a second queue, as its authors advise for work that must not be lost",
                 "complete": "delete(message_id)",
                 "publish": "write to a queue a job: an ascending id, not gapless within the job, unsigned",
                 "life": f"write, move_one, {LIFE_EVENTS} writes to the job's queue, delete",
@@ -130,8 +131,7 @@ class Simplebroker(Way):
         if operation == "complete":
             first = self._queue("running").generate_timestamp()
             messages = [
-                (json.dumps(material.record(self._source, number)), first + number + 1)
-                for number in range(count)
+                (json.dumps(material.record(self._source, number)), first + number + 1) for number in range(count)
             ]
             self._queue("running").insert_messages(messages)
             self._claimed.extend(key for _, key in messages)

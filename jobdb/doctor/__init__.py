@@ -1,59 +1,97 @@
 """Is all well? One line a check: ok, warn or fail, with the command that mends it.
 
-Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes nothing, and never raises for
-what it finds: a database that cannot be opened is a finding.
+Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes no data, makes no key, and never
+raises for what it finds: a database that cannot be opened is a finding. (What SQLite does on every opening it does here
+too: it rolls back what a dead writer left, and copies the WAL as far as it can.)
 """
 
 from __future__ import annotations
 
+import shlex
+import warnings
 from collections.abc import Callable
 
-from ..errors import JobdbError
+from ..errors import Busy, InvalidInput, JobdbError
+from ..filesystem import Placement, place
 from ..registry import Registry, now_ms
-from ..urls import DatabaseUrl
+from ..urls import DatabaseUrl, default_url, parse_url
+from ..vault import Vault
 from .database import check_database
 from .findings import Finding, Report
-from .place import check_file, check_place
+from .place import Leftovers, check_file, check_leftovers, check_place
 from .state import check_state
 
 __all__ = ["Finding", "Report", "examine"]
+
+_SHORT_WAIT_SEC = 2.0
 
 
 def examine(
     url: DatabaseUrl,
     *,
     full: bool = False,
-    open_registry: Callable[[], Registry] | None = None,
     clock: Callable[[], int] = now_ms,
+    place_of: Callable[[str], Placement] = place,
 ) -> Report:
     """Examines a registry.
 
     Args:
         url: where it is.
-        full: also read every page (integrity) and follow every reference (foreign keys); takes time with the size.
-        open_registry: opens it; by default ``Registry.open`` with a short wait.
+        full: also compare indexes with tables and follow every reference; takes time with the size.
         clock: Unix time in milliseconds.
+        place_of: tells what file system a folder is on.
 
     Returns:
         The findings, in the order in which to mend them.
     """
-    report = Report(str(url))
+    report = Report(str(url), command_for(url))
+    leftovers = Leftovers()
     if url.path is not None:
-        check_place(report, url.path)
-        if not check_file(report, url.path):
+        placement = place_of(str(url.path.absolute().parent))
+        check_place(report, url.path, placement)
+        if not check_file(report, url.path, placement, leftovers):
             return report
     try:
-        registry = (open_registry or (lambda: Registry.open(url.text, busy_timeout_sec=2.0)))()
-    except JobdbError as error:
-        report.fail("open", str(error), _command_in(str(error)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what opening warns of has a line of its own here
+            registry = Registry.open(
+                url.text, busy_timeout_sec=_SHORT_WAIT_SEC, vault=Vault.open(create=False), clock=clock
+            )
+    except (JobdbError, OSError) as error:
+        report.fail("open", str(error), _mend_opening(report, error))
         return report
-    with registry:
-        check_database(report, registry, full=full)
-        check_state(report, registry, now=clock())
+    try:
+        if check_database(report, registry, full=full):
+            check_state(report, registry, now=clock())
+    except JobdbError as error:
+        report.fail("reading", str(error), f"{report.command} doctor --full")
+    finally:
+        registry.close(checkpoint=False)
+    if url.path is not None:
+        check_leftovers(report, url.path, leftovers)
     return report
 
 
-def _command_in(message: str) -> str | None:
-    """The command that an error's message names in quotes, if it does."""
+def command_for(url: DatabaseUrl) -> str:
+    """How to call the command line for this registry: plainly, where it is the default one."""
+    try:
+        if parse_url(default_url()) == url:
+            return "jobdb"
+    except InvalidInput:
+        pass
+    return f"jobdb --db {shlex.quote(str(url.path) if url.path is not None else str(url))}"
+
+
+def _mend_opening(report: Report, error: Exception) -> str | None:
+    """The command that an error's message names in quotes, or what fits its kind."""
+    import apsw
+
+    if isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError)):
+        return f"{report.command} restore BACKUP"
+    if isinstance(error, Busy):
+        return f"{report.command} --busy-timeout 60 doctor"
+    message = str(error)
     start = message.find("'jobdb ")
-    return message[start + 1 : message.find("'", start + 1)] if start >= 0 else None
+    if start >= 0:
+        return message[start + 1 : message.find("'", start + 1)]
+    return None

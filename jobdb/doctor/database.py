@@ -1,32 +1,40 @@
-"""What can be told of the open database itself: settings, integrity, WAL, master key."""
+"""What can be told of the open database itself: settings, integrity, WAL and its readers, overrides, master key."""
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 from ..engines.sql.sealing import KEY_ID
 from ..engines.sqlite.locks import readers
-from ..engines.sqlite.store import SqliteStore
+from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
 from ..errors import JobdbError, KeyProblem
+from ..filemodes import file_warning, folder_warning
+from ..masterkey import default_key_path
 from ..registry import Registry
 from .findings import Report
+from .place import split_advice
 
 _LARGE_WAL_BYTES = 64 << 20
+_LOOKS = 10
+_PAUSE_SEC = 0.1
+_JOBS_TRIED = 20
 
 
-def check_database(report: Report, registry: Registry, *, full: bool) -> None:
-    """The connection's settings, the file's soundness and the master key."""
+def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
+    """The connection's settings, the file's soundness and the master key. False when it is damaged."""
     store = registry.engine.store
     if isinstance(store, SqliteStore):
         _check_settings(report, store)
         if not _check_soundness(report, store, full=full):
-            return
+            return False
         _check_wal(report, store)
     else:
         report.good("server", store.describe())
     _check_override(report, registry)
     _check_key(report, registry)
+    return True
 
 
 def _check_settings(report: Report, store: SqliteStore) -> None:
@@ -42,28 +50,41 @@ def _check_soundness(report: Report, store: SqliteStore, *, full: bool) -> bool:
     except JobdbError as error:
         problems = [str(error)]
     if problems:
-        restore = f"stop the writers; jobdb --db {store.path} restore BACKUP"
-        report.fail("integrity", f"damaged: {problems[0]} ({len(problems)} found)", restore)
+        report.fail(
+            "integrity",
+            f"damaged: {problems[0].strip()} ({len(problems)} found); stop the writers before mending",
+            f"{report.command} restore BACKUP",
+        )
         return False
-    report.good("integrity", "every page and reference is sound" if full else "quick check passed; --full reads all")
+    report.good("integrity", "every page and reference is sound" if full else "quick check passed; --full checks more")
     return True
 
 
 def _check_wal(report: Report, store: SqliteStore) -> None:
     if store.journal != "wal":
         return
+    # A reader in passing is gone a moment later; one that stands still is not.
+    for _ in range(_LOOKS):
+        total, copied = store.checkpoint()
+        held = total - copied
+        if held < CHECKPOINT_PAGES:
+            break
+        time.sleep(_PAUSE_SEC)
     size = _size(Path(f"{store.path}-wal"))
-    total, copied = store.checkpoint()
-    if size < _LARGE_WAL_BYTES or copied >= total:
-        report.good(
-            "wal", f"{size >> 10} KiB, all of it copied into the database" if copied >= total else f"{size >> 10} KiB"
-        )
+    shown = f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB"
+    if held <= 0:
+        report.good("wal", f"{shown}, all of it copied into the database")
         return
-    who = ", ".join(readers(store.path)) or "a reader"
+    pids = readers(store.path)
+    who = ", ".join(f"{name} (pid {pid})" for pid, name in pids) or "a process of another user"
+    if held < CHECKPOINT_PAGES and size < _LARGE_WAL_BYTES:
+        report.good("wal", f"{shown}; {held} pages wait for {who}, which reads")
+        return
     report.warn(
         "wal",
-        f"{size >> 20} MiB and {total - copied} pages that cannot be copied: {who} holds an old read transaction",
-        f"end it: {who}",
+        f"{shown} and growing: {held} pages cannot be copied into the database, because {who} keeps an old read "
+        "transaction open",
+        f"kill {' '.join(str(pid) for pid, _name in pids)}" if pids else f"fuser -v {store.path}-shm",
     )
 
 
@@ -72,8 +93,9 @@ def _check_override(report: Report, registry: Registry) -> None:
     if reason:
         report.warn(
             "override",
-            f"this database was opened on an unsafe file system by override ({reason}); commits may have been lost",
-            "move it to a local disk",
+            f"this database was opened on an unsafe file system by override ({reason}); commits may have been lost. "
+            "Move it to a local disk, check it there with --full, then take the note away",
+            f"{report.command} init --no-shared",
         )
 
 
@@ -82,26 +104,44 @@ def _check_key(report: Report, registry: Registry) -> None:
     if known is None:
         report.good("master key", "no secret is sealed yet; the key is made with the first")
         return
+    mend = "export JOBDB_KEY_FILE=FILE_WITH_THE_KEY"
     try:
         found = registry.engine.vault.key_id
         if found == known:
             _open_one(registry)
     except KeyProblem as error:
-        report.fail("master key", str(error), "set JOBDB_KEY_FILE to the key that sealed this database's secrets")
+        report.fail("master key", str(error), mend)
         return
     if found != known:
         report.fail(
             "master key",
-            f"the database's secrets are under key {known}, and the key found here is {found}",
-            "set JOBDB_KEY_FILE to the key that sealed this database's secrets",
+            f"the database's secrets are under key {known}, and the key found here is {found}, from "
+            f"{registry.engine.vault.master.source}",
+            mend,
         )
-    else:
-        report.good("master key", f"{found} from {registry.engine.vault.master.source}; a token was opened with it")
+        return
+    report.good("master key", f"{found} from {registry.engine.vault.master.source}; a token was opened with it")
+    _check_key_file(report)
+
+
+def _check_key_file(report: Report) -> None:
+    """The mode of the key's own file, when it comes from one."""
+    if "JOBDB_KEY" in os.environ or os.environ.get("CREDENTIALS_DIRECTORY") or os.environ.get("JOBDB_KEYRING") == "1":
+        return
+    path = os.environ.get("JOBDB_KEY_FILE") or default_key_path()
+    sentences = [file_warning(path)]
+    if "JOBDB_KEY_FILE" not in os.environ:
+        sentences.append(folder_warning(os.path.dirname(path)))
+    found = [sentence for sentence in sentences if sentence]
+    for sentence in found:
+        report.warn("key file", *split_advice(sentence))
+    if not found:
+        report.good("key file", f"only its owner may use {path}")
 
 
 def _open_one(registry: Registry) -> None:
     """Opens one token, to see that the key works and not only that its name fits."""
-    for job in registry.jobs(limit=20):
+    for job in registry.jobs(limit=_JOBS_TRIED):
         if job.auth == "required":
             registry.tokens.present(job.job_id)
             return

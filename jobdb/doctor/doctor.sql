@@ -12,17 +12,28 @@ WHERE status = 'running'
            AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
                     ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now));
 
--- doctor_unleased: running jobs that neither a lease nor a limit will ever end.
-SELECT count(*) FROM jobs
-WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle_timeout_sec = 0;
+-- doctor_unleased: silent running jobs that neither a lease nor a limit will ever end, and one of them.
+SELECT count(*), min(job_id) FROM jobs
+WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle_timeout_sec = 0
+  AND COALESCE(last_event_ms, started_ms, created_ms) <= :before;
 
 -- doctor_permission: jobs that wait for a person.
 SELECT count(*), min(last_event_ms), min(job_id) FROM jobs
 WHERE status = 'running' AND last_event = 'permission_required';
 
--- doctor_behind: subscribers with events that their handlers have not done.
-SELECT s.subscriber, count(*), sum(s.last_seq - s.handled_seq) FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
+-- doctor_relay: whether a relay holds the right to deliver.
+SELECT count(*) FROM leases WHERE name = 'relay' AND until_ms > :now;
+
+-- doctor_unhandled: subscribers with events that their handlers have not done. One that only accepts handles nothing.
+SELECT s.subscriber, count(*), sum(s.last_seq - s.handled_seq), min(j.job_id)
+FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
 WHERE s.last_seq > s.handled_seq AND s.handled_seq > s.start_seq AND s.last_event_ms <= :before
+GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
+
+-- doctor_unseen: subscribers that have not seen what jobs said lately.
+SELECT s.subscriber, count(*), sum(j.last_seq - s.last_seq), min(j.job_id)
+FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
+WHERE j.last_seq > s.last_seq AND j.last_event_ms <= :before AND j.last_event_ms >= :since
 GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
 
 -- doctor_future: what was recorded later than now.

@@ -10,7 +10,7 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome. ``mend`` is a command or a step that makes it ok."""
+    """One check's outcome. ``mend`` is a command that makes it ok; words in capitals in it are to be filled in."""
 
     check: str
     level: Level
@@ -23,9 +23,15 @@ class Finding:
 
 @dataclass(slots=True)
 class Report:
-    """All findings on one registry."""
+    """All findings on one registry.
+
+    Attributes:
+        url: the registry, without a password.
+        command: how the command line is called for it; the beginning of every advice.
+    """
 
     url: str
+    command: str = "jobdb"
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -47,3 +53,12 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return {"url": self.url, "ok": self.ok, "findings": [finding.as_dict() for finding in self.findings]}
+
+
+def ago(ms: float) -> str:
+    """A duration in milliseconds as a person says it."""
+    seconds = max(0, int(ms // 1000))
+    for size, word in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {word}"
+    return f"{seconds} s"

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..registry import Registry
-from .findings import Report
+from .findings import Report, ago
 
 _STATEMENTS = Path(__file__).parent / "doctor.sql"
-_OLD_OUTBOX_MS = 5 * 60_000
-_SLOW_HANDLER_MS = 10 * 60_000
-_CLOCK_SLACK_MS = 60_000
-_DAY_MS = 86_400_000
+_MINUTE_MS = 60_000
+_HOUR_MS = 60 * _MINUTE_MS
+_DAY_MS = 24 * _HOUR_MS
+_RELAY_PATIENCE_MS = _MINUTE_MS
+_OLD_OUTBOX_MS = 5 * _MINUTE_MS
+_LARGE_OUTBOX = 10_000
+_SLOW_HANDLER_MS = 10 * _MINUTE_MS
+_CLOCK_SLACK_MS = _MINUTE_MS
 
 
 def check_state(report: Report, registry: Registry, *, now: int) -> None:
-    """The work's state, from one moment's view."""
+    """The work's state."""
     registry.engine.store.learn(_STATEMENTS)
     _check_jobs(report, registry, now)
     _check_outbox(report, registry, now)
@@ -28,51 +32,69 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
         expired, oldest = tx.one("doctor_leases", now=now) or (0, None)
         overdue = (tx.one("doctor_overdue", now=now) or (0,))[0]
-        endless = (tx.one("doctor_unleased") or (0,))[0]
+        endless, silent = tx.one("doctor_unleased", before=now - _HOUR_MS) or (0, None)
         asking, since, example = tx.one("doctor_permission") or (0, None, None)
     if expired:
-        report.warn("leases", f"{expired} expired, the oldest {_ago(now - oldest)} ago", "jobdb reap")
+        report.warn("leases", f"{expired} expired, the oldest {ago(now - oldest)} ago", f"{report.command} reap")
     else:
         report.good("leases", "none has expired unnoticed")
     if overdue:
-        report.warn("time limits", f"{overdue} running jobs are past their time limits", "jobdb reap")
+        report.warn("time limits", f"{overdue} running jobs are past their time limits", f"{report.command} reap")
     else:
         report.good("time limits", "no running job is past its limits")
     if endless:
         report.warn(
             "stuck jobs",
-            f"{endless} running jobs have neither lease nor limits: nothing ends them if their worker dies",
-            "jobdb list --status running; then jobdb cancel JOB, or publish what became of it",
+            f"{endless} running jobs have neither lease nor limits and were silent for an hour: nothing ends them if "
+            f"their worker is dead; such as {silent}",
+            f"{report.command} cancel {silent}",
         )
     else:
-        report.good("stuck jobs", "every running job has a lease or a limit")
+        report.good("stuck jobs", "every silent job has a lease or a limit that ends it")
     if asking:
-        waited = f", the longest for {_ago(now - since)}" if since else ""
-        report.warn("permissions", f"{asking} jobs wait for a person{waited}", f"jobdb show {example}")
+        waited = f", the longest for {ago(now - since)}" if since else ""
+        report.warn("permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {example}")
     else:
         report.good("permissions", "no job waits for a person")
 
 
 def _check_outbox(report: Report, registry: Registry, now: int) -> None:
     waiting, oldest = registry.engine.outbox_size()
-    if waiting and oldest is not None and now - oldest > _OLD_OUTBOX_MS:
-        report.warn(
-            "outbox", f"{waiting} events wait for the broker, the oldest for {_ago(now - oldest)}", "jobdb relay --once"
-        )
+    with registry.engine.store.read() as tx:
+        relayed = bool((tx.one("doctor_relay", now=now) or (0,))[0])
+    if not waiting or oldest is None:
+        report.good("outbox", "empty" + ("; a relay is at work" if relayed else ""))
+        return
+    age = now - oldest
+    since = f"{waiting} events wait for the broker, the oldest for {ago(age)}"
+    mend = f"{report.command} relay --once"
+    if not relayed and age > _RELAY_PATIENCE_MS:
+        report.warn("outbox", f"{since}, and no relay is running", mend)
+    elif age > _OLD_OUTBOX_MS or waiting > _LARGE_OUTBOX:
+        report.warn("outbox", f"{since}, although a relay is running: its broker is away or slow", mend)
     else:
-        report.good("outbox", f"{waiting} events wait for the broker" if waiting else "empty")
+        report.good("outbox", since)
 
 
 def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
+    before = now - _SLOW_HANDLER_MS
     with registry.engine.store.read() as tx:
-        behind = tx.all("doctor_behind", before=now - _SLOW_HANDLER_MS)
-    for subscriber, jobs, events in behind:
+        unhandled = tx.all("doctor_unhandled", before=before)
+        unseen = tx.all("doctor_unseen", before=before, since=now - 7 * _DAY_MS)
+    again = "; start it again, or let this handle them by printing them"
+    for subscriber, jobs, events, job in unhandled:
         report.warn(
             "subscribers",
-            f"{subscriber} has accepted {int(events)} events of {jobs} jobs that its handler has not done",
-            f"jobdb subscribe --subscriber {subscriber}",
+            f"{subscriber} has accepted {int(events)} events of {jobs} jobs that its handler has not done{again}",
+            f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1",
         )
-    if not behind:
+    for subscriber, jobs, events, job in unseen:
+        report.warn(
+            "subscribers",
+            f"{subscriber} has not seen the last {int(events)} events of {jobs} jobs{again}",
+            f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1",
+        )
+    if not unhandled and not unseen:
         report.good("subscribers", "none is behind")
 
 
@@ -81,7 +103,11 @@ def _check_refusals(report: Report, registry: Registry, now: int) -> None:
         refused = tx.all("doctor_refusals", since=now - _DAY_MS)
     if refused:
         listed = ", ".join(f"{int(count)} {verdict}" for verdict, count, _last in refused)
-        report.warn("refusals", f"in the last day a job refused events: {listed}", "jobdb stats")
+        report.warn(
+            "refusals",
+            f"in the last day events were refused: {listed}; a replay, a forgery, or an agent with an old token",
+            f"{report.command} query 'SELECT * FROM v_verdicts ORDER BY last_at DESC'",
+        )
     else:
         report.good("refusals", "no forged or replayed event in the last day")
 
@@ -92,17 +118,9 @@ def _check_clock(report: Report, registry: Registry, now: int) -> None:
     if latest is not None and latest > now + _CLOCK_SLACK_MS:
         report.fail(
             "clock",
-            f"the newest record is {_ago(latest - now)} in the future: a clock is or was wrong",
-            "timedatectl status; set the clock right on every host that writes",
+            f"the newest record is {ago(latest - now)} in the future: the clock of this host, or of one that wrote, is "
+            "wrong; set it right on every host",
+            "timedatectl set-ntp true",
         )
     else:
         report.good("clock", "no record is from the future")
-
-
-def _ago(ms: int) -> str:
-    """A duration as a person says it."""
-    seconds = max(0, ms // 1000)
-    for size, word in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {word}"
-    return f"{seconds} s"

@@ -6,30 +6,32 @@ Verbs raise the errors of :mod:`jobdb.errors` and nothing of a driver's. One sui
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..model import (
-    Acceptance,
-    Arrival,
-    Broker,
-    Claim,
-    Delivery,
-    Event,
-    Job,
-    JobFilter,
-    JobStatus,
-    NewEvent,
-    NewJob,
-    Reaped,
-    Refusal,
-    Subscription,
-    TokenInfo,
-    Verdict,
-)
-from ..vault import Vault
-from .sql.subscriptions import Followed
-from .sql.transaction import Store
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..model import (
+        Acceptance,
+        Arrival,
+        Broker,
+        Claim,
+        Delivery,
+        Event,
+        Job,
+        JobFilter,
+        JobStatus,
+        NewEvent,
+        NewJob,
+        Reaped,
+        Refusal,
+        Subscription,
+        TokenInfo,
+        Verdict,
+    )
+    from ..vault import Vault
+    from .sql.subscriptions import Followed
+    from .sql.transaction import Store
 
 
 class Engine(Protocol):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..urls import DatabaseUrl
-from ..vault import Vault
-from .base import Engine
+from ..errors import Unavailable
 from .sql.engine import SqlEngine
-from .sql.transaction import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..urls import DatabaseUrl
+    from ..vault import Vault
+    from .base import Engine
+    from .sql.transaction import Store
 
 
 def open_engine(
@@ -22,9 +27,18 @@ def open_engine(
     checkpoint_pages: int,
 ) -> Engine:
     """Opens the engine that the URL names; arguments as for ``Registry.open``."""
+    if url.path is None:
+        try:
+            import psycopg_pool  # noqa: F401 - asked for by name, so that the message below fits
+        except ImportError as error:
+            raise Unavailable(
+                f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
+            ) from error
+        from .postgresql.opening import open_postgresql
+
+        return open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault)
     from .sqlite.opening import open_store
 
-    assert url.path is not None
     store: Store = open_store(
         url.path,
         create=create,

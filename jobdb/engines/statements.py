@@ -6,13 +6,19 @@ A later file replaces statements of an earlier one: that is how a dialect says w
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-_HEADING = re.compile(r"^-- ([a-z][a-z0-9_]*): ?(.*)$")
-_PARAMETER = re.compile(r"(?<![:\w]):([a-z][a-z0-9_]*)")
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_VERBS = ("jobs.sql", "claims.sql", "events.sql", "accept.sql", "tokens.sql")
+
+VERB_FILES = tuple(Path(__file__).parent / "sql" / name for name in _VERBS)
+"""The statements of the verbs, for every SQL database; a dialect's file comes after them."""
+
+_PARAMETER = r"(?<![:\w]):([a-z][a-z0-9_]*)"
 
 
 def read_statements(path: Path) -> dict[str, str]:
@@ -20,13 +26,14 @@ def read_statements(path: Path) -> dict[str, str]:
     found: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for line in path.read_text("utf-8").splitlines():
-        heading = _HEADING.match(line)
-        if heading:
-            name = heading[1]
-            if name in found:
-                raise ValueError(f"{path.name}: statement {name} stands there twice")
-            lines = found[name] = []
-        elif lines is not None and not line.startswith("--"):
+        if line.startswith("--"):
+            name, colon, _purpose = line[3:].partition(":")
+            # A comment that is no heading has blanks before its first colon.
+            if colon and name.isidentifier():
+                if name in found:
+                    raise ValueError(f"{path.name}: statement {name} stands there twice")
+                lines = found[name] = []
+        elif lines is not None:
             lines.append(line.rstrip())
     return {name: "\n".join(body).strip().rstrip(";") for name, body in found.items()}
 
@@ -42,9 +49,13 @@ def load_statements(*paths: Path) -> dict[str, str]:
 
 def for_psycopg(statements: dict[str, str]) -> dict[str, str]:
     """The same statements with psycopg's parameter style."""
-    return {name: _PARAMETER.sub(r"%(\1)s", text.replace("%", "%%")) for name, text in statements.items()}
+    import re
+
+    return {name: re.sub(_PARAMETER, r"%(\1)s", text.replace("%", "%%")) for name, text in statements.items()}
 
 
 def parameters(statement: str) -> Iterable[str]:
     """The names of a statement's parameters, in order of appearance."""
-    return dict.fromkeys(_PARAMETER.findall(statement))
+    import re
+
+    return dict.fromkeys(re.findall(_PARAMETER, statement))

@@ -1,22 +1,25 @@
 -- Statements of the import from the old registry and of the export to it, for SQLite and PostgreSQL alike.
 
--- any_job: whether the database holds a job at all.
-SELECT id FROM jobs LIMIT 1;
-
 -- legacy_insert_job: a job as its record says.
 INSERT INTO jobs (job_id, status, agent, agent_session, topic_prefix, timeout_sec, idle_timeout_sec, has_broker, kid,
-                  last_seq, terminal_seq, created_ms, updated_ms, started_ms, finished_ms, last_event, last_event_ms,
-                  detail)
+                  last_seq, attempt, terminal_seq, created_ms, updated_ms, started_ms, finished_ms, last_event,
+                  last_event_ms, detail)
 VALUES (:job_id, :status, :agent, :agent_session, :topic_prefix, :timeout_sec, :idle_timeout_sec, :has_broker, :kid,
-        :last_seq, :terminal_seq, :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event, :last_event_ms,
-        :detail)
-RETURNING id;
+        :last_seq, :attempt, :terminal_seq, :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event,
+        :last_event_ms, :detail);
+
+-- legacy_last_number: the number of the newest job.
+SELECT COALESCE(max(id), 0) FROM jobs;
+
+-- legacy_new_numbers: the numbers that new jobs were given.
+SELECT job_id, id FROM jobs WHERE id > :after;
 
 -- legacy_update_job: the same for a job that is there and has not moved on.
 UPDATE jobs
 SET status = :status, agent = :agent, agent_session = :agent_session, topic_prefix = :topic_prefix,
     timeout_sec = :timeout_sec, idle_timeout_sec = :idle_timeout_sec, has_broker = :has_broker, kid = :kid,
-    last_seq = :last_seq, terminal_seq = :terminal_seq, created_ms = :created_ms, updated_ms = :updated_ms,
+    last_seq = :last_seq, attempt = CASE WHEN attempt > :attempt THEN attempt ELSE :attempt END,
+    terminal_seq = :terminal_seq, created_ms = :created_ms, updated_ms = :updated_ms,
     started_ms = COALESCE(started_ms, :started_ms), finished_ms = :finished_ms, last_event = :last_event,
     last_event_ms = :last_event_ms, detail = :detail, lease_until_ms = NULL
 WHERE id = :job;
@@ -51,11 +54,14 @@ SET updated_ms = excluded.updated_ms, record_seq = excluded.record_seq, job_seq 
 DELETE FROM import_lines WHERE job = :job;
 
 -- legacy_insert_line: a line that is no event.
-INSERT INTO import_lines (job, log, number, sealed, raw) VALUES (:job, :log, :number, :sealed, :raw);
+INSERT INTO import_lines (job, log, number, raw) VALUES (:job, :log, :number, :raw);
 
 -- legacy_insert_event: an event out of a log.
 INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
 VALUES (:job, :seq, :event, :attempt, :recorded_ms, :digest, :payload);
+
+-- legacy_raise_seq: a log was ahead of its record.
+UPDATE jobs SET last_seq = :last_seq WHERE id = :job AND last_seq < :last_seq;
 
 -- legacy_digests: what events of a job are here already.
 SELECT seq, digest FROM events WHERE job = :job ORDER BY seq;
@@ -63,14 +69,22 @@ SELECT seq, digest FROM events WHERE job = :job ORDER BY seq;
 -- legacy_payloads: the lines of a job's events.
 SELECT seq, payload FROM events WHERE job = :job ORDER BY seq;
 
--- legacy_lines: the kept lines of one log.
-SELECT number, sealed, raw FROM import_lines WHERE job = :job AND log = :log ORDER BY number;
+-- legacy_events: the events of a range of jobs.
+SELECT job, seq, event, attempt, recorded_ms, digest, payload FROM events
+WHERE job BETWEEN :first AND :last ORDER BY job, seq;
+
+-- legacy_lines_of_range: the kept lines of all logs of a range of jobs.
+SELECT job, log, raw FROM import_lines WHERE job BETWEEN :first AND :last ORDER BY job, log, number;
+
+-- legacy_lines: the kept lines of all logs of a job, in order.
+SELECT log, raw FROM import_lines WHERE job = :job ORDER BY log, number;
 
 -- legacy_job: one job with all that a record needs.
 SELECT j.id, j.job_id, j.status, j.created_ms, j.updated_ms, s.prompt, j.agent, j.agent_session, s.broker,
        s.broker_password, j.topic_prefix, j.timeout_sec, j.idle_timeout_sec, s.expected_artifacts, j.last_seq, j.kid,
        t.sealed, t.revoked_ms, s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form,
-       i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker, j.lease_until_ms
+       i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker, j.lease_until_ms,
+       j.has_broker, j.terminal_seq, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
@@ -81,7 +95,8 @@ WHERE j.job_id = :job_id;
 SELECT j.id, j.job_id, j.status, j.created_ms, j.updated_ms, s.prompt, j.agent, j.agent_session, s.broker,
        s.broker_password, j.topic_prefix, j.timeout_sec, j.idle_timeout_sec, s.expected_artifacts, j.last_seq, j.kid,
        t.sealed, t.revoked_ms, s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form,
-       i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker, j.lease_until_ms
+       i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker, j.lease_until_ms,
+       j.has_broker, j.terminal_seq, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
@@ -95,5 +110,13 @@ SELECT id FROM jobs WHERE id > :after ORDER BY id LIMIT :limit;
 -- count_jobs: how many jobs there are.
 SELECT count(*) FROM jobs;
 
--- count_job_events: how many events of a job there are.
-SELECT count(*) FROM events WHERE job = :job;
+
+-- legacy_set_status: what an old script says of a job, with no event of its own.
+UPDATE jobs
+SET status = :status, updated_ms = :now, finished_ms = :finished_ms, terminal_seq = :terminal_seq,
+    started_ms = COALESCE(started_ms, :started_ms), lease_until_ms = NULL,
+    worker = CASE WHEN :status = 'pending' THEN NULL ELSE worker END
+WHERE id = :job;
+
+-- legacy_next_seq: a number for an event that an old agent will send by itself.
+UPDATE jobs SET last_seq = last_seq + 1, updated_ms = :now WHERE job_id = :job_id RETURNING last_seq;

@@ -19,9 +19,7 @@ MAX_DEPTH = 64
 """How deep lists and objects may be nested: far beyond any record, far below every decoder's limit."""
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
-_CUT_TOKEN = re.compile(
-    r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|[.]|[eE][+-]?|\\\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3}"
-)
+_CUT_TOKEN = re.compile(r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|[.]|[eE][+-]?|\\\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3}")
 
 
 class _DuplicateKey(Exception):
@@ -89,6 +87,15 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     return _doubt(raw, value) or value
 
 
+def decode_plainly(raw: bytes) -> dict[str, Json] | None:
+    """An object that needs no second look; None for anything else, which `parse_object` then names."""
+    try:
+        value = _DECODER.decode(raw.decode("utf-8"))
+    except (ValueError, RecursionError, _DuplicateKey, _NoNumber, _Infinite):
+        return None
+    return value if type(value) is dict else None
+
+
 def _text(raw: bytes) -> str | Damaged:
     try:
         text = raw.decode("utf-8")
@@ -108,14 +115,10 @@ def _text(raw: bytes) -> str | Damaged:
 def _with_zeros(raw: bytes) -> Damaged:
     zeros = raw.count(0)
     if zeros == len(raw):
-        return Damaged(
-            Damage.ZEROED, f"all of its {len(raw)} bytes are zero, as a crash of the machine leaves them"
-        )
+        return Damaged(Damage.ZEROED, f"all of its {len(raw)} bytes are zero, as a crash of the machine leaves them")
     if zeros * 3 >= len(raw) and (raw[:1] == b"\0" or raw[1:2] == b"\0"):
         return Damaged(Damage.UTF16, "it is UTF-16 without a byte order mark, not UTF-8")
-    return Damaged(
-        Damage.ZEROED, f"{zeros} of its {len(raw)} bytes are zero, as a crash of the machine leaves them"
-    )
+    return Damaged(Damage.ZEROED, f"{zeros} of its {len(raw)} bytes are zero, as a crash of the machine leaves them")
 
 
 def _syntax(text: str, error: json.JSONDecodeError) -> Damaged:

@@ -75,18 +75,16 @@ def find_registry(directory: Path) -> Layout:
     try:
         if not directory.is_dir():
             raise InvalidInput(f"{directory} is no folder; give the workspace or its .mam/jobs")
-        inside = [directory / name / "jobs" for name in WORKSPACE_FOLDERS]
-        inside.append(directory / "jobs")
-        found = [folder for folder in inside if folder.is_dir()]
+        found = [folder for name in WORKSPACE_FOLDERS if (folder := directory / name / "jobs").is_dir()]
         if len(found) > 1:
             found = [folder for folder in found if _looks_like_records(folder)] or found[:1]
         if len(found) > 1:
             names = " and ".join(str(folder) for folder in found)
-            raise InvalidInput(
-                f"{directory} holds more than one registry: {names}; name the one that is meant"
-            )
-        if found and not (found[0] == directory / "jobs" and _looks_like_records(directory)):
+            raise InvalidInput(f"{directory} holds more than one registry: {names}; name the one that is meant")
+        if found:
             return _layout(found[0])
+        if directory.name in WORKSPACE_FOLDERS and (directory / "jobs").is_dir():
+            return _layout(directory / "jobs")
         if directory.name == "jobs" or _looks_like_records(directory):
             return _layout(directory)
     except PermissionError as error:
@@ -97,20 +95,21 @@ def find_registry(directory: Path) -> Layout:
 
 
 def new_registry(directory: Path) -> Layout:
-    """Where an export goes: the registry that is there, else the folder itself if it is empty or named ``jobs``,
-    or ``.mam/jobs`` in it. Nothing is created here.
+    """Where an export goes: the registry that is there, else the folder itself if it is named ``jobs``, else
+    ``.mam/jobs`` in it. Nothing is created here.
 
     Raises:
         InvalidInput: the folder holds two registries, or something is there that is no folder.
     """
-    if not directory.exists():
-        return _layout(directory if directory.name == "jobs" else directory / ".mam" / "jobs")
-    try:
-        return find_registry(directory)
-    except InvalidInput:
-        if not directory.is_dir() or _count_registries(directory) > 1:
-            raise
-        return _layout(directory / ".mam" / "jobs")
+    if directory.is_dir():
+        try:
+            return find_registry(directory)
+        except InvalidInput:
+            if all((directory / name / "jobs").is_dir() for name in WORKSPACE_FOLDERS):
+                raise
+    elif os.path.lexists(directory):
+        raise InvalidInput(f"{directory} is no folder; name one to export to")
+    return _layout(directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs")
 
 
 def list_jobs_folder(layout: Layout) -> Iterator[Entry]:
@@ -173,9 +172,7 @@ def read_regular_file(path: str, limit: int) -> bytes | Damaged | None:
     try:
         fd = os.open(path, _READ_FLAGS)
     except FileNotFoundError:
-        return (
-            Damaged(Damage.DANGLING_LINK, "it is a link that leads nowhere") if os.path.islink(path) else None
-        )
+        return Damaged(Damage.DANGLING_LINK, "it is a link that leads nowhere") if os.path.islink(path) else None
     except NotADirectoryError:
         return None
     except (OSError, ValueError) as error:
@@ -223,10 +220,6 @@ def _layout(jobs: Path) -> Layout:
 def _looks_like_records(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         return any(entry.name == LOCK_NAME or entry.name.endswith(RECORD_SUFFIX) for entry in entries)
-
-
-def _count_registries(directory: Path) -> int:
-    return sum((directory / name / "jobs").is_dir() for name in WORKSPACE_FOLDERS)
 
 
 def _unreadable(folder: Path, error: OSError) -> Unusable:

@@ -1,53 +1,35 @@
 """Event logs and audit logs of the old registry: lines to events, and the form in which the lines stood there.
 
-Called by the importer (`read_logs`) and the exporter (`write_log`). Pure: no file, clock or database; calls the wire
-protocol's parser. A line that is no wire event of this job is kept as it is, so that the log can be written again byte
+Called by the importer (`read_logs`) and the exporter (`write_log`). Pure: no file, clock or database. A line that is no wire event of this job is kept as it is, so that the log can be written again byte
 for byte. A log's *form* says how: ``k 1-4 k 5`` is a kept line, the events 1 to 4, another kept line, event 5; a
 final ``!`` says that the last line had no line break.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from ..protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, WireEvent, parse
-from .damage import Damage, Damaged, quoted
-from .jsontext import parse_object
+from .damage import Damage, Damaged
 from .layout import EntryKind
+from .log_lines import LogEvent, read_line
+
+SHORTEST_SECRET = 4
+"""Shorter ones protect nothing, and would be found in every other line."""
 
 MOST_NAMED = 5
 """How many lines or seqs a reason names before it only counts."""
 
 
 @dataclass(slots=True)
-class LogEvent:
-    """One event out of a log, ready for the database.
-
-    Attributes:
-        recorded_ms: when its author says it happened, Unix milliseconds.
-        digest: SHA-256 of its canonical form.
-        text: the line, which is its wire form.
-    """
-
-    seq: int
-    event: str
-    attempt: int | None
-    recorded_ms: int
-    digest: bytes
-    detail: str = field(repr=False)
-    text: str = field(repr=False)
-
-
-@dataclass(slots=True)
 class KeptLine:
-    """A line that is no event here, as it stood in the log. ``secret``: it holds the job's token or password."""
+    """A line that is no event here, as it stood in the log; number 0 is a whole file of the audit log."""
 
     log: EntryKind
     number: int
     raw: bytes = field(repr=False)
-    secret: bool = False
 
 
 @dataclass(slots=True)
@@ -80,18 +62,12 @@ def read_logs(
         job_id: the job; events of others are not taken.
         logs: which log, and its whole content.
         fallback_ms: the time of an event whose timestamp names no real moment, Unix milliseconds.
-        secrets: the job's token and password; a line that holds one is marked.
+        secrets: the job's token and password; a line that holds one in clear is not taken as an event.
     """
-    found = JobLogs()
-    by_seq: dict[int, LogEvent] = {}
-    needles = [needle for secret in secrets if len(secret) >= 4 for needle in _needles(secret)]
+    reading = _Reading(job_id, fallback_ms, secrets)
     for log, content in logs:
-        _read_log(found, by_seq, job_id, log, content, fallback_ms, needles)
-    found.events = [by_seq[seq] for seq in sorted(by_seq)]
-    gaps = _gaps([event.seq for event in found.events])
-    if gaps:
-        found.notes.append("the logs have no event for seq " + _few(gaps))
-    return found
+        reading.read(log, content)
+    return reading.finish()
 
 
 def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
@@ -113,6 +89,16 @@ def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -
         yield before if unfinished else before + b"\n"
 
 
+def seqs_of(form: str | None) -> set[int]:
+    """The seqs of the events that a log holds."""
+    found: set[int] = set()
+    for item in (form or "").split():
+        if item[0].isdigit():
+            first, _, last = item.partition("-")
+            found.update(range(int(first), int(last or first) + 1))
+    return found
+
+
 def _lines_of(items: Iterable[str], payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
     for item in items:
         if item == "k":
@@ -123,9 +109,32 @@ def _lines_of(items: Iterable[str], payload: Callable[[int], str], kept: Iterato
                 yield payload(seq).encode("utf-8")
 
 
-def secret_in(raw: bytes, secrets: Iterable[str]) -> bool:
-    """Whether bytes hold one of the secrets in clear, as they are or as JSON writes them."""
-    return any(needle in raw for secret in secrets if len(secret) >= 4 for needle in _needles(secret))
+def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
+    """A kept line without the secrets that it may hold in clear: a mark with the secret's name in their place."""
+    for name, secret in secrets.items():
+        if secret and len(secret) >= SHORTEST_SECRET:
+            for number, needle in enumerate(_needles(secret)):
+                raw = raw.replace(needle, _mark(name, number))
+    return raw
+
+
+def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
+    """The line as it was; in the place of a secret that is not given (None) it says so."""
+    if _MARK_BEGINS not in raw:
+        return raw
+    for name, secret in secrets.items():
+        if secret is not None:
+            for number, needle in enumerate(_needles(secret)):
+                raw = raw.replace(_mark(name, number), needle)
+    return _ANY_MARK.sub(b"(left out)", raw)
+
+
+_MARK_BEGINS = b"\0{jobdb:"
+_ANY_MARK = re.compile(rb"\0\{jobdb:[a-z_.]+:[0-9]\}\0")
+
+
+def _mark(name: str, number: int) -> bytes:
+    return _MARK_BEGINS + f"{name}:{number}}}".encode("ascii") + b"\0"
 
 
 class _Form:
@@ -157,92 +166,77 @@ class _Form:
             self._first = self._last = 0
 
 
-def _read_log(
-    found: JobLogs,
-    by_seq: dict[int, LogEvent],
-    job_id: str,
-    log: EntryKind,
-    content: bytes,
-    fallback_ms: int,
-    needles: Sequence[bytes],
-) -> None:
-    lines = content.split(b"\n")
-    unfinished = lines.pop() if lines else b""
-    form = _Form()
-    wrong: list[tuple[int, Damaged]] = []
-    repeated: dict[int, None] = {}
-    seen: set[int] = set()
-    if unfinished:
-        lines.append(unfinished)
-    for number, raw in enumerate(lines, 1):
-        last_and_cut = bool(unfinished) and number == len(lines)
-        event = _wire_event(raw, job_id, log, last_and_cut)
-        if isinstance(event, WireEvent):
-            found.highest_seq = max(found.highest_seq, event.seq)
-        if isinstance(event, WireEvent) and any(needle in raw for needle in needles):
-            event = Damaged(Damage.SECRET_IN_CLEAR, "holds the job's token or password in clear")
-        if isinstance(event, WireEvent):
-            entry = LogEvent(
-                event.seq,
-                event.event.value,
-                event.attempt,
-                _moment_ms(event.timestamp, fallback_ms),
-                event.digest,
-                event.detail,
-                event.text,
-            )
-            first = by_seq.setdefault(entry.seq, entry)
-            if first.digest != entry.digest:
-                event = Damaged(
-                    Damage.CONFLICTING_LINES, f"has another content for seq {entry.seq} than a line before"
-                )
-            elif first.text.encode("utf-8") == raw:
-                form.event(entry.seq)
-            if entry.seq in seen:
-                repeated[entry.seq] = None
-            seen.add(entry.seq)
-            if first.digest == entry.digest and first.text.encode("utf-8") == raw:
-                continue
-        if isinstance(event, Damaged):
-            wrong.append((number, event))
-        form.kept()
-        found.kept.append(KeptLine(log, number, raw, any(needle in raw for needle in needles)))
-    found.forms[log] = form.finish(bool(unfinished))
-    if repeated:
-        found.notes.append(f"{_NAMES[log]} repeats seq {_few([(seq, seq) for seq in repeated])}")
-    if wrong:
-        found.damage[log] = _summary(wrong)
-
-
 _NAMES = {EntryKind.EVENT_LOG: "the event log", EntryKind.AUDIT_LOG: "the audit log"}
 
 
-def _wire_event(raw: bytes, job_id: str, log: EntryKind, last_and_cut: bool) -> WireEvent | Damaged | None:
-    """The event of a line; why it is none though it may have been one; or None for a line of another kind."""
-    if not raw.strip():
-        return None
-    try:
-        if len(raw) <= MAX_PAYLOAD_BYTES:
-            event = parse(raw)
-            if event.job_id == job_id:
-                return event
-            return Damaged(Damage.BAD_LINE, f"is about job {quoted(event.job_id)}")
-        reason = f"it is larger than {MAX_PAYLOAD_BYTES} bytes"
-    except MalformedPayload as error:
-        reason = error.reason
-    except UnsupportedVersion as error:
-        reason = str(error)
-    if last_and_cut:
-        return Damaged(Damage.CUT_LINE, "is cut short")
-    if len(raw) <= MAX_PAYLOAD_BYTES:
-        document = parse_object(raw)
-        if isinstance(document, dict) and "seq" not in document:
-            return (
-                None
-                if log is EntryKind.AUDIT_LOG
-                else Damaged(Damage.BAD_LINE, "is no wire event: it has no seq")
-            )
-    return Damaged(Damage.BAD_LINE, f"is no wire event: {reason}")
+class _Reading:
+    """The logs of one job while they are read, one after the other."""
+
+    def __init__(self, job_id: str, fallback_ms: int, secrets: Sequence[str]) -> None:
+        self._job_id = job_id
+        self._fallback_ms = fallback_ms
+        self._needles = [needle for secret in secrets if len(secret) >= SHORTEST_SECRET for needle in _needles(secret)]
+        self._found = JobLogs()
+        self._by_seq: dict[int, LogEvent] = {}
+        self._by_line: dict[bytes, LogEvent] = {}
+
+    def read(self, log: EntryKind, content: bytes) -> None:
+        *lines, rest = content.split(b"\n")
+        if rest:
+            lines.append(rest)
+        form = _Form()
+        wrong: list[tuple[int, Damaged]] = []
+        repeated: dict[int, None] = {}
+        seen: set[int] = set()
+        guarded = any(needle in content for needle in self._needles)
+        for number, raw in enumerate(lines, 1):
+            event = self._by_line.get(raw) or self._event(raw, log, guarded)
+            if isinstance(event, LogEvent):
+                if event.seq in seen:
+                    repeated[event.seq] = None
+                seen.add(event.seq)
+                if self._by_line.get(raw) is event:
+                    form.event(event.seq)
+                    continue
+            elif event is not None:
+                if rest and number == len(lines) and event.kind is Damage.BAD_LINE:
+                    event = Damaged(Damage.CUT_LINE, "is cut short")
+                wrong.append((number, event))
+            form.kept()
+            self._found.kept.append(KeptLine(log, number, raw))
+        self._found.forms[log] = form.finish(bool(rest))
+        if repeated:
+            self._found.notes.append(f"{_NAMES[log]} repeats seq {_few([(seq, seq) for seq in repeated])}")
+        if wrong:
+            self._found.damage[log] = _summary(wrong)
+
+    def _event(self, raw: bytes, log: EntryKind, guarded: bool) -> LogEvent | Damaged | None:
+        """What a line is that was not seen before. The first of a seq is remembered as its event."""
+        event = read_line(raw, self._job_id, fallback_ms=self._fallback_ms)
+        if event is None:
+            if raw.strip() and log is EntryKind.EVENT_LOG:
+                return Damaged(Damage.BAD_LINE, "is no wire event: it has no seq")
+            return None
+        if isinstance(event, Damaged):
+            return event
+        if event.seq > self._found.highest_seq:
+            self._found.highest_seq = event.seq
+        if guarded and any(needle in raw for needle in self._needles):
+            return Damaged(Damage.SECRET_IN_CLEAR, "holds the job's token or password in clear")
+        first = self._by_seq.setdefault(event.seq, event)
+        if first.digest != event.digest:
+            return Damaged(Damage.CONFLICTING_LINES, f"has another content for seq {event.seq} than a line before")
+        if first is event and event.text.encode("utf-8") == raw:
+            self._by_line[raw] = event
+        return event
+
+    def finish(self) -> JobLogs:
+        found = self._found
+        found.events = [self._by_seq[seq] for seq in sorted(self._by_seq)]
+        gaps = _gaps([event.seq for event in found.events])
+        if gaps:
+            found.notes.append("the logs have no event for seq " + _few(gaps))
+        return found
 
 
 def _summary(wrong: Sequence[tuple[int, Damaged]]) -> Damaged:
@@ -266,16 +260,7 @@ def _few(ranges: Sequence[tuple[int, int]]) -> str:
     return ", ".join(shown) + (", …" if len(ranges) > MOST_NAMED else "")
 
 
-def _moment_ms(timestamp: str, fallback_ms: int) -> int:
-    try:
-        return int(datetime.fromisoformat(timestamp).timestamp() * 1000)
-    except (ValueError, OverflowError):
-        return fallback_ms
-
-
 def _needles(secret: str) -> list[bytes]:
     """A secret as it may stand in a line: as it is, and as JSON writes it with and without ASCII escapes."""
-    import json
-
-    forms = {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}
+    forms = dict.fromkeys((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]))
     return [form.encode("utf-8") for form in forms]

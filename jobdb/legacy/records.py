@@ -7,10 +7,12 @@ whatever the bytes: what is not plainly a legal record is `Damaged`, with the re
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from ..model import JobStatus
@@ -59,7 +61,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _MISSING = object()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class LegacyRecord:
     """A legal record, field by field, with all that is needed to write it again as an equal JSON object.
 
@@ -89,6 +91,17 @@ class LegacyRecord:
     auth_token: str | None = field(repr=False)
     absent: tuple[str, ...]
     extra: dict[str, Json]
+
+    def fields(self) -> tuple[Json, ...]:
+        """All fields in the order of the constructor."""
+        return _fields_of(self)
+
+    def fingerprint(self) -> bytes:
+        """Every field in one canonical form: two records are equal, as JSON, when their fingerprints are.
+
+        ``==`` would not do: Python takes 1, 1.0 and true for the same.
+        """
+        return marshal.dumps(_fields_of(self), 2)
 
     def as_document(self) -> dict[str, Json]:
         """The record as the old scripts know it, secrets included; equal, as JSON, to what was read."""
@@ -130,6 +143,9 @@ class LegacyRecord:
         return known | {name: value for name, value in self.broker.items() if name not in known}
 
 
+_fields_of = attrgetter(*(each.name for each in fields(LegacyRecord)))
+
+
 def safe_id(text: str) -> bool:
     """Whether an id can be a file name and an MQTT topic level everywhere: 1 to 128 of ``A-Za-z0-9_.:@-``."""
     return _SAFE_ID.fullmatch(text) is not None
@@ -155,9 +171,7 @@ def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
 
 def too_large(size: int) -> Damaged:
     """The answer for a file that is not even read."""
-    return Damaged(
-        Damage.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read"
-    )
+    return Damaged(Damage.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read")
 
 
 def parse_time(text: str) -> int | None:
@@ -208,8 +222,7 @@ def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damage
     has_extra = len(document) + len(absent) > len(FIELDS)
     password = None
     if broker is not None:
-        if len(broker) < len(BROKER_FIELDS):
-            absent += [f"broker.{name}" for name in BROKER_FIELDS if name not in broker]
+        absent += [f"broker.{name}" for name in BROKER_FIELDS if name not in broker]
         password = broker.pop("password", None)
     return LegacyRecord(
         job_id=document["job_id"],
@@ -227,7 +240,7 @@ def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damage
         expected_artifacts=document.get("expected_artifacts", []),
         last_seq=document["last_seq"],
         auth_token=document.get("auth_token"),
-        absent=tuple(absent),
+        absent=tuple(sorted(absent)) if absent else (),
         extra={name: value for name, value in document.items() if name not in _KNOWN} if has_extra else {},
     )
 
@@ -283,9 +296,7 @@ def _wrong_texts(document: Mapping[str, Json]) -> Damaged | None:
         text = document.get(name)
         if type(text) is str:
             if len(text) > longest:
-                return Damaged(
-                    Damage.OUT_OF_RANGE, f"{name} has {len(text):,} characters; at most {longest:,} fit"
-                )
+                return Damaged(Damage.OUT_OF_RANGE, f"{name} has {len(text):,} characters; at most {longest:,} fit")
         elif text is not None or not nullable:
             return _wrong_type(name, text, "a text or null" if nullable else "a text")
     return None

@@ -1,15 +1,16 @@
-"""What an import did or would do: one row for each file, counts, and the answer to "is all well".
+"""What an import or an export did: one row for each file, counts, and the answer to "is all well".
 
-Made by the importer, read by the command line. The rows of a large registry are kept in an unnamed temporary file,
-so that memory stays bounded.
+Made by the importer and the exporter, read by the command line. The rows of a large registry are kept in an
+unnamed temporary file, so that memory stays bounded.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
+import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -17,13 +18,15 @@ from .damage import Damage
 
 Json = Any
 
-_ROWS_IN_MEMORY = 1 << 20
+_BYTES_IN_MEMORY = 1 << 20
+_LENGTH = struct.Struct("<I")
 
 
 class Outcome(StrEnum):
     """What became of a file."""
 
     IMPORTED = "imported"
+    EXPORTED = "exported"
     UPDATED = "updated"
     UNCHANGED = "unchanged"
     SKIPPED = "skipped"
@@ -63,57 +66,106 @@ class ReportRow:
         }
 
 
-@dataclass(slots=True)
-class ImportReport:
+class Report:
+    """Rows and counts. Close it, or let it go, when it has been shown."""
+
+    outcomes: tuple[Outcome, ...] = ()
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+        self.counts = dict.fromkeys(self.outcomes, 0)
+        self.events = 0
+        self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - lives as long as the report
+            _BYTES_IN_MEMORY
+        )
+
+    def add(self, row: ReportRow) -> None:
+        """Notes what became of a file."""
+        self.counts[row.outcome] += 1
+        damage = row.damage.value if row.damage else None
+        packed = marshal.dumps((row.file, row.outcome.value, row.reason, row.job_id, damage, row.events))
+        self._spool.write(_LENGTH.pack(len(packed)) + packed)
+
+    def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:
+        """The files in the order in which they were dealt with, those whose outcome is wanted."""
+        self._spool.seek(0)
+        while head := self._spool.read(_LENGTH.size):
+            packed = self._spool.read(_LENGTH.unpack(head)[0])
+            file, outcome, reason, job_id, damage, events = marshal.loads(packed)
+            if wanted(Outcome(outcome)):
+                yield ReportRow(file, Outcome(outcome), reason, job_id, Damage(damage) if damage else None, events)
+
+    @property
+    def ok(self) -> bool:
+        """Whether all went as it was meant to: decides the exit code."""
+        return True
+
+    def as_dict(self) -> dict[str, Json]:
+        """The summary without the rows, JSON-ready, under stable names."""
+        counts = {outcome.value: count for outcome, count in self.counts.items()}
+        return {"folder": self.folder, "ok": self.ok, "events": self.events, **counts}
+
+    def close(self) -> None:
+        """Gives the temporary file back."""
+        self._spool.close()
+
+
+class ImportReport(Report):
     """What an import did, or with ``dry_run`` would do.
 
     Attributes:
-        source: the folder of records that was read.
+        folder: the folder of records that was read.
         dry_run: nothing was written.
         allow_damaged: damaged files are no failure.
         counts: how many files there are of each outcome.
         events: how many events were added.
     """
 
-    source: str
-    dry_run: bool
-    allow_damaged: bool
-    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
-    events: int = 0
-    _spool: Any = field(
-        default_factory=lambda: tempfile.SpooledTemporaryFile(  # noqa: SIM115 - lives as long as the report
-            _ROWS_IN_MEMORY, "w+", encoding="utf-8"
-        ),
-        repr=False,
+    outcomes = (
+        Outcome.IMPORTED,
+        Outcome.UPDATED,
+        Outcome.UNCHANGED,
+        Outcome.SKIPPED,
+        Outcome.DAMAGED,
+        Outcome.IGNORED,
     )
+
+    def __init__(self, folder: str, *, dry_run: bool, allow_damaged: bool) -> None:
+        super().__init__(folder)
+        self.dry_run = dry_run
+        self.allow_damaged = allow_damaged
 
     @property
     def ok(self) -> bool:
         """No file is damaged, or damaged files were allowed."""
         return self.allow_damaged or not self.counts[Outcome.DAMAGED]
 
-    def add(self, row: ReportRow) -> None:
-        """Notes what became of a file."""
-        self.counts[row.outcome] += 1
-        values = (row.file, row.outcome, row.reason, row.job_id, row.damage, row.events)
-        self._spool.write(json.dumps(values) + "\n")
+    def as_dict(self) -> dict[str, Json]:
+        """The summary without the rows, JSON-ready, under stable names."""
+        return {**super().as_dict(), "dry_run": self.dry_run}
 
-    def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:
-        """The files in the order in which they were read, those whose outcome is wanted."""
-        self._spool.seek(0)
-        for line in self._spool:
-            file, outcome, reason, job_id, damage, events = json.loads(line)
-            if wanted(Outcome(outcome)):
-                yield ReportRow(
-                    file, Outcome(outcome), reason, job_id, Damage(damage) if damage else None, events
-                )
+
+class ExportReport(Report):
+    """What an export wrote.
+
+    Attributes:
+        folder: the folder of records that was written.
+        secrets_left_out: how many jobs have a token or password that was not written.
+        counts: how many jobs there are of each outcome.
+        events: how many event lines the written logs hold.
+    """
+
+    outcomes = (Outcome.EXPORTED, Outcome.UNCHANGED, Outcome.SKIPPED)
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self.secrets_left_out = 0
+
+    @property
+    def ok(self) -> bool:
+        """No job was left out because the folder has something newer of it."""
+        return not self.counts[Outcome.SKIPPED]
 
     def as_dict(self) -> dict[str, Json]:
         """The summary without the rows, JSON-ready, under stable names."""
-        return {
-            "source": self.source,
-            "dry_run": self.dry_run,
-            "ok": self.ok,
-            "events": self.events,
-            **{outcome.value: count for outcome, count in self.counts.items()},
-        }
+        return {**super().as_dict(), "secrets_left_out": self.secrets_left_out}

@@ -7,6 +7,8 @@ and the broker's password. What the columns cannot say (a field that is absent r
 from __future__ import annotations
 
 import json
+from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 from ..engines.sql.rows import password_binding, shorten, token_binding
@@ -24,6 +26,13 @@ EMPTY_TOKEN = "auth_token=empty"
 _IN_BROKER_TEXT = frozenset({"broker.tls", "broker.username"})
 _FINAL = frozenset(status.value for status in JobStatus if status.terminal)
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+@lru_cache(maxsize=256)
+def _decoded(text: str) -> dict[str, Json]:
+    """A broker's settings. Most jobs share a few brokers; nobody changes what this returns."""
+    found: dict[str, Json] = json.loads(text)
+    return found
 
 
 class JobRow(NamedTuple):
@@ -59,6 +68,13 @@ class JobRow(NamedTuple):
     attempt: int
     worker: str | None
     lease_until_ms: int | None
+    has_broker: int
+    terminal_seq: int | None
+    started_ms: int | None
+    finished_ms: int | None
+    last_event: str | None
+    last_event_ms: int | None
+    detail: str | None
 
     def __repr__(self) -> str:
         return f"<JobRow {self.job_id}>"
@@ -91,6 +107,7 @@ def job_columns(source: SourceJob) -> dict[str, Json]:
         "has_broker": 0 if record.broker is None else 1,
         "kid": 1 if record.auth_token else 0,
         "last_seq": source.last_seq,
+        "attempt": max((event.attempt or 0 for event in logs.events), default=0),
         "terminal_seq": _terminal_seq(source) if final else None,
         "created_ms": record.created_ms,
         "updated_ms": record.updated_ms,
@@ -108,6 +125,28 @@ def _terminal_seq(source: SourceJob) -> int:
         if event.event == source.record.status:
             return event.seq
     return source.last_seq
+
+
+_DERIVED = (
+    "has_broker",
+    "kid",
+    "last_seq",
+    "attempt",
+    "terminal_seq",
+    "started_ms",
+    "finished_ms",
+    "last_event",
+    "last_event_ms",
+    "detail",
+)
+_derived_of_row = attrgetter(*_DERIVED)
+_derived_of_columns = itemgetter(*_DERIVED)
+
+
+def derived(columns: dict[str, Json] | JobRow) -> tuple[Json, ...]:
+    """What a job has beyond its record: worked out from record and logs at the import."""
+    found: tuple[Json, ...] = _derived_of_row(columns) if isinstance(columns, JobRow) else _derived_of_columns(columns)
+    return found
 
 
 def spec_columns(record: LegacyRecord, vault: Vault) -> dict[str, Json]:
@@ -159,7 +198,7 @@ def record_of(row: JobRow, vault: Vault) -> LegacyRecord:
     password = None
     if row.broker_password is not None:
         password = vault.unseal(row.broker_password, bound_to=password_binding(row.job_id))
-    broker = None if row.broker is None else json.loads(row.broker)
+    broker = None if row.broker is None else _decoded(row.broker)
     artifacts = [] if row.expected_artifacts == "[]" else json.loads(row.expected_artifacts)
     absent: list[str] = []
     if broker is not None:
@@ -198,34 +237,6 @@ def record_of(row: JobRow, vault: Vault) -> LegacyRecord:
         expected_artifacts=artifacts,
         last_seq=seq,
         auth_token=token,
-        absent=tuple(absent),
+        absent=tuple(sorted(absent)) if absent else (),
         extra={} if row.extra == "{}" else json.loads(row.extra),
     )
-
-
-def fingerprint_text(record: LegacyRecord) -> bytes:
-    """Every field of a record in one canonical text: two records are equal when these are.
-
-    Python's ``==`` would not do: it takes 1, 1.0 and true for the same.
-    """
-    return _encode(
-        (
-            record.job_id,
-            record.status,
-            record.created_ms,
-            record.updated_ms,
-            record.prompt,
-            record.agent,
-            record.agent_session,
-            record.broker,
-            record.broker_password,
-            record.topic_prefix,
-            record.timeout_sec,
-            record.idle_timeout_sec,
-            record.expected_artifacts,
-            record.last_seq,
-            record.auth_token,
-            sorted(record.absent),
-            record.extra,
-        )
-    ).encode("utf-8")

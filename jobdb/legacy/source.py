@@ -22,7 +22,7 @@ from .layout import (
     Layout,
     read_regular_file,
 )
-from .logs import JobLogs, KeptLine, read_logs, secret_in
+from .logs import JobLogs, KeptLine, read_logs
 from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
 
 MAX_AUDIT_FILE_BYTES = MAX_RECORD_BYTES
@@ -35,7 +35,7 @@ class SourceJob:
 
     Attributes:
         bytes_read: how much memory its files took, for keeping what is read at once within bounds.
-        digests: SHA-256 of each log.
+        digests: SHA-256 of each log; the audit log's with those of its small files behind it.
         damage: files beside the record that could not be taken over as a whole, by path within the folder.
     """
 
@@ -50,15 +50,17 @@ class SourceJob:
         """What the job's last_seq must be: the record's, or the log's where that is ahead."""
         return max(self.record.last_seq, self.logs.highest_seq)
 
+    def news(self, digests: dict[int, bytes]) -> bool:
+        """Whether the logs hold events that are not among these."""
+        return any(digests.get(event.seq) != event.digest for event in self.logs.events)
+
     def notes(self) -> list[str]:
         """What is unusual and harmless."""
         if self.logs is NO_LOGS:
             return []
         notes = list(self.logs.notes)
         if self.logs.highest_seq > self.record.last_seq:
-            notes.append(
-                f"last_seq was {self.record.last_seq}, behind the log; it is {self.logs.highest_seq} here"
-            )
+            notes.append(f"last_seq was {self.record.last_seq}, behind the log; it is {self.logs.highest_seq} here")
         return notes
 
 
@@ -105,9 +107,9 @@ class SourceReader:
                 source.digests[kind] = hashlib.sha256(content).digest()
             source.damage.extend((names[kind], damaged) for kind, damaged in source.logs.damage.items())
         if self._audit is not None:
-            self._read_audit_files(source, job_id, secrets)
+            self._read_audit_files(source, job_id)
 
-    def _read_audit_files(self, source: SourceJob, job_id: str, secrets: list[str]) -> None:
+    def _read_audit_files(self, source: SourceJob, job_id: str) -> None:
         for kind, name in ((EntryKind.AUDIT_META, AUDIT_META), (EntryKind.AUDIT_STATUS, AUDIT_STATUS)):
             raw = read_regular_file(f"{self._audit}{job_id}/{name}", MAX_AUDIT_FILE_BYTES)
             if raw is None:
@@ -120,9 +122,9 @@ class SourceReader:
             source.bytes_read += len(raw)
             if same_json(raw, audit_text(kind, source.record)):
                 raw = b""
-            source.logs.kept.append(KeptLine(kind, 0, raw, secret_in(raw, secrets)))
-            source.digests.setdefault(EntryKind.AUDIT_LOG, b"")
-            source.digests[EntryKind.AUDIT_LOG] += hashlib.sha256(raw).digest()
+            source.logs.kept.append(KeptLine(kind, 0, raw))
+            before = source.digests.get(EntryKind.AUDIT_LOG, b"")
+            source.digests[EntryKind.AUDIT_LOG] = before + hashlib.sha256(raw).digest()
 
 
 def audit_text(kind: EntryKind, record: LegacyRecord) -> bytes:

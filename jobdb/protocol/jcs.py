@@ -9,11 +9,13 @@ A payload that has neither takes the fast path. Both escape the same characters 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .limits import MAX_DEPTH, MAX_PAYLOAD_BYTES, MAX_SEQ, MalformedPayload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # No check for cycles here: _survey has refused them before.
 _SORTED = json.JSONEncoder(
@@ -47,8 +49,6 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
     except ValueError:
         # UnicodeEncodeError, or rfc8785.CanonicalizationError: all else that it refuses was refused above.
         raise MalformedPayload("a string holds a lone surrogate") from None
-    except RecursionError:
-        raise MalformedPayload("it is nested too deep for the stack that is left") from None
 
 
 def unsigned(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,8 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from ..errors import InvalidInput
 from ..model import EventKind
@@ -38,8 +37,7 @@ _LONGEST_INTEGER = len(str(-MAX_SEQ))
 _NOT_A_JOB_ID = f"job_id is not 1 to {MAX_JOB_ID_CHARS} letters, digits, '.', '_', ':', '@' or '-'"
 
 
-@dataclass(frozen=True, slots=True)
-class WireEvent:
+class WireEvent(NamedTuple):
     """One event as it travels, checked against the schema but not yet against any job.
 
     Attributes:
@@ -61,14 +59,17 @@ class WireEvent:
     job_id: str
     event: EventKind
     timestamp: str
-    detail: str = field(repr=False)
-    data: dict[str, Any] = field(repr=False)
+    detail: str
+    data: dict[str, Any]
     attempt: int | None
     kid: int
-    signature: str | None = field(repr=False)
-    payload: dict[str, Any] = field(repr=False)
-    message: bytes = field(repr=False)
-    text: str = field(repr=False)
+    signature: str | None
+    payload: dict[str, Any]
+    message: bytes
+    text: str
+
+    def __repr__(self) -> str:
+        return f"WireEvent(seq={self.seq}, job_id={self.job_id!r}, event={self.event.value!r})"
 
     @property
     def digest(self) -> bytes:
@@ -76,7 +77,7 @@ class WireEvent:
         return hashlib.sha256(self.message).digest()
 
 
-def parse(payload: bytes | str | Mapping[str, Any]) -> WireEvent:
+def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
     """Read one wire event from whoever sent it.
 
     Args:
@@ -225,7 +226,7 @@ def _event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: 
     )
 
 
-def _text(payload: bytes | str | Mapping[str, Any]) -> str:
+def _text(payload: bytes | bytearray | str | Mapping[str, Any]) -> str:
     if isinstance(payload, str):
         _check_size(payload)
         return payload
@@ -305,9 +306,7 @@ def _constant(_: str) -> NoReturn:
 
 def _stamp(data: dict[str, Any], name: str, value: int | None) -> None:
     if name in data and (type(data[name]) is not int or data[name] != value):
-        raise InvalidInput(
-            f"data sets the reserved name {name!r} to something else than this event's; leave it out"
-        )
+        raise InvalidInput(f"data sets the reserved name {name!r} to something else than this event's; leave it out")
     if value is not None:
         data[name] = value
 

@@ -2,13 +2,12 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from lossyfs.content import Content
 from lossyfs.faults import Trigger
 from lossyfs.tree import Names, Tree
-
-import pytest
 
 UNIT = 16
 STEPS = st.lists(

@@ -7,7 +7,6 @@ signatures from the standard library: nothing here calls jobdb, so that the vect
 from __future__ import annotations
 
 import argparse
-import base64
 import hashlib
 import hmac
 import json
@@ -16,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import rfc8785
-from vector_cases import CONTEXTS, Case, all_cases
+from vector_cases import all_cases
+from vector_material import CONTEXTS, Case
 
 TARGET = Path(__file__).resolve().parents[2] / "schema" / "vectors.json"
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Serves one folder at several mount points, each of them a "host" with its own caches, locks and memory maps.
+"""Serves one folder at several mount points, each a "host" with its own caches, locks and memory maps.
 
     fuse2host.py [--cache CACHE] [--locks LOCKS] [--neg SECONDS] BACKING MOUNT [MOUNT…]
 
@@ -23,7 +23,8 @@ import subprocess
 import threading
 from dataclasses import dataclass
 
-from hostfs import Host, Settings
+from hostfs import Host
+from hostlocks import Settings
 from locktable import LockTable
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -101,7 +102,7 @@ class Server:
     def serve(self) -> None:
         """Serves until the input ends or a signal comes."""
         for host in self._hosts:
-            for loop in (host.serve_requests, host.serve_locks):
+            for loop in (host.serve_requests, host.locks.serve):
                 threading.Thread(target=loop, daemon=True).start()
         stop = threading.Event()
         for signal_number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -132,9 +133,7 @@ class Server:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--cache",
         default="direct",

@@ -1,100 +1,25 @@
 """One host of the two-host file server: answers the kernel's requests for one mount from the backing folder.
 
-Used by fuse2host.py, one `Host` a mount. Locks go to the table that all hosts share, unless the settings
-say that this network lies about them.
+Used by fuse2host.py, one `Host` a mount. Locks are answered by hostlocks.py.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import queue
 import struct
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import fusewire as wire
 from fusewire import Op
-from locktable import FileKey, Lock, LockTable, Owner, Waiter
+from hostlocks import HostLocks, Request, Settings, run_all
+from locktable import FileKey, LockTable, Owner
+from nodes import ROOT, Node, Nodes
 
-ROOT = 1
 _HELD_FOREVER = 1 << 60
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How this network behaves; see the help of fuse2host.py."""
-
-    backing: str
-    cache: str
-    locks: str
-    attribute_sec: float
-    name_sec: float
-    missing_sec: float
-
-
-@dataclass
-class Node:
-    """A file that the kernel knows by number."""
-
-    fd: int
-    key: FileKey
-    lookups: int = 1
-
-    @property
-    def path(self) -> str:
-        return f"/proc/self/fd/{self.fd}"
-
-
-@dataclass
-class Request:
-    """One request of the kernel."""
-
-    operation: int
-    unique: int
-    node: int
-    body: bytes
-    uid: int
-    gid: int
-
-
-@dataclass
-class _Nodes:
-    """The kernel's numbers for files, and back."""
-
-    by_number: dict[int, Node] = field(default_factory=dict)
-    by_key: dict[FileKey, int] = field(default_factory=dict)
-    next_number: int = ROOT + 1
-    mutex: threading.Lock = field(default_factory=threading.Lock)
-
-    def number_of(self, fd: int) -> int:
-        """The number for an open O_PATH descriptor, which is taken over."""
-        st = os.fstat(fd)
-        key = (st.st_dev, st.st_ino)
-        with self.mutex:
-            if (number := self.by_key.get(key)) is not None:
-                os.close(fd)
-                self.by_number[number].lookups += 1
-                return number
-            number = self.next_number
-            self.next_number += 1
-            self.by_number[number] = Node(fd, key)
-            self.by_key[key] = number
-            return number
-
-    def forget(self, number: int, lookups: int) -> None:
-        with self.mutex:
-            node = self.by_number.get(number)
-            if node is None or number == ROOT:
-                return
-            node.lookups -= lookups
-            if node.lookups <= 0:
-                os.close(node.fd)
-                self.by_key.pop(node.key, None)
-                del self.by_number[number]
 
 
 class Host:
@@ -105,13 +30,15 @@ class Host:
         self._table = table
         self._number = number
         self._fd = fd
-        self._nodes = _Nodes()
+        self._nodes = Nodes()
         root = os.open(settings.backing, os.O_PATH)
         st = os.fstat(root)
         self._nodes.by_number[ROOT] = Node(root, (st.st_dev, st.st_ino), _HELD_FOREVER)
         self._files: dict[int, FileKey] = {}
         self._folders: dict[int, list[tuple[bytes, int]]] = {}
-        self._lock_queue: queue.Queue[Request | Callable[[], None]] = queue.Queue()
+        self.locks = HostLocks(
+            settings, table, number, fd, send=self._send, key_of=lambda node: self._nodes.by_number[node].key
+        )
         self._connected = threading.Event()
         self._connected.set()
         self._broken: set[int] = set()  # descriptors whose writes the server no longer takes
@@ -136,7 +63,7 @@ class Host:
         self._stale |= set(self._files)
         lost, granted = self._table.drop_host(self._number)
         self._broken |= {fd for fd, key in self._files.items() if key in lost}
-        _run(granted)
+        run_all(granted)
 
     # --- requests
 
@@ -155,7 +82,7 @@ class Host:
             _, operation, unique, node, uid, gid, _, _, _ = wire.IN_HEADER.unpack_from(message)
             request = Request(operation, unique, node, message[wire.IN_HEADER_SIZE :], uid, gid)
             if operation in wire.LOCK_OPERATIONS:
-                self._lock_queue.put(request)
+                self.locks.queue.put(request)
             else:
                 self._answer(request)
 
@@ -295,7 +222,7 @@ class Host:
 
     def flush(self, request: Request) -> bytes:
         _, _, _, owner = struct.unpack_from("<QIIQ", request.body)
-        _run(self._table.drop_owner(self._node(request).key, Owner(self._number, 0, owner)))
+        run_all(self._table.drop_owner(self._node(request).key, Owner(self._number, 0, owner)))
         return b""
 
     def release(self, request: Request) -> bytes:
@@ -305,7 +232,7 @@ class Host:
         self._broken.discard(handle)
         self._stale.discard(handle)
         if flags & wire.RELEASE_FLOCK_UNLOCK:
-            _run(self._table.drop_owner(key, Owner(self._number, 1, owner)))
+            run_all(self._table.drop_owner(key, Owner(self._number, 1, owner)))
         return b""
 
     def fsync(self, request: Request) -> bytes:
@@ -393,105 +320,11 @@ class Host:
         self._folders.pop(struct.unpack_from("<Q", request.body)[0], None)
         return b""
 
-    # --- locks, in a thread of their own: telling the kernel to drop its cache may need the other thread first
-
-    def serve_locks(self) -> None:
-        """Answers lock requests, and those that waited and are granted now."""
-        while True:
-            item = self._lock_queue.get()
-            try:
-                if isinstance(item, Request):
-                    self._lock(item)
-                else:
-                    item()
-            except OSError as error:
-                if isinstance(item, Request):
-                    self._send(item.unique, error.errno or errno.EIO)
-
-    def _lock(self, request: Request) -> None:
-        if request.operation == Op.INTERRUPT:
-            self._interrupt(struct.unpack_from("<Q", request.body)[0])
-            return
-        if self._settings.locks == "none":
-            self._send(request.unique, errno.ENOLCK)
-            return
-        _, owner, start, end, kind, _, flags, _ = wire.LOCK_IN.unpack_from(request.body)
-        wanted = Lock(Owner(self._number, flags & 1, owner), kind, start, end)
-        key = self._node(request).key
-        if request.operation == Op.GETLK:
-            self._tell_holder(request.unique, key, wanted)
-        elif kind == wire.UNLOCK:
-            self._drop_cache(request.node)  # writes mapped pages back first, as NFS does
-            with self._table.mutex:
-                self._table.put(key, wanted)
-                granted = self._table.wake(key)
-            _run(granted)
-            self._send(request.unique, 0)
-        else:
-            self._take(request, key, wanted)
-
-    def _take(self, request: Request, key: FileKey, wanted: Lock) -> None:
-        def grant() -> None:
-            self._drop_cache(request.node)
-            self._send(request.unique, 0)
-
-        granted: list[Callable[[], None]] = []
-        with self._table.mutex:
-            if self._table.conflict(key, wanted):
-                self._table.denials += 1
-                if request.operation == Op.SETLKW:
-                    number = (self._number, request.unique)
-                    waiter = Waiter(key, wanted, number, lambda: self._lock_queue.put(grant))
-                    self._table.waiters.append(waiter)
-                    return
-                taken = False
-            else:
-                self._table.put(key, wanted)
-                self._table.grants += 1
-                granted = self._table.wake(key)  # from write to read: others may come in
-                taken = True
-        _run(granted)
-        if taken:
-            grant()
-        else:
-            self._send(request.unique, errno.EAGAIN)
-
-    def _tell_holder(self, unique: int, key: FileKey, wanted: Lock) -> None:
-        with self._table.mutex:
-            held = self._table.conflict(key, wanted)
-        if held:
-            self._send(unique, 0, wire.LOCK_OUT.pack(held.start, held.end, held.type, 0))
-        else:
-            self._send(unique, 0, wire.LOCK_OUT.pack(wanted.start, wanted.end, wire.UNLOCK, 0))
-
-    def _interrupt(self, unique: int) -> None:
-        with self._table.mutex:
-            for waiter in list(self._table.waiters):
-                if waiter.request == (self._number, unique):
-                    self._table.waiters.remove(waiter)
-                    self._send(unique, errno.EINTR)
-
-    def _drop_cache(self, node: int) -> None:
-        """Makes the kernel forget the pages of a file, as the NFS client does when it takes or gives a lock."""
-        if self._settings.cache != "nfs":
-            return
-        body = wire.INVALIDATE_INODE.pack(node, 0, 0)
-        head = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(body), wire.NOTIFY_INVALIDATE_INODE, 0)
-        try:
-            os.write(self._fd, head + body)
-        except OSError:
-            return  # it had nothing to forget
-
 
 def _server_flags(flags: int) -> int:
     """The flags for the server's own descriptor, which must read too, and write where the kernel says."""
     flags &= ~(os.O_APPEND | os.O_DIRECT)
     return flags & ~os.O_ACCMODE | os.O_RDWR if flags & os.O_ACCMODE == os.O_WRONLY else flags
-
-
-def _run(answers: list[Callable[[], None]]) -> None:
-    for answer in answers:
-        answer()
 
 
 _HANDLERS: dict[int, Callable[[Host, Request], bytes | None]] = {

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from benchmarks import targets
 from benchmarks.latencies import add, histogram, percentile_us, spread
 
 VERBS = ("register", "claim", "publish", "accept", "complete", "list_page")
 
 
-def a_series(
-    way: str, operation: str, workers: int, size: int, per_sec: float, **more: float
-) -> dict[str, Any]:
+def a_series(way: str, operation: str, workers: int, size: int, per_sec: float, **more: float) -> dict[str, Any]:
     return {
         "way": way,
         "operation": operation,
@@ -57,9 +56,7 @@ def good_results() -> dict[str, Any]:
     }
 
 
-def change(
-    results: dict[str, Any], way: str, operation: str, workers: int, size: int, **values: float
-) -> None:
+def change(results: dict[str, Any], way: str, operation: str, workers: int, size: int, **values: float) -> None:
     for one in results["series"]:
         if (one["way"], one["operation"], one["workers"], one["size"]) == (way, operation, workers, size):
             one.update({name: spread([value]) for name, value in values.items()})

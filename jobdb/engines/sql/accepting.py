@@ -7,24 +7,26 @@ row that holds all they depend on; the replay rules are :mod:`jobdb.replay`'s.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...model import Acceptance, Arrival, JobStatus, Refusal, Verdict, from_ms
 from ...protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse, verify
 from ...replay import ReplayFacts, judge
-from ...vault import Vault
 from .events import event_of, move_job, record_event
 from .rows import shorten, token_binding
-from .transaction import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...vault import Vault
+    from .transaction import Row, Store, Transaction
 
 REFUSALS_PER_JOB = 64
 REFUSALS_IN_ALL = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
+class _State(NamedTuple):
     """The row ``accept_state``: a job, the event's token, the subscriber, the stored event."""
 
     job: int

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ...errors import IllegalTransition, StaleAttempt, UnknownJob
 from ...model import Claim, EventKind, Job, JobStatus, NewEvent, Reaped, from_ms
 from .rows import job_from_row, shorten
-from .transaction import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from .transaction import Row, Store, Transaction
 
 
 class ClaimVerbs:

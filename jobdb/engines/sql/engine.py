@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from ...vault import Vault
 from .accepting import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
 from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
-from .transaction import Store
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .transaction import Store
+    from ...vault import Vault
 
 
 class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):

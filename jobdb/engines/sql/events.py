@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...lifecycle import next_status
 from ...model import Broker, Delivery, Event, EventKind, JobStatus, NewEvent, from_ms
 from ...protocol import WireEvent, build
-from ...vault import Vault
 from .rows import broker_from_text, event_from_row, password_binding, shorten, token_binding, wire_timestamp
-from .transaction import Store, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...vault import Vault
+    from .transaction import Store, Transaction
 
 
 class EventVerbs:

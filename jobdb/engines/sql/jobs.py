@@ -5,15 +5,19 @@ from __future__ import annotations
 import heapq
 import json
 import secrets
-from collections.abc import Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import Job, JobFilter, JobStatus, NewJob
-from ...vault import Vault
 from .rows import broker_to_text, job_from_row, password_binding, shorten, token_binding
 from .sealing import seal
-from .transaction import Store, Transaction
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...vault import Vault
+    from .transaction import Store, Transaction
 
 _ABOVE_ALL = 2**62
 _ID_ATTEMPTS = 8

@@ -69,6 +69,9 @@ SELECT status, count(*) FROM jobs GROUP BY status;
 -- get_setting: a fact about this database.
 SELECT value FROM settings WHERE name = :name;
 
+-- keep_setting: notes a fact unless somebody was first.
+INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING;
+
 -- put_setting: notes a fact about this database.
 INSERT INTO settings (name, value) VALUES (:name, :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...model import (
     Broker,
@@ -14,7 +14,9 @@ from ...model import (
     JobStatus,
     from_ms,
 )
-from .transaction import Row
+
+if TYPE_CHECKING:
+    from .transaction import Row
 
 
 def job_from_row(row: Row) -> Job:

@@ -6,9 +6,13 @@ open.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ...errors import KeyProblem
-from ...vault import Vault
-from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from ...vault import Vault
+    from .transaction import Transaction
 
 KEY_ID = "key_id"
 
@@ -19,10 +23,12 @@ def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
     Raises:
         KeyProblem: the database's secrets are under another master key.
     """
-    known = tx.one("get_setting", name=KEY_ID)
+    known = tx.one("sealing_key", name=KEY_ID)
     if known is None:
-        tx.run("put_setting", name=KEY_ID, value=vault.key_id)
-    elif known[0] != vault.key_id:
+        tx.run("keep_setting", name=KEY_ID, value=vault.key_id)
+        known = tx.one("sealing_key", name=KEY_ID)
+        assert known is not None
+    if known[0] != vault.key_id:
         raise KeyProblem(
             f"this database's secrets are sealed under master key {known[0]}, and the key found here "
             f"({vault.master.source}) is {vault.key_id}; give this process the database's key "

@@ -6,16 +6,17 @@ between them is delivered again after a restart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import UnknownJob
 from ...model import Event, JobStatus, Subscription, from_ms
 from .rows import event_from_row
-from .transaction import Row, Store, Transaction
+
+if TYPE_CHECKING:
+    from .transaction import Row, Store, Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
+class Followed(NamedTuple):
     """What following a job brought: events to handle, in order, and where the job stands.
 
     ``ended`` is the job's final status when nothing is left to handle and nothing can come. ``after`` is the

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 from ...errors import IllegalTransition, InvalidInput, KeyProblem, UnknownJob
 from ...model import JobStatus, TokenInfo, from_ms
-from ...vault import Vault
 from .rows import password_binding, token_binding
 from .sealing import KEY_ID, seal
-from .transaction import Store, Transaction
+
+if TYPE_CHECKING:
+    from ...vault import Vault
+    from .transaction import Store, Transaction
 
 _PAGE = 500
 
@@ -87,6 +90,7 @@ class TokenVerbs:
         """Seals every secret anew under another master key, all or none. Returns how many."""
         count = 0
         with self.store.write() as tx:
+            tx.one("key_to_change", name=KEY_ID)
             after = 0
             while rows := _whole_jobs(tx.all("sealed_tokens", after=after, limit=_PAGE), _PAGE):
                 for job_id, job, kid, sealed in rows:

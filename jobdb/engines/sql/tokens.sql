@@ -1,5 +1,11 @@
 -- Statements about tokens and sealed secrets.
 
+-- sealing_key: the master key that secrets are sealed under, for as long as the transaction lasts.
+SELECT value FROM settings WHERE name = :name;
+
+-- key_to_change: the same for who is about to change it: nobody seals meanwhile.
+SELECT value FROM settings WHERE name = :name;
+
 -- token_by_kid: one token of a job; kid 0 asks for the present one.
 SELECT t.kid, t.sealed, t.revoked_ms, t.expires_ms
 FROM jobs AS j JOIN tokens AS t ON t.job = j.id AND t.kid = CASE WHEN :kid = 0 THEN j.kid ELSE :kid END

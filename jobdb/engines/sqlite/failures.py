@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
 from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 from .locks import busy_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:

@@ -13,9 +13,12 @@ import fcntl
 import os
 import random
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .locks import busy_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _SHORTEST_SLEEP_SEC = 20e-6
 _LONGEST_SLEEP_SEC = 50e-6

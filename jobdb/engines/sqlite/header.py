@@ -7,17 +7,18 @@ by hand only while this process has no connection to it. Source: https://sqlite.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...errors import NotAJobdbDatabase, StorageFailed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _MAGIC = b"SQLite format 3\0"
 _WAL_VERSION = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """What the header says. All zero for an empty file."""
 
     empty: bool

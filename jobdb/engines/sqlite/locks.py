@@ -33,8 +33,10 @@ def lock_holder(database: Path) -> str | None:
     return None
 
 
-def readers(database: Path) -> list[str]:
-    """Other processes that hold a read mark of the WAL: bytes 123 to 127 of the -shm file are SQLite's reader locks.
+def readers(database: Path) -> list[tuple[int, str]]:
+    """Other processes that hold a read mark of the WAL: their numbers and names.
+
+    Bytes 123 to 127 of the -shm file are SQLite's reader locks.
 
     Source: https://sqlite.org/walformat.html#wal_locks
     """
@@ -49,9 +51,9 @@ def readers(database: Path) -> list[str]:
         if "->" in fields or len(fields) < 8 or fields[5].rpartition(":")[2] != str(inode):
             continue
         first = int(fields[6])
-        if fields[3] == "READ" and 123 <= first <= 127 and fields[4] != str(os.getpid()):
-            pids.add(fields[4])
-    return [f"{_command(pid)} (pid {pid})" for pid in sorted(pids, key=int)]
+        if fields[3] == "READ" and 123 <= first <= 127 and fields[4].isdigit() and int(fields[4]) != os.getpid():
+            pids.add(int(fields[4]))
+    return [(pid, _command(str(pid))) for pid in sorted(pids)]
 
 
 def _command(pid: str) -> str:

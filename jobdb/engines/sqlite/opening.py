@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
 from ...filemodes import check_modes, create_private, secure_folder
 from ...filesystem import Placement, place
-from ..statements import load_statements
+from ..statements import VERB_FILES, load_statements
 from . import opened
 from .header import Header, read_header
 from .sharing import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
-_SQL = Path(__file__).parent.parent / "sql"
-STATEMENT_FILES = tuple(_SQL / name for name in ("jobs.sql", "claims.sql", "events.sql", "accept.sql", "tokens.sql"))
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
 SHARED_BUSY_SEC = 10.0
 OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
 
@@ -71,7 +72,7 @@ def open_store(
     for warning in check_modes(path):
         warnings.warn(warning, stacklevel=4)
     common = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
-    statements = load_statements(*STATEMENT_FILES)
+    statements = load_statements(*VERB_FILES)
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"

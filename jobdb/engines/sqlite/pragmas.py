@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import apsw
 
@@ -12,8 +12,7 @@ WAL_RESET_FIXED_IN = 3_051_003
 """SQLite 3.7.0 to 3.51.2 can lose a WAL reset that races with a checkpoint. https://sqlite.org/wal.html"""
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One pragma, the value it must have, and why."""
 
     pragma: str

@@ -7,14 +7,18 @@ attached file, no write. Source: https://sqlite.org/c3ref/set_authorizer.html
 from __future__ import annotations
 
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
 from ...errors import InvalidInput, TimedOut
-from ..sql.transaction import Row
 from . import opened
 from .failures import translate
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..sql.transaction import Row
 
 VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
 SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})

@@ -6,13 +6,16 @@ WAL there would be invisible to the others. Called by ``jobdb init --shared`` an
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import apsw
 
 from ...errors import Busy
 from . import opened
 from .failures import translate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SHARED = "shared"
 

@@ -10,22 +10,25 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from ...errors import ForkedRegistry, InvalidInput
-from ...filesystem import Placement
-from ..sql.transaction import Row
 from ..statements import read_statements
 from . import opened
 from .failures import translate
 from .gate import Gate
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .wal import CheckpointSchedule, WalSync
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from ...filesystem import Placement
+    from ..sql.transaction import Row
 
 STATEMENT_CACHE = 200
 CHECKPOINT_PAGES = 1000
@@ -362,7 +365,11 @@ class SqliteStore:
         with self._reader_mutex:
             self._busy_since = time.monotonic()
             try:
-                return self._read_connection().data_version()
+                # Not apsw's data_version(): SQLITE_FCNTL_DATA_VERSION looks at no file and stays as it was at the
+                # connection's last read, so a waiting reader would never wake up.
+                row = self._read_connection().execute("PRAGMA data_version").fetchone()
+                assert row is not None
+                return int(row[0])
             except apsw.Error as error:
                 raise translate(error, self.path, 0.0) from error
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ...errors import SyncFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: fsync() there does not reach the platter, fcntl(F_FULLFSYNC) does."""

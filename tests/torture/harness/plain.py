@@ -24,7 +24,9 @@ def open_plain(path: Path, journal: str, synchronous: str) -> apsw.Connection:
 def create_plain(path: Path, journal: str) -> None:
     """An empty table, made durable."""
     connection = open_plain(path, journal, "EXTRA")
-    connection.execute("CREATE TABLE IF NOT EXISTS rows(worker INT, number INT, fill BLOB, PRIMARY KEY(worker, number))")
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS rows(worker INT, number INT, fill BLOB, PRIMARY KEY(worker, number))"
+    )
     connection.close()
 
 

@@ -6,17 +6,26 @@ They are forked from a small server process that holds no connection, so that a 
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 
 def context() -> ForkServerContext:
-    """The start method of all workers, with the slow imports done once."""
+    """The start method of all workers, with the slow imports done once.
+
+    The fork server imports before it takes over our sys.path, so that the harness has to be on its PYTHONPATH.
+    """
     found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["apsw", "harness.plain", "jobdb"])
+    here = str(Path(__file__).resolve().parent.parent)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join([here, *filter(None, paths)])
+    found.set_forkserver_preload(["apsw", "harness.plain", "harness.mixed"])
     return found
 
 

@@ -92,8 +92,12 @@ class LossyMount:
             wire.unmount(str(self.folder))
 
     def cut(self) -> dict[str, Any]:
-        """Cut the power now; returns what was lost. What had files open here gets ENOTCONN."""
+        """Cut the power now; returns what was lost. Everybody gets ENOTCONN; ``boot`` when they are dead."""
         return self._ask("cut", "cut")
+
+    def boot(self) -> None:
+        """Mount again after a cut, with what survived."""
+        self._ask("boot", "booted")
 
     def arm(self, request: str = "change", pattern: str = "*", skip: int = 0) -> None:
         """Cut the power in place of a later request (see ``faults``); ``wait_cut`` tells when."""

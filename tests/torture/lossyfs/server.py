@@ -2,14 +2,15 @@
 
 ``mount.LossyMount`` starts it and speaks to it: one command a line on stdin, one JSON object a line on stdout.
 
-    cut                                     drop what is not durable, mount again       {"cut": {...}}
+    cut                                     drop what is not durable                    {"cut": {...}}
+    boot                                    mount again, after a cut                    {"booted": true}
     arm REQUEST PATTERN SKIP                cut at a later request                      {"armed": true} … {"cut": {...}}
     fail REQUEST PATTERN ERRNO SKIP COUNT   answer requests with an error               {"failing": true}
     clear                                   no more errors, no armed cut                {"clear": true}
     stats                                   requests seen and failed                    {"stats": {...}}
 
 It ends, and unmounts, when stdin closes, at SIGTERM, or after its time limit, so that no dead test leaves a mount.
-Every program that had a file open over a cut gets ENOTCONN from then on: its host has died.
+After a cut every request gets ENOTCONN, from programs that had files open for ever: their host has died.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import ClassVar
 
 from . import wire
 from .faults import Faults, Trigger
@@ -69,6 +72,7 @@ class Server:
         self.faults = Faults()
         self.armed: Trigger | None = None
         self.buffer = bytearray(wire.MAX_WRITE + 4096)
+        self.poll = select.poll()
         self._start()
 
     # --- life
@@ -80,48 +84,51 @@ class Server:
         self.waiting: deque[PendingReply] = deque()
         self.last_handle = 0
         self.fuse = wire.mount(self.folder, "lossyfs")
+        self.powered = True
+        self.poll.register(self.fuse, select.POLLIN)
 
-    def stop(self) -> None:
-        """Closing the descriptor first makes every waiting request fail: no unmount can then wait for us."""
-        os.close(self.fuse)
-        wire.unmount(self.folder)
+    def _go_dark(self) -> None:
+        """Closing the descriptor makes every waiting request fail: no unmount can then wait for us."""
+        if self.powered:
+            self.powered = False
+            self.poll.unregister(self.fuse)
+            os.close(self.fuse)
+            self.waiting.clear()
 
     def cut(self, at: str) -> None:
         self.armed = None
-        self.stop()
-        found = self.tree.lose_power()
+        if self.powered:
+            self._go_dark()
+            _say({"cut": {"at": at, **self.tree.lose_power()}})
+        else:
+            _say({"cut": {"at": "it was dark already"}})
+
+    def boot(self) -> None:
+        wire.unmount(self.folder)
         self._start()
-        _say({"cut": {"at": at, **found}})
+        _say({"booted": True})
+
+    def stop(self) -> None:
+        self._go_dark()
+        wire.unmount(self.folder)
 
     def run(self) -> None:
-        poll = select.poll()
-        poll.register(0, select.POLLIN)
-        registered = -1
+        self.poll.register(0, select.POLLIN)
         commands = b""
         while True:
-            if registered != self.fuse:
-                poll.register(self.fuse, select.POLLIN)
-                registered = self.fuse
-            ready = dict(poll.poll(self._milliseconds_to_wait()))
+            ready = dict(self.poll.poll(self._milliseconds_to_wait()))
             self._answer_due()
-            try:
-                if self.fuse in ready:
+            if self.powered and self.fuse in ready:
+                try:
                     self._serve_waiting()
-            except PowerCut as cut:
-                poll.unregister(self.fuse)
-                registered = -1
-                self.cut(str(cut))
-                continue
+                except PowerCut as cut:
+                    self.cut(str(cut))
             if 0 in ready:
                 more = os.read(0, 4096)
                 if not more:
                     return
                 *lines, commands = (commands + more).split(b"\n")
                 for line in lines:
-                    before = self.fuse
-                    if line.startswith(b"cut"):
-                        poll.unregister(before)
-                        registered = -1
                     self._command(line.decode().split())
 
     def _milliseconds_to_wait(self) -> int | None:
@@ -139,6 +146,8 @@ class Server:
         match words:
             case ["cut"]:
                 self.cut("command")
+            case ["boot"]:
+                self.boot()
             case ["arm", request, pattern, skip]:
                 self.armed = Trigger(request, pattern, int(skip), 1)
                 _say({"armed": True})
@@ -181,10 +190,9 @@ class Server:
                 self._reply(unique, 0, answer)
 
     def _reply(self, unique: int, error: int, answer: bytes = b"") -> None:
-        try:
-            os.writev(self.fuse, [wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(answer), -error, unique), answer])
-        except FileNotFoundError:
-            pass  # the caller was killed and its request withdrawn
+        head = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(answer), -error, unique)
+        with suppress(FileNotFoundError):  # the caller was killed and its request withdrawn
+            os.writev(self.fuse, [head, answer])
 
     def _check(self, request: str, name: str) -> None:
         if self.armed is not None and self.armed.fires(request, name):
@@ -251,6 +259,12 @@ class Server:
         mode = int.from_bytes(body[:4], "little")
         return self._entry(self._make(number, _names(body[8:])[0], stat.S_IFDIR | mode, uid, gid))
 
+    def _mknod(self, number: int, body: memoryview, unique: int, uid: int, gid: int) -> bytes:
+        mode = int.from_bytes(body[:4], "little")
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EPERM, "only plain files")
+        return self._entry(self._make(number, _names(body[16:])[0], mode, uid, gid))
+
     def _create(self, number: int, body: memoryview, unique: int, uid: int, gid: int) -> bytes:
         _, mode, _, _ = wire.CREATE_IN.unpack_from(body)
         node = self._make(number, _names(body[wire.CREATE_IN.size :])[0], mode, uid, gid)
@@ -290,7 +304,7 @@ class Server:
         return self._opened(node)
 
     def _read(self, number: int, body: memoryview, *_: int) -> bytes:
-        handle, offset, size, *_ = wire.READ_IN.unpack_from(body)
+        handle, offset, size = wire.READ_IN.unpack_from(body)[:3]
         node = self.handles[handle].node
         self._check("read", node.name)
         return node.content.read(offset, size)
@@ -303,7 +317,7 @@ class Server:
         node.changed_ns = time.time_ns()
         if flags & os.O_DSYNC:
             self.tree.sync(node)
-        return size.to_bytes(8, "little")
+        return wire.WRITE_OUT.pack(size, 0)
 
     def _fsync(self, number: int, body: memoryview, unique: int, *_: int) -> bytes | None:
         handle = self.handles[int.from_bytes(body[:8], "little")]
@@ -348,7 +362,7 @@ class Server:
         return wire.OPEN_OUT.pack(self.last_handle, 0, 0)
 
     def _readdir(self, number: int, body: memoryview, *_: int) -> bytes:
-        handle, offset, size, *_ = wire.READ_IN.unpack_from(body)
+        handle, offset, size = wire.READ_IN.unpack_from(body)[:3]
         answer = b""
         for position, (name, node) in enumerate(self.listings[handle][offset:], offset + 1):
             entry = wire.folder_entry(node.number, position, name, node.mode)
@@ -361,7 +375,7 @@ class Server:
         del self.listings[int.from_bytes(body[:8], "little")]
         return b""
 
-    ACTIONS = {
+    ACTIONS: ClassVar[dict[int, Callable[..., bytes | None]]] = {
         Op.INIT: _init,
         Op.LOOKUP: _lookup,
         Op.FORGET: _forget,
@@ -370,6 +384,7 @@ class Server:
         Op.GETATTR: _getattr,
         Op.SETATTR: _setattr,
         Op.MKDIR: _mkdir,
+        Op.MKNOD: _mknod,
         Op.CREATE: _create,
         Op.UNLINK: _remove,
         Op.RMDIR: _remove,

@@ -22,6 +22,7 @@ OPEN_OUT: Final = struct.Struct("<QIi")
 SETATTR_IN: Final = struct.Struct("<IIQQQQQQIIIIIIII")
 READ_IN: Final = struct.Struct("<QQIIQII")
 WRITE_IN: Final = struct.Struct("<QQIIQII")
+WRITE_OUT: Final = struct.Struct("<II")
 CREATE_IN: Final = struct.Struct("<IIII")
 STATFS_OUT: Final = struct.Struct("<5Q4I24x")
 _DIRENT: Final = struct.Struct("<QQII")
@@ -39,6 +40,7 @@ class Op(IntEnum):
     FORGET = 2
     GETATTR = 3
     SETATTR = 4
+    MKNOD = 8
     MKDIR = 9
     UNLINK = 10
     RMDIR = 11
@@ -73,7 +75,9 @@ class SetAttr(IntEnum):
 
 def init_reply(minor: int, flags: int, read_ahead: int) -> bytes:
     wanted = flags & (_BIG_WRITES | _MAX_PAGES | _INIT_EXT)
-    return _INIT_OUT.pack(7, min(minor, 39), read_ahead, wanted, 12, 9, MAX_WRITE, 1, 32, 0, _DIRECT_IO_ALLOW_MMAP, 0, 0)
+    return _INIT_OUT.pack(
+        7, min(minor, 39), read_ahead, wanted, 12, 9, MAX_WRITE, 1, 32, 0, _DIRECT_IO_ALLOW_MMAP, 0, 0
+    )
 
 
 def _attributes(number: int, size: int, mode: int, links: int, uid: int, gid: int, changed_ns: int) -> bytes:
@@ -117,4 +121,4 @@ def mount(folder: str, subtype: str) -> int:
 
 def unmount(folder: str) -> bool:
     """Detach what is mounted on ``folder``, in use or not; False when nothing is."""
-    return _libc.umount2(os.fsencode(folder), _DETACH) == 0
+    return bool(_libc.umount2(os.fsencode(folder), _DETACH) == 0)

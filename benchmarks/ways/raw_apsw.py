@@ -1,0 +1,129 @@
+"""The floor: the very statements that jobdb runs, replayed in a bare apsw loop.
+
+Called by harness.py, with one process. Before the measuring, jobdb does the verbs on a copy of the registry while
+apsw's execution tracer notes every statement with its parameters; then the statements alone are replayed on the
+original. BEGIN, COMMIT and the reads are in it; signing, verifying, sealing and the gate are not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any, ClassVar
+
+import apsw
+
+from jobdb.engines.sqlite.pragmas import apply_settings, settings_for
+
+from .base import About, Way
+from .jobdb import Jobdb
+
+_MOST = 2000
+_NO_FLOOR = "not a verb of its own"
+
+Statement = tuple[str, Any]
+
+
+class RawApsw(Way):
+    absent: ClassVar[dict[str, str]] = dict.fromkeys(("life", "register_100", "publish_100", "accept_100"), _NO_FLOOR)
+    most_workers = 1
+
+    def __init__(self, folder: Path, durability: str) -> None:
+        super().__init__(folder, durability)
+        self._library = Jobdb(folder, "normal")
+        self._database = folder / "jobs.db"
+        self._pristine = folder / "pristine.db"
+        self._units: list[list[Statement]] = []
+        self._next = 0
+        self._connection: apsw.Connection | None = None
+
+    @classmethod
+    def about(cls, durability: str) -> About:
+        return About(
+            label=f"raw floor: jobdb's statements in apsw, {durability.upper()}",
+            durability=durability,
+            as_shipped=False,
+            settings=f"journal_mode=WAL, synchronous={durability.upper()}, jobdb's other pragmas, plain COMMIT",
+            version=f"apsw {apsw.apsw_version()}, SQLite {apsw.sqlite_lib_version()}",
+            notes={"all": "statements only: no signing, verifying, sealing, argument checks or objects"},
+        )
+
+    def prepare(self, size: int) -> None:
+        self._library.prepare(size)
+
+    def open(self, worker: int, workers: int) -> None:
+        self._library.open(worker, workers)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def ready(self, operation: str, count: int) -> None:
+        self._library.ready(operation, count)
+        self._library.close()
+        shutil.copy2(self._database, self._pristine)
+        self._units = self._recorded(operation, min(count or _MOST, _MOST))
+        self._connect()
+
+    def _recorded(self, operation: str, count: int) -> list[list[Statement]]:
+        """What jobdb runs for so many calls, one list of statements a call."""
+        library = self._library
+        library.folder = self.folder / "recording"
+        library.folder.mkdir(mode=0o700)
+        for name in ("jobs.db", "master.key", "running.json"):
+            shutil.copy2(self.folder / name, library.folder / name)
+        units: list[list[Statement]] = []
+        heard: list[Statement] = []
+
+        def note(_cursor: apsw.Cursor, sql: str, parameters: Any) -> bool:
+            heard.append((sql, dict(parameters) if isinstance(parameters, dict) else parameters))
+            return True
+
+        def listen(connection: apsw.Connection) -> None:
+            connection.exec_trace = note
+
+        apsw.connection_hooks.append(listen)
+        try:
+            library.open(0, 1)
+            verb = library.verb(operation)
+            while len(units) < count:
+                heard = []
+                if not verb():
+                    break
+                units.append(heard)
+            library.close()
+        finally:
+            apsw.connection_hooks.remove(listen)
+            shutil.rmtree(library.folder)
+            library.folder = self.folder
+        # What the first call also does (opening, settings) is no part of the verb.
+        units[0] = [statement for statement in units[0] if "PRAGMA" not in statement[0].upper()]
+        return units
+
+    def _connect(self) -> None:
+        self._connection = apsw.Connection(str(self._database), statementcachesize=200)
+        self._connection.pragma("journal_mode", "wal")
+        settings = settings_for("wal", group_commit=False, durability=self.durability)
+        apply_settings(self._connection, [one for one in settings if one.pragma != "wal_autocheckpoint"])
+        self._next = 0
+
+    def restore(self) -> None:
+        self.close()
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._database}{suffix}").unlink(missing_ok=True)
+        shutil.copy2(self._pristine, self._database)
+        self._connect()
+
+    def _replay(self) -> int:
+        if self._next == len(self._units):
+            return 0
+        unit = self._units[self._next]
+        self._next += 1
+        assert self._connection is not None
+        execute = self._connection.execute
+        for sql, parameters in unit:
+            execute(sql, parameters).fetchall()
+        return 1
+
+    register = claim = publish = accept = complete = list_page = _replay

@@ -1,0 +1,178 @@
+"""Connections to a PostgreSQL server: the address, the settings of a session, and the pool.
+
+TLS, passwords and whatever else libpq knows come through the URL or libpq's environment (``PGPASSWORD``,
+``PGSSLMODE``, a passfile, …). Source: https://www.postgresql.org/docs/current/libpq-connect.html
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.types.numeric import Int8Dumper
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from ...errors import Busy, InvalidInput, JobdbError, Unavailable, Unusable
+from .failures import message, translate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+LEAST_SERVER = 14
+"""The oldest release whose SQL the schema and the statements keep to."""
+
+MOST_CONNECTIONS = 8
+CONNECT_SEC = 10
+IDLE_IN_TRANSACTION_SEC = 120
+
+# A library without a say in logging: the pool's warnings would go to stderr although the caller gets the error.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+
+
+class Address:
+    """Where the server is. Shows no password.
+
+    Args:
+        url: ``postgresql://…``.
+        shown: the same without its password.
+
+    Raises:
+        InvalidInput: libpq cannot read the URL.
+    """
+
+    def __init__(self, url: str, shown: str) -> None:
+        try:
+            self._parameters = conninfo_to_dict(url)
+        except psycopg.ProgrammingError:
+            # libpq's own words quote what it stumbled over, and that can be a part of the password.
+            raise InvalidInput(
+                f"{shown} is no URL that PostgreSQL can read; write postgresql://USER:PASSWORD@HOST:PORT/NAME "
+                "with @ : / and % in a password written as %40 %3A %2F %25"
+            ) from None
+        self.shown = shown
+
+    def __repr__(self) -> str:
+        return f"<Address {self.shown}>"
+
+    def connect(self) -> Connection:
+        """A new connection in autocommit.
+
+        Raises:
+            DatabaseMissing: the server has no such database.
+            Unavailable: the server cannot be reached or refuses us.
+            Unusable: it is too old, or does not hold Unicode text.
+        """
+        started = time.monotonic()
+        try:
+            connection: Connection = psycopg.connect(**self.parameters())
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None or error.sqlstate.startswith("28"):
+                raise Unavailable(
+                    f"cannot connect to {self.shown}: {message(error)}. Check host, port, user and password, and that "
+                    "the server runs"
+                ) from error
+            raise translate(error, self.shown, time.monotonic() - started) from error
+        try:
+            self._check_server(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def parameters(self) -> dict[str, Any]:
+        """What psycopg.connect takes."""
+        defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb"}
+        return {**defaults, **self._parameters, "client_encoding": "UTF8", "autocommit": True}
+
+    def _check_server(self, connection: Connection) -> None:
+        release = connection.info.server_version // 10_000
+        if release < LEAST_SERVER:
+            raise Unusable(f"{self.shown} runs PostgreSQL {release}; jobdb needs {LEAST_SERVER} or newer")
+        if connection.info.parameter_status("server_encoding") != "UTF8":
+            raise Unusable(f"{self.shown} does not hold Unicode text; make the database with ENCODING 'UTF8'")
+
+
+class Pool:
+    """The connections of one store.
+
+    Args:
+        address: the server.
+        durability: "full" or "normal".
+        busy_sec: how long to wait for a free connection, and for a lock, in seconds.
+    """
+
+    def __init__(self, address: Address, *, durability: str, busy_sec: float) -> None:
+        self.address = address
+        self._durability = durability
+        self._busy_sec = busy_sec
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            kwargs=address.parameters(),
+            configure=self._configure,
+            min_size=0,
+            max_size=MOST_CONNECTIONS,
+            max_idle=60.0,
+            timeout=busy_sec,
+            reconnect_timeout=busy_sec,
+            num_workers=1,
+            open=True,
+            name="jobdb",
+        )
+
+    def _configure(self, connection: Connection) -> None:
+        """The settings of a session: one short list."""
+        connection.adapters.register_dumper(int, Int8Dumper)
+        settings = {
+            "lock_timeout": f"{max(1, round(self._busy_sec * 1000))}ms",
+            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SEC}s",
+            "jit": "off",
+        }
+        if self._durability == "normal":
+            settings["synchronous_commit"] = "off"
+        elif connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
+            settings["synchronous_commit"] = "on"
+        statements = [
+            sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in settings.items()
+        ]
+        connection.execute(sql.SQL("; ").join(statements))
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """One connection, given back when the block is left; a broken one is replaced.
+
+        Raises:
+            Unavailable: the server could not be reached within the limit.
+            Busy: all connections of this registry were in use for so long.
+        """
+        started = time.monotonic()
+        try:
+            connection = self._pool.getconn()
+        except (PoolTimeout, TooManyRequests) as error:
+            raise self._no_connection(time.monotonic() - started) from error
+        except PoolClosed as error:
+            raise InvalidInput(f"this registry on {self.address.shown} is closed; open a new one") from error
+        try:
+            yield connection
+        finally:
+            self._pool.putconn(connection)
+
+    def _no_connection(self, waited_sec: float) -> JobdbError:
+        """Why the pool gave none: asked of the server, because the pool does not say."""
+        try:
+            self.address.connect().close()
+        except JobdbError as error:
+            return error
+        return Busy(
+            f"all {MOST_CONNECTIONS} connections of this registry to {self.address.shown} were in use for "
+            f"{waited_sec:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
+            waited_sec=waited_sec,
+        )
+
+    def close(self) -> None:
+        self._pool.close(timeout=2.0)

@@ -1,0 +1,91 @@
+-- What PostgreSQL does differently: several writers at once. Statements of the same name replace those of sql/*.sql.
+
+-- lock_jobs: keeps other writers off some jobs, always in the order of their numbers; then the moment and who we are.
+WITH locked AS (
+    SELECT id FROM jobs WHERE job_id = ANY(:job_ids) ORDER BY id FOR NO KEY UPDATE
+)
+SELECT jobdb_now_ms(), pg_current_xact_id_if_assigned()::TEXT FROM (SELECT count(*) FROM locked) AS all_of_them;
+
+-- now_ms: the server's clock, in Unix milliseconds.
+SELECT jobdb_now_ms();
+
+-- transaction_id: who we are, for asking later whether it was committed; null while nothing was written.
+SELECT pg_current_xact_id_if_assigned()::TEXT;
+
+-- transaction_status: what became of a transaction: committed, aborted or in progress.
+SELECT pg_xact_status(CAST(CAST(:transaction AS TEXT) AS XID8));
+
+-- say_committed: wakes those who wait.
+SELECT pg_notify(jobdb_channel(), '');
+
+-- channel: where writers say that they have committed.
+SELECT jobdb_channel();
+
+-- settled_event: up to which number no event can appear any more, and the last number given out.
+SELECT settled, newest FROM jobdb_settled_event();
+
+-- sealing_key: a rekey waits for those who seal, and they for it.
+SELECT value FROM settings WHERE name = :name FOR SHARE;
+
+-- key_to_change: a rekey waits for those who seal, and they for it.
+SELECT value FROM settings WHERE name = :name FOR UPDATE;
+
+-- claim_next: jobs that another worker is just taking are passed over.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE id = (
+    SELECT id FROM jobs WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING job_id;
+
+-- claim_next_by_agent: the same among one agent's jobs.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE id = (
+    SELECT id FROM jobs WHERE status = 'pending' AND agent = :agent
+    ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING job_id;
+
+-- claim_next_by_session: the same among the jobs of one agent session.
+UPDATE jobs
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
+    updated_ms = :now
+WHERE id = (
+    SELECT id FROM jobs
+    WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
+      AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
+    ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+)
+RETURNING job_id;
+
+-- expired_leases: locked, so that no renewal comes between this look and the reaping; one under way is passed over.
+SELECT job_id, id, strikes, worker, attempt FROM jobs
+WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
+ORDER BY lease_until_ms LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
+
+-- overdue_jobs: locked likewise.
+SELECT job_id, id, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms FROM jobs
+WHERE status = 'running'
+  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
+       OR (idle_timeout_sec > 0
+           AND GREATEST(last_event_ms, started_ms, CASE WHEN started_ms IS NULL THEN created_ms END)
+               + idle_timeout_sec * 1000 <= :now))
+ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
+
+-- prune_candidates: locked likewise, against all who refer to them.
+SELECT id, job_id FROM jobs
+WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
+ORDER BY finished_ms LIMIT :limit FOR UPDATE SKIP LOCKED;
+
+-- insert_refusal: looks first, because a conflict would use up a number, and the oldest go by their numbers.
+INSERT INTO refusals (job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
+SELECT :job, :subscriber, :verdict, :seq, :now, :digest, :reason, :payload
+WHERE NOT EXISTS (SELECT 1 FROM refusals
+                  WHERE job = :job AND subscriber = :subscriber AND verdict = :verdict AND digest = :digest)
+RETURNING id;
+
+-- trim_refusals: those of other jobs that are being written are left to the next time.
+DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= :newest - :keep FOR UPDATE SKIP LOCKED);

@@ -1,0 +1,51 @@
+"""The verbs over PostgreSQL: those of every SQL database, each run again when it is known not to have been done."""
+
+from __future__ import annotations
+
+import inspect
+import random
+import time
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from ..sql.engine import SqlEngine
+from .failures import RolledBack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_FIRST_PAUSE_SEC = 0.01
+_LONGEST_PAUSE_SEC = 0.5
+
+
+def run_again(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """Runs a verb until it was done, was refused, or ``busy_sec`` are over.
+
+    Only after RolledBack: a deadlock or a lost connection of which the server kept nothing. A verb whose outcome is
+    unknown is never repeated.
+    """
+
+    @wraps(verb)
+    def until_done(self: SqlEngine, *args: Any, **kwargs: Any) -> Any:
+        pause, deadline = _FIRST_PAUSE_SEC, None
+        while True:
+            try:
+                return verb(self, *args, **kwargs)
+            except RolledBack:
+                now = time.monotonic()
+                deadline = deadline or now + getattr(self.store, "busy_sec", 0.0)
+                if now >= deadline:
+                    raise
+            time.sleep(random.uniform(0.5, 1) * pause)
+            pause = min(pause * 1.5, _LONGEST_PAUSE_SEC)
+
+    return until_done
+
+
+class PostgresEngine(SqlEngine):
+    """All verbs over a PostgreSQL store."""
+
+
+for _name, _verb in inspect.getmembers(SqlEngine, inspect.isfunction):
+    if not _name.startswith("_") and _name != "close":
+        setattr(PostgresEngine, _name, run_again(_verb))

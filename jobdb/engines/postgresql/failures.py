@@ -1,0 +1,80 @@
+"""Turns what psycopg raises into jobdb's errors. One place, so that no verb leaks a driver's exception.
+
+The text of an error is the server's primary message: its details can hold the values of a row.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import errors as server
+
+from ...errors import (
+    Busy,
+    DatabaseMissing,
+    InvalidInput,
+    JobdbError,
+    SchemaMismatch,
+    StorageFailed,
+    Unavailable,
+)
+
+IDEMPOTENCY_INDEX = "jobs_by_idempotency_key"
+
+
+class RolledBack(Unavailable):
+    """Nothing of the verb was kept, for a reason that passes: it can be run again as if it had never been."""
+
+
+_PASSING = (
+    server.SerializationFailure,
+    server.DeadlockDetected,
+    server.AdminShutdown,
+    server.CrashShutdown,
+    server.CannotConnectNow,
+    server.IdleInTransactionSessionTimeout,
+    server.TooManyConnections,
+)
+
+
+def message(error: psycopg.Error) -> str:
+    """What happened, on one line, without the values of rows."""
+    text = error.diag.message_primary or str(error).partition("\nDETAIL")[0]
+    return " ".join(text.split())
+
+
+def connection_lost(error: psycopg.Error) -> bool:
+    """Whether the connection is gone, rather than one statement refused."""
+    sqlstate = error.sqlstate
+    if sqlstate is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    return sqlstate.startswith(("08", "57P")) or isinstance(error, server.IdleInTransactionSessionTimeout)
+
+
+def translate(error: psycopg.Error, place: str, waited_sec: float) -> JobdbError:
+    """The jobdb error that says what ``error`` means for the database at ``place``. Nothing of it was committed."""
+    what = message(error)
+    if isinstance(error, server.LockNotAvailable):
+        return Busy(
+            f"{place}: a job or the schema was locked by another writer for {waited_sec:.1f} s. Nothing was written: "
+            "try again, or allow a longer wait",
+            waited_sec=waited_sec,
+        )
+    registered_twice = isinstance(error, server.UniqueViolation) and error.diag.constraint_name == IDEMPOTENCY_INDEX
+    if registered_twice or isinstance(error, _PASSING) or connection_lost(error):
+        return RolledBack(f"{place}: {what}; nothing was written. Try again when the server is well")
+    if isinstance(error, server.ReadOnlySqlTransaction):
+        return StorageFailed(f"{place} is read-only ({what}); name the primary server in the URL")
+    if isinstance(error, server.InsufficientPrivilege):
+        return StorageFailed(
+            f"{place}: the role may not do this ({what}); grant it SELECT, INSERT, UPDATE and DELETE on the tables "
+            "and USAGE on the sequences"
+        )
+    if isinstance(error, server.InvalidCatalogName):
+        return DatabaseMissing(f"{place}: {what}; make it with 'createdb', then run 'jobdb init'")
+    if isinstance(error, psycopg.DataError):
+        return InvalidInput(f"PostgreSQL cannot hold a value: {what}; nothing was written")
+    if error.sqlstate is not None and error.sqlstate.startswith("42"):
+        return SchemaMismatch(f"{place} has not the schema of this jobdb ({what}); run 'jobdb doctor'")
+    if isinstance(error, psycopg.OperationalError):
+        return StorageFailed(f"{place}: {what}; nothing was written. Check the server's disk, memory and log")
+    return StorageFailed(f"{place}: PostgreSQL refused to work: {what}; nothing was written")

@@ -1,0 +1,20 @@
+-- Statements about the version of the schema.
+
+-- lock_migrations: one migration at a time in this schema; released with the transaction.
+SELECT pg_advisory_xact_lock(hashtext('jobdb migrations of ' || current_schema()));
+
+-- known_migrations: whether the table of migrations is there.
+SELECT to_regclass('jobdb_migrations') IS NOT NULL;
+
+-- create_migrations: the table of migrations.
+CREATE TABLE jobdb_migrations (
+    number     INTEGER PRIMARY KEY,
+    name       TEXT        NOT NULL,
+    applied_at TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
+);
+
+-- schema_version: the last migration that was applied.
+SELECT COALESCE(max(number), 0) FROM jobdb_migrations;
+
+-- note_migration: it was applied.
+INSERT INTO jobdb_migrations (number, name) VALUES (:number, :name);

@@ -1,0 +1,300 @@
+"""The PostgreSQL store: transactions, their outcome, and news. The verbs above it know only ``Transaction``.
+
+Writers run side by side at READ COMMITTED: a verb first locks its jobs (``lock_jobs``) and then looks at them, so that
+it sees what the writer before it has committed. A commit whose answer was lost is asked about by its number.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
+from ...errors import ForkedRegistry, InvalidInput, JobdbError, Unavailable
+from ..statements import for_psycopg, read_statements
+from .connections import Address, Connection, Pool
+from .failures import RolledBack, connection_lost, translate
+from .listener import Listener
+from .query import run_query
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from ..sql.transaction import Row
+
+LONGEST_WAIT_SEC = 5.0
+HELD_BACK_WAIT_SEC = 0.05
+_ROWS_AT_A_TIME = 1000
+
+
+@cache
+def _makes_news(statement: str) -> bool:
+    """Whether somebody may be waiting for what the statement does."""
+    return re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events)\b", statement) is not None
+
+
+class PostgresTransaction:
+    """Runs named statements inside one transaction."""
+
+    __slots__ = ("_connection", "_cursor", "_now", "_statements", "news", "number")
+
+    def __init__(self, connection: Connection, statements: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor()
+        self._statements = statements
+        self._now: int | None = None
+        self.number: str | None = None
+        self.news = False
+
+    def _execute(self, name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
+        statement = self._statements[name]
+        self.news = self.news or _makes_news(statement)
+        return self._cursor.execute(statement.encode(), parameters)
+
+    @property
+    def now_ms(self) -> int:
+        """The transaction's one moment by the server's clock: when its jobs were locked, or when first asked."""
+        if self._now is None:
+            row = self.one("now_ms")
+            assert row is not None
+            self._now = row[0]
+        return self._now
+
+    def lock_jobs(self, job_ids: Iterable[str]) -> None:
+        row = self.one("lock_jobs", job_ids=sorted(set(job_ids)))
+        assert row is not None
+        moment, number = row
+        self._now = moment if self._now is None else self._now
+        self.number = self.number or number
+
+    def one(self, name: str, /, **parameters: Any) -> Row | None:
+        return self._execute(name, parameters).fetchone()
+
+    def all(self, name: str, /, **parameters: Any) -> list[Row]:
+        return self._execute(name, parameters).fetchall()
+
+    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
+        with self._connection.cursor(name=f"jobdb_{name}") as cursor:
+            cursor.itersize = _ROWS_AT_A_TIME
+            cursor.execute(self._statements[name].encode(), parameters)
+            yield from cursor
+
+    def run(self, name: str, /, **parameters: Any) -> int:
+        return self._execute(name, parameters).rowcount
+
+    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
+        statement = self._statements[name]
+        self.news = self.news or _makes_news(statement)
+        self._cursor.executemany(statement.encode(), list(parameters))
+
+
+class PostgresStore:
+    """An open PostgreSQL database.
+
+    Args:
+        address: the server.
+        statements: the named statements, in psycopg's form.
+        durability: "full", or "normal" (a crash of the server may lose the last commits, and never tears one).
+        busy_sec: how long a verb waits for a lock, a connection or a server that comes back, in seconds.
+    """
+
+    def __init__(self, address: Address, *, statements: Mapping[str, str], durability: str, busy_sec: float) -> None:
+        self.address = address
+        self.durability = durability
+        self.busy_sec = busy_sec
+        self.clock: Callable[[], int] = self._server_ms
+        self._statements = statements
+        self._pid = os.getpid()
+        self._pool = Pool(address, durability=durability, busy_sec=busy_sec)
+        self._listener: Listener | None = None
+        self._starting = threading.Lock()
+        self._held_back = False
+        self._closed = False
+
+    def check(self) -> None:
+        """Refuses work in a forked child or after close, before any call into libpq.
+
+        Raises:
+            ForkedRegistry: this is not the process that opened it.
+            InvalidInput: it is closed.
+        """
+        if os.getpid() != self._pid:
+            raise ForkedRegistry(
+                f"this registry on {self.address.shown} was opened by process {self._pid} and this is its child "
+                f"{os.getpid()}; call Registry.open in the child"
+            )
+        if self._closed:
+            raise InvalidInput(f"this registry on {self.address.shown} is closed; open a new one")
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Closes the connections. The server needs no checkpoint of ours."""
+        if self._closed or os.getpid() != self._pid:
+            return
+        self._closed = True
+        with self._starting:
+            if self._listener is not None:
+                self._listener.close()
+        self._pool.close()
+
+    def learn(self, file: Path) -> None:
+        """Adds the named statements of ``file`` to those that transactions know."""
+        self._statements = {**for_psycopg(read_statements(file)), **self._statements}
+
+    # -- transactions
+
+    @contextmanager
+    def write(self) -> Iterator[PostgresTransaction]:
+        """One transaction, durable when the block has been left.
+
+        Raises:
+            RolledBack: the server undid it, or the connection broke before the commit: it can be run again.
+            Busy: another writer held a lock for longer than ``busy_sec``.
+            Unavailable: the connection broke at the commit, and its outcome could not be learned.
+        """
+        with self._transaction("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") as tx:
+            yield tx
+
+    @contextmanager
+    def read(self) -> Iterator[PostgresTransaction]:
+        """One read transaction: what it sees is one moment's state."""
+        with self._transaction("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as tx:
+            yield tx
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[PostgresTransaction]:
+        self.check()
+        started = time.monotonic()
+        with self._pool.connection() as connection:
+            tx = PostgresTransaction(connection, self._statements)
+            try:
+                connection.execute(begin.encode())
+                yield tx
+                if tx.number is None and begin.endswith("WRITE"):
+                    row = tx.one("transaction_id")
+                    tx.number = row[0] if row else None
+            except BaseException as error:
+                _roll_back(connection)
+                if isinstance(error, psycopg.Error):
+                    raise translate(error, self.address.shown, time.monotonic() - started) from error
+                raise
+            self._commit(connection, tx, started)
+            if tx.news:
+                with suppress(psycopg.Error):
+                    connection.execute(self._statements["say_committed"].encode())
+
+    def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
+        try:
+            connection.execute(b"COMMIT")
+        except psycopg.Error as error:
+            if tx.number is None:
+                return  # nothing was written, and what was read is read
+            if not connection_lost(error):
+                _roll_back(connection)
+                raise translate(error, self.address.shown, time.monotonic() - started) from error
+            if not self._was_committed(tx.number):
+                raise RolledBack(
+                    f"{self.address.shown}: the connection broke at the commit; nothing was written. Try again"
+                ) from error
+
+    def _was_committed(self, number: str) -> bool:
+        """Asks the server what became of a transaction whose commit was not answered.
+
+        Raises:
+            Unavailable: it does not come back, or does not know any more.
+        """
+        deadline, pause = time.monotonic() + self.busy_sec, 0.02
+        while True:
+            try:
+                with self.address.connect() as connection:
+                    query = self._statements["transaction_status"].encode()
+                    row = connection.execute(query, {"transaction": number}).fetchone()
+                status = row[0] if row else None
+                if status in ("committed", "aborted"):
+                    return bool(status == "committed")
+                if status is None:
+                    break
+            except (psycopg.Error, JobdbError):
+                pass  # it is not back yet
+            if time.monotonic() > deadline:
+                break
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.5)
+        raise Unavailable(
+            f"the connection to {self.address.shown} broke at the commit, and the server does not say what became of "
+            "it: the verb may have been done or not. Read the state before going on"
+        )
+
+    def sync(self) -> None:
+        """Nothing to do: the server shows a commit to others only when it is durable.
+
+        Commits of those who chose durability "normal" are shown earlier; they gave that up for their own.
+        """
+
+    def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
+        """Runs one read-only SELECT of a person's; returns the columns' names and at most ``limit`` rows."""
+        self.check()
+        started = time.monotonic()
+        with self._pool.connection() as connection:
+            try:
+                return run_query(connection, sql, limit=limit, timeout_sec=timeout_sec)
+            except psycopg.Error as error:
+                raise translate(error, self.address.shown, time.monotonic() - started) from error
+
+    def describe(self) -> str:
+        """What this is, for a person."""
+        self.check()
+        with self._pool.connection() as connection:
+            version = connection.info.server_version
+        return f"PostgreSQL {version // 10_000}.{version % 10_000}, {self.address.shown}"
+
+    def _server_ms(self) -> int:
+        with self.read() as tx:
+            return tx.now_ms
+
+    # -- news
+
+    def data_version(self) -> int:
+        """A number that changes when somebody has committed."""
+        self.check()
+        return self._listening().version
+
+    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+        """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one.
+
+        It returns early where a notification may be missing: from a writer that died just after its commit, or when
+        an event was held back by another writer, who may roll back without a word.
+        """
+        self.check()
+        longest = HELD_BACK_WAIT_SEC if self._held_back else LONGEST_WAIT_SEC
+        return self._listening().wait(seen, min(timeout_sec, longest))
+
+    def _listening(self) -> Listener:
+        with self._starting:
+            if self._listener is None:
+                with self.read() as tx:
+                    row = tx.one("channel")
+                assert row is not None
+                self._listener = Listener(self.address, row[0])
+            return self._listener
+
+    def settled_event(self) -> int:
+        """A number up to which no event can appear any more that a transaction begun now would not see."""
+        with self.read() as tx:
+            row = tx.one("settled_event")
+        assert row is not None
+        settled, newest = row
+        self._held_back = settled < newest
+        return int(settled)
+
+
+def _roll_back(connection: Connection) -> None:
+    if not connection.closed:
+        with suppress(psycopg.Error):
+            connection.execute(b"ROLLBACK")

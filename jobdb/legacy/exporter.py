@@ -1,0 +1,202 @@
+"""The export: a registry that the old scripts can use, written as they write it, or one file of lines.
+
+Called by the command line and by anyone who has a Registry. Works under the old registry's lock; every file is written
+beside its place, synced and renamed. What the folder has newer, or what it has and the database has not, stays.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engines.sql.transaction import Transaction
+from ..errors import StorageFailed
+from ..filemodes import secure_folder, sync_folder
+from ..vault import Vault
+from .damage import Damaged
+from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS, Progress
+from .layout import RECORD_SUFFIX, Layout, new_registry, read_regular_file
+from .lock import registry_lock
+from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
+from .report import ExportReport, Outcome, ReportRow
+from .rows import JobRow, record_of
+from .written import job_files, record_bytes
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+
+_PAGE = 100
+_PROGRESS_STEP = 100
+
+
+def export_registry(
+    registry: Registry,
+    directory: str | os.PathLike[str],
+    *,
+    with_secrets: bool = False,
+    lock_timeout_sec: float = DEFAULT_LOCK_TIMEOUT_SEC,
+    progress: Progress | None = None,
+) -> ExportReport:
+    """Writes every job back into a registry folder of the old kind. Files are 0600, new folders 0700.
+
+    Args:
+        registry: where from.
+        directory: a workspace, whose registry is found or made (``.mam/jobs``), or a folder of records.
+        with_secrets: write tokens and broker passwords, in clear, as the old scripts need them. Anyone who can read
+            the folder has them then. Without it they are left out (null).
+        lock_timeout_sec: how long to wait for the old registry's lock, in seconds.
+        progress: called with the number of jobs that are done and of all there are.
+
+    Returns:
+        The report: a row for each job. A job of which the folder has something newer is skipped, with the reason.
+
+    Raises:
+        InvalidInput: the folder holds two registries, or it is no folder.
+        Busy: the old registry's lock was held by somebody else for too long.
+        KeyProblem: the master key is not the one that sealed the secrets.
+        StorageFailed: a file could not be written; those before it were.
+    """
+    layout = new_registry(Path(directory))
+    store, vault = registry.engine.store, registry.engine.vault
+    store.learn(STATEMENTS)
+    report = ExportReport(str(layout.jobs))
+    try:
+        secure_folder(layout.jobs)
+        with (
+            registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=True),
+            store.read() as tx,
+        ):
+            run = _Export(tx, vault, layout, report, with_secrets=with_secrets)
+            total = run.count()
+            store.sync()  # what is read from here on was committed before, and must be durable before it leaves
+            run.everything(total, progress or (lambda done, total: None))
+            sync_folder(layout.jobs)
+    except OSError as error:
+        raise StorageFailed(
+            f"the export stopped at {error.filename or layout.jobs}: {error.strerror}. The files before it are "
+            "written; mend that and export again"
+        ) from error
+    return report
+
+
+def job_rows(tx: Transaction) -> Iterator[JobRow]:
+    """Every job, in the order in which they were recorded, in bounded memory."""
+    after = 0
+    while numbers := [row[0] for row in tx.all("legacy_page", after=after, limit=_PAGE)]:
+        for row in tx.all("legacy_jobs", first=numbers[0], last=numbers[-1]):
+            yield JobRow(*row)
+        after = numbers[-1]
+
+
+class _Export:
+    """One run of an export: what its steps share."""
+
+    def __init__(
+        self, tx: Transaction, vault: Vault, layout: Layout, report: ExportReport, *, with_secrets: bool
+    ) -> None:
+        self._tx = tx
+        self._vault = vault
+        self._layout = layout
+        self._report = report
+        self._with_secrets = with_secrets
+
+    def count(self) -> int:
+        """How many jobs there are; the first look, which fixes what the transaction sees."""
+        row = self._tx.one("count_jobs")
+        return row[0] if row else 0
+
+    def everything(self, total: int, progress: Progress) -> None:
+        for done, job in enumerate(job_rows(self._tx), 1):
+            outcome, reason, events = self._job(job)
+            name = job.job_id + RECORD_SUFFIX
+            self._report.add(ReportRow(name, outcome, reason, job.job_id, None, events))
+            if done % _PROGRESS_STEP == 0:
+                progress(done, total)
+        progress(total, total)
+
+    def _job(self, row: JobRow) -> tuple[Outcome, str, int]:
+        full = record_of(row, self._vault)
+        record = full if self._with_secrets else without_secrets(full)
+        if record is not full:
+            self._report.secrets_left_out += 1
+        path = self._layout.jobs / (row.job_id + RECORD_SUFFIX)
+        there = _record_there(path)
+        reason = _why_not_over(there, record)
+        if reason:
+            return Outcome.SKIPPED, reason, 0
+        files, events = job_files(self._tx, row, record, full, self._layout)
+        changed = []
+        for file in files:
+            content = read_regular_file(str(file.path), max(len(file.content), 1))
+            if content == file.content:
+                continue
+            if content is not None and file.is_log:
+                only_added_to = isinstance(content, bytes) and file.content.startswith(content)
+                if not only_added_to:
+                    return Outcome.SKIPPED, f"{file.path.name} has lines there that are not here", 0
+            changed.append(file)
+        same_record = isinstance(there, LegacyRecord) and there.fingerprint() == record.fingerprint()
+        for file in changed:
+            secure_folder(file.path.parent)
+            write_file(file.path, file.content)
+        if not same_record:
+            write_file(path, record_bytes(record))
+        if same_record and not changed:
+            return Outcome.UNCHANGED, "", 0
+        self._report.events += events
+        return Outcome.EXPORTED, "", events
+
+
+def without_secrets(record: LegacyRecord) -> LegacyRecord:
+    """The record with null for its token and password; the very same one if it has neither."""
+    if not record.auth_token and record.broker_password is None:
+        return record
+    return replace(record, auth_token=None, broker_password=None)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes a file of mode 0600 as the old scripts do: beside its place, synced, then renamed.
+
+    Raises:
+        OSError: it could not be written; what was there before is still there.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        try:
+            os.fchmod(fd, 0o600)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        os.rename(beside, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise
+
+
+def _record_there(path: Path) -> LegacyRecord | Damaged | None:
+    raw = read_regular_file(str(path), MAX_RECORD_BYTES)
+    return parse_record(raw, path.name) if isinstance(raw, bytes) else raw
+
+
+def _why_not_over(there: LegacyRecord | Damaged | None, record: LegacyRecord) -> str:
+    """Why the file that is there must stay; empty if it may be replaced."""
+    if there is None:
+        return ""
+    if isinstance(there, Damaged):
+        return f"the file there is damaged ({there.reason}); move it away first"
+    if there.updated_ms > record.updated_ms:
+        return f"newer there: {format_ms(there.updated_ms)}, here {format_ms(record.updated_ms)}"
+    if there.updated_ms == record.updated_ms and there.last_seq > record.last_seq:
+        return f"it has {there.last_seq} events there, {record.last_seq} here"
+    if (there.auth_token and not record.auth_token) or (there.broker_password and not record.broker_password):
+        return "the file there holds a token or password that would be lost"
+    return ""

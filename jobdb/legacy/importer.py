@@ -1,0 +1,213 @@
+"""The import of an old registry: under its lock, in one transaction, proven before the commit, repeatable.
+
+Called by the command line and by anyone who has a Registry. Reads the folder, never writes to it. Everything that is
+not plainly legal is named in the report and left where it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..engines.sql.transaction import Transaction
+from ..errors import Busy
+from ..vault import Vault
+from .damage import Damage, Damaged
+from .layout import (
+    RECORD_SUFFIX,
+    EntryKind,
+    Layout,
+    count_records,
+    find_registry,
+    list_audit_folder,
+    list_jobs_folder,
+    shown_name,
+)
+from .lock import RegistryLock, registry_lock
+from .ordering import portions
+from .plan import Plan, plan_known, plan_new
+from .reading import Reader, reader_for
+from .report import ImportReport, Outcome, ReportRow
+from .rows import JobRow
+from .source import SourceJob
+from .verify import Verification, verification_failed
+from .writing import PortionWriter
+
+if TYPE_CHECKING:
+    from ..registry import Registry
+
+STATEMENTS = Path(__file__).with_name("import.sql")
+DEFAULT_LOCK_TIMEOUT_SEC = 30.0
+
+Progress = Callable[[int, int], None]
+
+
+def import_registry(
+    registry: Registry,
+    directory: str | os.PathLike[str],
+    *,
+    dry_run: bool = False,
+    allow_damaged: bool = False,
+    lock_timeout_sec: float = DEFAULT_LOCK_TIMEOUT_SEC,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Takes an old registry over into the database. Doing it again takes over what has changed since.
+
+    Args:
+        registry: where to.
+        directory: the workspace (``.mam/jobs`` or ``.hermes/jobs`` is found in it) or the folder of records itself.
+        dry_run: write nothing; the report says what would be done.
+        allow_damaged: damaged files do not make the report's ``ok`` false.
+        lock_timeout_sec: how long to wait for the old registry's lock, in seconds.
+        progress: called with the number of records that are done and of all there are.
+
+    Returns:
+        The report: a row for each file, with the reason.
+
+    Raises:
+        InvalidInput: there is no registry, or more than one.
+        Busy: the old registry's lock, or the database, was held by somebody else for too long.
+        KeyProblem: the master key cannot be used.
+        Unusable: the folder or its lock cannot be read, or the disk failed. Nothing was written then.
+    """
+    layout = find_registry(Path(directory))
+    report = ImportReport(str(layout.jobs), dry_run=dry_run, allow_damaged=allow_damaged)
+    store = registry.engine.store
+    store.learn(STATEMENTS)
+    with (
+        registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
+        store.read() if dry_run else store.write() as tx,
+        closing(Verification(registry.engine.vault)) as verification,
+    ):
+        run = _Import(tx, registry.engine.vault, layout, report, verification)
+        run.everything(progress or (lambda done, total: None))
+        if not dry_run:
+            run.prove()
+        _refuse_unlocked_writer(lock)
+    return report
+
+
+def _refuse_unlocked_writer(lock: RegistryLock) -> None:
+    if lock.writer_appeared():
+        raise Busy(
+            f"an old writer began to use {lock.path.parent} during the import; nothing was written. Import again",
+            waited_sec=0.0,
+        )
+
+
+class _Import:
+    """One run of an import: what its steps share."""
+
+    def __init__(
+        self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, verification: Verification
+    ) -> None:
+        self._tx = tx
+        self._vault = vault
+        self._layout = layout
+        self._report = report
+        self._verification = verification
+        self._writer = PortionWriter(tx, vault, verification)
+        self._jobs_before = self._count_jobs()
+        self._done = 0
+
+    def everything(self, progress: Progress) -> None:
+        """Takes over what there is; in a dry run, all but the writing."""
+        total = count_records(self._layout)
+        with reader_for(self._layout, total) as reader:
+            for portion in portions(self._legal_jobs(reader), lambda ids: self._again(reader, ids)):
+                planned = [(source, self._plan(source)) for source in portion]
+                if not self._report.dry_run:
+                    self._writer.write(planned)
+                for source, plan in planned:
+                    self._report_job(source, plan)
+                self._done += len(portion)
+                progress(min(self._done, total), total)
+        self._audit_folders()
+        progress(total, total)
+
+    def prove(self) -> None:
+        """Reads back what was written.
+
+        Raises:
+            StorageFailed: it is not what the files hold; the transaction must not be committed.
+        """
+        self._verification.check(self._tx)
+        expected = self._jobs_before + self._report.counts[Outcome.IMPORTED]
+        if self._count_jobs() != expected:
+            raise verification_failed(f"there are {self._count_jobs()} jobs where {expected} must be")
+
+    def _count_jobs(self) -> int:
+        row = self._tx.one("count_jobs")
+        assert row is not None
+        count: int = row[0]
+        return count
+
+    def _legal_jobs(self, reader: Reader) -> Iterator[SourceJob]:
+        """The legal records; whatever else lies in the folder goes into the report."""
+        for name, answer in reader.read(self._record_names()):
+            if isinstance(answer, SourceJob):
+                yield answer
+            elif answer is not None:
+                self._damaged(name, answer)
+                self._done += 1
+
+    def _record_names(self) -> Iterator[str]:
+        for entry in list_jobs_folder(self._layout):
+            if entry.kind is EntryKind.RECORD:
+                yield entry.name
+            elif entry.kind is EntryKind.EVENT_LOG:
+                if not self._has_record(entry.job_id):
+                    self._damaged(entry.name, _no_record(entry.job_id))
+            else:
+                reason = "a temporary file that a writer left behind"
+                if entry.kind is not EntryKind.LEFTOVER:
+                    reason = "not a file of the registry"
+                self._report.add(ReportRow(shown_name(entry.name), Outcome.IGNORED, reason))
+
+    def _again(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[SourceJob]:
+        """Jobs that were read before and put off."""
+        for name, answer in reader.read(job_id + RECORD_SUFFIX for job_id in job_ids):
+            if isinstance(answer, SourceJob):
+                yield answer
+            elif answer is not None:
+                self._damaged(name, answer)
+
+    def _audit_folders(self) -> None:
+        for entry in list_audit_folder(self._layout):
+            if not self._has_record(entry.job_id):
+                self._damaged(f"../{self._layout.audit.name}/{entry.name}", _no_record(entry.job_id))
+
+    def _has_record(self, job_id: str) -> bool:
+        return os.path.lexists(f"{self._layout.jobs}/{job_id}{RECORD_SUFFIX}")
+
+    def _damaged(self, name: str, damaged: Damaged, job_id: str | None = None) -> None:
+        self._report.add(ReportRow(shown_name(name), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))
+
+    def _report_job(self, source: SourceJob, plan: Plan) -> None:
+        if plan.writes:
+            self._report.events += len(plan.new_events)
+        job_id = source.record.job_id
+        reason = "; ".join(filter(None, (plan.reason, *source.notes())))
+        events = len(source.logs.events)
+        self._report.add(ReportRow(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, events))
+        for name, damaged in source.damage:
+            self._damaged(name, damaged, job_id)
+
+    def _plan(self, source: SourceJob) -> Plan:
+        if not self._jobs_before:
+            return plan_new(source)
+        found = self._tx.one("legacy_job", job_id=source.record.job_id)
+        if found is None:
+            return plan_new(source)
+        row = JobRow(*found)
+        digests: dict[int, bytes] = {}
+        if source.logs.events:
+            digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
+        return plan_known(source, row, digests, self._vault)
+
+
+def _no_record(job_id: str) -> Damaged:
+    return Damaged(Damage.NO_RECORD, f"there is no record {shown_name(job_id)}{RECORD_SUFFIX} that it belongs to")

@@ -1,0 +1,44 @@
+"""The logs of a job out of the database, as they stood in the old registry.
+
+Called by the verification (exactly what was imported) and by the exporter (that, and what was added since).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from .layout import EntryKind
+from .logs import unmask, write_log
+from .records import LegacyRecord
+from .rows import JobRow
+
+
+def secrets_of(record: LegacyRecord) -> dict[str, str | None]:
+    """What is masked in kept lines, by name."""
+    return {"auth_token": record.auth_token, "broker.password": record.broker_password}
+
+
+def stored_logs(
+    row: JobRow, record: LegacyRecord, payloads: Mapping[int, str], lines: Iterable[tuple[str, bytes]]
+) -> dict[EntryKind, bytes]:
+    """Each log that was imported for a job, byte for byte, and the audit log's small files where they were kept.
+
+    Args:
+        row: the job.
+        record: its record, whose secrets are put back into lines that held them.
+        payloads: the lines of its events, by seq.
+        lines: its kept lines, in order, each with its log.
+    """
+    if row.event_form is None and row.audit_digest is None:
+        return {}
+    kept: dict[str, list[bytes]] = {}
+    for log, raw in lines:
+        kept.setdefault(log, []).append(unmask(bytes(raw), secrets_of(record)))
+    found: dict[EntryKind, bytes] = {}
+    for kind, form in ((EntryKind.EVENT_LOG, row.event_form), (EntryKind.AUDIT_LOG, row.audit_form)):
+        if form is not None:
+            found[kind] = b"".join(write_log(form, payloads.__getitem__, iter(kept.get(kind, ()))))
+    for kind in (EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS):
+        if kind in kept:
+            found[kind] = kept[kind][0]
+    return found

@@ -1,0 +1,106 @@
+"""Writes portions of planned jobs: the new ones statement by statement for all of them, the others one by one.
+
+Called by the importer inside its transaction; tells the verification what it wrote.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ..engines.sql.transaction import Transaction
+from ..vault import Vault
+from .log_lines import LogEvent
+from .logs import mask
+from .plan import Plan
+from .rows import import_columns, job_columns, sealed_token, spec_columns
+from .source import SourceJob
+from .stored import secrets_of
+from .verify import Verification
+
+Json = Any
+Planned = tuple[SourceJob, Plan]
+
+
+class PortionWriter:
+    """Writes what the plans say."""
+
+    def __init__(self, tx: Transaction, vault: Vault, verification: Verification) -> None:
+        self._tx = tx
+        self._vault = vault
+        self._verification = verification
+
+    def write(self, portion: Sequence[Planned]) -> None:
+        """Writes the jobs of a portion whose plans write at all."""
+        new = [source for source, plan in portion if plan.writes and plan.number is None]
+        if new:
+            self._insert(new)
+        for source, plan in portion:
+            if plan.writes and plan.number is not None:
+                self._update(plan.number, source, plan)
+
+    def _insert(self, new: Sequence[SourceJob]) -> None:
+        tx = self._tx
+        row = tx.one("legacy_last_number")
+        columns = [job_columns(source) for source in new]
+        tx.run_many("legacy_insert_job", columns)
+        numbers: dict[str, int] = dict(tx.all("legacy_new_numbers", after=row[0] if row else 0))
+        jobs = [(numbers[source.record.job_id], source) for source in new]
+        specs = [{"job": job, **spec_columns(source.record, self._vault)} for job, source in jobs]
+        tx.run_many("legacy_insert_spec", specs)
+        tokens = [_token(job, source, self._vault) for job, source in jobs if source.record.auth_token]
+        tx.run_many("legacy_put_token", tokens)
+        tx.run_many("legacy_put_import", [{"job": job, **import_columns(source)} for job, source in jobs])
+        lines = [line for job, source in jobs for line in _lines(job, source)]
+        if lines:
+            tx.run_many("legacy_insert_line", lines)
+        events = [_event(job, event) for job, source in jobs for event in source.logs.events]
+        if events:
+            tx.run_many("legacy_insert_event", events)
+        for (job, source), found in zip(jobs, columns, strict=True):
+            self._verification.expect_new(job, source.record, found, source.logs)
+
+    def _update(self, job: int, source: SourceJob, plan: Plan) -> None:
+        tx, record = self._tx, source.record
+        if plan.only_logs:
+            tx.run("legacy_raise_seq", job=job, last_seq=source.last_seq)
+        else:
+            columns = job_columns(source)
+            del columns["job_id"]
+            tx.run("legacy_update_job", job=job, **columns)
+            tx.run("legacy_update_spec", job=job, **spec_columns(record, self._vault))
+            if record.auth_token:
+                tx.run("legacy_put_token", **_token(job, source, self._vault))
+            else:
+                tx.run("legacy_delete_tokens", job=job)
+        tx.run("legacy_put_import", job=job, **import_columns(source))
+        tx.run("legacy_delete_lines", job=job)
+        tx.run_many("legacy_insert_line", _lines(job, source))
+        tx.run_many("legacy_insert_event", [_event(job, event) for event in plan.new_events])
+        self._verification.expect_updated(job, record)
+
+
+def _token(job: int, source: SourceJob, vault: Vault) -> dict[str, Json]:
+    return {"job": job, "sealed": sealed_token(source.record, vault), "created_ms": source.record.created_ms}
+
+
+def _lines(job: int, source: SourceJob) -> list[dict[str, Json]]:
+    if not source.logs.kept:
+        return []
+    secrets = secrets_of(source.record)
+    return [
+        {"job": job, "log": line.log.value, "number": line.number, "raw": mask(line.raw, secrets)}
+        for line in source.logs.kept
+    ]
+
+
+def _event(job: int, event: LogEvent) -> dict[str, Json]:
+    return {
+        "job": job,
+        "seq": event.seq,
+        "event": event.event,
+        "attempt": event.attempt,
+        "recorded_ms": event.recorded_ms,
+        "digest": event.digest,
+        "payload": event.text,
+    }

@@ -1,0 +1,83 @@
+"""The files of one job as an export writes them: its record, event log and audit log.
+
+Called by the exporter. For a job that has not changed since its import they are what the import found: the record
+equal as JSON, the logs byte for byte. Events that were recorded since are added at the logs' ends.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..engines.sql.transaction import Transaction
+from .layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, EntryKind, Layout
+from .logs import seqs_of
+from .records import LegacyRecord
+from .rows import JobRow
+from .source import audit_text
+from .stored import stored_logs
+
+_AUDIT_NAMES = {
+    EntryKind.AUDIT_LOG: AUDIT_LOG,
+    EntryKind.AUDIT_META: AUDIT_META,
+    EntryKind.AUDIT_STATUS: AUDIT_STATUS,
+}
+
+
+@dataclass(slots=True)
+class JobFile:
+    """One file; ``is_log``: it is only ever added to."""
+
+    path: Path
+    content: bytes = field(repr=False)
+    is_log: bool
+
+
+def record_bytes(record: LegacyRecord) -> bytes:
+    """A record as the old scripts write it."""
+    return json.dumps(record.as_document(), indent=2, ensure_ascii=False).encode("utf-8")
+
+
+def job_files(
+    tx: Transaction, row: JobRow, record: LegacyRecord, full: LegacyRecord, layout: Layout
+) -> tuple[list[JobFile], int]:
+    """The files beside the record, and how many events there are.
+
+    Args:
+        tx: a transaction.
+        row: the job.
+        record: its record as it is written, with or without secrets.
+        full: its record with secrets.
+        layout: where to.
+    """
+    payloads: dict[int, str] = dict(tx.all("legacy_payloads", job=row.number))
+    lines = tx.all("legacy_lines", job=row.number) if row.imported else []
+    logs = stored_logs(row, record, payloads, lines)
+    known = seqs_of(row.event_form) | seqs_of(row.audit_form)
+    added = b"".join(text.encode("utf-8") + b"\n" for seq, text in payloads.items() if seq not in known)
+    if added:
+        if EntryKind.EVENT_LOG not in logs:
+            # The first events since the import: the old scripts expect the whole story in one log.
+            whole = (text.encode("utf-8") + b"\n" for text in payloads.values())
+            logs[EntryKind.EVENT_LOG] = b"".join(whole)
+        else:
+            logs[EntryKind.EVENT_LOG] = _joined(logs[EntryKind.EVENT_LOG], added)
+        if EntryKind.AUDIT_LOG in logs:
+            logs[EntryKind.AUDIT_LOG] = _joined(logs[EntryKind.AUDIT_LOG], added)
+    for kind in (EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS):
+        if kind in logs and (not logs[kind] or not row.untouched):
+            logs[kind] = audit_text(kind, full)
+    files = []
+    for kind, content in logs.items():
+        if kind is EntryKind.EVENT_LOG:
+            files.append(JobFile(layout.jobs / (row.job_id + LOG_SUFFIX), content, True))
+        else:
+            path = layout.audit / row.job_id / _AUDIT_NAMES[kind]
+            files.append(JobFile(path, content, kind is EntryKind.AUDIT_LOG))
+    return files, len(payloads)
+
+
+def _joined(log: bytes, added: bytes) -> bytes:
+    """Adds lines to a log whose last line may have been cut."""
+    return log + added if not log or log.endswith(b"\n") else log + b"\n" + added

@@ -1,0 +1,20 @@
+"""Times: Unix milliseconds in the database, aware UTC datetimes in objects, text on the wire and in JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def from_ms(ms: int | None) -> datetime | None:
+    """Unix milliseconds as an aware UTC datetime."""
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+
+
+def format_time(moment: datetime | None) -> str | None:
+    """``2026-06-19T09:32:00Z``: the old registry's form; a fraction only where there is one."""
+    if moment is None:
+        return None
+    text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    if moment.microsecond:
+        return f"{text}.{moment.microsecond // 1000:03d}Z"
+    return text + "Z"

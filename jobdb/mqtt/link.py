@@ -1,0 +1,175 @@
+"""A broker that is kept in touch with: connects, and connects again after a pause that grows and is jittered.
+
+Used by the relay and the subscriber, each from one thread: ``tend`` is called again and again and never blocks; the
+connecting itself, which can take seconds, is done by a thread of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from .connection import MQTT_5, MQTT_311, Connection, ConnectionFailed, Message
+from .settings import BrokerSettings
+
+SHORTEST_PAUSE_SEC = 0.2
+LONGEST_PAUSE_SEC = 30.0
+_STEADY_SEC = 10.0
+
+Report = Callable[[str], None]
+
+
+class Link:
+    """One broker.
+
+    Args:
+        settings: the broker.
+        client_id: under which it knows us.
+        session_sec: how long it keeps our session, in seconds; 0: each connection begins clean.
+        wake: called from other threads when ``tend`` should be called soon.
+        report: takes a sentence for people about what happened.
+        on_message, on_acknowledged: as for :class:`Connection`.
+        clock: seconds that never go back.
+        jitter: a number from 0 to 1, anew each time.
+
+    Attributes:
+        connection: the open connection, or None.
+        attempts: how often connecting has failed since it was last steady.
+        quick_losses: how often in a row a connection was lost within seconds.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        *,
+        wake: Callable[[], None],
+        report: Report,
+        session_sec: int = 0,
+        on_message: Callable[[Message], None] | None = None,
+        on_acknowledged: Callable[[int, str | None], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self.connection: Connection | None = None
+        self.attempts = 0
+        self.quick_losses = 0
+        self._client_id = client_id
+        self._session_sec = session_sec
+        self._wake = wake
+        self._report = report
+        self._on_message = on_message
+        self._on_acknowledged = on_acknowledged
+        self._clock = clock
+        self._jitter = jitter
+        self._version = MQTT_5
+        self._retry_at = 0.0
+        self._since = 0.0
+        self._connector: threading.Thread | None = None
+        self._result: Connection | ConnectionFailed | Exception | None = None
+        self._last_reason = ""
+        self._closed = threading.Event()
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._connector is not None
+
+    def tend(self) -> bool:
+        """Moves on: begins an attempt, takes its result, notices a loss. True when just connected.
+
+        Raises:
+            InvalidInput: paho-mqtt is missing.
+        """
+        if self.connection is not None:
+            if self.connection.ended.is_set():
+                self._lost(self.connection.why)
+            return False
+        if self._connector is None:
+            if self._clock() >= self._retry_at:
+                self._connector = threading.Thread(target=self._connect, name="mqtt connector", daemon=True)
+                self._connector.start()
+            return False
+        if self._connector.is_alive():
+            return False
+        self._connector = None
+        return self._take_result()
+
+    def _take_result(self) -> bool:
+        result, self._result = self._result, None
+        if isinstance(result, Connection):
+            self.connection, self._since, self._last_reason = result, self._clock(), ""
+            self._report(f"connected to the broker {self.settings}")
+            return True
+        if isinstance(result, ConnectionFailed):
+            self._failed(str(result))
+            return False
+        assert result is not None
+        raise result
+
+    def _connect(self) -> None:
+        """In the connector's thread: one attempt, with the older MQTT as well when the newer is not understood."""
+        try:
+            try:
+                self._result = self._open(self._version)
+            except ConnectionFailed as failure:
+                if not failure.other_version:
+                    raise
+                other = MQTT_311 if self._version == MQTT_5 else MQTT_5
+                self._result = self._open(other)
+                self._version = other
+        except Exception as failure:
+            self._result = failure
+        finally:
+            self._wake()
+
+    def _open(self, version: int) -> Connection:
+        connection = Connection(
+            self.settings,
+            self._client_id,
+            version=version,
+            session_sec=self._session_sec,
+            on_message=self._on_message,
+            on_acknowledged=self._on_acknowledged,
+            on_end=self._wake,
+        )
+        connection.open()
+        if self._closed.is_set():
+            connection.close()
+        return connection
+
+    def drop(self, why: str) -> None:
+        """Gives the present connection up, and connects again after a pause."""
+        if self.connection is not None:
+            self.connection.close()
+            self._lost(why)
+
+    def _lost(self, why: str) -> None:
+        self.connection = None
+        self.quick_losses += 1
+        if self._clock() - self._since >= _STEADY_SEC:
+            self.attempts = self.quick_losses = 0
+        self._failed(why)
+
+    def _failed(self, why: str) -> None:
+        pause = min(LONGEST_PAUSE_SEC, SHORTEST_PAUSE_SEC * 2 ** min(self.attempts, 20))
+        pause *= 0.5 + 0.5 * self._jitter()
+        self.attempts += 1
+        self._retry_at = self._clock() + pause
+        if why != self._last_reason:
+            self._last_reason = why
+            self._report(f"no connection to the broker {self.settings}: {why}; trying again until it works")
+
+    def close(self, *, forget_session: bool = False) -> None:
+        """Ends the connection; an attempt that is under way ends by itself."""
+        self._closed.set()
+        if self._connector is not None:
+            self._connector.join(0.2)
+            if not self._connector.is_alive() and isinstance(self._result, Connection):
+                self.connection, self._result = self._result, None
+        if self.connection is not None:
+            self.connection.close(forget_session=forget_session)
+            self.connection = None

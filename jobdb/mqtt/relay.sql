@@ -1,0 +1,35 @@
+-- Statements of the relay over a registry's outbox.
+
+-- waiting_jobs: the jobs that have something to deliver, by number; one step of the index a job, however much waits.
+WITH RECURSIVE waiting (job, place) AS (
+    SELECT min(o.job), 1 FROM outbox AS o WHERE o.job > :after
+    UNION ALL
+    SELECT (SELECT min(o.job) FROM outbox AS o WHERE o.job > w.job), w.place + 1
+    FROM waiting AS w WHERE w.job IS NOT NULL AND w.place < :limit
+)
+SELECT w.job, j.job_id, j.topic_prefix, s.broker, s.broker_password
+FROM waiting AS w
+JOIN jobs AS j ON j.id = w.job
+JOIN specs AS s ON s.job = w.job
+ORDER BY w.job;
+
+-- waiting_job: the same for one job.
+SELECT j.id, j.job_id, j.topic_prefix, s.broker, s.broker_password
+FROM jobs AS j
+JOIN specs AS s ON s.job = j.id
+WHERE j.job_id = :job_id AND EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = j.id);
+
+-- waiting_events: a job's undelivered events, in order.
+SELECT o.event, e.seq, e.event, e.payload
+FROM outbox AS o JOIN events AS e ON e.id = o.event
+WHERE o.job = :job AND o.event > :after
+ORDER BY o.event LIMIT :limit;
+
+-- count_waiting_of_job: how many events of a job wait.
+SELECT count(*) FROM jobs AS j JOIN outbox AS o ON o.job = j.id WHERE j.job_id = :job_id;
+
+-- insert_identity: what tells this database from others at a broker; made once.
+INSERT INTO settings (name, value) VALUES ('identity', :value) ON CONFLICT (name) DO NOTHING;
+
+-- get_identity: reads it.
+SELECT value FROM settings WHERE name = 'identity';

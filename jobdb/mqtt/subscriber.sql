@@ -1,0 +1,45 @@
+-- Statements of the subscriber that takes events from a broker.
+
+-- broker_subscription: what a subscriber has of a job; a row with nulls when it has not seen the job yet.
+SELECT j.id, j.status, j.last_seq, s.start_seq, s.last_seq, s.handled_seq, j.topic_prefix
+FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
+WHERE j.job_id = :job_id;
+
+-- recorded_between: whether events of these seqs are recorded.
+SELECT 1 FROM events WHERE job = :job AND seq > :after AND seq < :before LIMIT 1;
+
+-- recorded_digest: what is recorded under a seq.
+SELECT e.digest FROM jobs AS j JOIN events AS e ON e.job = j.id WHERE j.job_id = :job_id AND e.seq = :seq;
+
+-- accepted_unhandled: events that were accepted and that the handler is not done with, in order.
+SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
+FROM jobs AS j
+JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
+JOIN events AS e ON e.job = j.id
+WHERE j.job_id = :job_id AND e.seq > s.handled_seq AND e.seq > :after AND e.seq <= s.last_seq
+  AND NOT EXISTS (SELECT 1 FROM gaps AS g
+                  WHERE g.subscription = s.id AND e.seq BETWEEN g.first_seq AND g.last_seq)
+ORDER BY e.seq LIMIT :limit;
+
+-- recorded_before: the events after one that were recorded before a moment, and those that follow them.
+SELECT e.id, j.job_id, e.seq, e.recorded_ms
+FROM events AS e JOIN jobs AS j ON j.id = e.job
+WHERE e.id > :after
+ORDER BY e.id LIMIT :limit;
+
+-- overdue_event: the newest of a job's events that were recorded before a moment.
+SELECT max(seq) FROM events WHERE job = :job AND seq > :after AND recorded_ms < :before;
+
+-- cancelled_since: jobs that were cancelled: no event says so.
+SELECT job_id, finished_ms FROM jobs
+WHERE finished_ms > :since AND status = 'cancelled'
+ORDER BY finished_ms LIMIT :limit;
+
+-- live_topics: where living jobs' events go.
+SELECT DISTINCT topic_prefix FROM jobs WHERE status IN ('pending', 'running');
+
+-- brokers_of_live_jobs: the brokers that living jobs have, each with one job that has it.
+SELECT s.broker, min(j.job_id), s.broker_password IS NOT NULL
+FROM jobs AS j JOIN specs AS s ON s.job = j.id
+WHERE j.status IN ('pending', 'running') AND s.broker IS NOT NULL
+GROUP BY s.broker, s.broker_password IS NOT NULL;

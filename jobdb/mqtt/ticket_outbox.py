@@ -1,0 +1,293 @@
+"""The worker's side of a ticket: a small durable database of its own, with the guarantees of the registry's.
+
+``publish`` numbers, signs and records an event in one immediate transaction, durable when it returns; processes of one
+user on one host share it. What is recorded is delivered by a :class:`.relay.Relay` over this outbox, now or later.
+Delivered events are kept for a month after the ticket was used last, so that they can be sent again to a broker that
+has lost them. Called by ``publish --ticket`` and ``relay --ticket``; calls the SQLite store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from .. import arguments
+from ..engines.sql.events import event_of
+from ..engines.sql.rows import wire_timestamp
+from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
+from ..filemodes import create_private, secure_folder
+from ..model import Event
+from ..protocol import build
+from .outbox import Parcel, Room, holder_name
+from .settings import BrokerSettings, Environment
+from .ticket import Ticket
+
+if TYPE_CHECKING:
+    from ..engines.sqlite.store import SqliteStore
+
+STATEMENTS = Path(__file__).parent / "tickets.sql"
+SCHEMA_VERSION = 1
+BUSY_SEC = 30.0
+KEPT_MS = 30 * 86_400_000
+_JOB = 1
+
+
+def default_path(environ: Mapping[str, str] | None = None) -> Path:
+    """``${XDG_STATE_HOME:-~/.local/state}/jobdb/tickets.db``.
+
+    A relative XDG_STATE_HOME is ignored, as the XDG Base Directory Specification demands.
+    """
+    environ = os.environ if environ is None else environ
+    base = environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(environ.get("HOME") or os.path.expanduser("~"), ".local", "state")
+    return Path(base, "jobdb", "tickets.db")
+
+
+class TicketOutbox:
+    """One ticket's numbers and events on this host. Open it with :meth:`open`."""
+
+    def __init__(self, store: SqliteStore, ticket: Ticket, settings: BrokerSettings) -> None:
+        self._store = store
+        self._ticket = ticket
+        self._settings = settings
+        self._name = _name(ticket)
+        self._holder = holder_name()
+
+    @classmethod
+    def open(
+        cls,
+        ticket: Ticket,
+        *,
+        path: Path | None = None,
+        environment: Environment | None = None,
+        clock: Callable[[], int] | None = None,
+    ) -> Self:
+        """Opens the user's ticket database, made when there is none.
+
+        Args:
+            ticket: the ticket.
+            path: the database; :func:`default_path` when None.
+            environment: adds certificates for the broker; read now when None.
+            clock: Unix time in milliseconds, for tests.
+
+        Raises:
+            UnsafeFileSystem: the folder's file system cannot hold it safely.
+            NotAJobdbDatabase, SchemaMismatch, StorageFailed: the file is something else, newer, or cannot be used.
+        """
+        from ..registry import now_ms
+
+        path = default_path() if path is None else path
+        store = _open_store(path, clock or now_ms)
+        try:
+            _prepare(store, path)
+        except BaseException:
+            store.close()
+            raise
+        return cls(store, ticket, ticket.settings(environment or Environment.read()))
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._store.close(checkpoint=False)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def publish(self, event: str, *, detail: str = "", data: Mapping[str, Any] | None = None) -> Event:
+        """Numbers, signs and records an event; it waits for the broker then.
+
+        Args:
+            event: "started", "progress", "permission_required", "completed" or "error".
+            detail: a sentence for people.
+            data: further facts, as JSON can hold them.
+
+        Returns:
+            The event; its ``payload`` is what travels. It is durable.
+
+        Raises:
+            InvalidInput: an argument is not what it should be.
+            IllegalTransition: a terminal event was published with this ticket before.
+        """
+        kind = arguments.event_kind(event)
+        arguments.text("detail", detail, most=65_536, least=0)
+        ticket = self._ticket
+        with self._store.write() as tx:
+            now = tx.now_ms
+            row = tx.one("get_ticket", name=self._name)
+            if row is None:
+                tx.run("forget_old_tickets", before=now - KEPT_MS)
+                row = tx.one(
+                    "insert_ticket",
+                    name=self._name,
+                    job_id=ticket.job_id,
+                    topic=ticket.topic,
+                    attempt=ticket.attempt,
+                    next_seq=ticket.next_seq,
+                    now=now,
+                )
+                assert row is not None
+                row = (row[0], ticket.next_seq, None)
+            number, next_seq, terminal_seq = row
+            if terminal_seq is not None:
+                raise IllegalTransition(
+                    f"job {ticket.job_id} was ended with this ticket at seq {terminal_seq}; {kind} cannot follow"
+                )
+            seq = max(next_seq, ticket.next_seq)
+            wire = build(
+                job_id=ticket.job_id,
+                seq=seq,
+                event=kind,
+                timestamp=wire_timestamp(now),
+                detail=detail,
+                data=data or {},
+                attempt=ticket.attempt or None,
+                kid=ticket.kid or None,
+                token=ticket.token,
+            )
+            tx.run(
+                "insert_ticket_event", ticket=number, seq=seq, terminal=int(kind.terminal), now=now, payload=wire.text
+            )
+            tx.run(
+                "advance_ticket",
+                ticket=number,
+                next_seq=seq + 1,
+                terminal_seq=seq if kind.terminal else None,
+                now=now,
+            )
+        return event_of(wire, now)
+
+    def next_seq(self) -> int:
+        """The number that the next event will have, unless another process publishes before."""
+        with self._store.read() as tx:
+            row = tx.one("get_ticket", name=self._name)
+        return max(self._ticket.next_seq, row[1] if row is not None else 0)
+
+    def resend(self) -> int:
+        """Puts all events of this ticket that are still kept into the outbox again; returns how many wait then.
+
+        For a broker that has lost what it had acknowledged. Accept answers ``duplicate`` to what it knows; what it
+        has missed is taken by a subscriber with a window.
+        """
+        with self._store.write() as tx:
+            row = tx.one("get_ticket", name=self._name)
+            if row is not None:
+                tx.run("resend_ticket", ticket=row[0])
+        return self.left()
+
+    # -- what the relay asks
+
+    def read(self, room: Room) -> list[Parcel]:
+        after, limit = room.ask(self._settings, _JOB)
+        if limit <= 0:
+            return []
+        with self._store.read() as tx:
+            row = tx.one("get_ticket", name=self._name)
+            rows = [] if row is None else tx.all("waiting_ticket_events", ticket=row[0], after=after, limit=limit)
+        room.took(self._settings, len(rows))
+        if rows:
+            self._store.sync()
+        ticket = self._ticket
+        return [
+            Parcel(number, _JOB, ticket.job_id, seq, ticket.topic, payload, bool(terminal), self._settings)
+            for number, seq, terminal, payload in rows
+        ]
+
+    def mark(self, numbers: Sequence[int]) -> None:
+        with self._store.write() as tx:
+            for number in numbers:
+                tx.run("mark_ticket_event", id=number, now=tx.now_ms)
+
+    def left(self) -> int:
+        with self._store.read() as tx:
+            row = tx.one("get_ticket", name=self._name)
+            count = None if row is None else tx.one("count_waiting_ticket_events", ticket=row[0])
+        return 0 if count is None else int(count[0])
+
+    def take_lease(self, lease_ms: int) -> bool:
+        with self._store.write() as tx:
+            until = tx.now_ms + lease_ms
+            return tx.run("take_lease", name=self._name, holder=self._holder, until_ms=until, now=tx.now_ms) > 0
+
+    def drop_lease(self) -> None:
+        with self._store.write() as tx:
+            tx.run("drop_lease", name=self._name, holder=self._holder)
+
+    def client_id(self, settings: BrokerSettings) -> str:
+        return settings.client_id("ticket", self._name)
+
+    def version(self) -> int:
+        return self._store.data_version()
+
+    def wait_for_change(self, seen: int, timeout_sec: float) -> None:
+        self._store.wait_for_change(seen, timeout_sec)
+
+
+def _name(ticket: Ticket) -> str:
+    """A digest of what makes a ticket unique: its registry (told by broker and topic), job and attempt.
+
+    The token is no part: after a rotation a new ticket goes on where the old one was.
+    """
+    parts = (ticket.host.lower(), str(ticket.port), ticket.topic, ticket.job_id, str(ticket.attempt))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
+    from ..engines.sqlite.opening import allowed_placement
+    from ..engines.sqlite.store import SqliteStore
+    from ..engines.statements import load_statements
+
+    path = path.absolute()
+    secure_folder(path.parent)
+    try:
+        placement = allowed_placement(path)
+    except UnsafeFileSystem as problem:
+        raise UnsafeFileSystem(f"{problem} Or set XDG_STATE_HOME to a folder on a local disk.") from None
+    if placement.needs_probe:
+        from ..probe import require_locks
+
+        require_locks(placement)
+    create_private(path)
+    return SqliteStore(
+        path,
+        journal=placement.journal or "delete",
+        durability="full",
+        busy_sec=BUSY_SEC,
+        statements=load_statements(STATEMENTS),
+        clock=clock,
+    )
+
+
+def _prepare(store: SqliteStore, path: Path) -> None:
+    """Makes the tables in a new file; of several processes the first one does."""
+    with store.read() as tx:
+        version = _version(tx, path)
+    if version == SCHEMA_VERSION:
+        return
+    with store.write() as tx:
+        if _version(tx, path) == 0:
+            for name in ("create_tickets", "create_ticket_events", "create_waiting_index", "create_leases"):
+                tx.run(name)
+            tx.run("set_application")
+            tx.run("set_schema_version")
+
+
+def _version(tx: Any, path: Path) -> int:
+    row = tx.one("schema_version")
+    version = int(row[0])
+    if version > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"{path} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
+            "a newer jobdb has made it: pip install --upgrade 'jobdb[mqtt]'"
+        )
+    if version == 0 and tx.one("any_table") is not None:
+        raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
+    return version

@@ -1,0 +1,210 @@
+"""init and migrate, and every database that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def test_from_nothing_to_a_shown_job(bare: Any) -> None:
+    """The whole way with --db, as a newcomer types it."""
+    db = ("--db", f"sqlite:////{bare.folder}/x/jobs.db")
+    bare(*db, "init")
+    job = bare(*db, "register", "--agent", "codex", "sort ten problems").out.strip()
+    assert bare(*db, "claim", "--agent", "codex").out == f"{job}\n"
+    assert bare(*db, "publish", job, "progress", "--detail", "step 1", "--attempt", "1").out == "1\n"
+    record = bare(*db, "show", job, "--json").json
+    assert (record["job_id"], record["status"], record["attempt"], record["last_seq"]) == (job, "running", 1, 1)
+
+
+def test_init_makes_a_private_database_once(bare: Any) -> None:
+    first = bare("init", "--json")
+    assert first.json == {"url": f"sqlite:///{bare.database}", "created": True}
+    assert stat.S_IMODE(bare.database.stat().st_mode) == 0o600
+    assert stat.S_IMODE(bare.database.parent.stat().st_mode) == 0o700
+    job = bare.register()
+    assert bare("init", "--json").json["created"] is False
+    assert "is there already" in bare("init").err
+    assert bare("show", job, "--json").json["job_id"] == job
+
+
+def test_the_default_database_is_in_the_present_folder(bare: Any) -> None:
+    del bare.env["JOBDB_URL"]
+    bare("init")
+    assert (bare.folder / ".jobdb" / "jobs.db").exists()
+    assert bare("list").out == ""
+
+
+def test_db_comes_before_the_environment(cli: Any) -> None:
+    other = cli.folder / "other.db"
+    cli("--db", other, "init")
+    cli.register()
+    assert cli("--db", other, "list").out == ""
+    assert len(cli("list").lines) == 1
+
+
+@pytest.mark.parametrize("command", [("list",), ("migrate",), ("claim",), ("register", "--agent", "a", "p")])
+def test_a_missing_database_is_named_with_the_command_that_makes_it(bare: Any, command: tuple[str, ...]) -> None:
+    done = bare(*command, code=5)
+    assert str(bare.database) in done.err and "init" in done.err
+    assert not bare.database.exists()
+
+
+def test_a_folder_is_no_database(bare: Any) -> None:
+    bare.database.mkdir(parents=True)
+    assert "is a folder" in bare("list", code=5).err
+    assert "is a folder" in bare("init", code=5).err
+
+
+@pytest.mark.parametrize("content", [b"not a database at all\n" * 50, b"SQLite format 3\0" + b"\xff" * 4096, b"\0"])
+def test_a_file_that_is_no_database_is_left_as_it_is(bare: Any, content: bytes) -> None:
+    bare.database.parent.mkdir(mode=0o700)
+    bare.database.write_bytes(content)
+    for command in (("list",), ("init",), ("migrate",)):
+        bare(*command, code=5)
+    assert bare.database.read_bytes() == content
+
+
+def test_a_database_of_another_program_is_left_as_it_is(bare: Any) -> None:
+    bare.database.parent.mkdir(mode=0o700)
+    connection = sqlite3.connect(bare.database)
+    connection.executescript("PRAGMA application_id = 7; CREATE TABLE theirs (x); PRAGMA user_version = 1")
+    connection.close()
+    content = bare.database.read_bytes()
+    for command in (("list",), ("init",), ("migrate",)):
+        assert "another program" in bare(*command, code=5).err
+    assert bare.database.read_bytes() == content
+
+
+def test_a_damaged_database_says_what_to_do(cli: Any) -> None:
+    for _ in range(3):
+        cli.register()
+    cli("prune", "--older-than", "1d")  # leaves one file, without a WAL
+    content = bytearray(cli.database.read_bytes())
+    content[4096 : len(content)] = os.urandom(len(content) - 4096)
+    cli.database.write_bytes(content)
+    assert "doctor" in cli("list", code=5).err
+
+
+@pytest.mark.parametrize(("version", "advice"), [(9999, "upgrade"), (1, "migrate")])
+def test_another_schema_is_refused_with_what_mends_it(cli: Any, version: int, advice: str) -> None:
+    connection = sqlite3.connect(cli.database)
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    before = cli.database.read_bytes()
+    for command in (("list",), ("register", "--agent", "a", "p"), ("claim",)):
+        assert advice in cli(*command, code=5).err
+    assert cli.database.read_bytes() == before
+
+
+def test_a_schema_from_the_future_is_not_migrated(cli: Any) -> None:
+    connection = sqlite3.connect(cli.database)
+    connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    assert "9999" in cli("migrate", code=5).err
+
+
+def test_migrate_of_a_present_database_does_nothing(cli: Any) -> None:
+    done = cli("migrate", "--json").json
+    assert done["backup"] is None and done["schema_version"] >= 1
+    assert "schema version" in cli("migrate").err
+
+
+def test_an_empty_file_becomes_a_database(bare: Any) -> None:
+    bare.database.parent.mkdir(mode=0o700)
+    bare.database.touch(mode=0o600)
+    assert "init" in bare("list", code=5).err
+    bare("init")
+    assert bare("list").out == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "code"),
+    [("", 2), ("mysql://x/y", 2), ("sqlite://", 2), ("sqlite:///", 2), ("sqlite:///a\nb/\x1b[31m.db", 5)],
+)
+def test_a_url_that_names_no_database(bare: Any, url: str, code: int) -> None:
+    done = bare("--db", url, "list", code=code)
+    assert "\x1b" not in done.err and len(done.err.splitlines()) == 1
+
+
+def test_help_does_not_show_the_url_that_the_environment_names() -> None:
+    from jobdb.cli.app import app
+    from typer.testing import CliRunner
+
+    shown = CliRunner().invoke(app, ["--help"], env={"JOBDB_URL": "postgresql://u:hunter2secret@h/d"})
+    assert shown.exit_code == 0 and "hunter2secret" not in shown.output
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Path]:
+    """A file system of half a megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    require(shutil.which("mount") is not None and os.geteuid() == 0, "a small disk needs root's mount")
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", folder], capture_output=True, timeout=30
+    )
+    require(mounted.returncode == 0, "a tmpfs cannot be mounted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", folder], timeout=30, check=True)
+
+
+def test_a_full_disk_is_told_and_nothing_is_half_written(bare: Any, small_disk: Path) -> None:
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    bare("init")
+    job = bare.register()
+    done = bare("register", "--agent", "a", "--prompt-file", "-", input="x" * 800_000, code=5)
+    assert "full" in done.err and done.out == ""
+    assert [record["job_id"] for record in bare("list", "--json").json_lines] == [job]
+    assert bare("publish", job, "progress").out == "1\n"
+
+
+def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(bare: Any, small_disk: Path) -> None:
+    (small_disk / "filler").write_bytes(b"x" * 500_000)
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    assert "full" in bare("init", code=5).err
+    (small_disk / "filler").unlink()
+    bare("init")
+    bare.register()
+
+
+def test_a_folder_that_may_not_be_written(bare: Any, small_disk: Path) -> None:
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    bare("init")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True, timeout=30)
+    for command in (("register", "--agent", "a", "p"), ("claim",), ("list",)):
+        assert str(small_disk) in bare(*command, code=5).err
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/jobs.db"
+    assert str(small_disk) in bare("init", code=5).err
+
+
+def test_busy_is_told_with_the_wait(cli: Any) -> None:
+    holder = sqlite3.connect(cli.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        assert "jobdb: " in cli("--busy-timeout", "0.3", "register", "--agent", "a", "p", code=4).err
+    finally:
+        holder.execute("ROLLBACK")
+        holder.close()
+    cli.register()
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "x"])
+def test_a_busy_timeout_must_be_a_time(cli: Any, limit: str) -> None:
+    cli("--busy-timeout", limit, "list", code=2)
+
+
+def test_json_of_init_is_one_object_on_one_line(bare: Any) -> None:
+    (line,) = bare("init", "--json").lines
+    assert set(json.loads(line)) == {"url", "created"}

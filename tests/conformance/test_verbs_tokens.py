@@ -1,0 +1,122 @@
+"""Tokens: show, list, rotate with overlap, revoke, rekey: on every engine."""
+
+import pytest
+from conformance_kit.wire import signed
+
+from jobdb import Broker, IllegalTransition, InvalidInput, KeyProblem
+from jobdb.masterkey import MasterKey
+from jobdb.protocol import parse
+from jobdb.vault import Vault
+
+GIVEN = "given-token-given-token-given-token-given"
+
+
+def verdict(registry, line):
+    return registry.accept(line, subscriber="s").verdict
+
+
+def test_each_job_gets_its_own_token(registry):
+    one, two = (registry.register(agent="a", prompt="").job_id for _ in range(2))
+    given = registry.register(agent="a", prompt="", auth_token=GIVEN).job_id
+    assert registry.tokens.show(one) != registry.tokens.show(two)
+    assert len(registry.tokens.show(one)) == 43
+    assert registry.tokens.show(given) == registry.tokens.show(given, kid=1) == GIVEN
+    assert registry.tokens.present(given) == (1, GIVEN)
+    with pytest.raises(InvalidInput, match="no token 2"):
+        registry.tokens.show(given, kid=2)
+
+
+def test_rotation_keeps_the_old_token_for_the_overlap(registry, clock, job):
+    job_id = job.job_id
+    old = registry.tokens.show(job_id)
+    assert registry.tokens.rotate(job_id, overlap_sec=60) == 2
+    new = registry.tokens.show(job_id)
+    assert new != old and registry.tokens.show(job_id, kid=1) == old
+    assert [info.state for info in registry.tokens.list(job_id)] == ["overlap", "present"]
+    event = registry.publish(job_id, "progress")
+    assert parse(event.payload).kid == 2
+    assert verdict(registry, signed(job_id, 1, token=old)) == "conflict"
+    assert verdict(registry, signed(job_id, 2, token=old)) == "accepted"
+    assert verdict(registry, signed(job_id, 3, token=old, kid=2)) == "bad_signature"
+    clock.advance(59.999)
+    assert verdict(registry, signed(job_id, 3, token=old)) == "accepted"
+    clock.advance(0.001)
+    assert verdict(registry, signed(job_id, 4, token=old)) == "revoked_key"
+    assert verdict(registry, signed(job_id, 4, token=new, kid=2)) == "accepted"
+    assert [info.state for info in registry.tokens.list(job_id)] == ["expired", "present"]
+
+
+def test_an_overlap_is_never_prolonged_by_the_next_rotation(registry, clock, job):
+    job_id = job.job_id
+    registry.tokens.rotate(job_id, overlap_sec=10)
+    assert registry.tokens.rotate(job_id, overlap_sec=100, token=GIVEN) == 3
+    first, second, third = registry.tokens.list(job_id)
+    assert (second.expires_at - first.expires_at).total_seconds() == 90
+    assert third.expires_at is None and registry.tokens.show(job_id) == GIVEN
+    assert registry.tokens.rotate(job_id, overlap_sec=0) == 4
+    assert [info.state for info in registry.tokens.list(job_id)] == ["expired"] * 3 + ["present"]
+
+
+def test_revocation_is_immediate(registry, job):
+    job_id = job.job_id
+    old = registry.tokens.show(job_id)
+    registry.tokens.rotate(job_id)
+    assert registry.tokens.revoke(job_id, 1) is False
+    assert verdict(registry, signed(job_id, 1, token=old)) == "revoked_key"
+    assert registry.tokens.revoke(job_id, 1) is False
+    assert registry.tokens.revoke(job_id, 2) is True
+    assert [info.state for info in registry.tokens.list(job_id)] == ["revoked", "revoked"]
+    with pytest.raises(InvalidInput, match="no token 3"):
+        registry.tokens.revoke(job_id, 3)
+
+
+def test_ended_jobs_get_no_new_token(registry, job):
+    registry.complete(job.job_id)
+    with pytest.raises(IllegalTransition):
+        registry.tokens.rotate(job.job_id)
+
+
+def test_rekey_reseals_everything_or_nothing(registry, database, job):
+    ids = [registry.register(agent="a", prompt="", broker=Broker("h"), broker_password=f"pw{n}").job_id for n in range(4)]
+    ids.append(registry.register(agent="a", prompt="", broker=Broker("h"), auth="never").job_id)
+    registry.tokens.rotate(ids[0])
+    tokens = [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)]
+    new = Vault(MasterKey(bytes.fromhex("22" * 32), "another"))
+    assert registry.tokens.rekey(new) == 6 + 4
+    assert [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)] == tokens
+    assert registry.engine.broker(ids[3])[1] == "pw3"
+    registry.close()
+    with database.open() as old_key:
+        with pytest.raises(KeyProblem):
+            old_key.tokens.show(ids[0])
+        with pytest.raises(KeyProblem):
+            old_key.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third")))
+    with database.open(vault=new) as fresh:
+        assert fresh.tokens.show(ids[0]) == tokens[1]
+
+
+def test_rekey_goes_through_more_than_one_page(registry, monkeypatch):
+    from jobdb.engines.sql import tokens
+
+    monkeypatch.setattr(tokens, "_PAGE", 4)
+    ids = [registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="p").job_id for _ in range(9)]
+    for job_id in ids[::2]:
+        registry.tokens.rotate(job_id)
+    assert registry.tokens.rekey(Vault(MasterKey(bytes.fromhex("22" * 32), "another"))) == 9 + 5 + 9
+    for job_id in ids:
+        registry.tokens.show(job_id)
+
+
+def test_no_secret_is_readable_in_the_database(registry, database, job):
+    token = registry.tokens.show(job.job_id)
+    registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="hunter2-hunter2", auth_token=GIVEN)
+    registry.publish(job.job_id, "progress")
+    registry.close()
+    for secret in (token, GIVEN, "hunter2-hunter2"):
+        if database.name == "postgresql":
+            tables = ("jobs", "specs", "tokens", "events", "settings")
+            for table in tables:
+                assert database.scalar(f"SELECT count(*) FROM {table} AS r WHERE r::text LIKE '%{secret}%'") == 0
+        else:
+            for file in database.path.parent.iterdir():
+                assert secret.encode() not in file.read_bytes(), file

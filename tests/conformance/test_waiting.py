@@ -1,0 +1,103 @@
+"""Waiting for work, for the end of a job, for events: woken by another connection, on every engine."""
+
+import threading
+import time
+
+import pytest
+
+from jobdb import JobStatus, TimedOut
+
+
+@pytest.fixture
+def pair(database):
+    """Two registries, as of two processes."""
+    with database.open() as one, database.open() as two:
+        yield one, two
+
+
+def later(action, delay=0.15):
+    """Runs an action in another thread after a while."""
+    thread = threading.Timer(delay, action)
+    thread.start()
+    return thread
+
+
+def test_a_claim_waits_for_work(pair):
+    one, two = pair
+    thread = later(lambda: two.register(agent="a", prompt="", job_id="new"))
+    assert one.claim(worker="w", wait_sec=30).job_id == "new"
+    thread.join()
+
+
+def test_a_claim_waits_no_longer_than_asked(pair):
+    began = time.monotonic()
+    assert pair[0].claim(worker="w", wait_sec=0.2) is None
+    assert 0.2 <= time.monotonic() - began
+
+
+def test_a_released_job_wakes_a_waiting_worker(pair):
+    one, two = pair
+    two.register(agent="a", prompt="", job_id="back")
+    two.claim(worker="first")
+    thread = later(lambda: two.release("back", attempt=1))
+    assert one.claim(worker="second", wait_sec=30).attempt == 2
+    thread.join()
+
+
+def test_wait_returns_when_the_job_has_ended(pair):
+    one, two = pair
+    two.register(agent="a", prompt="", job_id="j")
+    thread = later(lambda: two.complete("j", detail="done"))
+    assert one.wait("j", timeout_sec=30).detail == "done"
+    thread.join()
+
+
+def test_a_subscriber_is_woken_by_each_event(pair):
+    one, two = pair
+    two.register(agent="a", prompt="", job_id="j")
+    follower = one.subscribe("j", subscriber="s", timeout_sec=30)
+    for seq in (1, 2, 3):
+        thread = later(lambda: two.publish("j", "progress"), 0.05)
+        assert next(follower).seq == seq
+        thread.join()
+    two.complete("j")
+    assert [event.event for event in follower] == ["completed"]
+    assert follower.outcome.status is JobStatus.COMPLETED
+
+
+def test_a_feed_is_woken_too(pair):
+    one, two = pair
+    two.register(agent="a", prompt="", job_id="j")
+    follower = one.subscribe(subscriber="s", timeout_sec=30)
+    thread = later(lambda: two.publish("j", "progress"))
+    assert next(follower).seq == 1
+    thread.join()
+
+
+def test_threads_share_a_registry(database):
+    with database.open() as registry:
+        job = registry.register(agent="a", prompt="")
+        failures = []
+
+        def work():
+            try:
+                for _ in range(25):
+                    registry.publish(job.job_id, "progress")
+                    registry.get(job.job_id)
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert failures == []
+        assert [event.seq for event in registry.events(job.job_id)] == list(range(1, 301))
+
+
+def test_idle_waiting_takes_no_cpu(pair):
+    began = time.process_time()
+    with pytest.raises(TimedOut):
+        next(pair[0].subscribe(subscriber="s", timeout_sec=1.5))
+    assert time.process_time() - began < 0.5

@@ -1,0 +1,38 @@
+"""Power cuts on a file system that forgets what was not synced. The long versions are in tests/torture."""
+
+from pathlib import Path
+
+import pytest
+from harness.first_steps import cut_first_steps
+from harness.registries import Journal
+from harness.requirements import need_lossy_mount
+from harness.scenarios import cut_power
+from lossyfs.mount import LossyMount
+
+
+@pytest.fixture(autouse=True)
+def _needs() -> None:
+    need_lossy_mount()
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_full_durability_loses_nothing_that_was_acknowledged(tmp_path: Path, journal: Journal) -> None:
+    with LossyMount(tmp_path / "mount", 7, unit=512) as mount:
+        report = cut_power(mount, tmp_path, 7, cuts=8, journal=journal)
+    print(report)
+    assert report.answered > 50
+    assert not report.broken
+
+
+def test_normal_durability_does_lose_so_the_test_can_fail(tmp_path: Path) -> None:
+    with LossyMount(tmp_path / "mount", 3) as mount:
+        report = cut_power(mount, tmp_path, 3, cuts=40, cuts_a_database=4, durability="normal", stop_at_first=True)
+    print(report)
+    assert any(sentence.startswith("I2") for sentence in report.broken)
+
+
+def test_a_database_and_its_key_are_made_whole_or_can_be_made_anew(tmp_path: Path) -> None:
+    with LossyMount(tmp_path / "mount", 5) as mount:
+        report = cut_first_steps(mount, tmp_path, 5, cuts=5)
+    print(report)
+    assert not report.broken

@@ -1,0 +1,370 @@
+"""The import: everything legal comes in whole, everything else is named, twice is once, newer stays."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from conftest import contents, read_records, snapshot
+
+from jobdb import InvalidInput, JobStatus, Registry, Verdict
+from jobdb.legacy import Outcome, import_registry
+from jobdb.legacy.damage import Damage
+
+Open = Callable[..., Registry]
+
+
+def rows(report: Any, *wanted: Outcome) -> dict[str, str]:
+    return {row.file: row.reason for row in report.rows(lambda outcome: not wanted or outcome in wanted)}
+
+
+def jobs_of(workspace: Path) -> Path:
+    return next(workspace.glob(".*/jobs"))
+
+
+def edit(workspace: Path, job_id: str, **changes: Any) -> dict[str, Any]:
+    path = jobs_of(workspace) / f"{job_id}.json"
+    record: dict[str, Any] = json.loads(path.read_bytes()) | changes
+    path.write_text(json.dumps(record))
+    return record
+
+
+def one_of(workspace: Path, **wanted: Any) -> str:
+    for name, record in sorted(read_records(workspace).items()):
+        if all(record.get(key) == value for key, value in wanted.items()) and not name.startswith("bad"):
+            return str(record["job_id"])
+    raise AssertionError(wanted)
+
+
+def test_the_sample(sample: Path, registry: Registry) -> None:
+    before = snapshot(sample)
+    seen: list[tuple[int, int]] = []
+    report = import_registry(registry, sample, progress=lambda done, total: seen.append((done, total)))
+    assert report.as_dict() == {
+        "folder": str(jobs_of(sample)),
+        "ok": False,
+        "dry_run": False,
+        "events": report.events,
+        "imported": 200,
+        "updated": 0,
+        "unchanged": 0,
+        "skipped": 0,
+        "damaged": 6,
+        "ignored": 1,
+    }
+    kinds = sorted(row.damage for row in report.rows() if row.damage)
+    assert kinds == sorted(
+        [
+            Damage.CUT_SHORT,
+            Damage.EMPTY,
+            Damage.WRONG_ID,
+            Damage.OTHER_SCHEMA,
+            Damage.UNKNOWN_STATUS,
+            Damage.NOT_UTF8,
+        ]
+    )
+    assert snapshot(sample) == before
+    assert seen[-1] == (206, 206)
+    assert sum(registry.count_by_status().values()) == 200
+
+    again = import_registry(registry, sample)
+    assert (again.counts[Outcome.UNCHANGED], again.counts[Outcome.IMPORTED], again.events) == (200, 0, 0)
+    assert again.counts[Outcome.DAMAGED] == 6
+    assert snapshot(sample) == before
+    assert import_registry(registry, sample, allow_damaged=True).ok
+
+
+def test_every_field_arrives(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    here = contents(registry)
+    legal = {name: record for name, record in read_records(sample).items() if not name.startswith("bad")}
+    assert len(legal) == len(here) == 200
+    for record in legal.values():
+        job, token, password, _ = here[record["job_id"]]
+        for name in ("status", "created_at", "updated_at", "prompt", "agent", "topic_prefix", "last_seq"):
+            assert job[name] == record[name]
+        assert job["agent_session"] == record["agent_session"]
+        assert job["timeout_sec"] == record.get("timeout_sec", 3600)
+        assert job["idle_timeout_sec"] == record.get("idle_timeout_sec", 120)
+        assert job["expected_artifacts"] == record.get("expected_artifacts", [])
+        assert token == record.get("auth_token")
+        assert password == record["broker"].get("password")
+        assert job["broker"]["tls"] is record["broker"].get("tls", False)
+        unknown = {"type", "reviewer", "reviewer_session", "max_rounds", "role", "notes"} & set(record)
+        assert job["extra"] == {name: record[name] for name in unknown}
+
+
+def test_events_of_both_logs_arrive_once(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    here = contents(registry)
+    logs = {path.name.partition(".")[0]: path for path in jobs_of(sample).glob("*.events.log")}
+    audits = {path.parent.name: path for path in sample.glob(".*/delegate_job_logs/*/events.ndjson")}
+    checked = 0
+    for job_id, (_, _, _, payloads) in here.items():
+        lines = logs[job_id].read_text().splitlines() if job_id in logs else []
+        if job_id in audits:
+            audit = [line for line in audits[job_id].read_text().splitlines() if '"seq"' in line]
+            lines = lines or audit
+        assert payloads == lines
+        checked += len(lines)
+    assert checked > 300
+
+
+def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry) -> None:
+    from conftest import maker
+
+    job_id = next(
+        record["job_id"]
+        for record in read_records(sample).values()
+        if record.get("auth_token") and record.get("status") == "running"
+    )
+    import_registry(registry, sample)
+    job = registry.get(job_id)
+    event: dict[str, Any] = {
+        "schema_version": 1,
+        "seq": job.last_seq + 1,
+        "job_id": job_id,
+        "event": "completed",
+        "timestamp": "2026-08-01T00:00:00Z",
+        "detail": "done, with ünïcode",
+        "data": {},
+    }
+    event["data"]["hmac_sig"] = maker.old_signature(event, registry.tokens.show(job_id))
+    assert registry.accept(json.dumps(event), subscriber="s").verdict is Verdict.ACCEPTED
+    assert registry.get(job_id).status is JobStatus.COMPLETED
+
+
+def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    pending = sorted(
+        (record["created_at"], record["job_id"])
+        for name, record in read_records(sample).items()
+        if record.get("status") == "pending" and not name.startswith("bad")
+    )
+    for _, job_id in pending:
+        claim = registry.claim(worker="w")
+        assert claim is not None and claim.job_id == job_id
+
+
+def test_the_order_holds_across_portions(
+    tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jobdb.legacy.ordering as ordering
+
+    make_legacy(tmp_path / "w", jobs=120, damaged=3)
+    monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
+    monkeypatch.setattr(ordering.portions, "__kwdefaults__", {"most_jobs": 11, "most_bytes": 1 << 20})
+    report = import_registry(registry, tmp_path / "w")
+    assert report.counts[Outcome.IMPORTED] == 120
+    expected = sorted(
+        (record["created_at"], record["job_id"])
+        for record in read_records(tmp_path / "w").values()
+        if record.get("status") == "pending" and record["prompt"] != "x"
+    )
+    claimed = [claim.job_id for _ in expected if (claim := registry.claim(worker="w"))]
+    assert claimed == [job_id for _, job_id in expected]
+    assert import_registry(registry, tmp_path / "w").counts[Outcome.UNCHANGED] == 120 - len(claimed)
+
+
+@pytest.mark.parametrize("state", ["empty", "imported", "changed"])
+def test_a_dry_run_writes_nothing_and_says_what_would_happen(sample: Path, registry: Registry, state: str) -> None:
+    if state != "empty":
+        import_registry(registry, sample)
+    if state == "changed":
+        edit(sample, one_of(sample, status="pending"), status="running", updated_at="2027-01-01T00:00:00Z")
+        registry.cancel(one_of(sample, status="running"))
+    before, jobs = snapshot(sample), contents(registry)
+    dry = import_registry(registry, sample, dry_run=True)
+    assert contents(registry) == jobs
+    real = import_registry(registry, sample)
+    assert dry.as_dict() | {"dry_run": False} == real.as_dict()
+    assert [row.as_dict() for row in dry.rows()] == [row.as_dict() for row in real.rows()]
+    assert snapshot(sample) == before
+
+
+def test_what_changed_is_updated(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    pending, running = one_of(sample, status="pending"), one_of(sample, status="running")
+    edit(sample, pending, status="running", updated_at="2027-01-01T00:00:00Z", agent_session="tmux:new", notes=[1])
+    edit(sample, running, status="completed", updated_at="2027-01-01T00:00:01Z", auth_token="A" * 43)
+    new = json.loads((jobs_of(sample) / f"{pending}.json").read_bytes()) | {"job_id": "brandnew"}
+    (jobs_of(sample) / "brandnew.json").write_text(json.dumps(new))
+    report = import_registry(registry, sample)
+    assert set(rows(report, Outcome.UPDATED)) == {f"{pending}.json", f"{running}.json"}
+    assert set(rows(report, Outcome.IMPORTED)) == {"brandnew.json"}
+    assert registry.get(pending).status is JobStatus.RUNNING
+    assert registry.get(pending).extra["notes"] == [1]
+    assert registry.get(running).status is JobStatus.COMPLETED
+    assert registry.get(running).finished_at is not None
+    assert registry.tokens.show(running) == "A" * 43
+
+
+def test_a_token_that_was_taken_away_is_gone(sample: Path, registry: Registry) -> None:
+    job_id = next(r["job_id"] for r in read_records(sample).values() if r.get("auth_token"))
+    import_registry(registry, sample)
+    edit(sample, job_id, auth_token=None, updated_at="2027-01-01T00:00:00Z")
+    import_registry(registry, sample)
+    assert registry.get(job_id).auth == "never"
+    assert registry.tokens.list(job_id) == []
+
+
+def test_what_is_newer_here_is_never_overwritten(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    running = one_of(sample, status="running")
+    registry.cancel(running)
+    report = import_registry(registry, sample)
+    assert "newer here" in rows(report, Outcome.SKIPPED)[f"{running}.json"]
+    edit(sample, running, status="completed", updated_at="2099-01-01T00:00:00Z")
+    report = import_registry(registry, sample)
+    assert "ended here as cancelled" in rows(report, Outcome.SKIPPED)[f"{running}.json"]
+    assert registry.get(running).status is JobStatus.CANCELLED
+
+
+def test_what_was_claimed_or_given_a_new_token_here_is_left_alone(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    claim = registry.claim(worker="here")
+    assert claim is not None
+    edit(sample, claim.job_id, status="completed", updated_at="2099-01-01T00:00:00Z")
+    rotated = next(
+        r["job_id"] for r in read_records(sample).values() if r.get("auth_token") and r["status"] == "running"
+    )
+    registry.tokens.rotate(rotated)
+    edit(sample, rotated, prompt="other", updated_at="2099-01-01T00:00:00Z")
+    skipped = rows(import_registry(registry, sample), Outcome.SKIPPED)
+    assert "claimed here, by here" in skipped[f"{claim.job_id}.json"]
+    assert "rotated here" in skipped[f"{rotated}.json"]
+    assert registry.get(claim.job_id).status is JobStatus.RUNNING
+
+
+def test_a_job_of_the_same_id_that_was_registered_here_stays(sample: Path, registry: Registry) -> None:
+    job_id = one_of(sample, status="completed")
+    registry.register(agent="codex", prompt="mine", job_id=job_id)
+    report = import_registry(registry, sample)
+    assert set(rows(report, Outcome.SKIPPED)) == {f"{job_id}.json"}
+    assert registry.get(job_id).prompt == "mine"
+    assert report.counts[Outcome.IMPORTED] == 199
+
+
+def test_an_older_file_that_was_put_back_changes_nothing(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    job_id = one_of(sample, status="running")
+    edit(sample, job_id, status="pending", updated_at="2020-01-01T00:00:00Z")
+    assert "newer here" in rows(import_registry(registry, sample), Outcome.SKIPPED)[f"{job_id}.json"]
+
+
+def test_a_log_that_grew_is_read_on(sample: Path, registry: Registry) -> None:
+    job_id = next(
+        path.name.partition(".")[0]
+        for path in sorted(jobs_of(sample).glob("*.events.log"))
+        if json.loads((jobs_of(sample) / f"{path.name.partition('.')[0]}.json").read_bytes())["status"] == "running"
+    )
+    log = jobs_of(sample) / f"{job_id}.events.log"
+    whole = log.read_text()
+    last = json.loads(whole.splitlines()[-1])
+    more = json.dumps(last | {"seq": last["seq"] + 1, "detail": "more"})
+    log.write_text(whole + more[:50])
+    report = import_registry(registry, sample)
+    assert "cut short" in rows(report, Outcome.DAMAGED)[log.name]
+    assert registry.get(job_id).last_seq == last["seq"]
+    log.write_text(whole + more + "\n")
+    report = import_registry(registry, sample)
+    reason = rows(report, Outcome.UPDATED)[f"{job_id}.json"]
+    assert f"last_seq was {last['seq']}, behind the log" in reason
+    assert report.events == 1
+    assert registry.get(job_id).last_seq == last["seq"] + 1
+    assert registry.publish(job_id, "progress").seq == last["seq"] + 2
+
+
+def test_an_event_that_has_another_content_here_is_not_merged(sample: Path, registry: Registry) -> None:
+    import_registry(registry, sample)
+    path = next(
+        path
+        for path in sorted(jobs_of(sample).glob("*.events.log"))
+        if registry.get(path.name.partition(".")[0]).status is JobStatus.RUNNING
+    )
+    job_id = path.name.partition(".")[0]
+    registry.publish(job_id, "progress", detail="from here")
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([*lines, json.dumps(json.loads(lines[-1]) | {"seq": len(lines) + 1})]) + "\n")
+    edit(sample, job_id, last_seq=len(lines) + 1, updated_at="2099-01-01T00:00:00Z")
+    report = import_registry(registry, sample)
+    assert f"event {len(lines) + 1} has another content here" in rows(report, Outcome.SKIPPED)[f"{job_id}.json"]
+    assert registry.events(job_id)[-1].detail == "from here"
+
+
+def test_strange_things_in_the_folder(sample: Path, registry: Registry) -> None:
+    jobs = jobs_of(sample)
+    (jobs / "folder.json").mkdir()
+    (jobs / "dangling.json").symlink_to(sample / "nowhere")
+    os.mkfifo(jobs / "pipe.json")
+    (jobs / "orphan.events.log").write_text("{}\n")
+    (jobs.parent / "delegate_job_logs" / "lonely").mkdir()
+    (jobs / "notes.txt").write_text("hello")
+    (jobs / "archive").mkdir()
+    (jobs / os.fsdecode(b"\xff\n.json")).write_bytes(b"{")
+    report = import_registry(registry, sample)
+    damaged = rows(report, Outcome.DAMAGED)
+    assert "a folder" in damaged["folder.json"]
+    assert "leads nowhere" in damaged["dangling.json"]
+    assert "a pipe" in damaged["pipe.json"]
+    assert "no record orphan.json" in damaged["orphan.events.log"]
+    assert "no record lonely.json" in damaged["../delegate_job_logs/lonely"]
+    assert all(name.isprintable() for name in damaged)
+    assert len(damaged) == 6 + 6
+    assert set(rows(report, Outcome.IGNORED)) >= {"notes.txt", "archive"}
+    assert report.counts[Outcome.IMPORTED] == 200
+
+
+def test_the_older_folder_name(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
+    make_legacy(tmp_path / "w", layout=".hermes")
+    assert import_registry(registry, tmp_path / "w").counts[Outcome.IMPORTED] == 12
+    assert import_registry(registry, tmp_path / "w" / ".hermes" / "jobs").counts[Outcome.UNCHANGED] == 12
+
+
+def test_a_folder_that_may_only_be_read(sample: Path, registry: Registry) -> None:
+    (jobs_of(sample) / ".lock").unlink()
+    before = snapshot(sample)
+    for path in [*sample.rglob("*"), sample]:
+        path.chmod(0o500 if path.is_dir() else 0o400)
+    try:
+        assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200
+    finally:
+        for path in [sample, *sample.rglob("*")]:
+            path.chmod(0o700 if path.is_dir() else 0o600)
+    assert {name: entry[2] for name, entry in snapshot(sample).items()} == {
+        name: entry[2] for name, entry in before.items()
+    }
+
+
+def test_what_is_no_registry_is_refused(tmp_path: Path, registry: Registry) -> None:
+    with pytest.raises(InvalidInput):
+        import_registry(registry, tmp_path / "missing")
+
+
+def test_no_secret_is_readable_in_the_database(sample: Path, registry: Registry, tmp_path: Path) -> None:
+    records = read_records(sample)
+    leaky = next(r for r in records.values() if r.get("auth_token") and r["status"] == "running")
+    log = jobs_of(sample) / f"{leaky['job_id']}.events.log"
+    with log.open("a") as stream:
+        event = {"schema_version": 1, "seq": 99, "job_id": leaky["job_id"], "event": "progress"}
+        event |= {"timestamp": "2026-06-20T00:00:00Z", "detail": "", "data": {"auth_token": leaky["auth_token"]}}
+        stream.write(json.dumps(event) + "\n")
+    report = import_registry(registry, sample)
+    assert "in clear" in rows(report, Outcome.DAMAGED)[log.name]
+    secrets = {r["auth_token"] for r in records.values() if r.get("auth_token")}
+    secrets |= {p for r in records.values() if (p := (r.get("broker") or {}).get("password"))}
+    assert len(secrets) > 100
+    printed = json.dumps([row.as_dict() for row in report.rows()]) + repr(list(report.rows()))
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "databases").iterdir())
+    assert b"sort ten" in stored or len(stored) > 100_000
+    for secret in secrets:
+        assert secret.encode() not in stored
+        assert secret not in printed

@@ -1,0 +1,89 @@
+"""Reading in a second process gives what reading here gives, and ends with the import, however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from conftest import contents, snapshot
+
+from jobdb import Registry, Unusable
+from jobdb.legacy import Outcome, import_registry, reading
+from jobdb.legacy.layout import find_registry
+
+Open = Callable[..., Registry]
+
+
+def test_both_ways_answer_the_same(sample: Path) -> None:
+    layout = find_registry(sample)
+    log = sorted(layout.jobs.glob("*.events.log"))[0]
+    log.write_bytes(log.read_bytes() * 2 + b'{"cut')
+    (layout.jobs / "folder.json").mkdir()
+    names = [path.name for path in layout.jobs.glob("*.json")] + ["gone.json", os.fsdecode(b"\xff.json")]
+    here = list(reading.Reader(layout).read(names))
+    with reading.ReadingProcess(layout) as process:
+        there = list(process.read(names))
+        again = list(process.read(names[:3]))
+    assert there == here
+    assert again == here[:3]
+    assert len(there) == len(names)
+
+
+def test_large_files_come_in_several_answers(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
+    jobs = make_legacy(tmp_path / "w", jobs=6, damaged=0)
+    for path in jobs.glob("*.events.log"):
+        path.write_bytes(path.read_bytes() + b"x" * 3_000_000 + b"\n")
+    layout = find_registry(tmp_path / "w")
+    names = [path.name for path in sorted(jobs.glob("*.json"))]
+    with reading.ReadingProcess(layout) as process:
+        assert list(process.read(names)) == list(reading.Reader(layout).read(names))
+
+
+def test_an_import_through_a_second_process(sample: Path, open_database: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = open_database("here.db"), open_database("there.db")
+    first = import_registry(here, sample)
+    monkeypatch.setattr(reading, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    before = snapshot(sample)
+    second = import_registry(there, sample)
+    assert first.as_dict() == second.as_dict()
+    assert contents(here) == contents(there)
+    assert snapshot(sample) == before
+    assert import_registry(there, sample).counts[Outcome.UNCHANGED] == 200
+
+
+def test_a_reading_process_that_dies_stops_the_import(
+    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = reading.ReadingProcess
+
+    def killed(layout: reading.Layout, records: int) -> reading.Reader:
+        process = real(layout)
+        os.kill(process._process.pid, signal.SIGKILL)
+        return process
+
+    monkeypatch.setattr("jobdb.legacy.importer.reader_for", killed)
+    with pytest.raises(Unusable, match="ended before its time"):
+        import_registry(registry, sample)
+    assert registry.jobs() == []
+
+
+def test_a_reading_process_ends_when_nobody_listens(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
+    make_legacy(tmp_path / "w")
+    process = reading.ReadingProcess(find_registry(tmp_path / "w"))
+    assert process._process.stdin is not None and process._process.stdout is not None
+    process._process.stdin.close()
+    process._process.stdout.close()
+    deadline = time.monotonic() + 30
+    while process._process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert process._process.returncode == 0

@@ -1,0 +1,182 @@
+"""Kills and restarts everything on an event's way while events travel, then says what arrived.
+
+Used by the short test beside this folder and by the long one in tests/torture.
+"""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from brokerkit.registries import Bench, until
+from brokerkit.servers import Mosquitto
+from jobdb import EventKind, JobStatus, NewEvent, NewJob
+from jobdb.model import Broker, Job
+
+WORKERS = Path(__file__).parent / "workers.py"
+
+
+class Mortal:
+    """A worker process that can be killed and begun again."""
+
+    def __init__(self, errors: Path, *arguments: str) -> None:
+        self._errors = errors
+        self._command = [sys.executable, str(WORKERS), *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def begin(self) -> None:
+        with open(self._errors, "ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
+            )
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(20)
+            self._process = None
+
+    def wait(self, limit_sec: float) -> int | None:
+        """The exit code, or None when it was killed before its end."""
+        if self._process is None:
+            return None
+        return self._process.wait(limit_sec)
+
+
+class Storm:
+    """Kills one of several things every so often, and begins it again a little later.
+
+    Args:
+        victims: (kill, begin) of each.
+        seed: makes the order repeatable; the moments are the machine's.
+        every_sec: the mean pause between two kills.
+    """
+
+    def __init__(self, victims: list[tuple[object, object]], *, seed: int, every_sec: float) -> None:
+        self._victims = victims
+        self._random = random.Random(seed)
+        self._every_sec = every_sec
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._rage)
+        self.kills: Counter[int] = Counter()
+
+    def __enter__(self) -> Storm:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def _rage(self) -> None:
+        while not self._over.wait(self._random.uniform(0.2, 1.8) * self._every_sec):
+            which = self._random.randrange(len(self._victims))
+            kill, begin = self._victims[which]
+            kill()  # type: ignore[operator]
+            self.kills[which] += 1
+            self._over.wait(self._random.uniform(0, 0.5) * self._every_sec)
+            begin()  # type: ignore[operator]
+
+
+def publish_all(bench: Bench, *, jobs: int, events: int, pause_sec: float, seed: int) -> list[Job]:
+    """So many jobs, all at once, with so many events in all: most complete, some fail, some are cancelled."""
+    chance = random.Random(seed)
+    record = Broker("127.0.0.1", bench.settings.port)
+    made = bench.registry.register_many(
+        [NewJob(agent="codex", prompt="sort", job_id=f"job{n:03}", broker=record) for n in range(jobs)]
+    )
+    each = events // jobs
+    left = {job.job_id: each for job in made}
+    for job in made:
+        bench.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
+    while left:
+        batch = []
+        for job_id in chance.sample(sorted(left), min(len(left), 8)):
+            left[job_id] -= 1
+            kind = EventKind.PROGRESS
+            if left[job_id] == 0:
+                del left[job_id]
+                number = int(job_id[3:])
+                if number % 10 == 9:
+                    bench.registry.publish_many(batch)
+                    batch = []
+                    bench.registry.cancel(job_id)
+                    continue
+                kind = EventKind.ERROR if number % 5 == 0 else EventKind.COMPLETED
+            batch.append(NewEvent(job_id=job_id, event=kind, detail="x", attempt=1))
+        bench.registry.publish_many(batch)
+        time.sleep(pause_sec)
+    return made
+
+
+def expected_end(job_id: str) -> JobStatus:
+    number = int(job_id[3:])
+    if number % 10 == 9:
+        return JobStatus.CANCELLED
+    return JobStatus.ERROR if number % 5 == 0 else JobStatus.COMPLETED
+
+
+def all_arrived(bench: Bench, jobs: list[Job], names: list[str]) -> bool:
+    """Nothing waits, and every subscriber has accepted and handled every event."""
+    if bench.registry.engine.outbox_size()[0]:
+        return False
+    for name in names:
+        numbers = bench.registry.subscriptions(subscriber=name, limit=10_000)
+        if len(numbers) < len(jobs) or any(n.handled_seq < n.job_last_seq for n in numbers):
+            return False
+    return True
+
+
+def check_log(log: Path, last_seqs: dict[str, int]) -> int:
+    """Each event accepted at most once and in order, all handled at least once and in order; how many by broker."""
+    accepted: dict[str, list[int]] = {}
+    handled: dict[str, list[int]] = {}
+    for line in log.read_text().splitlines():
+        word, job_id, seq = line.split()
+        seen = (accepted if word == "accepted" else handled).setdefault(job_id, [])
+        if word == "accepted" or int(seq) not in seen:
+            seen.append(int(seq))
+    for job_id, seqs in accepted.items():
+        assert seqs == sorted(set(seqs)), (job_id, seqs)
+    assert handled == {job_id: list(range(1, last + 1)) for job_id, last in last_seqs.items() if last}
+    return sum(len(seqs) for seqs in accepted.values())
+
+
+def run_storm(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:
+    """The whole path under kills of broker, relays and subscribers; asserts that nothing was lost or done twice.
+
+    Returns:
+        How often the broker, each relay and each subscriber was killed.
+    """
+    names = ["orchestrator", "auditor"]
+    with Bench(folder / "db" / "jobs.db", server.port) as bench:
+        database, errors = str(bench.path), folder / "workers.log"
+        relays = [Mortal(errors, "relay", database) for _ in range(2)]
+        logs = {name: folder / f"{name}.log" for name in names}
+        followers = [Mortal(errors, "subscriber", database, str(server.port), name, str(logs[name])) for name in names]
+        for worker in relays + followers:
+            worker.begin()
+        victims = [(server.kill, server.start), *((worker.kill, worker.begin) for worker in relays + followers)]
+        try:
+            with Storm(victims, seed=seed, every_sec=0.7) as storm:
+                made = publish_all(bench, jobs=jobs, events=events, pause_sec=pause_sec, seed=seed)
+            until(lambda: all_arrived(bench, made, names), limit_sec=120)
+        finally:
+            for worker in relays + followers:
+                worker.kill()
+        ended = {job.job_id: bench.registry.get(job.job_id) for job in made}
+        assert {job_id: job.status for job_id, job in ended.items()} == {
+            job_id: expected_end(job_id) for job_id in ended
+        }
+        last_seqs = {job_id: job.last_seq for job_id, job in ended.items()}
+        by_broker = [check_log(logs[name], last_seqs) for name in names]
+        assert all(by_broker), "the broker brought nothing: everything came from the database"
+        assert bench.registry.refusals() == [] and bench.refused() == {}
+        print(f"\n{sum(last_seqs.values())} events; accepted from the broker: {by_broker}; kills: {dict(storm.kills)}")
+        return storm.kills

@@ -1,0 +1,97 @@
+"""Fixtures of the MQTT tests: a broker (Mosquitto, else amqtt), a registry whose jobs use it, and a running relay."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from brokerkit.registries import Bench
+from brokerkit.servers import Amqtt, Broker, Mosquitto, amqtt_is_there, mosquitto_path
+
+
+def _lacking(what: str) -> None:
+    if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(autouse=True)
+def _no_broker_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("MQTT_")]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """The best broker there is."""
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    if mosquitto_path() is None and not amqtt_is_there():
+        _lacking("neither Mosquitto nor amqtt is installed")
+    server: Broker = Mosquitto(folder) if mosquitto_path() else Amqtt(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["mosquitto", "amqtt"])
+def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
+    """Each broker that is installed. One is enough; none is not."""
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    there = {"mosquitto": mosquitto_path() is not None, "amqtt": amqtt_is_there()}
+    if not any(there.values()):
+        _lacking("neither Mosquitto nor amqtt is installed")
+    if not there[request.param]:
+        pytest.skip(f"{request.param} is not installed; the other broker is")
+    server: Broker = Mosquitto(folder) if request.param == "mosquitto" else Amqtt(folder)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
+    """Makes Mosquitto brokers with a configuration of the test's."""
+    if mosquitto_path() is None:
+        _lacking("Mosquitto is not installed")
+    started: list[Mosquitto] = []
+
+    def make(**how: object) -> Mosquitto:
+        folder = tmp_path / f"mosquitto{len(started)}"
+        folder.mkdir()
+        server = Mosquitto(folder, **how)  # type: ignore[arg-type]
+        started.append(server)
+        server.start()
+        return server
+
+    yield make
+    for server in started:
+        server.stop()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, broker: Broker) -> Iterator[Bench]:
+    """A registry beside a broker."""
+    with Bench(tmp_path / "db" / "jobs.db", broker.port) as made:
+        yield made
+
+
+@pytest.fixture
+def make_bench(tmp_path: Path) -> Iterator[Callable[[Broker], Bench]]:
+    """Makes a registry beside a given broker."""
+    made: list[Bench] = []
+
+    def make(server: Broker) -> Bench:
+        made.append(Bench(tmp_path / f"db{len(made)}" / "jobs.db", server.port))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()

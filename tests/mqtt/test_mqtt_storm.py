@@ -1,0 +1,14 @@
+"""Broker, relays and subscribers are killed while events travel: none is lost, none is accepted twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from brokerkit.chaos import run_storm
+from brokerkit.servers import Mosquitto
+
+
+def test_a_short_storm(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
+    kills = run_storm(tmp_path, mosquitto(), jobs=10, events=500, pause_sec=0.12, seed=1)
+    assert sum(kills.values()) >= 3

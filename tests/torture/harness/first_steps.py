@@ -1,0 +1,80 @@
+"""Power cuts while a database and its master key are made: what was answered is there, the rest can be made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+from lossyfs.mount import LossyMount
+
+from jobdb.errors import JobdbError
+from jobdb.vault import Vault
+
+from .acknowledged import Diary, read_diary
+from .registries import open_registry
+from .scenarios import Report
+from .workers import Crowd
+
+
+def _vault(home: Path) -> Vault:
+    return Vault.open(env={"XDG_CONFIG_HOME": str(home)})
+
+
+def make_and_register(folder: Path, diary_path: Path) -> None:
+    """What a first user does: the folder, the database and the key do not exist yet."""
+    diary = Diary(diary_path)
+    try:
+        with open_registry(folder / "new" / "jobs.db", create=True, vault=_vault(folder / "config")) as registry:
+            for _ in range(5):
+                job = registry.register(agent="first", prompt="one")
+                diary.write(job=job.job_id, token=registry.tokens.show(job.job_id))
+    except JobdbError as error:
+        diary.write(stopped=type(error).__name__, why=str(error))
+
+
+def cut_first_steps(mount: LossyMount, folder: Path, seed: int, *, cuts: int) -> Report:
+    """Two processes make the same database at once and the power goes.
+
+    Args:
+        mount: where database and key lie.
+        folder: for the diaries.
+        seed: of the cut points.
+        cuts: how many.
+    """
+    random, report = Random(seed), Report("power cuts while the database and the key are made")
+    for number in range(cuts):
+        report.events += 1
+        home, diary = mount.folder / f"home{number}", folder / f"first{number}.diary"
+        with Crowd() as crowd:
+            mount.arm("change", "*", random.randrange(random.choice((130, 800))))
+            for _ in range(2):
+                crowd.start(make_and_register, home, diary)
+            report.where[_wait_cut(mount, crowd)] += 1
+        mount.boot()
+        told = [entry for entry in read_diary(diary) if "job" in entry]
+        report.answered += len(told)
+        report.broken += [
+            f"{entry['stopped']}: {entry['why']}"
+            for entry in read_diary(diary)
+            if entry.get("stopped") in ("KeyProblem", "NotAJobdbDatabase") and "connect" not in entry["why"]
+        ]
+        try:
+            with open_registry(home / "new" / "jobs.db", create=True, vault=_vault(home / "config")) as registry:
+                for entry in told:
+                    if registry.tokens.show(entry["job"]) != entry["token"]:
+                        report.broken.append(f"I8: the token of {entry['job']} is another one")
+                registry.register(agent="second", prompt="try")
+        except JobdbError as error:
+            report.broken.append(f"I8: after a cut: {type(error).__name__}: {error}")
+    return report
+
+
+def _wait_cut(mount: LossyMount, crowd: Crowd) -> str:
+    """Where the armed cut came; when all are done before it, the power is cut then."""
+    for _ in range(100):
+        try:
+            return str(mount.wait_cut(0.1)["at"])
+        except TimeoutError:
+            if not any(worker.is_alive() for worker in crowd.members):
+                break
+    return str(mount.cut()["at"])

@@ -1,0 +1,52 @@
+"""Opens registries where the product would refuse WAL: on the lossy mount, which is FUSE but has one host only.
+
+The policy's answer for the folder is replaced, nothing else; called by the workers and the audit, each in its process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from jobdb import Registry
+from jobdb.engines.sqlite import opening
+from jobdb.filesystem import Placement
+from jobdb.masterkey import MasterKey
+from jobdb.vault import Vault
+
+Journal = Literal["wal", "delete"]
+KEY = MasterKey(bytes(range(32)), "the tests")
+"""A fixed master key: what a power cut does to the key's own file has a test of its own."""
+
+
+def open_registry(
+    path: Path,
+    *,
+    journal: Journal = "wal",
+    durability: str = "full",
+    create: bool = False,
+    checkpoint_pages: int = 20,
+    busy_timeout_sec: float = 20.0,
+    vault: Vault | None = None,
+) -> Registry:
+    """A registry with a tiny checkpoint threshold, so that checkpoints and WAL restarts are many."""
+    placement = Placement(
+        folder=str(path.parent),
+        fs_type="lossyfs",
+        source="",
+        mount_point=str(path.parent),
+        options=(),
+        journal=journal,
+        reason="a mount of this host alone",
+        advice=None,
+        needs_probe=False,
+    )
+    vars(opening)["place"] = lambda _folder, **_options: placement
+    return Registry.open(
+        path,
+        create=create,
+        durability=durability,
+        checkpoint_pages=checkpoint_pages,
+        busy_timeout_sec=busy_timeout_sec,
+        vault=vault or Vault(KEY),
+    )

@@ -1,0 +1,25 @@
+"""Fixtures for tests between two hosts: `two_hosts(...)` starts the file server in its own process."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from twohosts import TwoHosts, reason_to_skip
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path) -> Iterator[Callable[..., TwoHosts]]:
+    """Starts a server with the given options of fuse2host.py; it is gone when the test ends."""
+    import os
+
+    if reason := reason_to_skip():
+        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
+            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
+        pytest.skip(reason)
+    with ExitStack() as running:
+        yield lambda *options: running.enter_context(TwoHosts(tmp_path, *options))

@@ -1,0 +1,140 @@
+"""The peer probe tells good networks from bad ones; each bad one is bad in one known way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twohosts import TwoHosts, finish, finish_json, start_python
+
+from jobdb.errors import UnsafeFileSystem
+from jobdb.filesystem import place
+from jobdb.probe import require_locks
+
+PEER = """
+import json, sys
+from jobdb.probe import probe_peer
+print(json.dumps(probe_peer(sys.argv[1], name=sys.argv[2], timeout_sec=float(sys.argv[3])).as_dict()))
+"""
+QUICK = """
+import json, sys
+from jobdb.probe import probe_folder, quick_lock_probe
+print(json.dumps([quick_lock_probe(sys.argv[1]).as_dict(), probe_folder(sys.argv[1]).as_dict()]))
+"""
+
+
+def probe_both(hosts: TwoHosts) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Runs the probe on both hosts at once; returns both reports."""
+    running = [start_python(PEER, str(folder), folder.name, "30") for folder in (hosts.a, hosts.b)]
+    on_a, on_b = (finish_json(process, limit_sec=100) for process in running)
+    assert {check["name"]: check["ok"] for check in on_a["checks"]} == {
+        check["name"]: check["ok"] for check in on_b["checks"]
+    }
+    return on_a, on_b
+
+
+def failed(report: dict[str, Any]) -> set[str]:
+    """The names of the failed checks, without the direction."""
+    return {check["name"].split(":")[0] for check in report["checks"] if not check["ok"]}
+
+
+@pytest.mark.parametrize("cache", ["direct", "nfs"])
+def test_good_network_passes_and_is_recorded(two_hosts: Callable[..., TwoHosts], cache: str) -> None:
+    hosts = two_hosts("--cache", cache, "--locks", "server")
+    for folder in (hosts.a, hosts.b):
+        placement = place(folder)
+        assert (placement.journal, placement.needs_peer_probe) == ("delete", True)
+        with pytest.raises(UnsafeFileSystem, match="probe --peer"):
+            require_locks(placement)
+
+    on_a, on_b = probe_both(hosts)
+
+    assert on_a["ok"] and on_b["ok"], on_a
+    assert set(on_a["peers"]) == {"a", "b"}
+    assert {"hosts-meet", "journal-seen:a->b", "journal-seen:b->a", "nothing-lost"} <= {
+        check["name"] for check in on_a["checks"]
+    }
+    for folder in (hosts.a, hosts.b):
+        require_locks(place(folder))
+        require_locks(place(folder / "not" / "yet"))
+    left = [path.name for path in hosts.backing.iterdir()]
+    assert len(left) == 2 and all(name.startswith(".jobdb-probe-passed-") for name in left), left
+
+
+def test_locks_kept_on_each_host_are_found_only_by_the_peer(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--locks", "local")
+    quick, local = finish_json(start_python(QUICK, str(hosts.a)), limit_sec=60)
+    assert quick["ok"] and local["ok"]  # one host alone cannot see it, which is why the peer is asked
+
+    on_a, on_b = probe_both(hosts)
+
+    assert not on_a["ok"] and not on_b["ok"]
+    assert {"locks-exclude", "lock-handed-over", "nothing-lost"} <= failed(on_a)
+    advice = next(check["advice"] for check in on_a["checks"] if not check["ok"])
+    assert "local_lock=none" in advice
+    with pytest.raises(UnsafeFileSystem, match="probe --peer"):
+        require_locks(place(hosts.a))
+    assert list(hosts.backing.iterdir()) == []
+
+
+def test_lock_manager_that_is_down_is_named(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--locks", "none")
+    quick, local = finish_json(start_python(QUICK, str(hosts.a)), limit_sec=60)
+    on_a, _ = probe_both(hosts)
+    for report in (quick, local, on_a):
+        assert not report["ok"]
+        check = next(check for check in report["checks"] if not check["ok"])
+        assert "ENOLCK" in check["detail"] and "lock manager" in check["advice"]
+    with pytest.raises(UnsafeFileSystem, match="ENOLCK"):
+        require_locks(place(hosts.a))
+    assert list(hosts.backing.iterdir()) == []
+
+
+def test_remembered_absence_hides_a_hot_journal(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--neg", "30")
+    on_a, _ = probe_both(hosts)
+    assert failed(on_a) == {"journal-seen"}
+    assert "lookupcache=none" in next(check["advice"] for check in on_a["checks"] if not check["ok"])
+
+
+def test_remembered_name_brings_a_committed_journal_back(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--entry", "3")
+    on_a, _ = probe_both(hosts)
+    assert failed(on_a) == {"removed-journal-gone"}
+
+
+def test_pages_that_are_never_dropped_are_found(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--cache", "weak")
+    on_a, _ = probe_both(hosts)
+    assert {"writes-seen", "nothing-lost"} <= failed(on_a)
+
+
+def test_record_goes_when_the_network_turns_bad(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--locks", "server")
+    probe_both(hosts)
+    require_locks(place(hosts.a))
+    report = finish_json(start_python(PEER, str(hosts.a), "a", "1"), limit_sec=60)
+    assert failed(report) == {"hosts-meet"}
+    with pytest.raises(UnsafeFileSystem):
+        require_locks(place(hosts.a))
+
+
+def test_two_processes_of_one_mount_are_no_two_hosts(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--locks", "server")
+    running = [start_python(PEER, str(hosts.a), "a", "20") for _ in range(2)]
+    for process in running:
+        report = finish_json(process, limit_sec=60)
+        assert failed(report) == {"hosts-meet"}
+        assert "same mount" in report["checks"][0]["detail"]
+
+
+def test_host_without_network_is_reported_in_time(two_hosts: Callable[..., TwoHosts]) -> None:
+    hosts = two_hosts("--locks", "server")
+    program = "from jobdb.probe import probe_folder\nimport sys\nr = probe_folder(sys.argv[1], timeout_sec=2)\n"
+    hosts.order("cut", 0)
+    try:
+        found = finish(start_python(program + "print(r.ok, r.checks[0].detail)", str(hosts.a)), limit_sec=60)
+    finally:
+        hosts.order("heal", 0)
+    assert found.startswith("False") and "ETIMEDOUT" in found

@@ -1,0 +1,97 @@
+"""`place` on the live system: links, folders that do not exist yet, bind mounts and overlays."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobdb.errors import UnsafeFileSystem
+from jobdb.filesystem import decide, place, statfs_magic
+from jobdb.mountinfo import parse_mountinfo
+from jobdb.probe import require_locks
+
+linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux mounts")
+
+PLACE = "import json, sys; from jobdb.filesystem import place; print(json.dumps(place(sys.argv[1]).as_dict()))"
+
+
+@linux_only
+def test_folder_that_does_not_exist_yet_is_held_by_its_nearest_parent(tmp_path: Path) -> None:
+    assert place(tmp_path / "not" / "yet").journal == place(tmp_path).journal
+    assert place(tmp_path / "not" / "yet").folder == str(tmp_path / "not" / "yet")
+
+
+@linux_only
+def test_links_are_followed_also_those_that_lead_to_nothing_yet(tmp_path: Path) -> None:
+    if not Path("/dev/shm").is_dir():
+        pytest.skip("no /dev/shm")
+    link = tmp_path / "link"
+    link.symlink_to("/dev/shm/jobdb-not-there")
+    assert place(link / "deeper").fs_type == place("/dev/shm").fs_type
+    assert place(link).folder == "/dev/shm/jobdb-not-there"
+
+
+@linux_only
+def test_statfs_gives_the_known_numbers() -> None:
+    assert statfs_magic("/proc") == 0x9FA0
+    assert statfs_magic("/no/such/path") is None
+
+
+@linux_only
+def test_local_folder_needs_no_probe_and_writes_nothing(tmp_path: Path) -> None:
+    placement = place(tmp_path)
+    if placement.journal != "wal":
+        pytest.skip(f"the temporary folder is on {placement.fs_type}")
+    require_locks(placement)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_refused_folder_is_refused_with_reason_and_advice() -> None:
+    (mount,) = parse_mountinfo("36 27 0:52 / /data rw - nfs4 filer:/x rw,local_lock=none\n")
+    with pytest.raises(UnsafeFileSystem, match=r"lookupcache=none.*mount -t nfs"):
+        require_locks(decide(mount, statfs_magic=None, shared=False))
+
+
+def in_own_mounts(script: str, asked: Path) -> dict[str, object]:
+    """Runs `place` after a shell script, in mounts that nobody else sees."""
+    command = f"{script}\nexec {sys.executable} -c '{PLACE}' '{asked}'"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-ec", command], capture_output=True, text=True, timeout=60, check=False
+    )
+    if done.returncode != 0 and ("unshare" in done.stderr or "mount" in done.stderr):
+        pytest.skip(f"no mounts of our own here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout))
+
+
+needs_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
+
+
+@linux_only
+@needs_root
+def test_bind_mount_and_mount_over_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    bind = f"mount -t tmpfs inner {tmp_path}/a; mkdir {tmp_path}/a/x; mount --bind {tmp_path}/a/x {tmp_path}/b"
+    found = in_own_mounts(bind, tmp_path / "b" / "later")
+    assert (found["fs_type"], found["source"], found["mount_point"]) == ("tmpfs", "inner", f"{tmp_path}/b")
+    covered = in_own_mounts(f"{bind}; mount -t tmpfs cover {tmp_path}", tmp_path / "b")
+    assert (found["journal"], covered["source"]) == ("wal", "cover")
+
+
+@linux_only
+@needs_root
+def test_overlay_is_decided_by_its_upper_folder(tmp_path: Path) -> None:
+    layers = f"{tmp_path}/layers"
+    script = (
+        f"mkdir {layers} {tmp_path}/o; mount -t tmpfs upper {layers}; mkdir {layers}/l {layers}/u {layers}/w;"
+        f"mount -t overlay overlay -o lowerdir={layers}/l,upperdir={layers}/u,workdir={layers}/w {tmp_path}/o"
+    )
+    found = in_own_mounts(script, tmp_path / "o")
+    assert (found["fs_type"], found["journal"]) == ("overlay", "wal")
+    assert "upper folder lies on tmpfs" in str(found["reason"])

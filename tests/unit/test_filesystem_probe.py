@@ -1,0 +1,151 @@
+"""The probe on a local folder, where everything must pass, and the helper's manners."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from jobdb.probe import probe_folder, probe_peer, quick_lock_probe
+from jobdb.probe_checks import LOCAL_PLAN, run_plan
+from jobdb.probe_hands import HandFailed, LocalHand
+
+
+def test_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "jobs.db").write_text("not ours")
+    report = probe_folder(tmp_path, timeout_sec=60)
+    assert report.ok, report.failures
+    assert [check.name for check in report.checks] == [
+        "locks-exclude", "lock-handed-over", "killed-holder-lets-go", "writes-seen", "journal-seen",
+        "removed-journal-gone", "rename-seen", "nothing-lost",
+    ]  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.db"]
+    assert "safe" in report.verdict
+    shown = json.loads(json.dumps(report.as_dict()))
+    assert shown["ok"] is True and shown["kind"] == "local"
+
+
+def test_quick_probe_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
+    fastest = min(quick_lock_probe(tmp_path).took_sec for _ in range(5))
+    assert fastest < 0.1
+    assert quick_lock_probe(tmp_path).ok
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("probe", [quick_lock_probe, probe_folder])
+def test_folder_that_is_not_there_fails_with_a_reason(tmp_path: Path, probe: object) -> None:
+    report = probe(tmp_path / "nowhere")  # type: ignore[operator]
+    assert not report.ok and "ENOENT" in report.failures[0].detail and report.failures[0].advice
+
+
+def test_peer_probe_without_a_peer_ends_in_time_and_says_what_to_do(tmp_path: Path) -> None:
+    report = probe_peer(tmp_path, name="alone", timeout_sec=0.5)
+    assert not report.ok and report.took_sec < 30
+    assert "another host" in str(report.failures[0].advice)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checks_stop_when_the_time_is_over(tmp_path: Path) -> None:
+    with LocalHand(tmp_path, limit_sec=10) as a, LocalHand(tmp_path, limit_sec=10) as b:
+        checks = run_plan(LOCAL_PLAN, a, b, here="a", there="b", end=time.monotonic() - 1)
+    assert [check.name for check in checks] == ["time"] and not checks[0].ok
+
+
+def test_helper_does_not_leave_its_folder_through_a_link(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "secret").write_text("kept")
+    (inside / "link").symlink_to(outside / "secret")
+    (inside / "folder").symlink_to(outside)
+    with LocalHand(inside, limit_sec=10) as hand:
+        with pytest.raises(HandFailed) as failure:
+            hand.call("read", name="link")
+        assert failure.value.errno == errno.ELOOP
+        with pytest.raises(HandFailed):
+            hand.call("open", name="link")
+    with LocalHand(inside, "folder", limit_sec=10) as hand, pytest.raises(HandFailed):
+        hand.call("listing")
+
+
+def test_helper_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
+    with LocalHand(tmp_path, limit_sec=10) as hand:
+        assert hand.call("exists", name="x") is False
+        os.kill(hand._process.pid, 9)
+        hand._process.wait(timeout=10)
+        with pytest.raises(HandFailed) as failure:
+            hand.call("exists", name="x")
+        assert failure.value.errno == errno.ESRCH
+
+
+def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
+    with LocalHand(tmp_path, limit_sec=0.3) as hand:
+        hand.call("open", name="f")
+        with pytest.raises(HandFailed) as failure:
+            hand.call("count", name="f", seconds=30)
+        assert failure.value.errno == errno.ETIMEDOUT
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {"do": "remove", "arguments": {"name": "../jobs.db"}},
+        {"do": "remove", "arguments": {"name": "/etc/passwd"}},
+        {"do": "remove_folder", "arguments": {"name": "x", "emptied": True}},
+        {"do": "rename", "arguments": {"src": "a", "dst": "../b"}},
+        {"do": "create", "arguments": {"name": 7, "text": ""}},
+        {"do": ["open"], "arguments": {"name": "x"}},
+        {"do": "open"},
+        {},
+    ],
+)
+def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, order: dict[str, object]) -> None:
+    from jobdb.probe_peer import _obey
+
+    arena = tmp_path / "arena"
+    arena.mkdir()
+    (tmp_path / "jobs.db").write_text("kept")
+    with LocalHand(arena, limit_sec=10) as hand:
+        assert _obey(hand, order) == {"errno": errno.EINVAL}
+    assert (tmp_path / "jobs.db").read_text() == "kept"
+
+
+def test_what_the_other_host_says_is_shown_without_control_characters() -> None:
+    from jobdb.probe_peer import _reported
+
+    said = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
+    (check,) = _reported({"arguments": {"checks": [said]}})
+    assert (check.name, check.ok, check.detail, check.advice) == ("x[31m", False, "ab", "c")
+    assert not _reported({"arguments": None})[0].ok
+
+
+def test_record_holds_for_the_mount_it_was_made_on_and_for_no_other(tmp_path: Path) -> None:
+
+    from jobdb.filesystem import Placement
+    from jobdb.probe_record import passed, record_name
+
+    (tmp_path / "registry").mkdir()
+    placement = Placement(
+        folder=str(tmp_path / "registry" / "later"),
+        fs_type="fuse.some",
+        source="server:/x",
+        mount_point=str(tmp_path),
+        options=("rw", "locks=server"),
+        journal="delete",
+        reason="",
+        advice=None,
+        needs_probe=True,
+        needs_peer_probe=True,
+    )
+    assert not passed(placement)
+    (tmp_path / record_name(placement)).touch()
+    assert passed(placement)
+    assert passed(placement._replace(folder=str(tmp_path)))
+    assert not passed(placement._replace(options=("rw", "locks=local")))
+    assert not passed(placement._replace(source="other:/x"))
+    # A record above the mount point belongs to another file system.
+    assert not passed(placement._replace(mount_point=str(tmp_path / "registry")))

@@ -1,0 +1,126 @@
+"""Where a registry is found, and that nothing but a regular file is ever opened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from jobdb.errors import InvalidInput
+from jobdb.legacy.damage import Damage, Damaged
+from jobdb.legacy.layout import (
+    EntryKind,
+    classify,
+    count_records,
+    find_registry,
+    list_audit_folder,
+    list_jobs_folder,
+    new_registry,
+    read_regular_file,
+    shown_name,
+)
+
+
+def make(folder: Path, *names: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(b"{}")
+    return folder
+
+
+@pytest.mark.parametrize("layout", [".mam", ".hermes"])
+def test_a_workspace_its_dot_folder_and_the_folder_itself(tmp_path: Path, layout: str) -> None:
+    jobs = make(tmp_path / layout / "jobs", "a.json")
+    for given in (tmp_path, tmp_path / layout, jobs):
+        found = find_registry(given)
+        assert found.jobs == jobs
+        assert found.audit == tmp_path / layout / "delegate_job_logs"
+
+
+def test_an_empty_registry_is_one(tmp_path: Path) -> None:
+    make(tmp_path / ".mam" / "jobs")
+    assert find_registry(tmp_path).jobs == tmp_path / ".mam" / "jobs"
+    assert count_records(find_registry(tmp_path)) == 0
+
+
+def test_a_copy_under_any_name(tmp_path: Path) -> None:
+    copy = make(tmp_path / "copy of the jobs", "a.json")
+    assert find_registry(copy).jobs == copy
+
+
+def test_two_registries_are_not_chosen_between(tmp_path: Path) -> None:
+    make(tmp_path / ".mam" / "jobs", "a.json")
+    make(tmp_path / ".hermes" / "jobs")
+    assert find_registry(tmp_path).jobs.parent.name == ".mam"
+    make(tmp_path / ".hermes" / "jobs", "b.json")
+    with pytest.raises(InvalidInput, match=r"\.hermes"):
+        find_registry(tmp_path)
+    with pytest.raises(InvalidInput):
+        new_registry(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nothing", "file", "missing"])
+def test_what_is_no_registry(tmp_path: Path, name: str) -> None:
+    make(tmp_path / "nothing", "notes.txt")
+    make(tmp_path, "file")
+    with pytest.raises(InvalidInput):
+        find_registry(tmp_path / name)
+
+
+def test_where_an_export_goes(tmp_path: Path) -> None:
+    assert new_registry(tmp_path / "new").jobs == tmp_path / "new" / ".mam" / "jobs"
+    assert new_registry(tmp_path / "jobs").jobs == tmp_path / "jobs"
+    assert new_registry(make(tmp_path / "empty")).jobs == tmp_path / "empty" / ".mam" / "jobs"
+    there = make(tmp_path / "old" / ".hermes" / "jobs", "a.json")
+    assert new_registry(tmp_path / "old").jobs == there
+    make(tmp_path, "file")
+    with pytest.raises(InvalidInput):
+        new_registry(tmp_path / "file")
+
+
+def test_names_tell_what_an_entry_is() -> None:
+    assert classify("a.b.json").kind is EntryKind.RECORD
+    assert classify("a.b.json").job_id == "a.b"
+    assert classify("a.events.log").job_id == "a"
+    assert classify(".a.json.tmp").kind is EntryKind.LEFTOVER
+    assert classify("a.json.tmp").kind is EntryKind.LEFTOVER
+    assert classify("a.json~").kind is EntryKind.LEFTOVER
+    assert classify("README").kind is EntryKind.OTHER
+
+
+def test_the_lock_is_not_an_entry(tmp_path: Path) -> None:
+    jobs = make(tmp_path / "jobs", ".lock", "a.json", "a.events.log")
+    found = find_registry(jobs)
+    assert sorted(entry.name for entry in list_jobs_folder(found)) == ["a.events.log", "a.json"]
+    assert list(list_audit_folder(found)) == []
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    (tmp_path / "folder.json").mkdir()
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "loop.json").symlink_to(tmp_path / "loop.json")
+    (tmp_path / "good").write_bytes(b"content")
+    (tmp_path / "link.json").symlink_to(tmp_path / "good")
+
+    def kind(name: str) -> Damage | None:
+        found = read_regular_file(str(tmp_path / name), 100)
+        return found.kind if isinstance(found, Damaged) else None
+
+    assert kind("folder.json") is Damage.NOT_A_FILE
+    assert kind("pipe.json") is Damage.NOT_A_FILE
+    assert kind("dangling.json") is Damage.DANGLING_LINK
+    assert kind("loop.json") is Damage.UNREADABLE
+    assert read_regular_file(str(tmp_path / "link.json"), 100) == b"content"
+    assert read_regular_file(str(tmp_path / "missing.json"), 100) is None
+    assert read_regular_file(str(tmp_path / "good" / "below"), 100) is None
+    assert kind("good") is None
+    (tmp_path / "large").write_bytes(b"x" * 101)
+    assert kind("large") is Damage.TOO_LARGE
+
+
+def test_names_are_shown_printable() -> None:
+    assert shown_name("a.json") == "a.json"
+    assert shown_name("日本.json") == "日本.json"
+    assert shown_name(os.fsdecode(b"a\xff\n.json")) == "a\\\\xff\\n.json"

@@ -1,0 +1,285 @@
+"""Records of the old registry: what is legal comes back equal, everything else is named and never raises."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jobdb.legacy.damage import Damage, Damaged
+from jobdb.legacy.records import (
+    FIELDS,
+    MAX_RECORD_BYTES,
+    LegacyRecord,
+    format_ms,
+    parse_record,
+    parse_time,
+)
+
+LEGAL: dict[str, Any] = {
+    "schema_version": 1,
+    "job_id": "abc12345",
+    "status": "running",
+    "created_at": "2026-06-19T09:30:00Z",
+    "updated_at": "2026-06-19T09:32:00Z",
+    "prompt": "sort ten problems",
+    "agent": "codex",
+    "agent_session": "tmux:codex-1",
+    "broker": {"host": "localhost", "port": 1883, "tls": False, "username": "a", "password": "hunter22"},
+    "topic_prefix": "python/mqtt/jobs/abc12345",
+    "timeout_sec": 600,
+    "idle_timeout_sec": 60,
+    "expected_artifacts": ["report.md"],
+    "last_seq": 7,
+    "auth_token": "0" * 43,
+}
+
+
+def encode(record: dict[str, Any]) -> bytes:
+    return json.dumps(record).encode()
+
+
+def damage_of(raw: bytes, name: str = "abc12345.json") -> Damage:
+    answer = parse_record(raw, name)
+    assert isinstance(answer, Damaged), answer
+    assert answer.reason
+    return answer.kind
+
+
+def test_a_record_is_read_field_by_field() -> None:
+    record = parse_record(encode(LEGAL), "abc12345.json")
+    assert isinstance(record, LegacyRecord)
+    assert record.created_ms == 1781861400000
+    assert record.updated_ms - record.created_ms == 120_000
+    assert record.broker == {"host": "localhost", "port": 1883, "tls": False, "username": "a"}
+    assert record.broker_password == "hunter22"
+    assert record.auth_token == "0" * 43
+    assert record.absent == ()
+    assert record.as_document() == LEGAL
+
+
+def test_missing_optional_fields_get_the_old_defaults_and_stay_missing() -> None:
+    bare = {name: LEGAL[name] for name in FIELDS if name not in ("timeout_sec", "idle_timeout_sec", "auth_token")}
+    del bare["expected_artifacts"]
+    bare["broker"] = {"host": "localhost", "port": 1883}
+    record = parse_record(encode(bare), "abc12345.json")
+    assert isinstance(record, LegacyRecord)
+    assert (record.timeout_sec, record.idle_timeout_sec) == (3600, 120)
+    assert (record.expected_artifacts, record.auth_token, record.broker_password) == ([], None, None)
+    assert record.as_document() == bare
+    nulled = bare | {"auth_token": None, "broker": bare["broker"] | {"password": None}}
+    with_nulls = parse_record(encode(nulled), "abc12345.json")
+    assert isinstance(with_nulls, LegacyRecord)
+    assert with_nulls.as_document() == nulled != bare
+
+
+def test_no_secret_is_shown() -> None:
+    record = parse_record(encode(LEGAL), "abc12345.json")
+    assert "hunter22" not in repr(record)
+    assert "0" * 43 not in repr(record)
+    broken = parse_record(encode(LEGAL | {"last_seq": "hunter22"}), "abc12345.json")
+    assert isinstance(broken, Damaged)
+    assert "hunter22" not in broken.reason
+
+
+@pytest.mark.parametrize(
+    ("raw", "kind"),
+    [
+        (b"", Damage.EMPTY),
+        (b" \n", Damage.EMPTY),
+        (b"\0" * 512, Damage.ZEROED),
+        (encode(LEGAL)[:100] + b"\0" * 400, Damage.ZEROED),
+        (encode(LEGAL)[:-1], Damage.CUT_SHORT),
+        (encode(LEGAL)[:57], Damage.CUT_SHORT),
+        (b'{"a": tru', Damage.CUT_SHORT),
+        (b'{"a": -', Damage.CUT_SHORT),
+        (b'{"a": 1.', Damage.CUT_SHORT),
+        (b'{"a": "\\u00', Damage.CUT_SHORT),
+        (b"\xef\xbb\xbf" + encode(LEGAL), Damage.BYTE_ORDER_MARK),
+        (json.dumps(LEGAL).encode("utf-16"), Damage.UTF16),
+        (json.dumps(LEGAL).encode("utf-16-le"), Damage.UTF16),
+        (json.dumps(LEGAL).encode("utf-16-be"), Damage.UTF16),
+        (b'{"job_id": "abc12345", "prompt": "\xff\xfe"}', Damage.NOT_UTF8),
+        (b"job_id: abc12345", Damage.NOT_JSON),
+        (encode(LEGAL) + b"{}", Damage.NOT_JSON),
+        (b"[1, 2]", Damage.NOT_AN_OBJECT),
+        (b"null", Damage.NOT_AN_OBJECT),
+        (b'{"job_id": "a", "job_id": "b"}', Damage.DUPLICATE_KEY),
+        (encode(LEGAL)[:-1] + b', "notes": {"a": 1, "a": 2}}', Damage.DUPLICATE_KEY),
+        (encode(LEGAL | {"x": float("nan")}), Damage.NOT_A_NUMBER),
+        (encode(LEGAL | {"x": [float("-inf")]}), Damage.NOT_A_NUMBER),
+        (encode(LEGAL)[:-1] + b', "x": 1e999}', Damage.HUGE_NUMBER),
+        (encode(LEGAL)[:-1] + b', "x": ' + b"9" * 5000 + b"}", Damage.HUGE_NUMBER),
+        (encode(LEGAL)[:-1] + b', "x": ' + b"[" * 100 + b"]" * 100 + b"}", Damage.TOO_DEEP),
+        (b"[" * 200_000, Damage.TOO_DEEP),
+        (encode(LEGAL)[:-1] + b', "x": "\\ud800"}', Damage.LONE_SURROGATE),
+        (b" " * (MAX_RECORD_BYTES + 1), Damage.TOO_LARGE),
+    ],
+)
+def test_bytes_that_are_no_json_object(raw: bytes, kind: Damage) -> None:
+    assert damage_of(raw) is kind
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"job_id": "somebody"}, Damage.WRONG_ID),
+        ({"job_id": "../../etc/passwd"}, Damage.UNSAFE_ID),
+        ({"job_id": ".hidden"}, Damage.UNSAFE_ID),
+        ({"job_id": ""}, Damage.UNSAFE_ID),
+        ({"job_id": "x" * 129}, Damage.UNSAFE_ID),
+        ({"job_id": "a\nb"}, Damage.UNSAFE_ID),
+        ({"job_id": 5}, Damage.WRONG_TYPE),
+        ({"schema_version": 2}, Damage.OTHER_SCHEMA),
+        ({"schema_version": "1"}, Damage.OTHER_SCHEMA),
+        ({"schema_version": 1.0}, Damage.OTHER_SCHEMA),
+        ({"schema_version": True}, Damage.OTHER_SCHEMA),
+        ({"schema_version": [1]}, Damage.OTHER_SCHEMA),
+        ({"status": "paused"}, Damage.UNKNOWN_STATUS),
+        ({"status": None}, Damage.WRONG_TYPE),
+        ({"created_at": "yesterday"}, Damage.BAD_TIME),
+        ({"created_at": "2026-02-30T00:00:00Z"}, Damage.BAD_TIME),
+        ({"updated_at": "2026-06-19T24:00:00Z"}, Damage.BAD_TIME),
+        ({"updated_at": "2026-W01-1T00:00:00Z"}, Damage.BAD_TIME),
+        ({"updated_at": "2026-06-19T09:30:00.5Z"}, Damage.BAD_TIME),
+        ({"updated_at": 1781861400}, Damage.WRONG_TYPE),
+        ({"prompt": None}, Damage.WRONG_TYPE),
+        ({"prompt": ["a"]}, Damage.WRONG_TYPE),
+        ({"agent": "x" * 129}, Damage.OUT_OF_RANGE),
+        ({"agent_session": 3}, Damage.WRONG_TYPE),
+        ({"auth_token": 12345}, Damage.WRONG_TYPE),
+        ({"broker": "localhost"}, Damage.WRONG_TYPE),
+        ({"broker": {"port": 1}}, Damage.MISSING_FIELD),
+        ({"broker": {"host": "h", "port": "1883"}}, Damage.WRONG_TYPE),
+        ({"broker": {"host": "h", "port": 70000}}, Damage.OUT_OF_RANGE),
+        ({"broker": {"host": "h", "port": True}}, Damage.WRONG_TYPE),
+        ({"broker": {"host": "h", "port": 1, "tls": "yes"}}, Damage.WRONG_TYPE),
+        ({"broker": {"host": "h", "port": 1, "password": 5}}, Damage.WRONG_TYPE),
+        ({"timeout_sec": "600"}, Damage.WRONG_TYPE),
+        ({"timeout_sec": 600.0}, Damage.WRONG_TYPE),
+        ({"timeout_sec": None}, Damage.WRONG_TYPE),
+        ({"idle_timeout_sec": -1}, Damage.OUT_OF_RANGE),
+        ({"last_seq": True}, Damage.WRONG_TYPE),
+        ({"last_seq": 2**53}, Damage.OUT_OF_RANGE),
+        ({"expected_artifacts": "report.md"}, Damage.WRONG_TYPE),
+        ({"expected_artifacts": [1]}, Damage.WRONG_TYPE),
+    ],
+)
+def test_fields_that_are_not_what_they_must_be(change: dict[str, Any], kind: Damage) -> None:
+    assert damage_of(encode(LEGAL | change)) is kind
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in FIELDS
+        if name not in ("agent_session", "timeout_sec", "idle_timeout_sec", "expected_artifacts", "auth_token")
+    ],
+)
+def test_a_missing_field_is_not_guessed(name: str) -> None:
+    record = {key: value for key, value in LEGAL.items() if key != name}
+    assert damage_of(encode(record)) is Damage.MISSING_FIELD
+
+
+def test_the_name_of_the_file_must_be_the_id() -> None:
+    assert damage_of(encode(LEGAL), "ABC12345.json") is Damage.WRONG_ID
+    assert damage_of(encode(LEGAL), "abc12345.json.json") is Damage.WRONG_ID
+
+
+IDS = st.from_regex(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,20}"), fullmatch=True)
+TEXT = st.text(max_size=30)
+TIMES = st.integers(min_value=-(10**9), max_value=4 * 10**9).map(lambda second: format_ms(second * 1000))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def optional(fields: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+BROKERS = st.builds(
+    lambda needed, rest, more: more | needed | rest,
+    st.fixed_dictionaries({"host": TEXT, "port": st.integers(0, 65535)}),
+    optional({"tls": st.booleans(), "username": st.none() | TEXT, "password": st.none() | TEXT}),
+    st.dictionaries(TEXT, JSON, max_size=2).map(
+        lambda extra: {key: value for key, value in extra.items() if key not in ("tls", "username", "password")}
+    ),
+)
+
+LEGAL_RECORDS = st.builds(
+    lambda needed, rest, more: needed | rest | {key: value for key, value in more.items() if key not in FIELDS},
+    st.fixed_dictionaries(
+        {
+            "schema_version": st.just(1),
+            "job_id": IDS,
+            "status": st.sampled_from(["pending", "running", "completed", "error", "cancelled"]),
+            "created_at": TIMES,
+            "updated_at": TIMES,
+            "prompt": TEXT,
+            "agent": TEXT,
+            "broker": st.none() | BROKERS,
+            "topic_prefix": TEXT,
+            "last_seq": st.integers(0, 2**53 - 1),
+        }
+    ),
+    optional(
+        {
+            "agent_session": st.none() | TEXT,
+            "timeout_sec": st.integers(0, 2**53 - 1),
+            "idle_timeout_sec": st.integers(0, 2**53 - 1),
+            "expected_artifacts": st.lists(TEXT, max_size=3),
+            "auth_token": st.none() | TEXT,
+        }
+    ),
+    st.dictionaries(TEXT, JSON, max_size=3),
+)
+
+
+@given(LEGAL_RECORDS, st.sampled_from([None, 2]), st.booleans())
+@settings(deadline=None, max_examples=300)
+def test_every_legal_record_survives(record: dict[str, Any], indent: int | None, ascii_only: bool) -> None:
+    raw = json.dumps(record, indent=indent, ensure_ascii=ascii_only).encode()
+    parsed = parse_record(raw, f"{record['job_id']}.json")
+    assert isinstance(parsed, LegacyRecord), parsed
+    again = json.dumps(parsed.as_document(), sort_keys=True)
+    assert again == json.dumps(json.loads(raw), sort_keys=True)
+
+
+@given(st.binary(max_size=400), st.text(max_size=20))
+@example(encode(LEGAL), "abc12345.json")
+@settings(deadline=None, max_examples=400)
+def test_no_bytes_raise_and_none_become_a_record_by_chance(raw: bytes, name: str) -> None:
+    answer = parse_record(raw, name)
+    if isinstance(answer, LegacyRecord):
+        assert json.loads(raw) == answer.as_document()
+
+
+@given(st.data())
+@settings(deadline=None, max_examples=300)
+def test_a_record_with_one_byte_changed_never_raises(data: st.DataObject) -> None:
+    raw = bytearray(encode(LEGAL))
+    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    answer = parse_record(bytes(raw), "abc12345.json")
+    if isinstance(answer, LegacyRecord):
+        assert json.loads(bytes(raw)) == answer.as_document()
+
+
+@given(st.integers(0, 10**6))
+@settings(deadline=None, max_examples=100)
+def test_a_record_that_is_cut_is_never_a_record(length: int) -> None:
+    raw = encode(LEGAL)
+    cut = raw[: length % len(raw)]
+    assert damage_of(cut) in (Damage.EMPTY, Damage.CUT_SHORT)
+
+
+@given(st.integers(min_value=-62_135_596_800, max_value=253_402_300_799))
+def test_times_survive(second: int) -> None:
+    assert parse_time(format_ms(second * 1000)) == second * 1000
