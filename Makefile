@@ -4,7 +4,7 @@ VENV   := .venv
 PY     := $(VENV)/bin/python
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint types torture bench bench-quick docs clean
+.PHONY: demo test lint types torture test-nfs bench bench-quick docs clean
 
 demo: $(VENV)/.runtime
 	@sh examples/demo.sh $(VENV)/bin/jobdb
@@ -21,6 +21,11 @@ types: $(READY)
 
 torture: $(READY)
 	$(PY) -m pytest -q -s tests/torture
+
+# A real kernel NFS client in a small virtual machine; as root on Debian. About 15 minutes without KVM.
+test-nfs: $(READY)
+	apt-get install -y -qq --no-install-recommends qemu-system-x86 mmdebstrap zstd >/dev/null
+	JOBDB_TEST_NFS=1 $(PY) -m pytest -q -s tests/nfs
 
 bench: $(VENV)/.bench
 	$(PY) -m benchmarks

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from jobdb.errors import DatabaseMissing, InvalidInput
@@ -12,25 +14,46 @@ from .parameters import Json
 from .settings import registry_of, settings_of
 
 
-def init(ctx: typer.Context, json: Json = False) -> None:
+def init(
+    ctx: typer.Context,
+    shared: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared/--no-shared",
+            help="Mark it as used by several hosts (or take the mark off): it stays in a rollback journal everywhere.",
+            show_default=False,
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Make a database.
 
     It is made where --db says, in a folder of its own that only you may enter. A database that is there
-    already is left as it is.
+    already is left as it is, but for the mark that --shared puts on: run that on the host that owns the disk,
+    while nobody has the database open.
 
     \b
     Examples:
       jobdb init
       jobdb --db sqlite:////var/lib/jobs/jobs.db init
+      jobdb --db sqlite:////srv/shared/jobs.db init --shared
     """
     place = parse_url(settings_of(ctx).db or default_url())
+    if shared is not None and place.path is None:
+        raise InvalidInput("--shared is for SQLite files; every host may use a PostgreSQL registry as it is")
     there = place.path is not None and place.path.exists() and place.path.stat().st_size > 0
-    with registry_of(ctx, create=True, checkpoint=True) as registry:
-        shown = str(registry.url)
+    if not there or shared is None:
+        with registry_of(ctx, create=True, checkpoint=True):
+            pass
+    if shared is not None and place.path is not None:
+        from jobdb.engines.sqlite.sharing import set_shared
+
+        set_shared(place.path, shared, busy_sec=min(settings_of(ctx).busy_timeout_sec, 5.0))
     if json:
-        json_line({"url": shown, "created": not there})
+        json_line({"url": str(place), "created": not there, "shared": shared})
         return
-    note(f"{shown} is there already" if there else f"made {shown}")
+    marked = "" if shared is None else ", marked as shared" if shared else ", not marked as shared"
+    note(f"{place} is there already{marked}" if there else f"made {place}{marked}")
     hint("next: jobdb register --agent NAME 'what is to be done', or jobdb import DIR")
 
 

@@ -17,8 +17,8 @@ from ..registry import Registry, now_ms
 from ..urls import DatabaseUrl, default_url, parse_url
 from ..vault import Vault
 from .database import check_database
+from .files import Leftovers, check_file, check_leftovers, check_place
 from .findings import Finding, Report
-from .place import Leftovers, check_file, check_leftovers, check_place
 from .state import check_state
 
 __all__ = ["Finding", "Report", "examine"]

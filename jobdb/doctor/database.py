@@ -13,8 +13,8 @@ from ..errors import JobdbError, KeyProblem
 from ..filemodes import file_warning, folder_warning
 from ..masterkey import default_key_path
 from ..registry import Registry
+from .files import split_advice
 from .findings import Report
-from .place import split_advice
 
 _LARGE_WAL_BYTES = 64 << 20
 _LOOKS = 10

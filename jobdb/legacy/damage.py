@@ -42,6 +42,7 @@ class Damage(StrEnum):
     CUT_LINE = "cut_line"
     CONFLICTING_LINES = "conflicting_lines"
     SECRET_IN_CLEAR = "secret_in_clear"
+    NOT_HELD = "not_held"
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class _Export:
 
     def count(self) -> int:
         """How many jobs there are; the first look, which fixes what the transaction sees."""
-        row = self._tx.one("count_jobs")
+        row = self._tx.one("legacy_count_jobs")
         return row[0] if row else 0
 
     def everything(self, total: int, progress: Progress) -> None:

@@ -107,7 +107,7 @@ ORDER BY j.id;
 -- legacy_page: the numbers of the jobs after one, for reading the whole registry page by page.
 SELECT id FROM jobs WHERE id > :after ORDER BY id LIMIT :limit;
 
--- count_jobs: how many jobs there are.
+-- legacy_count_jobs: how many jobs there are.
 SELECT count(*) FROM jobs;
 
 

@@ -83,6 +83,7 @@ def import_registry(
         closing(Verification(registry.engine.vault)) as verification,
     ):
         run = _Import(tx, registry.engine.vault, layout, report, verification)
+        run.holds_nul = registry.url.engine != "postgresql"
         run.everything(progress or (lambda done, total: None))
         if not dry_run:
             run.prove()
@@ -99,7 +100,9 @@ def _refuse_unlocked_writer(lock: RegistryLock) -> None:
 
 
 class _Import:
-    """One run of an import: what its steps share."""
+    """One run of an import: what its steps share. ``holds_nul``: the database can store a NUL character."""
+
+    holds_nul = True
 
     def __init__(
         self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, verification: Verification
@@ -117,7 +120,11 @@ class _Import:
         """Takes over what there is; in a dry run, all but the writing."""
         total = count_records(self._layout)
         with reader_for(self._layout, total) as reader:
-            for portion in portions(self._legal_jobs(reader), lambda ids: self._again(reader, ids)):
+            for portion in portions(
+                self._legal_jobs(reader, self._record_names()), lambda ids: self._again(reader, ids)
+            ):
+                if self._jobs_before and not self._report.dry_run:
+                    self._tx.lock_jobs(source.record.job_id for source in portion)
                 planned = [(source, self._plan(source)) for source in portion]
                 if not self._report.dry_run:
                     self._writer.write(planned)
@@ -140,14 +147,16 @@ class _Import:
             raise verification_failed(f"there are {self._count_jobs()} jobs where {expected} must be")
 
     def _count_jobs(self) -> int:
-        row = self._tx.one("count_jobs")
+        row = self._tx.one("legacy_count_jobs")
         assert row is not None
         count: int = row[0]
         return count
 
-    def _legal_jobs(self, reader: Reader) -> Iterator[SourceJob]:
-        """The legal records; whatever else lies in the folder goes into the report."""
-        for name, answer in reader.read(self._record_names()):
+    def _legal_jobs(self, reader: Reader, names: Iterator[str]) -> Iterator[SourceJob]:
+        """The legal records among files; the others go into the report."""
+        for name, answer in reader.read(names):
+            if isinstance(answer, SourceJob) and not self.holds_nul and answer.record.holds_nul():
+                answer = Damaged(Damage.NOT_HELD, "it holds a NUL character, which PostgreSQL cannot store")
             if isinstance(answer, SourceJob):
                 yield answer
             elif answer is not None:
@@ -169,11 +178,7 @@ class _Import:
 
     def _again(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[SourceJob]:
         """Jobs that were read before and put off."""
-        for name, answer in reader.read(job_id + RECORD_SUFFIX for job_id in job_ids):
-            if isinstance(answer, SourceJob):
-                yield answer
-            elif answer is not None:
-                self._damaged(name, answer)
+        return self._legal_jobs(reader, (job_id + RECORD_SUFFIX for job_id in job_ids))
 
     def _audit_folders(self) -> None:
         for entry in list_audit_folder(self._layout):

@@ -103,6 +103,10 @@ class LegacyRecord:
         """
         return marshal.dumps(_fields_of(self), 2)
 
+    def holds_nul(self) -> bool:
+        """Whether a text holds a NUL character, which PostgreSQL cannot store."""
+        return any("\0" in text for text in (self.prompt, self.agent, self.agent_session or "", self.topic_prefix))
+
     def as_document(self) -> dict[str, Json]:
         """The record as the old scripts know it, secrets included; equal, as JSON, to what was read."""
         document: dict[str, Json] = {

@@ -7,6 +7,7 @@ and the broker's password. What the columns cannot say (a field that is absent r
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from .records import DEFAULT_IDLE_TIMEOUT_SEC, DEFAULT_TIMEOUT_SEC, LegacyRecord
 from .source import SourceJob
 
 Json = Any
+Seal = Callable[[str, str], bytes]
+"""Seals a secret for a row: the secret, what it is bound to."""
 
 EMPTY_TOKEN = "auth_token=empty"
 """Stands among the absent names for an ``auth_token`` that is an empty text: no secret, but not null either."""
@@ -149,10 +152,10 @@ def derived(columns: dict[str, Json] | JobRow) -> tuple[Json, ...]:
     return found
 
 
-def spec_columns(record: LegacyRecord, vault: Vault) -> dict[str, Json]:
+def spec_columns(record: LegacyRecord, seal: Seal) -> dict[str, Json]:
     """The parameters of ``legacy_insert_spec`` and ``legacy_update_spec``, without ``job``."""
     password = record.broker_password
-    sealed = None if password is None else vault.seal(password, bound_to=password_binding(record.job_id))
+    sealed = None if password is None else seal(password, password_binding(record.job_id))
     return {
         "prompt": record.prompt,
         "broker": None if record.broker is None else _encode(record.broker),
@@ -162,10 +165,13 @@ def spec_columns(record: LegacyRecord, vault: Vault) -> dict[str, Json]:
     }
 
 
-def sealed_token(record: LegacyRecord, vault: Vault) -> bytes | None:
-    """The record's token, sealed as version 1; None if it has none."""
-    token = record.auth_token
-    return vault.seal(token, bound_to=token_binding(record.job_id, 1)) if token else None
+def token_columns(record: LegacyRecord, seal: Seal) -> dict[str, Json]:
+    """The parameters of ``legacy_put_token``, without ``job``, for a record that has a token: as version 1."""
+    assert record.auth_token
+    return {
+        "sealed": seal(record.auth_token, token_binding(record.job_id, 1)),
+        "created_ms": record.created_ms,
+    }
 
 
 def import_columns(source: SourceJob) -> dict[str, Json]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..engines.sql.sealing import seal
 from ..engines.sql.transaction import Transaction
 from ..vault import Vault
 from .log_lines import LogEvent
 from .logs import mask
 from .plan import Plan
-from .rows import import_columns, job_columns, sealed_token, spec_columns
+from .rows import import_columns, job_columns, spec_columns, token_columns
 from .source import SourceJob
 from .stored import secrets_of
 from .verify import Verification
@@ -29,6 +30,7 @@ class PortionWriter:
         self._tx = tx
         self._vault = vault
         self._verification = verification
+        self._key_is_known = False
 
     def write(self, portion: Sequence[Planned]) -> None:
         """Writes the jobs of a portion whose plans write at all."""
@@ -46,9 +48,11 @@ class PortionWriter:
         tx.run_many("legacy_insert_job", columns)
         numbers: dict[str, int] = dict(tx.all("legacy_new_numbers", after=row[0] if row else 0))
         jobs = [(numbers[source.record.job_id], source) for source in new]
-        specs = [{"job": job, **spec_columns(source.record, self._vault)} for job, source in jobs]
+        specs = [{"job": job, **spec_columns(source.record, self._seal)} for job, source in jobs]
         tx.run_many("legacy_insert_spec", specs)
-        tokens = [_token(job, source, self._vault) for job, source in jobs if source.record.auth_token]
+        tokens = [
+            {"job": job, **token_columns(source.record, self._seal)} for job, source in jobs if source.record.auth_token
+        ]
         tx.run_many("legacy_put_token", tokens)
         tx.run_many("legacy_put_import", [{"job": job, **import_columns(source)} for job, source in jobs])
         lines = [line for job, source in jobs for line in _lines(job, source)]
@@ -68,9 +72,9 @@ class PortionWriter:
             columns = job_columns(source)
             del columns["job_id"]
             tx.run("legacy_update_job", job=job, **columns)
-            tx.run("legacy_update_spec", job=job, **spec_columns(record, self._vault))
+            tx.run("legacy_update_spec", job=job, **spec_columns(record, self._seal))
             if record.auth_token:
-                tx.run("legacy_put_token", **_token(job, source, self._vault))
+                tx.run("legacy_put_token", job=job, **token_columns(record, self._seal))
             else:
                 tx.run("legacy_delete_tokens", job=job)
         tx.run("legacy_put_import", job=job, **import_columns(source))
@@ -79,9 +83,12 @@ class PortionWriter:
         tx.run_many("legacy_insert_event", [_event(job, event) for event in plan.new_events])
         self._verification.expect_updated(job, record)
 
-
-def _token(job: int, source: SourceJob, vault: Vault) -> dict[str, Json]:
-    return {"job": job, "sealed": sealed_token(source.record, vault), "created_ms": source.record.created_ms}
+    def _seal(self, secret: str, bound_to: str) -> bytes:
+        """Seals under the database's one master key; which it is, is looked up once in the transaction."""
+        if self._key_is_known:
+            return self._vault.seal(secret, bound_to=bound_to)
+        self._key_is_known = True
+        return seal(self._tx, self._vault, secret, bound_to=bound_to)
 
 
 def _lines(job: int, source: SourceJob) -> list[dict[str, Json]]:

@@ -186,15 +186,16 @@ class TicketOutbox:
     # -- what the relay asks
 
     def read(self, room: Room) -> list[Parcel]:
-        after, limit = room.ask(self._settings, _JOB)
-        if limit <= 0:
-            return []
         with self._store.read() as tx:
             row = tx.one("get_ticket", name=self._name)
-            rows = [] if row is None else tx.all("waiting_ticket_events", ticket=row[0], after=after, limit=limit)
+            if row is None or not tx.all("waiting_ticket_events", ticket=row[0], after=0, limit=1):
+                return []
+            after, limit = room.ask(self._settings, _JOB)
+            if limit <= 0:
+                return []
+            rows = tx.all("waiting_ticket_events", ticket=row[0], after=after, limit=limit)
         room.took(self._settings, len(rows))
-        if rows:
-            self._store.sync()
+        self._store.sync()
         ticket = self._ticket
         return [
             Parcel(number, _JOB, ticket.job_id, seq, ticket.topic, payload, bool(terminal), self._settings)

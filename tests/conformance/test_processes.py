@@ -112,6 +112,7 @@ def test_a_feed_misses_nothing_that_is_written_beside_it(database, crew):
             event = next(follower)
             seen[event.job_id].append(event.seq)
         assert seen == {job_id: list(range(1, each + 1)) for job_id in ids}
+        follower.handled()
         crew.finish()
         with pytest.raises(TimedOut):
             next(registry.subscribe(subscriber="all", timeout_sec=0.1))

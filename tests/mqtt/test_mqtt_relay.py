@@ -15,7 +15,7 @@ from brokerkit.chaos import WORKERS
 from brokerkit.registries import LIMIT_SEC, Bench, RawClient, until
 from brokerkit.servers import Mosquitto, free_port
 
-from jobdb import Broker
+from jobdb import Broker, EventKind, NewEvent
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
 from jobdb.mqtt.link import LONGEST_PAUSE_SEC, Link
 
@@ -52,7 +52,6 @@ def test_marks_only_what_was_acknowledged(bench: Bench, monkeypatch: pytest.Monk
         with pytest.raises(KeyboardInterrupt):
             dying.run(until_empty=True, timeout_sec=LIMIT_SEC)
         assert bench.registry.engine.outbox_size()[0] == 5
-        bench.registry.engine.store.write  # noqa: B018 (the registry is still usable)
         bench.deliver()
         until(lambda: len(listener.heard) >= 10)
     heard = _heard_seqs(listener)
@@ -138,8 +137,7 @@ def test_many_jobs_share_the_way_fairly(bench: Bench) -> None:
     busy, quiet = bench.job(), [bench.job() for _ in range(5)]
     for job in [busy, *quiet]:
         bench.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
-    for _ in range(1500):
-        bench.registry.publish(busy.job_id, "progress", attempt=1)
+    bench.registry.publish_many([NewEvent(job_id=busy.job_id, event=EventKind.PROGRESS) for _ in range(1500)])
     for job in quiet:
         bench.registry.publish(job.job_id, "progress", attempt=1)
     with RawClient(bench.settings.port, topics=("jobdb/#",)) as listener:
@@ -191,13 +189,12 @@ def test_a_password_that_cannot_be_opened_stops_only_its_job(bench: Bench) -> No
 
 def test_a_cheap_look_at_a_large_backlog_of_a_dead_broker(bench: Bench) -> None:
     """One step of an index for each of its jobs, however many events wait."""
-    from jobdb import NewEvent
     from jobdb.mqtt.relay import _Room
 
     dead = Broker("127.0.0.1", free_port())
     jobs = [bench.registry.register(agent="a", prompt="p", broker=dead).job_id for _ in range(3)]
     for job_id in jobs:
-        bench.registry.publish_many([NewEvent(job_id=job_id, event="progress") for _ in range(2000)])  # type: ignore[arg-type]
+        bench.registry.publish_many([NewEvent(job_id=job_id, event=EventKind.PROGRESS) for _ in range(2000)])
     plan = "\n".join(_plan(bench, "waiting_jobs", after=0, limit=500))
     assert "SCAN o" not in plan and "SEARCH o USING COVERING INDEX outbox_by_job" in plan
     relay = bench.relay()

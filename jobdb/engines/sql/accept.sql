@@ -36,9 +36,9 @@ ORDER BY first_seq DESC LIMIT 1;
 DELETE FROM gaps WHERE subscription = :subscription AND first_seq = :first_seq;
 
 -- follow_events: recorded events in order, less those that the subscriber skipped over.
-SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
-FROM jobs AS j JOIN events AS e ON e.job = j.id
-WHERE j.job_id = :job_id AND e.seq > :after
+SELECT CAST(:job_id AS TEXT), e.seq, e.event, e.attempt, e.recorded_ms, e.payload
+FROM events AS e
+WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
   AND NOT EXISTS (SELECT 1 FROM gaps AS g
                   WHERE g.subscription = :subscription AND e.seq BETWEEN g.first_seq AND g.last_seq)
 ORDER BY e.seq LIMIT :limit;

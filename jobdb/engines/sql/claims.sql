@@ -1,10 +1,12 @@
--- Statements about claims, leases and timeouts.
+-- Statements about claims, leases and timeouts. Without statistics SQLite takes the wrong index for some: they are named.
 
 -- claim_next: the oldest pending job of the highest priority becomes the worker's.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
     updated_ms = :now
-WHERE id = (SELECT id FROM jobs WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1)
+WHERE id = (
+    SELECT id FROM jobs INDEXED BY jobs_pending WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1
+)
 RETURNING job_id;
 
 -- claim_next_by_agent: the same among one agent's jobs.
@@ -12,7 +14,8 @@ UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
     updated_ms = :now
 WHERE id = (
-    SELECT id FROM jobs WHERE status = 'pending' AND agent = :agent ORDER BY priority DESC, id LIMIT 1
+    SELECT id FROM jobs INDEXED BY jobs_pending_by_agent
+    WHERE status = 'pending' AND agent = :agent ORDER BY priority DESC, id LIMIT 1
 )
 RETURNING job_id;
 
@@ -21,7 +24,7 @@ UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
     updated_ms = :now
 WHERE id = (
-    SELECT id FROM jobs
+    SELECT id FROM jobs INDEXED BY jobs_pending_by_session
     WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
       AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
     ORDER BY priority DESC, id LIMIT 1
@@ -42,7 +45,7 @@ UPDATE jobs SET lease_until_ms = :lease_until, updated_ms = :now WHERE id = :job
 UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now WHERE id = :job;
 
 -- expired_leases: running jobs whose lease has ended.
-SELECT job_id, id, strikes, worker, attempt FROM jobs
+SELECT job_id, id, strikes, worker, attempt FROM jobs INDEXED BY jobs_leased
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit;
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .accepting import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
 from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .transaction import Store
     from ...vault import Vault
+    from .transaction import Store
 
 
 class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):

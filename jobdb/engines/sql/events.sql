@@ -31,9 +31,9 @@ SET status = :status, last_seq = :last_seq, terminal_seq = :seq, last_event = :e
 WHERE id = :job;
 
 -- list_events: a job's events in order.
-SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
-FROM jobs AS j JOIN events AS e ON e.job = j.id
-WHERE j.job_id = :job_id AND e.seq > :after
+SELECT CAST(:job_id AS TEXT), e.seq, e.event, e.attempt, e.recorded_ms, e.payload
+FROM events AS e
+WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
 ORDER BY e.seq LIMIT :limit;
 
 -- outbox_page: the events that wait for the broker, oldest first.
@@ -46,10 +46,10 @@ ORDER BY o.event LIMIT :limit;
 
 -- outbox_page_of_job: the same for one job.
 SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
-FROM jobs AS j
-JOIN outbox AS o ON o.job = j.id
+FROM outbox AS o
 JOIN events AS e ON e.id = o.event
-WHERE j.job_id = :job_id AND o.event > :after
+JOIN jobs AS j ON j.id = o.job
+WHERE o.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND o.event > :after
 ORDER BY o.event LIMIT :limit;
 
 -- mark_delivered: the broker has acknowledged it.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
+from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
 from .locks import busy_error
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
     """The jobdb error that says what ``error`` means for ``database``."""
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
-        return busy_error(database, waited_sec)
+        return _no_lock_manager(database) or busy_error(database, waited_sec)
     if isinstance(error, apsw.FullError):
         return StorageFailed(
             f"the disk that holds {database} is full; nothing was written. Free space there and try again"
@@ -42,3 +43,18 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
     if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
         return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
     return StorageFailed(f"SQLite refused to work on {database}: {error}")
+
+
+def _no_lock_manager(database: Path) -> UnsafeFileSystem | None:
+    """SQLite reports ENOLCK, "no locks to be had", as BUSY: on a shared folder the two are told apart by trying."""
+    if os.path.exists(f"{database}-shm"):
+        return None
+    from ...probe import quick_lock_probe
+
+    report = quick_lock_probe(database.parent)
+    if report.ok:
+        return None
+    return UnsafeFileSystem(
+        f"{database.parent} gives no locks any more ({report.verdict}); nothing was written. Is the file server's lock "
+        f"manager running? 'jobdb probe {database.parent}' tells when it is back"
+    )

@@ -51,8 +51,9 @@ def readers(database: Path) -> list[tuple[int, str]]:
         if "->" in fields or len(fields) < 8 or fields[5].rpartition(":")[2] != str(inode):
             continue
         first = int(fields[6])
-        if fields[3] == "READ" and 123 <= first <= 127 and fields[4].isdigit() and int(fields[4]) != os.getpid():
-            pids.add(int(fields[4]))
+        owner = int(fields[4])  # 0 and -1 stand for processes that cannot be seen from here
+        if fields[3] == "READ" and 123 <= first <= 127 and owner > 0 and owner != os.getpid():
+            pids.add(owner)
     return [(pid, _command(str(pid))) for pid in sorted(pids)]
 
 

@@ -50,14 +50,13 @@ def open_store(
     Raises:
         DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed.
     """
-    path = path.absolute()
-    if create and not path.exists():
-        placement = allowed_placement(path)
-        _make(path)
-    elif not path.exists():
+    path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to
+    missing = not path.exists()
+    if missing and not create:
         raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
-    else:
-        placement = allowed_placement(path)
+    placement = allowed_placement(path)
+    if missing:
+        _make(path)
     header = _checked_header(path, create=create)
     if header is not None and header.wal and placement.journal != "wal":
         raise UnsafeFileSystem(
@@ -65,10 +64,6 @@ def open_store(
             f"({placement.reason}). On the host that owns the disk run 'jobdb --db {path} init --shared', which puts "
             "it into a rollback journal; or keep the file there and let the others speak MQTT"
         )
-    if placement.needs_probe:
-        from ...probe import require_locks
-
-        require_locks(placement)
     for warning in check_modes(path):
         warnings.warn(warning, stacklevel=4)
     common = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
@@ -101,16 +96,17 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
 def allowed_placement(path: Path) -> Placement:
     """How the folder's file system lets us work, or a refusal that says what mends it."""
     placement = place(path.parent)
-    if not placement.refused:
+    if placement.journal == "wal":
         return placement
-    if os.environ.get(OVERRIDE) != "1":
-        raise UnsafeFileSystem(
-            f"{path.parent} is on {placement.fs_type}: {placement.reason}. {placement.advice or ''}".rstrip()
-        )
-    warnings.warn(
-        f"{OVERRIDE}=1: {path.parent} is used although {placement.reason}; commits can be lost there",
-        stacklevel=5,
-    )
+    from ...probe import require_locks
+
+    try:
+        require_locks(placement)
+    except UnsafeFileSystem as refusal:
+        if os.environ.get(OVERRIDE) != "1":
+            raise
+        warnings.warn(f"{OVERRIDE}=1: used although {refusal}; commits can be lost there", stacklevel=5)
+        return placement._replace(journal=None, reason=str(refusal))
     return placement
 
 

@@ -24,7 +24,8 @@ def is_shared(path: Path) -> bool:
     """Whether the database bears the mark; read without changing its journal mode."""
     identity = opened.add(path)
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(10_000)
             row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
@@ -42,8 +43,8 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
 
     Args:
         path: the database.
-        shared: the mark. On: the journal becomes DELETE before the mark is written. Off: the mark goes first, and
-            the next opening on a local file system turns to WAL.
+        shared: the mark. On: the journal becomes DELETE before the mark is written. Off: the mark goes first, and with
+            it the note of an unsafe override; the next opening on a local file system turns to WAL.
         busy_sec: how long to wait until nobody has it open, in seconds.
 
     Raises:
@@ -64,6 +65,8 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
                 "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
                 ("1" if shared else "0",),
             )
+            if not shared:
+                connection.execute("DELETE FROM settings WHERE name = 'unsafe_override'")
         except apsw.BusyError as error:
             raise Busy(
                 f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "

@@ -1,6 +1,10 @@
 """Scenarios on disks that fail and fill up: each call succeeds whole or raises a typed error, and nothing told is lost.
 
 ``fail_at_points`` runs the same calls again and again, with the error at another request each time.
+
+One case is left out: a power cut after a failed sync of the database file itself. Linux then counts the pages as clean
+and SQLite, which has noted some of them as copied from the WAL, does not write them again: no user of SQLite
+survives both. A failed sync of the WAL is another matter, and is held to the full promise.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ FAULTS = (
     ("write", "jobs.db*", errno.ENOSPC),
     ("sync", "jobs.db-wal", errno.EIO),
     ("sync", "jobs.db", errno.EIO),
-    ("sync", "*", errno.EIO),
+    ("sync", "*-wal", errno.EIO),
     ("read", "jobs.db*", errno.EIO),
     ("open", "jobs.db*", errno.EACCES),
     ("create", "jobs.db*", errno.EACCES),
@@ -56,10 +60,15 @@ def fail_at_points(
         report.where[f"{request} {pattern} {errno.errorcode[error]}"] += 1
         report.add(*audit(database, diary, powered=True))
         report.broken += still_works(database, journal)
-        mount.cut()
-        mount.boot()
-        report.add(*audit(database, diary))
+        if not _hits_database_sync(request, pattern):
+            mount.cut()
+            mount.boot()
+            report.add(*audit(database, diary))
     return report
+
+
+def _hits_database_sync(request: str, pattern: str) -> bool:
+    return (request, pattern) == ("sync", "jobs.db")
 
 
 def fail_under_load(
@@ -75,16 +84,19 @@ def fail_under_load(
             for worker in range(workers):
                 crowd.start(work, Plan(database, diary, seed * 100_000 + number * 10 + worker, worker, journal))
             time.sleep(0.4)
-            for _ in range(3):
-                request, pattern, error = random.choice(FAULTS)
+            faults = random.choices(FAULTS, k=3)
+            for request, pattern, error in faults:
                 report.where[f"{request} {pattern} {errno.errorcode[error]}"] += 1
                 mount.fail(request, pattern, error, skip=random.randrange(50), count=random.choice((1, 2, 5)))
                 time.sleep(random.uniform(0.05, 0.2))
             mount.clear()
             crowd.start(work, Plan(database, diary, seed * 100_000 + number * 10 + workers, workers, journal))
             time.sleep(0.3)
-            mount.cut()
-        mount.boot()
+            cut = not any(_hits_database_sync(request, pattern) for request, pattern, _ in faults)
+            if cut:
+                mount.cut()
+        if cut:
+            mount.boot()
         report.add(*audit(database, diary))
         report.broken += still_works(database, journal)
     return report

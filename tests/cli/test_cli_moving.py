@@ -1,0 +1,78 @@
+"""import and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TOKEN = "the-old-token-of-43-characters-in-base64url"
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A workspace with two records and a damaged one."""
+    jobs = tmp_path / "workspace" / ".mam" / "jobs"
+    jobs.mkdir(parents=True)
+    for job_id in ("abc12345", "def67890"):
+        record = {
+            "schema_version": 1,
+            "job_id": job_id,
+            "status": "pending",
+            "created_at": "2026-06-19T09:32:00Z",
+            "updated_at": "2026-06-19T09:32:00Z",
+            "prompt": "sort",
+            "agent": "codex",
+            "agent_session": None,
+            "broker": {"host": "127.0.0.1", "port": 1883},
+            "topic_prefix": f"mam/{job_id}",
+            "last_seq": 0,
+            "auth_token": TOKEN,
+            "reviewer": "Ü",
+        }
+        (jobs / f"{job_id}.json").write_text(json.dumps(record))
+    (jobs / "cut.json").write_text('{"schema_version": 1, "job_')
+    return tmp_path / "workspace"
+
+
+def test_import_names_what_it_did(cli: Any, old: Path) -> None:
+    before = {path: path.read_bytes() for path in old.rglob("*.json")}
+    tried = cli("import", old, "--dry-run", code=1)
+    assert "nothing was written" in tried.err and cli("list").out == ""
+    done = cli("import", old, "--json", code=1).json_lines
+    assert {(row["file"], row["outcome"]) for row in done[:-1]} >= {
+        ("abc12345.json", "imported"),
+        ("def67890.json", "imported"),
+        ("cut.json", "damaged"),
+    }
+    assert done[-1]["summary"] | {"imported": 2, "damaged": 1, "ok": False} == done[-1]["summary"]
+    again = cli("import", old / ".mam" / "jobs", "--allow-damaged")
+    assert sorted(line.split("\t")[0] for line in again.lines) == ["damaged", "unchanged", "unchanged"]
+    assert cli("show", "abc12345", "--json").json["extra"] == {"reviewer": "Ü"}
+    assert cli("token", "show", "abc12345").out.strip() == TOKEN
+    assert {path: path.read_bytes() for path in old.rglob("*.json")} == before
+    shown = cli.on_terminal("import", old)
+    assert "cut.json" in shown and "abc12345.json" not in shown
+
+
+def test_export_and_back(cli: Any, old: Path, tmp_path: Path) -> None:
+    cli("import", old, "--allow-damaged")
+    without = cli("export", tmp_path / "without")
+    assert "--with-secrets" in without.err
+    assert not [path for path in (tmp_path / "without").rglob("*") if path.is_file() and TOKEN in path.read_text()]
+    exported = cli("export", tmp_path / "with", "--with-secrets", "--json").json_lines
+    assert exported[-1]["summary"]["exported"] == 2
+    for path in (old / ".mam" / "jobs").glob("*[0-9].json"):
+        (back,) = (tmp_path / "with").rglob(path.name)
+        assert json.loads(back.read_text()) == json.loads(path.read_text())
+        assert back.stat().st_mode & 0o777 == 0o600
+    assert "unchanged" in cli("export", tmp_path / "with", "--with-secrets").out
+
+
+def test_a_folder_without_a_registry(cli: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    cli("import", tmp_path / "empty", code=2)
+    cli("import", tmp_path / "missing", code=2)
+    cli("import", code=2)

@@ -1,0 +1,100 @@
+"""The hot statements use an index and never sort, however many jobs there are.
+
+JOBDB_PLAN_JOBS sets the size of the registry that they are explained on; `make torture` runs them on a million jobs.
+"""
+
+import os
+import re
+
+import pytest
+
+from jobdb.engines.statements import VERB_FILES, load_statements
+
+JOBS = int(os.environ.get("JOBDB_PLAN_JOBS", "20000"))
+
+_FILL = """
+INSERT INTO jobs (id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
+                  has_broker, kid, last_seq, terminal_seq, attempt, lease_until_ms, created_ms, updated_ms, started_ms,
+                  finished_ms, idempotency_key)
+WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {jobs})
+SELECT i, 'job' || i, CASE WHEN i % 10 < 6 THEN 'completed' WHEN i % 10 < 9 THEN 'pending' ELSE 'running' END,
+       'agent' || (i % 7), CASE WHEN i % 3 = 0 THEN 'session' || (i % 50) END, i % 5, 'jobdb/jobs/' || i, 3600, 120,
+       i % 2, 1, 3, CASE WHEN i % 10 < 6 THEN 3 END, 1, CASE WHEN i % 10 = 9 THEN 1000 + i END, i, i, i,
+       CASE WHEN i % 10 < 6 THEN i END, CASE WHEN i % 4 = 0 THEN 'key' || i END
+FROM n;
+INSERT INTO specs (job, prompt) SELECT id, 'prompt' FROM jobs;
+INSERT INTO tokens (job, kid, sealed, created_ms) SELECT id, 1, {digest}, 1 FROM jobs;
+INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
+WITH RECURSIVE s (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM s WHERE seq < 3)
+SELECT id, seq, 'progress', 1, id, {digest}, '{{}}' FROM jobs, s;
+INSERT INTO outbox (event, job) SELECT id, job FROM events WHERE id % 50 = 0;
+INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, created_ms)
+SELECT id, 'watcher' || (id % 3), 0, 3, 3, 1 FROM jobs;
+INSERT INTO gaps (subscription, first_seq, last_seq) SELECT id, 2, 2 FROM subscriptions WHERE id % 10 = 0;
+INSERT INTO refusals (job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
+SELECT id, 's', 'replayed', 1, 1, {digest}, '', '' FROM jobs WHERE id % 100 = 0
+"""
+
+_CLAIM = {"worker": "w", "lease_until": 5, "now": 4}
+_SUBSCRIBER = {"subscriber": "watcher1", "job_id": "job77"}
+HOT = {
+    "claim_next": _CLAIM,
+    "claim_next_by_agent": {**_CLAIM, "agent": "agent3"},
+    "claim_next_by_session": {**_CLAIM, "agent_session": "session3", "agent": None},
+    "claim_job": {**_CLAIM, "job_id": "job77"},
+    "get_job": {"job_id": "job77"},
+    "job_for_update": {"job_id": "job77"},
+    "job_by_idempotency_key": {"idempotency_key": "key400"},
+    "list_jobs": {"below": 5000, "agent_session": None, "limit": 100},
+    "list_jobs_by_status": {"below": 5000, "status": "pending", "agent_session": None, "limit": 100},
+    "list_jobs_by_agent": {"below": 5000, "status": "pending", "agent": "agent3", "agent_session": None, "limit": 100},
+    "publish_state": {"job_id": "job77"},
+    "list_events": {"job_id": "job77", "after": 0, "limit": 100},
+    "outbox_page": {"after": 100, "limit": 100},
+    "outbox_page_of_job": {"job_id": "job77", "after": 0, "limit": 100},
+    "accept_state": {**_SUBSCRIBER, "kid": 1, "seq": 2},
+    "subscription_state": _SUBSCRIBER,
+    "gap_that_holds": {"subscription": 10, "seq": 2},
+    "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
+    "mark_handled": {**_SUBSCRIBER, "seq": 3, "after": 2},
+    "news_since": {"after": 1000, "settled": 2**62, "limit": 1000},
+    "expired_leases": {"now": 1500, "limit": 100},
+    "prune_candidates": {"before": 1000, "limit": 100},
+    "list_refusals": {"below": 2**62, "job_id": None, "limit": 100},
+    "token_by_kid": {"job_id": "job77", "kid": 0},
+    "verdict_counts_of_job": {"job_id": "job77"},
+}
+
+
+def statements(engine):
+    if engine != "postgresql":
+        return load_statements(*VERB_FILES)
+    from jobdb.engines.postgresql.opening import STATEMENT_FILES
+
+    return load_statements(*STATEMENT_FILES)
+
+
+def whole_table(plan, engine):
+    """The steps of a plan that read a table from end to end, or sort."""
+    if engine == "postgresql":
+        # A table of a handful of rows is read whole, and rightly so.
+        return [line for line in plan.splitlines() if re.search(r"Seq Scan on (?!verdict_counts)|\bSort\b", line)]
+    return [line for line in plan.splitlines() if re.match(r"SCAN (?!CONSTANT)|USE TEMP B-TREE", line)]
+
+
+def test_the_hot_statements_use_an_index_without_a_sort(database):
+    digest = "decode(repeat('00', 32), 'hex')" if database.name == "postgresql" else "zeroblob(32)"
+    database.sql(_FILL.format(jobs=JOBS, digest=digest))
+    known = statements(database.name)
+    bad = {}
+    for name, parameters in HOT.items():
+        plan = database.plan(known[name], parameters)
+        if found := whole_table(plan, database.name):
+            bad[name] = (found, plan)
+    if bad:
+        pytest.fail("\n\n".join(f"{name}: {found}\n{plan}" for name, (found, plan) in bad.items()))
+
+
+def test_a_scan_or_a_sort_would_be_noticed(database):
+    for query in ("SELECT * FROM jobs WHERE detail = 'x'", "SELECT job_id FROM jobs ORDER BY updated_ms LIMIT 1"):
+        assert whole_table(database.plan(query, {}), database.name)

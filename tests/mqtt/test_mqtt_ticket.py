@@ -1,0 +1,326 @@
+"""Tickets: a worker with no database of the registry's publishes signed events from its own durable outbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from brokerkit.chaos import WORKERS
+from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
+
+from jobdb import IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
+from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
+from jobdb.mqtt.ticket_outbox import KEPT_MS, default_path
+
+
+def _claimed(bench: Bench, **more: object) -> Job:
+    job = bench.job(**more)
+    claim = bench.registry.claim(worker="remote", job_id=job.job_id, lease_sec=None)
+    assert claim is not None
+    return claim.job
+
+
+def _issue(bench: Bench, job: Job) -> Ticket:
+    return issue_ticket(bench.registry, job.job_id, environment=bench.environment)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "jobdb" / "tickets.db"
+
+
+@pytest.fixture
+def outbox(bench: Bench, state: Path) -> Iterator[TicketOutbox]:
+    with TicketOutbox.open(_issue(bench, _claimed(bench, job_id="remote")), path=state) as opened:
+        yield opened
+
+
+def _deliver(outbox: TicketOutbox) -> int:
+    return Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=LIMIT_SEC).delivered
+
+
+# -- the file
+
+
+def test_the_file_is_private_and_read_back_equal(bench: Bench, tmp_path: Path) -> None:
+    ticket = _issue(bench, _claimed(bench))
+    path = tmp_path / "job.ticket"
+    write_ticket(ticket, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert read_ticket(path) == ticket
+    with pytest.raises(InvalidInput, match="there already"):
+        write_ticket(ticket, path)
+
+
+def test_secrets_are_in_the_file_and_nowhere_else(bench: Bench, tmp_path: Path, state: Path) -> None:
+    job = _claimed(bench, broker_password="a broker's password")
+    ticket = _issue(bench, job)
+    secrets = [str(ticket.token), "a broker's password"]
+    assert all(secret in ticket.as_json() for secret in secrets)
+    assert not any(secret in repr(ticket) for secret in secrets)
+    with TicketOutbox.open(ticket, path=state) as outbox:
+        outbox.publish("started")
+    stored = b"".join(path.read_bytes() for path in state.parent.iterdir())
+    assert not any(secret.encode() in stored for secret in secrets)
+    assert state.stat().st_mode & 0o777 == 0o600 and state.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_file_that_others_may_read_is_refused(bench: Bench, tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "job.ticket"
+    write_ticket(_issue(bench, _claimed(bench)), path)
+    path.chmod(mode)
+    with pytest.raises(InvalidInput, match="chmod 600"):
+        read_ticket(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"jobdb_ticket": 2},
+        {"job_id": "../x"},
+        {"topic": 1},
+        {"broker": {}},
+        {"token": ""},
+        {"token": None},
+        {"kid": True},
+        {"attempt": -1},
+        {"next_seq": 0},
+        {"next_seq": 2**60},
+    ],
+)
+def test_a_file_that_is_no_ticket_is_refused_and_not_repeated(
+    bench: Bench, tmp_path: Path, change: dict[str, object]
+) -> None:
+    ticket = _issue(bench, _claimed(bench))
+    path = tmp_path / "job.ticket"
+    path.touch(0o600)
+    path.write_text(json.dumps(json.loads(ticket.as_json()) | change))
+    with pytest.raises(InvalidInput) as caught:
+        read_ticket(path)
+    assert str(ticket.token) not in str(caught.value) and caught.value.__cause__ is None
+
+
+def test_a_job_that_has_ended_or_has_no_broker_gets_none(bench: Bench) -> None:
+    from jobdb.mqtt import Environment
+
+    ended = bench.job()
+    bench.registry.cancel(ended.job_id)
+    with pytest.raises(IllegalTransition):
+        _issue(bench, ended)
+    local = bench.registry.register(agent="a", prompt="p")
+    with pytest.raises(InvalidInput, match="no broker"):
+        issue_ticket(bench.registry, local.job_id, environment=Environment.read({}))
+    assert issue_ticket(bench.registry, local.job_id, environment=bench.environment).port == bench.settings.port
+
+
+# -- the way
+
+
+def test_a_remote_workers_events_arrive_signed_and_move_the_job(bench: Bench, outbox: TicketOutbox) -> None:
+    with bench.follow() as follower:
+        outbox.publish("started")
+        outbox.publish("progress", detail="half", data={"pct": 50})
+        outbox.publish("completed")
+        assert outbox.left() == 3
+        assert _deliver(outbox) == 3
+        found = collect(follower, 3)
+    assert [(event.seq, event.event.value, event.attempt) for event in found] == [
+        (1, "started", 1),
+        (2, "progress", 1),
+        (3, "completed", 1),
+    ]
+    assert found[1].data["pct"] == 50 and found[1].data["hmac_kid"] == 1
+    assert bench.registry.get("remote").status is JobStatus.COMPLETED
+    assert bench.refused() == {} and outbox.left() == 0
+
+
+def test_a_terminal_event_of_a_ticket_is_retained(bench: Bench, outbox: TicketOutbox) -> None:
+    outbox.publish("error", detail="no disk")
+    _deliver(outbox)
+    with RawClient(bench.settings.port, topics=("jobdb/jobs/remote/events",)) as late:
+        until(lambda: late.heard)
+    assert late.heard[0][2]
+
+
+def test_it_goes_on_where_the_job_is(bench: Bench, state: Path) -> None:
+    job = _claimed(bench)
+    bench.registry.publish(job.job_id, "started", attempt=1)
+    bench.registry.publish(job.job_id, "progress", attempt=1)
+    with TicketOutbox.open(_issue(bench, job), path=state) as outbox:
+        assert outbox.publish("progress").seq == 3
+
+
+def test_nothing_follows_its_own_end(outbox: TicketOutbox) -> None:
+    outbox.publish("completed")
+    with pytest.raises(IllegalTransition, match="ended with this ticket at seq 1"):
+        outbox.publish("progress")
+    assert outbox.left() == 1
+
+
+def test_an_event_that_cannot_be_built_takes_no_number(outbox: TicketOutbox) -> None:
+    with pytest.raises(InvalidInput):
+        outbox.publish("progress", data={"hmac_sig": "mine"})
+    with pytest.raises(InvalidInput):
+        outbox.publish("dreaming")
+    assert outbox.publish("progress").seq == 1
+
+
+def test_an_older_attempts_ticket_is_refused_at_accept(bench: Bench, outbox: TicketOutbox) -> None:
+    outbox.publish("progress", detail="before")
+    with bench.follow() as follower:
+        _deliver(outbox)
+        collect(follower, 1)
+        bench.registry.release("remote", attempt=1)
+        bench.registry.claim(worker="another", job_id="remote", lease_sec=None)
+        outbox.publish("completed", detail="from the grave")
+        _deliver(outbox)
+        until(lambda: bench.refused() == {"stale_attempt": 1})
+    job = bench.registry.get("remote")
+    assert (job.status, job.attempt, job.last_seq, job.detail) == (JobStatus.RUNNING, 2, 1, "before")
+
+
+def test_a_ticket_after_a_rotation_goes_on_under_the_new_key(bench: Bench, state: Path) -> None:
+    job = _claimed(bench)
+    first = _issue(bench, job)
+    with bench.follow() as follower:
+        with TicketOutbox.open(first, path=state) as outbox:
+            outbox.publish("started")
+            outbox.publish("progress")
+            _deliver(outbox)
+        collect(follower, 2)
+        bench.registry.engine.rotate_token(job.job_id, overlap_ms=60_000, token=None)
+        second = _issue(bench, job)
+        assert (second.kid, second.next_seq) == (2, 3)
+        with TicketOutbox.open(second, path=state) as outbox:
+            assert outbox.publish("completed").seq == 3
+            _deliver(outbox)
+        [event] = collect(follower, 1)
+    assert event.data["hmac_kid"] == 2 and bench.refused() == {}
+
+
+def test_what_was_recorded_and_not_delivered_is_delivered_later(bench: Bench, state: Path, broker: object) -> None:
+    job = _claimed(bench)
+    ticket = _issue(bench, job)
+    broker.stop()  # type: ignore[attr-defined]
+    with TicketOutbox.open(ticket, path=state) as outbox:
+        outbox.publish("started")
+        assert Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=0.3).delivered == 0
+    broker.start()  # type: ignore[attr-defined]
+    with TicketOutbox.open(ticket, path=state) as outbox:
+        assert outbox.left() == 1 and _deliver(outbox) == 1 and outbox.left() == 0
+
+
+def test_processes_that_share_a_ticket_share_its_numbers(bench: Bench, state: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "tickets"
+    folder.mkdir()
+    ticket = _issue(bench, _claimed(bench, job_id="remote"))
+    write_ticket(ticket, folder / "a.ticket")
+    workers = [
+        subprocess.Popen([sys.executable, str(WORKERS), "ticket-publisher", str(folder), str(state), "60"])
+        for _ in range(3)
+    ]
+    assert [worker.wait(60) for worker in workers].count(0) >= 1
+    # Those that came second were told that the job has ended, or saw it by themselves.
+    with bench.follow() as follower, TicketOutbox.open(ticket, path=state) as outbox:
+        waiting = outbox.left()
+        with ThreadPoolExecutor(2) as pool:
+            delivered = sum(pool.map(lambda _: _deliver(outbox), range(2)))
+        assert delivered == waiting
+        seqs = [event.seq for event in collect(follower, waiting)]
+    assert seqs == list(range(1, waiting + 1)) and waiting >= 60
+    assert bench.registry.get("remote").status is JobStatus.COMPLETED and bench.refused() == {}
+
+
+def test_a_broker_that_lost_events_gets_them_again_and_a_window_takes_what_was_missed(
+    bench: Bench, outbox: TicketOutbox
+) -> None:
+    with bench.follow(window=100) as follower:
+        outbox.publish("started")
+        _deliver(outbox)
+        collect(follower, 1)
+        lost = outbox.publish("progress", detail="lost")
+        [parcel] = outbox.read(_Everything())
+        outbox.mark([parcel.number])  # as if a broker had acknowledged it and then forgotten
+        outbox.publish("progress", detail="after")
+        _deliver(outbox)
+        [after] = collect(follower, 1)
+        assert after.seq == 3 and any("did not arrive" in line for line in bench.said)
+        assert outbox.resend() == 3
+        _deliver(outbox)
+        assert next(follower).payload == lost.payload
+    assert bench.refused() == {}
+
+
+class _Everything:
+    def ask(self, settings: object, job: int) -> tuple[int, int]:
+        return 0, 1000
+
+    def took(self, settings: object, events: int) -> None: ...
+
+    def full(self) -> bool:
+        return False
+
+
+def test_old_tickets_are_forgotten_when_nothing_of_them_waits(bench: Bench, state: Path) -> None:
+    now = [1_000_000_000_000]
+    old = _issue(bench, _claimed(bench))
+    with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
+        outbox.publish("started")
+        _deliver(outbox)
+        outbox.publish("progress")
+    now[0] += KEPT_MS + 1
+    new = _issue(bench, _claimed(bench))
+    with TicketOutbox.open(new, path=state, clock=lambda: now[0]) as outbox:
+        outbox.publish("started")
+    with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
+        assert outbox.left() == 1, "it waits, so it stays"
+        _deliver(outbox)
+        assert outbox.next_seq() == 3
+    now[0] += KEPT_MS + 1
+    with TicketOutbox.open(_issue(bench, _claimed(bench)), path=state, clock=lambda: now[0]) as outbox:
+        outbox.publish("started")
+    with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
+        assert outbox.next_seq() == 1
+
+
+def test_the_database_of_a_newer_version_or_another_program_is_refused(bench: Bench, tmp_path: Path) -> None:
+    import apsw
+
+    from jobdb import NotAJobdbDatabase
+
+    ticket = _issue(bench, _claimed(bench))
+    for name, statement, error in (
+        ("newer.db", "PRAGMA user_version = 99", SchemaMismatch),
+        ("other.db", "CREATE TABLE t (x)", NotAJobdbDatabase),
+    ):
+        connection = apsw.Connection(str(tmp_path / name))
+        connection.execute(statement)
+        connection.close()
+        with pytest.raises(error):
+            TicketOutbox.open(ticket, path=tmp_path / name)
+
+
+def test_the_users_state_folder() -> None:
+    assert default_path({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/jobdb/tickets.db")
+    assert default_path({"XDG_STATE_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/state/jobdb/tickets.db")
+    assert default_path({"HOME": "/h"}) == Path("/h/.local/state/jobdb/tickets.db")
+
+
+def test_it_is_refused_in_a_fork(outbox: TicketOutbox) -> None:
+    from jobdb import ForkedRegistry
+
+    child = os.fork()
+    if child == 0:
+        try:
+            outbox.publish("progress")
+        except ForkedRegistry:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
