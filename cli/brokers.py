@@ -81,7 +81,7 @@ def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVER_S
     from jobdb.mqtt import RegistryOutbox, Relay
 
     outbox = RegistryOutbox(registry.engine, job_id=job_id, report=output.note)
-    done = Relay(outbox, report=_quiet).run(until_empty=True, timeout_sec=limit_sec)
+    done = Relay(outbox, report=_quiet).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
     left = outbox.left()
     if left and not done.in_charge:
         output.note(f"{left} events of job {job_id} wait; the relay that runs delivers them")
@@ -113,7 +113,7 @@ def publish_with_ticket(
         if deliver:
             from jobdb.mqtt import Relay
 
-            Relay(outbox, report=_quiet).run(until_empty=True, timeout_sec=limit_sec)
+            Relay(outbox, report=_quiet).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
         left = outbox.left()
     if left:
         output.note(f"{left} events of job {ticket.job_id} wait here; 'jobdb relay --ticket {path}' delivers them")

@@ -48,7 +48,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "accept": Entry("accepting", "accept", "Verify events from the wire and give each a verdict."),
         "subscribe": Entry("subscribing", "subscribe", "Follow events, each handled at least once."),
         "watch": Entry("watching", "watch", "Watch the registry live."),
-        "stats": Entry("upkeep", "stats", "Count jobs by status and refusals by verdict."),
+        "stats": Entry("numbers", "stats", "Show how the work goes in numbers."),
         "query": Entry("querying", "query", "Ask the database with SQL, reading only."),
     },
     "Other machines": {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from jobdb.errors import DatabaseMissing, InvalidInput
+from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
 from jobdb.urls import default_url, parse_url
 
 from .output import hint, json_line, note
@@ -60,7 +60,7 @@ def init(
 def migrate(ctx: typer.Context, json: Json = False) -> None:
     """Bring an older database to the present schema.
 
-    All steps are made or none, and a backup is kept beside the database. Stop the workers, the relay and
+    All steps are made or none, and a backup of a SQLite file is kept beside it. Stop the workers, the relay and
     the subscribers first: nobody else may have it open.
 
     \b
@@ -69,15 +69,23 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
     """
     from jobdb.schema import VERSION
 
-    from jobdb.migrations import migrate as run_migrations
-
     settings = settings_of(ctx)
     place = parse_url(settings.db or default_url())
+    backup = None
     if place.path is None:
-        raise InvalidInput(f"{place} is no SQLite database; 'migrate' works on SQLite files")
-    if not place.path.exists():
-        raise DatabaseMissing(f"there is no database at {place.path}; make one with 'jobdb --db {place.path} init'")
-    backup = run_migrations(place.path, busy_sec=settings.busy_timeout_sec)
+        try:
+            from jobdb.engines.postgresql.migrating import migrate_postgresql
+        except ImportError as error:
+            raise Unavailable(
+                f"{place} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
+            ) from error
+        migrate_postgresql(place.text)
+    else:
+        from jobdb.migrations import migrate as run_migrations
+
+        if not place.path.exists():
+            raise DatabaseMissing(f"there is no database at {place.path}; make one with 'jobdb --db {place.path} init'")
+        backup = run_migrations(place.path, busy_sec=settings.busy_timeout_sec)
     if json:
         json_line({"url": str(place), "schema_version": VERSION, "backup": str(backup) if backup else None})
     elif backup:

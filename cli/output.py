@@ -19,7 +19,8 @@ Cell = str | tuple[str, str]
 
 # C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates.
 _CONTROLS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
-_KEPT_CELLS = 24
+_MOST_CELLS = 40
+_GAP = 2
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -92,15 +93,19 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: str |
     from rich.text import Text
 
     cells = [[Text(visible(_text(cell)), style=_style(cell)) for cell in row] for row in rows]
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for number, column in enumerate(columns):
-        # Rich shortens all columns alike; the others keep their width, so that the wide one gives way.
-        longest = max([len(column), *(row[number].cell_len for row in cells)])
-        least = None if column == wide else min(longest, _KEPT_CELLS)
-        drawn.add_column(column, no_wrap=True, overflow="ellipsis", min_width=least)
+    widths = [max([len(column), *(row[number].cell_len for row in cells)]) for number, column in enumerate(columns)]
+    widths[1:] = [min(width, _MOST_CELLS) for width in widths[1:]]
+    screen = console()
+    if wide is not None:
+        # The wide one gives way, so that the others stay: left to itself Rich shortens all alike, down to nothing.
+        others = sum(widths) - widths[columns.index(wide)] + _GAP * (len(columns) - 1)
+        widths[columns.index(wide)] = max(len(wide), screen.width - others)
+    drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for column, width in zip(columns, widths, strict=True):
+        drawn.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width)
     for drawn_row in cells:
         drawn.add_row(*drawn_row)
-    console().print(drawn)
+    screen.print(drawn)
 
 
 def console() -> Console:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,9 @@ if TYPE_CHECKING:
     from .watch_screen import View
 
 _SLOWEST_SEC = 1.0
-_FASTEST_SEC = 0.2
+_FASTEST_SEC = 0.4
+_PATIENCE_SEC = 0.1
+_WITHIN_A_KEY_SEC = 0.05
 
 
 def watch(
@@ -28,7 +31,7 @@ def watch(
 
     Counts by status; running jobs with their times against their limits, those that ask for permission on
     top; refused events as they come. Keys: arrows choose a job, Enter opens it, Esc goes back, f changes the
-    status shown, / filters by agent, q ends. Works over ssh, from 80x24 on.
+    status shown, / filters by agent (Enter ends the typing), q ends. Works over ssh, from 80x24 on.
 
     \b
     Example:
@@ -45,7 +48,7 @@ def watch(
             view.refresh(registry)
             output.console().print(view.draw(output.console().size))
             return
-        if not output.on_terminal():
+        if not output.on_terminal() or not sys.stdin.isatty():
             raise InvalidInput(
                 "watch needs a terminal; use 'jobdb watch --once', 'jobdb list' or 'jobdb stats' in a pipe"
             )
@@ -53,9 +56,6 @@ def watch(
 
 
 def _run(registry: Registry, view: View) -> None:
-    import os
-    import select
-    import sys
     import time
 
     from rich.live import Live
@@ -64,27 +64,55 @@ def _run(registry: Registry, view: View) -> None:
 
     console = output.console()
     store = registry.engine.store
-    with _keys(sys.stdin.fileno()), Live(console=console, screen=True, auto_refresh=False) as live:
-        seen, drawn = -1, 0.0
+    with _keys(sys.stdin.fileno()) as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        version, drawn, size = -1, 0.0, console.size
         while not view.done:
-            version, now = store.data_version(), time.monotonic()
-            if version != seen or now - drawn >= _SLOWEST_SEC or view.dirty:
+            seen, now = store.data_version(), time.monotonic()
+            old = now - drawn
+            if view.dirty or size != console.size or old >= _SLOWEST_SEC or (seen != version and old >= _FASTEST_SEC):
+                size, version = console.size, seen
                 view.refresh(registry)
-                live.update(view.draw(console.size), refresh=True)
-                seen, drawn = version, time.monotonic()
-            if select.select([sys.stdin], [], [], _FASTEST_SEC)[0]:
-                view.key(os.read(sys.stdin.fileno(), 32).decode(errors="replace"))
+                live.update(view.draw(size), refresh=True)
+                drawn = time.monotonic()
+            view.key(read_keys(_PATIENCE_SEC))
 
 
 @contextmanager
-def _keys(terminal: int) -> Iterator[None]:
-    """Keys come one by one and are not echoed; the terminal is put back however this ends."""
+def _keys(terminal: int) -> Iterator[Callable[[float], str]]:
+    """Keys come one by one and are not echoed; the terminal is put back however this ends.
+
+    Yields what waits for keys, for so many seconds, and returns them: "" for none, "q" when the terminal has gone.
+    """
+    import os
+    import re
+    import select
+    import signal
     import termios
     import tty
 
+    def read(seconds: float) -> str:
+        typed = b""
+        while select.select([terminal], [], [], seconds)[0]:
+            more = os.read(terminal, 64)
+            if not more:
+                return "q"
+            typed += more
+            # A key such as "up" is several bytes, which a slow line may deliver one by one.
+            if not re.search(rb"\x1b(\[[0-9;]*|O)?$", typed):
+                break
+            seconds = _WITHIN_A_KEY_SEC
+        return typed.decode(errors="ignore")
+
+    def end(_number: int, _frame: object) -> None:
+        raise SystemExit(143)
+
     before = termios.tcgetattr(terminal)
+    handlers = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, signal.SIG_IGN)
     try:
         tty.setcbreak(terminal)
-        yield
+        yield read
     finally:
         termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

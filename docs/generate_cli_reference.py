@@ -81,7 +81,7 @@ def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         what = _name(parameter)
     else:
-        what = ", ".join(parameter.opts)
+        what = ", ".join([*parameter.opts, *parameter.secondary_opts])
         if not parameter.is_flag and not parameter.count:
             what += f" {parameter.metavar}"
     notes = []

@@ -217,9 +217,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--layout", choices=(".mam", ".hermes"), default=".mam")
     given = parser.parse_args()
-    records = write_registry(
-        given.folder, jobs=given.jobs, damaged=given.damaged, seed=given.seed, layout=given.layout
-    )
+    records = write_registry(given.folder, jobs=given.jobs, damaged=given.damaged, seed=given.seed, layout=given.layout)
     print(f"{given.jobs} jobs and {given.damaged} damaged records in {records}")
 
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from . import model
 from .errors import InvalidInput
 from .given_secret import check_token
-from .model import Broker, EventKind, JobStatus, NewJob
+from .model import EventKind, JobStatus
 from .protocol import JOB_ID_PATTERN
+
+if TYPE_CHECKING:
+    from .model import Broker, NewJob
 
 MAX_PROMPT_CHARS = 4_194_304
 MAX_EXTRA_BYTES = 1_048_576
@@ -140,7 +144,7 @@ def new_job(new: NewJob) -> NewJob:
         raise InvalidInput(f"auth is {new.auth!r:.40}; it is 'required' or 'never'")
     if new.auth == "never" and new.auth_token is not None:
         raise InvalidInput("a token was given together with auth='never'; give one of them")
-    return NewJob(
+    return model.NewJob(
         agent=text("agent", new.agent, most=128),
         prompt=text("prompt", new.prompt, most=MAX_PROMPT_CHARS, least=0),
         job_id=None if new.job_id is None else job_id(new.job_id),

@@ -135,12 +135,26 @@ def place(path: str | Path, *, shared: bool = False) -> Placement:
     mount = mount_for(existing, mounts)
     return decide(
         mount,
-        statfs_magic=statfs_magic(existing),
+        statfs_magic=None if _same_device(existing, mount) else statfs_magic(existing),
         shared=shared,
         folder=resolved,
         upper=_upper_mount(mount, mounts),
         smb_name_cache=_smb_name_cache(),
     )
+
+
+def _same_device(path: str, mount: Mount | None) -> bool:
+    """Whether stat(2) names the very device of the mount: then it is the second witness, and statfs need not be asked.
+
+    Some file systems (btrfs, overlays) give files another device than their mount; for those statfs is asked.
+    """
+    if mount is None or not mount.device:
+        return False
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return False
+    return mount.device == f"{os.major(device)}:{os.minor(device)}"
 
 
 def statfs_magic(path: str) -> int | None:

@@ -271,6 +271,6 @@ def _parsed(content: bytes, source: str) -> MasterKey:
 
 def _warn(sentence: str | None) -> None:
     if sentence:
-        import logging  # Seldom needed, and commands that start fast do not otherwise load it.
+        import warnings
 
-        logging.getLogger("jobdb").warning("the master key is not private: %s", sentence)
+        warnings.warn(f"the master key is not private: {sentence}", stacklevel=2)

@@ -9,25 +9,10 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from . import arguments
+from . import arguments, model
 from .errors import InvalidInput, TimedOut
 from .given_secret import is_secure_environment
-from .model import (
-    Acceptance,
-    Arrival,
-    Broker,
-    Claim,
-    Event,
-    Job,
-    JobFilter,
-    JobStatus,
-    NewEvent,
-    NewJob,
-    Reaped,
-    Refusal,
-    Subscription,
-    Verdict,
-)
+from .model import JobStatus, Verdict
 from .subscription import Follower, follow_all, follow_job
 from .tokens import Tokens
 from .urls import DatabaseUrl, default_url, parse_url
@@ -39,6 +24,19 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .engines.base import Engine
+    from .model import (
+        Acceptance,
+        Arrival,
+        Broker,
+        Claim,
+        Event,
+        Job,
+        NewEvent,
+        NewJob,
+        Reaped,
+        Refusal,
+        Subscription,
+    )
 
 DEFAULT_BUSY_SEC = 30.0
 DEFAULT_LEASE_SEC = 300.0
@@ -173,7 +171,7 @@ class Registry:
             InvalidInput: an argument is not what it should be.
             AlreadyExists: the id is taken, or the key was used for something else.
         """
-        new = NewJob(
+        new = model.NewJob(
             agent=agent,
             prompt=prompt,
             job_id=job_id,
@@ -231,7 +229,7 @@ class Registry:
             InvalidInput: no such status, or a limit out of range.
             UnknownJob: ``after`` names no job.
         """
-        wanted = JobFilter(
+        wanted = model.JobFilter(
             statuses=arguments.statuses([status] if isinstance(status, str) else status),
             agent=arguments.optional_text("agent", agent, most=128),
             agent_session=arguments.optional_text("agent_session", agent_session, most=256),
@@ -378,7 +376,7 @@ class Registry:
             IllegalTransition: the job has ended.
             StaleAttempt: the claim was taken over or given back.
         """
-        new = NewEvent(
+        new = model.NewEvent(
             job_id=job_id, event=arguments.event_kind(event), detail=detail, data=data or {}, attempt=attempt
         )
         return self.publish_many([new])[0]
@@ -446,7 +444,7 @@ class Registry:
         Returns:
             The verdict with the event and the seqs that were skipped over. It is durable, whatever it is.
         """
-        return self.accept_many([Arrival(payload, topic)], subscriber=subscriber, window=window, start=start)[0]
+        return self.accept_many([model.Arrival(payload, topic)], subscriber=subscriber, window=window, start=start)[0]
 
     def accept_many(
         self,
@@ -457,7 +455,7 @@ class Registry:
         start: str = "beginning",
     ) -> list[Acceptance]:
         """Accepts a batch in one transaction, a verdict each. Arguments as for :meth:`accept`."""
-        batch = [item if isinstance(item, Arrival) else Arrival(item) for item in arrivals]
+        batch = [item if isinstance(item, model.Arrival) else model.Arrival(item) for item in arrivals]
         subscriber = arguments.text("subscriber", subscriber, most=256)
         window = arguments.integer("window", window, least=0, most=1_000_000)
         start = arguments.start(start)

@@ -10,20 +10,19 @@ import time
 from typing import TYPE_CHECKING
 
 from .errors import TimedOut
-from .model import Event, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .engines.base import Engine
     from .engines.sql.subscriptions import Followed
+    from .model import Event, Job
+
+    # An event to hand out, and the handled_seq that it follows.
+    _Step = tuple[Event, int]
 
 _PAGE = 100
 _LONGEST_WAIT_SEC = 60.0
-
-
-_Step = tuple[Event, int]
-"""An event to hand out, and the handled_seq that it follows."""
 
 
 class Limits:

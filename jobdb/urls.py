@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_URL = "sqlite:///.jobdb/jobs.db"
+_SECRET_PARAMETER = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
 
 
 class DatabaseUrl(NamedTuple):
@@ -27,7 +29,7 @@ class DatabaseUrl(NamedTuple):
         credentials, at, place = rest.rpartition("@")
         if at and ":" in credentials:
             credentials = credentials.partition(":")[0] + ":…"
-        return f"{scheme}://{credentials}{at}{place}"
+        return _SECRET_PARAMETER.sub(r"\1…", f"{scheme}://{credentials}{at}{place}")
 
     def __repr__(self) -> str:
         return str(self)

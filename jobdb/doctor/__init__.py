@@ -1,8 +1,8 @@
 """Is all well? One line a check: ok, warn or fail, with the command that mends it.
 
-Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes no data, makes no key, and never
-raises for what it finds: a database that cannot be opened is a finding. (What SQLite does on every opening it does here
-too: it rolls back what a dead writer left, and copies the WAL as far as it can.)
+Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes no data, makes no key, and
+never raises for what it finds: a database that cannot be opened is a finding. (What SQLite does on every opening it
+does here too: it rolls back what a dead writer left, and copies the WAL as far as it can.)
 """
 
 from __future__ import annotations

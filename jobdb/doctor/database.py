@@ -90,7 +90,9 @@ def _check_wal(report: Report, store: SqliteStore) -> None:
 
 def _check_override(report: Report, registry: Registry) -> None:
     reason = registry.engine.setting("unsafe_override")
-    if reason:
+    if not reason:
+        report.good("override", "never opened on an unsafe file system")
+    else:
         report.warn(
             "override",
             f"this database was opened on an unsafe file system by override ({reason}); commits may have been lost. "

@@ -162,7 +162,7 @@ def check_leftovers(report: Report, path: Path, before: Leftovers) -> None:
         else:
             report.warn(
                 "leftovers",
-                f"{journal} is {ago(now * 1000)} old: a transaction is open since, or what it left cannot be rolled back",
+                f"{journal} is {ago(now * 1000)} old: a transaction is open since, or cannot be rolled back",
                 f"fuser -v {shlex.quote(str(path))}",
             )
         return

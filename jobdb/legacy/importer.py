@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +16,11 @@ from ..errors import Busy
 from ..vault import Vault
 from .damage import Damage, Damaged
 from .layout import (
+    LOG_SUFFIX,
     RECORD_SUFFIX,
     EntryKind,
     Layout,
+    classify,
     count_records,
     find_registry,
     list_audit_folder,
@@ -33,7 +34,7 @@ from .reading import Reader, reader_for
 from .report import ImportReport, Outcome, ReportRow
 from .rows import JobRow
 from .source import SourceJob
-from .verify import Verification, verification_failed
+from .verify import Verification
 from .writing import PortionWriter
 
 if TYPE_CHECKING:
@@ -80,13 +81,10 @@ def import_registry(
     with (
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
         store.read() if dry_run else store.write() as tx,
-        closing(Verification(registry.engine.vault)) as verification,
     ):
-        run = _Import(tx, registry.engine.vault, layout, report, verification)
+        run = _Import(tx, registry.engine.vault, layout, report)
         run.holds_nul = registry.url.engine != "postgresql"
         run.everything(progress or (lambda done, total: None))
-        if not dry_run:
-            run.prove()
         _refuse_unlocked_writer(lock)
     return report
 
@@ -104,17 +102,15 @@ class _Import:
 
     holds_nul = True
 
-    def __init__(
-        self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, verification: Verification
-    ) -> None:
+    def __init__(self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport) -> None:
         self._tx = tx
         self._vault = vault
         self._layout = layout
         self._report = report
-        self._verification = verification
-        self._writer = PortionWriter(tx, vault, verification)
-        self._jobs_before = self._count_jobs()
+        self._verification = Verification(tx, vault)
+        self._writer = PortionWriter(tx, vault, self._verification)
         self._done = 0
+        self._logs_not_read = 0
 
     def everything(self, progress: Progress) -> None:
         """Takes over what there is; in a dry run, all but the writing."""
@@ -123,7 +119,7 @@ class _Import:
             for portion in portions(
                 self._legal_jobs(reader, self._record_names()), lambda ids: self._again(reader, ids)
             ):
-                if self._jobs_before and not self._report.dry_run:
+                if self._verification.jobs_before and not self._report.dry_run:
                     self._tx.lock_jobs(source.record.job_id for source in portion)
                 planned = [(source, self._plan(source)) for source in portion]
                 if not self._report.dry_run:
@@ -132,25 +128,9 @@ class _Import:
                     self._report_job(source, plan)
                 self._done += len(portion)
                 progress(min(self._done, total), total)
-        self._audit_folders()
+        self._logs_without_record()
+        self._verification.finish()
         progress(total, total)
-
-    def prove(self) -> None:
-        """Reads back what was written.
-
-        Raises:
-            StorageFailed: it is not what the files hold; the transaction must not be committed.
-        """
-        self._verification.check(self._tx)
-        expected = self._jobs_before + self._report.counts[Outcome.IMPORTED]
-        if self._count_jobs() != expected:
-            raise verification_failed(f"there are {self._count_jobs()} jobs where {expected} must be")
-
-    def _count_jobs(self) -> int:
-        row = self._tx.one("legacy_count_jobs")
-        assert row is not None
-        count: int = row[0]
-        return count
 
     def _legal_jobs(self, reader: Reader, names: Iterator[str]) -> Iterator[SourceJob]:
         """The legal records among files; the others go into the report."""
@@ -164,29 +144,36 @@ class _Import:
                 self._done += 1
 
     def _record_names(self) -> Iterator[str]:
-        for entry in list_jobs_folder(self._layout):
-            if entry.kind is EntryKind.RECORD:
-                yield entry.name
-            elif entry.kind is EntryKind.EVENT_LOG:
-                if not self._has_record(entry.job_id):
-                    self._damaged(entry.name, _no_record(entry.job_id))
+        """The names of the records; the other entries of their folder are counted or reported."""
+        for name in list_jobs_folder(self._layout):
+            kind = classify(name)
+            if kind is EntryKind.RECORD:
+                yield name
+            elif kind is EntryKind.EVENT_LOG:
+                self._logs_not_read += 1
             else:
                 reason = "a temporary file that a writer left behind"
-                if entry.kind is not EntryKind.LEFTOVER:
+                if kind is not EntryKind.LEFTOVER:
                     reason = "not a file of the registry"
-                self._report.add(ReportRow(shown_name(entry.name), Outcome.IGNORED, reason))
+                self._report.add(ReportRow(shown_name(name), Outcome.IGNORED, reason))
 
     def _again(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[SourceJob]:
         """Jobs that were read before and put off."""
         return self._legal_jobs(reader, (job_id + RECORD_SUFFIX for job_id in job_ids))
 
-    def _audit_folders(self) -> None:
-        for entry in list_audit_folder(self._layout):
-            if not self._has_record(entry.job_id):
-                self._damaged(f"../{self._layout.audit.name}/{entry.name}", _no_record(entry.job_id))
+    def _logs_without_record(self) -> None:
+        """Names the logs to which no record belongs."""
+        if self._logs_not_read:
+            for name in list_jobs_folder(self._layout):
+                if classify(name) is EntryKind.EVENT_LOG:
+                    self._needs_record(name, name[: -len(LOG_SUFFIX)])
+        for job_id in list_audit_folder(self._layout):
+            self._needs_record(f"../{self._layout.audit.name}/{job_id}", job_id)
 
-    def _has_record(self, job_id: str) -> bool:
-        return os.path.lexists(f"{self._layout.jobs}/{job_id}{RECORD_SUFFIX}")
+    def _needs_record(self, name: str, job_id: str) -> None:
+        record = job_id + RECORD_SUFFIX
+        if not os.path.lexists(f"{self._layout.jobs}/{record}"):
+            self._damaged(name, Damaged(Damage.NO_RECORD, f"there is no record {shown_name(record)} that it belongs to"))
 
     def _damaged(self, name: str, damaged: Damaged, job_id: str | None = None) -> None:
         self._report.add(ReportRow(shown_name(name), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))
@@ -194,6 +181,7 @@ class _Import:
     def _report_job(self, source: SourceJob, plan: Plan) -> None:
         if plan.writes:
             self._report.events += len(plan.new_events)
+        self._logs_not_read -= EntryKind.EVENT_LOG in source.digests
         job_id = source.record.job_id
         reason = "; ".join(filter(None, (plan.reason, *source.notes())))
         events = len(source.logs.events)
@@ -202,7 +190,7 @@ class _Import:
             self._damaged(name, damaged, job_id)
 
     def _plan(self, source: SourceJob) -> Plan:
-        if not self._jobs_before:
+        if not self._verification.jobs_before:
             return plan_new(source)
         found = self._tx.one("legacy_job", job_id=source.record.job_id)
         if found is None:
@@ -212,7 +200,3 @@ class _Import:
         if source.logs.events:
             digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
         return plan_known(source, row, digests, self._vault)
-
-
-def _no_record(job_id: str) -> Damaged:
-    return Damaged(Damage.NO_RECORD, f"there is no record {shown_name(job_id)}{RECORD_SUFFIX} that it belongs to")

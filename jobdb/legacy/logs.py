@@ -1,8 +1,9 @@
 """Event logs and audit logs of the old registry: lines to events, and the form in which the lines stood there.
 
-Called by the importer (`read_logs`) and the exporter (`write_log`). Pure: no file, clock or database. A line that is no wire event of this job is kept as it is, so that the log can be written again byte
-for byte. A log's *form* says how: ``k 1-4 k 5`` is a kept line, the events 1 to 4, another kept line, event 5; a
-final ``!`` says that the last line had no line break.
+Called by the reader of sources (`read_logs`) and the exporter (`write_log`). Pure: no file, clock or database. A line
+that is no wire event of this job is kept as it is, so that the log can be written again byte for byte. A log's *form*
+says how: ``k 1-4 k 5`` is a kept line, the events 1 to 4, another kept line, event 5; a final ``!`` says that the last
+line had no line break.
 """
 
 from __future__ import annotations

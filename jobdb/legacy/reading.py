@@ -11,6 +11,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -26,11 +27,14 @@ WORTH_A_PROCESS = 3000
 """From so many records on, the time that a second process takes to start is won back."""
 
 _NAMES = 100
-_NAME_BYTES = 16 << 10
-_REQUESTS_AHEAD = 2
-"""Two requests fit into a pipe that nobody reads, so that neither side ever waits for the other at once."""
+_NAME_BYTES = 8 << 10
+_REQUEST_BYTES_AHEAD = 32 << 10
+"""So much fits into any pipe that nobody reads: asking never waits for the other side."""
 
-_ANSWER_BYTES = 4 << 20
+_ANSWER_BYTES = 1 << 20
+_ANSWER_BYTES_AHEAD = 16 << 20
+"""How much may have been read and not yet been taken."""
+
 _LENGTH = struct.Struct("<I")
 _PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
 
@@ -64,12 +68,15 @@ class ReadingProcess(Reader):
         self._process = subprocess.Popen(
             [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
+        assert self._process.stdout is not None
+        self._answers = _Answers(self._process.stdout)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the process, whatever it is doing."""
         self._process.kill()
+        self._answers.stop()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:
                 stream.close()
@@ -81,24 +88,79 @@ class ReadingProcess(Reader):
         Raises:
             Unusable: the process ended before its time.
         """
-        pipe_in, pipe_out = self._process.stdin, self._process.stdout
-        assert pipe_in is not None and pipe_out is not None
+        pipe_in = self._process.stdin
+        assert pipe_in is not None
+        asked: deque[int] = deque()
         requests = _requests(names)
-        waiting: deque[None] = deque()
+        more = True
         try:
-            for request in requests:
-                _write_frame(pipe_in, request)
-                waiting.append(None)
-                if len(waiting) >= _REQUESTS_AHEAD:
-                    yield from _answers(pipe_out)
-                    waiting.popleft()
-            for _ in waiting:
-                yield from _answers(pipe_out)
+            while more or asked:
+                while more and sum(asked) < _REQUEST_BYTES_AHEAD:
+                    request = next(requests, None)
+                    more = request is not None
+                    if request is not None:
+                        _write_frame(pipe_in, request)
+                        asked.append(len(request))
+                if asked:
+                    while packed := self._answers.take():
+                        yield from unpack(packed)
+                    asked.popleft()
         except (BrokenPipeError, EOFError) as error:
             raise Unusable(
                 "the process that reads the old registry ended before its time; nothing was written. Is memory "
                 "short? Try again"
             ) from error
+
+
+class _Answers:
+    """Takes answers from the pipe as they come, so that the process can read on while the database is written."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        self._taken: deque[bytes | None] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="jobdb-legacy-reading", daemon=True)
+        self._thread.start()
+
+    def take(self) -> bytes:
+        """The next frame; empty at the end of a request's answers.
+
+        Raises:
+            EOFError: the process has ended.
+        """
+        with self._changed:
+            while not self._taken:
+                self._changed.wait()
+            frame = self._taken[0]
+            if frame is None:
+                raise EOFError
+            self._taken.popleft()
+            self._bytes -= len(frame)
+            self._changed.notify_all()
+            return frame
+
+    def stop(self) -> None:
+        """Ends the thread; the process must have ended."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def _run(self) -> None:
+        frame: bytes | None = b""
+        while frame is not None:
+            try:
+                frame = _read_frame(self._pipe)
+            except EOFError:
+                frame = None
+            with self._changed:
+                while self._bytes > _ANSWER_BYTES_AHEAD and not self._stopped:
+                    self._changed.wait()
+                self._taken.append(frame)
+                self._bytes += len(frame or b"")
+                self._changed.notify_all()
 
 
 def reader_for(layout: Layout, records: int) -> Reader:
@@ -154,11 +216,6 @@ def _requests(names: Iterable[str]) -> Iterator[bytes]:
             request, size = [], 0
     if request:
         yield b"\0".join(request)
-
-
-def _answers(pipe: IO[bytes]) -> Iterator[tuple[str, Answer]]:
-    while packed := _read_frame(pipe):
-        yield from unpack(packed)
 
 
 def _write_frame(pipe: IO[bytes], content: bytes) -> None:

@@ -258,7 +258,7 @@ def _wrong_identity(document: Mapping[str, Json], file_name: str) -> Damaged | N
     if not safe_id(job_id):
         return Damaged(
             Damage.UNSAFE_ID,
-            f"job_id {quoted(job_id)} is no safe file name (1 to 128 of A-Z a-z 0-9 _ . : @ -, beginning with a letter, digit or _)",
+            f"job_id {quoted(job_id)} is no safe file name: 1 to 128 of A-Z a-z 0-9 _ . : @ -, and not . : @ - first",
         )
     if job_id + ".json" != file_name:
         return Damaged(Damage.WRONG_ID, f"job_id is {quoted(job_id)}, which is not the file's name")

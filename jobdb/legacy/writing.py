@@ -1,6 +1,6 @@
 """Writes portions of planned jobs: the new ones statement by statement for all of them, the others one by one.
 
-Called by the importer inside its transaction; tells the verification what it wrote.
+Called by the importer inside its transaction; has the verification read back what it wrote.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .plan import Plan
 from .rows import import_columns, job_columns, spec_columns, token_columns
 from .source import SourceJob
 from .stored import secrets_of
-from .verify import Verification
+from .verify import Verification, Written
 
 Json = Any
 Planned = tuple[SourceJob, Plan]
@@ -33,15 +33,20 @@ class PortionWriter:
         self._key_is_known = False
 
     def write(self, portion: Sequence[Planned]) -> None:
-        """Writes the jobs of a portion whose plans write at all."""
+        """Writes the jobs of a portion whose plans write at all, and has them read back.
+
+        Raises:
+            StorageFailed: they are not there as they should be.
+        """
         new = [source for source, plan in portion if plan.writes and plan.number is None]
-        if new:
-            self._insert(new)
+        written = self._insert(new) if new else []
         for source, plan in portion:
             if plan.writes and plan.number is not None:
                 self._update(plan.number, source, plan)
+                written.append((plan.number, source, None))
+        self._verification.check(written)
 
-    def _insert(self, new: Sequence[SourceJob]) -> None:
+    def _insert(self, new: Sequence[SourceJob]) -> list[Written]:
         tx = self._tx
         row = tx.one("legacy_last_number")
         columns = [job_columns(source) for source in new]
@@ -55,14 +60,9 @@ class PortionWriter:
         ]
         tx.run_many("legacy_put_token", tokens)
         tx.run_many("legacy_put_import", [{"job": job, **import_columns(source)} for job, source in jobs])
-        lines = [line for job, source in jobs for line in _lines(job, source)]
-        if lines:
-            tx.run_many("legacy_insert_line", lines)
-        events = [_event(job, event) for job, source in jobs for event in source.logs.events]
-        if events:
-            tx.run_many("legacy_insert_event", events)
-        for (job, source), found in zip(jobs, columns, strict=True):
-            self._verification.expect_new(job, source.record, found, source.logs)
+        tx.run_many("legacy_insert_line", [line for job, source in jobs for line in _lines(job, source)])
+        tx.run_many("legacy_insert_event", [_event(job, event) for job, source in jobs for event in source.logs.events])
+        return [(job, source, found) for (job, source), found in zip(jobs, columns, strict=True)]
 
     def _update(self, job: int, source: SourceJob, plan: Plan) -> None:
         tx, record = self._tx, source.record
@@ -81,7 +81,6 @@ class PortionWriter:
         tx.run("legacy_delete_lines", job=job)
         tx.run_many("legacy_insert_line", _lines(job, source))
         tx.run_many("legacy_insert_event", [_event(job, event) for event in plan.new_events])
-        self._verification.expect_updated(job, record)
 
     def _seal(self, secret: str, bound_to: str) -> bytes:
         """Seals under the database's one master key; which it is, is looked up once in the transaction."""

@@ -6,9 +6,7 @@ that is down costs one step of an index each, however many events wait for it.
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,11 +71,11 @@ class Outbox(Protocol):
         """How many events wait."""
         ...
 
-    def take_lease(self, lease_ms: int) -> bool:
+    def take_lease(self, holder: str, lease_ms: int) -> bool:
         """Takes or renews the right to deliver; False while another relay has it."""
         ...
 
-    def drop_lease(self) -> None:
+    def drop_lease(self, holder: str) -> None:
         """Gives it back."""
         ...
 
@@ -92,11 +90,6 @@ class Outbox(Protocol):
     def wait_for_change(self, seen: int, timeout_sec: float) -> None:
         """Waits until ``version()`` differs from ``seen`` or the time is over."""
         ...
-
-
-def holder_name() -> str:
-    """Who holds a lease: host, process and a random part, so that no two are alike."""
-    return f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 def database_identity(store: Store) -> str:
@@ -135,7 +128,6 @@ class RegistryOutbox:
         self._environment = environment or Environment.read()
         self._job_id = job_id
         self._report = report
-        self._holder = holder_name()
         self._identity = database_identity(self._store)
         self._settings: dict[tuple[str, bytes | None], BrokerSettings | None] = {}
         self._next_job = 0
@@ -223,11 +215,11 @@ class RegistryOutbox:
                 return int(row[0]) if row is not None else 0
         return self._engine.outbox_size()[0]
 
-    def take_lease(self, lease_ms: int) -> bool:
-        return self._engine.take_lease(LEASE, holder=self._holder, lease_ms=lease_ms)
+    def take_lease(self, holder: str, lease_ms: int) -> bool:
+        return self._engine.take_lease(LEASE, holder=holder, lease_ms=lease_ms)
 
-    def drop_lease(self) -> None:
-        self._engine.drop_lease(LEASE, holder=self._holder)
+    def drop_lease(self, holder: str) -> None:
+        self._engine.drop_lease(LEASE, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
         # Two ways into one broker are two connections and need two ids. The identity, random and never published,

@@ -8,7 +8,10 @@ id that is always the same, so that a broker drops a relay that was asleep when 
 
 from __future__ import annotations
 
+import os
 import random
+import secrets
+import socket
 import threading
 import time
 from collections import deque
@@ -27,6 +30,11 @@ EVENTS_A_TURN = 100
 _IDLE_LINK_SEC = 600.0
 _PROGRESS_SEC = 10.0
 _PACKET_OVERHEAD = 64
+
+
+def holder_name() -> str:
+    """Who holds a lease: host, process and a random part, so that no two are alike."""
+    return f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +121,7 @@ class Relay:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._outbox = outbox
+        self._holder = holder_name()
         self._report = report
         self._lease_sec = lease_sec
         self._drain_sec = drain_sec
@@ -135,11 +144,12 @@ class Relay:
         self._stop.set()
         self._activity.set()
 
-    def run(self, *, until_empty: bool = False, timeout_sec: float | None = None) -> Relayed:
+    def run(self, *, until_empty: bool = False, one_try: bool = False, timeout_sec: float | None = None) -> Relayed:
         """Delivers.
 
         Args:
             until_empty: end when nothing waits any more, or when another relay is in charge.
+            one_try: end as well when no broker can be reached or takes what waits.
             timeout_sec: end after so many seconds at the latest.
 
         Returns:
@@ -161,6 +171,8 @@ class Relay:
                 moved = self._step()
                 if until_empty and not moved and self._is_empty():
                     break
+                if one_try and not moved and self._is_hopeless():
+                    break
                 if not moved:
                     self._pause(deadline)
             if self._stop.is_set() and in_charge:
@@ -176,7 +188,7 @@ class Relay:
         now = self._clock()
         if now >= self._renew_at:
             try:
-                taken = self._outbox.take_lease(round(self._lease_sec * 1000))
+                taken = self._outbox.take_lease(self._holder, round(self._lease_sec * 1000))
             except Busy:
                 taken = now < self._may_send_until
             else:
@@ -333,6 +345,13 @@ class Relay:
     def _is_empty(self) -> bool:
         return not self._busy() and not self._waits and self._outbox.left() == 0
 
+    def _is_hopeless(self) -> bool:
+        def failed(lane: _Lane) -> bool:
+            unreached = lane.link.connection is None and lane.link.attempts > 0
+            return unreached or (bool(lane.parked) and not lane.in_flight)
+
+        return bool(self._lanes) and all(failed(lane) for lane in self._lanes.values())
+
     def _pause(self, deadline: float | None) -> None:
         left = 0.25 if deadline is None else max(0.0, min(0.25, deadline - self._clock()))
         if self._busy():
@@ -362,7 +381,7 @@ class Relay:
                 lane.link.close()
             self._lanes.clear()
             if in_charge:
-                self._outbox.drop_lease()
+                self._outbox.drop_lease(self._holder)
 
     def _tell(self) -> None:
         """A line of progress from time to time."""

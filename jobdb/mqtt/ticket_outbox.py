@@ -22,7 +22,7 @@ from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, Unsaf
 from ..filemodes import create_private, secure_folder
 from ..model import Event
 from ..protocol import build
-from .outbox import Parcel, Room, holder_name
+from .outbox import Parcel, Room
 from .settings import BrokerSettings, Environment
 from .ticket import Ticket
 
@@ -56,7 +56,6 @@ class TicketOutbox:
         self._ticket = ticket
         self._settings = settings
         self._name = _name(ticket)
-        self._holder = holder_name()
 
     @classmethod
     def open(
@@ -213,14 +212,14 @@ class TicketOutbox:
             count = None if row is None else tx.one("count_waiting_ticket_events", ticket=row[0])
         return 0 if count is None else int(count[0])
 
-    def take_lease(self, lease_ms: int) -> bool:
+    def take_lease(self, holder: str, lease_ms: int) -> bool:
         with self._store.write() as tx:
             until = tx.now_ms + lease_ms
-            return tx.run("take_lease", name=self._name, holder=self._holder, until_ms=until, now=tx.now_ms) > 0
+            return tx.run("take_lease", name=self._name, holder=holder, until_ms=until, now=tx.now_ms) > 0
 
-    def drop_lease(self) -> None:
+    def drop_lease(self, holder: str) -> None:
         with self._store.write() as tx:
-            tx.run("drop_lease", name=self._name, holder=self._holder)
+            tx.run("drop_lease", name=self._name, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
         return settings.client_id("ticket", self._name)

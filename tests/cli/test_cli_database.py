@@ -28,7 +28,7 @@ def test_from_nothing_to_a_shown_job(bare: Any) -> None:
 
 def test_init_makes_a_private_database_once(bare: Any) -> None:
     first = bare("init", "--json")
-    assert first.json == {"url": f"sqlite:///{bare.database}", "created": True}
+    assert first.json == {"url": f"sqlite:///{bare.database}", "created": True, "shared": None}
     assert stat.S_IMODE(bare.database.stat().st_mode) == 0o600
     assert stat.S_IMODE(bare.database.parent.stat().st_mode) == 0o700
     job = bare.register()
@@ -136,6 +136,12 @@ def test_a_url_that_names_no_database(bare: Any, url: str, code: int) -> None:
     assert "\x1b" not in done.err and len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("command", [("list",), ("init",), ("migrate",)])
+def test_the_password_in_a_url_is_not_repeated(bare: Any, command: tuple[str, ...]) -> None:
+    done = bare("--db", "postgresql://user:hunter2secret@127.0.0.1:1/jobs", *command, code=5)
+    assert "hunter2secret" not in done.err and "127.0.0.1" in done.err
+
+
 def test_help_does_not_show_the_url_that_the_environment_names() -> None:
     from jobdb.cli.app import app
     from typer.testing import CliRunner
@@ -207,4 +213,4 @@ def test_a_busy_timeout_must_be_a_time(cli: Any, limit: str) -> None:
 
 def test_json_of_init_is_one_object_on_one_line(bare: Any) -> None:
     (line,) = bare("init", "--json").lines
-    assert set(json.loads(line)) == {"url", "created"}
+    assert set(json.loads(line)) == {"url", "created", "shared"}

@@ -1,4 +1,4 @@
-"""The export: a registry equal to the one that was imported, never over something newer, secrets only when asked for."""
+"""The export: a registry equal to the imported one, never over something newer, secrets only when asked for."""
 
 from __future__ import annotations
 

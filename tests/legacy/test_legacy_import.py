@@ -154,14 +154,16 @@ def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registr
         assert claim is not None and claim.job_id == job_id
 
 
+@pytest.mark.parametrize("held", [0, 10_000, 1 << 20])
 def test_the_order_holds_across_portions(
-    tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, held: int
 ) -> None:
     import jobdb.legacy.ordering as ordering
 
     make_legacy(tmp_path / "w", jobs=120, damaged=3)
     monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
-    monkeypatch.setattr(ordering.portions, "__kwdefaults__", {"most_jobs": 11, "most_bytes": 1 << 20})
+    limits = {"most_jobs": 11, "most_bytes": 1 << 20, "held_bytes": held}
+    monkeypatch.setattr(ordering.portions, "__kwdefaults__", limits)
     report = import_registry(registry, tmp_path / "w")
     assert report.counts[Outcome.IMPORTED] == 120
     expected = sorted(

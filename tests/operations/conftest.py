@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobdb import Registry, Vault
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "twohost"))
+
+from twohosts import TwoHosts, reason_to_skip
 
 TIMEOUT_SEC = 120
 
@@ -44,18 +50,23 @@ class House:
 
     def sh(self, command: str, *, input: str = "") -> subprocess.CompletedProcess[str]:
         """Runs a command line; what it answers is the caller's to judge, but a traceback is always wrong."""
-        done = subprocess.run(
+        process = subprocess.Popen(
             ["sh", "-c", command],
-            input=input,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=self.root,
             env=self.env,
-            timeout=TIMEOUT_SEC,
-            check=False,
+            start_new_session=True,
         )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
+        try:
+            out, errors = process.communicate(input, timeout=TIMEOUT_SEC)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+        assert "Traceback" not in errors, errors
+        return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
     def jobdb(self, arguments: str, *, input: str = "") -> str:
         """The output of a command that must succeed."""
@@ -122,3 +133,12 @@ def require() -> Callable[[bool, str], None]:
         pytest.skip(reason)
 
     return check
+
+
+@pytest.fixture
+def two_hosts(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Callable[..., TwoHosts]]:
+    """Starts a file server that two hosts mount, with the given options of fuse2host.py."""
+    reason = reason_to_skip()
+    require(reason is None, str(reason))
+    with ExitStack() as running:
+        yield lambda *options: running.enter_context(TwoHosts(tmp_path, *options))

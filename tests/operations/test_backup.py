@@ -13,7 +13,9 @@ from jobdb.backup import back_up, restore, verify
 from jobdb.urls import parse_url
 
 
-def publish_until_told(path: str, job_id: str, acknowledged: multiprocessing.Queue, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
+def publish_until_told(
+    path: str, job_id: str, acknowledged: multiprocessing.Queue, stop: multiprocessing.Event
+) -> None:  # type: ignore[valid-type]
     with Registry.open(path) as registry:
         while not stop.is_set():
             acknowledged.put(registry.publish(job_id, "progress").seq)

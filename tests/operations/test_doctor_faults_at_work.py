@@ -1,4 +1,4 @@
-"""Each fault that is planted in the work (leases, limits, outbox, subscribers, clock) is found, and the advice mends it."""
+"""Each fault that is planted in the work (leases, limits, outbox, subscribers, clock) is found and mended by advice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 
 from jobdb import Registry, Vault
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.sharing import set_shared
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
@@ -137,7 +136,6 @@ def test_a_subscriber_whose_handler_stands_still(house: House) -> None:
         assert next(follower).seq == 1
         registry.publish(job.job_id, "progress")
         assert next(follower).seq == 2  # 1 is handled now, and 2 never
-        follower.close()
     diagnosis = house.doctor()
     diagnosis.found("subscribers", "warn", "mailer", "1 events of 1 jobs", "handler")
     diagnosis.mended("subscribers")
@@ -190,15 +188,24 @@ def test_the_note_of_an_unsafe_override(house: House) -> None:
         registry.engine.put_setting("shared", "1")
     diagnosis = house.doctor()
     diagnosis.found("override", "warn", "nolock", "may have been lost")
-    after = diagnosis.mended_quietly("override")
+    after = diagnosis.mended("override")
     assert "wal" in after.of("journal")[0]["message"]
 
 
 def test_wal_on_a_network_file_system(house: House, two_hosts: Any) -> None:
     hosts = two_hosts("--locks", "server")
     owner = hosts.backing / "jobs.db"
+    owner.parent.chmod(0o700)
     with Registry.open(owner, create=True, vault=Vault.open(env=house.env)) as registry:
         registry.register(agent="codex", prompt="p")
-    found = house.doctor(before=f"export JOBDB_URL={hosts.a / 'jobs.db'}").found("journal", "fail", "in WAL mode")
-    assert found["mend"].endswith("init --shared")
-    set_shared(owner, True)
+    house.env["JOBDB_URL"] = str(hosts.a / "jobs.db")
+    found = house.doctor().found("journal", "fail", "in WAL mode", "on the host that owns the disk")
+    # The advice is followed on the host to which the disk belongs, under the name that the file has there.
+    on_owner = found["mend"].replace("jobdb", f"jobdb --db {owner}", 1)
+    diagnosis = house.doctor(before=on_owner)
+    assert not diagnosis.of("journal")
+    # And what is asked for then: that the two hosts prove their locks to each other.
+    asked = diagnosis.found("open", "fail", "probe --peer")
+    assert "probe" in asked["mend"]
+    both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))
+    assert house.doctor(before=f"{both} & wait").report["ok"]

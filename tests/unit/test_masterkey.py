@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import logging
 import os
 import stat
 import subprocess
@@ -34,6 +33,11 @@ def home(tmp_path: Path) -> dict[str, str]:
     """An environment with nothing in it but a home folder."""
     (tmp_path / "home").mkdir(mode=0o700)
     return {"HOME": str(tmp_path / "home")}
+
+
+def warned(recorder: pytest.WarningsRecorder) -> str:
+    """All warnings that were given, as text."""
+    return "\n".join(str(warning.message) for warning in recorder.list)
 
 
 def private_file(path: Path, content: bytes) -> Path:
@@ -152,9 +156,7 @@ def test_a_key_file_that_holds_none_is_an_error_and_nothing_else_is_tried(
     "env",
     [{"JOBDB_KEY": ""}, {"JOBDB_KEY": "short"}, {"JOBDB_KEY_FILE": ""}, {"JOBDB_KEY_FILE": "/nowhere/key"}],
 )
-def test_a_source_that_is_named_and_does_not_work_is_never_skipped(
-    home: dict[str, str], env: dict[str, str]
-) -> None:
+def test_a_source_that_is_named_and_does_not_work_is_never_skipped(home: dict[str, str], env: dict[str, str]) -> None:
     with pytest.raises(KeyProblem, match=next(iter(env))):
         find_master_key(create=True, env=home | env)
     assert not os.path.exists(default_key_path(home))
@@ -172,34 +174,29 @@ def test_a_key_from_a_pipe_as_process_substitution_gives_it(home: dict[str, str]
 
 
 def test_a_key_file_for_others_to_read_works_and_warns_with_the_command(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     file = private_file(tmp_path / "key", A.hex().encode())
     file.chmod(0o640)
-    with caplog.at_level(logging.WARNING, "jobdb"):
-        assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
-    assert f"chmod 600 {file}" in caplog.text
-    assert A.hex() not in caplog.text
-    caplog.clear()
+    assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
+    assert f"chmod 600 {file}" in warned(recwarn)
+    assert A.hex() not in warned(recwarn)
+    recwarn.clear()
     file.chmod(0o600)
     find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)})
-    assert caplog.text == ""
+    assert warned(recwarn) == ""
 
 
-def test_the_modes_of_systemd_credentials_are_systemds(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_modes_of_systemd_credentials_are_systemds(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     file = private_file(tmp_path / "jobdb.key", A.hex().encode())
     file.chmod(0o440)
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     find_master_key(create=False, env=env)
     find_master_key(create=False, env=env | {"JOBDB_KEY_FILE": str(file)})
-    assert caplog.text == ""
+    assert warned(recwarn) == ""
 
 
-def test_the_users_key_is_made_once_private_and_kept(
-    home: dict[str, str], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_users_key_is_made_once_private_and_kept(home: dict[str, str], recwarn: pytest.WarningsRecorder) -> None:
     before = os.umask(0)
     try:
         made = find_master_key(create=True, env=home)
@@ -212,12 +209,12 @@ def test_the_users_key_is_made_once_private_and_kept(
     assert os.listdir(place.parent) == ["master.key"]
     assert parse_key(place.read_text()) == made.secret
     assert find_master_key(create=True, env=home) == find_master_key(create=False, env=home) == made
-    assert caplog.text == ""
+    assert warned(recwarn) == ""
     place.chmod(0o644)
     place.parent.chmod(0o755)
     assert find_master_key(create=False, env=home).secret == made.secret
-    assert f"chmod 600 {place}" in caplog.text
-    assert f"chmod 700 {place.parent}" in caplog.text
+    assert f"chmod 600 {place}" in warned(recwarn)
+    assert f"chmod 700 {place.parent}" in warned(recwarn)
 
 
 def test_without_leave_to_make_one_no_key_is_an_error(home: dict[str, str]) -> None:

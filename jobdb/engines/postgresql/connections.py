@@ -17,8 +17,8 @@ from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
-from ...errors import Busy, InvalidInput, JobdbError, Unavailable, Unusable
-from .failures import message, translate
+from ...errors import Busy, DatabaseMissing, InvalidInput, JobdbError, Unavailable, Unusable
+from .failures import message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,16 +69,16 @@ class Address:
             Unavailable: the server cannot be reached or refuses us.
             Unusable: it is too old, or does not hold Unicode text.
         """
-        started = time.monotonic()
         try:
             connection: Connection = psycopg.connect(**self.parameters())
         except psycopg.OperationalError as error:
-            if error.sqlstate is None or error.sqlstate.startswith("28"):
-                raise Unavailable(
-                    f"cannot connect to {self.shown}: {message(error)}. Check host, port, user and password, and that "
-                    "the server runs"
-                ) from error
-            raise translate(error, self.shown, time.monotonic() - started) from error
+            # libpq gives no SQLSTATE for a connection that it did not get.
+            what = message(error)
+            if 'FATAL: database "' in what and "does not exist" in what:
+                raise DatabaseMissing(f"{self.shown}: {what}. Make it with 'createdb', then run 'jobdb init'") from error
+            raise Unavailable(
+                f"cannot connect to {self.shown}: {what}. Check host, port, user and password, and that the server runs"
+            ) from error
         try:
             self._check_server(connection)
         except BaseException:

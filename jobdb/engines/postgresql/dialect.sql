@@ -89,3 +89,13 @@ RETURNING id;
 
 -- trim_refusals: those of other jobs that are being written are left to the next time.
 DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= :newest - :keep FOR UPDATE SKIP LOCKED);
+
+-- limit_question: how long a person's query may take, in this transaction.
+SELECT set_config('statement_timeout', :timeout, true);
+
+-- tables_of_question: what the temporary view that was made of a person's query reads itself, not through other views.
+SELECT DISTINCT c.relname::TEXT
+FROM pg_rewrite AS r
+JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::REGCLASS AND d.objid = r.oid
+JOIN pg_class AS c ON d.refclassid = 'pg_class'::REGCLASS AND c.oid = d.refobjid
+WHERE r.ev_class = 'jobdb_question'::REGCLASS AND c.relname <> 'jobdb_question';

@@ -243,7 +243,7 @@ class PostgresStore:
         started = time.monotonic()
         with self._pool.connection() as connection:
             try:
-                return run_query(connection, sql, limit=limit, timeout_sec=timeout_sec)
+                return run_query(connection, self._statements, sql, limit=limit, timeout_sec=timeout_sec)
             except psycopg.Error as error:
                 raise translate(error, self.address.shown, time.monotonic() - started) from error
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...model import Acceptance, Arrival, JobStatus, Refusal, Verdict, from_ms
+from ... import model
+from ...model import JobStatus, Verdict, from_ms
 from ...protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse, verify
 from ...replay import ReplayFacts, judge
 from .events import event_of, move_job, record_event
@@ -18,6 +19,7 @@ from .rows import shorten, token_binding
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...model import Acceptance, Arrival, Refusal
     from ...vault import Vault
     from .transaction import Row, Store, Transaction
 
@@ -91,7 +93,7 @@ class AcceptVerbs:
             return state.job, self._apply(tx, state, facts, wire, subscriber)
         if verdict is Verdict.DUPLICATE:
             event = event_of(wire, state.recorded_ms or tx.now_ms)
-            return state.job, Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
+            return state.job, model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
         _record_refusal(tx, state.job, subscriber, wire, verdict, reason)
         return state.job, _answer(wire, verdict, reason)
 
@@ -146,7 +148,7 @@ class AcceptVerbs:
             record_event(tx, state.job, wire, now)
             if not facts.status.terminal:
                 _move(tx, state, facts, wire, now)
-        return Acceptance(Verdict.ACCEPTED, wire.job_id, wire.seq, event_of(wire, recorded_ms), missing)
+        return model.Acceptance(Verdict.ACCEPTED, wire.job_id, wire.seq, event_of(wire, recorded_ms), missing)
 
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
         """Recorded refusals, newest first."""
@@ -165,13 +167,15 @@ def _parse(arrival: Arrival) -> WireEvent | Acceptance:
     try:
         return parse(arrival.payload)
     except MalformedPayload as error:
-        return Acceptance(Verdict.MALFORMED, reason=error.reason)
+        return model.Acceptance(Verdict.MALFORMED, reason=error.reason)
     except UnsupportedVersion as error:
-        return Acceptance(Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1")
+        return model.Acceptance(
+            Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1"
+        )
 
 
 def _answer(wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
-    return Acceptance(verdict, wire.job_id, wire.seq, reason=reason)
+    return model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason)
 
 
 def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent, verdict: Verdict, reason: str) -> None:
@@ -234,4 +238,4 @@ def _refusal(row: Row) -> Refusal:
     number, job_id, subscriber, verdict, seq, recorded_ms, reason = row
     recorded_at = from_ms(recorded_ms)
     assert recorded_at is not None
-    return Refusal(number, job_id, subscriber, Verdict(verdict), seq, recorded_at, reason)
+    return model.Refusal(number, job_id, subscriber, Verdict(verdict), seq, recorded_at, reason)

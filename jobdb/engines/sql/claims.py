@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ... import model
 from ...errors import IllegalTransition, StaleAttempt, UnknownJob
-from ...model import Claim, EventKind, Job, JobStatus, NewEvent, Reaped, from_ms
+from ...model import EventKind, JobStatus, from_ms
 from .rows import job_from_row, shorten
 
 if TYPE_CHECKING:
+    from ...model import Claim, Job, NewEvent, Reaped
     from .transaction import Row, Store, Transaction
 
 
@@ -69,7 +71,7 @@ class ClaimVerbs:
             for row in tx.all("overdue_jobs", now=now, limit=limit):
                 job_id, reason, why = _overdue(row, now)
                 self._end(tx, job_id, reason, why)
-                done.append(Reaped(job_id, "ended", reason))
+                done.append(model.Reaped(job_id, "ended", reason))
             ended = {reaped.job_id for reaped in done}
             for job_id, number, strikes, worker, attempt in tx.all("expired_leases", now=now, limit=limit):
                 if job_id in ended:
@@ -78,14 +80,14 @@ class ClaimVerbs:
                 if strikes + 1 >= strike_limit:
                     reason += f", strike {strikes + 1} of {strike_limit}"
                     self._end(tx, job_id, reason, "lease_expired")
-                    done.append(Reaped(job_id, "ended", reason))
+                    done.append(model.Reaped(job_id, "ended", reason))
                 else:
                     tx.run("return_to_pending", job=number, now=now, detail=shorten(reason))
-                    done.append(Reaped(job_id, "returned", reason))
+                    done.append(model.Reaped(job_id, "returned", reason))
             return done
 
     def _end(self, tx: Transaction, job_id: str, reason: str, why: str) -> None:
-        event = NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
+        event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
         self._publish_one(tx, event)
 
     def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
@@ -108,7 +110,7 @@ def _job(tx: Transaction, job_id: str) -> Job:
 
 def _claimed(tx: Transaction, job_id: str) -> Claim:
     job = _job(tx, job_id)
-    return Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
+    return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 
 def _refuse_claim(tx: Transaction, job_id: str) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ... import model
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...lifecycle import next_status
-from ...model import Broker, Delivery, Event, EventKind, JobStatus, NewEvent, from_ms
+from ...model import EventKind, JobStatus, from_ms
 from ...protocol import WireEvent, build
 from .rows import broker_from_text, event_from_row, password_binding, shorten, token_binding, wire_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...model import Broker, Delivery, Event, NewEvent
     from ...vault import Vault
     from .transaction import Store, Transaction
 
@@ -87,7 +89,7 @@ class EventVerbs:
                 rows = tx.all("outbox_page_of_job", job_id=job_id, after=after, limit=limit)
         self.store.sync()
         return [
-            Delivery(number, job, seq, EventKind(kind), prefix + "/events", payload)
+            model.Delivery(number, job, seq, EventKind(kind), prefix + "/events", payload)
             for number, job, seq, kind, payload, prefix in rows
         ]
 
@@ -183,7 +185,7 @@ def event_of(wire: WireEvent, recorded_ms: int) -> Event:
     """The public object of a wire event that was just recorded."""
     recorded_at = from_ms(recorded_ms)
     assert recorded_at is not None
-    return Event(
+    return model.Event(
         job_id=wire.job_id,
         seq=wire.seq,
         event=wire.event,

@@ -9,13 +9,14 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
-from ...model import Job, JobFilter, JobStatus, NewJob
+from ...model import JobStatus
 from .rows import broker_to_text, job_from_row, password_binding, shorten, token_binding
 from .sealing import seal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...model import Job, JobFilter, NewJob
     from ...vault import Vault
     from .transaction import Store, Transaction
 

@@ -6,16 +6,11 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from ...model import (
-    Broker,
-    Event,
-    EventKind,
-    Job,
-    JobStatus,
-    from_ms,
-)
+from ... import model
+from ...model import EventKind, JobStatus, from_ms
 
 if TYPE_CHECKING:
+    from ...model import Broker, Event, Job
     from .transaction import Row
 
 
@@ -52,7 +47,7 @@ def job_from_row(row: Row) -> Job:
     ) = row
     created_at, updated_at = from_ms(created_ms), from_ms(updated_ms)
     assert created_at is not None and updated_at is not None
-    return Job(
+    return model.Job(
         job_id=job_id,
         status=JobStatus(status),
         agent=agent,
@@ -86,7 +81,7 @@ def broker_from_text(text: str | None, has_password: bool) -> Broker | None:
     if text is None:
         return None
     stored = json.loads(text)
-    return Broker(
+    return model.Broker(
         host=stored["host"],
         port=stored.get("port", 1883),
         tls=stored.get("tls", False),
@@ -108,7 +103,7 @@ def event_from_row(row: Row) -> Event:
     wire: dict[str, Any] = json.loads(payload)
     recorded_at = from_ms(recorded_ms)
     assert recorded_at is not None
-    return Event(
+    return model.Event(
         job_id=job_id,
         seq=seq,
         event=EventKind(kind),

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from ... import model
 from ...errors import UnknownJob
-from ...model import Event, JobStatus, Subscription, from_ms
+from ...model import JobStatus, from_ms
 from .rows import event_from_row
 
 if TYPE_CHECKING:
+    from ...model import Event, Subscription
     from .transaction import Row, Store, Transaction
 
 
@@ -158,7 +160,7 @@ def _start_seq(tx: Transaction, job: int, job_last_seq: int, start: str, start_e
 
 def _subscription(row: Row) -> Subscription:
     subscriber, job_id, status, start_seq, last_seq, handled_seq, job_last_seq, last_event_ms = row
-    return Subscription(
+    return model.Subscription(
         subscriber,
         job_id,
         JobStatus(status),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from ... import model
 from ...errors import IllegalTransition, InvalidInput, KeyProblem, UnknownJob
-from ...model import JobStatus, TokenInfo, from_ms
+from ...model import JobStatus, from_ms
 from .rows import password_binding, token_binding
 from .sealing import KEY_ID, seal
 
 if TYPE_CHECKING:
+    from ...model import TokenInfo
     from ...vault import Vault
     from .transaction import Store, Transaction
 
@@ -51,7 +53,9 @@ class TokenVerbs:
                 state = "present" if kid == present else "overlap"
             created_at = from_ms(created_ms)
             assert created_at is not None
-            info = TokenInfo(job_id, kid, created_at, from_ms(expires_ms), from_ms(revoked_ms), bool(imported), state)
+            info = model.TokenInfo(
+                job_id, kid, created_at, from_ms(expires_ms), from_ms(revoked_ms), bool(imported), state
+            )
             found.append(info)
         return found
 

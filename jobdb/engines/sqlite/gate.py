@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import time
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ class Gate:
                 waited = time.monotonic() - started
                 if waited > limit_sec:
                     raise busy_error(self._database, waited) from None
-                time.sleep(random.uniform(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
+                time.sleep(jitter(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
 
     def leave(self) -> None:
         """Lets the next writer in."""
@@ -65,3 +64,10 @@ class Gate:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def jitter(shortest: float, longest: float) -> float:
+    """A random time between two, in seconds. Only who has to wait imports ``random``."""
+    from random import uniform
+
+    return uniform(shortest, longest)

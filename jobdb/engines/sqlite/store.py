@@ -7,7 +7,6 @@ gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasyn
 from __future__ import annotations
 
 import os
-import random
 import threading
 import time
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from ...errors import ForkedRegistry, InvalidInput
 from ..statements import read_statements
 from . import opened
 from .failures import translate
-from .gate import Gate
+from .gate import Gate, jitter
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .wal import CheckpointSchedule, WalSync
 
@@ -163,7 +162,7 @@ class SqliteStore:
         if time.monotonic() - self._busy_since > self.busy_sec:
             return False
         longest = 50e-6 if self._group_commit else 5e-3
-        time.sleep(random.uniform(0.4, 1) * longest)
+        time.sleep(jitter(0.4 * longest, longest))
         return True
 
     def close(self, *, checkpoint: bool = True) -> None:

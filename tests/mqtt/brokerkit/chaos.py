@@ -17,6 +17,7 @@ from brokerkit.registries import Bench, until
 from brokerkit.servers import Mosquitto
 from jobdb import EventKind, JobStatus, NewEvent, NewJob
 from jobdb.model import Broker, Job
+from jobdb.mqtt import issue_ticket, write_ticket
 
 WORKERS = Path(__file__).parent / "workers.py"
 
@@ -180,3 +181,50 @@ def run_storm(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_
         assert bench.registry.refusals() == [] and bench.refused() == {}
         print(f"\n{sum(last_seqs.values())} events; accepted from the broker: {by_broker}; kills: {dict(storm.kills)}")
         return storm.kills
+
+
+def run_ticket_storm(folder: Path, server: Mosquitto, *, tickets: int, events: int, seed: int) -> Counter[int]:
+    """Workers with tickets, over the broker alone: it holds the only copy of what was acknowledged to them.
+
+    So the broker is restarted in good order, with its persistence on, and everything else is killed.
+
+    Returns:
+        How often the broker, the publisher, a ticket's relay and the subscriber were ended.
+    """
+    state, errors, log = folder / "state" / "tickets.db", folder / "workers.log", folder / "watcher.log"
+    place = folder / "tickets"
+    place.mkdir()
+    with Bench(folder / "db" / "jobs.db", server.port) as bench:
+        jobs = [bench.job(job_id=f"job{number:03}") for number in range(tickets)]
+        for job in jobs:
+            bench.registry.claim(worker="remote", job_id=job.job_id, lease_sec=None)
+            ticket = issue_ticket(bench.registry, job.job_id, environment=bench.environment)
+            write_ticket(ticket, place / f"{job.job_id}.ticket")
+        publisher = Mortal(errors, "ticket-publisher", str(place), str(state), str(events))
+        relays = [Mortal(errors, "ticket-relay", str(path), str(state)) for path in sorted(place.iterdir())]
+        follower = Mortal(errors, "subscriber", str(bench.path), str(server.port), "watcher", str(log))
+        follower.begin()
+        until(lambda: "subscribed" in errors.read_text())
+        for worker in [publisher, *relays]:
+            worker.begin()
+        mortals = [publisher, *relays, follower]
+        victims = [(server.stop, server.start), *((worker.kill, worker.begin) for worker in mortals)]
+        try:
+            with Storm(victims, seed=seed, every_sec=0.7) as storm:
+                until(lambda: storm.kills.total() >= 12, limit_sec=60)
+            until(lambda: _ended(bench, jobs, events), limit_sec=120)
+        finally:
+            for worker in mortals:
+                worker.kill()
+        assert all(bench.registry.get(job.job_id).status is JobStatus.COMPLETED for job in jobs)
+        arrived = check_log(log, {job.job_id: events for job in jobs})
+        assert arrived >= tickets * events * 0.9, "an acceptance is noted after it was made: a kill may lose the note"
+        assert "did not arrive" not in errors.read_text()
+        assert bench.registry.refusals() == [] and bench.refused() == {}
+        print(f"\n{tickets * events} events; accepted from the broker: {arrived}; kills: {dict(storm.kills)}")
+        return storm.kills
+
+
+def _ended(bench: Bench, jobs: list[Job], events: int) -> bool:
+    numbers = bench.registry.subscriptions(subscriber="watcher", limit=10_000)
+    return len(numbers) == len(jobs) and all(number.handled_seq == events for number in numbers)

@@ -1,4 +1,4 @@
-"""Processes that a test kills: ``python workers.py relay|ticket-relay|subscriber|ticket-publisher …``.
+"""Processes that a test kills: ``python workers.py ROLE …``.
 
 What they did is appended to a log, a line at a time, before they go on: ``accepted JOB SEQ``, ``handled JOB SEQ``.
 """
@@ -61,6 +61,13 @@ def ticket_publisher(tickets: str, state: str, events: str) -> None:
                 outbox.publish("completed")
 
 
+def ticket_shouter(ticket: str, state: str, events: str) -> None:
+    """Publishes so many events, beside others with the same ticket."""
+    with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
+        for _ in range(int(events)):
+            outbox.publish("progress", detail=str(os.getpid()))
+
+
 def subscriber(database: str, port: str, name: str, log: str) -> None:
     """Follows all jobs over the broker until killed."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -89,6 +96,7 @@ if __name__ == "__main__":
         "relay": relay,
         "ticket-relay": ticket_relay,
         "ticket-publisher": ticket_publisher,
+        "ticket-shouter": ticket_shouter,
         "subscriber": subscriber,
     }
     roles[sys.argv[1]](*sys.argv[2:])

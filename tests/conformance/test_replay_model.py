@@ -1,0 +1,212 @@
+"""The replay rules against a model of a few lines: random schedules of accept, on every engine.
+
+The model keeps naive sets. A machine of hypothesis reorders, repeats and forges events, with two subscribers, windows,
+claims that are taken over, cancellations and registries that are opened anew.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import hypothesis.strategies as st
+import pytest
+from conformance_kit.databases import PostgresDatabase, SqliteDatabase
+from conformance_kit.wire import signed
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+EXAMPLES = int(os.environ.get("JOBDB_MODEL_EXAMPLES", "60"))
+TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+SUBSCRIBERS = ("one", "two")
+
+
+class Model:
+    """What must hold of one job, in naive sets."""
+
+    def __init__(self):
+        self.stored = {}
+        self.accepted = {name: set() for name in SUBSCRIBERS}
+        self.start = dict.fromkeys(SUBSCRIBERS)
+        self.attempt = 0
+        self.status = "pending"
+        self.last = 0
+        self.end = None
+
+    def verdict(self, seq, kind, attempt, line, subscriber, window, start):
+        """The verdict that this event must get, and its effect on the model."""
+        mine, known = self.accepted[subscriber], self.stored.get(seq)
+        begin = self.start[subscriber]
+        if begin is None:
+            begin = self.last if start == "now" else 0
+        top = max(mine, default=begin)
+        terminal = kind in ("completed", "error")
+        if seq in mine and known == line:
+            return "duplicate"
+        if known not in (None, line) or (terminal and self.end is not None and known is None):
+            return "conflict"
+        if seq <= begin or (seq <= top and seq < top - window):
+            return "replayed"
+        if known is None:
+            if self._stale(attempt):
+                return "stale_attempt"
+            if self.end is not None and seq > self.end:
+                return "after_terminal"
+        self.start[subscriber] = begin
+        mine.add(seq)
+        if known is None:
+            self._record(seq, kind, line)
+        return "accepted"
+
+    def _stale(self, attempt):
+        if self.end is not None:
+            return attempt is not None and attempt != self.attempt
+        working = self.status == "running" or self.attempt == 0
+        if attempt is None:
+            return self.attempt > 1 or not working
+        return attempt != self.attempt or not working
+
+    def _record(self, seq, kind, line):
+        self.stored[seq] = line
+        if self.end is not None:
+            return
+        if kind in ("completed", "error"):
+            self.status, self.last = kind, max(self.last, seq)
+            self.end = self.last
+        elif seq >= self.last:
+            self.status, self.last = "running", seq
+
+
+class AcceptMachine(RuleBasedStateMachine):
+    database = None
+
+    def __init__(self):
+        super().__init__()
+        self.model = Model()
+        self.live = self.make()
+        self.registry = self.live.open()
+        self.job_id = self.registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
+
+    events = Bundle("events")
+
+    @initialize(target=events)
+    def first(self):
+        return (1, "started", None, "")
+
+    @rule(
+        target=events,
+        seq=st.integers(1, 9),
+        kind=st.sampled_from(("started", "progress", "progress", "progress", "completed", "error")),
+        attempt=st.sampled_from((None, None, 1, 2)),
+        detail=st.sampled_from(("", "", "x")),
+    )
+    def make_event(self, seq, kind, attempt, detail):
+        return (seq, kind, attempt, detail)
+
+    def _accept(self, event, subscriber, window, start):
+        seq, kind, attempt, detail = event
+        line = signed(self.job_id, seq, kind, token=TOKEN, attempt=attempt, detail=detail)
+        before = set(self.model.accepted[subscriber])
+        begin = self.model.start[subscriber]
+        expected = self.model.verdict(seq, kind, attempt, line, subscriber, window, start)
+        result = self.registry.accept(line, subscriber=subscriber, window=window, start=start)
+        assert result.verdict == expected, (event, subscriber, window, start)
+        if expected == "accepted":
+            top = max(before, default=self.model.start[subscriber] if begin is None else begin)
+            assert list(result.missing) == list(range(top + 1, seq))
+
+    @rule(
+        event=events,
+        subscriber=st.sampled_from(SUBSCRIBERS),
+        window=st.sampled_from((0, 0, 1, 3, 20)),
+        start=st.sampled_from(("beginning", "beginning", "now")),
+    )
+    def accept(self, event, subscriber, window, start):
+        self._accept(event, subscriber, window, start)
+
+    @rule(
+        batch=st.lists(events, min_size=1, max_size=5), subscriber=st.sampled_from(SUBSCRIBERS), window=st.sampled_from((0, 3))
+    )
+    def accept_batch(self, batch, subscriber, window):
+        lines = [signed(self.job_id, s, k, token=TOKEN, attempt=a, detail=d) for s, k, a, d in batch]
+        expected = [
+            self.model.verdict(s, k, a, line, subscriber, window, "beginning")
+            for (s, k, a, d), line in zip(batch, lines, strict=True)
+        ]
+        found = self.registry.accept_many(lines, subscriber=subscriber, window=window)
+        assert [result.verdict for result in found] == expected
+
+    @rule(event=events, subscriber=st.sampled_from(SUBSCRIBERS))
+    def forge(self, event, subscriber):
+        seq, kind, attempt, detail = event
+        line = signed(self.job_id, seq, kind, token=TOKEN[::-1], attempt=attempt, detail=detail)
+        assert self.registry.accept(line, subscriber=subscriber, window=20).verdict == "bad_signature"
+
+    @rule()
+    def claim(self):
+        if self.model.status == "pending":
+            assert self.registry.claim(worker="w").attempt == self.model.attempt + 1
+            self.model.attempt, self.model.status = self.model.attempt + 1, "running"
+
+    @rule()
+    def release(self):
+        if self.model.status == "running" and self.model.attempt:
+            self.registry.release(self.job_id, attempt=self.model.attempt)
+            self.model.status = "pending"
+
+    @rule(really=st.integers(0, 7))
+    def cancel(self, really):
+        if not really and self.model.end is None:
+            self.registry.cancel(self.job_id)
+            self.model.status, self.model.end = "cancelled", self.model.last
+
+    @rule()
+    def open_anew(self):
+        self.registry.close()
+        self.registry = self.live.open()
+
+    @invariant()
+    def the_database_is_what_the_model_says(self):
+        job = self.registry.get(self.job_id)
+        assert (job.status, job.last_seq, job.attempt) == (self.model.status, self.model.last, self.model.attempt)
+        stored = {event.seq: event.payload for event in self.registry.events(self.job_id)}
+        assert stored == self.model.stored
+        for subscription in self.registry.subscriptions(job_id=self.job_id):
+            mine = self.model.accepted[subscription.subscriber]
+            assert subscription.last_seq == max(mine, default=self.model.start[subscription.subscriber])
+
+    def teardown(self):
+        with contextlib.suppress(AttributeError):
+            self.registry.close()
+            self.discard(self.live)
+
+
+@pytest.mark.parametrize("engine", ["sqlite-wal", "sqlite-delete", "postgresql"])
+def test_accept_agrees_with_the_model_on_random_schedules(engine, request):
+    server = request.getfixturevalue("postgres_server") if engine == "postgresql" else None
+
+    class Machine(AcceptMachine):
+        @staticmethod
+        def make():
+            if server is not None:
+                return PostgresDatabase(server)
+            return SqliteDatabase(Path(tempfile.mkdtemp(prefix="jobdb-model-")), shared=engine == "sqlite-delete")
+
+        @staticmethod
+        def discard(database):
+            if server is not None:
+                database.give_back()
+            else:
+                shutil.rmtree(database.path.parent)
+
+    fewer = 1 if engine == "sqlite-wal" else 4
+    run_state_machine_as_test(
+        Machine,
+        settings=settings(
+            max_examples=max(1, EXAMPLES // fewer),
+            stateful_step_count=25,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

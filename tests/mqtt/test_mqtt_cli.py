@@ -1,0 +1,175 @@
+"""The commands that speak MQTT, as processes: relay, ticket, publish --deliver and --ticket, subscribe --broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from brokerkit.registries import LIMIT_SEC, RawClient, until
+from brokerkit.servers import Broker
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    found = {name: value for name, value in os.environ.items() if not name.startswith(("MQTT_", "JOBDB_", "XDG_"))}
+    return found | {
+        "JOBDB_URL": f"sqlite:///{tmp_path}/db/jobs.db",
+        "JOBDB_KEY": "ab" * 32,
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    def call(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "jobdb.cli", *words],
+            capture_output=True, text=True, timeout=LIMIT_SEC, env=environment | more, cwd=tmp_path,
+        )  # fmt: skip
+
+    assert call("init").returncode == 0
+    return call
+
+
+@pytest.fixture
+def begin(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    started = []
+
+    def call(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jobdb.cli", *words],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        process.kill()
+        process.communicate(timeout=LIMIT_SEC)
+
+
+@pytest.fixture
+def job(run: Run, broker: Broker) -> str:
+    made = run("register", "--agent", "codex", "sort", "--broker-host", "127.0.0.1", "--broker-port", str(broker.port))
+    job_id = made.stdout.strip()
+    assert run("claim", "--agent", "codex").returncode == 0
+    return job_id
+
+
+def test_relay_runs_until_it_is_told_to_stop(run: Run, begin: Callable[..., subprocess.Popen[str]], job: str) -> None:
+    relay = begin("relay")
+    for _ in range(3):
+        assert run("publish", job, "progress").returncode == 0
+    until(lambda: json.loads(run("relay", "--once", "--json", "--timeout-sec", "0.1").stdout)["waiting"] == 0)
+    relay.send_signal(signal.SIGTERM)
+    out, err = relay.communicate(timeout=LIMIT_SEC)
+    assert relay.returncode == 0 and out == ""
+    assert "delivered 3 events; 0 wait" in err and "connected to the broker" in err
+
+
+def test_relay_once_says_what_is_left(run: Run, job: str, broker: Broker) -> None:
+    broker.stop()
+    run("publish", job, "progress")
+    done = run("relay", "--once", "--timeout-sec", "0.3")
+    assert done.returncode == 3 and "1 events still wait" in done.stderr and "Connection refused" in done.stderr
+    broker.start()
+    done = run("relay", "--once", "--json")
+    assert done.returncode == 0 and json.loads(done.stdout) == {"delivered": 1, "waiting": 0}
+
+
+def test_publish_delivers_at_once_and_leaves_the_rest_to_the_relay(run: Run, job: str, broker: Broker) -> None:
+    with RawClient(broker.port, topics=("jobdb/#",)) as listener:
+        run("publish", job, "started")
+        done = run("publish", job, "progress", "--deliver", "--json")
+        assert done.returncode == 0 and json.loads(done.stdout)["seq"] == 2 and done.stderr == ""
+        assert [json.loads(payload)["seq"] for _, payload, _ in listener.heard] == [1, 2]
+    broker.stop()
+    done = run("publish", job, "progress", "--deliver")
+    assert (done.returncode, done.stdout) == (0, "3\n")
+    assert "1 events" in done.stderr and "'jobdb relay' delivers them" in done.stderr
+
+
+def test_a_ticket_from_issue_to_the_jobs_end(
+    run: Run, begin: Callable[..., subprocess.Popen[str]], job: str, broker: Broker, tmp_path: Path
+) -> None:
+    done = run("ticket", job)
+    path = tmp_path / done.stdout.strip()
+    assert path.name == f"{job}.ticket" and path.stat().st_mode & 0o777 == 0o600
+    token = run("token", "show", job).stdout.strip()
+    assert token in path.read_text()
+    watcher = begin("subscribe", job, "--subscriber", "me", "--from-broker", "--timeout-sec", str(LIMIT_SEC))
+    elsewhere = {"JOBDB_URL": "sqlite:////nowhere/jobs.db", "JOBDB_KEY": "cd" * 32}
+    for seq, event in enumerate(["started", "progress", "completed"], start=1):
+        done = run("publish", "--ticket", str(path), event, "--detail", "far away", **elsewhere)
+        assert (done.returncode, done.stdout, done.stderr) == (0, f"{seq}\n", "")
+    out, err = watcher.communicate(timeout=LIMIT_SEC)
+    assert watcher.returncode == 0, err
+    assert [json.loads(line)["event"] for line in out.splitlines()] == ["started", "progress", "completed"]
+    assert json.loads(run("show", job, "--json").stdout)["status"] == "completed"
+    assert token not in err + out
+    done = run("publish", "--ticket", str(path), "progress", **elsewhere)
+    assert done.returncode == 1 and "cannot follow" in done.stderr
+
+
+def test_a_tickets_event_is_kept_and_relayed_later(run: Run, job: str, broker: Broker) -> None:
+    assert run("ticket", job, "-o", "t").returncode == 0
+    broker.stop()
+    done = run("publish", "--ticket", "t", "started")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+    assert "1 events" in done.stderr and "jobdb relay --ticket t" in done.stderr
+    assert run("publish", "--ticket", "t", "progress", "--no-deliver").returncode == 0
+    broker.start()
+    done = run("relay", "--ticket", "t", "--once", "--json")
+    assert json.loads(done.stdout) == {"delivered": 2, "waiting": 0}
+    done = run("relay", "--ticket", "t", "--once", "--json", "--resend")
+    assert json.loads(done.stdout) == {"delivered": 2, "waiting": 0}
+
+
+def test_ticket_to_stdout_and_as_facts(run: Run, job: str) -> None:
+    secret = run("ticket", job, "-o", "-").stdout
+    assert json.loads(secret)["job_id"] == job
+    facts = run("ticket", job, "--json", "-o", "t").stdout
+    assert json.loads(facts)["attempt"] == 1 and json.loads(secret)["token"] not in facts
+
+
+def test_subscribe_over_a_broker_says_what_it_refuses(
+    run: Run, begin: Callable[..., subprocess.Popen[str]], job: str, broker: Broker
+) -> None:
+    watcher = begin("subscribe", "-s", "all", "--broker", f"127.0.0.1:{broker.port}", "--timeout-sec", str(LIMIT_SEC))
+    assert watcher.stderr is not None and watcher.stdout is not None
+    while "subscribed to" not in watcher.stderr.readline():
+        pass
+    with RawClient(broker.port) as third:
+        third.say(f"jobdb/jobs/{job}/events", '{"schema_version":1,"secret":"hush"}')
+        assert "refused: malformed" in watcher.stderr.readline()
+    assert run("publish", job, "progress", "--deliver").returncode == 0
+    assert json.loads(watcher.stdout.readline())["seq"] == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("publish", "--ticket", "t", "JOB", "progress"),
+        ("publish", "--ticket", "t", "progress", "--attempt", "1"),
+        ("publish", "JOB"),
+        ("publish", "--ticket", "missing", "progress"),
+        ("relay", "--resend"),
+        ("relay", "--timeout-sec", "1"),
+        ("ticket", "nobody"),
+        ("subscribe", "-s", "x", "--window", "5"),
+        ("subscribe", "-s", "x", "--broker", "http://b"),
+        ("subscribe", "JOB", "-s", "x", "--from-broker", "--topic", "a/#"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(run: Run, job: str, words: tuple[str, ...]) -> None:
+    done = run(*(job if word == "JOB" else word for word in words))
+    assert done.returncode == 2 and done.stderr.startswith("jobdb: ") and "Traceback" not in done.stderr

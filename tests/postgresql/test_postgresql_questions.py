@@ -1,0 +1,75 @@
+"""Ad-hoc questions on PostgreSQL: reading only, no sealed secret."""
+
+import pytest
+
+from jobdb import InvalidInput, Registry, TimedOut
+
+
+@pytest.fixture
+def ask(url):
+    with Registry.open(url, create=True) as registry:
+        registry.register(agent="codex", prompt="100 % of it", job_id="j")
+        yield lambda sql, **more: registry.engine.store.query(sql, **{"limit": 10, "timeout_sec": 20, **more})
+
+
+def test_selects_on_the_views_are_answered(ask):
+    assert ask("SELECT job_id, agent FROM v_jobs WHERE prompt LIKE '100 %'") == (["job_id", "agent"], [("j", "codex")])
+    assert ask("WITH n AS (SELECT generate_series(1, 50) AS i) SELECT i FROM n", limit=3)[1] == [(1,), (2,), (3,)]
+    assert ask("SELECT 1 AS one WHERE false;  ") == (["one"], [])
+    assert ask("SELECT count(*), count(agent) FROM v_jobs -- both") == (["count", "count"], [(1, 1)])
+    assert ask("SELECT count(*) AS n FROM jobs AS j JOIN events AS e ON e.job = j.id")[1] == [(0,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM jobs",
+        "UPDATE jobs SET agent = 'x'",
+        "INSERT INTO settings VALUES ('a', 'b')",
+        "SELECT 1; SELECT 2",
+        "SELECT 1; COMMIT; DELETE FROM jobs",
+        "DROP TABLE jobs",
+        "COPY jobs TO STDOUT",
+        "WITH gone AS (DELETE FROM jobs RETURNING id) SELECT * FROM gone",
+        "SELECT nextval('events_id_seq')",
+        "SELECT nothing FROM v_jobs",
+        "SELECT 1) AS a, (SELECT 2",
+        "SELECT 1 /*",
+        "",
+        "ANALYZE SELECT 1",
+        "SET search_path = public",
+    ],
+)
+def test_anything_else_is_refused(ask, sql):
+    before = ask("SELECT count(*) FROM v_jobs")
+    with pytest.raises(InvalidInput):
+        ask(sql)
+    assert ask("SELECT count(*) FROM v_jobs") == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT sealed FROM tokens",
+        "SELECT t FROM tokens AS t",
+        "SELECT row_to_json(t) FROM tokens AS t",
+        "SELECT count(*) FROM tokens",
+        "SELECT 1 FROM v_jobs WHERE EXISTS (SELECT 1 FROM tokens)",
+        "SELECT x FROM (SELECT md5(broker_password) AS x FROM specs OFFSET 0) AS q",
+        "SELECT broker_password FROM specs",
+        "SELECT s FROM specs AS s",
+        "SELECT row_to_json(s.*) FROM jobs AS j JOIN specs AS s ON s.job = j.id",
+        "SELECT job FROM specs WHERE broker_password IS NOT NULL",
+        "SELECT (SELECT sealed FROM tokens LIMIT 1) FROM v_jobs",
+        "TABLE specs",
+    ],
+)
+def test_sealed_secrets_are_not_shown(ask, sql):
+    with pytest.raises(InvalidInput, match="sealed"):
+        ask(sql)
+
+
+def test_a_long_question_is_ended(ask):
+    with pytest.raises(TimedOut):
+        ask("SELECT count(*) FROM generate_series(1, 100000000000)", timeout_sec=0.2)
+    assert ask("SELECT 1 AS x") == (["x"], [(1,)])

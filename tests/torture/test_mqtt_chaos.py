@@ -1,0 +1,53 @@
+"""5,000 events of 50 jobs over a real broker while broker, relays and subscribers are killed at random.
+
+The short version is in tests/mqtt; this one is as long as the promise: every event is accepted exactly once by each
+subscriber, in order for each job, and every job ends as it should, without a false alarm.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "mqtt"))
+
+from brokerkit.chaos import run_storm, run_ticket_storm
+from brokerkit.servers import Mosquitto, mosquitto_path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    if mosquitto_path() is None:
+        lacking = pytest.fail if os.environ.get("JOBDB_REQUIRE_ALL") == "1" else pytest.skip
+        lacking("Mosquitto is not installed")
+    yield tmp_path
+
+
+def _mosquitto(folder: Path, lines: str = "") -> Mosquitto:
+    place = folder / "broker"
+    place.mkdir()
+    server = Mosquitto(place, lines=lines)
+    server.start()
+    return server
+
+
+def test_everything_is_killed_while_five_thousand_events_travel(folder: Path) -> None:
+    server = _mosquitto(folder)
+    try:
+        kills = run_storm(folder, server, jobs=50, events=5000, pause_sec=0.05, seed=3)
+    finally:
+        server.stop()
+    assert kills.total() >= 20 and len(kills) == 5, "each of them was killed"
+
+
+def test_tickets_while_their_workers_and_relays_are_killed(folder: Path) -> None:
+    server = _mosquitto(folder, "max_queued_messages 0\nautosave_interval 1\nautosave_on_changes true")
+    try:
+        kills = run_ticket_storm(folder, server, tickets=5, events=400, seed=4)
+    finally:
+        server.stop()
+    assert kills.total() >= 12
