@@ -21,25 +21,6 @@ if TYPE_CHECKING:
 
 DELIVER_SEC = 5.0
 
-TicketFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--ticket",
-        metavar="FILE",
-        help="Work with a ticket of 'jobdb ticket' instead of a database, on any machine.",
-    ),
-]
-
-Deliver = Annotated[
-    bool | None,
-    typer.Option(
-        "--deliver/--no-deliver",
-        help="Hand it to the broker at once, as far as that works; the relay does the rest. With --ticket it is "
-        "done unless --no-deliver says otherwise.",
-        show_default=False,
-    ),
-]
-
 BrokerAddress = Annotated[
     str | None,
     typer.Option(
@@ -97,13 +78,13 @@ def check_deliverable() -> None:
 
 
 def publish_with_ticket(
-    path: Path, event: str, *, detail: str, data: str | None, json: bool, deliver: bool, limit_sec: float = DELIVER_SEC
+    file: str, event: str, *, detail: str, data: str | None, json: bool, deliver: bool, limit_sec: float = DELIVER_SEC
 ) -> None:
     """Records an event in the ticket's own outbox, prints its seq or payload, and delivers what waits there."""
     from jobdb.mqtt import TicketOutbox, read_ticket
 
     facts = inputs.json_object(data, option="--data")
-    ticket = read_ticket(path)
+    ticket = read_ticket(Path(file))
     if deliver:
         check_deliverable()
     with TicketOutbox.open(ticket) as outbox:
@@ -116,7 +97,7 @@ def publish_with_ticket(
             Relay(outbox, report=_quiet).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
         left = outbox.left()
     if left:
-        output.note(f"{left} events of job {ticket.job_id} wait here; 'jobdb relay --ticket {path}' delivers them")
+        output.note(f"{left} events of job {ticket.job_id} wait here; 'jobdb relay --ticket {file}' delivers them")
 
 
 def follow_broker(
@@ -163,7 +144,7 @@ def stop_on_signals(relay: Relay) -> None:
         signal.signal(number, stop)
 
 
-def ticket_or_registry(ctx: typer.Context, path: Path | None) -> Any:
+def ticket_or_registry(ctx: typer.Context, file: str | None) -> Any:
     """The outbox that a relay delivers, in a context that closes what it needs."""
     from contextlib import contextmanager
 
@@ -171,8 +152,8 @@ def ticket_or_registry(ctx: typer.Context, path: Path | None) -> Any:
 
     @contextmanager
     def opened() -> Any:
-        if path is not None:
-            with TicketOutbox.open(read_ticket(path)) as outbox:
+        if file is not None:
+            with TicketOutbox.open(read_ticket(Path(file))) as outbox:
                 yield outbox
         else:
             with registry_of(ctx, checkpoint=True) as registry:

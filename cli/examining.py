@@ -51,18 +51,19 @@ def _draw(findings: list[Finding]) -> None:
         for finding in findings:
             output.fields(finding.level, finding.check, finding.message, finding.mend)
         return
+    from rich.table import Table
     from rich.text import Text
 
-    console = output.console()
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(no_wrap=True)
+    grid.add_column(no_wrap=True, style="bold")
+    grid.add_column(overflow="fold")
     for finding in findings:
-        text = Text.assemble(
-            (f"{finding.level:4} ", _STYLES[finding.level]),
-            (f"{finding.check:12} ", "bold"),
-            output.visible(finding.message),
-        )
+        said = Text(output.visible(finding.message))
         if finding.mend:
-            text.append(f"\n                  → {output.visible(finding.mend)}", "cyan")
-        console.print(text)
+            said.append(f"\n→ {output.visible(finding.mend)}", "cyan")
+        grid.add_row(Text(finding.level, _STYLES[finding.level]), finding.check, said)
+    output.console().print(grid)
 
 
 def probe(

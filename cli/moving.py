@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from jobdb.errors import InvalidInput
+
 from . import output
 from .parameters import Json
 from .settings import registry_of
@@ -71,8 +73,15 @@ def import_(
 def export(
     ctx: typer.Context,
     directory: Annotated[
-        str, typer.Argument(metavar="DIR", help="A workspace or a folder of records; made when it is missing.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="[DIR]", help="A workspace or a folder of records; made when it is missing.", show_default=False
+        ),
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", "-f", metavar="FORM", help="Instead of a registry: ndjson or csv, on stdout."),
+    ] = None,
     with_secrets: Annotated[
         bool,
         typer.Option(
@@ -89,10 +98,25 @@ def export(
     A job of which the folder has something newer is skipped with its reason, and makes the exit code 1. The
     old scripts sign with tokens from the files: they need --with-secrets.
 
+    With --format the jobs are written to stdout for other programs: ndjson is an object a job with its events,
+    csv a row a job.
+
     \b
-    Example:
+    Examples:
       jobdb export ~/workspace --with-secrets
+      jobdb export --format csv > jobs.csv
     """
+    if (directory is None) == (form is None):
+        raise InvalidInput("give a folder, or --format ndjson or csv, and not both")
+    if form is not None:
+        import sys
+
+        from jobdb.legacy.lines import write_lines
+
+        with registry_of(ctx) as registry:
+            write_lines(registry, sys.stdout, form, with_secrets=with_secrets)
+        return
+    assert directory is not None
     from jobdb.legacy.exporter import export_registry
 
     with registry_of(ctx) as registry:

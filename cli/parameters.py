@@ -55,3 +55,22 @@ Start = Annotated[
         help="Where a new subscriber begins: 'beginning', or 'now' (nothing that is recorded already).",
     ),
 ]
+
+TicketFile = Annotated[
+    str | None,
+    typer.Option(
+        "--ticket",
+        metavar="FILE",
+        help="Work with a ticket of 'jobdb ticket' instead of a database, on any machine.",
+    ),
+]
+
+Deliver = Annotated[
+    bool | None,
+    typer.Option(
+        "--deliver/--no-deliver",
+        help="Hand it to the broker at once, as far as that works; the relay does the rest. With --ticket it is "
+        "done unless --no-deliver says otherwise.",
+        show_default=False,
+    ),
+]

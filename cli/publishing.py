@@ -6,20 +6,27 @@ from typing import Annotated
 
 import typer
 
+from jobdb.errors import InvalidInput
+
 from . import inputs
 from .completing import events
-from .output import line
-from .parameters import Attempt, Data, Detail, JobId
+from .output import flush, line
+from .parameters import Attempt, Data, Deliver, Detail, JobId, TicketFile
 from .settings import registry_of
 
 
 def publish(
     ctx: typer.Context,
     job: JobId,
-    event: Annotated[str, typer.Argument(metavar="EVENT", help="What happened.", autocompletion=events)],
+    event: Annotated[
+        str | None,
+        typer.Argument(metavar="EVENT", help="What happened.", autocompletion=events, show_default=False),
+    ] = None,
     detail: Detail = "",
     data: Data = None,
     attempt: Attempt = None,
+    ticket: TicketFile = None,
+    deliver: Deliver = None,
     json: Annotated[bool, typer.Option("--json", help="Print the payload as it travels, on one line.")] = False,
 ) -> None:
     """Record an event about a job and print its seq.
@@ -29,19 +36,47 @@ def publish(
     delivered it. A worker gives --attempt (or JOBDB_ATTEMPT), so that it is refused once its claim was
     taken over.
 
+    On a machine without the database, --ticket FILE stands in place of JOB: the event is signed with the
+    ticket's token, kept in an outbox of this machine, and delivered from there.
+
     \b
     Examples:
       jobdb publish 0f3a9c2d7b11 progress --detail "step 3 of 10" --data '{"pct": 30}' --attempt 1
       jobdb publish 0f3a9c2d7b11 completed --json
+      jobdb publish --ticket job.ticket progress --detail "step 3 of 10"
     """
-    publish_one(ctx, job, event, detail=detail, data=data, attempt=attempt, json=json)
+    if ticket is not None:
+        from .brokers import publish_with_ticket
+
+        if event is not None or attempt is not None:
+            raise InvalidInput("a ticket names its job and its attempt: jobdb publish --ticket FILE EVENT")
+        publish_with_ticket(ticket, job, detail=detail, data=data, json=json, deliver=deliver is not False)
+        return
+    if event is None:
+        raise InvalidInput("which event? jobdb publish JOB EVENT")
+    publish_one(ctx, job, event, detail=detail, data=data, attempt=attempt, json=json, deliver=deliver is True)
 
 
 def publish_one(
-    ctx: typer.Context, job: str, event: str, *, detail: str, data: str | None, attempt: int | None, json: bool
+    ctx: typer.Context,
+    job: str,
+    event: str,
+    *,
+    detail: str,
+    data: str | None,
+    attempt: int | None,
+    json: bool,
+    deliver: bool = False,
 ) -> None:
-    """Publishes one event and prints its seq, or its payload."""
+    """Publishes one event, prints its seq or its payload, and hands it to the broker if asked to."""
     facts = inputs.json_object(data, option="--data")
+    if deliver:
+        from .brokers import check_deliverable, deliver_job
+
+        check_deliverable()
     with registry_of(ctx) as registry:
         recorded = registry.publish(job, event, detail=detail, data=facts, attempt=attempt)
-    line(recorded.payload if json else str(recorded.seq))
+        line(recorded.payload if json else str(recorded.seq))
+        if deliver:
+            flush()
+            deliver_job(registry, job)

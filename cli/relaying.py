@@ -9,7 +9,8 @@ import typer
 from jobdb.errors import InvalidInput, Refused, TimedOut
 
 from . import output
-from .brokers import TicketFile, check_deliverable, stop_on_signals, ticket_or_registry
+from .brokers import check_deliverable, stop_on_signals, ticket_or_registry
+from .parameters import TicketFile
 from .waiting import limit_sec
 
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from jobdb.errors import InvalidInput
 
 from . import output
+from .brokers import BrokerAddress, FromBroker, Topics, Window
 from .completing import job_ids
 from .parameters import Start, Subscriber
 from .settings import registry_of
 from .waiting import OUTCOMES, limit_sec
+
+if TYPE_CHECKING:
+    from jobdb.mqtt import BrokerFollower
+    from jobdb.subscription import Follower
 
 
 def subscribe(
@@ -47,6 +53,10 @@ def subscribe(
     idle_timeout_sec: Annotated[
         float | None, typer.Option("--idle-timeout-sec", metavar="SEC", help="Give up after so long without an event.")
     ] = None,
+    broker: BrokerAddress = None,
+    from_broker: FromBroker = False,
+    window: Window = 0,
+    topic: Topics = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print each event as an object on a line, instead of its payload.")
     ] = False,
@@ -58,22 +68,43 @@ def subscribe(
     fails is tried again with growing pauses; if it still fails, the event stays unhandled and the exit code
     is 1. Following one job ends with the job: 0 completed, 1 error, 6 cancelled; 3 when the time was over.
 
+    With --broker or --from-broker the events come over MQTT: each is verified, checked for replay and recorded
+    in the database before the broker may forget it.
+
     \b
     Examples:
       jobdb subscribe 0f3a9c2d7b11 --subscriber me --timeout-sec 3600
       jobdb subscribe --subscriber mailer --start now --exec 'jq -r .detail | mail -s jobs me'
+      jobdb subscribe --subscriber orchestrator --broker mqtts://broker.example
     """
     if exec_ is not None and json:
         raise InvalidInput("--exec gets the payload on stdin and nothing is printed; leave --json out")
     pause_sec = limit_sec(retry_pause_sec, option="--retry-pause-sec")
-    with registry_of(ctx) as registry:
-        follower = registry.subscribe(
-            job,
-            subscriber=subscriber,
-            start=start,
-            timeout_sec=limit_sec(timeout_sec, option="--timeout-sec"),
-            idle_timeout_sec=limit_sec(idle_timeout_sec, option="--idle-timeout-sec"),
-        )
+    limits = {
+        "timeout_sec": limit_sec(timeout_sec, option="--timeout-sec"),
+        "idle_timeout_sec": limit_sec(idle_timeout_sec, option="--idle-timeout-sec"),
+    }
+    over_mqtt = broker is not None or from_broker
+    if not over_mqtt and (window or topic):
+        raise InvalidInput("--window and --topic go with --broker or --from-broker")
+    with registry_of(ctx) as registry, ExitStack() as closing:
+        follower: Follower | BrokerFollower
+        if over_mqtt:
+            from .brokers import follow_broker
+
+            follower = follow_broker(
+                registry,
+                job,
+                subscriber=subscriber,
+                address=broker,
+                topics=topic,
+                start=start,
+                window=window,
+                **limits,
+            )
+            closing.callback(follower.close)
+        else:
+            follower = registry.subscribe(job, subscriber=subscriber, start=start, **limits)
         for event in follower:
             if exec_ is None:
                 if json:

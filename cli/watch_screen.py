@@ -156,7 +156,8 @@ class View:
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
         table.add_column("LAST", no_wrap=True, overflow="ellipsis", ratio=1)
         for place, job in enumerate(now.jobs[first : first + self._page], start=first):
-            table.add_row(*_cells(job), style="reverse" if place == self._place else "")
+            chosen = place == self._place
+            table.add_row(*_cells(job, chosen=chosen), style="reverse" if chosen else "")
         lines: list[RenderableType] = [self._counts(now), Text(""), table]
         if not now.jobs:
             lines.append(
@@ -176,7 +177,8 @@ class View:
     def _counts(self, now: Snapshot) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
         for status in _ORDER:
-            style = _STYLES[status] + (" underline" if status is self.status else "")
+            style = _STYLES[status] if now.counts[status] else "dim"
+            style += " underline" if status is self.status else ""
             text.append(f"{now.counts[status]} {status}", style)
             text.append("  ")
         asking = sum(job.asks for job in now.jobs)
@@ -222,20 +224,26 @@ class View:
         return Group(head, Text(""), prompt, Text(""), table, Text(""), foot)
 
 
-def _cells(job: WatchedJob) -> list[Text]:
-    over = "bold red" if job.strain >= 1 else "yellow" if job.strain >= 0.8 else ""
+def _cells(job: WatchedJob, *, chosen: bool) -> list[Text]:
     lease = "" if job.lease_left_sec is None else _span(job.lease_left_sec) if job.lease_left_sec > 0 else "out"
     said = "asks" if job.asks else job.last_event or ""
     detail = f"{said}: {job.detail}" if job.detail and said else said or job.detail or ""
-    return [
-        Text(job.job_id, "bold magenta" if job.asks else _STYLES[job.status]),
-        Text(visible(job.agent)),
-        Text(str(job.attempt)),
-        Text(_against(job.running_sec, job.timeout_sec), over),
-        Text(_against(job.idle_sec, job.idle_timeout_sec), over),
-        Text(lease, "red" if lease == "out" else ""),
-        Text(visible(detail), "bold magenta" if job.asks else ""),
+    cells = [
+        (job.job_id, "bold magenta" if job.asks else _STYLES[job.status]),
+        (job.agent, ""),
+        (str(job.attempt), ""),
+        (_against(job.running_sec, job.timeout_sec), _strain(job.running_sec, job.timeout_sec)),
+        (_against(job.idle_sec, job.idle_timeout_sec), _strain(job.idle_sec, job.idle_timeout_sec)),
+        (lease, "red" if lease == "out" else ""),
+        (detail, "bold magenta" if job.asks else ""),
     ]
+    return [Text(visible(text), "" if chosen else style) for text, style in cells]
+
+
+def _strain(seconds: float | None, limit: int) -> str:
+    """Yellow when four fifths of a limit are used up, red when all of it is."""
+    used = seconds / limit if seconds is not None and limit else 0.0
+    return "bold red" if used >= 1 else "yellow" if used >= 0.8 else ""
 
 
 def _against(seconds: float | None, limit: int) -> str:

@@ -173,7 +173,9 @@ class _Import:
     def _needs_record(self, name: str, job_id: str) -> None:
         record = job_id + RECORD_SUFFIX
         if not os.path.lexists(f"{self._layout.jobs}/{record}"):
-            self._damaged(name, Damaged(Damage.NO_RECORD, f"there is no record {shown_name(record)} that it belongs to"))
+            self._damaged(
+                name, Damaged(Damage.NO_RECORD, f"there is no record {shown_name(record)} that it belongs to")
+            )
 
     def _damaged(self, name: str, damaged: Damaged, job_id: str | None = None) -> None:
         self._report.add(ReportRow(shown_name(name), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))

@@ -87,15 +87,6 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     return _doubt(raw, value) or value
 
 
-def decode_plainly(raw: bytes) -> dict[str, Json] | None:
-    """An object that needs no second look; None for anything else, which `parse_object` then names."""
-    try:
-        value = _DECODER.decode(raw.decode("utf-8"))
-    except (ValueError, RecursionError, _DuplicateKey, _NoNumber, _Infinite):
-        return None
-    return value if type(value) is dict else None
-
-
 def _text(raw: bytes) -> str | Damaged:
     try:
         text = raw.decode("utf-8")

@@ -56,15 +56,6 @@ class Layout:
     audit: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a folder; ``job_id`` is what its name says, unchecked."""
-
-    name: str
-    kind: EntryKind
-    job_id: str
-
-
 def find_registry(directory: Path) -> Layout:
     """The registry in a workspace (``.mam/jobs``, ``.hermes/jobs``), in ``.mam`` itself, or the folder itself.
 
@@ -112,8 +103,8 @@ def new_registry(directory: Path) -> Layout:
     return _layout(directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs")
 
 
-def list_jobs_folder(layout: Layout) -> Iterator[Entry]:
-    """The entries of the folder of records, in the file system's order; the lock is not among them.
+def list_jobs_folder(layout: Layout) -> Iterator[str]:
+    """The names in the folder of records, in the file system's order; the lock is not among them.
 
     Raises:
         Unusable: the folder may not be read.
@@ -122,13 +113,13 @@ def list_jobs_folder(layout: Layout) -> Iterator[Entry]:
         with os.scandir(layout.jobs) as entries:
             for entry in entries:
                 if entry.name != LOCK_NAME:
-                    yield classify(entry.name)
+                    yield entry.name
     except OSError as error:
         raise _unreadable(layout.jobs, error) from error
 
 
-def list_audit_folder(layout: Layout) -> Iterator[Entry]:
-    """One entry for each folder of the audit log. Without the folder there are none.
+def list_audit_folder(layout: Layout) -> Iterator[str]:
+    """The names of the audit log's folders, which are ids. Without the audit log there are none.
 
     Raises:
         Unusable: the folder may not be read.
@@ -136,7 +127,7 @@ def list_audit_folder(layout: Layout) -> Iterator[Entry]:
     try:
         with os.scandir(layout.audit) as entries:
             for entry in entries:
-                yield Entry(entry.name, EntryKind.AUDIT_LOG, entry.name)
+                yield entry.name
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
@@ -145,18 +136,18 @@ def list_audit_folder(layout: Layout) -> Iterator[Entry]:
 
 def count_records(layout: Layout) -> int:
     """How many entries are named like records: for the progress bar, before anything is read."""
-    return sum(1 for entry in list_jobs_folder(layout) if entry.kind is EntryKind.RECORD)
+    return sum(name.endswith(RECORD_SUFFIX) for name in list_jobs_folder(layout))
 
 
-def classify(name: str) -> Entry:
+def classify(name: str) -> EntryKind:
     """What an entry of the folder of records is, by its name."""
     if name.endswith(RECORD_SUFFIX):
-        return Entry(name, EntryKind.RECORD, name[: -len(RECORD_SUFFIX)])
+        return EntryKind.RECORD
     if name.endswith(LOG_SUFFIX):
-        return Entry(name, EntryKind.EVENT_LOG, name[: -len(LOG_SUFFIX)])
-    if name.endswith((".tmp", "~", ".swp")) or ".tmp." in name or ".json.tmp" in name:
-        return Entry(name, EntryKind.LEFTOVER, "")
-    return Entry(name, EntryKind.OTHER, "")
+        return EntryKind.EVENT_LOG
+    if name.endswith((".tmp", "~", ".swp")) or ".tmp." in name:
+        return EntryKind.LEFTOVER
+    return EntryKind.OTHER
 
 
 def read_regular_file(path: str, limit: int) -> bytes | Damaged | None:

@@ -80,19 +80,17 @@ def test_where_an_export_goes(tmp_path: Path) -> None:
 
 
 def test_names_tell_what_an_entry_is() -> None:
-    assert classify("a.b.json").kind is EntryKind.RECORD
-    assert classify("a.b.json").job_id == "a.b"
-    assert classify("a.events.log").job_id == "a"
-    assert classify(".a.json.tmp").kind is EntryKind.LEFTOVER
-    assert classify("a.json.tmp").kind is EntryKind.LEFTOVER
-    assert classify("a.json~").kind is EntryKind.LEFTOVER
-    assert classify("README").kind is EntryKind.OTHER
+    assert classify("a.b.json") is EntryKind.RECORD
+    assert classify("a.events.log") is EntryKind.EVENT_LOG
+    for name in (".a.json.tmp", "a.json.tmp", "a.json~", "a.tmp.4711"):
+        assert classify(name) is EntryKind.LEFTOVER
+    assert classify("README") is EntryKind.OTHER
 
 
 def test_the_lock_is_not_an_entry(tmp_path: Path) -> None:
     jobs = make(tmp_path / "jobs", ".lock", "a.json", "a.events.log")
     found = find_registry(jobs)
-    assert sorted(entry.name for entry in list_jobs_folder(found)) == ["a.events.log", "a.json"]
+    assert sorted(list_jobs_folder(found)) == ["a.events.log", "a.json"]
     assert list(list_audit_folder(found)) == []
 
 

@@ -75,7 +75,7 @@ class Address:
             # libpq gives no SQLSTATE for a connection that it did not get.
             what = message(error)
             if 'FATAL: database "' in what and "does not exist" in what:
-                raise DatabaseMissing(f"{self.shown}: {what}. Make it with 'createdb', then run 'jobdb init'") from error
+                raise DatabaseMissing(f"{self.shown}: {what}. Make it with createdb, then 'jobdb init'") from error
             raise Unavailable(
                 f"cannot connect to {self.shown}: {what}. Check host, port, user and password, and that the server runs"
             ) from error

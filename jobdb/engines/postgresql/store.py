@@ -174,7 +174,7 @@ class PostgresStore:
         with self._pool.connection() as connection:
             tx = PostgresTransaction(connection, self._statements)
             try:
-                connection.execute(begin.encode())
+                connection.execute(begin.encode(), prepare=False)
                 yield tx
                 if tx.number is None and begin.endswith("WRITE"):
                     row = tx.one("transaction_id")
@@ -191,7 +191,7 @@ class PostgresStore:
 
     def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
         try:
-            connection.execute(b"COMMIT")
+            connection.execute(b"COMMIT", prepare=False)
         except psycopg.Error as error:
             if tx.number is None:
                 return  # nothing was written, and what was read is read

@@ -103,6 +103,7 @@ class SubscriptionVerbs:
         is ever accepted late for this subscriber (window 0).
         """
         with self.store.write() as tx:
+            tx.lock_jobs([job_id])
             tx.run("mark_handled", job_id=job_id, subscriber=subscriber, seq=seq, after=after)
 
     def subscriptions(self, *, job_id: str | None, subscriber: str | None, limit: int) -> list[Subscription]:

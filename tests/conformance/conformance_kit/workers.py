@@ -90,9 +90,24 @@ def live(registry: Any, diary: Diary, lease_sec: str) -> None:
             diary.note(did="lost", job_id=claim.job_id, attempt=claim.attempt)
 
 
+def publish_marked(registry: Any, diary: Diary, job_ids: str, count: str) -> None:
+    """Each call bears a mark of its own; the diary says whether it was answered or is in doubt."""
+    from jobdb import Unavailable
+
+    names = job_ids.split(",")
+    for number in range(int(count)):
+        mark = f"{os.getpid()}-{number}"
+        try:
+            event = registry.publish(random.choice(names), "progress", data={"mark": mark})
+        except Unavailable as error:
+            diary.note(mark=mark, doubt=str(error))
+        else:
+            diary.note(mark=mark, job_id=event.job_id, seq=event.seq)
+
+
 TASKS: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (publish, publish_batches, claim_all, register_keys, accept_lines, live)
+    for function in (publish, publish_marked, publish_batches, claim_all, register_keys, accept_lines, live)
 }
 
 

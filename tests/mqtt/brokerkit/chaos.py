@@ -149,6 +149,13 @@ def check_log(log: Path, last_seqs: dict[str, int]) -> int:
     return sum(len(seqs) for seqs in accepted.values())
 
 
+def _what_is_wrong(bench: Bench, errors: Path) -> str:
+    """For the report of a failure: who is behind, and what the workers said last."""
+    behind = [n for n in bench.registry.subscriptions(limit=10_000) if n.handled_seq < n.job_last_seq]
+    said = errors.read_text()[-4000:]
+    return f"outbox: {bench.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{said}"
+
+
 def run_storm(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:
     """The whole path under kills of broker, relays and subscribers; asserts that nothing was lost or done twice.
 
@@ -168,6 +175,9 @@ def run_storm(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_
             with Storm(victims, seed=seed, every_sec=0.7) as storm:
                 made = publish_all(bench, jobs=jobs, events=events, pause_sec=pause_sec, seed=seed)
             until(lambda: all_arrived(bench, made, names), limit_sec=120)
+        except BaseException:
+            print(_what_is_wrong(bench, errors))
+            raise
         finally:
             for worker in relays + followers:
                 worker.kill()
@@ -213,6 +223,9 @@ def run_ticket_storm(folder: Path, server: Mosquitto, *, tickets: int, events: i
             with Storm(victims, seed=seed, every_sec=0.7) as storm:
                 until(lambda: storm.kills.total() >= 12, limit_sec=60)
             until(lambda: _ended(bench, jobs, events), limit_sec=120)
+        except BaseException:
+            print(_what_is_wrong(bench, errors))
+            raise
         finally:
             for worker in mortals:
                 worker.kill()

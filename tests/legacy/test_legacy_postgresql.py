@@ -1,0 +1,65 @@
+"""The same import and export on a PostgreSQL server."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "conformance")]
+
+from conformance_kit.databases import PostgresDatabase
+from conformance_kit.servers import PostgresServer, find_binaries
+
+from jobdb import Registry
+from jobdb.legacy import Outcome, export_registry, import_registry
+from jobdb.legacy.damage import Damage
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    binaries = find_binaries()
+    if binaries is None:
+        reason = "there is no PostgreSQL server: install Debian's postgresql"
+        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
+            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
+        pytest.skip(reason)
+    found = PostgresServer(binaries)
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+def test_the_round_trip_on_a_server(server: PostgresServer, sample: Path, tmp_path: Path) -> None:
+    with Registry.open(PostgresDatabase(server).url) as registry:
+        dry = import_registry(registry, sample, dry_run=True)
+        real = import_registry(registry, sample)
+        assert dry.as_dict() | {"dry_run": False} == real.as_dict()
+        assert (real.counts[Outcome.IMPORTED], real.counts[Outcome.DAMAGED]) == (200, 6)
+        assert import_registry(registry, sample).counts[Outcome.UNCHANGED] == 200
+        export_registry(registry, tmp_path / "out", with_secrets=True)
+        for path in sample.glob(".mam/jobs/*"):
+            copy = tmp_path / "out" / path.relative_to(sample)
+            if path.name.endswith(".events.log"):
+                assert copy.read_bytes() == path.read_bytes()
+            elif copy.exists() and path.suffix == ".json":
+                assert json.loads(copy.read_bytes()) == json.loads(path.read_bytes())
+        claim = registry.claim(worker="w")
+        assert claim is not None
+        assert import_registry(registry, sample).counts[Outcome.SKIPPED] == 1
+
+
+def test_what_a_server_cannot_hold_is_named(server: PostgresServer, sample: Path) -> None:
+    path = next(path for path in sorted(sample.glob(".mam/jobs/*.json")) if not path.name.startswith("bad"))
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"prompt": "a\0b"}))
+    with Registry.open(PostgresDatabase(server).url) as registry:
+        report = import_registry(registry, sample)
+        named = [row.file for row in report.rows() if row.damage is Damage.NOT_HELD]
+        assert named == [path.name]
+        assert report.counts[Outcome.IMPORTED] == 199

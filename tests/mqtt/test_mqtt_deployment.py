@@ -1,0 +1,123 @@
+"""The configuration in docs/how-to/deploy-mqtt.md, run as it stands: the broker takes it, and its rules hold."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from brokerkit.certificates import Authority
+from brokerkit.registries import Bench, collect
+from brokerkit.servers import Mosquitto, mosquitto_path
+
+from jobdb.mqtt import BrokerSettings
+
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy-mqtt.md"
+USERS = ("relay", "orchestrator", "ours", "theirs")
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+class _AsDocumented(Mosquitto):
+    """The page's configuration with its places replaced by the test's."""
+
+    def command(self) -> list[str]:
+        program = super().command()
+        [text] = _blocks("conf")
+        places = {
+            "/etc/mosquitto/certs/": f"{self.folder}/",
+            "/etc/mosquitto/": f"{self.folder}/",
+            "/var/lib/mosquitto/": f"{self.folder}/",
+            "listener 8883": f"listener {self.port} 127.0.0.1",
+        }
+        for documented, ours in places.items():
+            assert documented in text
+            text = text.replace(documented, ours)
+        written = (self.folder / "mosquitto.conf").read_text().splitlines()
+        user = written[0] if written[0].startswith("user ") else ""
+        (self.folder / "mosquitto.conf").write_text(f"{user}\n{text}")
+        return program
+
+
+@pytest.fixture
+def documented(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> Callable[[str], BrokerSettings]:
+    """The broker as documented; gives the way in of a user."""
+    folder = tmp_path / "documented"
+    authority = Authority(folder)
+    certificate, key = authority.issue("broker")
+    certificate.rename(folder / "broker.pem") if certificate.name != "broker.pem" else None
+    key.rename(folder / "broker.key") if key.name != "broker.key" else None
+    [rules] = _blocks("acl")
+    (folder / "jobdb.acl").write_text(rules)
+    program = Path(mosquitto_path() or "").with_name("mosquitto_passwd")
+    program = program if program.exists() else Path("/usr/bin/mosquitto_passwd")
+    (folder / "jobdb.passwords").touch(0o600)
+    for name in USERS:
+        subprocess.run(
+            [program, "-b", folder / "jobdb.passwords", name, f"{name} pw"], check=True, capture_output=True, timeout=20
+        )
+    server = _AsDocumented(folder)
+    server.start()
+    yield lambda user: BrokerSettings(
+        "127.0.0.1", server.port, tls=True, username=user, password=f"{user} pw", ca_certs=str(authority.file)
+    )
+    server.stop()
+
+
+def _bench(tmp_path: Path, settings: BrokerSettings) -> Bench:
+    bench = Bench(tmp_path / "db" / "jobs.db", settings.port)
+    bench.settings = settings
+    bench.environment = type(bench.environment)(None, settings.ca_certs, settings.prefix)
+    return bench
+
+
+def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
+    with _bench(tmp_path, documented("relay")) as bench:
+        job = bench.job(broker_password="relay pw")
+        with bench.relaying():
+            bench.settings = documented("orchestrator")
+            with bench.follow() as follower:
+                bench.run_job(job, events=3)
+                assert [event.seq for event in collect(follower, 3)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("user", "job_id", "may"), [("ours", "ours", True), ("theirs", "ours", False)])
+def test_a_worker_can_write_its_own_jobs_topic_only(
+    tmp_path: Path, documented: Callable[[str], BrokerSettings], user: str, job_id: str, may: bool
+) -> None:
+    with _bench(tmp_path, documented(user)) as bench:
+        job = bench.job(job_id=job_id, broker_password=f"{user} pw")
+        bench.registry.publish(job.job_id, "started")
+        assert bench.relay().run(until_empty=True, one_try=True, timeout_sec=10).delivered == int(may), bench.said
+        assert any("Not authorized" in line for line in bench.said) is not may
+
+
+def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
+    with _bench(tmp_path, documented("relay")) as bench:
+        job = bench.job(broker_password="relay pw")
+        accepted: list[object] = []
+        bench.settings = documented("ours")
+        with bench.follow(listening=False, on_accepted=accepted.append), bench.relaying():
+            bench.run_job(job, events=3)
+            bench.registry.wait(job.job_id)
+        assert accepted == []
+
+
+def test_the_units_name_commands_that_there_are() -> None:
+    from jobdb.cli.app import command
+
+    units = _blocks("ini")
+    assert len(units) == 2
+    for unit in units:
+        parser = configparser.ConfigParser(strict=False)
+        parser.optionxform = str  # type: ignore[assignment,method-assign]
+        parser.read_string(unit)
+        program, name, *words = parser["Service"]["ExecStart"].split()
+        assert Path(program).name == "jobdb"
+        known = {option for parameter in command().commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known

@@ -1,0 +1,250 @@
+"""The live view: what is drawn, what keys do, and that the terminal is as it was afterwards."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from io import StringIO
+from typing import Any
+
+import pytest
+from jobdb.cli.watch_screen import View
+from rich.console import Console, ConsoleDimensions
+
+from jobdb import Registry
+from jobdb.model import JobStatus, NewJob
+from jobdb.registry import now_ms
+from jobdb.watching import snapshot
+
+House = Any
+SMALL = ConsoleDimensions(80, 24)
+
+
+@pytest.fixture
+def registry(house: House) -> Iterator[Registry]:
+    """Three running jobs (one asks, one is over its idle limit), one pending."""
+    moment = now_ms() - 600_000
+    with house.registry(clock=lambda: moment) as opened:
+        for name, limit in (("calm", 0), ("silent", 60), ("asking", 0), ("waiting", 0)):
+            opened.register(
+                job_id=name,
+                agent=f"agent-{name}",
+                prompt=f"first\nsecond {name}",
+                idle_timeout_sec=limit,
+                timeout_sec=0,
+            )
+        opened.publish("calm", "progress", detail="\x1b]0;evil\x07 step")
+        opened.publish("silent", "started")
+        opened.publish("asking", "permission_required", detail="delete all?")
+        moment = now_ms()
+        yield opened
+
+
+def screen(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
+    """The picture as lines of text; it must fit."""
+    console = Console(width=size.width, height=size.height, file=StringIO(), record=True, force_terminal=True)
+    console.print(view.draw(size), end="")
+    lines = console.export_text().rstrip("\n").split("\n")
+    assert len(lines) <= size.height and max(map(len, lines)) <= size.width, lines
+    return lines
+
+
+def drawn(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
+    view.refresh(registry)
+    for key in keys:
+        view.key(key)
+        view.refresh(registry)
+    view.refresh(registry)
+    return screen(view, size)
+
+
+def jobs_in(lines: list[str]) -> list[str]:
+    return [word for line in lines for word in line.split()[:1] if word in ("calm", "silent", "asking", "waiting")]
+
+
+def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> None:
+    lines = drawn(View(), registry)
+    assert re.sub(" +", " ", lines[0].strip()) == "3 running 1 pending 0 error 0 completed 0 cancelled 1 ask"
+    assert jobs_in(lines) == ["asking", "silent", "calm"]
+    assert "asks: delete all?" in next(line for line in lines if line.startswith("asking"))
+    assert "10m/1m" in next(line for line in lines if line.startswith("silent"))
+    assert "q end" in lines[-1]
+
+
+def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
+    console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
+    view = View()
+    view.refresh(registry)
+    console.print(view.draw(console.size))
+    console.file.seek(0)
+    written = console.file.read()
+    assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
+
+
+def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
+    view = View()
+    assert "delete all?" in "\n".join(drawn(view, registry, "\r"))
+    assert view.opened == "asking"
+    drawn(view, registry, "\x1b", "\x1b[B\x1b[B", "\x1bOA", "\n")  # two keys at once, two kinds of arrows
+    assert view.opened == "silent"
+    drawn(view, registry, "h", "G", "\r")
+    assert view.opened == "calm"
+    assert "second calm" in "\n".join(drawn(view, registry))
+    view.key("q")
+    assert view.done
+
+
+def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) -> None:
+    view = View()
+    drawn(view, registry, "j")
+    registry.publish("asking", "progress")  # asks no longer, so the chosen one moves to the top
+    assert jobs_in(drawn(view, registry))[0] == "silent"
+    drawn(view, registry, "\r")
+    assert view.opened == "silent"
+
+
+def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
+    view = View()
+    drawn(view, registry, "\r")
+    registry.cancel("asking")
+    assert registry.prune(older_than_sec=0, now_ms=now_ms() + 60_000) == ["asking"]
+    assert jobs_in(drawn(view, registry)) == ["silent", "calm"]
+
+
+def test_filters(registry: Registry) -> None:
+    view = View()
+    assert jobs_in(drawn(view, registry, "f")) == ["waiting"] and view.status is JobStatus.PENDING
+    drawn(view, registry, "f", "f", "f", "f")
+    assert jobs_in(drawn(view, registry, "/SILx\x7f")) == ["silent"]
+    assert view.typing
+    drawn(view, registry, "q\r")  # a letter while typing
+    assert not view.typing and not view.done and view.agent == "SILq"
+    assert "no running job of an agent like 'SILq'" in "\n".join(drawn(view, registry))
+
+
+def test_older_events_of_an_open_job(registry: Registry) -> None:
+    for number in range(60):
+        registry.publish("calm", "progress", detail=f"step {number:03}")
+    view = View()
+    lines = "\n".join(drawn(view, registry, "G", "\r"))
+    assert "step 059" in lines and "step 030" not in lines
+    assert "step 030" in "\n".join(drawn(view, registry, *["k"] * 25))
+    assert "step 059" in "\n".join(drawn(view, registry, "\x1b[F"))
+
+
+def test_refusals_as_they_come(registry: Registry) -> None:
+    view = View()
+    drawn(view, registry)
+    payload = registry.events("calm")[0].payload
+    registry.accept(payload.replace("step", "leap"), subscriber="me")
+    registry.accept(registry.publish("calm", "progress").payload, subscriber="me")
+    registry.accept(payload, subscriber="me")
+    lines = drawn(view, registry)
+    assert "refused: 1 bad_signature (+1)  1 replayed (+1)" in lines[-3]
+    assert lines[-2].startswith("replayed 0s ago: job calm seq 1")
+
+
+@pytest.mark.parametrize("size", [(80, 24), (100, 30), (200, 60), (40, 10)])
+def test_a_thousand_jobs_fit_every_terminal(registry: Registry, size: tuple[int, int]) -> None:
+    registry.register_many([NewJob(agent="漢字" * 30, prompt="p", job_id=f"{n:03}" * 40) for n in range(1000)])
+    view = View()
+    lines = drawn(view, registry, "f", "G", size=ConsoleDimensions(*size))
+    assert "of 1001" in lines[-1] and lines[-2].startswith("waiting")  # the oldest is the last
+
+
+def test_a_snapshot_is_bounded(registry: Registry) -> None:
+    registry.register_many([NewJob(agent="a", prompt="p") for _ in range(2500)])
+    assert len(snapshot(registry, status=JobStatus.PENDING).jobs) == 2000
+
+
+class Terminal:
+    """``jobdb watch`` on a terminal of its own."""
+
+    def __init__(self, house: House) -> None:
+        self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+        self.before = termios.tcgetattr(theirs)
+        self._theirs = theirs
+        self.written = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jobdb.cli", "watch"],
+            env={**house.env, "TERM": "xterm-256color"},
+            cwd=house.root,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+        )
+
+    def until(self, pattern: bytes) -> None:
+        """Reads what is written until it matches, from where it matched last."""
+        deadline = time.monotonic() + 60
+        while not (found := re.search(pattern, self.written, re.DOTALL)):
+            assert time.monotonic() < deadline, self.written[-2000:]
+            if select.select([self._ours], [], [], 1.0)[0]:
+                self.written += os.read(self._ours, 65536)
+        self.written = self.written[found.end() :]
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._ours, keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def end(self) -> int:
+        """Its exit code; the terminal must be as it was."""
+        self.until(rb"\x1b\[\?1049l")
+        code = self.process.wait(timeout=60)
+        assert termios.tcgetattr(self._theirs) == self.before
+        return code
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(timeout=60)
+        os.close(self._ours)
+        os.close(self._theirs)
+
+
+@pytest.fixture
+def terminal(house: House, registry: Registry) -> Iterator[Terminal]:
+    started = Terminal(house)
+    yield started
+    started.close()
+
+
+def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
+    terminal.until(rb"\x1b\[\?1049h.*asking.*q end")
+    registry.publish("calm", "progress", detail="news")
+    terminal.until(rb"news.*q end")
+    terminal.resize(120, 40)
+    terminal.type(b"\x1b[B")
+    terminal.until(rb"q end")
+    terminal.type(b"\x1b")
+    time.sleep(0.2)
+    terminal.type(b"[B\r")  # a key that a slow line tears apart must at least do no harm
+    terminal.until(rb"Esc back")
+    terminal.type(b"q")
+    assert terminal.end() == 0
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
+def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: signal.Signals, code: int) -> None:
+    terminal.until(rb"q end")
+    terminal.process.send_signal(number)
+    assert terminal.end() == code
+
+
+def test_without_a_terminal(house: House, registry: Registry) -> None:
+    once = house.sh("jobdb watch --once")
+    assert once.returncode == 0 and "asks: delete all?" in once.stdout and "\x1b" not in once.stdout
+    refused = house.sh("jobdb watch")
+    assert refused.returncode == 2 and "--once" in refused.stderr

@@ -1,0 +1,125 @@
+"""Servers that die, connections that break, commits whose answer is lost: nothing twice, nothing lost."""
+
+import time
+from collections import Counter
+
+import pytest
+from conformance_kit.proxy import CuttingProxy
+from conformance_kit.servers import PASSWORD
+from conformance_kit.workers import Crew
+
+from jobdb import NewJob, Registry, Unavailable
+
+
+@pytest.fixture
+def crew(tmp_path, own_server):
+    crew = Crew(tmp_path, own_server.url())
+    yield crew
+    crew.kill()
+
+
+def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_server, crew):
+    each, writers = 250, 4
+    with Registry.open(own_server.url(), create=True) as registry:
+        ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 3)]
+        crew.begin([crew.add("publish_marked", ",".join(ids), each) for _ in range(writers)])
+        for _ in range(3):
+            before = len(crew.notes())
+            deadline = time.monotonic() + 60
+            while len(crew.notes()) < before + 60 and time.monotonic() < deadline:
+                time.sleep(0.02)
+            own_server.kill()
+            time.sleep(0.3)
+            own_server.start()
+        told = crew.finish()
+        found = Counter()
+        for job_id in ids:
+            events = registry.events(job_id, limit=10_000)
+            assert [event.seq for event in events] == list(range(1, len(events) + 1))
+            found.update(event.data["mark"] for event in events)
+    assert set(found.values()) == {1}
+    assert len(told) == each * writers
+    answered = {note["mark"] for note in told if "doubt" not in note}
+    assert answered <= set(found)
+    # The server came back in time and could say what became of every commit.
+    assert [note for note in told if "doubt" in note] == []
+    assert len(found) == each * writers
+
+
+def test_waiting_survives_a_restart(own_server):
+    with Registry.open(own_server.url(), create=True) as registry, Registry.open(own_server.url()) as other:
+        job = registry.register(agent="a", prompt="")
+        follower = registry.subscribe(job.job_id, subscriber="s", timeout_sec=60)
+        other.publish(job.job_id, "progress")
+        assert next(follower).seq == 1
+        own_server.kill()
+        own_server.start()
+        other.publish(job.job_id, "progress")
+        assert next(follower).seq == 2
+        other.complete(job.job_id)
+        assert [event.event for event in follower] == ["completed"]
+
+
+def test_a_server_that_stays_away_is_unavailable_within_the_limit(own_server):
+    with Registry.open(own_server.url(), create=True, busy_timeout_sec=1.0) as registry:
+        job = registry.register(agent="a", prompt="")
+        own_server.kill()
+        for verb in (lambda: registry.get(job.job_id), lambda: registry.publish(job.job_id, "progress")):
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                verb()
+            assert time.monotonic() - began < 20
+        own_server.start()
+        assert registry.get(job.job_id) == job
+
+
+@pytest.fixture
+def through_a_proxy(server, url):
+    """A registry whose connection can be cut, its proxy, and one that sees what really happened."""
+    Registry.open(url, create=True).close()
+    with CuttingProxy(server.port) as proxy:
+        schema = url.partition("search_path%3D")[2]
+        place = f"postgresql://jobdb:{PASSWORD}@127.0.0.1:{proxy.port}/postgres?options=-csearch_path%3D{schema}"
+        with Registry.open(place, busy_timeout_sec=3.0) as registry, Registry.open(url) as witness:
+            yield registry, proxy, witness
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_commit_whose_answer_is_lost_is_done_once(through_a_proxy, moment):
+    registry, proxy, witness = through_a_proxy
+    job = registry.register(agent="a", prompt="", job_id="j")
+    proxy.cut = moment
+    event = registry.publish("j", "started")
+    assert proxy.cuts == 1 and witness.events("j") == [event]
+    proxy.cut = moment
+    made = registry.register(agent="b", prompt="made once")
+    assert proxy.cuts == 2 and witness.jobs(agent="b") == [made]
+    proxy.cut = moment
+    assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
+    proxy.cut = moment
+    claim = registry.claim(worker="w", agent="b")
+    assert claim.attempt == 1 and witness.get(made.job_id).attempt == 1
+    proxy.cut = moment
+    assert registry.get("j").last_seq == 1 and job.last_seq == 0
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_commit_in_doubt_says_so(through_a_proxy, moment):
+    registry, proxy, witness = through_a_proxy
+    registry.register(agent="a", prompt="", job_id="j")
+    proxy.close_after, proxy.cut = True, moment
+    with pytest.raises(Unavailable, match="may have been done or not"):
+        registry.publish("j", "started")
+    assert len(witness.events("j")) == (1 if moment == "after" else 0)
+
+
+def test_secrets_are_not_in_the_errors_of_a_broken_connection(through_a_proxy):
+    registry, proxy, _ = through_a_proxy
+    registry.register(agent="a", prompt="", job_id="j")
+    proxy.close_after, proxy.cut = True, "before"
+    with pytest.raises(Unavailable) as caught:
+        registry.publish("j", "started")
+    error = caught.value
+    while error is not None:
+        assert PASSWORD not in str(error)
+        error = error.__cause__ or error.__context__
