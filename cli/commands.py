@@ -49,6 +49,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "subscribe": Entry("subscribing", "subscribe", "Follow events, each handled at least once."),
         "watch": Entry("watching", "watch", "Watch the registry live."),
         "stats": Entry("numbers", "stats", "Show how the work goes in numbers."),
+        "ui": Entry("browsing", "ui", "Browse the registry in a web browser."),
         "query": Entry("querying", "query", "Ask the database with SQL, reading only."),
     },
     "Other machines": {

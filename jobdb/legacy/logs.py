@@ -78,6 +78,9 @@ def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -
         form: the log's form.
         payload: the wire form of the event of a seq.
         kept: the kept lines in order.
+
+    Raises:
+        KeyError: an event or a kept line is not there.
     """
     items = form.split()
     unfinished = bool(items) and items[-1] == "!"
@@ -103,7 +106,10 @@ def seqs_of(form: str | None) -> set[int]:
 def _lines_of(items: Iterable[str], payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
     for item in items:
         if item == "k":
-            yield next(kept)
+            line = next(kept, None)
+            if line is None:
+                raise KeyError("a kept line")
+            yield line
         else:
             first, _, last = item.partition("-")
             for seq in range(int(first), int(last or first) + 1):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ..errors import StorageFailed
 from .layout import EntryKind
 from .logs import unmask, write_log
 from .records import LegacyRecord
@@ -28,6 +29,9 @@ def stored_logs(
         record: its record, whose secrets are put back into lines that held them.
         payloads: the lines of its events, by seq.
         lines: its kept lines, in order, each with its log.
+
+    Raises:
+        StorageFailed: a line is not in the database.
     """
     if row.event_form is None and row.audit_digest is None:
         return {}
@@ -37,7 +41,13 @@ def stored_logs(
     found: dict[EntryKind, bytes] = {}
     for kind, form in ((EntryKind.EVENT_LOG, row.event_form), (EntryKind.AUDIT_LOG, row.audit_form)):
         if form is not None:
-            found[kind] = b"".join(write_log(form, payloads.__getitem__, iter(kept.get(kind, ()))))
+            try:
+                found[kind] = b"".join(write_log(form, payloads.__getitem__, iter(kept.get(kind, ()))))
+            except KeyError as error:
+                raise StorageFailed(
+                    f"the database lacks a line of the {kind.value.replace('_', ' ')} of job {row.job_id}; check it "
+                    "with 'jobdb doctor --full', and restore a backup"
+                ) from error
     for kind in (EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS):
         if kind in kept:
             found[kind] = kept[kind][0]

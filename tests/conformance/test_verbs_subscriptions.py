@@ -210,12 +210,19 @@ def test_a_feed_reads_more_than_one_page(registry):
         assert [seq for name, seq in found if name == job_id] == list(range(1, 151))
 
 
-def test_pruned_jobs_do_not_stop_a_feed(registry, clock):
+@pytest.mark.parametrize("start", ["beginning", "now"])
+def test_pruned_jobs_do_not_stop_a_feed(registry, clock, start):
+    """The newest events of all go with their job, so that their numbers could be given out again."""
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
-    seqs(registry, None, start="now")
+    publish(registry, a, 2)
+    seqs(registry, None, start=start)
     publish(registry, a, 2)
     registry.complete(a)
+    assert seqs(registry, None, start=start)[-1] == (a, 5)
     clock.advance(10)
     assert registry.prune(older_than_sec=1) == [a]
+    publish(registry, b, 2)
+    assert seqs(registry, None, start=start) == [(b, 1), (b, 2)]
+    fresh = registry.subscribe(subscriber="fresh", start="now", timeout_sec=20)
     publish(registry, b, 1)
-    assert seqs(registry, None) == [(b, 1)]
+    assert next(fresh).seq == 3

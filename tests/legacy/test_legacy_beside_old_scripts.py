@@ -14,10 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import contents, read_records, snapshot
+from legacy_kit import contents, read_records, snapshot
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, import_registry, reading

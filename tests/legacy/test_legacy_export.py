@@ -6,16 +6,12 @@ import csv
 import io
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import contents, read_records
+from legacy_kit import contents, read_records
 
 from jobdb import Busy, InvalidInput, Registry, StorageFailed
 from jobdb.legacy import Outcome, export_registry, import_registry, write_lines

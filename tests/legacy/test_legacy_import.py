@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from legacy_kit import contents, read_records, snapshot
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import contents, read_records, snapshot
-
-from jobdb import InvalidInput, JobStatus, Registry, Verdict
+from jobdb import InvalidInput, JobStatus, Registry, StorageFailed, Verdict
 from jobdb.legacy import Outcome, import_registry
 from jobdb.legacy.damage import Damage
+from jobdb.legacy.rows import job_columns, spec_columns, token_columns
+from jobdb.legacy.writing import _event as writing_event
 
 Open = Callable[..., Registry]
 
@@ -119,7 +118,7 @@ def test_events_of_both_logs_arrive_once(sample: Path, registry: Registry) -> No
 
 
 def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry) -> None:
-    from conftest import maker
+    from legacy_kit import maker
 
     job_id = next(
         record["job_id"]
@@ -370,3 +369,42 @@ def test_no_secret_is_readable_in_the_database(sample: Path, registry: Registry,
     for secret in secrets:
         assert secret.encode() not in stored
         assert secret not in printed
+
+
+def _shorter_prompt(record: Any, seal: Any) -> dict[str, Any]:
+    columns = spec_columns(record, seal)
+    return columns | {"prompt": columns["prompt"][:-1]}
+
+
+def _other_token(record: Any, seal: Any) -> dict[str, Any]:
+    return token_columns(replace(record, auth_token="B" * 43), seal)
+
+
+def _later(source: Any) -> dict[str, Any]:
+    columns = job_columns(source)
+    return columns | {"created_ms": columns["created_ms"] + 1000}
+
+
+def _other_line(job: int, event: Any) -> dict[str, Any]:
+    return writing_event(job, event) | {"digest": b"0" * 32}
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong"),
+    [
+        ("spec_columns", _shorter_prompt),
+        ("token_columns", _other_token),
+        ("job_columns", _later),
+        ("_event", _other_line),
+        ("_lines", lambda job, source: []),
+    ],
+)
+def test_an_import_that_wrote_something_else_is_taken_back(
+    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, function: str, wrong: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(f"jobdb.legacy.writing.{function}", wrong)
+        with pytest.raises(StorageFailed, match=r"taken back|lacks a line"):
+            import_registry(registry, sample)
+    assert registry.jobs() == []
+    assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200

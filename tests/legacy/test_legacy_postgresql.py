@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "conformance")]
-
 from conformance_kit.databases import PostgresDatabase
 from conformance_kit.servers import PostgresServer, find_binaries
 

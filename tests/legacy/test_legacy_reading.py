@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from conftest import contents, snapshot
+from legacy_kit import contents, snapshot
 
 from jobdb import Registry, Unusable
 from jobdb.legacy import Outcome, import_registry, reading

@@ -12,13 +12,15 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from brokerkit.registries import Bench
-from brokerkit.servers import Amqtt, Broker, Mosquitto, amqtt_is_there, mosquitto_path
-
-
-def _lacking(what: str) -> None:
-    if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-        pytest.fail(what)
-    pytest.skip(what)
+from brokerkit.servers import (
+    Amqtt,
+    Broker,
+    Mosquitto,
+    amqtt_is_there,
+    lacking,
+    mosquitto_path,
+    need_mosquitto,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +35,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     folder = tmp_path / "broker"
     folder.mkdir()
     if mosquitto_path() is None and not amqtt_is_there():
-        _lacking("neither Mosquitto nor amqtt is installed")
+        lacking("neither Mosquitto nor amqtt is installed")
     server: Broker = Mosquitto(folder) if mosquitto_path() else Amqtt(folder)
     server.start()
     yield server
@@ -47,7 +49,7 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
     folder.mkdir()
     there = {"mosquitto": mosquitto_path() is not None, "amqtt": amqtt_is_there()}
     if not any(there.values()):
-        _lacking("neither Mosquitto nor amqtt is installed")
+        lacking("neither Mosquitto nor amqtt is installed")
     if not there[request.param]:
         pytest.skip(f"{request.param} is not installed; the other broker is")
     server: Broker = Mosquitto(folder) if request.param == "mosquitto" else Amqtt(folder)
@@ -59,8 +61,7 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     """Makes Mosquitto brokers with a configuration of the test's."""
-    if mosquitto_path() is None:
-        _lacking("Mosquitto is not installed")
+    need_mosquitto()
     started: list[Mosquitto] = []
 
     def make(**how: object) -> Mosquitto:

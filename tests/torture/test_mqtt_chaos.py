@@ -6,9 +6,7 @@ subscriber, in order for each job, and every job ends as it should, without a fa
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[1] / "mqtt"))
 
 from brokerkit.chaos import run_storm, run_ticket_storm
-from brokerkit.servers import Mosquitto, mosquitto_path
+from brokerkit.servers import Mosquitto, need_mosquitto
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    if mosquitto_path() is None:
-        lacking = pytest.fail if os.environ.get("JOBDB_REQUIRE_ALL") == "1" else pytest.skip
-        lacking("Mosquitto is not installed")
-    yield tmp_path
+def folder(tmp_path: Path) -> Path:
+    need_mosquitto()
+    return tmp_path
 
 
 def _mosquitto(folder: Path, lines: str = "") -> Mosquitto:

@@ -99,3 +99,12 @@ FROM pg_rewrite AS r
 JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::REGCLASS AND d.objid = r.oid
 JOIN pg_class AS c ON d.refclassid = 'pg_class'::REGCLASS AND c.oid = d.refobjid
 WHERE r.ev_class = 'jobdb_question'::REGCLASS AND c.relname <> 'jobdb_question';
+
+-- copy_lock: readers go on, all who would write wait.
+LOCK TABLE jobs, feeds, verdict_counts, settings IN EXCLUSIVE MODE;
+
+-- copy_numbers: the sequences know nothing of numbers that were given.
+SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false),
+       setval('events_id_seq', COALESCE((SELECT max(id) FROM events), 0) + 1, false),
+       setval('subscriptions_id_seq', COALESCE((SELECT max(id) FROM subscriptions), 0) + 1, false),
+       setval('refusals_id_seq', COALESCE((SELECT max(id) FROM refusals), 0) + 1, false);

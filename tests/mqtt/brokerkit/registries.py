@@ -30,7 +30,7 @@ def until(what: Callable[[], Any], *, limit_sec: float = LIMIT_SEC) -> Any:
 class Bench:
     """A registry and how its broker is reached."""
 
-    def __init__(self, path: Path, port: int, **settings: Any) -> None:
+    def __init__(self, path: Path | str, port: int, **settings: Any) -> None:
         self.path = path
         self.vault = Vault(MasterKey(b"k" * 32, "the test"))
         self.registry = Registry.open(path, create=True, vault=self.vault)

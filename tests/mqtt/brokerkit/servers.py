@@ -10,6 +10,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 WAIT_SEC = 20.0
 
@@ -24,6 +27,19 @@ def amqtt_is_there() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("amqtt") is not None
+
+
+def lacking(what: str) -> NoReturn:
+    """Skips the test, unless JOBDB_REQUIRE_ALL=1 says that everything must run."""
+    if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def need_mosquitto() -> None:
+    """For tests of what only Mosquitto does: TLS, rules, persistence, MQTT 5."""
+    if mosquitto_path() is None:
+        lacking("Mosquitto is not installed")
 
 
 def free_port() -> int:

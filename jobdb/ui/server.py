@@ -1,0 +1,131 @@
+"""Starting the site: checks, the socket, the secret address, Datasette with what is configured here and no more."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobdb.schema import APPLICATION_ID, VERSION
+
+from ..engines.sqlite.header import read_header
+from ..errors import DatabaseMissing, InvalidInput, NotAJobdbDatabase, Refused, SchemaMismatch, Unavailable
+from ..filesystem import place
+from ..urls import DatabaseUrl
+from .gate import Gate
+
+HOST = "127.0.0.1"
+_SETTINGS = {
+    "default_allow_sql": False,
+    "allow_download": False,
+    "suggest_facets": False,
+    "default_page_size": 50,
+    "max_returned_rows": 1000,
+    "sql_time_limit_ms": 3000,
+    "facet_time_limit_ms": 1000,
+    "num_sql_threads": 3,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where the site is.
+
+    Attributes:
+        address: what to open in the browser; it holds the key and is for nobody else.
+        port: the port on the loopback interface.
+    """
+
+    address: str
+    port: int
+
+
+def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None:
+    """Serves the site until the process is interrupted.
+
+    Args:
+        url: the registry; a SQLite file.
+        port: the port on the loopback interface; 0 takes a free one.
+        ready: called once connections are taken.
+
+    Raises:
+        InvalidInput: the registry is not in SQLite.
+        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch: there is none, or not of this version.
+        Refused: the port is in use.
+        Unavailable: Datasette is not installed.
+    """
+    path = _checked(url)
+    try:
+        import uvicorn
+        from datasette.app import Datasette
+    except ImportError as error:
+        raise Unavailable("the web view needs Datasette, which is not installed: pip install 'jobdb[ui]'") from error
+    listening = _listen(port)
+    try:
+        number = listening.getsockname()[1]
+        key = secrets.token_urlsafe(24)
+        site = Gate(_application(Datasette, path), key=key, port=number)
+        server = uvicorn.Server(uvicorn.Config(site, log_level="warning", lifespan="on", access_log=False))
+        ready(Site(f"http://{HOST}:{number}/?key={key}", number))
+        server.run(sockets=[listening])
+    finally:
+        listening.close()
+
+
+def _checked(url: DatabaseUrl) -> Path:
+    path = url.path
+    if path is None:
+        raise InvalidInput(f"{url} is no SQLite database; 'jobdb copy' makes a file of it, which 'jobdb ui' can show")
+    path = path.absolute()
+    if not path.exists():
+        raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
+    if any(mark in str(path) for mark in "?#%"):
+        raise InvalidInput(f"{path} has one of ?, # and % in it, which a web address cannot carry; link it elsewhere")
+    header = read_header(path)
+    if header.application_id != APPLICATION_ID:
+        raise NotAJobdbDatabase(f"{path} is no jobdb database; name another file with --db")
+    if header.user_version != VERSION:
+        raise SchemaMismatch(
+            f"{path} has schema version {header.user_version} and this jobdb works with {VERSION}; "
+            f"run 'jobdb --db {path} doctor'"
+        )
+    if header.wal and place(path.parent).journal != "wal":
+        raise Refused(f"{path} is in WAL mode on a file system where WAL loses data; run 'jobdb --db {path} doctor'")
+    return path
+
+
+def _listen(port: int) -> socket.socket:
+    listening = socket.socket()
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+    except OSError as error:
+        listening.close()
+        raise Refused(f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one") from error
+    listening.listen(64)
+    return listening
+
+
+def _application(datasette: Any, path: Path) -> Any:
+    """Datasette on this file, without the plugins that happen to be installed: they might show more."""
+    from datasette.database import Database
+    from datasette.plugins import pm
+
+    from . import site
+
+    for plugin, _distribution in list(pm.list_plugin_distinfo()):
+        pm.unregister(plugin)
+    if not pm.is_registered(site):
+        pm.register(site, "jobdb")
+    served = datasette(
+        [],
+        settings=_SETTINGS,
+        metadata=site.metadata(),
+        template_dir=str(Path(__file__).parent / "templates"),
+    )
+    served.remove_database("_memory")
+    served.add_database(Database(served, path=str(path), is_mutable=True), name=site.DATABASE)
+    return served.app()

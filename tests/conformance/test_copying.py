@@ -1,0 +1,167 @@
+"""Moving a whole registry between engines: equal, complete, all or nothing."""
+
+import itertools
+import os
+import resource
+import sqlite3
+
+import pytest
+from conformance_kit.databases import vault
+from conformance_kit.wire import signed
+
+from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed
+from jobdb.copy import LEFT_BEHIND, STATEMENTS, TABLES, copy_registry, digest_of
+from jobdb.engines.statements import load_statements, parameters
+from jobdb.model import EventKind
+from jobdb.schema import migration_files
+
+JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
+ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
+TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+
+
+def fill(registry, count=20):
+    """A bit of everything."""
+    jobs = registry.register_many(
+        NewJob(
+            agent=f"agent{number % 3}",
+            prompt=f"prompt {number} ä🎉\n",
+            job_id=f"job{number}",
+            auth_token=TOKEN,
+            broker=Broker("mqtt.example", username="u") if number % 4 == 0 else None,
+            broker_password="hunter2-hunter2" if number % 4 == 0 else None,
+            idempotency_key=f"key{number}" if number % 5 == 0 else None,
+            extra={"n": number, "nul": "a\x00b"},
+            expected_artifacts=["a/b.txt"],
+        )
+        for number in range(count)
+    )
+    ids = [job.job_id for job in jobs]
+    for job_id in ids[: count // 2]:
+        registry.claim(worker="w", job_id=job_id, lease_sec=60)
+    registry.publish_many([NewEvent(job_id=name, event=EventKind.PROGRESS, detail="x", data={"k": 1}) for name in ids] * 3)
+    for name in ids[::7]:
+        registry.complete(name)
+    registry.cancel(ids[1])
+    registry.tokens.rotate(ids[2])
+    registry.tokens.revoke(ids[2], 1)
+    for name in ids[::3]:
+        lines = [event.payload for event in registry.events(name)]
+        registry.accept_many([lines[0], lines[2]], subscriber="gappy")
+        registry.accept(signed(name, 1, token=TOKEN, detail="forged?"), subscriber="gappy")
+    registry.accept("garbage", subscriber="s")
+    next(registry.subscribe(subscriber="all", timeout_sec=30))
+    registry.engine.take_lease("relay", holder="h", lease_ms=1000)
+
+
+def picture(registry):
+    """Everything that the public verbs show."""
+    jobs = registry.jobs(limit=10_000)
+    return {
+        "jobs": jobs,
+        "events": {job.job_id: registry.events(job.job_id, limit=10_000) for job in jobs},
+        "tokens": {job.job_id: registry.tokens.list(job.job_id) for job in jobs},
+        "secrets": {job.job_id: registry.tokens.show(job.job_id) for job in jobs},
+        "brokers": {job.job_id: registry.engine.broker(job.job_id) for job in jobs},
+        "outbox": registry.engine.outbox(after=0, limit=10_000),
+        "subscriptions": registry.subscriptions(limit=10_000),
+        "refusals": registry.refusals(limit=10_000),
+        "verdicts": registry.verdict_counts(),
+    }
+
+
+@pytest.mark.parametrize(("one", "other"), list(itertools.product(ENGINES, ENGINES)))
+def test_a_copy_is_equal_and_goes_on(make_database, one, other):
+    source, target = make_database(one), make_database(other)
+    with source.open() as origin, target.open() as copy:
+        fill(origin)
+        before = picture(origin)
+        report = copy_registry(origin, copy)
+        assert picture(copy) == before == picture(origin)
+        assert report.digest == digest_of(origin) == digest_of(copy)
+        assert report.rows["jobs"] == 20 and report.as_dict()["events"] == 60 + 3
+        # The copy is a registry like any other: numbers go on, cursors hold, old deliveries are told.
+        first = before["events"]["job3"][0]
+        assert copy.accept(first.payload, subscriber="gappy").verdict == "duplicate"
+        assert copy.accept(before["events"]["job3"][1].payload, subscriber="gappy", window=5).verdict == "accepted"
+        fresh = copy.register(agent="new", prompt="")
+        assert copy.publish(fresh.job_id, "progress").seq == 1
+        assert copy.jobs(limit=1) == [copy.get(fresh.job_id)]
+        assert copy.register(agent="agent0", prompt="prompt 0 ä🎉\n", idempotency_key="key0").job_id == "job0"
+        waiting = copy.register(agent="new", prompt="")
+        assert copy.claim(worker="w", agent="new").job_id == waiting.job_id
+        assert copy.engine.take_lease("relay", holder="another", lease_ms=1)
+
+
+def test_a_target_that_is_not_empty_is_refused(make_database):
+    source, target = make_database("sqlite-wal"), make_database("sqlite-wal")
+    with source.open() as origin, target.open() as copy:
+        fill(origin)
+        kept = copy.register(agent="a", prompt="")
+        with pytest.raises(AlreadyExists, match="not empty"):
+            copy_registry(origin, copy)
+        assert copy.jobs() == [kept]
+
+
+@pytest.mark.parametrize("engine", ["sqlite-wal", "postgresql"])
+def test_a_copy_that_differs_is_not_kept(make_database, engine):
+    """A trigger at the target stands for whatever may change a row on its way."""
+    source, target = make_database("sqlite-wal"), make_database(engine)
+    if engine == "postgresql":
+        target.sql(
+            "CREATE FUNCTION spoil() RETURNS TRIGGER LANGUAGE plpgsql AS "
+            "'BEGIN NEW.detail := ''spoilt''; RETURN NEW; END'; "
+            "CREATE TRIGGER spoil BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION spoil()"
+        )
+    else:
+        target.sql(
+            "CREATE TRIGGER spoil AFTER INSERT ON jobs BEGIN "
+            "UPDATE jobs SET detail = 'spoilt' WHERE id = new.id; END"
+        )
+    try:
+        with source.open() as origin, target.open() as copy:
+            fill(origin)
+            with pytest.raises(StorageFailed, match="nothing was kept"):
+                copy_registry(origin, copy)
+            assert copy.jobs() == [] and copy.engine.outbox(after=0, limit=9) == []
+    finally:
+        if engine == "postgresql":
+            target.sql("DROP TRIGGER spoil ON jobs; DROP FUNCTION spoil()")
+
+
+def test_every_table_and_column_is_copied():
+    connection = sqlite3.connect(":memory:")
+    for _, _, path in migration_files("sqlite"):
+        connection.executescript(path.read_text("utf-8"))
+    tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    assert sorted(tables) == sorted((*TABLES, *LEFT_BEHIND))
+    known = load_statements(STATEMENTS)
+    for table in TABLES:
+        columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+        assert list(parameters(known[f"copy_write_{table}"])) == columns
+        read = connection.execute(known[f"copy_read_{table}"]).description
+        assert [column[0] for column in read] == columns
+    connection.close()
+
+
+def test_a_large_registry_goes_round_in_bounded_memory(make_database):
+    """SQLite to PostgreSQL and back; JOBDB_COPY_JOBS=50000 for the whole."""
+    source, middle, back = make_database("sqlite-wal"), make_database("postgresql"), make_database("sqlite-wal")
+    with source.open(durability="normal") as origin:
+        for first in range(0, JOBS, 500):
+            jobs = [NewJob(agent="a", prompt="p" * 200, job_id=f"j{number}") for number in range(first, min(first + 500, JOBS))]
+            origin.register_many(jobs)
+            events = [NewEvent(job_id=job.job_id, event=EventKind.PROGRESS) for job in jobs] * 3
+            lines = [event.payload for event in origin.publish_many(events)]
+            origin.accept_many(lines[: len(jobs)], subscriber="watcher")
+        expected = digest_of(origin)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with source.open() as origin, middle.open() as copy:
+        assert copy_registry(origin, copy).digest == expected
+        assert copy.count_by_status()[JobStatus.RUNNING] == JOBS
+    with middle.open(vault=vault()) as copy, back.open() as again:
+        report = copy_registry(copy, again)
+        assert report.digest == expected == digest_of(again)
+        assert report.rows["jobs"] == JOBS and report.rows["events"] == 3 * JOBS
+        assert report.rows["subscriptions"] == JOBS
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120 * 1024

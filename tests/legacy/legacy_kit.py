@@ -1,0 +1,60 @@
+"""What the tests of the import and export share: a maker of old registries, and looks into folders and databases."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from jobdb import Registry
+
+KEY = "11" * 32
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def _load_maker() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_legacy_registry", EXAMPLES / "make_legacy_registry.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["make_legacy_registry"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+maker = _load_maker()
+
+
+def snapshot(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Every file below a folder: mode, time of change, and digest of its bytes."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        found[str(path.relative_to(folder))] = (status.st_mode, status.st_mtime_ns, content)
+    return found
+
+
+def read_records(folder: Path) -> dict[str, Any]:
+    """The readable records of a registry, by file name."""
+    found = {}
+    for path in folder.rglob("jobs/*.json"):
+        try:
+            record = json.loads(path.read_bytes())
+        except ValueError:
+            continue
+        found[path.name] = record
+    return found
+
+
+def contents(registry: Registry) -> dict[str, Any]:
+    """Everything public in a database, tokens and passwords included, by job."""
+    found = {}
+    for job in registry.all_jobs():
+        token = registry.tokens.show(job.job_id) if job.auth == "required" else None
+        events = [event.payload for event in registry.events(job.job_id, limit=1000)]
+        found[job.job_id] = (job.as_dict(), token, registry.engine.broker(job.job_id)[1], events)
+    return found
