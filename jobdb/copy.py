@@ -106,6 +106,8 @@ def copy_registry(source: Registry, target: Registry) -> CopyReport:
     target.engine.store.learn(STATEMENTS)
     whole = hashlib.sha256()
     with target.engine.store.write() as writing, source.engine.store.read() as reading:
+        for side in (reading, writing):
+            side.run("copy_patience")
         writing.run("copy_lock")
         _require_empty(writing, report.target)
         for table in TABLES:

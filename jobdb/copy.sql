@@ -1,5 +1,8 @@
 -- Statements of copy: every table as it is, in an order in which references hold. Read and written by the same columns.
 
+-- copy_patience: the one side may wait long for the other.
+SELECT 1;
+
 -- copy_lock: nobody else writes into the target until it is done.
 SELECT 1;
 

@@ -1,88 +1,32 @@
-"""Taking messages from a broker: accepted in batches, acknowledged when that is durable, gaps closed from the database.
+"""Taking messages from a broker: accepted in batches, acknowledged when that is durable.
 
-Runs in a thread of its own, so that a slow handler keeps nothing from being accepted. The database is what remembers:
-the broker's session only saves looking. So what was recorded here and did not come from the broker within a grace time
-(it is down, its relay is, or it lost messages when it was killed) is taken from the database, in order, and the
-broker's late copy is a duplicate. Called by :mod:`.subscriber`; calls the engine and :mod:`.link`.
+Runs in a thread of its own, so that a slow handler keeps nothing from being accepted. All that has arrived is accepted
+in one transaction and then acknowledged in the order of arrival; what was not acknowledged comes again. What does not
+arrive is :mod:`.catching_up`'s. Called by :mod:`.subscriber`; calls the engine and :mod:`.link`.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 from ..engines.base import Engine
 from ..errors import Busy
 from ..model import Acceptance, Arrival, Verdict
-from ..protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse
+from ..protocol import MalformedPayload, UnsupportedVersion, parse
+from .catching_up import CatchingUp
 from .connection import ConnectionFailed, Message
 from .link import Link, Report
+from .refusals import Refusals
 from .settings import BrokerSettings
 
-STATEMENTS = Path(__file__).parent / "subscriber.sql"
 BATCH = 500
 GRACE_SEC = 10.0
 SWEEP_SEC = 2.0
 MOST_UNACKNOWLEDGEABLE = 10_000
-_REMEMBERED = 10_000
-_PAGE = 1000
 _SUSPICIOUS_LOSSES = 3
-_MOST_SEQ = 2**53
-_log = logging.getLogger("jobdb.mqtt")
-
-
-@dataclass(slots=True)
-class _Numbers:
-    """What this subscriber has of one job."""
-
-    start_seq: int
-    last_seq: int
-
-
-class Refusals:
-    """Says what was refused: verdict, job and seq, never the payload. At most so many lines a period, then a count.
-
-    Args:
-        report: takes the sentence.
-        clock: seconds that never go back.
-        most: lines a period.
-        period_sec: its length.
-    """
-
-    def __init__(
-        self, report: Report, *, clock: Callable[[], float] = time.monotonic, most: int = 20, period_sec: float = 10.0
-    ) -> None:
-        self._report = report
-        self._clock = clock
-        self._most = most
-        self._period_sec = period_sec
-        self._since = clock()
-        self._said = 0
-        self._unsaid = 0
-
-    def say(self, answer: Acceptance) -> None:
-        """One refusal."""
-        self._turn_over()
-        if self._said >= self._most:
-            self._unsaid += 1
-            return
-        self._said += 1
-        job = answer.job_id or "?"
-        seq = "?" if answer.seq is None else answer.seq
-        self._report(f"refused: {answer.verdict} job {job} seq {seq}: {answer.reason}")
-
-    def _turn_over(self) -> None:
-        now = self._clock()
-        if now - self._since < self._period_sec:
-            return
-        if self._unsaid:
-            self._report(f"refused: {self._unsaid} more; 'jobdb stats' counts them")
-        self._since, self._said, self._unsaid = now, 0, 0
 
 
 class Intake:
@@ -121,29 +65,33 @@ class Intake:
     ) -> None:
         self._engine = engine
         self._store = engine.store
-        self._store.learn(STATEMENTS)
         self._subscriber = subscriber
         self._job_id = job_id
         self._filters = list(filters)
         self._subscribed: set[str] = set()
-        self._start = start
         self._window = window
-        self._grace_ms = round(grace_sec * 1000)
         self._report = report
         self._refusals = Refusals(report)
+        self._known = CatchingUp(
+            engine,
+            subscriber=subscriber,
+            job_id=job_id,
+            start=start,
+            grace_sec=grace_sec,
+            tell=lambda told: self._tell([told]),
+            report=report,
+        )
         self._on_accepted = on_accepted
         self._inbox: deque[Message] = deque()
         self._activity = threading.Event()
         self._stop = threading.Event()
         self._forget = False
-        self._numbers: OrderedDict[str, _Numbers] = OrderedDict()
         self._news: OrderedDict[str, None] = OrderedDict()
         self._news_changed = threading.Condition()
         self._failure: BaseException | None = None
         self._sweep_at = 0.0
         self._topics_at = 0.0
         self._topics_seen: int | None = None
-        self._cancelled_since = self._store.clock()
         self._link = Link(
             settings,
             client_id,
@@ -228,7 +176,7 @@ class Intake:
             if time.monotonic() >= self._topics_at:
                 self._subscribe()
             if time.monotonic() >= self._sweep_at:
-                self._sweep()
+                self._known.sweep(self._stop.is_set)
                 self._sweep_at = time.monotonic() + SWEEP_SEC
         except Busy as busy:
             self._report(f"{busy}; trying again")
@@ -289,7 +237,9 @@ class Intake:
         expected: dict[str, int] = {}
         kept = [message for message in batch if self._prepare(message, expected)]
         arrivals = [Arrival(message.payload, message.topic) for message in kept]
-        answers = self._engine.accept(arrivals, subscriber=self._subscriber, window=self._window, start="beginning")
+        answers = []
+        if arrivals:
+            answers = self._engine.accept(arrivals, subscriber=self._subscriber, window=self._window, start="beginning")
         for message in batch:
             self._inbox.popleft()
             message.acknowledge()
@@ -311,66 +261,21 @@ class Intake:
         except (MalformedPayload, UnsupportedVersion):
             return True
         if self._job_id is not None and wire.job_id != self._job_id:
-            return not self._shares_topic(wire.job_id, message.topic)
-        numbers = self._numbers_of(wire.job_id)
-        if numbers is None:
-            return True
-        if message.retained and wire.seq <= numbers.start_seq and self._is_recorded(wire):
-            return False  # the broker tells a newcomer of an end that was before its time: no news, and no alarm
-        last = max(numbers.last_seq, expected.get(wire.job_id, 0))
-        if wire.seq > last + 1 and self._close_gap(wire.job_id, last, wire.seq):
-            numbers = self._numbers_of(wire.job_id) or numbers
+            return not self._known.shares_topic(wire.job_id, message.topic)
+        numbers = self._known.numbers_of(wire.job_id)
+        last = max(numbers.last_seq if numbers else 0, expected.get(wire.job_id, 0))
+        if numbers is None or message.retained or wire.seq > last + 1:
+            if not self._known.is_authentic(wire, message.topic):
+                return True
+            numbers = self._known.begin(wire.job_id)
+            if numbers is None:
+                return True
+            if message.retained and wire.seq <= numbers.start_seq and self._known.is_recorded(wire):
+                return False  # the broker tells a newcomer of an end before its time: no news, and no alarm
+            last = max(numbers.last_seq, last)
+            if wire.seq > last + 1:
+                self._known.close_gap(wire.job_id, last, wire.seq)
         expected[wire.job_id] = max(last, wire.seq)
-        return True
-
-    def _shares_topic(self, job_id: str, topic: str) -> bool:
-        """Whether another job's events come on this topic rightly: then they are not this subscriber's to judge."""
-        with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
-        return row is not None and f"{row[6]}/events" == topic
-
-    def _is_recorded(self, wire: WireEvent) -> bool:
-        with self._store.read() as tx:
-            row = tx.one("recorded_digest", job_id=wire.job_id, seq=wire.seq)
-        return row is not None and bytes(row[0]) == wire.digest
-
-    def _numbers_of(self, job_id: str) -> _Numbers | None:
-        """This subscriber's numbers for a job, begun if it is new; None when there is no such job."""
-        numbers = self._numbers.get(job_id)
-        if numbers is not None:
-            self._numbers.move_to_end(job_id)
-            return numbers
-        with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
-        if row is None:
-            return None
-        if row[3] is None:
-            self._follow(job_id, limit=0)
-            with self._store.read() as tx:
-                row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
-            if row is None:
-                return None
-        numbers = self._numbers[job_id] = _Numbers(row[3], row[4])
-        if len(self._numbers) > _REMEMBERED:
-            self._numbers.popitem(last=False)
-        return numbers
-
-    def _follow(self, job_id: str, *, limit: int) -> None:
-        """Accepts what is recorded here, from the first unhandled event on; with limit 0 only begins."""
-        if self._job_id is None:
-            self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit)
-        else:
-            self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit)
-
-    def _close_gap(self, job_id: str, last: int, seq: int) -> bool:
-        """Accepts what is recorded here between two seqs; True when there was something."""
-        with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
-            if row is None or tx.one("recorded_between", job=row[0], after=last, before=min(seq, _MOST_SEQ)) is None:
-                return False
-        self._follow(job_id, limit=seq - 1 - row[5])
-        self._numbers.pop(job_id, None)
-        self._tell([job_id])
         return True
 
     def _note(self, answer: Acceptance) -> None:
@@ -379,9 +284,7 @@ class Intake:
             return
         if answer.verdict is not Verdict.ACCEPTED or answer.job_id is None or answer.seq is None:
             return
-        numbers = self._numbers.get(answer.job_id)
-        if numbers is not None:
-            numbers.last_seq = max(numbers.last_seq, answer.seq)
+        self._known.accepted(answer.job_id, answer.seq)
         if answer.missing:
             self._report(
                 f"job {answer.job_id}: {len(answer.missing)} events before seq {answer.seq} did not arrive, "
@@ -396,62 +299,6 @@ class Intake:
         with self._news_changed:
             self._news.update(dict.fromkeys(job_ids))
             self._news_changed.notify_all()
-
-    # -- what the broker did not bring
-
-    def _sweep(self) -> None:
-        """Takes from the database what was recorded there a grace time ago and has not come."""
-        before = self._store.clock() - self._grace_ms
-        if self._job_id is not None:
-            self._sweep_job(self._job_id, before)
-        else:
-            self._sweep_all(before)
-            self._say_cancelled()
-
-    def _sweep_job(self, job_id: str, before: int) -> None:
-        with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
-            if row is None or row[3] is None or row[4] >= row[2]:
-                return
-            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before)
-        if overdue is None or overdue[0] is None:
-            return
-        self._take_over(job_id, overdue[0])
-
-    def _sweep_all(self, before: int) -> None:
-        """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
-        _jobs, position = self._engine.news(self._subscriber, after=None, limit=0)
-        begun_at = position
-        while not self._stop.is_set():
-            with self._store.read() as tx:
-                rows = tx.all("recorded_before", after=position, limit=_PAGE)
-            newest: dict[str, int] = {}
-            for number, job_id, seq, recorded_ms in rows:
-                if recorded_ms >= before:
-                    rows = []
-                    break
-                position = number
-                newest[job_id] = max(seq, newest.get(job_id, 0))
-            for job_id, seq in newest.items():
-                numbers = self._numbers_of(job_id)
-                if numbers is not None and seq > numbers.last_seq:
-                    self._take_over(job_id, seq)
-            if len(rows) < _PAGE:
-                break
-        if position > begun_at:
-            self._engine.advance_feed(self._subscriber, event=position)
-
-    def _take_over(self, job_id: str, seq: int) -> None:
-        numbers = self._numbers_of(job_id)
-        if numbers is not None and self._close_gap(job_id, numbers.last_seq, seq + 1):
-            _log.info("job %s: events up to seq %d taken from the database", job_id, seq)
-
-    def _say_cancelled(self) -> None:
-        with self._store.read() as tx:
-            rows = tx.all("cancelled_since", since=self._cancelled_since, limit=_PAGE)
-        for job_id, finished_ms in rows:
-            self._cancelled_since = max(self._cancelled_since, finished_ms)
-            self._report(f"job {job_id} was cancelled")
 
 
 def topic_matches(name: str, topic: str) -> bool:

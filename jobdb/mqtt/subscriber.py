@@ -19,7 +19,8 @@ from ..errors import InvalidInput
 from ..model import Acceptance, Event, Job
 from ..registry import Registry
 from ..subscription import Limits
-from .intake import GRACE_SEC, STATEMENTS, Intake
+from .catching_up import STATEMENTS
+from .intake import GRACE_SEC, Intake
 from .link import Report
 from .outbox import database_identity
 from .settings import BrokerSettings, Environment, read_address

@@ -5,6 +5,11 @@ SELECT j.id, j.status, j.last_seq, s.start_seq, s.last_seq, s.handled_seq, j.top
 FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 WHERE j.job_id = :job_id;
 
+-- token_of_event: what is needed to believe an event.
+SELECT j.kid, j.topic_prefix, t.sealed, t.imported, t.expires_ms, t.revoked_ms
+FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
+WHERE j.job_id = :job_id;
+
 -- recorded_between: whether events of these seqs are recorded.
 SELECT 1 FROM events WHERE job = :job AND seq > :after AND seq < :before LIMIT 1;
 
@@ -21,7 +26,7 @@ WHERE j.job_id = :job_id AND e.seq > s.handled_seq AND e.seq > :after AND e.seq 
                   WHERE g.subscription = s.id AND e.seq BETWEEN g.first_seq AND g.last_seq)
 ORDER BY e.seq LIMIT :limit;
 
--- recorded_before: the events after one that were recorded before a moment, and those that follow them.
+-- recorded_after: the events after one, in the order in which they were recorded.
 SELECT e.id, j.job_id, e.seq, e.recorded_ms
 FROM events AS e JOIN jobs AS j ON j.id = e.job
 WHERE e.id > :after

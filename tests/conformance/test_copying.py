@@ -8,12 +8,12 @@ import sqlite3
 import pytest
 from conformance_kit.databases import vault
 from conformance_kit.wire import signed
+from jobdb.schema import migration_files
 
 from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed
 from jobdb.copy import LEFT_BEHIND, STATEMENTS, TABLES, copy_registry, digest_of
 from jobdb.engines.statements import load_statements, parameters
 from jobdb.model import EventKind
-from jobdb.schema import migration_files
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
@@ -39,7 +39,9 @@ def fill(registry, count=20):
     ids = [job.job_id for job in jobs]
     for job_id in ids[: count // 2]:
         registry.claim(worker="w", job_id=job_id, lease_sec=60)
-    registry.publish_many([NewEvent(job_id=name, event=EventKind.PROGRESS, detail="x", data={"k": 1}) for name in ids] * 3)
+    registry.publish_many(
+        [NewEvent(job_id=name, event=EventKind.PROGRESS, detail="x", data={"k": 1}) for name in ids] * 3
+    )
     for name in ids[::7]:
         registry.complete(name)
     registry.cancel(ids[1])
@@ -115,8 +117,7 @@ def test_a_copy_that_differs_is_not_kept(make_database, engine):
         )
     else:
         target.sql(
-            "CREATE TRIGGER spoil AFTER INSERT ON jobs BEGIN "
-            "UPDATE jobs SET detail = 'spoilt' WHERE id = new.id; END"
+            "CREATE TRIGGER spoil AFTER INSERT ON jobs BEGIN UPDATE jobs SET detail = 'spoilt' WHERE id = new.id; END"
         )
     try:
         with source.open() as origin, target.open() as copy:
@@ -149,7 +150,10 @@ def test_a_large_registry_goes_round_in_bounded_memory(make_database):
     source, middle, back = make_database("sqlite-wal"), make_database("postgresql"), make_database("sqlite-wal")
     with source.open(durability="normal") as origin:
         for first in range(0, JOBS, 500):
-            jobs = [NewJob(agent="a", prompt="p" * 200, job_id=f"j{number}") for number in range(first, min(first + 500, JOBS))]
+            jobs = [
+                NewJob(agent="a", prompt="p" * 200, job_id=f"j{number}")
+                for number in range(first, min(first + 500, JOBS))
+            ]
             origin.register_many(jobs)
             events = [NewEvent(job_id=job.job_id, event=EventKind.PROGRESS) for job in jobs] * 3
             lines = [event.payload for event in origin.publish_many(events)]

@@ -83,7 +83,9 @@ def whole_table(plan, engine):
         # A table of a handful of rows is read whole, and rightly so.
         return [line for line in plan.splitlines() if re.search(r"Seq Scan on (?!verdict_counts)|\bSort\b", line)]
     # The partial index of pending jobs is read from its beginning, which is the next job to claim.
-    return [line for line in plan.splitlines() if re.match(r"SCAN (?!jobs USING INDEX jobs_pending)|USE TEMP B-TREE", line)]
+    return [
+        line for line in plan.splitlines() if re.match(r"SCAN (?!jobs USING INDEX jobs_pending)|USE TEMP B-TREE", line)
+    ]
 
 
 def test_the_hot_statements_use_an_index_without_a_sort(database):

@@ -126,7 +126,9 @@ class AcceptMachine(RuleBasedStateMachine):
         self._accept(event, subscriber, window, start)
 
     @rule(
-        batch=st.lists(events, min_size=1, max_size=5), subscriber=st.sampled_from(SUBSCRIBERS), window=st.sampled_from((0, 3))
+        batch=st.lists(events, min_size=1, max_size=5),
+        subscriber=st.sampled_from(SUBSCRIBERS),
+        window=st.sampled_from((0, 3)),
     )
     def accept_batch(self, batch, subscriber, window):
         lines = [signed(self.job_id, s, k, token=TOKEN, attempt=a, detail=d) for s, k, a, d in batch]

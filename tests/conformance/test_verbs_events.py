@@ -134,7 +134,14 @@ def test_a_nul_character_inside_an_event_is_kept(registry, job):
 
 
 def test_what_json_cannot_hold_is_refused_and_nothing_written(registry, job):
-    for data in ({"x": float("nan")}, {"x": float("inf")}, {"x": 2**60}, {"x": object()}, {"x": "\ud800"}, {"\udfff": 1}):
+    for data in (
+        {"x": float("nan")},
+        {"x": float("inf")},
+        {"x": 2**60},
+        {"x": object()},
+        {"x": "\ud800"},
+        {"\udfff": 1},
+    ):
         with pytest.raises(InvalidInput):
             registry.publish(job.job_id, "progress", data=data)
     for detail in ("\ud800", "d" * 65_537, 7, None):

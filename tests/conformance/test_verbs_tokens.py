@@ -77,7 +77,9 @@ def test_ended_jobs_get_no_new_token(registry, job):
 
 
 def test_rekey_reseals_everything_or_nothing(registry, database, job):
-    ids = [registry.register(agent="a", prompt="", broker=Broker("h"), broker_password=f"pw{n}").job_id for n in range(4)]
+    ids = [
+        registry.register(agent="a", prompt="", broker=Broker("h"), broker_password=f"pw{n}").job_id for n in range(4)
+    ]
     ids.append(registry.register(agent="a", prompt="", broker=Broker("h"), auth="never").job_id)
     registry.tokens.rotate(ids[0])
     tokens = [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)]

@@ -22,7 +22,7 @@ Open = Callable[..., Registry]
 def compare(source: Path, copy: Path) -> int:
     """Records equal as JSON, logs byte for byte; returns how many files were compared."""
     compared = 0
-    for path in sorted(source.rglob("*")):
+    for path in sorted(source.glob(".*/*/**/*")):
         if not path.is_file() or path.name == ".lock" or path.suffix == ".tmp" or path.name.startswith("bad0"):
             continue
         there = copy / path.relative_to(source)

@@ -137,6 +137,20 @@ def test_a_retained_stale_terminal_is_refused_and_changes_nothing(bench: Bench) 
     assert bench.refused() == {"stale_attempt": 1}
 
 
+def test_a_forged_event_from_far_ahead_or_of_an_unseen_job_moves_nobody(bench: Bench) -> None:
+    """It must not make the subscriber take from the database what has not come, nor begin with a job."""
+    job = bench.job(job_id="ours")
+    bench.registry.claim(worker="w", job_id="ours", lease_sec=None)
+    with bench.follow(), RawClient(bench.settings.port) as third:
+        bench.registry.publish("ours", "progress", attempt=1)
+        forged = json.loads(_signed(bench, "ours", 400))
+        forged["detail"] = "altered"
+        third.say(job.topic, json.dumps(forged))
+        third.say("jobdb/jobs/theirs/events", _signed(bench, "ours", 400))
+        until(lambda: bench.refused() == {"bad_signature": 1, "wrong_topic": 1})
+        assert bench.registry.subscriptions() == []
+
+
 def test_a_flood_of_refusals_is_said_within_bounds(bench: Bench) -> None:
     bench.job(job_id="ours")
     with bench.follow(), RawClient(bench.settings.port) as third:

@@ -10,7 +10,8 @@ from brokerkit.servers import Mosquitto
 
 from jobdb import JobStatus, TimedOut
 from jobdb.model import Acceptance, Verdict
-from jobdb.mqtt.intake import Refusals, topic_matches
+from jobdb.mqtt.intake import topic_matches
+from jobdb.mqtt.refusals import Refusals
 
 
 def test_events_that_come_while_nobody_listens_wait_in_the_brokers_session(bench: Bench) -> None:

@@ -68,7 +68,9 @@ def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, raw):
 def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, raw):
     for _ in range(50):
         raw.execute(_INSERT.replace("last_seq + 1", "(SELECT count(*) + 1 FROM events)"), (_LINE, "slow"))
-    held = raw.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()").fetchone()
+    held = raw.execute(
+        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+    ).fetchone()
     assert held == (1,)
     raw.rollback()
 

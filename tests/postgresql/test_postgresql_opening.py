@@ -8,11 +8,11 @@ import threading
 import psycopg
 import pytest
 from conformance_kit.servers import PASSWORD
+from jobdb.schema import VERSION, migration_files
 
 from jobdb import DatabaseMissing, InvalidInput, Registry, SchemaMismatch, Unavailable
 from jobdb.engines.postgresql.migrating import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
-from jobdb.schema import VERSION, migration_files
 
 
 def test_the_same_migrations_as_on_sqlite():
@@ -155,7 +155,9 @@ def test_durability_is_set_for_the_session(url):
     migrate_postgresql(url)
     for durability, expected in (("full", "on"), ("normal", "off")):
         with Registry.open(url, durability=durability) as registry:
-            columns, rows = registry.engine.store.query("SELECT current_setting('synchronous_commit')", limit=1, timeout_sec=5)
+            columns, rows = registry.engine.store.query(
+                "SELECT current_setting('synchronous_commit')", limit=1, timeout_sec=5
+            )
             assert rows == [(expected,)] and len(columns) == 1
     asked = url.replace("options=", "options=-csynchronous_commit%3Doff%20")
     with Registry.open(asked) as registry:

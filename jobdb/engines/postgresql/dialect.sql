@@ -100,6 +100,9 @@ JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::REGCLASS AND d.objid = r.oid
 JOIN pg_class AS c ON d.refclassid = 'pg_class'::REGCLASS AND c.oid = d.refobjid
 WHERE r.ev_class = 'jobdb_question'::REGCLASS AND c.relname <> 'jobdb_question';
 
+-- copy_patience: a session that is silent in a transaction is ended otherwise.
+SELECT set_config('idle_in_transaction_session_timeout', '0', true);
+
 -- copy_lock: readers go on, all who would write wait.
 LOCK TABLE jobs, feeds, verdict_counts, settings IN EXCLUSIVE MODE;
 

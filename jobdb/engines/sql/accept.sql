@@ -105,15 +105,8 @@ SELECT start_event, event FROM feeds WHERE subscriber = :subscriber;
 INSERT INTO feeds (subscriber, start_event, event) VALUES (:subscriber, :start_event, :start_event)
 ON CONFLICT (subscriber) DO NOTHING;
 
--- advance_feed: it has looked further; not past the events that there are, whose numbers may be given out again.
-UPDATE feeds SET event = :event
-WHERE subscriber = :subscriber AND event < :event AND :event <= (SELECT COALESCE(max(id), 0) FROM events);
-
--- draw_back_feeds: the last events are gone with their jobs, and SQLite gives their numbers out again.
-UPDATE feeds
-SET event = CASE WHEN event <= :newest THEN event ELSE :newest END,
-    start_event = CASE WHEN start_event <= :newest THEN start_event ELSE :newest END
-WHERE event > :newest OR start_event > :newest;
+-- advance_feed: it has looked further.
+UPDATE feeds SET event = :event WHERE subscriber = :subscriber AND event < :event;
 
 -- newest_event: the last event's number.
 SELECT COALESCE(max(id), 0) FROM events;

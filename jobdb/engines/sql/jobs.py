@@ -144,10 +144,6 @@ class JobVerbs:
             for number, _job_id in doomed:
                 tx.run("delete_verdict_counts", job=number)
                 tx.run("delete_job", job=number)
-            if doomed:
-                newest = tx.one("newest_event")
-                assert newest is not None
-                tx.run("draw_back_feeds", newest=newest[0])
             return [job_id for _number, job_id in doomed]
 
     def count_by_status(self) -> dict[JobStatus, int]:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ...errors import StorageFailed
 from .locks import busy_error
 
 if TYPE_CHECKING:
@@ -33,7 +35,12 @@ class Gate:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._fd = os.open(gate_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._fd = os.open(gate_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot open {gate_path(database)}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
 
     def enter(self, started: float, limit_sec: float) -> None:
         """Waits its turn.
@@ -44,6 +51,7 @@ class Gate:
 
         Raises:
             Busy: the limit is over.
+            StorageFailed: the file system refuses the lock.
         """
         lock = fcntl.LOCK_EX | fcntl.LOCK_NB
         while True:
@@ -55,10 +63,33 @@ class Gate:
                 if waited > limit_sec:
                     raise busy_error(self._database, waited) from None
                 time.sleep(jitter(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
+            except OSError as error:
+                raise StorageFailed(
+                    f"cannot lock {gate_path(self._database)}: {error.strerror}; nothing was written. Check the disk"
+                ) from error
 
     def leave(self) -> None:
         """Lets the next writer in."""
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    @property
+    def marked(self) -> bool:
+        """Whether a sync of the WAL failed in some process, and nobody has written the WAL again since.
+
+        The mark is the file's size. It need not survive a power failure: what the WAL holds then is on the disk.
+        """
+        try:
+            return os.fstat(self._fd).st_size > 0
+        except OSError:
+            return True
+
+    def mark(self) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._fd, 1)
+
+    def clear(self) -> None:
+        with suppress(OSError):
+            os.ftruncate(self._fd, 0)
 
     def close(self) -> None:
         if self._fd >= 0:

@@ -9,13 +9,16 @@ import os
 import warnings
 from typing import TYPE_CHECKING
 
+import apsw
+
 from jobdb.schema import APPLICATION_ID, VERSION
 
-from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
+from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
 from ...filemodes import check_modes, create_private, secure_folder
 from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
+from .failures import translate
 from .header import Header, read_header
 from .sharing import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
@@ -23,6 +26,7 @@ from .store import CHECKPOINT_PAGES, SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+    from typing import Any
 
 SHARED_BUSY_SEC = 10.0
 OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
@@ -50,6 +54,18 @@ def open_store(
     Raises:
         DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed.
     """
+    settings = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
+    try:
+        return _open_store(path, create, busy_sec, settings)
+    except OSError as error:
+        raise StorageFailed(
+            f"cannot open {path}: {error.strerror}; check the disk, and owner and mode of the folder and the files"
+        ) from error
+    except apsw.Error as error:
+        raise translate(error, path, 0.0) from error
+
+
+def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, Any]) -> SqliteStore:
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to
     missing = not path.exists()
     if missing and not create:
@@ -66,14 +82,13 @@ def open_store(
         )
     for warning in check_modes(path):
         warnings.warn(warning, stacklevel=4)
-    common = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
     statements = load_statements(*VERB_FILES)
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
     if journal == "delete":
         busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **common)  # type: ignore[arg-type]
+    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **settings)
     store.placement = placement
     _note_placement(store, placement)
     return store
@@ -118,11 +133,30 @@ def _make(path: Path) -> None:
     migrate(path, backup=False)
 
 
+def _roll_back_unfinished(path: Path) -> None:
+    """Lets SQLite undo what a process left half done when it died with a rollback journal, as a migration may have.
+
+    Until then the header that is read by hand is that of a transaction which never was.
+    """
+    try:
+        if os.stat(f"{path}-journal").st_size == 0:
+            return
+    except FileNotFoundError:
+        return
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.set_busy_timeout(round(SHARED_BUSY_SEC * 1000))
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    finally:
+        connection.close()
+
+
 def _checked_header(path: Path, *, create: bool) -> Header | None:
     """The header, after the checks on identity and version; None when this process has the file open already."""
     with opened.standard_library_may_look(path) as free:
         if not free:
             return None
+        _roll_back_unfinished(path)
         header = read_header(path)
     if header.empty or (header.application_id == 0 and header.user_version == 0 and create):
         if not create:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -123,6 +123,8 @@ class SqliteStore:
             if self._group_commit:
                 self._gate = Gate(self.path)
                 self._writer.set_wal_hook(self._after_wal_commit)
+                if durability == "full":
+                    self._wal = WalSync(self.path, self._gate.mark)
         except BaseException:
             opened.remove(self._identity)
             raise
@@ -178,7 +180,7 @@ class SqliteStore:
             if self._reader is not None:
                 self._reader.close()
             self._busy_since = time.monotonic() - self.busy_sec
-            if not checkpoint:
+            if not checkpoint or self._wal_has_a_hole():
                 self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._writer.close()
             if self._wal is not None:
@@ -233,27 +235,18 @@ class SqliteStore:
                     yield SqliteTransaction(self._writer, self._statements, self.clock)
                     execute("COMMIT")
                 except BaseException:
-                    self._roll_back()
+                    _roll_back(self._writer)
                     raise
                 self._checkpoints.inside_gate()
             finally:
                 if gate is not None:
                     gate.leave()
             self._checkpoints.outside_gate()
-            if self._wal is None and self._group_commit:
-                self._wal = WalSync(self.path)
         except apsw.Error as error:
             raise translate(error, self.path, time.monotonic() - started) from error
         finally:
             self._mutex.release()
         self.sync()
-
-    def _roll_back(self) -> None:
-        try:
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
-        except apsw.Error:
-            pass  # SQLite has rolled back by itself on a full disk or an I/O error
 
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:
@@ -268,8 +261,10 @@ class SqliteStore:
                 execute("BEGIN")
                 try:
                     yield SqliteTransaction(reader, self._statements, self.clock)
-                finally:
                     execute("COMMIT")
+                except BaseException:
+                    _roll_back(reader)
+                    raise
             except apsw.Error as error:
                 raise translate(error, self.path, time.monotonic() - started) from error
 
@@ -285,11 +280,33 @@ class SqliteStore:
         """
         if self.durability != "full" or not self._group_commit:
             return
-        if self._wal is None:
-            with self._mutex:
-                if self._wal is None:
-                    self._wal = WalSync(self.path)
+        assert self._wal is not None and self._gate is not None
         self._wal.sync()
+        if self._gate.marked:
+            self._heal(self._gate, self._wal)
+
+    def _heal(self, gate: Gate, wal: WalSync) -> None:
+        """Makes the WAL durable after some process's sync of it failed.
+
+        Linux counts the pages of a failed sync as clean: a later sync succeeds and does not write them. So the whole
+        WAL is written again, while nobody else can write to it.
+        """
+        started = time.monotonic()
+        with self._mutex:
+            self._busy_since = started
+            gate.enter(started, self.busy_sec)
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    if gate.marked:
+                        wal.rewrite()
+                        gate.clear()
+                finally:
+                    _roll_back(self._writer)
+            except apsw.Error as error:
+                raise translate(error, self.path, time.monotonic() - started) from error
+            finally:
+                gate.leave()
 
     # -- the WAL's length
 
@@ -297,13 +314,15 @@ class SqliteStore:
         self._checkpoints.pages = pages
         return apsw.SQLITE_OK
 
+    def _wal_has_a_hole(self) -> bool:
+        """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
+        return self._gate is not None and self._gate.marked
+
     def _checkpoint_passive(self) -> None:
-        try:
+        if self._wal_has_a_hole():
+            return
+        with suppress(apsw.Error):  # another process is at it, or the disk failed: the commit stands in the WAL
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except (apsw.BusyError, apsw.LockedError):
-            pass  # another process is at it
-        except apsw.Error as error:
-            raise translate(error, self.path, 0.0) from error
 
     # -- looking at it
 
@@ -349,6 +368,7 @@ class SqliteStore:
     def checkpoint(self) -> tuple[int, int]:
         """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
         self.check()
+        self.sync()
         with self._mutex:
             self._busy_since = time.monotonic()
             try:
@@ -390,6 +410,14 @@ class SqliteStore:
     def settled_event(self) -> int:
         """Any: events get their numbers under the write lock, so they appear in the order of their numbers."""
         return 2**62
+
+
+def _roll_back(connection: apsw.Connection) -> None:
+    try:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    except apsw.Error:
+        pass  # SQLite has rolled back by itself on a full disk or an I/O error
 
 
 _stores: list[Any] = []

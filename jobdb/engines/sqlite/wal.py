@@ -13,7 +13,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ...errors import SyncFailed
+from ...errors import StorageFailed, SyncFailed
+
+_PIECE = 1 << 20
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,9 +27,15 @@ FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
 class WalSync:
     """The ``-wal`` file's own descriptor. It carries no POSIX locks, so opening and closing it is harmless."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, on_failure: Callable[[], None]) -> None:
         self._wal = Path(f"{database}-wal")
-        self._fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+        self._on_failure = on_failure
+        try:
+            self._fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
         self._failure: OSError | None = None
         self._directory_synced = False
 
@@ -46,6 +54,7 @@ class WalSync:
                 return
             except OSError as error:
                 self._failure = error
+                self._on_failure()
         self.refuse_after_failure()
 
     def refuse_after_failure(self) -> None:
@@ -56,6 +65,19 @@ class WalSync:
             f"the disk did not confirm a write to {self._wal}: {self._failure.strerror}. The commit may be lost by a "
             "power failure; check the disk, open the registry anew and read the state before going on"
         ) from self._failure
+
+    def rewrite(self) -> None:
+        """Writes all of the WAL again, the same bytes, and syncs it. The caller holds the write lock.
+
+        Raises:
+            SyncFailed: the disk did not confirm.
+        """
+        try:
+            for offset in range(0, os.fstat(self._fd).st_size, _PIECE):
+                os.pwrite(self._fd, os.pread(self._fd, _PIECE, offset), offset)
+        except OSError as error:
+            self._failure = error
+        self.sync()
 
     def _sync_directory(self) -> None:
         """The WAL may have been created by us just now: its name must be durable too."""

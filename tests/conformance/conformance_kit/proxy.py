@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at a chosen moment: before the server hears COMMIT, or before the client hears back."""
+"""A TCP proxy that cuts a connection at a COMMIT: before the server hears it, or before the client hears back."""
 
 from __future__ import annotations
 

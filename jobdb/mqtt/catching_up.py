@@ -1,0 +1,216 @@
+"""What a subscriber has of each job, and taking from the database what its broker did not bring.
+
+The database is what remembers, the broker's session only saves looking. What was recorded here and has not come within
+a grace time (the broker is down, its relay is, or it lost messages when it was killed), or is missing before an event
+that did come, is accepted from the database in order; the broker's late copy is a duplicate then. Called by the intake,
+in its thread; calls the engine.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..engines.base import Engine
+from ..engines.sql.rows import token_binding
+from ..errors import UnknownJob
+from ..protocol import WireEvent, verify
+from .link import Report
+
+STATEMENTS = Path(__file__).parent / "subscriber.sql"
+_REMEMBERED = 10_000
+_PAGE = 1000
+_MOST_SEQ = 2**53
+_log = logging.getLogger("jobdb.mqtt")
+
+
+@dataclass(slots=True)
+class Numbers:
+    """What a subscriber has of one job: where it began, and the highest seq that it has accepted."""
+
+    start_seq: int
+    last_seq: int
+
+
+class CatchingUp:
+    """One subscriber's numbers, and its other source of events.
+
+    Args:
+        engine: the registry's engine.
+        subscriber: the observer's name.
+        job_id: only this job; None: all.
+        start: where a subscriber that is new to the job begins, when it is one job.
+        grace_sec: how long the broker may take to deliver what is recorded here, in seconds.
+        tell: called with the id of a job of which something was accepted here.
+        report: takes sentences about cancellations.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        subscriber: str,
+        job_id: str | None,
+        start: str,
+        grace_sec: float,
+        tell: Callable[[str], None],
+        report: Report,
+    ) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._store.learn(STATEMENTS)
+        self._subscriber = subscriber
+        self._job_id = job_id
+        self._start = start
+        self._grace_ms = round(grace_sec * 1000)
+        self._tell = tell
+        self._report = report
+        self._numbers: OrderedDict[str, Numbers] = OrderedDict()
+        self._cancelled_since = self._store.clock()
+
+    # -- the numbers
+
+    def numbers_of(self, job_id: str) -> Numbers | None:
+        """This subscriber's numbers for a job; None when there is no such job, or it was not begun."""
+        numbers = self._numbers.get(job_id)
+        if numbers is not None:
+            self._numbers.move_to_end(job_id)
+            return numbers
+        with self._store.read() as tx:
+            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+        if row is None or row[3] is None:
+            return None
+        numbers = self._numbers[job_id] = Numbers(row[3], row[4])
+        if len(self._numbers) > _REMEMBERED:
+            self._numbers.popitem(last=False)
+        return numbers
+
+    def begin(self, job_id: str) -> Numbers | None:
+        """The same; a job that is new to the subscriber is begun. None when there is no such job."""
+        numbers = self.numbers_of(job_id)
+        if numbers is not None or not self._follow(job_id, limit=0):
+            return numbers
+        return self.numbers_of(job_id)
+
+    def is_authentic(self, wire: WireEvent, topic: str) -> bool:
+        """Whether accept would believe that an event is its job's.
+
+        Asked before anything is done because an event came that does not follow the last one: a forged event must
+        change nothing.
+        """
+        with self._store.read() as tx:
+            row = tx.one("token_of_event", job_id=wire.job_id, kid=wire.kid)
+        if row is None:
+            return False
+        present_kid, topic_prefix, sealed, imported, expires_ms, revoked_ms = row
+        if topic != f"{topic_prefix}/events":
+            return False
+        if not present_kid:
+            return True
+        if sealed is None or revoked_ms is not None or (expires_ms is not None and expires_ms <= self._store.clock()):
+            return False
+        token = self._engine.vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
+        return verify(wire, token, legacy=bool(imported))
+
+    def accepted(self, job_id: str, seq: int) -> None:
+        """Notes what came from the broker."""
+        numbers = self._numbers.get(job_id)
+        if numbers is not None:
+            numbers.last_seq = max(numbers.last_seq, seq)
+
+    def is_recorded(self, wire: WireEvent) -> bool:
+        """Whether this very event is in the database."""
+        with self._store.read() as tx:
+            row = tx.one("recorded_digest", job_id=wire.job_id, seq=wire.seq)
+        return row is not None and bytes(row[0]) == wire.digest
+
+    def shares_topic(self, job_id: str, topic: str) -> bool:
+        """Whether another job's events come on this topic rightly: then they are not this subscriber's to judge."""
+        with self._store.read() as tx:
+            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+        return row is not None and f"{row[6]}/events" == topic
+
+    # -- the other source
+
+    def _follow(self, job_id: str, *, limit: int) -> bool:
+        """Accepts what is recorded here, from the first unhandled event on; with limit 0 only begins.
+
+        False when the job is not there any more.
+        """
+        try:
+            if self._job_id is None:
+                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit)
+            else:
+                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit)
+        except UnknownJob:
+            return False
+        return True
+
+    def close_gap(self, job_id: str, last: int, seq: int) -> bool:
+        """Accepts what is recorded here between two seqs; True when there was something."""
+        with self._store.read() as tx:
+            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+            if row is None or tx.one("recorded_between", job=row[0], after=last, before=min(seq, _MOST_SEQ)) is None:
+                return False
+        if not self._follow(job_id, limit=seq - 1 - row[5]):
+            return False
+        self._numbers.pop(job_id, None)
+        self._tell(job_id)
+        _log.info("job %s: events up to seq %d taken from the database", job_id, seq - 1)
+        return True
+
+    def sweep(self, stopped: Callable[[], bool]) -> None:
+        """Takes over what was recorded a grace time ago and has not come, and says which jobs were cancelled.
+
+        Args:
+            stopped: asked between pages whether to end.
+        """
+        before = self._store.clock() - self._grace_ms
+        if self._job_id is not None:
+            self._sweep_job(self._job_id, before)
+        else:
+            self._sweep_all(before, stopped)
+            self._say_cancelled()
+
+    def _sweep_job(self, job_id: str, before: int) -> None:
+        with self._store.read() as tx:
+            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+            if row is None or row[3] is None or row[4] >= row[2]:
+                return
+            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before)
+        if overdue is not None and overdue[0] is not None:
+            self.close_gap(job_id, row[4], overdue[0] + 1)
+
+    def _sweep_all(self, before: int, stopped: Callable[[], bool]) -> None:
+        """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
+        _jobs, position = self._engine.news(self._subscriber, after=None, limit=0)
+        begun_at = position
+        more = True
+        while more and not stopped():
+            with self._store.read() as tx:
+                rows = tx.all("recorded_after", after=position, limit=_PAGE)
+            more = len(rows) == _PAGE
+            newest: dict[str, int] = {}
+            for number, job_id, seq, recorded_ms in rows:
+                if recorded_ms >= before:
+                    more = False
+                    break
+                position = number
+                newest[job_id] = max(seq, newest.get(job_id, 0))
+            for job_id, seq in newest.items():
+                numbers = self.begin(job_id)
+                if numbers is not None and seq > numbers.last_seq:
+                    self.close_gap(job_id, numbers.last_seq, seq + 1)
+        if position > begun_at:
+            self._engine.advance_feed(self._subscriber, event=position)
+
+    def _say_cancelled(self) -> None:
+        """No event says it."""
+        with self._store.read() as tx:
+            rows = tx.all("cancelled_since", since=self._cancelled_since, limit=_PAGE)
+        for job_id, finished_ms in rows:
+            self._cancelled_since = max(self._cancelled_since, finished_ms)
+            self._report(f"job {job_id} was cancelled")

@@ -1,0 +1,282 @@
+"""The web view: what it shows, in a real browser too, and what it must never show."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+House = Any
+Require = Callable[[bool, str], None]
+PROMPT = "<script>document.title = 'stolen'</script> sort\nten problems"
+PASSWORD = "the-brokers-password"
+
+
+class Answer:
+    """What the site said to one request."""
+
+    def __init__(self, response: http.client.HTTPResponse) -> None:
+        self.status = response.status
+        self.headers = response.headers
+        self.text = response.read().decode()
+
+
+class Site:
+    """A running ``jobdb ui``, and a client that keeps no cookies but the one that it is given."""
+
+    def __init__(self, house: House) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jobdb.cli", "ui", "--port", "0"],
+            env=house.env,
+            cwd=house.root,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.address = self.process.stdout.readline().strip()
+        parts = urlsplit(self.address)
+        assert parts.hostname == "127.0.0.1" and parts.port, self.address
+        self.port = parts.port
+        self.key = parts.query.removeprefix("key=")
+        self.cookie = f"jobdb_ui_{self.port}={self.key}"
+
+    def get(self, path: str, *, cookie: str | None = None, host: str | None = None, method: str = "GET") -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Cookie": self.cookie if cookie is None else cookie, "Host": host or f"127.0.0.1:{self.port}"}
+        try:
+            connection.request(method, path, headers=headers)
+            return Answer(connection.getresponse())
+        finally:
+            connection.close()
+
+    def rows(self, path: str, **query: str) -> list[dict[str, Any]]:
+        answer = self.get(f"{path}.json?{urlencode({'_shape': 'array', **query})}")
+        assert answer.status == 200, answer.text
+        found: list[dict[str, Any]] = json.loads(answer.text)
+        return found
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
+        """Ends it; its exit code and what it had written besides the address."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+        try:
+            out, errors = self.process.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.communicate(timeout=30)
+            raise
+        return self.process.returncode, out + errors
+
+
+@pytest.fixture
+def site(house: House, require: Require) -> Iterator[Site]:
+    require(importlib.util.find_spec("datasette") is not None, "datasette is not installed: pip install 'jobdb[ui]'")
+    from jobdb.model import Broker
+
+    with house.registry() as registry:
+        first = registry.register(
+            job_id="first", agent="codex", prompt=PROMPT, broker=Broker("127.0.0.1"), broker_password=PASSWORD
+        )
+        registry.claim(job_id=first.job_id, worker="w")
+        registry.publish("first", "progress", detail="<b>step</b> 1", attempt=1)
+        registry.publish("first", "permission_required", detail="delete all?", attempt=1)
+        registry.register(job_id="second", agent="human", prompt="wait")
+        ended = registry.register(job_id="third", agent="codex", prompt="end")
+        payload = registry.complete(ended.job_id).payload
+        registry.accept(payload.replace("completed", "error"), subscriber="me")
+    running = Site(house)
+    yield running
+    running.stop()
+
+
+def test_pages(site: Site) -> None:
+    start = site.get("/")
+    assert start.status == 200 and "<title>jobdb</title>" in start.text
+    assert {(row["job_id"], row["status"]) for row in site.rows("/jobs/v_jobs")} == {
+        ("first", "running"),
+        ("second", "pending"),
+        ("third", "completed"),
+    }
+    listed = site.get("/jobs/v_jobs").text
+    assert 'href="/jobs/job?job_id=first"' in listed and 'data-column="status"' in listed
+    assert [row["job_id"] for row in site.rows("/jobs/v_jobs", agent="codex", status="running")] == ["first"]
+    assert [row["job_id"] for row in site.rows("/jobs/waiting_for_permission")] == ["first"]
+    assert [row["job_id"] for row in site.rows("/jobs/running_jobs")] == ["first"]
+    assert [(row["job_id"], row["verdict"]) for row in site.rows("/jobs/refusals")] == [("third", "bad_signature")]
+    assert [row["event"] for row in site.rows("/jobs/job", job_id="first")] == ["progress", "permission_required"]
+    for page in ("/jobs", "/jobs/v_events", "/jobs/v_subscriptions", "/jobs/v_refusals", "/jobs/v_verdicts"):
+        assert site.get(page).status == 200
+    for page, title in (("/jobs/durations", "durations"), ("/jobs/subscribers_behind", "subscribers behind")):
+        assert f"<title>{title}</title>" in site.get(page).text
+    job = site.get("/jobs/job?job_id=first").text
+    assert "<title>Job first: running</title>" in job and "delete all?" in job
+    assert "<script>document.title" not in job and "<b>step" not in job
+    assert "No such job" in site.get("/jobs/job?job_id=%3Cb%3E").text
+
+
+def test_news_are_seen_beside_a_writer(site: Site, house: House) -> None:
+    with house.registry() as registry:
+        for number in range(5):
+            registry.publish("first", "progress", detail=f"news {number}", attempt=1)
+            assert site.rows("/jobs/job", job_id="first")[-1]["detail"] == f"news {number}"
+
+
+SECRET_PLACES = [
+    "/jobs/tokens",
+    "/jobs/tokens.json",
+    "/jobs/tokens/1,1",
+    "/jobs/TOKENS",
+    "/jobs/specs",
+    "/jobs/specs/1",
+    "/jobs/jobs",
+    "/jobs/settings",
+    "/jobs/job_records",
+    "/jobs/sqlite_schema",
+    "/jobs.db",
+    "/jobs?sql=select+sealed+from+tokens",
+    "/jobs.json?sql=select+1",
+    "/jobs/v_jobs?_where=(select+count(*)+from+tokens)",
+    "/jobs/v_jobs.json?_where=1=1",
+    "/_internal",
+    "/_memory?sql=select+1",
+    "/-/permissions",
+]
+
+
+@pytest.mark.parametrize("path", SECRET_PLACES)
+def test_what_is_not_shown(site: Site, path: str) -> None:
+    answer = site.get(path)
+    assert answer.status in (302, 403, 404), answer.text
+    assert "sealed" not in answer.text.replace(path, "")
+
+
+def test_nothing_that_is_shown_holds_a_secret(site: Site, house: House) -> None:
+    with house.registry() as registry:
+        token = registry.tokens.show("first")
+    pages = [
+        "/",
+        "/jobs",
+        "/jobs/v_jobs",
+        "/jobs/v_events",
+        "/jobs/job?job_id=first",
+        "/jobs/v_jobs.json",
+        "/jobs.json",
+    ]
+    pages += ["/-/metadata.json", "/-/settings.json", "/-/databases.json", "/-/versions.json", "/-/threads.json"]
+    for page in pages:
+        answer = site.get(page)
+        assert token not in answer.text and PASSWORD not in answer.text and site.key not in answer.text, page
+    code, written = site.stop()
+    assert code == 0 and token not in written and "Traceback" not in written
+
+
+def test_only_who_has_the_key_gets_in(site: Site) -> None:
+    for cookie in ("", "jobdb_ui=x", f"jobdb_ui_{site.port}=wrong", f"jobdb_ui_{site.port}="):
+        for path in ("/", "/jobs/v_jobs.json", "/-/static/app.css", "/?key=wrong", "/?key="):
+            answer = site.get(path, cookie=cookie)
+            assert answer.status == 403 and "jobdb ui" in answer.text
+    entered = site.get(f"/jobs/v_jobs?status=running&key={site.key}", cookie="")
+    assert entered.status == 303 and entered.headers["Location"] == "/jobs/v_jobs?status=running"
+    cookie = entered.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Strict" in cookie
+    assert site.get("/", cookie=cookie.partition(";")[0]).status == 200
+    assert site.get(f"//evil.example/?key={site.key}", cookie="").headers["Location"] == "/evil.example/"
+
+
+def test_other_names_and_methods_are_refused(site: Site) -> None:
+    assert site.get("/", host="evil.example").status == 421
+    assert site.get("/", host=f"evil.example:{site.port}").status == 421
+    assert site.get("/", host=f"localhost:{site.port}").status == 200
+    assert site.get("/jobs/v_jobs", method="POST").status == 405
+    assert site.get("/jobs/v_jobs", method="DELETE").status == 405
+
+
+def test_it_listens_on_the_loopback_alone(site: Site) -> None:
+    import psutil
+
+    places = {
+        place.laddr.ip for place in psutil.Process(site.process.pid).net_connections() if place.status == "LISTEN"
+    }
+    assert places == {"127.0.0.1"}
+    arguments = " ".join(psutil.Process(site.process.pid).cmdline())
+    assert site.key not in arguments
+
+
+def test_it_cannot_write(site: Site, house: House) -> None:
+    before = house.jobdb("query 'SELECT * FROM v_jobs' --json")
+    site.get("/jobs/job?job_id=first'; DELETE FROM jobs; --".replace(" ", "+"))
+    assert house.jobdb("query 'SELECT * FROM v_jobs' --json") == before
+    assert "ok" in house.jobdb("doctor --full")
+
+
+def test_what_cannot_be_served(house: House, site: Site) -> None:
+    for command, code, words in (
+        (f"jobdb ui --port {site.port}", 1, "--port 0"),
+        ("jobdb --db nowhere.db ui --port 0", 5, "no database"),
+        ("jobdb --db postgresql://127.0.0.1/x ui --port 0", 2, "no SQLite"),
+    ):
+        done = house.sh(command)
+        assert done.returncode == code and words in done.stderr and not done.stdout, done.stderr
+
+
+@pytest.fixture
+def browser(house: House, site: Site, require: Require) -> Iterator[Any]:
+    """Chromium, headless, driven by its own driver."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    require(program is not None and driver is not None, "there is no Chromium with its driver")
+    require(importlib.util.find_spec("selenium") is not None, "selenium is not installed")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = str(program)
+    switches = ["headless", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
+    switches += ["disable-component-update", "disable-sync", "window-size=1200,1000", "disable-dev-shm-usage"]
+    switches += [f"user-data-dir={house.root / 'chromium'}"]
+    if os.geteuid() == 0:
+        switches.append("no-sandbox")
+    for switch in switches:
+        options.add_argument(f"--{switch}")
+    opened = webdriver.Chrome(options=options, service=Service(str(driver)))
+    opened.set_page_load_timeout(60)
+    try:
+        yield opened
+    finally:
+        opened.quit()
+
+
+def test_in_a_browser(site: Site, browser: Any, house: House) -> None:
+    from selenium.webdriver.common.by import By
+
+    browser.get(site.address)
+    assert browser.title == "jobdb"
+    assert "key=" not in browser.current_url
+    tiles = browser.find_element(By.CLASS_NAME, "jobdb-tiles").text.split("\n")
+    assert dict(zip(tiles[1::2], tiles[::2], strict=True))["running"] == "1"
+    assert browser.find_element(By.CSS_SELECTOR, "#days .jobdb-running").size["width"] > 50
+    browser.find_element(By.PARTIAL_LINK_TEXT, "all jobs").click()
+    facets = browser.find_element(By.CLASS_NAME, "facet-results")
+    assert "status" in facets.text and "agent" in facets.text
+    facets.find_element(By.LINK_TEXT, "codex").click()
+    assert len(browser.find_elements(By.CSS_SELECTOR, "table.rows-and-columns tbody tr")) == 2
+    browser.find_element(By.LINK_TEXT, "first").click()
+    assert browser.title == "Job first: running"  # and not what the prompt's script would have made of it
+    timeline = browser.find_elements(By.CSS_SELECTOR, "#timeline tbody tr")
+    assert len(timeline) == 2 and "delete all?" in timeline[1].text
+    loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
+    assert loaded and all(name.startswith(f"http://127.0.0.1:{site.port}/") for name in loaded)
+    assert len(browser.get_screenshot_as_png()) > 10_000
