@@ -48,7 +48,7 @@ def test_everything_is_under_jobdb(wheel: Path) -> None:
         assert part in names
     for top in ("jobdb", "cli", "schema"):
         for path in (ROOT / top).rglob("*"):
-            if path.suffix in (".py", ".sql", ".json") and "__pycache__" not in path.parts:
+            if path.suffix in (".py", ".sql", ".json", ".html") and "__pycache__" not in path.parts:
                 inside = path.relative_to(ROOT).as_posix()
                 assert (inside if top == "jobdb" else f"jobdb/{inside}") in names
 

@@ -1,0 +1,109 @@
+"""How long verbs and waits take, for the log: one wrapper at the engine's interface, so that engines stay plain.
+
+Called when a registry is opened, and does nothing unless the logger ``jobdb.verbs`` is at DEBUG by then (``jobdb -vv``):
+unused, it costs nothing. A record carries what it says as attributes too, for handlers that write JSON or feed a
+tracer: ``verb``, ``duration_ms``, ``outcome``; of a transaction ``waited_ms``, ``worked_ms``, ``committed_ms``. Neither
+arguments nor results are logged, so no secret is.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from .base import Engine
+from .sql.transaction import Store, Transaction
+
+LOGGER = logging.getLogger("jobdb.verbs")
+
+
+def timed(engine: Engine) -> Engine:
+    """The engine, with its verbs and waits timed when somebody listens."""
+    if not LOGGER.isEnabledFor(logging.DEBUG):
+        return engine
+    engine.store = cast(Store, TimedStore(engine.store))
+    return cast(Engine, TimedEngine(engine))
+
+
+def plain(store: Store) -> Store:
+    """The store itself, for who must know its kind."""
+    return store.plain if isinstance(store, TimedStore) else store
+
+
+class TimedEngine:
+    """An engine whose verbs log how long they took."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._engine, name)
+        if not callable(found):
+            return found
+        verb = _timed_verb(name, found)
+        self.__dict__[name] = verb
+        return verb
+
+
+def _timed_verb(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
+    def verb(*arguments: Any, **named: Any) -> Any:
+        began, outcome = time.perf_counter(), "ok"
+        try:
+            return run(*arguments, **named)
+        except BaseException as error:
+            outcome = type(error).__name__
+            raise
+        finally:
+            took = _ms_since(began)
+            LOGGER.debug(
+                "%s: %s after %.1f ms", name, outcome, took, extra={"verb": name, "outcome": outcome, "duration_ms": took}
+            )
+
+    return verb
+
+
+class TimedStore:
+    """A store whose waits are logged: for the turn to write, for the disk, for news.
+
+    Attributes:
+        plain: the store itself.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.plain = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+    @contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """One immediate transaction, its parts timed."""
+        began = time.perf_counter()
+        with self.plain.write() as transaction:
+            waited = _ms_since(began)
+            entered = time.perf_counter()
+            yield transaction
+            worked = _ms_since(entered)
+        committed = _ms_since(began) - waited - worked
+        LOGGER.debug(
+            "wrote: waited %.1f ms, worked %.1f ms, committed and synced in %.1f ms",
+            waited,
+            worked,
+            committed,
+            extra={"waited_ms": waited, "worked_ms": worked, "committed_ms": round(committed, 3)},
+        )
+
+    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+        """Waits for news."""
+        began = time.perf_counter()
+        version = self.plain.wait_for_change(seen, timeout_sec)
+        took = _ms_since(began)
+        LOGGER.debug("waited %.1f ms for news", took, extra={"wait": "news", "duration_ms": took})
+        return version
+
+
+def _ms_since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)
