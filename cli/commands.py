@@ -72,6 +72,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "token": Entry("tokens", "app", "Show, rotate and revoke the tokens that sign events."),
         "import": Entry("moving", "import_", "Import a registry of JSON files."),
         "export": Entry("moving", "export", "Write a registry of JSON files."),
+        "copy": Entry("moving", "copy", "Copy a whole registry to another database."),
     },
 }
 

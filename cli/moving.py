@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import Json
-from .settings import registry_of
+from .settings import registry_of, settings_of
 
 if TYPE_CHECKING:
     from jobdb.legacy.report import Report
@@ -132,6 +132,41 @@ def export(
         output.note(f"the secrets of {report.secrets_left_out} jobs were left out; --with-secrets writes them")
     if not report.ok:
         raise typer.Exit(1)
+
+
+def copy(
+    ctx: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="SRC", help="The registry to copy: a URL or a file's name.")],
+    target: Annotated[
+        str, typer.Argument(metavar="DST", help="Where to: made when it is missing; it must hold no job.")
+    ],
+    json: Json = False,
+) -> None:
+    """Copy a whole registry to another database.
+
+    From SQLite to PostgreSQL, back, or between two of a kind: jobs, tokens, events, subscribers and all, in one
+    transaction, read back and compared before it is kept. Tokens stay sealed: both need the same master key.
+    The source stays as it is; stop its writers first, or what they write meanwhile is not in the copy.
+
+    \b
+    Example:
+      jobdb copy sqlite:////var/lib/jobs/jobs.db postgresql://db.example/jobs
+    """
+    from jobdb.copy import copy_registry
+    from jobdb.registry import Registry
+
+    wait = settings_of(ctx).busy_timeout_sec
+    with (
+        Registry.open(source, busy_timeout_sec=wait) as reading,
+        Registry.open(target, create=True, busy_timeout_sec=wait) as writing,
+    ):
+        report = copy_registry(reading, writing)
+    if json:
+        output.json_line(report.as_dict())
+        return
+    for name, count in report.rows.items():
+        output.fields(name, count)
+    output.note(f"copied and compared: {report.source} to {report.target}")
 
 
 def _tell(report: Report, *, json: bool) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..engines.sql.sealing import KEY_ID
 from ..engines.sqlite.locks import readers
 from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
+from ..engines.timing import plain
 from ..errors import JobdbError, KeyProblem
 from ..filemodes import file_warning, folder_warning
 from ..masterkey import default_key_path
@@ -24,7 +25,7 @@ _JOBS_TRIED = 20
 
 def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
     """The connection's settings, the file's soundness and the master key. False when it is damaged."""
-    store = registry.engine.store
+    store = plain(registry.engine.store)
     if isinstance(store, SqliteStore):
         _check_settings(report, store)
         if not _check_soundness(report, store, full=full):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 from ..errors import Unavailable
@@ -36,7 +37,7 @@ def open_engine(
             ) from error
         from .postgresql.opening import open_postgresql
 
-        return open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault)
+        return _listened_to(open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault))
     from .sqlite.opening import open_store
 
     store: Store = open_store(
@@ -47,4 +48,13 @@ def open_engine(
         clock=clock,
         checkpoint_pages=checkpoint_pages,
     )
-    return SqlEngine(store, vault)
+    return _listened_to(SqlEngine(store, vault))
+
+
+def _listened_to(engine: Engine) -> Engine:
+    """Times the verbs for the log, where a log is kept; a program without logging does not even import it."""
+    if "logging" not in sys.modules:
+        return engine
+    from .timing import timed
+
+    return timed(engine)

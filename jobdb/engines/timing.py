@@ -1,6 +1,6 @@
 """How long verbs and waits take, for the log: one wrapper at the engine's interface, so that engines stay plain.
 
-Called when a registry is opened, and does nothing unless the logger ``jobdb.verbs`` is at DEBUG by then (``jobdb -vv``):
+Called when a registry is opened; it does nothing unless the logger ``jobdb.verbs`` is at DEBUG by then (``jobdb -vv``):
 unused, it costs nothing. A record carries what it says as attributes too, for handlers that write JSON or feed a
 tracer: ``verb``, ``duration_ms``, ``outcome``; of a transaction ``waited_ms``, ``worked_ms``, ``committed_ms``. Neither
 arguments nor results are logged, so no secret is.
@@ -59,7 +59,11 @@ def _timed_verb(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             took = _ms_since(began)
             LOGGER.debug(
-                "%s: %s after %.1f ms", name, outcome, took, extra={"verb": name, "outcome": outcome, "duration_ms": took}
+                "%s: %s after %.1f ms",
+                name,
+                outcome,
+                took,
+                extra={"verb": name, "outcome": outcome, "duration_ms": took},
             )
 
     return verb
