@@ -1,0 +1,178 @@
+"""Writes docs/reference/library.md from the docstrings of the public objects.
+
+``python docs/generate_library_reference.py`` writes it; a test compares it with what would be written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import html
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jobdb
+from jobdb import Registry, errors, model
+from jobdb.subscription import Follower
+from jobdb.tokens import Tokens
+
+PAGE = Path(__file__).parent / "reference" / "library.md"
+_WIDTH = 100
+_SECTION = re.compile(r"^(Args|Returns|Raises|Yields|Attributes):$")
+_ITEM = re.compile(r"^    (\*{0,2}\w[\w, ]*): (.*)$")
+
+HEAD = """\
+# The library
+
+<!-- Made by docs/generate_library_reference.py from the docstrings. Change them there. -->
+
+```python
+from jobdb import Registry
+
+with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry:
+    job = registry.register(agent="claude-code", prompt="sort ten problems")
+    claim = registry.claim(agent="claude-code", worker="host1:4711", lease_sec=300)
+    event = registry.publish(claim.job_id, "progress", detail="step 1", data={"pct": 10}, attempt=claim.attempt)
+    result = registry.accept(event.payload, subscriber="orchestrator")
+    assert result.verdict == "accepted"
+```
+
+Synchronous only. A registry may be shared between threads, and not across `fork`. What is not named here is not public.
+With `jobdb -vv`, or the logger `jobdb.verbs` at `DEBUG` before a registry is opened, each verb and wait is logged with
+its duration; the records carry it as attributes too (`verb`, `outcome`, `duration_ms`, `waited_ms`, …).
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD, *_class(Registry, "Registry"), *_class(Tokens, "registry.tokens"), *_class(Follower, "Follower")]
+    parts.append("## What the verbs take and return\n")
+    parts.append("Frozen dataclasses; `as_dict()` gives what the command line prints with `--json`.\n")
+    for name in jobdb.__all__:
+        found = getattr(jobdb, name)
+        if inspect.isclass(found) and found.__module__ == model.__name__:
+            parts += _object(found)
+    parts.append("## Vault\n")
+    parts += _text(jobdb.Vault)
+    parts += _methods(jobdb.Vault, "Vault", level=3)
+    parts.append("## Errors\n")
+    parts += _errors()
+    return "\n".join(parts)
+
+
+def _class(found: type, shown: str) -> Iterator[str]:
+    yield f"## {shown}\n"
+    yield from _text(found)
+    yield from _methods(found, shown.lower() if found is Registry else shown, level=3)
+
+
+def _methods(found: type, shown: str, *, level: int) -> Iterator[str]:
+    for name, member in vars(found).items():
+        function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
+        if name.startswith("_"):
+            continue
+        if isinstance(member, property):
+            yield f"{'#' * level} {shown}.{name}\n"
+            yield from _text(member)
+        elif inspect.isfunction(function):
+            owner = found.__name__ if isinstance(member, classmethod) else shown
+            yield f"{'#' * level} {owner}.{name}\n"
+            yield _signature(name, function)
+            yield from _text(function)
+
+
+def _signature(name: str, function: Any) -> str:
+    signature = inspect.signature(function)
+    given, starred = [], False
+    for one in signature.parameters.values():
+        if one.name in ("self", "cls"):
+            continue
+        if one.kind is one.KEYWORD_ONLY and not starred:
+            given.append("*")
+        starred = starred or one.kind in (one.KEYWORD_ONLY, one.VAR_POSITIONAL)
+        given.append(_parameter(one))
+    line = f"{name}({', '.join(given)}) -> {signature.return_annotation}"
+    if len(line) > _WIDTH:
+        line = f"{name}(\n" + "".join(f"    {one},\n" for one in given) + f") -> {signature.return_annotation}"
+    return f"```text\n{line}\n```\n"
+
+
+def _parameter(one: inspect.Parameter) -> str:
+    mark = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    shown = f"{mark}{one.name}: {one.annotation}"
+    if one.default is not one.empty:
+        shown += f" = {one.default.__name__ if inspect.isfunction(one.default) else repr(one.default)}"
+    return shown
+
+
+def _object(found: Any) -> Iterator[str]:
+    yield f"### {found.__name__}\n"
+    yield from _text(found)
+    if issubclass(found, enum.Enum):
+        yield "Values: " + ", ".join(f"`{one.value}`" for one in found) + "\n"
+    elif dataclasses.is_dataclass(found):
+        documented = found.__doc__ or ""
+        rows = [f"- `{one.name}`: `{one.type}`" for one in dataclasses.fields(found)]
+        if "Attributes:" not in documented:
+            yield "\n".join(rows) + "\n"
+    for name, member in vars(found).items():
+        if isinstance(member, property) and member.__doc__:
+            yield f"`.{name}`: {_inline(inspect.cleandoc(member.__doc__))}\n"
+
+
+def _errors() -> Iterator[str]:
+    tree = inspect.cleandoc(errors.__doc__ or "").split("\n\n")
+    yield tree[0] + "\n"
+    yield "```text\n" + inspect.cleandoc("\n" + tree[1]) + "\n```\n"
+    yield tree[2].replace("\n", " ") + "\n"
+    rows = []
+    for name in jobdb.__all__:
+        found = getattr(jobdb, name)
+        if inspect.isclass(found) and issubclass(found, errors.JobdbError):
+            rows.append(
+                f"| `{name}` | {found.exit_code} | {_inline((found.__doc__ or '').split(chr(10) + chr(10))[0])} |"
+            )
+    yield "\n".join(["| error | exit code | when |", "| --- | --- | --- |", *rows, ""])
+
+
+def _text(found: Any) -> Iterator[str]:
+    """A docstring as Markdown: paragraphs, and its sections as lists."""
+    section: str | None = None
+    items: list[str] = []
+    paragraph: list[str] = []
+    for line in [*inspect.cleandoc(found.__doc__ or "").splitlines(), ""]:
+        heading = _SECTION.match(line)
+        item = _ITEM.match(line) if section else None
+        if heading:
+            section = heading[1]
+            yield f"**{section}**\n"
+        elif section and item:
+            items.append(f"- `{item[1]}`: {_inline(item[2])}")
+        elif section and line.startswith("    "):
+            if items and line.startswith("        "):
+                items[-1] += " " + _inline(line.strip())
+            else:
+                items.append(f"- {_inline(line.strip())}" if not items else items.pop() + " " + _inline(line.strip()))
+        elif line:
+            paragraph.append(_inline(line))
+        else:
+            if items:
+                yield "\n".join(items) + "\n"
+            if paragraph:
+                yield "\n".join(paragraph) + "\n"
+            items, paragraph, section = [], [], None
+
+
+def _inline(text: str) -> str:
+    """reStructuredText's marks as Markdown's; outside of code nothing may look like a tag."""
+    text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", " ".join(text.split())).replace("``", "`")
+    parts = text.split("`")
+    parts[::2] = [html.escape(part, quote=False) for part in parts[::2]]
+    return "`".join(parts).replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

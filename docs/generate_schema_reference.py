@@ -1,0 +1,111 @@
+"""Writes docs/reference/schema.md, with a diagram, from the schema that the migrations make.
+
+``python docs/generate_schema_reference.py`` writes it; a test compares it with what would be written.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from jobdb.schema import VERSION, migration_files
+
+PAGE = Path(__file__).parent / "reference" / "schema.md"
+_TABLE = re.compile(r"((?:^--[^\n]*\n)*)^CREATE (?:TABLE|VIEW) (\w+)[^\n]*\n(.*?);$", re.MULTILINE | re.DOTALL)
+_COLUMN = re.compile(r"^    (\w+) +[A-Z]+\b[^\n]*?-- ([^\n]*)$", re.MULTILINE)
+
+HEAD = """\
+# The schema
+
+<!-- Made by docs/generate_schema_reference.py from the migrations in schema/. Change them there. -->
+
+Schema version {version}, as the migrations in `schema/sqlite/` make it; those in `schema/postgresql/` make the same
+tables under the same numbers. For questions of your own use the [views](views.md), which stay as they are: tables may change with a
+version. Times are Unix milliseconds (`…_ms`). `job` is always `jobs.id`; the public name is `jobs.job_id`. What is
+`sealed` is AES-256-GCM, bound to its row.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    connection = sqlite3.connect(":memory:")
+    try:
+        said: dict[str, str] = {}
+        remarks: dict[str, dict[str, str]] = {}
+        for _number, _name, path in migration_files("sqlite"):
+            script = path.read_text("utf-8")
+            connection.executescript(script)
+            for comment, table, body in _TABLE.findall(script):
+                said[table] = " ".join(line.removeprefix("-- ") for line in comment.splitlines())
+                remarks[table] = dict(_COLUMN.findall(body))
+        return "\n".join(_parts(connection, said, remarks))
+    finally:
+        connection.close()
+
+
+def _parts(connection: sqlite3.Connection, said: dict[str, str], remarks: dict[str, dict[str, str]]) -> Iterator[str]:
+    tables = [
+        name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid")
+    ]
+    yield HEAD.format(version=VERSION)
+    yield "## Diagram\n"
+    yield "\n".join(["```mermaid", "erDiagram", *_diagram(connection, tables), "```", ""])
+    yield "## Tables\n"
+    for table in tables:
+        yield f"### {table}\n"
+        if said.get(table):
+            yield said[table] + "\n"
+        yield "\n".join(
+            ["| column | type | key | |", "| --- | --- | --- | --- |", *_columns(connection, table, remarks)]
+        )
+        yield ""
+        indexes = list(_indexes(connection, table))
+        if indexes:
+            yield "\n".join(["Indexes:\n", *(f"- {index}" for index in indexes), ""])
+    yield "## Views\n"
+    for (view,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY rowid"):
+        columns = ", ".join(f"`{row[1]}`" for row in connection.execute(f"PRAGMA table_info({view})"))
+        yield f"- `{view}`: {columns}"
+    yield ""
+
+
+def _diagram(connection: sqlite3.Connection, tables: list[str]) -> Iterator[str]:
+    for table in tables:
+        for row in connection.execute(f"PRAGMA foreign_key_list({table})"):
+            own = {info[1]: info[5] for info in connection.execute(f"PRAGMA table_info({table})")}
+            single = own[row[3]] == 1 and sum(1 for rank in own.values() if rank) == 1
+            yield f"    {row[2]} ||--{'o|' if single else 'o{'} {table} : {row[3]}"
+    for table in tables:
+        yield f"    {table} {{"
+        leads = {row[3] for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
+        for row in connection.execute(f"PRAGMA table_info({table})"):
+            if row[5] or row[1] in leads:
+                yield f"        {row[2]} {row[1]} {'PK' if row[5] else 'FK'}"
+        yield "    }"
+
+
+def _columns(connection: sqlite3.Connection, table: str, remarks: dict[str, dict[str, str]]) -> Iterator[str]:
+    leads = {row[3]: f"→ {row[2]}.{row[4]}" for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
+    for _place, name, kind, must, default, rank in connection.execute(f"PRAGMA table_info({table})"):
+        notes = [] if must or rank else ["may be null"]
+        if default is not None:
+            notes.append(f"default {default}")
+        notes.append(remarks.get(table, {}).get(name, ""))
+        key = " ".join(filter(None, ("primary" if rank else "", leads.get(name, ""))))
+        yield f"| `{name}` | {kind} | {key} | {'; '.join(filter(None, notes))} |"
+
+
+def _indexes(connection: sqlite3.Connection, table: str) -> Iterator[str]:
+    found = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL ORDER BY rowid",
+        (table,),
+    )
+    for (sql,) in found:
+        unique, name, rest = re.match(r"CREATE (UNIQUE )?INDEX (\w+) ON \w+ (.*)", " ".join(sql.split())).groups()  # type: ignore[union-attr]
+        yield f"`{name}`: {unique.lower() if unique else ''}`{rest}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
