@@ -70,9 +70,11 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     with Pool(chosen.workers) as pool:
         results["series"] = Runner(pool, chosen, folder, _say).run()
     if "jobdb-full" in available:
-        from . import cold_start, imports, wakeup
+        from . import cold_start, imports, mqtt_throughput, wakeup
 
         _guarded(results, "cold_start", lambda: cold_start.measure(folder / "cold", chosen.cold_starts))
+        if not mqtt_throughput.unavailable():
+            _guarded(results, "mqtt", lambda: mqtt_throughput.measure(folder / "mqtt", 3000, 100))
         _guarded(results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec))
         _guarded(
             results,

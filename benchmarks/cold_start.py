@@ -44,6 +44,8 @@ def measure(folder: Path, times: int) -> dict[str, Any]:
     jobdb = str(Path(sys.executable).with_name("jobdb"))
     database = f"sqlite:///{folder / 'cold.db'}"
     environment = os.environ | {"JOBDB_URL": database, "JOBDB_KEY_FILE": str(folder / "master.key")}
+    # As pip installs it: compiled. A machine that forbids writing bytecode would measure the compiler.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     old_job = _old_registry(folder / "old")
     subprocess.run([jobdb, "init"], env=environment, check=True, capture_output=True, timeout=_SEC)
     job = subprocess.run(

@@ -150,6 +150,10 @@ def _others(results: Results) -> list[str]:
             "",
             *_table(("command", "median", "lowest–highest", "of import typer"), rows),
         ]
+    if found := results.get("mqtt"):
+        from . import mqtt_throughput
+
+        lines += mqtt_throughput.lines(found)
     if wakeup := results.get("wakeup"):
         rows = [
             [name, *(f"{wakeup[key][part]:.2f} ms" for part in ("median", "p99", "max"))]

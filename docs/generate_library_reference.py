@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import jobdb
-from jobdb import Registry, errors, model
+from jobdb import Registry, errors
 from jobdb.subscription import Follower
 from jobdb.tokens import Tokens
 
@@ -53,7 +53,7 @@ def page() -> str:
     parts.append("Frozen dataclasses; `as_dict()` gives what the command line prints with `--json`.\n")
     for name in jobdb.__all__:
         found = getattr(jobdb, name)
-        if inspect.isclass(found) and found.__module__ == model.__name__:
+        if inspect.isclass(found) and found.__module__.startswith("jobdb.model"):
             parts += _object(found)
     parts.append("## Vault\n")
     parts += _text(jobdb.Vault)
@@ -101,7 +101,7 @@ def _signature(name: str, function: Any) -> str:
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    mark = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    mark = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
     shown = f"{mark}{one.name}: {one.annotation}"
     if one.default is not one.empty:
         shown += f" = {one.default.__name__ if inspect.isfunction(one.default) else repr(one.default)}"

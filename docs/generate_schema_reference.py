@@ -22,9 +22,9 @@ HEAD = """\
 <!-- Made by docs/generate_schema_reference.py from the migrations in schema/. Change them there. -->
 
 Schema version {version}, as the migrations in `schema/sqlite/` make it; those in `schema/postgresql/` make the same
-tables under the same numbers. For questions of your own use the [views](views.md), which stay as they are: tables may change with a
-version. Times are Unix milliseconds (`…_ms`). `job` is always `jobs.id`; the public name is `jobs.job_id`. What is
-`sealed` is AES-256-GCM, bound to its row.
+tables under the same numbers. For questions of your own use the [views](views.md), which stay as they are: tables may
+change with a version. Times are Unix milliseconds (`…_ms`). `job` is always `jobs.id`; the public name is
+`jobs.job_id`. What is `sealed` is AES-256-GCM, bound to its row.
 """
 
 

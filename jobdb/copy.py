@@ -119,6 +119,7 @@ def copy_registry(source: Registry, target: Registry) -> CopyReport:
                 )
             report.rows[table] = read.count
             whole.update(f"{table} {read.count} {read.hex()}\n".encode())
+        writing.run("copy_sequence")
         writing.run("copy_numbers")
     report.digest = whole.hexdigest()
     return report

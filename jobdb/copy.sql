@@ -6,8 +6,14 @@ SELECT 1;
 -- copy_lock: nobody else writes into the target until it is done.
 SELECT 1;
 
--- copy_numbers: the next numbers given out follow those that were copied.
-SELECT 1;
+-- copy_sequence: SQLite's note of the last number given out; it has none before the first event.
+INSERT INTO sqlite_sequence (name, seq)
+SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
+
+-- copy_numbers: the next numbers follow those that were copied, and those that feeds have seen of events long pruned.
+UPDATE sqlite_sequence
+SET seq = max(seq, (SELECT COALESCE(max(event), 0) FROM feeds), (SELECT COALESCE(max(start_event), 0) FROM feeds))
+WHERE name = 'events';
 
 -- copy_read_settings: the one fact that belongs to the jobs and not to the place: what their secrets are sealed under.
 SELECT name, value FROM settings WHERE name = 'key_id';

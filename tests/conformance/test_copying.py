@@ -10,7 +10,7 @@ from conformance_kit.databases import vault
 from conformance_kit.wire import signed
 from jobdb.schema import migration_files
 
-from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed
+from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
 from jobdb.copy import LEFT_BEHIND, STATEMENTS, TABLES, copy_registry, digest_of
 from jobdb.engines.statements import load_statements, parameters
 from jobdb.model import EventKind
@@ -95,6 +95,22 @@ def test_a_copy_is_equal_and_goes_on(make_database, one, other):
         assert copy.engine.take_lease("relay", holder="another", lease_ms=1)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_feed_that_has_seen_pruned_events_misses_none_after_a_copy(make_database, engine):
+    source, target = make_database("sqlite-wal"), make_database(engine)
+    with source.open() as origin, target.open() as copy:
+        old, job = (origin.register(agent="a", prompt="").job_id for _ in range(2))
+        origin.publish_many([NewEvent(job_id=old, event=EventKind.PROGRESS)] * 5)
+        origin.complete(old)
+        feed = origin.subscribe(subscriber="all", timeout_sec=0.1)
+        with pytest.raises(TimedOut):
+            list(feed)
+        assert origin.prune(older_than_sec=0, now_ms=origin.engine.store.clock() + 1) == [old]
+        copy_registry(origin, copy)
+        copy.publish(job, "progress")
+        assert next(copy.subscribe(subscriber="all", timeout_sec=20)).job_id == job
+
+
 def test_a_target_that_is_not_empty_is_refused(make_database):
     source, target = make_database("sqlite-wal"), make_database("sqlite-wal")
     with source.open() as origin, target.open() as copy:
@@ -135,7 +151,7 @@ def test_every_table_and_column_is_copied():
     for _, _, path in migration_files("sqlite"):
         connection.executescript(path.read_text("utf-8"))
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    assert sorted(tables) == sorted((*TABLES, *LEFT_BEHIND))
+    assert sorted(tables) == sorted((*TABLES, *LEFT_BEHIND, "sqlite_sequence"))
     known = load_statements(STATEMENTS)
     for table in TABLES:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]

@@ -72,8 +72,7 @@ class Model:
         if self.end is not None:
             return
         if kind in ("completed", "error"):
-            self.status, self.last = kind, max(self.last, seq)
-            self.end = self.last
+            self.status, self.last, self.end = kind, max(self.last, seq), seq
         elif seq >= self.last:
             self.status, self.last = "running", seq
 

@@ -1,7 +1,7 @@
-"""The docs are for use: every command and every Python snippet in README and docs runs, and every link leads somewhere.
+"""The docs are for use: every command and Python snippet in README and docs runs, and every link leads somewhere.
 
-A page's ```console blocks are one session in an empty folder. A line ends with ``# exit N`` where the command is meant to
-fail. What cannot run on any machine (units, cron lines, mount options) stands in a ```text or other block.
+A page's ```console blocks are one session in an empty folder. A line ends with ``# exit N`` where the command is meant
+to fail. What cannot run on any machine (units, cron lines, mount options) stands in a ```text or other block.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LAYERS = [
     {"arguments", "engines", "migrations"},
     {"subscription", "tokens"},
     {"registry"},
-    {"legacy", "mqtt", "doctor", "copying", "backup", "stats", "prometheus", "queries", "watching", "ui"},
+    {"legacy", "mqtt", "doctor", "copy", "backup", "stats", "prometheus", "queries", "watching", "ui"},
 ]
 HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]
 

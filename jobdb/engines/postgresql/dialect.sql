@@ -106,8 +106,12 @@ SELECT set_config('idle_in_transaction_session_timeout', '0', true);
 -- copy_lock: readers go on, all who would write wait.
 LOCK TABLE jobs, feeds, verdict_counts, settings IN EXCLUSIVE MODE;
 
+-- copy_sequence: the sequences are there from the beginning.
+SELECT 1;
+
 -- copy_numbers: the sequences know nothing of numbers that were given.
 SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false),
-       setval('events_id_seq', COALESCE((SELECT max(id) FROM events), 0) + 1, false),
+       setval('events_id_seq', GREATEST((SELECT max(id) FROM events), (SELECT max(event) FROM feeds),
+                                        (SELECT max(start_event) FROM feeds), 0) + 1, false),
        setval('subscriptions_id_seq', COALESCE((SELECT max(id) FROM subscriptions), 0) + 1, false),
        setval('refusals_id_seq', COALESCE((SELECT max(id) FROM refusals), 0) + 1, false);

@@ -78,10 +78,12 @@ class PostgresServer:
         try:
             self._run(binaries / "initdb", "--version")
         except (OSError, subprocess.CalledProcessError):
-            # A wheel in a folder that only root may enter: this user needs a copy.
-            copy = self.folder / "pginstall"
-            shutil.copytree(binaries.parent, copy, symlinks=True)
-            return copy / binaries.name
+            # A wheel in a folder that only root may enter: this user needs a copy, libraries included.
+            package = binaries.parent.parent
+            for part in package.parent.glob(f"{package.name}*"):
+                if part.is_dir():
+                    shutil.copytree(part, self.folder / "wheel" / part.name, symlinks=True)
+            return self.folder / "wheel" / package.name / binaries.parent.name / binaries.name
         return binaries
 
     def _run(self, *command: str | Path) -> None:

@@ -1,0 +1,118 @@
+"""Fifty backups beside eight writers: each opens, is sound, and holds all that was acknowledged before it began."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import stat
+import time
+from collections.abc import Iterator
+from multiprocessing.synchronize import Event as Signal
+from pathlib import Path
+
+import pytest
+
+from jobdb import Registry
+from jobdb.backup import back_up, verify
+from jobdb.doctor import examine
+from jobdb.urls import parse_url
+
+WRITERS = 8
+BACKUPS = 50
+
+
+def write_until_told(path: str, log: str, stop: Signal, number: int) -> None:
+    """Registers, claims, publishes, completes; each answer is noted only after the verb has returned."""
+    noted = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with Registry.open(path, busy_timeout_sec=60) as registry:
+        for turn in itertools.count():
+            job = registry.register(agent=f"agent-{number}", prompt=f"turn {turn} " * 20).job_id
+            os.write(noted, f"{job} 0\n".encode())
+            claim = registry.claim(job_id=job, worker=f"writer-{number}")
+            assert claim is not None
+            for _ in range(10):
+                seq = registry.publish(job, "progress", detail="a step", attempt=claim.attempt).seq
+                os.write(noted, f"{job} {seq}\n".encode())
+                time.sleep(0.001)
+                if stop.is_set():
+                    return
+            seq = registry.complete(job, attempt=claim.attempt).seq
+            os.write(noted, f"{job} {seq}\n".encode())
+
+
+def acknowledged(logs: list[Path]) -> dict[str, int]:
+    """Each job's highest seq that a writer was answered with; only whole lines count."""
+    highest: dict[str, int] = {}
+    for log in logs:
+        if log.exists():
+            for line in log.read_text("ascii").rpartition("\n")[0].splitlines():
+                job, seq = line.split()
+                highest[job] = max(highest.get(job, 0), int(seq))
+    return highest
+
+
+@pytest.fixture
+def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("JOBDB_KEY_FILE", raising=False)
+    folder = tmp_path / "db"
+    folder.mkdir(mode=0o700)
+    yield folder / "jobs.db"
+
+
+def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    stop = context.Event()
+    logs = [tmp_path / f"writer-{number}.log" for number in range(WRITERS)]
+    saved = tmp_path / "saved.db"
+    taken = []
+    with Registry.open(database, create=True, busy_timeout_sec=60) as registry:
+        registry.register(agent="first", prompt="makes the key")
+        writers = [
+            context.Process(target=write_until_told, args=(str(database), str(log), stop, number))
+            for number, log in enumerate(logs)
+        ]
+        for writer in writers:
+            writer.start()
+        try:
+            deadline = time.monotonic() + 120
+            while len([log for log in logs if log.exists()]) < WRITERS:
+                assert time.monotonic() < deadline and all(writer.is_alive() for writer in writers)
+                time.sleep(0.05)
+            for turn in range(BACKUPS):
+                before = acknowledged(logs)
+                backup = back_up(registry, saved)
+                assert all(writer.is_alive() for writer in writers), f"a writer died before backup {turn}"
+                assert verify(saved) == (backup.jobs, backup.events)
+                assert stat.S_IMODE(saved.stat().st_mode) == 0o600
+                check(saved, before)
+                taken.append((sum(before.values()), backup.events))
+                saved.unlink()
+        finally:
+            stop.set()
+            for writer in writers:
+                writer.join(60)
+                if writer.is_alive():
+                    writer.kill()
+        assert [writer.exitcode for writer in writers] == [0] * WRITERS
+    assert taken[0][0] < taken[-1][0]  # the writers went on all the while
+    assert examine(parse_url(database), full=True).ok
+    print(f"{BACKUPS} backups beside {WRITERS} writers; the last one held {taken[-1][1]} events")
+
+
+def check(saved: Path, before: dict[str, int]) -> None:
+    """The copy is a registry that works, is one moment's state, and holds everything in ``before``."""
+    with Registry.open(saved) as copy:
+        found = {job.job_id: job for job in copy.all_jobs(limit=500)}
+        for job_id, seq in before.items():
+            assert found[job_id].last_seq >= seq, job_id
+        with copy.engine.store.read() as tx:
+            counted = tx.all("count_by_status")
+        assert sum(count for _status, count in counted) == len(found)
+        for job_id in list(before)[-5:]:
+            seqs = [event.seq for event in copy.events(job_id)]
+            assert seqs == list(range(1, found[job_id].last_seq + 1))
+            assert copy.tokens.show(job_id)
+    for suffix in ("-gate", "-wal", "-shm"):
+        saved.with_name(saved.name + suffix).unlink(missing_ok=True)
