@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from . import output
+from .parameters import Json
 from .settings import settings_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def ui(
         int, typer.Option("--port", metavar="N", help="The port on 127.0.0.1; 0 takes a free one.", min=0, max=65535)
     ] = 8011,
     open_: Annotated[bool, typer.Option("--open", help="Open it in this machine's browser.")] = False,
+    json: Json = False,
 ) -> None:
     """Browse the registry in a web browser.
 
@@ -40,7 +42,10 @@ def ui(
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
 
         def ready(site: Site) -> None:
-            output.line(site.address)
+            if json:
+                output.json_line({"address": site.address, "port": site.port})
+            else:
+                output.line(site.address)
             output.flush()
             output.hint("Ctrl-C ends it")
             if open_:

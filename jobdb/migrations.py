@@ -70,8 +70,11 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("BEGIN EXCLUSIVE")
+    connection.execute("COMMIT")
+    # The lock stays. Within a write transaction of its own the backup would wait for ever.
+    kept = _keep_copy(connection, path) if keep else None
+    connection.execute("BEGIN EXCLUSIVE")
     try:
-        kept = _keep_copy(connection, path) if keep else None
         if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
             MIGRATIONS.apply(Database(connection))
         connection.execute("COMMIT")

@@ -161,6 +161,14 @@ SELECT j.job_id, j.status, j.agent, j.agent_session, s.prompt, j.priority, j.top
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id;
 
+-- The last transaction that each open connection has committed, so that it can be asked for when the answer to a commit
+-- was lost. Transaction numbers would not do: after a crash the server gives out again those it had not yet written.
+CREATE TABLE writers (
+    client UUID   PRIMARY KEY,
+    number BIGINT NOT NULL,
+    at_ms  BIGINT NOT NULL
+) WITH (fillfactor = 50);
+
 -- The one clock of all hosts, in Unix milliseconds.
 CREATE FUNCTION jobdb_now_ms() RETURNS BIGINT LANGUAGE sql VOLATILE
 AS $$ SELECT floor(extract(EPOCH FROM clock_timestamp()) * 1000)::BIGINT $$;

@@ -1,5 +1,6 @@
 """Servers that die, connections that break, commits whose answer is lost: nothing twice, nothing lost."""
 
+import threading
 import time
 from collections import Counter
 
@@ -123,3 +124,20 @@ def test_secrets_are_not_in_the_errors_of_a_broken_connection(through_a_proxy):
     while error is not None:
         assert PASSWORD not in str(error)
         error = error.__cause__ or error.__context__
+
+
+def test_idle_connections_that_a_restart_has_cut_are_replaced(own_server):
+    with Registry.open(own_server.url(), create=True) as registry:
+        registry.register(agent="a", prompt="", job_id="j")
+        threads = [threading.Thread(target=registry.get, args=("j",)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        own_server.kill()
+        own_server.start()
+        store = registry.engine.store
+        assert store.query("SELECT job_id FROM v_jobs", limit=5, timeout_sec=5)[1] == [("j",)]
+        with store.write() as tx:
+            tx.run("put_setting", name="x", value="y")
+        assert store.data_version() and registry.engine.setting("x") == "y"

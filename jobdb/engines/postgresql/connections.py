@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
+from collections import deque
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +20,18 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ...errors import Busy, DatabaseMissing, InvalidInput, JobdbError, Unavailable, Unusable
-from .failures import message
+from .failures import message, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Connection = psycopg.Connection[tuple[Any, ...]]
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection, by a name of its own, that counts its transactions."""
+
+    client = ""
+    number = 0
+
 
 LEAST_SERVER = 14
 """The oldest release whose SQL the schema and the statements keep to."""
@@ -70,7 +78,7 @@ class Address:
             Unusable: it is too old, or does not hold Unicode text.
         """
         try:
-            connection: Connection = psycopg.connect(**self.parameters())
+            connection = Connection.connect(**self.parameters())
         except psycopg.OperationalError as error:
             # libpq gives no SQLSTATE for a connection that it did not get.
             what = message(error)
@@ -112,7 +120,9 @@ class Pool:
         self.address = address
         self._durability = durability
         self._busy_sec = busy_sec
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
+        self.clients: deque[str] = deque(maxlen=1000)
+        self._pool = ConnectionPool(
+            connection_class=Connection,
             kwargs=address.parameters(),
             configure=self._configure,
             min_size=0,
@@ -128,6 +138,8 @@ class Pool:
     def _configure(self, connection: Connection) -> None:
         """The settings of a session: one short list."""
         connection.adapters.register_dumper(int, Int8Dumper)
+        connection.client = uuid.uuid4().hex
+        self.clients.append(connection.client)
         settings = {
             "lock_timeout": f"{max(1, round(self._busy_sec * 1000))}ms",
             "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SEC}s",
@@ -143,24 +155,40 @@ class Pool:
         connection.execute(sql.SQL("; ").join(statements))
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, begin: str = "SELECT 1") -> Iterator[Connection]:
         """One connection, given back when the block is left; a broken one is replaced.
+
+        Args:
+            begin: the first statement. Idle connections that a restart of the server has cut are found by it.
 
         Raises:
             Unavailable: the server could not be reached within the limit.
             Busy: all connections of this registry were in use for so long.
         """
+        stale = MOST_CONNECTIONS
+        while True:
+            connection = self._take()
+            try:
+                try:
+                    connection.execute(begin.encode(), prepare=False)
+                except psycopg.Error as error:
+                    if stale and connection.closed:
+                        stale -= 1
+                        continue
+                    raise translate(error, self.address.shown, 0.0) from error
+                yield connection
+                return
+            finally:
+                self._pool.putconn(connection)
+
+    def _take(self) -> Connection:
         started = time.monotonic()
         try:
-            connection = self._pool.getconn()
+            return self._pool.getconn()
         except (PoolTimeout, TooManyRequests) as error:
             raise self._no_connection(time.monotonic() - started) from error
         except PoolClosed as error:
             raise InvalidInput(f"this registry on {self.address.shown} is closed; open a new one") from error
-        try:
-            yield connection
-        finally:
-            self._pool.putconn(connection)
 
     def _no_connection(self, waited_sec: float) -> JobdbError:
         """Why the pool gave none: asked of the server, because the pool does not say."""

@@ -3,17 +3,30 @@
 -- lock_jobs: keeps other writers off some jobs, always in the order of their numbers; then the moment and who we are.
 WITH locked AS (
     SELECT id FROM jobs WHERE job_id = ANY(:job_ids) ORDER BY id FOR NO KEY UPDATE
+), marked AS (
+    INSERT INTO writers (client, number, at_ms) VALUES (CAST(:client AS UUID), :number, jobdb_now_ms())
+    ON CONFLICT (client) DO UPDATE SET number = excluded.number, at_ms = excluded.at_ms
 )
-SELECT jobdb_now_ms(), pg_current_xact_id_if_assigned()::TEXT FROM (SELECT count(*) FROM locked) AS all_of_them;
+SELECT jobdb_now_ms(), pg_current_xact_id()::XID::TEXT FROM (SELECT count(*) FROM locked) AS all_of_them;
 
 -- now_ms: the server's clock, in Unix milliseconds.
 SELECT jobdb_now_ms();
 
--- transaction_id: who we are, for asking later whether it was committed; null while nothing was written.
-SELECT pg_current_xact_id_if_assigned()::TEXT;
+-- mark_writer: who we are, so that it can be asked later whether it was committed; no row while nothing was written.
+INSERT INTO writers (client, number, at_ms)
+SELECT CAST(:client AS UUID), :number, jobdb_now_ms() WHERE pg_current_xact_id_if_assigned() IS NOT NULL
+ON CONFLICT (client) DO UPDATE SET number = excluded.number, at_ms = excluded.at_ms
+RETURNING pg_current_xact_id()::XID::TEXT;
 
--- transaction_status: what became of a transaction: committed, aborted or in progress.
-SELECT pg_xact_status(CAST(CAST(:transaction AS TEXT) AS XID8));
+-- writer_at_work: whether a transaction has not ended yet.
+SELECT EXISTS (SELECT 1 FROM pg_locks
+               WHERE locktype = 'transactionid' AND granted AND transactionid::TEXT = CAST(:transaction AS TEXT));
+
+-- last_commit: the number of the last transaction that a connection has committed.
+SELECT number FROM writers WHERE client = CAST(:client AS UUID);
+
+-- forget_writers: connections that are closed, and those of processes that died long ago.
+DELETE FROM writers WHERE client = ANY(CAST(:clients AS UUID[])) OR at_ms < jobdb_now_ms() - 86400000;
 
 -- say_committed: wakes those who wait.
 SELECT pg_notify(jobdb_channel(), '');
@@ -88,7 +101,7 @@ WHERE NOT EXISTS (SELECT 1 FROM refusals
 RETURNING id;
 
 -- trim_refusals: those of other jobs that are being written are left to the next time.
-DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= :newest - :keep FOR UPDATE SKIP LOCKED);
+DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= CAST(:newest AS BIGINT) - :keep FOR UPDATE SKIP LOCKED);
 
 -- limit_question: how long a person's query may take, in this transaction.
 SELECT set_config('statement_timeout', :timeout, true);

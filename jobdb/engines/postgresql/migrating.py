@@ -91,11 +91,11 @@ def require_version(connection: Connection, address: Address) -> None:
     """
     version = schema_version(connection)
     if version == 0:
-        raise DatabaseMissing(f"{address.shown} holds no registry; make one with 'jobdb --db {address.shown} init'")
+        raise DatabaseMissing(f"{address.shown} holds no registry; make one with 'jobdb init' on the same URL")
     if version < VERSION:
         raise SchemaMismatch(
             f"{address.shown} has schema version {version} and this jobdb needs {VERSION}; take a backup (pg_dump) and "
-            f"run 'jobdb --db {address.shown} migrate'"
+            f"run 'jobdb migrate' on the same URL"
         )
     if version > VERSION:
         raise SchemaMismatch(_newer(address, version))

@@ -1,7 +1,8 @@
 """The PostgreSQL store: transactions, their outcome, and news. The verbs above it know only ``Transaction``.
 
 Writers run side by side at READ COMMITTED: a verb first locks its jobs (``lock_jobs``) and then looks at them, so that
-it sees what the writer before it has committed. A commit whose answer was lost is asked about by its number.
+it sees what the writer before it has committed. A commit whose answer was lost is asked about by the mark that each
+transaction leaves.
 """
 
 from __future__ import annotations
@@ -43,14 +44,14 @@ def _makes_news(statement: str) -> bool:
 class PostgresTransaction:
     """Runs named statements inside one transaction."""
 
-    __slots__ = ("_connection", "_cursor", "_now", "_statements", "news", "number")
+    __slots__ = ("_connection", "_cursor", "_now", "_statements", "news", "transaction")
 
     def __init__(self, connection: Connection, statements: Mapping[str, str]) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
         self._statements = statements
         self._now: int | None = None
-        self.number: str | None = None
+        self.transaction: str | None = None
         self.news = False
 
     def _execute(self, name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
@@ -68,11 +69,18 @@ class PostgresTransaction:
         return self._now
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        row = self.one("lock_jobs", job_ids=sorted(set(job_ids)))
+        row = self.one("lock_jobs", job_ids=sorted(set(job_ids)), **self._mark())
         assert row is not None
-        moment, number = row
+        moment, self.transaction = row
         self._now = moment if self._now is None else self._now
-        self.number = self.number or number
+
+    def mark(self) -> None:
+        """Leaves the mark by which the commit can be recognised, if anything was written."""
+        if self.transaction is None and (row := self.one("mark_writer", **self._mark())):
+            self.transaction = row[0]
+
+    def _mark(self) -> dict[str, Any]:
+        return {"client": self._connection.client, "number": self._connection.number}
 
     def one(self, name: str, /, **parameters: Any) -> Row | None:
         return self._execute(name, parameters).fetchone()
@@ -141,6 +149,9 @@ class PostgresStore:
         with self._starting:
             if self._listener is not None:
                 self._listener.close()
+        with suppress(JobdbError, psycopg.Error), self._pool.connection() as connection:
+            connection.execute(b"SET synchronous_commit = off")
+            connection.execute(self._statements["forget_writers"].encode(), {"clients": list(self._pool.clients)})
         self._pool.close()
 
     def learn(self, file: Path) -> None:
@@ -171,14 +182,13 @@ class PostgresStore:
     def _transaction(self, begin: str) -> Iterator[PostgresTransaction]:
         self.check()
         started = time.monotonic()
-        with self._pool.connection() as connection:
+        with self._pool.connection(begin) as connection:
+            connection.number += 1
             tx = PostgresTransaction(connection, self._statements)
             try:
-                connection.execute(begin.encode(), prepare=False)
                 yield tx
-                if tx.number is None and begin.endswith("WRITE"):
-                    row = tx.one("transaction_id")
-                    tx.number = row[0] if row else None
+                if begin.endswith("WRITE"):
+                    tx.mark()
             except BaseException as error:
                 _roll_back(connection)
                 if isinstance(error, psycopg.Error):
@@ -193,33 +203,29 @@ class PostgresStore:
         try:
             connection.execute(b"COMMIT", prepare=False)
         except psycopg.Error as error:
-            if tx.number is None:
+            if tx.transaction is None:
                 return  # nothing was written, and what was read is read
             if not connection_lost(error):
                 _roll_back(connection)
                 raise translate(error, self.address.shown, time.monotonic() - started) from error
-            if not self._was_committed(tx.number):
+            if not self._was_committed(connection, tx.transaction):
                 raise RolledBack(
                     f"{self.address.shown}: the connection broke at the commit; nothing was written. Try again"
                 ) from error
 
-    def _was_committed(self, number: str) -> bool:
+    def _was_committed(self, lost: Connection, transaction: str) -> bool:
         """Asks the server what became of a transaction whose commit was not answered.
 
         Raises:
-            Unavailable: it does not come back, or does not know any more.
+            Unavailable: it does not come back in time.
         """
         deadline, pause = time.monotonic() + self.busy_sec, 0.02
         while True:
             try:
                 with self.address.connect() as connection:
-                    query = self._statements["transaction_status"].encode()
-                    row = connection.execute(query, {"transaction": number}).fetchone()
-                status = row[0] if row else None
-                if status in ("committed", "aborted"):
-                    return bool(status == "committed")
-                if status is None:
-                    break
+                    # Two statements: what the second sees must be later than what the first found ended.
+                    if self._ask(connection, "writer_at_work", transaction=transaction) == (False,):
+                        return self._ask(connection, "last_commit", client=lost.client) == (lost.number,)
             except (psycopg.Error, JobdbError):
                 pass  # it is not back yet
             if time.monotonic() > deadline:
@@ -230,6 +236,9 @@ class PostgresStore:
             f"the connection to {self.address.shown} broke at the commit, and the server does not say what became of "
             "it: the verb may have been done or not. Read the state before going on"
         )
+
+    def _ask(self, connection: Connection, name: str, **parameters: Any) -> Row | None:
+        return connection.execute(self._statements[name].encode(), parameters).fetchone()
 
     def sync(self) -> None:
         """Nothing to do: the server shows a commit to others only when it is durable.

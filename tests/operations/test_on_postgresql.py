@@ -1,0 +1,72 @@
+"""The doctor, the numbers and the live view on PostgreSQL."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
+
+from conformance_kit.databases import KEY, PostgresDatabase
+from conformance_kit.servers import PostgresServer, find_binaries
+
+from jobdb.doctor import examine
+from jobdb.registry import now_ms
+from jobdb.stats import collect, prometheus
+from jobdb.urls import parse_url
+from jobdb.watching import snapshot
+
+Require = Callable[[bool, str], None]
+
+
+@pytest.fixture
+def database(require: Require, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresDatabase]:
+    binaries = find_binaries()
+    require(binaries is not None, "there is no PostgreSQL server")
+    monkeypatch.setenv("JOBDB_KEY", KEY)
+    assert binaries is not None
+    server = PostgresServer(binaries)
+    try:
+        yield PostgresDatabase(server)
+    finally:
+        server.stop()
+
+
+def test_the_same_tools(database: PostgresDatabase) -> None:
+    now = now_ms()
+    database.set_clock(now - 3_600_000)
+    with database.open() as registry:
+        registry.register(job_id="leased", agent="codex", prompt="p", timeout_sec=0, idle_timeout_sec=0)
+        registry.claim(job_id="leased", worker="w", lease_sec=60)
+        registry.register(job_id="asking", agent="human", prompt="p", timeout_sec=0, idle_timeout_sec=0)
+        registry.publish("asking", "permission_required", detail="may I?")
+        payload = registry.events("asking")[0].payload
+        registry.accept(payload.replace("may I", "I do"), subscriber="me")
+        ended = registry.register(agent="codex", prompt="p")
+        registry.claim(job_id=ended.job_id, worker="w")
+        database.set_clock(now)
+        registry.complete(ended.job_id, attempt=1)
+
+        numbers = collect(registry)
+        assert numbers.jobs == {"pending": 0, "running": 2, "completed": 1, "error": 0, "cancelled": 0}
+        assert numbers.durations[0].mean_sec == 3600.0 and numbers.refusals["bad_signature"][0] == 1
+        assert 'jobdb_jobs{status="running"} 2' in prometheus(numbers)
+        seen = snapshot(registry)
+        assert [job.job_id for job in seen.jobs] == ["asking", "leased"] and seen.jobs[0].asks
+
+    found = {
+        finding.check: finding for finding in examine(parse_url(database.url), full=True, clock=lambda: now).findings
+    }
+    bad = {check for check, finding in found.items() if finding.level != "ok"}
+    assert bad == {"leases", "stuck jobs", "permissions", "refusals"}, found
+    assert "PostgreSQL" in found["server"].message and found["master key"].level == "ok"
+
+
+def test_a_server_that_is_away(require: Require) -> None:
+    pytest.importorskip("psycopg_pool")
+    report = examine(parse_url("postgresql://nobody:hidden@127.0.0.1:1/nowhere"))
+    assert [finding.check for finding in report.findings] == ["open"] and not report.ok
+    assert "hidden" not in str(report.as_dict())
