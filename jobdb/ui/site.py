@@ -106,7 +106,7 @@ def extra_template_vars(
 
 
 def handle_exception(datasette: Any, request: Any, exception: Exception) -> Callable[[], Awaitable[Any]]:
-    """An error as a page. Datasette's own way would print every variable on the terminal."""
+    """An error as a page, instead of Datasette's own way."""
 
     async def page() -> Any:
         status = int(getattr(exception, "status", 500))

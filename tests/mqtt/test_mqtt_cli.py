@@ -106,6 +106,8 @@ def test_a_ticket_from_issue_to_the_jobs_end(
     assert path.name == f"{job}.ticket" and path.stat().st_mode & 0o777 == 0o600
     token = run("token", "show", job).stdout.strip()
     assert token in path.read_text()
+    # The broker keeps for a session what is published while it is away, once it has been there.
+    assert run("subscribe", job, "--subscriber", "me", "--from-broker", "--timeout-sec", "3").returncode == 3
     watcher = begin("subscribe", job, "--subscriber", "me", "--from-broker", "--timeout-sec", str(LIMIT_SEC))
     elsewhere = {"JOBDB_URL": "sqlite:////nowhere/jobs.db", "JOBDB_KEY": "cd" * 32}
     for seq, event in enumerate(["started", "progress", "completed"], start=1):

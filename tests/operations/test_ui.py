@@ -161,6 +161,7 @@ def test_what_is_not_shown(site: Site) -> None:
         answer = site.get(path)
         assert answer.status in (302, 403, 404), (path, answer.text)
         assert "sealed" not in answer.text.replace(path, "")
+    assert site.stop() == (0, "")
 
 
 def test_nothing_that_is_shown_holds_a_secret(site: Site, house: House) -> None:
