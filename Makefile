@@ -49,5 +49,8 @@ $(VENV)/.bench: $(READY)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
 	@touch $@
 
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

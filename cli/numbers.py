@@ -84,7 +84,7 @@ def _draw(found: Stats) -> None:
             [name, *(_count(of.get(status.value, 0), style) for status, style in STYLES.items()), str(sum(of.values()))]
             for name, of in groups.items()
         ]
-        output.table((title, *(status.value for status in STYLES), "ALL"), rows)
+        output.table((title, *(status.value.upper() for status in STYLES), "ALL"), rows)
 
     counts("", {"jobs": found.jobs})
     if found.by_agent:
