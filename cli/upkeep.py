@@ -1,4 +1,4 @@
-"""The commands that keep a registry in order: stats, reap, prune."""
+"""The commands that keep a registry in order: reap, prune."""
 
 from __future__ import annotations
 
@@ -11,27 +11,6 @@ from .parameters import Json
 from .settings import registry_of
 
 _BATCH = 500
-
-
-def stats(ctx: typer.Context, json: Json = False) -> None:
-    """Count jobs by status and refusals by verdict.
-
-    A line for each: 'job' and a status, or 'refused' and a verdict, then the count. With --json: one object
-    with 'jobs' and 'refusals'. Refusals are events that did not pass the checks of 'accept'.
-
-    \b
-    Example:
-      jobdb stats --json
-    """
-    with registry_of(ctx) as registry:
-        jobs = {status.value: count for status, count in registry.count_by_status().items()}
-        refusals = {verdict.value: count for verdict, count in registry.verdict_counts().items()}
-    if json:
-        output.json_line({"jobs": jobs, "refusals": refusals})
-        return
-    rows = [("job", status, str(count)) for status, count in jobs.items()]
-    rows += [("refused", verdict, str(count)) for verdict, count in refusals.items()]
-    output.table(("WHAT", "KIND", "COUNT"), rows)
 
 
 def reap(
