@@ -93,3 +93,8 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in _LINK.findall(page.read_text("utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+def test_the_readme_shows_the_numbers_of_the_last_run() -> None:
+    headline = (ROOT / "benchmarks" / "results" / "headline.md").read_text("utf-8").strip()
+    assert headline in (ROOT / "README.md").read_text("utf-8")

@@ -92,8 +92,7 @@ def test_a_missing_folder_is_an_error_with_the_path(folder: Path) -> None:
 
 def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
     program = (
-        "import sys\nfrom jobdb.filemodes import create_private\nsys.stdin.read()\n"
-        "print(create_private(sys.argv[1]))"
+        "import sys\nfrom jobdb.filemodes import create_private\nsys.stdin.read()\nprint(create_private(sys.argv[1]))"
     )
     racers = [
         subprocess.Popen(

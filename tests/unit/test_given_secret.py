@@ -142,9 +142,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes, 
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(
-        InvalidInput, match=f"cannot read the token from the file {tmp_path}/none: No such file"
-    ):
+    with pytest.raises(InvalidInput, match=f"cannot read the token from the file {tmp_path}/none: No such file"):
         read_from_file(tmp_path / "none")
 
 

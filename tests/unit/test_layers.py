@@ -77,7 +77,9 @@ def test_the_pure_parts_touch_nothing() -> None:
             assert not touching & {name.split(".")[0] for name in names}, path.name
 
 
-@pytest.mark.parametrize("code", ["import jobdb", "import jobdb.cli, sys; sys.argv = ['jobdb', '--help']; jobdb.cli.main()"])
+@pytest.mark.parametrize(
+    "code", ["import jobdb", "import jobdb.cli, sys; sys.argv = ['jobdb', '--help']; jobdb.cli.main()"]
+)
 def test_heavy_packages_stay_out(code: str) -> None:
     check = (
         "import atexit, sys\n"

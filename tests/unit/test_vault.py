@@ -198,7 +198,5 @@ def test_a_registry_without_secrets_never_loads_the_cipher() -> None:
         "import sys\nfrom jobdb.vault import Vault\nVault.open()\n"
         "print([m for m in sys.modules if m.startswith(('cryptography', 'keyring', 'logging'))])"
     )
-    result = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
-    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
