@@ -3,12 +3,14 @@
 Called when an event is built or parsed; calls ``json``, and the ``rfc8785`` package where its rules differ
 from those of ``json.dumps(sort_keys=True)``. They differ in two places only: how floating-point numbers are
 written, and the order of keys beyond ASCII (RFC 8785 sorts by UTF-16 code units, Python by code points).
-A payload that has neither takes the fast path. Both escape the same characters in the same way.
+A payload that has neither takes the fast path. Both escape the same characters in the same way. A flat ``data`` has a
+faster path still.
 """
 
 from __future__ import annotations
 
 import json
+from json.encoder import encode_basestring
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,44 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
     except ValueError:
         # UnicodeEncodeError, or rfc8785.CanonicalizationError: all else that it refuses was refused above.
         raise MalformedPayload("a string holds a lone surrogate") from None
+
+
+def flat(data: dict[str, Any]) -> str | None:
+    """The canonical form of a small object that holds only text, whole numbers, truth values and null.
+
+    What nearly every event's ``data`` is, in one pass over it. Lone surrogates are left in: encoding finds them.
+
+    Args:
+        data: the ``data`` of a payload; ``hmac_sig`` is left out.
+
+    Returns:
+        None when it is not such an object, or not one that a canonical form exists for: ``canonical`` says.
+    """
+    parts = []
+    try:
+        for key in sorted(data):
+            value = data[key]
+            kind = type(value)
+            if kind is str:
+                text = encode_basestring(value)
+            elif kind is int:
+                if not -MAX_SEQ <= value <= MAX_SEQ:
+                    return None
+                text = str(value)
+            elif kind is bool:
+                text = "true" if value else "false"
+            elif value is None:
+                text = "null"
+            else:
+                return None
+            if type(key) is not str or not key.isascii():
+                return None
+            if key == "hmac_sig":
+                continue
+            parts.append(f"{encode_basestring(key)}:{text}")
+    except TypeError:  # keys that cannot be sorted
+        return None
+    return "{" + ",".join(parts) + "}"
 
 
 def unsigned(payload: Mapping[str, Any]) -> dict[str, Any]:

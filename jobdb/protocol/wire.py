@@ -10,11 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from json.encoder import encode_basestring
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import InvalidInput
 from ..model import EventKind
-from .jcs import canonical
+from .jcs import canonical, flat
 from .limits import (
     JOB_ID_PATTERN,
     MAX_DETAIL_CHARS,
@@ -96,8 +97,15 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
     decoded = _decode(text)
     if type(decoded) is not dict:
         raise MalformedPayload("it is not a JSON object")
-    message = canonical(decoded)
+    if "\n" in text or "\r" in text:
+        text = text.replace("\n", " ").replace("\r", " ")
+    text = text.strip(" \t")
     data = decoded.get("data")
+    if type(data) is dict and len(decoded) == len(_FIELDS) and decoded.get("schema_version") == SCHEMA_VERSION:
+        data_text = flat(data)
+        if data_text is not None:
+            return _parsed_flat(decoded, data, data_text, text)
+    message = canonical(decoded)
     signature = data.get("hmac_sig") if type(data) is dict else None
     if type(signature) is str and not signature.isascii():
         _utf8(signature)
@@ -109,9 +117,19 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
         raise UnsupportedVersion(version, job_id if type(job_id) is str and _is_job_id(job_id) else None)
     if type(data) is not dict:
         raise MalformedPayload("data is missing or not an object")
-    if "\n" in text or "\r" in text:
-        text = text.replace("\n", " ").replace("\r", " ")
-    return _event(decoded, data, message, text.strip(" \t"))
+    return _event(decoded, data, message, text)
+
+
+def _parsed_flat(payload: dict[str, Any], data: dict[str, Any], data_text: str, text: str) -> WireEvent:
+    """The same as the rest of ``parse`` for a version 1 payload of the seven fields with a flat ``data``."""
+    if type(payload["schema_version"]) is not int:
+        raise MalformedPayload("schema_version is missing or not an integer")
+    fields = _checked(payload, data)
+    message = _utf8(_message(data_text, encode_basestring(fields.detail), fields))
+    event = _assembled(fields, payload, data, message, text)
+    if event.signature is not None and not event.signature.isascii():
+        _utf8(event.signature)
+    return event
 
 
 def build(
@@ -148,8 +166,10 @@ def build(
     if token is None and kid is not None:
         raise InvalidInput("a key version was given without a token to sign with; give both or neither")
     stamped = dict(data)
-    _stamp(stamped, "attempt", attempt)
-    _stamp(stamped, "hmac_kid", kid)
+    if attempt is not None or "attempt" in stamped:
+        _stamp(stamped, "attempt", attempt)
+    if kid is not None or "hmac_kid" in stamped:
+        _stamp(stamped, "hmac_kid", kid)
     if "hmac_sig" in stamped:
         raise InvalidInput("data must not hold 'hmac_sig': the signature is made here; leave it out")
     payload: dict[str, Any] = {
@@ -162,6 +182,9 @@ def build(
         "data": stamped,
     }
     try:
+        wire = _built_flat(payload, stamped, token)
+        if wire is not None:
+            return wire
         try:
             message = canonical(payload)
         except MalformedPayload:
@@ -180,7 +203,45 @@ def build(
         ) from None
 
 
-def _event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
+def _built_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None) -> WireEvent | None:
+    """The same as the rest of ``build`` for a flat ``data``: both forms are put together from the same parts."""
+    data_text = flat(data)
+    if data_text is None:
+        return None
+    fields = _checked(payload, data)
+    detail = encode_basestring(fields.detail)
+    message = _utf8(_message(data_text, detail, fields))
+    if token is not None:
+        signature = data["hmac_sig"] = sign(message, token)
+        comma = "," if len(data_text) > 2 else ""
+        data_text = f'{data_text[:-1]}{comma}"hmac_sig":"{signature}"}}'
+    text = (
+        f'{{"schema_version":{SCHEMA_VERSION},"seq":{fields.seq},"job_id":"{fields.job_id}",'
+        f'"event":"{fields.event._value_}","timestamp":"{fields.timestamp}","detail":{detail},"data":{data_text}}}'
+    )
+    _check_size(text)
+    return _assembled(fields, payload, data, message, text)
+
+
+def _message(data_text: str, detail_text: str, event: _Fields) -> str:
+    """The canonical form of the seven fields, in the order of their names."""
+    return (
+        f'{{"data":{data_text},"detail":{detail_text},"event":"{event.event._value_}","job_id":"{event.job_id}",'
+        f'"schema_version":{SCHEMA_VERSION},"seq":{event.seq},"timestamp":"{event.timestamp}"}}'
+    )
+
+
+class _Fields(NamedTuple):
+    seq: int
+    job_id: str
+    event: EventKind
+    timestamp: str
+    detail: str
+    attempt: int | None
+    kid: int
+
+
+def _checked(payload: dict[str, Any], data: dict[str, Any]) -> _Fields:
     """Check the fields of a version 1 payload; the one place for both directions."""
     try:
         _, seq, job_id, kind, timestamp, detail, _ = [payload[name] for name in _FIELDS]
@@ -197,28 +258,32 @@ def _event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: 
         raise MalformedPayload("timestamp is not a date-time such as 2026-06-19T09:32:00Z")
     if type(detail) is not str or len(detail) > MAX_DETAIL_CHARS or "\0" in detail:
         raise MalformedPayload(f"detail is not a string of at most {MAX_DETAIL_CHARS} characters without NUL")
-    attempt = None
-    if "attempt" in data:
-        attempt = data["attempt"]
-        if type(attempt) is not int or not 1 <= attempt <= MAX_SEQ:
-            raise MalformedPayload("data.attempt is not an integer of at least 1")
-    kid = 1
-    if "hmac_kid" in data:
-        kid = data["hmac_kid"]
-        if type(kid) is not int or not 1 <= kid <= MAX_KID:
-            raise MalformedPayload(f"data.hmac_kid is not an integer from 1 to {MAX_KID}")
+    attempt = data.get("attempt")
+    if (attempt is not None or "attempt" in data) and (type(attempt) is not int or not 1 <= attempt <= MAX_SEQ):
+        raise MalformedPayload("data.attempt is not an integer of at least 1")
+    kid = data.get("hmac_kid", 1)
+    if type(kid) is not int or not 1 <= kid <= MAX_KID:
+        raise MalformedPayload(f"data.hmac_kid is not an integer from 1 to {MAX_KID}")
+    return _Fields(seq, job_id, known, timestamp, detail, attempt, kid)
+
+
+def _event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
+    return _assembled(_checked(payload, data), payload, data, message, text)
+
+
+def _assembled(fields: _Fields, payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
     signature = data.get("hmac_sig")
     if type(signature) is not str and "hmac_sig" in data:
         raise MalformedPayload("data.hmac_sig is not a string")
     return WireEvent(
-        seq,
-        job_id,
-        known,
-        timestamp,
-        detail,
+        fields.seq,
+        fields.job_id,
+        fields.event,
+        fields.timestamp,
+        fields.detail,
         data,
-        attempt,
-        kid,
+        fields.attempt,
+        fields.kid,
         signature,
         payload,
         message,

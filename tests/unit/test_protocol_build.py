@@ -36,7 +36,7 @@ def test_the_line_that_is_sent() -> None:
     event = make()
     assert event.text == (
         '{"schema_version":1,"seq":7,"job_id":"abc12345","event":"progress","timestamp":"2026-06-19T09:32:00Z",'
-        f'"detail":"step 3 of 10","data":{{"pct":30,"attempt":1,"hmac_kid":1,"hmac_sig":"{event.signature}"}}}}'
+        f'"detail":"step 3 of 10","data":{{"attempt":1,"hmac_kid":1,"pct":30,"hmac_sig":"{event.signature}"}}}}'
     )
     assert parse(event.text) == event
     assert verify(event, TOKEN)

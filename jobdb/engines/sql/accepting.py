@@ -13,7 +13,7 @@ from ... import model
 from ...model import JobStatus, Verdict, from_ms
 from ...protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse, verify
 from ...replay import ReplayFacts, judge
-from .events import event_of, move_job, record_event
+from .events import event_of, event_row, move_job
 from .rows import shorten, token_binding
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ class AcceptVerbs:
         recorded_ms = state.recorded_ms
         if recorded_ms is None:
             recorded_ms = now
-            record_event(tx, state.job, wire, now)
+            tx.run("insert_event", **event_row(state.job, wire, now))
             if not facts.status.terminal:
                 _move(tx, state, facts, wire, now)
         return model.Acceptance(Verdict.ACCEPTED, wire.job_id, wire.seq, event_of(wire, recorded_ms), missing)

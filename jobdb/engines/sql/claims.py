@@ -10,6 +10,8 @@ from ...model import EventKind, JobStatus, from_ms
 from .rows import job_from_row, shorten
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...model import Claim, Job, NewEvent, Reaped
     from .transaction import Row, Store, Transaction
 
@@ -21,7 +23,7 @@ class ClaimVerbs:
 
     if TYPE_CHECKING:
 
-        def _publish_one(self, tx: Transaction, new: NewEvent) -> Any: ...
+        def _publish(self, tx: Transaction, events: Sequence[NewEvent]) -> Any: ...
 
     def claim(
         self,
@@ -88,7 +90,7 @@ class ClaimVerbs:
 
     def _end(self, tx: Transaction, job_id: str, reason: str, why: str) -> None:
         event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
-        self._publish_one(tx, event)
+        self._publish(tx, [event])
 
     def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
         """Takes or renews a named lease; False while another holder has it."""

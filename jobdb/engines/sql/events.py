@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ... import model
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...lifecycle import next_status
 from ...model import EventKind, JobStatus, from_ms
 from ...protocol import WireEvent, build
-from .rows import broker_from_text, event_from_row, password_binding, shorten, token_binding, wire_timestamp
+from .rows import STATUSES, broker_from_text, event_from_row, password_binding, shorten, token_binding, wire_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,45 +29,40 @@ class EventVerbs:
         """Gives each event its seq, signs it, records it and moves the job; all or none."""
         with self.store.write() as tx:
             tx.lock_jobs(event.job_id for event in events)
-            return [self._publish_one(tx, event) for event in events]
+            recorded, now = self._publish(tx, events), tx.now_ms
+        return [event_of(wire, now) for wire in recorded]
 
-    def _publish_one(self, tx: Transaction, new: NewEvent) -> Event:
-        row = tx.one("publish_state", job_id=new.job_id)
+    def _publish(self, tx: Transaction, events: Sequence[NewEvent]) -> list[WireEvent]:
+        """Each job is read once and moved once, however many of the events are its own."""
+        jobs: dict[str, _Publisher] = {}
+        recorded, rows, deliveries = [], [], []
+        now = tx.now_ms
+        timestamp = wire_timestamp(now)
+        for new in events:
+            job = jobs.get(new.job_id)
+            if job is None:
+                job = jobs[new.job_id] = self._publisher(tx, new.job_id)
+            wire = job.sign(new, timestamp)
+            recorded.append(wire)
+            rows.append(event_row(job.number, wire, now))
+            if job.has_broker:
+                deliveries.append({"job": job.number, "seq": wire.seq})
+        run_each(tx, "insert_event", rows)
+        run_each(tx, "insert_delivery", deliveries)
+        for job in jobs.values():
+            for status, wire in job.moves:
+                move_job(tx, job.number, wire, status, job.attempt, last_seq=wire.seq, now=now)
+        return recorded
+
+    def _publisher(self, tx: Transaction, job_id: str) -> _Publisher:
+        row = tx.one("publish_state", job_id=job_id)
         if row is None:
-            raise UnknownJob(new.job_id)
-        number, status, last_seq, present, has_broker, kid, sealed, revoked_ms = row
-        status = JobStatus(status)
-        target = next_status(status, new.event)
-        if target is None:
-            raise IllegalTransition(
-                f"job {new.job_id} has ended as {status}; {new.event} cannot follow. "
-                f"'jobdb events {new.job_id}' shows what it said"
-            )
-        attempt = _attempt(new, status, present)
+            raise UnknownJob(job_id)
+        number, status, last_seq, attempt, has_broker, kid, sealed, revoked_ms = row
         token = None
-        if kid:
-            if revoked_ms is not None:
-                raise KeyProblem(
-                    f"the present token of job {new.job_id} is revoked; make a new one: jobdb token rotate {new.job_id}"
-                )
-            token = self.vault.unseal(sealed, bound_to=token_binding(new.job_id, kid))
-        seq, now = last_seq + 1, tx.now_ms
-        wire = build(
-            job_id=new.job_id,
-            seq=seq,
-            event=new.event,
-            timestamp=wire_timestamp(now),
-            detail=new.detail,
-            data=new.data,
-            attempt=attempt or None,
-            kid=kid or None,
-            token=token,
-        )
-        event_number = record_event(tx, number, wire, now)
-        move_job(tx, number, wire, status, attempt, last_seq=seq, now=now)
-        if has_broker:
-            tx.run("insert_delivery", event=event_number, job=number)
-        return event_of(wire, now)
+        if kid and revoked_ms is None:
+            token = self.vault.unseal(sealed, bound_to=token_binding(job_id, kid))
+        return _Publisher(number, STATUSES[status], last_seq, attempt, has_broker, kid, token)
 
     def events(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """A page of a job's events in order, that follows the seq ``after``."""
@@ -119,34 +114,92 @@ class EventVerbs:
         return broker_from_text(text, sealed is not None), password
 
 
-def _attempt(new: NewEvent, status: JobStatus, present: int) -> int:
-    """The attempt that the event belongs to; a stale one is refused."""
-    if new.attempt is not None:
-        if new.attempt != present or (status is JobStatus.PENDING and present > 0):
-            raise StaleAttempt(
-                f"cannot publish {new.event} for job {new.job_id} with attempt {new.attempt}: it is {status} at "
-                f"attempt {present}. Stop this work and claim again"
+class _Publisher:
+    """One job while its events are being published in one transaction.
+
+    Attributes:
+        moves: the events that the job is moved by, each with the status before it: what takes a pending job up, and
+            the last one. Those between them leave no trace in the job's row.
+    """
+
+    __slots__ = ("attempt", "has_broker", "kid", "last_seq", "moves", "number", "status", "token")
+
+    def __init__(
+        self, number: int, status: JobStatus, last_seq: int, attempt: int, has_broker: int, kid: int, token: str | None
+    ) -> None:
+        self.number = number
+        self.status = status
+        self.last_seq = last_seq
+        self.attempt = attempt
+        self.has_broker = has_broker
+        self.kid = kid
+        self.token = token
+        self.moves: list[tuple[JobStatus, WireEvent]] = []
+
+    def sign(self, new: NewEvent, timestamp: str) -> WireEvent:
+        """The event with its seq and signature, if its job and its attempt allow it."""
+        target = next_status(self.status, new.event)
+        if target is None:
+            raise IllegalTransition(
+                f"job {new.job_id} has ended as {self.status}; {new.event} cannot follow. "
+                f"'jobdb events {new.job_id}' shows what it said"
             )
-        return present
-    # Somebody works on a job that was claimed before and given back: a new attempt, so that the old one stays out.
-    return present + 1 if status is JobStatus.PENDING and present > 0 else present
+        self._check_attempt(new)
+        if self.kid and self.token is None:
+            raise KeyProblem(
+                f"the present token of job {new.job_id} is revoked; make a new one: jobdb token rotate {new.job_id}"
+            )
+        wire = build(
+            job_id=new.job_id,
+            seq=self.last_seq + 1,
+            event=new.event,
+            timestamp=timestamp,
+            detail=new.detail,
+            data=new.data,
+            attempt=self.attempt or None,
+            kid=self.kid or None,
+            token=self.token,
+        )
+        self.last_seq += 1
+        if self.moves and self.status is JobStatus.RUNNING and self.moves[-1][0] is JobStatus.RUNNING:
+            self.moves.pop()
+        self.moves.append((self.status, wire))
+        self.status = target
+        return wire
+
+    def _check_attempt(self, new: NewEvent) -> None:
+        """Refuses a stale attempt; begins a new one where nobody names one and the job was given back."""
+        pending_again = self.status is JobStatus.PENDING and self.attempt > 0
+        if new.attempt is None:
+            # Somebody works on a job that was claimed before and given back: the old attempt stays out.
+            if pending_again:
+                self.attempt += 1
+        elif new.attempt != self.attempt or pending_again:
+            raise StaleAttempt(
+                f"cannot publish {new.event} for job {new.job_id} with attempt {new.attempt}: it is {self.status} at "
+                f"attempt {self.attempt}. Stop this work and claim again"
+            )
 
 
-def record_event(tx: Transaction, job: int, wire: WireEvent, now: int) -> int:
-    """Stores a wire event; returns its number."""
-    row = tx.one(
-        "insert_event",
-        job=job,
-        seq=wire.seq,
-        event=wire.event.value,
-        attempt=wire.attempt,
-        now=now,
-        digest=wire.digest,
-        payload=wire.text,
-    )
-    assert row is not None
-    number: int = row[0]
-    return number
+def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
+    """The row of a wire event, for ``insert_event``."""
+    return {
+        "job": job,
+        "seq": wire.seq,
+        "event": wire.event._value_,
+        "attempt": wire.attempt,
+        "now": now,
+        "digest": wire.digest,
+        "payload": wire.text,
+    }
+
+
+def run_each(tx: Transaction, name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Executes a statement for each row: at once where there are several."""
+    if len(rows) == 1:
+        tx.run(name, **rows[0])
+    elif rows:
+        tx.run_many(name, rows)
 
 
 def move_job(
@@ -156,29 +209,23 @@ def move_job(
     target = next_status(status, wire.event)
     assert target is not None
     detail = shorten(wire.detail) if wire.detail else None
-    if target.terminal:
+    event = wire.event._value_
+    if target is JobStatus.RUNNING:
+        if status is JobStatus.RUNNING:
+            tx.run("advance_job", job=job, seq=last_seq, event=event, now=now, detail=detail)
+        else:
+            tx.run("start_job", job=job, attempt=attempt, seq=last_seq, event=event, now=now, detail=detail)
+    else:
         tx.run(
             "finish_job",
             job=job,
-            status=target.value,
+            status=target._value_,
             last_seq=last_seq,
             seq=wire.seq,
-            event=wire.event.value,
+            event=event,
             now=now,
             detail=detail,
         )
-    elif status is JobStatus.PENDING:
-        tx.run(
-            "start_job",
-            job=job,
-            attempt=attempt,
-            seq=last_seq,
-            event=wire.event.value,
-            now=now,
-            detail=detail,
-        )
-    else:
-        tx.run("advance_job", job=job, seq=last_seq, event=wire.event.value, now=now, detail=detail)
 
 
 def event_of(wire: WireEvent, recorded_ms: int) -> Event:

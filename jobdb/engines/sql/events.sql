@@ -7,11 +7,10 @@ WHERE j.job_id = :job_id;
 
 -- insert_event: records one event.
 INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
-VALUES (:job, :seq, :event, :attempt, :now, :digest, :payload)
-RETURNING id;
+VALUES (:job, :seq, :event, :attempt, :now, :digest, :payload);
 
 -- insert_delivery: the event waits for the broker.
-INSERT INTO outbox (event, job) VALUES (:event, :job);
+INSERT INTO outbox (event, job) SELECT id, job FROM events WHERE job = :job AND seq = :seq;
 
 -- advance_job: a running job has said something.
 UPDATE jobs

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from .transaction import Row
 
 # A lookup costs a tenth of what calling the enumeration does, and a page of jobs does it hundreds of times.
-_STATUSES = {status.value: status for status in JobStatus}
-_KINDS = {kind.value: kind for kind in EventKind}
+STATUSES = {status.value: status for status in JobStatus}
+KINDS = {kind.value: kind for kind in EventKind}
 
 
 def job_from_row(row: Row) -> Job:
@@ -53,7 +53,7 @@ def job_from_row(row: Row) -> Job:
     assert created_at is not None and updated_at is not None
     return model.Job(
         job_id=job_id,
-        status=_STATUSES[status],
+        status=STATUSES[status],
         agent=agent,
         agent_session=agent_session,
         prompt=prompt,
@@ -72,7 +72,7 @@ def job_from_row(row: Row) -> Job:
         updated_at=updated_at,
         started_at=from_ms(started_ms),
         finished_at=from_ms(finished_ms),
-        last_event=None if last_event is None else _KINDS[last_event],
+        last_event=None if last_event is None else KINDS[last_event],
         last_event_at=from_ms(last_event_ms),
         detail=detail,
         auth="required" if kid else "never",
@@ -110,7 +110,7 @@ def event_from_row(row: Row) -> Event:
     return model.Event(
         job_id=job_id,
         seq=seq,
-        event=_KINDS[kind],
+        event=KINDS[kind],
         timestamp=wire["timestamp"],
         detail=wire.get("detail") or "",
         data=wire.get("data") or {},

@@ -4,7 +4,9 @@ SQLite's own write lock is polled by its busy handler; a process that has just r
 again, and the others starve. Writers that take the gate first find SQLite's lock free. The gate is advice only: a
 program that does not know it (the sqlite3 shell) is still kept out by SQLite.
 
-``LOCK_NB`` with short random sleeps rather than a blocking ``flock``: only so can the wait have a limit.
+The lock is a ``flock``, which the kernel gives back when its holder dies. It is asked for without blocking, since a
+blocking one has no time limit; who does not get it sleeps in the page of memory that the writers share until the gate
+is left, in the order of arrival.
 """
 
 from __future__ import annotations
@@ -12,17 +14,24 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
 from .locks import busy_error
+from .shared_page import SharedPage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SHORTEST_SLEEP_SEC = 20e-6
-_LONGEST_SLEEP_SEC = 50e-6
+_OPENING_SEC = 10.0
+_LONGEST_SLEEP_SEC = 0.005
+"""A holder that is killed wakes nobody: whoever sleeps looks again after this time."""
+_AT_THE_DOOR_NS = 150_000
+"""How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
+_HEIR_NS = 1_000_000
+"""After this time, in ns, nobody believes any more that the next writer is awake."""
+_SHORTEST_POLL_SEC = 200e-6
+_LONGEST_POLL_SEC = 1e-3
 
 
 def gate_path(database: Path) -> Path:
@@ -31,15 +40,46 @@ def gate_path(database: Path) -> Path:
 
 
 class Gate:
-    """One open gate file. Not for use by two threads at once: the connection's mutex sees to that."""
+    """One open gate file. Not for use by two threads at once: the connection's mutex sees to that.
+
+    Attributes:
+        page: what the writers tell each other.
+    """
 
     def __init__(self, database: Path) -> None:
         self._database = database
+        self._path = gate_path(database)
         try:
-            self._fd = os.open(gate_path(database), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageFailed(
-                f"cannot open {gate_path(database)}: {error.strerror}; check its owner and mode, and the disk"
+                f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
+        try:
+            self.page = self._shared_page()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _shared_page(self) -> SharedPage:
+        """The page as it stands; only to begin a new one the lock is needed, so a reader waits for no writer."""
+        try:
+            page = SharedPage.existing(self._fd)
+            if page is not None:
+                return page
+            started = time.monotonic()
+            while not self._taken():
+                waited = time.monotonic() - started
+                if waited > _OPENING_SEC:
+                    raise busy_error(self._database, waited)
+                time.sleep(jitter(_SHORTEST_POLL_SEC, _LONGEST_POLL_SEC))
+            try:
+                return SharedPage.begun(self._fd)
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot make {self._path}: {error.strerror}; nothing was written. Free space on its disk and try again"
             ) from error
 
     def enter(self, started: float, limit_sec: float) -> None:
@@ -53,46 +93,64 @@ class Gate:
             Busy: the limit is over.
             StorageFailed: the file system refuses the lock.
         """
-        lock = fcntl.LOCK_EX | fcntl.LOCK_NB
+        if self.page.has_heir or not self._taken():
+            self._queue(started, limit_sec)
+
+    def about_to_leave(self) -> None:
+        """Wakes the next writer, so that it is awake by the time that the gate is left: waking up takes a while."""
+        self.page.wake_heir()
+
+    def _queue(self, started: float, limit_sec: float) -> None:
+        page = self.page
         while True:
-            try:
-                fcntl.flock(self._fd, lock)
+            seen = page.turn
+            if not page.has_heir:
+                page.be_heir(time.monotonic_ns() + _HEIR_NS)
+                taken = self._taken_at_the_door()
+                page.be_heir(0)
+            else:
+                taken = False
+            if taken:
                 return
-            except BlockingIOError:
-                waited = time.monotonic() - started
-                if waited > limit_sec:
-                    raise busy_error(self._database, waited) from None
-                time.sleep(jitter(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
-            except OSError as error:
-                raise StorageFailed(
-                    f"cannot lock {gate_path(self._database)}: {error.strerror}; nothing was written. Check the disk"
-                ) from error
+            waited = time.monotonic() - started
+            if waited > limit_sec:
+                raise busy_error(self._database, waited)
+            page.sleep_for_turn(seen, _LONGEST_SLEEP_SEC)
+
+    def _taken_at_the_door(self) -> bool:
+        """Takes the gate the moment that it is left, if that is soon: waking up takes longer than most transactions."""
+        page = self.page
+        give_up = time.monotonic_ns() + _AT_THE_DOOR_NS
+        while True:
+            seen = page.turn
+            if self._taken():
+                return True
+            while page.turn == seen:
+                if time.monotonic_ns() > give_up:
+                    return False
+                os.sched_yield()
+
+    def _taken(self) -> bool:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise StorageFailed(
+                f"cannot lock {self._path}: {error.strerror}; nothing was written. Check the disk"
+            ) from error
 
     def leave(self) -> None:
         """Lets the next writer in."""
+        self.page.pass_turn()
         fcntl.flock(self._fd, fcntl.LOCK_UN)
-
-    @property
-    def marked(self) -> bool:
-        """Whether a sync of the WAL failed in some process, and nobody has written the WAL again since.
-
-        The mark is the file's size. It need not survive a power failure: what the WAL holds then is on the disk.
-        """
-        try:
-            return os.fstat(self._fd).st_size > 0
-        except OSError:
-            return True
-
-    def mark(self) -> None:
-        with suppress(OSError):
-            os.ftruncate(self._fd, 1)
-
-    def clear(self) -> None:
-        with suppress(OSError):
-            os.ftruncate(self._fd, 0)
+        self.page.wake_heir()
 
     def close(self) -> None:
+        """Closes the file; a lock that is held on it is released."""
         if self._fd >= 0:
+            self.page.close()
             os.close(self._fd)
             self._fd = -1
 

@@ -9,17 +9,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from ...errors import ForkedRegistry, InvalidInput
-from ..statements import read_statements
+from ..statements import PositionalStatements, read_statements
 from . import opened
 from .failures import translate
 from .gate import Gate, jitter
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
+from .shared_page import boot_identity
 from .wal import CheckpointSchedule, WalSync
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class SqliteTransaction:
 
     __slots__ = ("_clock", "_connection", "_execute", "_now", "_statements")
 
-    def __init__(self, connection: apsw.Connection, statements: Mapping[str, str], clock: Callable[[], int]) -> None:
+    def __init__(self, connection: apsw.Connection, statements: PositionalStatements, clock: Callable[[], int]) -> None:
         self._connection = connection
         self._execute = connection.execute
         self._statements = statements
@@ -56,22 +57,25 @@ class SqliteTransaction:
         """Nothing to do: an immediate transaction keeps all other writers off the whole database."""
 
     def one(self, name: str, /, **parameters: Any) -> Row | None:
-        return self._execute(self._statements[name], parameters).fetchone()
+        sql, values = self._statements[name]
+        return self._execute(sql, values(parameters)).fetchone()
 
     def all(self, name: str, /, **parameters: Any) -> list[Row]:
-        return self._execute(self._statements[name], parameters).fetchall()
+        sql, values = self._statements[name]
+        return self._execute(sql, values(parameters)).fetchall()
 
     def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
-        return iter(self._execute(self._statements[name], parameters))
+        sql, values = self._statements[name]
+        return iter(self._execute(sql, values(parameters)))
 
     def run(self, name: str, /, **parameters: Any) -> int:
-        cursor = self._execute(self._statements[name], parameters)
-        for _ in cursor:
-            pass
-        return cursor.connection.changes()
+        sql, values = self._statements[name]
+        self._execute(sql, values(parameters)).fetchall()
+        return self._connection.changes()
 
     def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
-        self._connection.executemany(self._statements[name], parameters)
+        sql, values = self._statements[name]
+        self._connection.executemany(sql, map(values, parameters))
 
 
 class SqliteStore:
@@ -103,9 +107,9 @@ class SqliteStore:
         self.durability = durability
         self.busy_sec = busy_sec
         self.clock = clock
-        self._statements = statements
+        self._statements = PositionalStatements(statements)
         self._pid = os.getpid()
-        self._group_commit = journal == "wal" and hasattr(os, "fdatasync")
+        self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_identity() != ""
         self._identity = opened.add(self.path)
         self._wal: WalSync | None = None
         self._gate: Gate | None = None
@@ -124,7 +128,7 @@ class SqliteStore:
                 self._gate = Gate(self.path)
                 self._writer.set_wal_hook(self._after_wal_commit)
                 if durability == "full":
-                    self._wal = WalSync(self.path, self._gate.mark)
+                    self._wal = WalSync(self.path, self._gate.page)
         except BaseException:
             opened.remove(self._identity)
             raise
@@ -216,16 +220,17 @@ class SqliteStore:
             SyncFailed: written, but the disk did not confirm it.
         """
         self.check()
-        if self._wal is not None:
-            self._wal.refuse_after_failure()
+        wal, gate = self._wal, self._gate
+        if wal is not None:
+            wal.refuse_after_failure()
         started = time.monotonic()
         if not self._mutex.acquire(timeout=self.busy_sec):
             from .locks import busy_error
 
             raise busy_error(self.path, time.monotonic() - started)
+        number = 0
         try:
             self._busy_since = started
-            gate = self._gate
             if gate is not None:
                 gate.enter(started, self.busy_sec)
             try:
@@ -233,10 +238,14 @@ class SqliteStore:
                 execute("BEGIN IMMEDIATE")
                 try:
                     yield SqliteTransaction(self._writer, self._statements, self.clock)
+                    if gate is not None:
+                        gate.about_to_leave()
                     execute("COMMIT")
                 except BaseException:
                     _roll_back(self._writer)
                     raise
+                if gate is not None:
+                    number = gate.page.note_commit()
                 self._checkpoints.inside_gate()
             finally:
                 if gate is not None:
@@ -246,7 +255,9 @@ class SqliteStore:
             raise translate(error, self.path, time.monotonic() - started) from error
         finally:
             self._mutex.release()
-        self.sync()
+        if wal is not None:
+            wal.sync_commit(number)
+            self._mend(wal)
 
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:
@@ -270,7 +281,7 @@ class SqliteStore:
 
     def learn(self, file: Path) -> None:
         """Adds the named statements of ``file`` to those that transactions know."""
-        self._statements = {**read_statements(file), **self._statements}
+        self._statements.add(read_statements(file))
 
     def sync(self) -> None:
         """Returns when everything committed before the call is durable, at durability "full".
@@ -278,19 +289,19 @@ class SqliteStore:
         A reader that acts on what it read calls it too: the commit may have been made by a process that is still
         waiting for its own sync.
         """
-        if self.durability != "full" or not self._group_commit:
-            return
-        assert self._wal is not None and self._gate is not None
-        self._wal.sync()
-        if self._gate.marked:
-            self._heal(self._gate, self._wal)
+        if self._wal is not None:
+            self._wal.sync()
+            self._mend(self._wal)
 
-    def _heal(self, gate: Gate, wal: WalSync) -> None:
-        """Makes the WAL durable after some process's sync of it failed.
+    def _mend(self, wal: WalSync) -> None:
+        """Makes the WAL durable if some process's sync of it failed.
 
         Linux counts the pages of a failed sync as clean: a later sync succeeds and does not write them. So the whole
         WAL is written again, while nobody else can write to it.
         """
+        gate = self._gate
+        if gate is None or not gate.page.hole:
+            return
         started = time.monotonic()
         with self._mutex:
             self._busy_since = started
@@ -298,9 +309,9 @@ class SqliteStore:
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
                 try:
-                    if gate.marked:
+                    if gate.page.hole:
                         wal.rewrite()
-                        gate.clear()
+                        gate.page.clear_hole()
                 finally:
                     _roll_back(self._writer)
             except apsw.Error as error:
@@ -316,13 +327,19 @@ class SqliteStore:
 
     def _wal_has_a_hole(self) -> bool:
         """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
-        return self._gate is not None and self._gate.marked
+        return self._gate is not None and self._gate.page.hole
 
     def _checkpoint_passive(self) -> None:
         if self._wal_has_a_hole():
             return
-        with suppress(apsw.Error):  # another process is at it, or the disk failed: the commit stands in the WAL
+        try:
             self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.IOError:
+            # Perhaps its sync of the WAL failed, and no other will report that again.
+            if self._gate is not None:
+                self._gate.page.mark_hole()
+        except apsw.Error:
+            pass  # another process is at it: the commit stands in the WAL
 
     # -- looking at it
 
@@ -437,6 +454,8 @@ def _after_fork_in_child() -> None:
             continue
         if store._gate is not None:
             store._gate.close()
+        if store._wal is not None:
+            store._wal.close()
         _abandoned.append((store._writer, store._reader))
     _stores.clear()
 

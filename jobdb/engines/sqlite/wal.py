@@ -1,61 +1,142 @@
 """Making commits durable after the lock is released, and keeping the WAL short.
 
 A commit with ``synchronous=NORMAL`` has written its frames but not synced them. One ``fdatasync`` of the ``-wal``
-file makes every frame before it durable, so processes that wait at the same time share a disk flush (early lock
-release). A checkpoint syncs the WAL before it copies frames and the database before the WAL starts over, so what was
-synced once is never lost again. Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous
+file makes every frame before it durable, so one process syncs for all who wait (early lock release, group commit). A
+checkpoint syncs the WAL before it copies frames and the database before the WAL starts over, so what was synced once
+is never lost again. Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
 
-_PIECE = 1 << 20
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FULL_SYNC = getattr(fcntl, "F_FULLFSYNC", None)
-"""macOS: fsync() there does not reach the platter, fcntl(F_FULLFSYNC) does."""
+    from .shared_page import SharedPage
+
+_PIECE = 1 << 20
+_TOGETHER = 8
+"""While other writers are about to commit, so many commits wait for one sync."""
+_PATIENCE_SEC = 0.002
+"""And no longer than this."""
+_LONGEST_SLEEP_SEC = 0.01
+"""A syncing process that is killed wakes nobody: whoever waits for it looks again after this time."""
 
 
 class WalSync:
-    """The ``-wal`` file's own descriptor. It carries no POSIX locks, so opening and closing it is harmless."""
+    """Syncs the ``-wal`` file through a descriptor of its own. The file carries no POSIX locks, so opening and closing
+    it is harmless, and SQLite uses no ``flock``: that one is taken by the process that syncs for the others.
 
-    def __init__(self, database: Path, on_failure: Callable[[], None]) -> None:
+    Args:
+        database: the database file, open in WAL mode.
+        page: what the writers tell each other.
+    """
+
+    def __init__(self, database: Path, page: SharedPage) -> None:
         self._wal = Path(f"{database}-wal")
-        self._on_failure = on_failure
+        self._page = page
+        self._rewrites = page.rewrites
+        self._fd = self._open()
+        self._mutex = threading.Lock()
+        self._failure: OSError | None = None
+        self._directory_synced = False
+
+    def _open(self) -> int:
         try:
-            self._fd = os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
-        self._failure: OSError | None = None
-        self._directory_synced = False
 
     def sync(self) -> None:
-        """Returns when all that was committed before the call is durable.
+        """Returns when all that was written to the WAL before the call is durable: by a sync that began after it.
 
         Raises:
             SyncFailed: the disk did not confirm. Linux reports such a failure once and then forgets it, so every
                 later call raises too: a success after a failure would prove nothing.
         """
-        if self._failure is None:
-            try:
-                if not self._directory_synced:
-                    self._sync_directory()
-                _flush(self._fd)
+        self._sync_or_wait(None)
+
+    def sync_commit(self, number: int) -> None:
+        """Returns when a commit is durable: by a sync of this process or of another that began after the commit.
+
+        Args:
+            number: what :meth:`SharedPage.note_commit` gave for it.
+
+        Raises:
+            SyncFailed: as for :meth:`sync`.
+        """
+        self._sync_or_wait(number)
+
+    def _sync_or_wait(self, number: int | None) -> None:
+        page = self._page
+        patience = time.monotonic() + _PATIENCE_SEC
+        while True:
+            seen = page.syncs
+            if number is not None and page.synced >= number:
                 return
-            except OSError as error:
-                self._failure = error
-                self._on_failure()
+            left = patience - time.monotonic()
+            if number is None or left <= 0 or not self._more_to_come():
+                with self._mutex:
+                    if (number is not None and page.synced >= number) or self._synced_for_all():
+                        return
+                left = _LONGEST_SLEEP_SEC
+            page.sleep_for_sync(seen, left)
+
+    def _more_to_come(self) -> bool:
+        """Whether the sync is better left to a writer that commits next: it will serve this commit too."""
+        page = self._page
+        return page.somebody_waits and page.committed - page.synced < _TOGETHER
+
+    def _synced_for_all(self) -> bool:
+        """Syncs and says so to the others; False when another process is at it."""
+        page = self._page
+        self._refresh()
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._flush()  # no lock to be had: a sync of one's own is as good
+            return True
+        try:
+            covered = page.committed
+            self._flush()
+            if not page.hole:
+                page.note_sync(covered)
+        finally:
+            page.end_sync()
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            page.wake_syncers()
+        return True
+
+    def _refresh(self) -> None:
+        """Opens the file anew when another process has mended it, lest the old failure be reported here once more."""
+        rewrites = self._page.rewrites
+        if rewrites != self._rewrites and self._failure is None:
+            fresh = self._open()
+            os.close(self._fd)
+            self._fd, self._rewrites = fresh, rewrites
+
+    def _flush(self) -> None:
         self.refuse_after_failure()
+        try:
+            if not self._directory_synced:
+                self._sync_directory()
+            os.fdatasync(self._fd)
+        except OSError as error:
+            self._failure = error
+            self._page.mark_hole()
+            self.refuse_after_failure()
 
     def refuse_after_failure(self) -> None:
         """Raises the SyncFailed of an earlier failure, if there was one."""
@@ -72,12 +153,13 @@ class WalSync:
         Raises:
             SyncFailed: the disk did not confirm.
         """
-        try:
-            for offset in range(0, os.fstat(self._fd).st_size, _PIECE):
-                os.pwrite(self._fd, os.pread(self._fd, _PIECE, offset), offset)
-        except OSError as error:
-            self._failure = error
-        self.sync()
+        with self._mutex:
+            try:
+                for offset in range(0, os.fstat(self._fd).st_size, _PIECE):
+                    os.pwrite(self._fd, os.pread(self._fd, _PIECE, offset), offset)
+            except OSError as error:
+                self._failure = error
+            self._flush()
 
     def _sync_directory(self) -> None:
         """The WAL may have been created by us just now: its name must be durable too."""
@@ -89,16 +171,10 @@ class WalSync:
         self._directory_synced = True
 
     def close(self) -> None:
+        """Closes the descriptor; the lock of a sync goes with it."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-def _flush(fd: int) -> None:
-    if FULL_SYNC is not None:
-        fcntl.fcntl(fd, FULL_SYNC)
-    else:
-        os.fdatasync(fd)
 
 
 class CheckpointSchedule:

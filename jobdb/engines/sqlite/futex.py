@@ -1,0 +1,79 @@
+"""Sleeping until another process changes a word of shared memory: Linux's futex, with a time limit.
+
+A lock that is polled costs its holder the processor that it needs; a blocking ``flock`` has no time limit. So writers
+sleep here and are woken by whoever makes room. Nothing depends on a wake-up for being right: whoever sleeps looks
+again after its time, since a process can die before it wakes anybody.
+
+Only who has to wait imports this module, for ``ctypes`` takes milliseconds to load.
+Source: https://man7.org/linux/man-pages/man2/futex.2.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import time
+from functools import partial
+from random import uniform
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import mmap
+
+_SYSTEM_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
+_WAIT, _WAKE = 0, 1
+_SHORTEST_SLEEP_SEC = 20e-6
+_LONGEST_SLEEP_SEC = 50e-6
+
+
+class _Timespec(ctypes.Structure):
+    _fields_ = [("sec", ctypes.c_int64), ("nsec", ctypes.c_int64)]
+
+
+def _futex() -> Any:
+    """The system call, or None where this machine has none that is known here."""
+    number = _SYSTEM_CALL.get(platform.machine())
+    if number is None or not hasattr(os, "eventfd"):  # eventfd: Linux
+        return None
+    call = ctypes.CDLL(None, use_errno=False).syscall
+    call.restype = ctypes.c_long
+    call.argtypes = (
+        ctypes.c_long,
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_uint32,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+    )
+    return partial(call, number)
+
+
+class Word:
+    """A 32-bit word of shared memory on which processes sleep.
+
+    Args:
+        memory: the shared mapping of a file.
+        offset: the word's place in it, in bytes, a multiple of 4.
+    """
+
+    def __init__(self, memory: mmap.mmap, offset: int) -> None:
+        self._word = ctypes.c_uint32.from_buffer(memory, offset)
+        self._address = ctypes.addressof(self._word)
+        self._limit = _Timespec()
+        self._limit_address = ctypes.addressof(self._limit)
+        self._call = _futex()
+
+    def wait(self, seen: int, timeout_sec: float) -> None:
+        """Sleeps while the word is ``seen``: until it is woken, for ``timeout_sec`` at most, or for no reason."""
+        if self._call is None:
+            time.sleep(uniform(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
+            return
+        nanoseconds = max(int(timeout_sec * 1e9), 1)
+        self._limit.sec, self._limit.nsec = divmod(nanoseconds, 1_000_000_000)
+        self._call(self._address, _WAIT, seen, self._limit_address, None, 0)
+
+    def wake(self, most: int) -> int:
+        """Wakes at most so many sleepers, the longest sleeping first; returns how many."""
+        return 0 if self._call is None else max(self._call(self._address, _WAKE, most, None, None, 0), 0)

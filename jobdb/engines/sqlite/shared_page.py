@@ -1,0 +1,216 @@
+"""What the processes that write one database tell each other, in a page of memory that they share.
+
+The page is the content of the gate file. It holds no truth that a crash could spoil: who may write is decided by
+locks, what is durable by ``fdatasync``. It says how far others have come, so that one sync serves all who wait for
+one, and it is where they sleep until it is their turn.
+
+A page left by an earlier boot, or copied from elsewhere with its database, says nothing: its first word names the boot
+and the file that it belongs to. 64-bit words are read and written whole; each is written under a lock.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .futex import Word
+
+SIZE = 4096
+_IDENTITY, _COMMITTED, _SYNCED, _HOLE, _REWRITES, _HEIR_UNTIL = range(6)
+_TURN, _WRITERS_SLEEP, _SYNCS, _SYNCERS_SLEEP = range(16, 20)  # 32-bit words
+_EPOCH = 1 << 40
+_EVERYBODY = 2**31 - 1
+
+
+def boot_identity() -> str:
+    """What changes when the machine is started anew; empty where that cannot be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+class SharedPage:
+    """The mapped page of an open gate file.
+
+    Args:
+        fd: the gate file, open for reading and writing, of at least ``SIZE`` bytes.
+
+    Raises:
+        OSError: it cannot be mapped.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._memory = mmap.mmap(fd, SIZE)
+        self._long = memoryview(self._memory).cast("Q")
+        self._short = memoryview(self._memory).cast("I")
+        self._turn_word: Word | None = None
+        self._syncs_word: Word | None = None
+
+    @classmethod
+    def existing(cls, fd: int) -> SharedPage | None:
+        """The page that stands in the file; None if there is none of this boot and file."""
+        if os.fstat(fd).st_size < SIZE:
+            return None
+        page = cls(fd)
+        if page._long[_IDENTITY] == _identity(fd):
+            return page
+        page.close()
+        return None
+
+    @classmethod
+    def begun(cls, fd: int) -> SharedPage:
+        """A page of this boot and file, begun anew unless another process has just done it. Under the gate's lock."""
+        if os.fstat(fd).st_size < SIZE:
+            os.pwrite(fd, bytes(SIZE), 0)  # written, not only lengthened: a hole could find the disk full when touched
+        page = cls(fd)
+        identity = _identity(fd)
+        if page._long[_IDENTITY] != identity:
+            page._begin(identity)
+        return page
+
+    def _begin(self, identity: int) -> None:
+        """Starts the counters over, far beyond what any process of an earlier life of this page can still note."""
+        self._long[_IDENTITY] = 0
+        start = (max(self._long[_COMMITTED], self._long[_SYNCED]) // _EPOCH + 1) * _EPOCH
+        start = start if start < 2**62 else 0
+        self._long[_COMMITTED] = self._long[_SYNCED] = start
+        self._long[_HOLE] = 0
+        self._long[_IDENTITY] = identity
+
+    # -- commits and syncs
+
+    @property
+    def committed(self) -> int:
+        """How many commits have been written to the WAL."""
+        return self._long[_COMMITTED]
+
+    def note_commit(self) -> int:
+        """Counts one commit and returns its number. Under the gate, after COMMIT."""
+        number = self._long[_COMMITTED] + 1
+        self._long[_COMMITTED] = number
+        return number
+
+    @property
+    def synced(self) -> int:
+        """The last commit that is known to be durable, with all before it."""
+        return self._long[_SYNCED]
+
+    def note_sync(self, number: int) -> None:
+        """A sync that began after commit ``number`` was written has succeeded. Under the sync's lock."""
+        if number > self._long[_SYNCED]:
+            self._long[_SYNCED] = number
+
+    @property
+    def hole(self) -> bool:
+        """Whether a sync of the WAL failed in some process, and nobody has written the WAL again since."""
+        return self._long[_HOLE] != 0
+
+    def mark_hole(self) -> None:
+        """A sync failed."""
+        self._long[_HOLE] = 1
+
+    def clear_hole(self) -> None:
+        """The whole WAL was written again and synced. Under the gate."""
+        self._long[_REWRITES] += 1
+        self._long[_HOLE] = 0
+
+    @property
+    def rewrites(self) -> int:
+        """How often the WAL was written again after a failed sync."""
+        return self._long[_REWRITES]
+
+    # -- queueing at the gate
+
+    @property
+    def turn(self) -> int:
+        """Changes whenever the gate is left."""
+        return self._short[_TURN]
+
+    @property
+    def has_heir(self) -> bool:
+        """Whether a writer is awake to take the gate as soon as it is left. One that died is one for a moment only."""
+        until = self._long[_HEIR_UNTIL]
+        return until != 0 and until > time.monotonic_ns()
+
+    def be_heir(self, until_ns: int) -> None:
+        """Says that the caller takes the gate as soon as it is left, for as long as it says. 0: no more."""
+        self._long[_HEIR_UNTIL] = until_ns
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether another writer waits for the gate. It may be one that has died."""
+        return self._short[_WRITERS_SLEEP] != 0 or self.has_heir
+
+    def sleep_for_turn(self, seen: int, timeout_sec: float) -> None:
+        """Sleeps until it is woken, unless the gate was left since ``seen``."""
+        if self._turn_word is None:
+            self._turn_word = self._word(_TURN)
+        self._short[_WRITERS_SLEEP] = 1
+        self._turn_word.wait(seen, timeout_sec)
+        self._short[_WRITERS_SLEEP] = 1  # others may sleep still: whoever enters next shall look
+
+    def pass_turn(self) -> None:
+        """Notes that the gate is about to be left. Under the gate."""
+        self._short[_TURN] = (self._short[_TURN] + 1) & 0xFFFFFFFF
+
+    def wake_heir(self) -> None:
+        """Wakes who has slept longest, unless somebody is awake already."""
+        if self._short[_WRITERS_SLEEP] and not self.has_heir:
+            if self._turn_word is None:
+                self._turn_word = self._word(_TURN)
+            self._short[_WRITERS_SLEEP] = 0
+            if self._turn_word.wake(1):
+                self._short[_WRITERS_SLEEP] = 1
+
+    # -- waiting for a sync
+
+    @property
+    def syncs(self) -> int:
+        """Changes whenever a sync has ended."""
+        return self._short[_SYNCS]
+
+    def sleep_for_sync(self, seen: int, timeout_sec: float) -> None:
+        """Sleeps until a sync ends, unless one did since ``seen``."""
+        if self._syncs_word is None:
+            self._syncs_word = self._word(_SYNCS)
+        self._short[_SYNCERS_SLEEP] = 1
+        self._syncs_word.wait(seen, timeout_sec)
+
+    def end_sync(self) -> None:
+        """Notes that a sync has ended. Under the sync's lock."""
+        self._short[_SYNCS] = (self._short[_SYNCS] + 1) & 0xFFFFFFFF
+
+    def wake_syncers(self) -> None:
+        """Wakes all who wait for a sync. After its lock was left."""
+        if self._short[_SYNCERS_SLEEP]:
+            if self._syncs_word is None:
+                self._syncs_word = self._word(_SYNCS)
+            self._short[_SYNCERS_SLEEP] = 0
+            self._syncs_word.wake(_EVERYBODY)
+
+    def _word(self, index: int) -> Word:
+        from .futex import Word
+
+        return Word(self._memory, index * 4)
+
+    def close(self) -> None:
+        """Unmaps it; in a forked child, where a thread that is no more may have been using it, as far as it goes."""
+        self._turn_word = self._syncs_word = None
+        with suppress(BufferError):
+            self._long.release()
+            self._short.release()
+            self._memory.close()
+
+
+def _identity(fd: int) -> int:
+    import hashlib
+
+    status = os.fstat(fd)
+    text = f"jobdb gate 1 {boot_identity()} {status.st_dev} {status.st_ino}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") or 1
