@@ -38,6 +38,18 @@ class Limits:
         """An event was received: the idle time begins anew."""
         self._heard = time.monotonic()
 
+    def check_whole(self) -> None:
+        """Called before an event is handed out: a job that never falls silent must not outlast the limit.
+
+        Raises:
+            TimedOut: the limit for the whole is over.
+        """
+        if self._timeout_sec is not None and time.monotonic() - self._began >= self._timeout_sec:
+            raise self._over(self._timeout_sec, "in all")
+
+    def _over(self, limit: float, word: str) -> TimedOut:
+        return TimedOut(f"{self._what}: {limit:g} s {word} are over; subscribe again to go on")
+
     def left(self) -> float:
         """How long to wait at most, in seconds.
 
@@ -52,7 +64,7 @@ class Limits:
             if limit is None:
                 continue
             if now - since >= limit:
-                raise TimedOut(f"{self._what}: {limit:g} s {word} are over; subscribe again to go on")
+                raise self._over(limit, word)
             left = min(left, limit - (now - since))
         return left
 
@@ -107,6 +119,7 @@ def follow_job(
             seen = engine.store.data_version()
             followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE)
             for step in _in_order(followed):
+                limits.check_whole()
                 limits.heard()
                 yield step
             if followed.ended is not None:
@@ -142,6 +155,7 @@ def follow_all(
     def one_job(job_id: str) -> Iterator[_Step]:
         while (followed := engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)).events:
             for step in _in_order(followed):
+                limits.check_whole()
                 limits.heard()
                 yield step
 

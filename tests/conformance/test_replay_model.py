@@ -44,6 +44,8 @@ class Model:
         terminal = kind in ("completed", "error")
         if seq in mine and known == line:
             return "duplicate"
+        if start == "now":
+            self.start[subscriber] = begin
         if known not in (None, line) or (terminal and self.end is not None and known is None):
             return "conflict"
         if seq <= begin or (seq <= top and seq < top - window):

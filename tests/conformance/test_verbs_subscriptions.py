@@ -13,7 +13,7 @@ def publish(registry, job_id, count=1):
 
 def seqs(registry, job_id, subscriber="s", most=None, **more):
     """What a subscriber is handed until its time is over; each is handled when the next is asked for."""
-    more.setdefault("timeout_sec", 0.05)
+    more.setdefault("idle_timeout_sec", 0.05)
     found = []
     try:
         for event in registry.subscribe(job_id, subscriber=subscriber, **more):
@@ -147,6 +147,18 @@ def test_limits_end_a_wait(registry, job):
         registry.wait(job.job_id, timeout_sec=0.02)
     registry.complete(job.job_id)
     assert registry.wait(job.job_id, timeout_sec=20).status is JobStatus.COMPLETED
+
+
+def test_a_limit_for_the_whole_holds_while_events_keep_coming(registry, job):
+    publish(registry, job.job_id)
+    for which in (job.job_id, None):
+        handed_out = 0
+        with pytest.raises(TimedOut, match="in all"):
+            for _ in registry.subscribe(which, subscriber="s", timeout_sec=0.2):
+                publish(registry, job.job_id)
+                handed_out += 1
+                assert handed_out < 10_000
+        assert handed_out
 
 
 def test_subscriptions_are_listed(registry, clock):

@@ -161,6 +161,7 @@ def move_job(
             "finish_job",
             job=job,
             status=target.value,
+            attempt=attempt,
             last_seq=last_seq,
             seq=wire.seq,
             event=wire.event.value,
