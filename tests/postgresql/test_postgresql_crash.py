@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 
+import psycopg
 import pytest
 from conformance_kit.proxy import CuttingProxy
 from conformance_kit.servers import PASSWORD
@@ -141,3 +142,15 @@ def test_idle_connections_that_a_restart_has_cut_are_replaced(own_server):
         with store.write() as tx:
             tx.run("put_setting", name="x", value="y")
         assert store.data_version() and registry.engine.setting("x") == "y"
+
+
+def test_a_standby_is_not_asked_what_became_of_a_commit(url):
+    """It may lag behind: that it knows nothing of a commit proves nothing."""
+    Registry.open(url, create=True).close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        # Found before the server's own, by the search path below: this one says what a standby's would.
+        connection.execute("CREATE FUNCTION pg_is_in_recovery() RETURNS BOOLEAN LANGUAGE sql AS 'SELECT true'")
+    with Registry.open(url + "%2Cpg_catalog", busy_timeout_sec=0.5) as registry:
+        store = registry.engine.store
+        with store._pool.connection() as connection, pytest.raises(Unavailable, match="may have been done or not"):
+            store._was_committed(connection, "3")
