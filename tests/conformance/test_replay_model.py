@@ -63,7 +63,7 @@ class Model:
 
     def _stale(self, attempt):
         if self.end is not None:
-            return attempt is not None and attempt != self.attempt
+            return self.attempt > 1 if attempt is None else attempt != self.attempt
         working = self.status == "running" or self.attempt == 0
         if attempt is None:
             return self.attempt > 1 or not working
