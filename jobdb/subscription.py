@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 from .errors import TimedOut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .engines.base import Engine
-    from .engines.sql.subscriptions import Followed
     from .model import Event, Job
 
     # An event to hand out, and the handled_seq that it follows.
@@ -95,9 +94,9 @@ class Follower:
             self._unhandled = None
 
 
-def _in_order(followed: Followed) -> Iterator[_Step]:
-    after = followed.after
-    for event in followed.events:
+def in_order(events: Iterable[Event], after: int) -> Iterator[tuple[Event, int]]:
+    """Each event with the seq that was handed out before it; ``after`` is the one before the first."""
+    for event in events:
         yield event, after
         after = event.seq
 
@@ -118,7 +117,7 @@ def follow_job(
         while True:
             seen = engine.store.data_version()
             followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE)
-            for step in _in_order(followed):
+            for step in in_order(followed.events, followed.after):
                 limits.check_whole()
                 limits.heard()
                 yield step
@@ -154,7 +153,7 @@ def follow_all(
 
     def one_job(job_id: str) -> Iterator[_Step]:
         while (followed := engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)).events:
-            for step in _in_order(followed):
+            for step in in_order(followed.events, followed.after):
                 limits.check_whole()
                 limits.heard()
                 yield step
