@@ -1,5 +1,6 @@
 """Servers that die, connections that break, commits whose answer is lost: nothing twice, nothing lost."""
 
+import os
 import threading
 import time
 from collections import Counter
@@ -11,6 +12,7 @@ from conformance_kit.servers import PASSWORD
 from conformance_kit.workers import Crew
 
 from jobdb import NewJob, Registry, Unavailable
+from jobdb.engines.postgresql.listener import Listener
 
 
 @pytest.fixture
@@ -154,3 +156,16 @@ def test_a_standby_is_not_asked_what_became_of_a_commit(url):
         store = registry.engine.store
         with store._pool.connection() as connection, pytest.raises(Unavailable, match="may have been done or not"):
             store._was_committed(connection, "3")
+
+
+def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(own_server):
+    with Registry.open(own_server.url(), create=True, busy_timeout_sec=0.2) as registry:
+        registry.register(agent="a", prompt="", job_id="j")
+        channel = "jobdb_test"
+        own_server.kill()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                Listener(registry.engine.store.address, channel)
+        assert len(os.listdir("/proc/self/fd")) <= before
+        own_server.start()
