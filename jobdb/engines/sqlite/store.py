@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import ForkedRegistry, InvalidInput, UnsafeFileSystem
+from ...errors import ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
 from ..statements import read_statements
 from . import opened
 from .failures import translate
@@ -223,6 +223,7 @@ class SqliteStore:
             from .locks import busy_error
 
             raise busy_error(self.path, time.monotonic() - started)
+        said_no = False
         try:
             self._busy_since = started
             gate = self._gate
@@ -243,10 +244,15 @@ class SqliteStore:
                 if gate is not None:
                     gate.leave()
             self._checkpoints.outside_gate()
+        except (Refused, InvalidInput):
+            said_no = True
+            raise
         except apsw.Error as error:
             raise translate(error, self.path, time.monotonic() - started) from error
         finally:
             self._mutex.release()
+            if said_no:
+                self.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
         self.sync()
 
     @contextmanager
