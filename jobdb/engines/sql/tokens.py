@@ -35,6 +35,7 @@ class TokenVerbs:
                 raise InvalidInput(
                     f"job {job_id} has no token{f' {kid}' if kid else ''}; 'jobdb token list {job_id}' shows them"
                 )
+        self.store.sync()  # who is given it signs with it: its rotation must not be undone
         found, sealed = row[0], row[1]
         return found, self.vault.unseal(sealed, bound_to=token_binding(job_id, found))
 
