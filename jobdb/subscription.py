@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .errors import TimedOut
+from .errors import TimedOut, UnknownJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from .engines.base import Engine
+    from .engines.sql.subscriptions import Followed
     from .model import Event, Job
 
     # An event to hand out, and the handled_seq that it follows.
@@ -152,10 +153,16 @@ def follow_all(
                 engine.store.wait_for_change(seen, limits.left())
 
     def one_job(job_id: str) -> Iterator[_Step]:
-        while (followed := engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)).events:
+        while (followed := look(job_id)) is not None and followed.events:
             for step in in_order(followed.events, followed.after):
                 limits.check_whole()
                 limits.heard()
                 yield step
+
+    def look(job_id: str) -> Followed | None:
+        try:
+            return engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)
+        except UnknownJob:
+            return None  # pruned since we learned of it
 
     return Follower(engine, subscriber, steps())

@@ -238,3 +238,21 @@ def test_pruned_jobs_do_not_stop_a_feed(registry, clock, start):
     fresh = registry.subscribe(subscriber="fresh", start="now", timeout_sec=20)
     publish(registry, b, 1)
     assert next(fresh).seq == 3
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_job_that_is_pruned_while_a_feed_is_at_another_is_passed_over(registry, clock, begun):
+    first, pruned, last = (registry.register(agent="a", prompt="").job_id for _ in range(3))
+    if begun:  # accepted and not handled: the feed begins with these
+        for job_id in (first, pruned, last):
+            event = registry.publish(job_id, "progress").payload
+            assert registry.accept(event, subscriber="s").verdict == "accepted"
+    else:
+        for job_id in (first, pruned, last):
+            publish(registry, job_id)
+    registry.complete(pruned)
+    feed = registry.subscribe(subscriber="s", timeout_sec=20)
+    assert next(feed).job_id == first
+    clock.advance(60)
+    assert registry.prune(older_than_sec=30) == [pruned]
+    assert next(feed).job_id == last
