@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from . import arguments, model
-from .errors import InvalidInput, TimedOut
+from .errors import InvalidInput, TimedOut, UnknownJob
 from .given_secret import is_secure_environment
 from .model import JobStatus, Verdict
 from .subscription import Follower, follow_all, follow_job
@@ -241,10 +241,22 @@ class Registry:
 
     def all_jobs(self, **wanted: Any) -> Iterator[Job]:
         """Every job that :meth:`jobs` would show on its pages, newest first, in bounded memory."""
-        after = wanted.pop("after", None)
-        while page := self.jobs(after=after, **wanted):
+        page = self.jobs(**wanted)
+        wanted.pop("after", None)
+        while page:
             yield from page
-            after = page[-1].job_id
+            page = self._next_page(page, wanted)
+
+    def _next_page(self, page: list[Job], wanted: Mapping[str, Any]) -> list[Job]:
+        """What follows a page, although its last jobs may have been pruned since."""
+        shown = {job.job_id for job in page}
+        for job in reversed(page):
+            try:
+                following = self.jobs(**{**wanted, "after": job.job_id})
+            except UnknownJob:
+                continue
+            return [job for job in following if job.job_id not in shown]
+        raise UnknownJob(page[-1].job_id)
 
     def count_by_status(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status."""
