@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from . import output
 from .commands import CONTEXT, CommandGroup
-from .settings import Settings
+from .settings import Settings, warn_of_password
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -72,6 +72,7 @@ def root(
     'jobdb COMMAND --help' explains a command.
     """
     ctx.obj = Settings(db=db, busy_timeout_sec=busy_timeout)
+    warn_of_password(db)
     if verbose:
         _log_to_stderr(verbose)
 

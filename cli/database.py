@@ -81,10 +81,12 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
             ) from error
         migrate_postgresql(place.text)
     else:
+        from jobdb.engines.sqlite.opening import allowed_placement
         from jobdb.migrations import migrate as run_migrations
 
         if not place.path.exists():
             raise DatabaseMissing(f"there is no database at {place.path}; make one with 'jobdb --db {place.path} init'")
+        allowed_placement(place.path)
         backup = run_migrations(place.path, busy_sec=settings.busy_timeout_sec)
     if json:
         json_line({"url": str(place), "schema_version": VERSION, "backup": str(backup) if backup else None})

@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import Json
-from .settings import registry_of, settings_of
+from .settings import registry_of, settings_of, warn_of_password
 
 if TYPE_CHECKING:
     from jobdb.legacy.report import Report
@@ -155,6 +155,8 @@ def copy(
     from jobdb.copy import copy_registry
     from jobdb.registry import Registry
 
+    for url in (source, target):
+        warn_of_password(url)
     wait = settings_of(ctx).busy_timeout_sec
     with (
         Registry.open(source, busy_timeout_sec=wait) as reading,

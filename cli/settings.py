@@ -27,6 +27,22 @@ class Settings:
         self.busy_timeout_sec = busy_timeout_sec
 
 
+def warn_of_password(url: str | None) -> None:
+    """Says it when a database URL of the command line holds a password."""
+    if url is None or not url.startswith("postgres"):
+        return
+    from jobdb.urls import parse_url
+
+    place = parse_url(url)
+    if str(place) != place.text:
+        from .output import warn
+
+        warn(
+            "a password in a URL on the command line can be read by every process of this machine; put it into "
+            "~/.pgpass or PGPASSFILE, or the URL into JOBDB_URL"
+        )
+
+
 def settings_of(ctx: typer.Context) -> Settings:
     """The settings that the root command noted."""
     settings = ctx.obj

@@ -11,12 +11,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .filesystem_policy import Ruling, rule_for, type_of_magic, witness
 from .mountinfo import Mount, mount_for, read_mounts
 
-__all__ = ["Mount", "Placement", "decide", "nearest_existing", "place", "statfs_magic"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Mount", "Placement", "decide", "nearest_existing", "place", "refuse_mounted_file", "statfs_magic"]
 
 _CIFS_LOOKUP_CACHE = Path("/proc/fs/cifs/LookupCacheEnabled")
 
@@ -116,13 +119,15 @@ def decide(
     )
 
 
-def place(path: str | Path, *, shared: bool = False) -> Placement:
+def place(path: str | Path, *, shared: bool = False, file: str | Path | None = None) -> Placement:
     """Looks at the live system and decides for a folder.
 
     Args:
         path: the folder that holds, or will hold, the database. It need not exist yet: then its nearest
             existing parent counts. Symbolic links are followed.
         shared: the database carries the mark that several hosts use it.
+        file: the database in that folder. One that is mounted there by itself, as containers do with a single file,
+            is refused: its journal would lie beside the mount and not beside the file.
 
     Returns:
         The placement. Never raises for a strange file system: what cannot be told gets the careful answer.
@@ -133,13 +138,36 @@ def place(path: str | Path, *, shared: bool = False) -> Placement:
         return _place_elsewhere(resolved, shared=shared)
     mounts = read_mounts()
     mount = mount_for(existing, mounts)
-    return decide(
+    placement = decide(
         mount,
         statfs_magic=None if _same_device(existing, mount) else statfs_magic(existing),
         shared=shared,
         folder=resolved,
         upper=_upper_mount(mount, mounts),
         smb_name_cache=_smb_name_cache(),
+    )
+    return placement if file is None else refuse_mounted_file(placement, os.path.realpath(file), mounts)
+
+
+def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]) -> Placement:
+    """The placement, or a refusal where the file is a mount by itself. Pure.
+
+    Whoever opens the file by another of its names has another ``-wal`` or ``-journal``: commits stay unseen, a crash is
+    not rolled back, and what a container wrote is gone with it (https://sqlite.org/howtocorrupt.html, section 2.5).
+    """
+    found = [mount for mount in mounts if mount.mount_point == file]
+    if not found:
+        return placement
+    return placement._replace(
+        fs_type=found[-1].fs_type,
+        source=found[-1].source,
+        mount_point=file,
+        options=found[-1].options,
+        journal=None,
+        reason="the file is mounted by itself, so its journal would lie apart from it",
+        advice="mount the folder that holds the database, not the file",
+        needs_probe=False,
+        needs_peer_probe=False,
     )
 
 

@@ -4,9 +4,10 @@ Called by the command line for ``--auth-token…`` and broker passwords, and by 
 and ``auth="never"``. Reads a file, a descriptor, a stream or the environment; touches no database.
 
 A token is the key of an HMAC-SHA256, and is taken when it is 128 bits long or longer. Its length counts by
-what it is written in: 4 bits a character in hex, 6 bits in base64url, 8 bits a byte in anything else: so 32
-hex digits, 22 characters of base64url, or 16 bytes of UTF-8. That is a bound on the length alone; whether it
-is random is known only to who made it, which is why ``register`` makes one when none is given.
+what it is written in: 4 bits a character in hex, 6 bits in base64 of either alphabet, without its padding,
+8 bits a byte in anything else: so 32 hex digits, 22 characters of base64, or 16 bytes of UTF-8. That is a
+bound on the length alone; whether it is random is known only to who made it, which is why ``register`` makes
+one when none is given.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LEAST_BITS = 128
 MOST_BYTES = 1024
 
 _HEX = re.compile(r"[0-9a-f]*|[0-9A-F]*")
-_BASE64URL = re.compile(r"[0-9A-Za-z_-]*")
+_BASE64 = re.compile(r"([0-9A-Za-z_-]*|[0-9A-Za-z+/]*)={0,2}")
 _NO = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -146,7 +147,7 @@ def check_token(token: str, *, where: str = "the command line") -> str:
     if bits < LEAST_BITS:
         raise InvalidInput(
             f"the token from {where} is {bits} bits long and must have {LEAST_BITS}: 32 hex digits, "
-            "22 characters of base64url or 16 bytes of other text; leave it out and one is generated"
+            "22 characters of base64 or 16 bytes of other text; leave it out and one is generated"
         )
     return token
 
@@ -155,8 +156,8 @@ def length_in_bits(token: str) -> int:
     """How long a token is, in bits, by the rule at the top of this file."""
     if _HEX.fullmatch(token):
         return 4 * len(token)
-    if _BASE64URL.fullmatch(token):
-        return 6 * len(token)
+    if base64 := _BASE64.fullmatch(token):
+        return 6 * len(base64[1])
     return 8 * len(token.encode("utf-8"))
 
 

@@ -252,14 +252,14 @@ def _read(place: str, source: str) -> MasterKey:
             f"cannot read the master key from {source}: {problem.strerror}; make it readable for this user, "
             "or name another source (JOBDB_KEY_FILE)"
         ) from problem
-    return _parsed(content, source)
+    return _parsed(content, source, raw=True)
 
 
-def _parsed(content: bytes, source: str) -> MasterKey:
+def _parsed(content: bytes, source: str, *, raw: bool = False) -> MasterKey:
     if not content.strip():
         raise KeyProblem(f"{source} is empty where the master key should be: put there {_FORMS}")
     # 32 raw bytes that are all printable are no random key but text, say a key of half the length in hex.
-    if len(content) == KEY_BYTES and not all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in content):
+    if raw and len(content) == KEY_BYTES and not all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in content):
         return MasterKey(content, source)
     key = _decode(content.strip().decode("ascii", "replace"))
     if key is None:

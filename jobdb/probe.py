@@ -195,14 +195,16 @@ def probe_folder(folder: str | Path, *, timeout_sec: float = 10.0) -> ProbeRepor
         except HandFailed as failure:
             checks = [failed_check("folder-made", failure)]
         else:
-            with (
-                LocalHand(folder, scratch, limit_sec=limit) as a,
-                LocalHand(folder, scratch, limit_sec=limit) as b,
-            ):
-                checks = run_plan(LOCAL_PLAN, a, b, here="a", there="b", end=end)
-            # A folder that cannot be removed now stays behind under its own clear name.
-            with contextlib.suppress(HandFailed):
-                keeper.call("remove_folder", name=scratch, emptied=True)
+            try:
+                with (
+                    LocalHand(folder, scratch, limit_sec=limit) as a,
+                    LocalHand(folder, scratch, limit_sec=limit) as b,
+                ):
+                    checks = run_plan(LOCAL_PLAN, a, b, here="a", there="b", end=end)
+            finally:
+                # A folder that cannot be removed now stays behind under its own clear name.
+                with contextlib.suppress(HandFailed):
+                    keeper.call("remove_folder", name=scratch, emptied=True)
     return ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began)
 
 

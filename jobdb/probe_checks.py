@@ -241,6 +241,9 @@ def run_plan(plan: Plan, a: Hand, b: Hand, *, here: str, there: str, end: float)
             except HandFailed as failure:
                 checks.append(failed_check(label, failure))
                 return checks
+            except (TypeError, ValueError, OverflowError):
+                checks.append(failed_check(label, HandFailed("answer of the other party", errno.EPROTO)))
+                return checks
     return checks
 
 

@@ -74,6 +74,7 @@ class LocalHand:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             close_fds=True,
+            process_group=0,  # an interrupt from the keyboard is the caller's: it still needs us to clear up
         )
 
     def start(self, operation: str, **arguments: Any) -> None:

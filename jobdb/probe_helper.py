@@ -141,8 +141,13 @@ def remove(name: str) -> bool:
 def remove_folder(name: str, *, emptied: bool) -> bool:
     """Removes a folder that the probe made, with the files in it if `emptied`; False if something is left."""
     try:
-        for file in os.listdir(name) if emptied else ():
-            remove(os.path.join(name, file))
+        if emptied:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+            try:
+                for file in os.listdir(fd):
+                    os.unlink(file, dir_fd=fd)
+            finally:
+                os.close(fd)
         os.rmdir(name)
     except OSError:
         return False

@@ -69,7 +69,7 @@ class _Letters:
         text = self._scribe.call("read", name=name)
         try:
             content = json.loads(text or "")
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return content if isinstance(content, dict) else None
 
@@ -120,7 +120,8 @@ class RemoteHand:
     def finish(self) -> Any:
         reply = self._letters.receive(self._number, limit_sec=_ANSWER_LIMIT_SEC)
         if "errno" in reply:
-            raise HandFailed("the other host", int(reply["errno"]))
+            code = reply["errno"]
+            raise HandFailed("the other host", code if type(code) is int and 0 < code < 4096 else errno.EPROTO)
         return reply.get("value")
 
     def call(self, operation: str, **arguments: Any) -> Any:
@@ -149,8 +150,9 @@ def meet_and_check(folder: str | Path, *, name: str, timeout_sec: float) -> Prob
                         letters.forget(keep=0)
         except HandFailed as failure:
             checks = [failed_check("meeting", failure)]
-        with contextlib.suppress(HandFailed):
-            keeper.call("remove_folder", name=MEETING, emptied=False)
+        finally:
+            with contextlib.suppress(HandFailed):
+                keeper.call("remove_folder", name=MEETING, emptied=False)
         report = ProbeReport(os.fspath(folder), "peer", tuple(checks), time.monotonic() - began, peers)
         _record(report, keeper)
     return report
@@ -175,7 +177,11 @@ def _meet(
     if leads:
         apart = other.get("identity") != card["identity"]
         return pair, _lead(letters, keeper, folder, arena, pair, apart=apart)
-    return pair, _follow(letters, folder, arena)
+    checks = _follow(letters, folder, arena)
+    if not all(check.ok for check in checks):
+        with contextlib.suppress(HandFailed):  # the leader may have died and left it
+            keeper.call("remove_folder", name=arena, emptied=True)
+    return pair, checks
 
 
 def _find_other(letters: _Letters, card: dict[str, Any], *, end: float) -> dict[str, Any] | None:
@@ -204,20 +210,27 @@ def _lead(
 ) -> list[Check]:
     remote = RemoteHand(letters)
     keeper.call("make_folder", name=arena)
-    if apart:
-        checks = [Check("hosts-meet", True, " and ".join(sorted(pair)) + " met in the folder")]
-        with LocalHand(folder, arena, limit_sec=_OPERATION_LIMIT_SEC) as hand:
-            end = time.monotonic() + CHECKS_LIMIT_SEC
-            checks += run_plan(PEER_PLAN, hand, remote, here=pair[0], there=pair[1], end=end)
-    else:
-        advice = "run it on another host; for two processes of one mount there is 'jobdb probe' without --peer"
-        checks = [Check("hosts-meet", False, "both sides are the same mount of the same host", advice)]
-    with contextlib.suppress(HandFailed):
-        remote.call("end", checks=[check.as_dict() for check in checks])
-    with contextlib.suppress(HandFailed):
-        letters.remove_received()
-        keeper.call("remove_folder", name=arena, emptied=True)
+    try:
+        checks = _lead_checks(remote, folder, arena, pair, apart=apart)
+        with contextlib.suppress(HandFailed):
+            remote.call("end", checks=[check.as_dict() for check in checks])
+    finally:
+        with contextlib.suppress(HandFailed):
+            letters.remove_received()
+            keeper.call("remove_folder", name=arena, emptied=True)
     return checks
+
+
+def _lead_checks(
+    remote: RemoteHand, folder: str | Path, arena: str, pair: tuple[str, str], *, apart: bool
+) -> list[Check]:
+    if not apart:
+        advice = "run it on another host; for two processes of one mount there is 'jobdb probe' without --peer"
+        return [Check("hosts-meet", False, "both sides are the same mount of the same host", advice)]
+    checks = [Check("hosts-meet", True, " and ".join(sorted(pair)) + " met in the folder")]
+    with LocalHand(folder, arena, limit_sec=_OPERATION_LIMIT_SEC) as hand:
+        end = time.monotonic() + CHECKS_LIMIT_SEC
+        return checks + run_plan(PEER_PLAN, hand, remote, here=pair[0], there=pair[1], end=end)
 
 
 def _follow(letters: _Letters, folder: str | Path, arena: str) -> list[Check]:
@@ -252,6 +265,8 @@ def _obey(hand: LocalHand, order: dict[str, Any]) -> dict[str, Any]:
         return {"value": hand.call(operation, **arguments)}
     except HandFailed as failure:
         return {"errno": failure.errno}
+    except TypeError:  # an argument that no operation has
+        return {"errno": errno.EINVAL}
 
 
 def _reported(order: dict[str, Any]) -> list[Check]:

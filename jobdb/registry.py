@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from . import arguments, model
-from .errors import InvalidInput, TimedOut
+from .errors import InvalidInput, TimedOut, UnknownJob
 from .given_secret import is_secure_environment
 from .model import JobStatus, Verdict
 from .subscription import Follower, follow_all, follow_job
@@ -20,7 +21,7 @@ from .vault import Vault
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
     from .engines.base import Engine
@@ -240,10 +241,22 @@ class Registry:
 
     def all_jobs(self, **wanted: Any) -> Iterator[Job]:
         """Every job that :meth:`jobs` would show on its pages, newest first, in bounded memory."""
-        after = wanted.pop("after", None)
-        while page := self.jobs(after=after, **wanted):
+        page = self.jobs(**wanted)
+        wanted.pop("after", None)
+        while page:
             yield from page
-            after = page[-1].job_id
+            page = self._next_page(page, wanted)
+
+    def _next_page(self, page: list[Job], wanted: Mapping[str, Any]) -> list[Job]:
+        """What follows a page, although its last jobs may have been pruned since."""
+        shown = {job.job_id for job in page}
+        for job in reversed(page):
+            try:
+                following = self.jobs(**{**wanted, "after": job.job_id})
+            except UnknownJob:
+                continue
+            return [job for job in following if job.job_id not in shown]
+        raise UnknownJob(page[-1].job_id)
 
     def count_by_status(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status."""
@@ -341,6 +354,7 @@ class Registry:
 
         Jobs whose lease ran out become pending again, or end as error at the ``strike_limit``-th time; jobs past
         their ``timeout_sec`` or ``idle_timeout_sec`` end as error. At most ``limit`` of each in one transaction.
+        A job for which no event can be signed, its token being revoked, ends without one, as a cancelled job does.
         """
         return self.engine.reap(
             strike_limit=arguments.integer("strike_limit", strike_limit, least=1, most=10**6),
@@ -377,7 +391,11 @@ class Registry:
             StaleAttempt: the claim was taken over or given back.
         """
         new = model.NewEvent(
-            job_id=job_id, event=arguments.event_kind(event), detail=detail, data=data or {}, attempt=attempt
+            job_id=job_id,
+            event=arguments.event_kind(event),
+            detail=detail,
+            data={} if data is None else data,
+            attempt=attempt,
         )
         return self.publish_many([new])[0]
 
@@ -439,7 +457,9 @@ class Registry:
             topic: the MQTT topic that it came on, to be compared with the job's.
             window: an event that is at most so many seqs behind and was skipped is accepted late, once (RFC 6479);
                 0: strictly monotonic.
-            start: where a subscriber that is new to the job begins: "beginning", or "now": after what is recorded.
+            start: where a subscriber that is new to the job begins: "beginning", or "now": after what is recorded when
+                its first authentic event comes in. Where events are recorded here before they travel, that first one
+                is old by then: subscribe with ``start="now"`` before it to begin earlier.
 
         Returns:
             The verdict with the event and the seqs that were skipped over. It is durable, whatever it is.
@@ -546,5 +566,7 @@ def _attempt(value: object) -> int:
 def _checked_event(event: NewEvent) -> NewEvent:
     arguments.job_id(event.job_id)
     arguments.text("detail", event.detail, most=65_536, least=0)
+    if not isinstance(event.data, Mapping):
+        raise InvalidInput(f"data must be an object (a mapping), not {type(event.data).__name__}")
     attempt = None if event.attempt is None else _attempt(event.attempt)
     return replace(event, event=arguments.event_kind(event.event), attempt=attempt)

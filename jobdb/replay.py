@@ -70,8 +70,8 @@ def judge(facts: ReplayFacts) -> tuple[Verdict, str]:
 def _stale(facts: ReplayFacts) -> str:
     """Why the event's claim is not the present one; empty when it is."""
     if facts.status.terminal:
-        # The end decides, not the claim: what came before it is welcome late, what comes after it is refused below.
-        late_claim = facts.attempt is not None and facts.attempt != facts.job_attempt
+        # Of the last claim: what came before the end is welcome late, what comes after it is refused below.
+        late_claim = facts.job_attempt > 1 if facts.attempt is None else facts.attempt != facts.job_attempt
     elif facts.attempt is None:
         # An agent that knows no attempts cannot be told from its predecessor once there were two.
         late_claim = facts.job_attempt > 1 or (facts.job_attempt == 1 and facts.status is JobStatus.PENDING)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from .errors import TimedOut
+from .errors import TimedOut, UnknownJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from .engines.base import Engine
     from .engines.sql.subscriptions import Followed
@@ -38,6 +38,18 @@ class Limits:
         """An event was received: the idle time begins anew."""
         self._heard = time.monotonic()
 
+    def check_whole(self) -> None:
+        """Called before an event is handed out: a job that never falls silent must not outlast the limit.
+
+        Raises:
+            TimedOut: the limit for the whole is over.
+        """
+        if self._timeout_sec is not None and time.monotonic() - self._began >= self._timeout_sec:
+            raise self._over(self._timeout_sec, "in all")
+
+    def _over(self, limit: float, word: str) -> TimedOut:
+        return TimedOut(f"{self._what}: {limit:g} s {word} are over; subscribe again to go on")
+
     def left(self) -> float:
         """How long to wait at most, in seconds.
 
@@ -52,7 +64,7 @@ class Limits:
             if limit is None:
                 continue
             if now - since >= limit:
-                raise TimedOut(f"{self._what}: {limit:g} s {word} are over; subscribe again to go on")
+                raise self._over(limit, word)
             left = min(left, limit - (now - since))
         return left
 
@@ -83,9 +95,9 @@ class Follower:
             self._unhandled = None
 
 
-def _in_order(followed: Followed) -> Iterator[_Step]:
-    after = followed.after
-    for event in followed.events:
+def in_order(events: Iterable[Event], after: int) -> Iterator[tuple[Event, int]]:
+    """Each event with the seq that was handed out before it; ``after`` is the one before the first."""
+    for event in events:
         yield event, after
         after = event.seq
 
@@ -106,7 +118,8 @@ def follow_job(
         while True:
             seen = engine.store.data_version()
             followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE)
-            for step in _in_order(followed):
+            for step in in_order(followed.events, followed.after):
+                limits.check_whole()
                 limits.heard()
                 yield step
             if followed.ended is not None:
@@ -140,9 +153,16 @@ def follow_all(
                 engine.store.wait_for_change(seen, limits.left())
 
     def one_job(job_id: str) -> Iterator[_Step]:
-        while (followed := engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)).events:
-            for step in _in_order(followed):
+        while (followed := look(job_id)) is not None and followed.events:
+            for step in in_order(followed.events, followed.after):
+                limits.check_whole()
                 limits.heard()
                 yield step
+
+    def look(job_id: str) -> Followed | None:
+        try:
+            return engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)
+        except UnknownJob:
+            return None  # pruned since we learned of it
 
     return Follower(engine, subscriber, steps())

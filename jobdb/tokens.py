@@ -29,6 +29,8 @@ class Tokens:
             InvalidInput: the job has no such token.
             KeyProblem: the master key is missing or another.
         """
+        if kid is not None:
+            kid = arguments.integer("kid", kid, least=1, most=2**31 - 1)
         return self._engine.token(arguments.job_id(job_id), kid=kid)[1]
 
     def present(self, job_id: str) -> tuple[int, str]:
@@ -48,6 +50,7 @@ class Tokens:
         Raises:
             UnknownJob: there is none of that id.
             IllegalTransition: the job has ended.
+            InvalidInput: the given token is too short, or the job had it before.
         """
         overlap_ms = 0 if overlap_sec == 0 else arguments.seconds_as_ms("overlap_sec", overlap_sec)
         if token is not None:

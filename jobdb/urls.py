@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_URL = "sqlite:///.jobdb/jobs.db"
+_SCHEME = re.compile(r"(postgres(?:ql)?|sqlite):", re.IGNORECASE)
 _SECRET_PARAMETER = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
 
 
@@ -25,11 +26,11 @@ class DatabaseUrl(NamedTuple):
 
     def __str__(self) -> str:
         """The URL without its password."""
-        scheme, _, rest = self.text.partition("://")
+        scheme, _, rest = _SECRET_PARAMETER.sub(r"\1…", self.text).partition("://")
         credentials, at, place = rest.rpartition("@")
         if at and ":" in credentials:
             credentials = credentials.partition(":")[0] + ":…"
-        return _SECRET_PARAMETER.sub(r"\1…", f"{scheme}://{credentials}{at}{place}")
+        return f"{scheme}://{credentials}{at}{place}"
 
     def __repr__(self) -> str:
         return str(self)
@@ -43,6 +44,9 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
     """
     text = os.fspath(text)
     scheme, separator, rest = text.partition("://")
+    if not separator and (mistyped := _SCHEME.match(text)):
+        # Not repeated: the rest may hold a password.
+        raise InvalidInput(f"after {mistyped[1]}: a URL goes on with two slashes: {mistyped[1]}://…")
     if not separator:
         scheme, rest = "sqlite", "/" + text
         text = f"sqlite:///{text}"

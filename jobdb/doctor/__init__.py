@@ -12,7 +12,8 @@ import warnings
 from collections.abc import Callable
 
 from ..errors import Busy, InvalidInput, JobdbError
-from ..filesystem import Placement, place
+from ..filesystem import Placement, place, refuse_mounted_file
+from ..mountinfo import read_mounts
 from ..registry import Registry, now_ms
 from ..urls import DatabaseUrl, default_url, parse_url
 from ..vault import Vault
@@ -47,7 +48,8 @@ def examine(
     report = Report(str(url), command_for(url))
     leftovers = Leftovers()
     if url.path is not None:
-        placement = place_of(str(url.path.absolute().parent))
+        file = url.path.resolve()  # SQLite keeps the journal beside the file that a link leads to
+        placement = refuse_mounted_file(place_of(str(file.parent)), str(file), read_mounts())
         check_place(report, url.path, placement)
         if not check_file(report, url.path, placement, leftovers):
             return report

@@ -18,7 +18,7 @@ from ..engines.sql.rows import broker_from_text, event_from_row
 from ..errors import InvalidInput
 from ..model import Acceptance, Event, Job
 from ..registry import Registry
-from ..subscription import Limits
+from ..subscription import Limits, in_order
 from .catching_up import STATEMENTS
 from .intake import GRACE_SEC, Intake
 from .link import Report
@@ -48,7 +48,7 @@ class BrokerFollower:
         self._intake = intake
         self._job_id = job_id
         self._limits = limits
-        self._unhandled_event: Event | None = None
+        self._unhandled: tuple[Event, int] | None = None
         self._steps = self._all_jobs(unhandled) if job_id is None else self._one_job(job_id)
         self.subscriber = subscriber
         self.outcome: Job | None = None
@@ -58,17 +58,16 @@ class BrokerFollower:
 
     def __next__(self) -> Event:
         self.handled()
-        event = next(self._steps)
-        self._unhandled_event = event
+        self._unhandled = next(self._steps)
         self._limits.heard()
-        return event
+        return self._unhandled[0]
 
     def handled(self) -> None:
         """Notes that the last event is handled, without asking for the next."""
-        if self._unhandled_event is not None:
-            event = self._unhandled_event
-            self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq)
-            self._unhandled_event = None
+        if self._unhandled is not None:
+            event, after = self._unhandled
+            self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq, after=after)
+            self._unhandled = None
 
     def close(self) -> None:
         """Ends the connection. The broker keeps what comes meanwhile, unless the job has ended."""
@@ -84,18 +83,21 @@ class BrokerFollower:
 
     # -- the steps
 
-    def _accepted(self, job_id: str) -> Iterator[Event]:
-        """What was accepted of a job and is not handled, in order, until there is no more."""
+    def _accepted(self, job_id: str) -> Iterator[tuple[Event, int]]:
+        """What was accepted of a job and is not handled, in order, until there is no more; with the seq before each.
+
+        The seq before tells whether one between the two was accepted late meanwhile: then all from there comes again.
+        """
         while True:
             with self._engine.store.read() as tx:
+                numbers = tx.one("broker_subscription", job_id=job_id, subscriber=self.subscriber)
                 rows = tx.all("accepted_unhandled", job_id=job_id, subscriber=self.subscriber, after=0, limit=_PAGE)
-            if not rows:
+            if not rows or numbers is None:
                 return
             self._engine.store.sync()
-            for row in rows:
-                yield event_from_row(row)
+            yield from in_order([event_from_row(row) for row in rows], numbers[5])
 
-    def _one_job(self, job_id: str) -> Iterator[Event]:
+    def _one_job(self, job_id: str) -> Iterator[tuple[Event, int]]:
         store = self._engine.store
         while True:
             seen = store.data_version()
@@ -108,12 +110,12 @@ class BrokerFollower:
         # The database knows the outcome: what it has and the broker has not brought yet is not waited for.
         while True:
             followed = self._engine.follow(job_id, subscriber=self.subscriber, start="beginning", limit=_PAGE)
-            yield from followed.events
+            yield from in_order(followed.events, followed.after)
             if followed.ended is not None:
                 self.outcome = self._engine.get(job_id)
                 return
 
-    def _all_jobs(self, unhandled: list[str]) -> Iterator[Event]:
+    def _all_jobs(self, unhandled: list[str]) -> Iterator[tuple[Event, int]]:
         for job_id in unhandled:
             yield from self._accepted(job_id)
         while True:

@@ -110,6 +110,7 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
         )
     settings = environment.settings(broker, password)
     kid, token = (0, None) if job.auth == "never" else registry.engine.token(job_id, kid=None)
+    registry.engine.store.sync()  # the ticket leaves this host: the claim that it names must not be undone
     return Ticket(
         job_id=job.job_id,
         topic=job.topic,

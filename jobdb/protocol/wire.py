@@ -107,8 +107,8 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
             return _parsed_flat(decoded, data, data_text, text)
     message = canonical(decoded)
     signature = data.get("hmac_sig") if type(data) is dict else None
-    if type(signature) is str and not signature.isascii():
-        _utf8(signature)
+    if signature is not None and (type(signature) is not str or not signature.isascii()):
+        canonical({"": {"": signature}})  # not signed, but it must be JSON as everything else, as deep as it stands
     version = decoded.get("schema_version")
     if type(version) is not int:
         raise MalformedPayload("schema_version is missing or not an integer")

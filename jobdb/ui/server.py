@@ -92,7 +92,8 @@ def _checked(url: DatabaseUrl) -> Path:
             f"{path} has schema version {header.user_version} and this jobdb works with {VERSION}; "
             f"run 'jobdb --db {path} doctor'"
         )
-    if header.wal and place(path.parent).journal != "wal":
+    file = path.resolve()
+    if header.wal and place(file.parent, file=file).journal != "wal":
         raise Refused(f"{path} is in WAL mode on a file system where WAL loses data; run 'jobdb --db {path} doctor'")
     return path
 

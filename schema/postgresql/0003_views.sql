@@ -4,6 +4,11 @@
 CREATE FUNCTION utc_time(ms BIGINT) RETURNS TEXT LANGUAGE SQL IMMUTABLE PARALLEL SAFE
 RETURN to_char(to_timestamp(ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 
+-- PostgreSQL takes no NUL out of JSON, not even an escaped one: one event with it would make the whole view unreadable.
+CREATE FUNCTION json_without_nul(payload TEXT) RETURNS JSON LANGUAGE SQL IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN position('\u0000' IN payload) = 0 THEN payload
+            ELSE regexp_replace(payload, '(?<!\\)((?:\\\\)*)\\u0000', '\1\\ufffd', 'g') END::JSON;
+
 CREATE VIEW v_jobs AS
 SELECT j.job_id, j.status, j.agent, j.agent_session, j.priority, s.prompt, j.last_seq, j.last_event, j.detail,
        j.attempt, j.strikes, j.worker,
@@ -17,9 +22,9 @@ FROM jobs AS j JOIN specs AS s ON s.job = j.id;
 
 CREATE VIEW v_events AS
 SELECT j.job_id, e.seq, e.event,
-       e.payload::json ->> 'timestamp' AS timestamp,
-       e.payload::json ->> 'detail' AS detail,
-       ((e.payload::json ->> 'data')::jsonb - 'hmac_sig' - 'hmac_kid' - 'attempt')::text AS data,
+       json_without_nul(e.payload) ->> 'timestamp' AS timestamp,
+       json_without_nul(e.payload) ->> 'detail' AS detail,
+       ((json_without_nul(e.payload) ->> 'data')::jsonb - 'hmac_sig' - 'hmac_kid' - 'attempt')::text AS data,
        e.attempt, utc_time(e.recorded_ms) AS recorded_at, j.agent,
        CASE WHEN EXISTS (SELECT 1 FROM outbox AS o WHERE o.event = e.id) THEN 1 ELSE 0 END AS waits_for_broker
 FROM events AS e JOIN jobs AS j ON j.id = e.job;

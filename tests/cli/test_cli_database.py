@@ -140,6 +140,18 @@ def test_a_url_that_names_no_database(bare: Any, url: str, code: int) -> None:
 def test_the_password_in_a_url_is_not_repeated(bare: Any, command: tuple[str, ...]) -> None:
     done = bare("--db", "postgresql://user:hunter2secret@127.0.0.1:1/jobs", *command, code=5)
     assert "hunter2secret" not in done.err and "127.0.0.1" in done.err
+    assert "can be read by every process" in done.err
+
+
+def test_a_url_without_a_password_or_out_of_the_environment_is_not_warned_of(bare: Any) -> None:
+    url = "postgresql://user:hunter2secret@127.0.0.1:1/jobs"
+    for done in (
+        bare("list", env={"JOBDB_URL": url}, code=5),
+        bare("--db", "postgresql://user@127.0.0.1:1/jobs", "list", code=5),
+    ):
+        assert "warning" not in done.err
+    assert "can be read" in bare("copy", bare.database, url, code=5).err
+    assert bare("--db", "postgresql:/user:hunter2secret@h/jobs", "list", code=2).err.count("hunter2secret") == 0
 
 
 def test_help_does_not_show_the_url_that_the_environment_names() -> None:

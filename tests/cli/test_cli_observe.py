@@ -157,9 +157,9 @@ def test_subscribe_prints_each_event_once_and_ends_with_the_job(cli: Any) -> Non
 
 def test_subscribe_times_out(cli: Any) -> None:
     job, payloads = published(cli, "started")
-    assert cli("subscribe", job, "-s", "s", "--timeout-sec", "0.3", code=3).lines == payloads
+    assert cli("subscribe", job, "-s", "s", "--timeout-sec", "1.5", code=3).lines == payloads
     assert "without an event" in cli("subscribe", job, "-s", "s", "--idle-timeout-sec", "0.2", code=3).err
-    assert cli("subscribe", "-s", "all", "--timeout-sec", "0.3", code=3).lines == payloads
+    assert cli("subscribe", "-s", "all", "--timeout-sec", "1.5", code=3).lines == payloads
     cli("subscribe", job, "-s", "s", "--timeout-sec", "-1", code=2)
     cli("subscribe", "nosuch", "-s", "s", code=2)
 

@@ -102,7 +102,7 @@ def test_a_feed_that_has_seen_pruned_events_misses_none_after_a_copy(make_databa
         old, job = (origin.register(agent="a", prompt="").job_id for _ in range(2))
         origin.publish_many([NewEvent(job_id=old, event=EventKind.PROGRESS)] * 5)
         origin.complete(old)
-        feed = origin.subscribe(subscriber="all", timeout_sec=0.1)
+        feed = origin.subscribe(subscriber="all", idle_timeout_sec=0.1)
         with pytest.raises(TimedOut):
             list(feed)
         assert origin.prune(older_than_sec=0, now_ms=origin.engine.store.clock() + 1) == [old]

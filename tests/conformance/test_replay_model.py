@@ -44,6 +44,8 @@ class Model:
         terminal = kind in ("completed", "error")
         if seq in mine and known == line:
             return "duplicate"
+        if start == "now":
+            self.start[subscriber] = begin
         if known not in (None, line) or (terminal and self.end is not None and known is None):
             return "conflict"
         if seq <= begin or (seq <= top and seq < top - window):
@@ -61,7 +63,7 @@ class Model:
 
     def _stale(self, attempt):
         if self.end is not None:
-            return attempt is not None and attempt != self.attempt
+            return self.attempt > 1 if attempt is None else attempt != self.attempt
         working = self.status == "running" or self.attempt == 0
         if attempt is None:
             return self.attempt > 1 or not working

@@ -207,6 +207,21 @@ def test_a_fresh_subscriber_that_starts_now_accepts_nothing_old(registry, job):
     assert verdict(registry, wire(2), "fresh", window=50) == "replayed"
 
 
+def test_now_is_the_moment_of_the_first_event_and_does_not_move_on(registry, job):
+    old = registry.publish("j", "progress").payload
+    assert verdict(registry, old, "fresh", start="now") == "replayed"
+    for _ in range(2):
+        event = registry.publish("j", "progress").payload
+        assert verdict(registry, event, "fresh", start="now") == "accepted"
+    (numbers,) = registry.subscriptions(subscriber="fresh")
+    assert (numbers.start_seq, numbers.last_seq, numbers.handled_seq) == (1, 3, 1)
+
+
+def test_events_that_prove_nothing_begin_no_subscriber(registry, job):
+    assert verdict(registry, wire(1, token=TOKEN[::-1]), "fresh", start="now") == "bad_signature"
+    assert registry.subscriptions() == []
+
+
 def test_a_batch_gives_each_its_verdict_in_order(registry, job):
     items = [wire(1), Arrival(wire(2), "elsewhere/events"), b"\xff", wire(2).encode(), wire(1), json.loads(wire(3))]
     found = registry.accept_many(items, subscriber="s")

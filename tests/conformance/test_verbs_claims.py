@@ -3,8 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
+from conformance_kit.wire import signed
 
-from jobdb import EventKind, IllegalTransition, JobStatus, StaleAttempt
+from jobdb import EventKind, IllegalTransition, JobStatus, KeyProblem, StaleAttempt
+from jobdb.masterkey import MasterKey
+from jobdb.protocol import MAX_SEQ
+from jobdb.vault import Vault
 
 
 def queue(registry, *priorities, agent="codex", session=None):
@@ -159,6 +163,54 @@ def test_jobs_past_their_time_limits_end_as_error(registry, clock):
     assert registry.events(slow)[-1].data["reason"] == "timeout"
     assert registry.get(patient).status is JobStatus.RUNNING
     assert registry.get(waiting).status is JobStatus.PENDING
+
+
+def test_a_job_that_cannot_sign_keeps_no_other_from_being_reaped(registry, clock):
+    revoked, numbered_out, idle, leased, good = (
+        registry.register(agent="a", prompt="", timeout_sec=limit, idle_timeout_sec=quiet, auth=auth).job_id
+        for limit, quiet, auth in (
+            (5, 0, "required"),
+            (5, 0, "never"),
+            (0, 5, "required"),
+            (0, 0, "required"),
+            (5, 0, "required"),
+        )
+    )
+    for job_id in (revoked, numbered_out, idle, leased, good):
+        registry.claim(worker="w", job_id=job_id, lease_sec=5 if job_id == leased else None)
+    last = signed(numbered_out, MAX_SEQ, token=None, attempt=1)
+    assert registry.accept(last, subscriber="s").verdict == "accepted"
+    for job_id in (revoked, idle, leased):
+        registry.tokens.revoke(job_id, 1)
+    clock.advance(6)
+    reaped = registry.reap(strike_limit=1)
+    assert {one.job_id: one.action for one in reaped} == dict.fromkeys(
+        (revoked, numbered_out, idle, leased, good), "ended"
+    )
+    assert len(registry.events(good)) == 1
+    for job_id in (revoked, idle, leased):
+        job = registry.get(job_id)
+        assert (job.status, job.last_seq, job.lease_expires_at, registry.events(job_id)) == ("error", 0, None, [])
+        follower = registry.subscribe(job_id, subscriber="f", timeout_sec=20)
+        assert list(follower) == [] and follower.outcome == job
+    assert registry.get(numbered_out).status is JobStatus.ERROR and registry.reap() == []
+
+
+def test_a_reaper_without_the_master_key_ends_nothing(registry, clock, database):
+    job_id = registry.register(agent="a", prompt="", timeout_sec=5).job_id
+    registry.claim(worker="w")
+    clock.advance(6)
+    with database.open(vault=Vault(MasterKey(bytes(31) + b"1", "a test"))) as other, pytest.raises(KeyProblem):
+        other.reap()
+    assert registry.get(job_id).status is JobStatus.RUNNING
+    assert [one.job_id for one in registry.reap()] == [job_id] and registry.events(job_id)[-1].event == "error"
+
+
+def test_ending_a_job_that_was_given_back_is_a_new_attempt_too(registry, job):
+    registry.claim(worker="w")
+    registry.release(job.job_id, attempt=1)
+    assert registry.complete(job.job_id).attempt == 2
+    assert registry.get(job.job_id).attempt == 2
 
 
 def test_reap_goes_in_batches(registry, clock):

@@ -274,3 +274,14 @@ def test_two_registries_of_one_process_see_each_other(database):
         assert two.get(job.job_id) == job
         two.publish(job.job_id, "completed")
         assert one.get(job.job_id).status is JobStatus.COMPLETED
+
+
+def test_all_jobs_goes_on_when_the_last_of_a_page_is_pruned(registry, clock):
+    ids = [registry.register(agent="a", prompt="").job_id for _ in range(7)]
+    every = registry.all_jobs(limit=3)
+    shown = [next(every).job_id for _ in range(3)]
+    registry.cancel(ids[4])
+    clock.advance(60)
+    assert registry.prune(older_than_sec=30) == [ids[4]]
+    assert shown + [job.job_id for job in every] == ids[::-1]
+    assert [job.job_id for job in registry.all_jobs(limit=3, after=ids[5])] == [ids[3], ids[2], ids[1], ids[0]]

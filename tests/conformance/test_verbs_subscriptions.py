@@ -13,7 +13,7 @@ def publish(registry, job_id, count=1):
 
 def seqs(registry, job_id, subscriber="s", most=None, **more):
     """What a subscriber is handed until its time is over; each is handled when the next is asked for."""
-    more.setdefault("timeout_sec", 0.05)
+    more.setdefault("idle_timeout_sec", 0.05)
     found = []
     try:
         for event in registry.subscribe(job_id, subscriber=subscriber, **more):
@@ -149,6 +149,18 @@ def test_limits_end_a_wait(registry, job):
     assert registry.wait(job.job_id, timeout_sec=20).status is JobStatus.COMPLETED
 
 
+def test_a_limit_for_the_whole_holds_while_events_keep_coming(registry, job):
+    publish(registry, job.job_id)
+    for which in (job.job_id, None):
+        handed_out = 0
+        with pytest.raises(TimedOut, match="in all"):
+            for _ in registry.subscribe(which, subscriber="s", timeout_sec=0.2):
+                publish(registry, job.job_id)
+                handed_out += 1
+                assert handed_out < 10_000
+        assert handed_out
+
+
 def test_subscriptions_are_listed(registry, clock):
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
     for job_id in (a, b):
@@ -226,3 +238,21 @@ def test_pruned_jobs_do_not_stop_a_feed(registry, clock, start):
     fresh = registry.subscribe(subscriber="fresh", start="now", timeout_sec=20)
     publish(registry, b, 1)
     assert next(fresh).seq == 3
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_job_that_is_pruned_while_a_feed_is_at_another_is_passed_over(registry, clock, begun):
+    first, pruned, last = (registry.register(agent="a", prompt="").job_id for _ in range(3))
+    if begun:  # accepted and not handled: the feed begins with these
+        for job_id in (first, pruned, last):
+            event = registry.publish(job_id, "progress").payload
+            assert registry.accept(event, subscriber="s").verdict == "accepted"
+    else:
+        for job_id in (first, pruned, last):
+            publish(registry, job_id)
+    registry.complete(pruned)
+    feed = registry.subscribe(subscriber="s", timeout_sec=20)
+    assert next(feed).job_id == first
+    clock.advance(60)
+    assert registry.prune(older_than_sec=30) == [pruned]
+    assert next(feed).job_id == last

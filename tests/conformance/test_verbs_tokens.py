@@ -109,6 +109,31 @@ def test_rekey_goes_through_more_than_one_page(registry, monkeypatch):
         registry.tokens.show(job_id)
 
 
+def test_rekey_takes_a_job_with_more_tokens_than_a_page(registry, monkeypatch, job):
+    from jobdb.engines.sql import tokens
+
+    monkeypatch.setattr(tokens, "_PAGE", 4)
+    for _ in range(9):
+        registry.tokens.rotate(job.job_id)
+    other = registry.register(agent="a", prompt="").job_id
+    before = [registry.tokens.show(job.job_id, kid=kid) for kid in range(1, 11)]
+    assert registry.tokens.rekey(Vault(MasterKey(bytes.fromhex("22" * 32), "another"))) == 11
+    assert [registry.tokens.show(job.job_id, kid=kid) for kid in range(1, 11)] == before
+    assert registry.tokens.show(other)
+
+
+def test_a_token_that_the_job_had_before_is_refused(registry, job):
+    job_id = job.job_id
+    old = registry.tokens.show(job_id)
+    registry.tokens.rotate(job_id, token=GIVEN)
+    registry.tokens.revoke(job_id, 1)
+    for kid, token in ((1, old), (2, GIVEN)):
+        with pytest.raises(InvalidInput, match=f"token {kid} of") as caught:
+            registry.tokens.rotate(job_id, token=token)
+        assert token not in str(caught.value)
+    assert registry.tokens.present(job_id) == (2, GIVEN)
+
+
 def test_no_secret_is_readable_in_the_database(registry, database, job):
     token = registry.tokens.show(job.job_id)
     registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="hunter2-hunter2", auth_token=GIVEN)

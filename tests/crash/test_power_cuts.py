@@ -1,13 +1,16 @@
 """Power cuts on a file system that forgets what was not synced. The long versions are in tests/torture."""
 
+import contextlib
 from pathlib import Path
 
 import pytest
 from harness.first_steps import cut_first_steps
-from harness.registries import Journal
+from harness.registries import Journal, open_registry
 from harness.requirements import need_lossy_mount
 from harness.scenarios import cut_power
 from lossyfs.mount import LossyMount
+
+from jobdb import AlreadyExists, StaleAttempt, StorageFailed
 
 
 @pytest.fixture(autouse=True)
@@ -36,3 +39,30 @@ def test_a_database_and_its_key_are_made_whole_or_can_be_made_anew(tmp_path: Pat
         report = cut_first_steps(mount, tmp_path, 5, cuts=5)
     print(report)
     assert not report.broken
+
+
+def test_a_no_outlives_the_power_as_a_yes_does(tmp_path: Path) -> None:
+    """What it was decided from is a commit that its own writer has not synced."""
+    with LossyMount(tmp_path / "mount", 11, unit=512) as mount:
+        database = mount.folder / "jobs.db"
+        open_registry(database, create=True).close()
+        writer = open_registry(database, durability="normal", checkpoint_pages=10_000)
+        reader = open_registry(database)
+        writer.register(agent="a", prompt="", job_id="j")
+        with pytest.raises(AlreadyExists):
+            reader.register(agent="b", prompt="", job_id="j")
+        writer.claim(worker="w", lease_sec=None)
+        writer.release("j", attempt=1)
+        with pytest.raises(StaleAttempt):
+            reader.publish("j", "progress", attempt=1)
+        writer.tokens.rotate("j")
+        token = reader.tokens.present("j")
+        mount.cut()
+        for registry in (writer, reader):
+            with contextlib.suppress(StorageFailed):
+                registry.close(checkpoint=False)
+        mount.boot()
+        with open_registry(database) as registry:
+            job = registry.get("j")
+            assert (job.agent, job.attempt, job.status) == ("a", 1, "pending")
+            assert registry.tokens.present("j") == token and token[0] == 2

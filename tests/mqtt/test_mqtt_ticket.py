@@ -252,6 +252,24 @@ def test_a_broker_that_lost_events_gets_them_again_and_a_window_takes_what_was_m
     assert bench.refused() == {}
 
 
+def test_a_late_event_is_handed_out_although_a_newer_one_is_being_handled(bench: Bench, outbox: TicketOutbox) -> None:
+    with bench.follow(window=100) as follower:
+        outbox.publish("started")
+        _deliver(outbox)
+        collect(follower, 1)
+        lost = outbox.publish("progress", detail="lost")
+        [parcel] = outbox.read(_Everything())
+        outbox.mark([parcel.number])
+        after = outbox.publish("progress", detail="after")
+        _deliver(outbox)
+        assert next(follower).payload == after.payload
+        outbox.resend()
+        _deliver(outbox)
+        until(lambda: [event.seq for event in bench.registry.events(lost.job_id)] == [1, 2, 3])
+        assert next(follower).payload == lost.payload
+        assert next(follower).payload == after.payload  # again, after what came late
+
+
 class _Everything:
     def ask(self, settings: object, job: int) -> tuple[int, int]:
         return 0, 1000

@@ -7,6 +7,12 @@ import psycopg
 import pytest
 
 from jobdb import Busy, EventKind, NewEvent, Registry, TimedOut
+from jobdb.engines.postgresql.store import PostgresTransaction
+from jobdb.engines.sql import events
+from jobdb.engines.sql.rows import token_binding
+from jobdb.engines.sql.sealing import seal
+from jobdb.masterkey import MasterKey
+from jobdb.vault import Vault
 
 _INSERT = """
 INSERT INTO events (job, seq, event, recorded_ms, digest, payload)
@@ -126,3 +132,43 @@ def test_too_many_threads_are_busy_not_stuck(url, registry, raw):
         for thread in threads:
             thread.join(30)
     assert len(failures) == 20 and all(isinstance(error, Busy) for error in failures), failures
+
+
+def test_a_rekey_waits_for_the_first_secret_of_all(url):
+    old, new = (Vault(MasterKey(bytes([number]) * 32, "a test")) for number in (1, 2))
+    with Registry.open(url, create=True, vault=old) as first, Registry.open(url, vault=old) as second:
+        first.register(agent="a", prompt="", job_id="j", auth="never")
+        rekeying = threading.Thread(target=second.tokens.rekey, args=(new,))
+        with first.engine.store.write() as tx:
+            sealed = seal(tx, old, "a-secret", bound_to=token_binding("j", 1))
+            number = tx.one("job_number", job_id="j")[0]
+            tx.run("insert_token", job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
+            rekeying.start()
+            time.sleep(0.5)
+        rekeying.join(60)
+        assert second.tokens.show("j", kid=1) == "a-secret"
+
+
+def test_a_job_that_is_registered_while_its_events_come_in(registry, url, monkeypatch):
+    """It could not be locked, because it was not there: two writers of its first event may meet."""
+    steps = iter(("register", "publish"))
+    lock_jobs, build = PostgresTransaction.lock_jobs, events.build
+
+    with Registry.open(url) as other:
+
+        def lock_then_register(tx, job_ids):
+            lock_jobs(tx, job_ids)
+            if next(steps, None) == "register":
+                monkeypatch.setattr(PostgresTransaction, "lock_jobs", lock_jobs)
+                other.register(agent="a", prompt="", job_id="new")
+
+        def publish_then_build(**fields):
+            if next(steps, None) == "publish":
+                monkeypatch.setattr(events, "build", build)
+                assert other.publish("new", "progress").seq == 1
+            return build(**fields)
+
+        monkeypatch.setattr(PostgresTransaction, "lock_jobs", lock_then_register)
+        monkeypatch.setattr(events, "build", publish_then_build)
+        assert registry.publish("new", "progress").seq == 2
+        assert [event.seq for event in registry.events("new")] == [1, 2] and registry.get("new").last_seq == 2

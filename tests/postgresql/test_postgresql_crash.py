@@ -1,15 +1,18 @@
 """Servers that die, connections that break, commits whose answer is lost: nothing twice, nothing lost."""
 
+import os
 import threading
 import time
 from collections import Counter
 
+import psycopg
 import pytest
 from conformance_kit.proxy import CuttingProxy
 from conformance_kit.servers import PASSWORD
 from conformance_kit.workers import Crew
 
 from jobdb import NewJob, Registry, Unavailable
+from jobdb.engines.postgresql.listener import Listener
 
 
 @pytest.fixture
@@ -141,3 +144,28 @@ def test_idle_connections_that_a_restart_has_cut_are_replaced(own_server):
         with store.write() as tx:
             tx.run("put_setting", name="x", value="y")
         assert store.data_version() and registry.engine.setting("x") == "y"
+
+
+def test_a_standby_is_not_asked_what_became_of_a_commit(url):
+    """It may lag behind: that it knows nothing of a commit proves nothing."""
+    Registry.open(url, create=True).close()
+    with psycopg.connect(url, autocommit=True) as connection:
+        # Found before the server's own, by the search path below: this one says what a standby's would.
+        connection.execute("CREATE FUNCTION pg_is_in_recovery() RETURNS BOOLEAN LANGUAGE sql AS 'SELECT true'")
+    with Registry.open(url + "%2Cpg_catalog", busy_timeout_sec=0.5) as registry:
+        store = registry.engine.store
+        with store._pool.connection() as connection, pytest.raises(Unavailable, match="may have been done or not"):
+            store._was_committed(connection, "3")
+
+
+def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(own_server):
+    with Registry.open(own_server.url(), create=True, busy_timeout_sec=0.2) as registry:
+        registry.register(agent="a", prompt="", job_id="j")
+        channel = "jobdb_test"
+        own_server.kill()
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(5):
+            with pytest.raises(Unavailable):
+                Listener(registry.engine.store.address, channel)
+        assert len(os.listdir("/proc/self/fd")) <= before
+        own_server.start()

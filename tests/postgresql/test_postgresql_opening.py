@@ -11,6 +11,7 @@ from conformance_kit.servers import PASSWORD
 from jobdb.schema import VERSION, migration_files
 
 from jobdb import DatabaseMissing, InvalidInput, Registry, SchemaMismatch, Unavailable
+from jobdb.engines.postgresql.connections import Address
 from jobdb.engines.postgresql.migrating import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
 
@@ -180,3 +181,9 @@ def test_a_forked_child_is_refused_and_its_parent_goes_on(url):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert registry.get(job.job_id) == job
         registry.publish(job.job_id, "progress")
+
+
+def test_a_silent_server_is_given_up_unless_the_url_says_otherwise():
+    found = Address("postgresql://h/db", "h").parameters()
+    assert found["tcp_user_timeout"] == 30_000 and found["keepalives_idle"] == 10
+    assert Address("postgresql://h/db?tcp_user_timeout=5", "h").parameters()["tcp_user_timeout"] == "5"

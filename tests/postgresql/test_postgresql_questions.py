@@ -1,5 +1,7 @@
 """Ad-hoc questions on PostgreSQL: reading only, no sealed secret."""
 
+import json
+
 import pytest
 
 from jobdb import InvalidInput, Registry, TimedOut
@@ -73,3 +75,18 @@ def test_a_long_question_is_ended(ask):
     with pytest.raises(TimedOut):
         ask("SELECT count(*) FROM generate_series(1, 100000000000)", timeout_sec=0.2)
     assert ask("SELECT 1 AS x") == (["x"], [(1,)])
+
+
+def test_a_nul_in_one_event_does_not_make_the_view_unreadable(url):
+    said = {"a": "x\0\0y", "b": "\\u0000", "c": "\\\0", "d": "\\\\u0000", "e\0": 1}
+    with Registry.open(url, create=True) as registry:
+        registry.register(agent="codex", prompt="", job_id="j")
+        assert registry.publish("j", "progress", data=said).data["a"] == "x\0\0y"
+        rows = registry.engine.store.query("SELECT detail, data FROM v_events", limit=5, timeout_sec=20)[1]
+    ((_, shown),) = rows
+    assert json.loads(shown) == {name.replace("\0", "\ufffd"): at(value) for name, value in said.items()}
+
+
+def at(value):
+    """What the view shows in the place of a NUL."""
+    return value.replace("\0", "\ufffd") if isinstance(value, str) else value

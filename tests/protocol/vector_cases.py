@@ -238,6 +238,30 @@ def version_cases() -> list[Case]:
         Case("version 0", line(schema_version=0), "unsupported_version"),
         Case("version -1", line(schema_version=-1), "unsupported_version"),
         Case("version 2 of another shape", '{"schema_version":2,"events":[]}', "unsupported_version"),
+        Case("version 2 with a lone surrogate", r'{"schema_version":2,"x":"\ud800"}', "malformed", rule="json"),
+        Case(
+            "version 2 with a lone surrogate in the signature",
+            r'{"schema_version":2,"data":{"hmac_sig":["\ud800"]}}',
+            "malformed",
+            rule="json",
+        ),
+        Case(
+            "version 2 with infinity in the signature",
+            '{"schema_version":2,"data":{"hmac_sig":{"x":1e400}}}',
+            "malformed",
+            rule="json",
+        ),
+        Case(
+            "version 2, 65 levels deep in the signature",
+            '{"schema_version":2,"data":{"hmac_sig":' + "[" * 63 + "]" * 63 + "}}",
+            "malformed",
+            rule="json",
+        ),
+        Case(
+            "version 2, 64 levels deep in the signature",
+            '{"schema_version":2,"data":{"hmac_sig":' + "[" * 62 + "]" * 62 + "}}",
+            "unsupported_version",
+        ),
         Case("version 2 of another job", line(schema_version=2, job_id="zzz"), "unsupported_version"),
     ]
 
@@ -395,7 +419,11 @@ def replay_cases() -> list[Case]:
         Case("the terminal seq, not terminal", line(seq=6), "conflict", "ended"),
         Case("progress after the end", line(seq=7), "after_terminal", "ended"),
         Case("progress long after the end, by an older claim", line(seq=99), "stale_attempt", "ended, taken over"),
-        Case("progress after the end, without an attempt", line(seq=7, data={}), "after_terminal", "ended, taken over"),
+        Case("progress after the end, without an attempt", line(seq=7, data={}), "stale_attempt", "ended, taken over"),
+        Case("late progress without an attempt, by whom?", line(seq=4, data={}), "stale_attempt", "ended, taken over"),
+        Case(
+            "late progress without an attempt, of the only claim", line(seq=4, data={}), "accepted", "ended, window 2"
+        ),
         Case("late progress after the end, strict", line(seq=4), "replayed", "ended"),
         Case("late progress after the end, within the window", line(seq=4), "accepted", "ended, window 2"),
         Case("the end, for a subscriber who has not seen it", text(END), "accepted", "ended elsewhere"),

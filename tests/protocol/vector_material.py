@@ -188,7 +188,7 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "from now": context(recorded=_LINES, last_seq=5, start_seq=5, window=9),
     "ended": context(**_ENDED),
     "ended, window 2": context(**_ENDED, window=2),
-    "ended, taken over": context(**{**_ENDED, "recorded": [*_LINES, text(END_OF_SECOND)]}, attempt=2),
+    "ended, taken over": context(**{**_ENDED, "recorded": [*_LINES, text(END_OF_SECOND)]}, attempt=2, window=2),
     "ended elsewhere": context(**{**_ENDED, "accepted": [1, 2, 5], "last_seq": 5}),
     "cancelled": context(**_PAST, status="cancelled", ended=5),
 }

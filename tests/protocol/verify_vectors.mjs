@@ -247,7 +247,7 @@ function decide(event, topic, job) {
 }
 
 function isStale(attempt, job) {
-  if (job.ended !== null) return attempt !== null && attempt !== job.attempt;
+  if (job.ended !== null) return attempt === null ? job.attempt > 1 : attempt !== job.attempt;
   if (attempt === null) return job.attempt > 1 || (job.attempt === 1 && job.status === "pending");
   return attempt !== job.attempt || job.status === "pending";
 }

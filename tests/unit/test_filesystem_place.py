@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobdb.errors import UnsafeFileSystem
-from jobdb.filesystem import decide, place, statfs_magic
+from jobdb.filesystem import decide, place, refuse_mounted_file, statfs_magic
 from jobdb.mountinfo import parse_mountinfo
 from jobdb.probe import require_locks
 
@@ -95,3 +95,43 @@ def test_overlay_is_decided_by_its_upper_folder(tmp_path: Path) -> None:
     found = in_own_mounts(script, tmp_path / "o")
     assert (found["fs_type"], found["journal"]) == ("overlay", "wal")
     assert "upper folder lies on tmpfs" in str(found["reason"])
+
+
+def test_a_file_that_is_a_mount_is_refused_wherever_it_lies() -> None:
+    table = (
+        "20 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+        "36 20 0:52 /jobs.db /app/jobs.db rw - nfs4 filer:/x rw,local_lock=none,lookupcache=none\n"
+    )
+    mounts = parse_mountinfo(table)
+    local = decide(mounts[0], statfs_magic=None, shared=False, folder="/app")
+    assert refuse_mounted_file(local, "/app/other.db", mounts) == local
+    refused = refuse_mounted_file(local, "/app/jobs.db", mounts)
+    assert refused.refused and refused.fs_type == "nfs4"
+    with pytest.raises(UnsafeFileSystem, match="mount the folder"):
+        require_locks(refused)
+
+
+@linux_only
+@needs_root
+def test_a_database_that_is_mounted_as_a_single_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    script = f"""
+export JOBDB_KEY={"ab" * 32}
+jobdb() {{ {sys.executable} -m jobdb.cli "$@"; }}
+jobdb --db {tmp_path}/there/jobs.db init 2>/dev/null
+touch {tmp_path}/here/jobs.db
+mount --bind {tmp_path}/there/jobs.db {tmp_path}/here/jobs.db
+for command in "register --agent a hello" "init --shared" "migrate" "doctor"; do
+    jobdb --db {tmp_path}/here/jobs.db $command 2>&1 && exit 9
+done
+ls {tmp_path}/here
+"""
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120, check=False
+    )
+    if "unshare" in done.stderr or "mount: " in done.stderr:
+        pytest.skip(f"no mounts of our own here: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("mount the folder that holds the database") == 4
+    assert done.stdout.rstrip().endswith("\njobs.db")  # and nothing beside it

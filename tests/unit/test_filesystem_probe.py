@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -72,6 +75,36 @@ def test_helper_does_not_leave_its_folder_through_a_link(tmp_path: Path) -> None
         hand.call("listing")
 
 
+def test_clearing_up_empties_no_folder_that_a_link_leads_to(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "inside", tmp_path / "outside"
+    inside.mkdir()
+    outside.mkdir()
+    (outside / "jobs.db").write_text("kept")
+    (inside / "arena").symlink_to(outside)
+    (inside / "own").mkdir()
+    (inside / "own" / "scratch").write_text("")
+    with LocalHand(inside, limit_sec=10) as hand:
+        assert hand.call("remove_folder", name="arena", emptied=True) is False
+        assert hand.call("remove_folder", name="own", emptied=True) is True
+    assert (outside / "jobs.db").read_text() == "kept" and not (inside / "own").exists()
+
+
+@pytest.mark.parametrize("probe", ["probe_folder(folder)", "probe_peer(folder, name='alone', timeout_sec=60)"])
+def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) -> None:
+    script = f"import sys; from jobdb.probe import *; folder = sys.argv[1]; {probe}"
+    running = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 60
+    while not any(path.is_dir() and any(path.iterdir()) for path in tmp_path.iterdir()):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.005)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all of the session's foreground hears it
+    _, told = running.communicate(timeout=60)
+    assert "KeyboardInterrupt" in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_helper_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
     with LocalHand(tmp_path, limit_sec=10) as hand:
         assert hand.call("exists", name="x") is False
@@ -99,6 +132,8 @@ def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
         {"do": "rename", "arguments": {"src": "a", "dst": "../b"}},
         {"do": "create", "arguments": {"name": 7, "text": ""}},
         {"do": ["open"], "arguments": {"name": "x"}},
+        {"do": "open", "arguments": {"name": "x", "operation": "remove"}},
+        {"do": "open", "arguments": {"name": "x", "self": 1}},
         {"do": "open"},
         {},
     ],
@@ -112,6 +147,34 @@ def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, o
     with LocalHand(arena, limit_sec=10) as hand:
         assert _obey(hand, order) == {"errno": errno.EINVAL}
     assert (tmp_path / "jobs.db").read_text() == "kept"
+
+
+@pytest.mark.parametrize(
+    "answer", [{"errno": "x"}, {"errno": 10**30}, {"errno": None}, {"value": {}}, {"value": "a"}, {"value": None}, {}]
+)
+def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: dict[str, object]) -> None:
+    from jobdb.probe_peer import RemoteHand
+
+    class Letters:
+        """Another host that answers everything in one way."""
+
+        def send(self, number: int, content: dict[str, object]) -> None: ...
+
+        def receive(self, number: int, *, limit_sec: float) -> dict[str, object]:
+            return answer
+
+    plan = [entry for entry in LOCAL_PLAN if entry[0] == "nothing-lost"]
+    with LocalHand(tmp_path, limit_sec=10) as hand:
+        checks = run_plan(plan, hand, RemoteHand(Letters()), here="a", there="b", end=time.monotonic() + 60)  # type: ignore[arg-type]
+    assert [check.ok for check in checks] == [False]
+
+
+def test_a_letter_of_endless_brackets_is_no_letter(tmp_path: Path) -> None:
+    from jobdb.probe_peer import _Letters
+
+    (tmp_path / "letter").write_text("[" * 500_000)
+    with LocalHand(tmp_path, limit_sec=10) as hand:
+        assert _Letters(hand, "me").read("letter") is None
 
 
 def test_what_the_other_host_says_is_shown_without_control_characters() -> None:

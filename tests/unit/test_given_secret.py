@@ -42,7 +42,8 @@ def test_every_random_secret_of_16_bytes_is_taken_in_its_usual_forms(secret: byt
 
 @given(st.binary(max_size=15))
 def test_no_secret_under_16_bytes_is_taken_in_its_usual_forms(secret: bytes) -> None:
-    for form in (secret.hex(), base64.urlsafe_b64encode(secret).decode().rstrip("=")):
+    urlsafe, standard = base64.urlsafe_b64encode(secret).decode(), base64.b64encode(secret).decode()
+    for form in (secret.hex(), urlsafe.rstrip("="), urlsafe, standard, standard.rstrip("=")):
         with pytest.raises(InvalidInput):
             check_token(form)
 

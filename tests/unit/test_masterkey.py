@@ -130,6 +130,15 @@ def test_a_key_file_holds_text_or_raw_bytes(tmp_path: Path, content: bytes) -> N
     assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
 
 
+@pytest.mark.parametrize("text", ["pässwört that has 32 bytes in:", "\x01" * 32, "\udcff" * 31 + "\x01"])
+def test_the_environment_holds_text_and_no_raw_bytes(home: dict[str, str], text: str) -> None:
+    """A sentence is no random key; and of raw bytes the environment would have kept a part only."""
+    assert len(text.encode("utf-8", "replace")) == 32
+    with pytest.raises(KeyProblem, match="JOBDB_KEY") as caught:
+        find_master_key(create=True, env=home | {"JOBDB_KEY": text})
+    assert text not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "content",
     [

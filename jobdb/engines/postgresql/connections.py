@@ -40,6 +40,9 @@ MOST_CONNECTIONS = 8
 CONNECT_SEC = 10
 IDLE_IN_TRANSACTION_SEC = 120
 
+# A server whose host vanished says nothing, and a verb must not wait for it for hours: given up after half a minute.
+_SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+
 # A library without a say in logging: the pool's warnings would go to stderr although the caller gets the error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
@@ -96,7 +99,7 @@ class Address:
 
     def parameters(self) -> dict[str, Any]:
         """What psycopg.connect takes."""
-        defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb"}
+        defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb", **_SILENCE}
         return {**defaults, **self._parameters, "client_encoding": "UTF8", "autocommit": True}
 
     def _check_server(self, connection: Connection) -> None:

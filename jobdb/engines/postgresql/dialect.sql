@@ -18,8 +18,9 @@ SELECT CAST(:client AS UUID), :number, jobdb_now_ms() WHERE pg_current_xact_id_i
 ON CONFLICT (client) DO UPDATE SET number = excluded.number, at_ms = excluded.at_ms
 RETURNING pg_current_xact_id()::XID::TEXT;
 
--- writer_at_work: whether a transaction has not ended yet.
-SELECT EXISTS (SELECT 1 FROM pg_locks
+-- writer_at_work: whether a transaction has not ended yet. A standby does not know, and may lag behind: ask again.
+SELECT pg_is_in_recovery() OR
+       EXISTS (SELECT 1 FROM pg_locks
                WHERE locktype = 'transactionid' AND granted AND transactionid::TEXT = CAST(:transaction AS TEXT));
 
 -- last_commit: the number of the last transaction that a connection has committed.

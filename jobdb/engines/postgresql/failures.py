@@ -18,7 +18,8 @@ from ...errors import (
     Unavailable,
 )
 
-IDEMPOTENCY_INDEX = "jobs_by_idempotency_key"
+_RACES = frozenset({"jobs_by_idempotency_key", "events_job_seq_key", "subscriptions_job_subscriber_key"})
+"""Two writers of what neither could lock, because it was not there yet: the second one looks again."""
 
 
 class RolledBack(Unavailable):
@@ -59,8 +60,8 @@ def translate(error: psycopg.Error, place: str, waited_sec: float) -> JobdbError
             "try again, or allow a longer wait",
             waited_sec=waited_sec,
         )
-    registered_twice = isinstance(error, server.UniqueViolation) and error.diag.constraint_name == IDEMPOTENCY_INDEX
-    if registered_twice or isinstance(error, _PASSING) or connection_lost(error):
+    raced = isinstance(error, server.UniqueViolation) and error.diag.constraint_name in _RACES
+    if raced or isinstance(error, _PASSING) or connection_lost(error):
         return RolledBack(f"{place}: {what}; nothing was written. Try again when the server is well")
     if isinstance(error, server.ReadOnlySqlTransaction):
         return StorageFailed(f"{place} is read-only ({what}); name the primary server in the URL")

@@ -39,8 +39,8 @@ class Listener:
         self._channel = channel
         self._news = threading.Condition()
         self._version = 1
+        self._connection: Connection | None = self._listen()  # first: a server that is away must cost nothing
         self._stop_reader, self._stop_writer = os.pipe()
-        self._connection: Connection | None = self._listen()
         self._thread = threading.Thread(target=self._run, name="jobdb-listener", daemon=True)
         self._thread.start()
 

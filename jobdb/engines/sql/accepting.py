@@ -94,6 +94,11 @@ class AcceptVerbs:
         if verdict is Verdict.DUPLICATE:
             event = event_of(wire, state.recorded_ms or tx.now_ms)
             return state.job, model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
+        if state.subscription is None and start == "now":
+            # "now" is this moment. It must not move on with every event that is refused for being recorded already.
+            tx.one(
+                "insert_subscription", job=state.job, subscriber=subscriber, start_seq=facts.start_seq, now=tx.now_ms
+            )
         _record_refusal(tx, state.job, subscriber, wire, verdict, reason)
         return state.job, _answer(wire, verdict, reason)
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import model
-from ...errors import IllegalTransition, StaleAttempt, UnknownJob
+from ...errors import IllegalTransition, InvalidInput, KeyProblem, StaleAttempt, UnknownJob
 from ...model import EventKind, JobStatus, from_ms
 from .rows import job_from_row, shorten
+from .sealing import KEY_ID
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...model import Claim, Job, NewEvent, Reaped
+    from ...vault import Vault
     from .transaction import Row, Store, Transaction
 
 
@@ -20,6 +22,7 @@ class ClaimVerbs:
     """Verbs about who works on a job."""
 
     store: Store
+    vault: Vault
 
     if TYPE_CHECKING:
 
@@ -72,7 +75,7 @@ class ClaimVerbs:
             now, done = tx.now_ms, []
             for row in tx.all("overdue_jobs", now=now, limit=limit):
                 job_id, reason, why = _overdue(row, now)
-                self._end(tx, job_id, reason, why)
+                self._end(tx, job_id, row[1], reason, why)
                 done.append(model.Reaped(job_id, "ended", reason))
             ended = {reaped.job_id for reaped in done}
             for job_id, number, strikes, worker, attempt in tx.all("expired_leases", now=now, limit=limit):
@@ -81,16 +84,23 @@ class ClaimVerbs:
                 reason = f"the lease of {worker} ran out at attempt {attempt}"
                 if strikes + 1 >= strike_limit:
                     reason += f", strike {strikes + 1} of {strike_limit}"
-                    self._end(tx, job_id, reason, "lease_expired")
+                    self._end(tx, job_id, number, reason, "lease_expired")
                     done.append(model.Reaped(job_id, "ended", reason))
                 else:
                     tx.run("return_to_pending", job=number, now=now, detail=shorten(reason))
                     done.append(model.Reaped(job_id, "returned", reason))
             return done
 
-    def _end(self, tx: Transaction, job_id: str, reason: str, why: str) -> None:
+    def _end(self, tx: Transaction, job_id: str, number: int, reason: str, why: str) -> None:
         event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
-        self._publish(tx, [event])
+        try:
+            self._publish(tx, [event])
+        except (KeyProblem, InvalidInput) as problem:
+            # One job whose token is revoked or whose numbers are used up must not keep all others from being reaped.
+            known = tx.one("sealing_key", name=KEY_ID)
+            if isinstance(problem, KeyProblem) and known is not None and known[0] != self.vault.key_id:
+                raise  # it is this process that has not the database's key
+            tx.run("end_job", job=number, now=tx.now_ms, detail=shorten(reason))
 
     def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
         """Takes or renews a named lease; False while another holder has it."""

@@ -64,6 +64,12 @@ WHERE status = 'running'
                     ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now))
 ORDER BY id LIMIT :limit;
 
+-- end_job: a job for which nothing can be signed or numbered any more ends as a cancelled one does, without an event.
+UPDATE jobs
+SET status = 'error', finished_ms = :now, updated_ms = :now, terminal_seq = last_seq, lease_until_ms = NULL,
+    detail = :detail
+WHERE id = :job;
+
 -- take_lease: a named lease, if it is free, ours or past its end.
 INSERT INTO leases (name, holder, until_ms) VALUES (:name, :holder, :until_ms)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms

@@ -220,6 +220,7 @@ def move_job(
             "finish_job",
             job=job,
             status=target._value_,
+            attempt=attempt,
             last_seq=last_seq,
             seq=wire.seq,
             event=event,

@@ -25,8 +25,8 @@ WHERE id = :job;
 
 -- finish_job: the terminal event.
 UPDATE jobs
-SET status = :status, last_seq = :last_seq, terminal_seq = :seq, last_event = :event, last_event_ms = :now,
-    finished_ms = :now, updated_ms = :now, lease_until_ms = NULL, detail = :detail
+SET status = :status, attempt = :attempt, last_seq = :last_seq, terminal_seq = :seq, last_event = :event,
+    last_event_ms = :now, finished_ms = :now, updated_ms = :now, lease_until_ms = NULL, detail = :detail
 WHERE id = :job;
 
 -- list_events: a job's events in order.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from typing import TYPE_CHECKING
 
 from ... import model
-from ...errors import IllegalTransition, InvalidInput, KeyProblem, UnknownJob
+from ...errors import IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus, from_ms
 from .rows import password_binding, token_binding
 from .sealing import KEY_ID, seal
@@ -34,6 +35,7 @@ class TokenVerbs:
                 raise InvalidInput(
                     f"job {job_id} has no token{f' {kid}' if kid else ''}; 'jobdb token list {job_id}' shows them"
                 )
+        self.store.sync()  # who is given it signs with it: its rotation must not be undone
         found, sealed = row[0], row[1]
         return found, self.vault.unseal(sealed, bound_to=token_binding(job_id, found))
 
@@ -71,12 +73,25 @@ class TokenVerbs:
             highest = tx.one("highest_kid", job=number)
             assert highest is not None
             kid: int = highest[0] + 1
-            token = secrets.token_urlsafe(32) if token is None else token
+            if token is None:
+                token = secrets.token_urlsafe(32)
+            else:
+                self._refuse_old_token(tx, job_id, number, token)
             sealed = seal(tx, self.vault, token, bound_to=token_binding(job_id, kid))
             tx.run("insert_token", job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
             tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms)
             tx.run("set_kid", job=number, kid=kid, now=tx.now_ms)
             return kid
+
+    def _refuse_old_token(self, tx: Transaction, job_id: str, number: int, token: str) -> None:
+        """A token that the job had before would make valid again whoever holds it."""
+        for kid, sealed in tx.all("sealed_tokens_of_job", job=number):
+            old = self.vault.unseal(sealed, bound_to=token_binding(job_id, kid))
+            if hmac.compare_digest(old.encode(), token.encode()):
+                raise InvalidInput(
+                    f"the given token is token {kid} of job {job_id} already; give another, or leave it out and one is "
+                    "generated"
+                )
 
     def revoke_token(self, job_id: str, *, kid: int) -> bool:
         """Makes a token invalid at once. Returns whether it was the present one."""
@@ -94,14 +109,16 @@ class TokenVerbs:
         """Seals every secret anew under another master key, all or none. Returns how many."""
         count = 0
         with self.store.write() as tx:
+            # The row must be there to be locked: whoever seals the database's first secret meanwhile makes it too.
+            tx.run("keep_setting", name=KEY_ID, value=new.key_id)
             tx.one("key_to_change", name=KEY_ID)
-            after = 0
-            while rows := _whole_jobs(tx.all("sealed_tokens", after=after, limit=_PAGE), _PAGE):
+            after, after_kid = 0, 0
+            while rows := tx.all("sealed_tokens", after=after, after_kid=after_kid, limit=_PAGE):
                 for job_id, job, kid, sealed in rows:
                     fresh = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
                     tx.run("reseal_token", job=job, kid=kid, sealed=fresh)
                     count += 1
-                after = rows[-1][1]
+                after, after_kid = rows[-1][1], rows[-1][2]
             after = 0
             while passwords := tx.all("sealed_passwords", after=after, limit=_PAGE):
                 for job_id, job, sealed in passwords:
@@ -121,14 +138,3 @@ def _job_number(tx: Transaction, job_id: str) -> int:
         raise UnknownJob(job_id)
     number: int = row[0]
     return number
-
-
-def _whole_jobs(rows: list[tuple[str, int, int, bytes]], page: int) -> list[tuple[str, int, int, bytes]]:
-    """A full page may cut a job's tokens apart: leaves the last job to the next page."""
-    if len(rows) < page:
-        return rows
-    last = rows[-1][1]
-    whole = [row for row in rows if row[1] != last]
-    if not whole:
-        raise KeyProblem(f"job {rows[-1][0]} has more than {page} tokens; prune it first")
-    return whole

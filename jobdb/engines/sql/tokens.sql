@@ -28,9 +28,12 @@ UPDATE tokens SET expires_ms = :until WHERE job = :job AND kid < :kid AND (expir
 -- revoke_token: at once.
 UPDATE tokens SET revoked_ms = :now WHERE job = :job AND kid = :kid AND revoked_ms IS NULL;
 
--- sealed_tokens: every sealed token.
+-- sealed_tokens: every sealed token, from behind one.
 SELECT j.job_id, t.job, t.kid, t.sealed FROM tokens AS t JOIN jobs AS j ON j.id = t.job
-WHERE t.job > :after ORDER BY t.job, t.kid LIMIT :limit;
+WHERE (t.job, t.kid) > (:after, :after_kid) ORDER BY t.job, t.kid LIMIT :limit;
+
+-- sealed_tokens_of_job: the same for one job.
+SELECT kid, sealed FROM tokens WHERE job = :job ORDER BY kid;
 
 -- reseal_token: the same token under another master key.
 UPDATE tokens SET sealed = :sealed WHERE job = :job AND kid = :kid;

@@ -89,6 +89,11 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     if journal == "delete":
         busy_sec = max(busy_sec, SHARED_BUSY_SEC)
     store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **settings)
+    if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
+        # The mark was put on between our look and the change to WAL: back again, before anything is written.
+        store.close()
+        busy_sec = max(busy_sec, SHARED_BUSY_SEC)
+        store = SqliteStore(path, journal="delete", busy_sec=busy_sec, statements=statements, **settings)
     store.placement = placement
     _note_placement(store, placement)
     return store
@@ -98,9 +103,7 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
     """A database that lies on a shared folder is marked so, and an override leaves its trace."""
     if placement.journal == "wal":
         return
-    with store.read() as tx:
-        marked = tx.one("get_setting", name=SHARED) == ("1",)
-    if marked and not placement.refused:
+    if _is_marked(store) and not placement.refused:
         return
     with store.write() as tx:
         tx.run("put_setting", name=SHARED, value="1")
@@ -108,9 +111,15 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
             tx.run("put_setting", name="unsafe_override", value=placement.reason)
 
 
+def _is_marked(store: SqliteStore) -> bool:
+    with store.read() as tx:
+        return tx.one("get_setting", name=SHARED) == ("1",)
+
+
 def allowed_placement(path: Path) -> Placement:
     """How the folder's file system lets us work, or a refusal that says what mends it."""
-    placement = place(path.parent)
+    path = path.resolve()
+    placement = place(path.parent, file=path)
     if placement.journal == "wal":
         return placement
     from ...probe import require_locks

@@ -48,9 +48,14 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
         busy_sec: how long to wait until nobody has it open, in seconds.
 
     Raises:
-        Busy: a process has it open.
+        UnsafeFileSystem: the folder's locks do not reach everybody, so nobody can tell who has it open.
+        Busy: a process has it open; one that is idle with a rollback journal cannot be seen, and its next verb is
+            refused once the database is in WAL.
         Unusable: this process has it open.
     """
+    from .opening import allowed_placement
+
+    allowed_placement(path)
     with opened.standard_library_may_open(path):
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:

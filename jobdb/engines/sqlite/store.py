@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import ForkedRegistry, InvalidInput
+from ...errors import ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
 from ..statements import PositionalStatements, read_statements
 from . import opened
 from .failures import translate
@@ -228,7 +228,7 @@ class SqliteStore:
             from .locks import busy_error
 
             raise busy_error(self.path, time.monotonic() - started)
-        number = 0
+        number, said_no = 0, False
         try:
             self._busy_since = started
             if gate is not None:
@@ -237,6 +237,7 @@ class SqliteStore:
                 execute = self._writer.execute
                 execute("BEGIN IMMEDIATE")
                 try:
+                    self._refuse_other_journal(self._writer)
                     yield SqliteTransaction(self._writer, self._statements, self.clock)
                     if gate is not None:
                         gate.about_to_leave()
@@ -251,10 +252,15 @@ class SqliteStore:
                 if gate is not None:
                     gate.leave()
             self._checkpoints.outside_gate()
+        except (Refused, InvalidInput):
+            said_no = True
+            raise
         except apsw.Error as error:
             raise translate(error, self.path, time.monotonic() - started) from error
         finally:
             self._mutex.release()
+            if said_no:
+                self.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
         if wal is not None:
             wal.sync_commit(number)
             self._mend(wal)
@@ -271,6 +277,7 @@ class SqliteStore:
                 execute = reader.execute
                 execute("BEGIN")
                 try:
+                    self._refuse_other_journal(reader)
                     yield SqliteTransaction(reader, self._statements, self.clock)
                     execute("COMMIT")
                 except BaseException:
@@ -278,6 +285,20 @@ class SqliteStore:
                     raise
             except apsw.Error as error:
                 raise translate(error, self.path, time.monotonic() - started) from error
+
+    def _refuse_other_journal(self, connection: apsw.Connection) -> None:
+        """An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
+
+        SQLite would follow it without a word, on a network file system too.
+        """
+        if self.journal != "delete":
+            return
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
+        if str(connection.pragma("journal_mode")).lower() != "delete":
+            raise UnsafeFileSystem(
+                f"{self.path} was put into WAL mode while this registry had it open with a rollback journal; nothing "
+                "was written. Open a new one; if other hosts use it, stop them and run 'jobdb init --shared' first"
+            )
 
     def learn(self, file: Path) -> None:
         """Adds the named statements of ``file`` to those that transactions know."""
