@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from .. import arguments
-from ..engines.sql.events import event_of
+from ..engines.sql.moving import event_of
 from ..engines.sql.rows import wire_timestamp
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
 from ..filemodes import create_private, secure_folder

@@ -2,14 +2,20 @@
 
 -- accept_state: everything that a verdict is decided from, in one look.
 SELECT j.id, j.status, j.last_seq, j.terminal_seq, j.attempt, j.kid, j.topic_prefix,
+       s.id, s.start_seq, s.last_seq,
        t.sealed, t.imported, t.expires_ms, t.revoked_ms,
-       s.id, s.start_seq, s.last_seq, s.handled_seq,
        e.digest, e.recorded_ms
 FROM jobs AS j
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
 LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
+
+-- stored_event: the same of a further event of the job.
+SELECT digest, recorded_ms FROM events WHERE job = :job AND seq = :seq;
+
+-- key_of_event: the same of a further key of the job.
+SELECT sealed, imported, expires_ms, revoked_ms FROM tokens WHERE job = :job AND kid = :kid;
 
 -- insert_subscription: a subscriber sees a job for the first time.
 INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, created_ms)

@@ -7,14 +7,15 @@ row that holds all they depend on; the replay rules are :mod:`jobdb.replay`'s.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ... import model
-from ...model import JobStatus, Verdict, from_ms
+from ...lifecycle import next_status
+from ...model import Verdict, from_ms
 from ...protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse, verify
 from ...replay import ReplayFacts, judge
-from .events import event_of, event_row, move_job
-from .rows import shorten, token_binding
+from .moving import Moves, event_of, event_row, run_each
+from .rows import STATUSES, shorten, token_binding
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,26 +29,73 @@ REFUSALS_IN_ALL = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
 
 
-class _State(NamedTuple):
-    """The row ``accept_state``: a job, the event's token, the subscriber, the stored event."""
+class _Job:
+    """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
-    job: int
-    status: str
-    job_last_seq: int
-    terminal_seq: int | None
-    attempt: int
-    kid: int
-    topic_prefix: str
-    sealed: bytes | None
-    imported: int | None
-    expires_ms: int | None
-    revoked_ms: int | None
-    subscription: int | None
-    start_seq: int | None
-    last_seq: int | None
-    handled_seq: int | None
-    digest: bytes | None
-    recorded_ms: int | None
+    Attributes:
+        keys: sealed, imported, expires_ms, revoked_ms of the tokens that the batch names, by version.
+        stored: digest and moment of the events that the batch has looked up or recorded, by seq.
+        rows: events to be recorded.
+        moves: the events that the job is moved by.
+        advanced: the subscriber's last_seq has to be written.
+    """
+
+    __slots__ = (
+        "advanced",
+        "attempt",
+        "keys",
+        "kid",
+        "last_accepted",
+        "last_seq",
+        "moves",
+        "number",
+        "rows",
+        "start_seq",
+        "status",
+        "stored",
+        "subscription",
+        "terminal_seq",
+        "topic_prefix",
+    )
+
+    def __init__(self, row: Row, start: str) -> None:
+        (
+            self.number,
+            status,
+            self.last_seq,
+            self.terminal_seq,
+            self.attempt,
+            self.kid,
+            self.topic_prefix,
+            self.subscription,
+            self.start_seq,
+            self.last_accepted,
+        ) = row
+        self.status = STATUSES[status]
+        if self.subscription is None:
+            self.start_seq = self.last_accepted = self.last_seq if start == "now" else 0
+        self.keys: dict[int, Row | None] = {}
+        self.stored: dict[int, tuple[bytes, int] | None] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.moves = Moves()
+        self.advanced = False
+
+    def topic_differs(self, topic: str | None) -> bool:
+        return topic is not None and topic != self.topic_prefix + "/events"
+
+    def apply(self, wire: WireEvent, now: int) -> None:
+        """Records a new event and moves the job, never backwards."""
+        self.rows.append(event_row(self.number, wire, now))
+        self.stored[wire.seq] = (self.rows[-1]["digest"], now)
+        if self.status.terminal or (wire.seq < self.last_seq and not wire.event.terminal):
+            return
+        self.last_seq = max(wire.seq, self.last_seq)
+        self.moves.add(self.status, wire, self.last_seq)
+        target = next_status(self.status, wire.event)
+        assert target is not None
+        self.status = target
+        if target.terminal:
+            self.terminal_seq = wire.seq
 
 
 class AcceptVerbs:
@@ -61,99 +109,15 @@ class AcceptVerbs:
         parsed = [_parse(arrival) for arrival in arrivals]
         with self.store.write() as tx:
             tx.lock_jobs(wire.job_id for wire in parsed if isinstance(wire, WireEvent))
-            refused: Counter[tuple[int, str]] = Counter()
+            batch = _Batch(tx, self.vault, subscriber, window, start)
             answers = []
             for wire, arrival in zip(parsed, arrivals, strict=True):
                 if isinstance(wire, WireEvent):
-                    job, answer = self._accept_one(tx, wire, arrival.topic, subscriber, window, start)
+                    answers.append(batch.accept(wire, arrival.topic))
                 else:
-                    job, answer = 0, wire
-                if answer.verdict.refused:
-                    refused[job, answer.verdict.value] += 1
-                answers.append(answer)
-            # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
-            for (job, verdict), count in sorted(refused.items()):
-                tx.run("count_verdict", job=job, verdict=verdict, count=count, now=tx.now_ms)
-            return answers
-
-    def _accept_one(
-        self, tx: Transaction, wire: WireEvent, topic: str | None, subscriber: str, window: int, start: str
-    ) -> tuple[int, Acceptance]:
-        """The number of the job (0: there is none) and the answer."""
-        row = tx.one("accept_state", job_id=wire.job_id, kid=wire.kid, subscriber=subscriber, seq=wire.seq)
-        if row is None:
-            return 0, _answer(wire, Verdict.UNKNOWN_JOB, "no such job in this database")
-        state = _State(*row)
-        refused = self._unauthentic(state, wire, topic, tx.now_ms)
-        if refused is not None:
-            return state.job, refused
-        facts = self._facts(tx, state, wire, window, start)
-        verdict, reason = judge(facts)
-        if verdict is Verdict.ACCEPTED:
-            return state.job, self._apply(tx, state, facts, wire, subscriber)
-        if verdict is Verdict.DUPLICATE:
-            event = event_of(wire, state.recorded_ms or tx.now_ms)
-            return state.job, model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
-        if state.subscription is None and start == "now":
-            # "now" is this moment. It must not move on with every event that is refused for being recorded already.
-            tx.one(
-                "insert_subscription", job=state.job, subscriber=subscriber, start_seq=facts.start_seq, now=tx.now_ms
-            )
-        _record_refusal(tx, state.job, subscriber, wire, verdict, reason)
-        return state.job, _answer(wire, verdict, reason)
-
-    def _unauthentic(self, state: _State, wire: WireEvent, topic: str | None, now_ms: int) -> Acceptance | None:
-        """The refusal of an event that does not prove that it is its job's; None when it does."""
-        if topic is not None and topic != state.topic_prefix + "/events":
-            return _answer(wire, Verdict.WRONG_TOPIC, "it came on a topic that is not its job's")
-        if not state.kid:
-            return None
-        if wire.signature is None:
-            return _answer(wire, Verdict.UNSIGNED, "the job has a token and the event no signature")
-        if state.sealed is None:
-            return _answer(wire, Verdict.REVOKED_KEY, f"the job has no key {wire.kid}")
-        if state.revoked_ms is not None or (state.expires_ms is not None and state.expires_ms <= now_ms):
-            return _answer(wire, Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over")
-        token = self.vault.unseal(state.sealed, bound_to=token_binding(wire.job_id, wire.kid))
-        if not verify(wire, token, legacy=bool(state.imported)):
-            return _answer(wire, Verdict.BAD_SIGNATURE, f"the signature does not verify with key {wire.kid}")
-        return None
-
-    @staticmethod
-    def _facts(tx: Transaction, state: _State, wire: WireEvent, window: int, start: str) -> ReplayFacts:
-        if state.subscription is None:
-            start_seq = last_seq = state.job_last_seq if start == "now" else 0
-        else:
-            assert state.start_seq is not None and state.last_seq is not None
-            start_seq, last_seq = state.start_seq, state.last_seq
-        skipped = False
-        if start_seq < wire.seq <= last_seq:
-            skipped = tx.one("gap_that_holds", subscription=state.subscription, seq=wire.seq) is not None
-        return ReplayFacts(
-            seq=wire.seq,
-            event_is_terminal=wire.event.terminal,
-            attempt=wire.attempt,
-            same=None if state.digest is None else state.digest == wire.digest,
-            start_seq=start_seq,
-            last_seq=last_seq,
-            skipped=skipped,
-            window=window,
-            status=JobStatus(state.status),
-            terminal_seq=state.terminal_seq,
-            job_attempt=state.attempt,
-        )
-
-    @staticmethod
-    def _apply(tx: Transaction, state: _State, facts: ReplayFacts, wire: WireEvent, subscriber: str) -> Acceptance:
-        now = tx.now_ms
-        missing = advance_subscriber(tx, state, facts, subscriber, now)
-        recorded_ms = state.recorded_ms
-        if recorded_ms is None:
-            recorded_ms = now
-            tx.run("insert_event", **event_row(state.job, wire, now))
-            if not facts.status.terminal:
-                _move(tx, state, facts, wire, now)
-        return model.Acceptance(Verdict.ACCEPTED, wire.job_id, wire.seq, event_of(wire, recorded_ms), missing)
+                    answers.append(batch.counted(0, wire))
+            batch.write()
+        return answers
 
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
         """Recorded refusals, newest first."""
@@ -168,6 +132,170 @@ class AcceptVerbs:
         return {Verdict(verdict): int(count) for verdict, count, _last_ms in rows}
 
 
+class _Batch:
+    """One transaction of accept: the jobs that it touches, and what is left to write at its end."""
+
+    def __init__(self, tx: Transaction, vault: Vault, subscriber: str, window: int, start: str) -> None:
+        self._tx = tx
+        self._vault = vault
+        self._subscriber = subscriber
+        self._window = window
+        self._start = start
+        self._now = tx.now_ms
+        self._jobs: dict[str, _Job | None] = {}
+        self._refused: Counter[tuple[int, str]] = Counter()
+
+    def accept(self, wire: WireEvent, topic: str | None) -> Acceptance:
+        """The verdict on one event, in the order of the documented checks."""
+        job = self._job(wire)
+        if job is None:
+            return self._no(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
+        if job.topic_differs(topic):
+            return self._no(job.number, wire, Verdict.WRONG_TOPIC, "it came on a topic that is not its job's")
+        if job.kid:
+            problem = self._unauthentic(job, wire)
+            if problem is not None:
+                return self._no(job.number, wire, *problem)
+        stored = job.stored[wire.seq]
+        verdict, reason = judge(self._facts(job, wire, stored))
+        if verdict is Verdict.ACCEPTED:
+            missing = self._advance(job, wire.seq)
+            if stored is None:
+                job.apply(wire, self._now)
+                return model.Acceptance(verdict, wire.job_id, wire.seq, event_of(wire, self._now), missing)
+            return model.Acceptance(verdict, wire.job_id, wire.seq, event_of(wire, stored[1]), missing)
+        if verdict is Verdict.DUPLICATE:
+            event = event_of(wire, stored[1] if stored else self._now)
+            return model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
+        if self._start == "now":
+            # "now" is this moment. It must not move on with every event that is refused for being recorded already.
+            self._subscription(job)
+        _record_refusal(self._tx, job.number, self._subscriber, wire, verdict, reason)
+        return self._no(job.number, wire, verdict, reason)
+
+    def counted(self, job: int, answer: Acceptance) -> Acceptance:
+        """Counts a refusal."""
+        self._refused[job, answer.verdict.value] += 1
+        return answer
+
+    def _no(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
+        return self.counted(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
+
+    # -- what is decided from
+
+    def _job(self, wire: WireEvent) -> _Job | None:
+        """The job, with the key and the stored event that the wire event names."""
+        job = self._jobs.get(wire.job_id)
+        if job is None:
+            if wire.job_id in self._jobs:
+                return None
+            row = self._tx.one(
+                "accept_state", job_id=wire.job_id, kid=wire.kid, subscriber=self._subscriber, seq=wire.seq
+            )
+            if row is None:
+                self._jobs[wire.job_id] = None
+                return None
+            job = self._jobs[wire.job_id] = _Job(row[:10], self._start)
+            sealed, imported, expires_ms, revoked_ms, digest, recorded_ms = row[10:]
+            job.keys[wire.kid] = None if sealed is None else (sealed, imported, expires_ms, revoked_ms)
+            job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
+            return job
+        if wire.seq not in job.stored:
+            job.stored[wire.seq] = self._tx.one("stored_event", job=job.number, seq=wire.seq)
+        if wire.kid not in job.keys:
+            job.keys[wire.kid] = self._tx.one("key_of_event", job=job.number, kid=wire.kid)
+        return job
+
+    def _unauthentic(self, job: _Job, wire: WireEvent) -> tuple[Verdict, str] | None:
+        """Why an event does not prove that it is its job's; None when it does."""
+        if wire.signature is None:
+            return Verdict.UNSIGNED, "the job has a token and the event no signature"
+        key = job.keys[wire.kid]
+        if key is None:
+            return Verdict.REVOKED_KEY, f"the job has no key {wire.kid}"
+        sealed, imported, expires_ms, revoked_ms = key
+        if revoked_ms is not None or (expires_ms is not None and expires_ms <= self._now):
+            return Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over"
+        token = self._vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
+        if not verify(wire, token, legacy=bool(imported)):
+            return Verdict.BAD_SIGNATURE, f"the signature does not verify with key {wire.kid}"
+        return None
+
+    def _facts(self, job: _Job, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:
+        skipped = False
+        if job.start_seq < wire.seq <= job.last_accepted:
+            skipped = self._tx.one("gap_that_holds", subscription=job.subscription, seq=wire.seq) is not None
+        return ReplayFacts(
+            seq=wire.seq,
+            event_is_terminal=wire.event.terminal,
+            attempt=wire.attempt,
+            same=None if stored is None else stored[0] == wire.digest,
+            start_seq=job.start_seq,
+            last_seq=job.last_accepted,
+            skipped=skipped,
+            window=self._window,
+            status=job.status,
+            terminal_seq=job.terminal_seq,
+            job_attempt=job.attempt,
+        )
+
+    # -- what is written
+
+    def _subscription(self, job: _Job) -> int:
+        """The number of the subscription, made now if this is the first that its subscriber sees of the job."""
+        if job.subscription is None:
+            row = self._tx.one(
+                "insert_subscription",
+                job=job.number,
+                subscriber=self._subscriber,
+                start_seq=job.start_seq,
+                now=self._now,
+            )
+            assert row is not None
+            job.subscription = row[0]
+        return int(job.subscription)
+
+    def _advance(self, job: _Job, seq: int) -> range:
+        """Notes an acceptance; returns the seqs that were skipped over."""
+        subscription = self._subscription(job)
+        if seq <= job.last_accepted:
+            _fill_gap(self._tx, subscription, seq)
+            self._tx.run("rewind_handled", subscription=subscription, seq=seq, now=self._now)
+            return range(0)
+        missing = range(job.last_accepted + 1, seq)
+        if missing:
+            self._tx.run("insert_gap", subscription=subscription, first_seq=missing[0], last_seq=missing[-1])
+        job.last_accepted = seq
+        job.advanced = True
+        return missing
+
+    def write(self) -> None:
+        """What was gathered, each job's rows once, in one order of the jobs."""
+        jobs = [job for job in self._jobs.values() if job is not None]
+        run_each(self._tx, "insert_event", [row for job in jobs for row in job.rows])
+        for job in jobs:
+            if job.advanced:
+                self._tx.run(
+                    "advance_subscription", subscription=job.subscription, seq=job.last_accepted, now=self._now
+                )
+            job.moves.apply(self._tx, job.number, job.attempt, self._now)
+        # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
+        for (number, verdict), count in sorted(self._refused.items()):
+            self._tx.run("count_verdict", job=number, verdict=verdict, count=count, now=self._now)
+
+
+def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
+    """Takes one seq out of the skipped range that holds it."""
+    row = tx.one("gap_that_holds", subscription=subscription, seq=seq)
+    assert row is not None
+    first, last = row
+    tx.run("delete_gap", subscription=subscription, first_seq=first)
+    if first < seq:
+        tx.run("insert_gap", subscription=subscription, first_seq=first, last_seq=seq - 1)
+    if seq < last:
+        tx.run("insert_gap", subscription=subscription, first_seq=seq + 1, last_seq=last)
+
+
 def _parse(arrival: Arrival) -> WireEvent | Acceptance:
     try:
         return parse(arrival.payload)
@@ -177,10 +305,6 @@ def _parse(arrival: Arrival) -> WireEvent | Acceptance:
         return model.Acceptance(
             Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1"
         )
-
-
-def _answer(wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
-    return model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason)
 
 
 def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent, verdict: Verdict, reason: str) -> None:
@@ -199,44 +323,6 @@ def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent,
     if row is not None:
         tx.run("trim_refusals_of_job", job=job, keep=REFUSALS_PER_JOB)
         tx.run("trim_refusals", newest=row[0], keep=REFUSALS_IN_ALL)
-
-
-def advance_subscriber(tx: Transaction, state: _State, facts: ReplayFacts, subscriber: str, now: int) -> range:
-    """Notes the acceptance; returns the seqs that were skipped over."""
-    subscription = state.subscription
-    if subscription is None:
-        row = tx.one("insert_subscription", job=state.job, subscriber=subscriber, start_seq=facts.start_seq, now=now)
-        assert row is not None
-        subscription = row[0]
-    if facts.seq <= facts.last_seq:
-        fill_gap(tx, subscription, facts.seq)
-        tx.run("rewind_handled", subscription=subscription, seq=facts.seq, now=now)
-        return range(0)
-    missing = range(facts.last_seq + 1, facts.seq)
-    if missing:
-        tx.run("insert_gap", subscription=subscription, first_seq=missing[0], last_seq=missing[-1])
-    tx.run("advance_subscription", subscription=subscription, seq=facts.seq, now=now)
-    return missing
-
-
-def fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
-    """Takes one seq out of the skipped range that holds it."""
-    row = tx.one("gap_that_holds", subscription=subscription, seq=seq)
-    assert row is not None
-    first, last = row
-    tx.run("delete_gap", subscription=subscription, first_seq=first)
-    if first < seq:
-        tx.run("insert_gap", subscription=subscription, first_seq=first, last_seq=seq - 1)
-    if seq < last:
-        tx.run("insert_gap", subscription=subscription, first_seq=seq + 1, last_seq=last)
-
-
-def _move(tx: Transaction, state: _State, facts: ReplayFacts, wire: WireEvent, now: int) -> None:
-    """Applies a new event to its living job, never backwards."""
-    if wire.seq < state.job_last_seq and not wire.event.terminal:
-        return
-    last_seq = max(wire.seq, state.job_last_seq)
-    move_job(tx, state.job, wire, facts.status, state.attempt, last_seq=last_seq, now=now)
 
 
 def _refusal(row: Row) -> Refusal:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ... import model
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...lifecycle import next_status
-from ...model import EventKind, JobStatus, from_ms
+from ...model import EventKind, JobStatus
 from ...protocol import WireEvent, build
-from .rows import STATUSES, broker_from_text, event_from_row, password_binding, shorten, token_binding, wire_timestamp
+from .moving import Moves, event_of, event_row, run_each
+from .rows import STATUSES, broker_from_text, event_from_row, password_binding, token_binding, wire_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,8 +51,7 @@ class EventVerbs:
         run_each(tx, "insert_event", rows)
         run_each(tx, "insert_delivery", deliveries)
         for job in jobs.values():
-            for status, wire in job.moves:
-                move_job(tx, job.number, wire, status, job.attempt, last_seq=wire.seq, now=now)
+            job.moves.apply(tx, job.number, job.attempt, now)
         return recorded
 
     def _publisher(self, tx: Transaction, job_id: str) -> _Publisher:
@@ -115,12 +115,7 @@ class EventVerbs:
 
 
 class _Publisher:
-    """One job while its events are being published in one transaction.
-
-    Attributes:
-        moves: the events that the job is moved by, each with the status before it: what takes a pending job up, and
-            the last one. Those between them leave no trace in the job's row.
-    """
+    """One job while its events are being published in one transaction."""
 
     __slots__ = ("attempt", "has_broker", "kid", "last_seq", "moves", "number", "status", "token")
 
@@ -134,7 +129,7 @@ class _Publisher:
         self.has_broker = has_broker
         self.kid = kid
         self.token = token
-        self.moves: list[tuple[JobStatus, WireEvent]] = []
+        self.moves = Moves()
 
     def sign(self, new: NewEvent, timestamp: str) -> WireEvent:
         """The event with its seq and signature, if its job and its attempt allow it."""
@@ -161,9 +156,7 @@ class _Publisher:
             token=self.token,
         )
         self.last_seq += 1
-        if self.moves and self.status is JobStatus.RUNNING and self.moves[-1][0] is JobStatus.RUNNING:
-            self.moves.pop()
-        self.moves.append((self.status, wire))
+        self.moves.add(self.status, wire, wire.seq)
         self.status = target
         return wire
 
@@ -179,68 +172,3 @@ class _Publisher:
                 f"cannot publish {new.event} for job {new.job_id} with attempt {new.attempt}: it is {self.status} at "
                 f"attempt {self.attempt}. Stop this work and claim again"
             )
-
-
-def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
-    """The row of a wire event, for ``insert_event``."""
-    return {
-        "job": job,
-        "seq": wire.seq,
-        "event": wire.event._value_,
-        "attempt": wire.attempt,
-        "now": now,
-        "digest": wire.digest,
-        "payload": wire.text,
-    }
-
-
-def run_each(tx: Transaction, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Executes a statement for each row: at once where there are several."""
-    if len(rows) == 1:
-        tx.run(name, **rows[0])
-    elif rows:
-        tx.run_many(name, rows)
-
-
-def move_job(
-    tx: Transaction, job: int, wire: WireEvent, status: JobStatus, attempt: int, *, last_seq: int, now: int
-) -> None:
-    """Applies an event to its job, which is not terminal."""
-    target = next_status(status, wire.event)
-    assert target is not None
-    detail = shorten(wire.detail) if wire.detail else None
-    event = wire.event._value_
-    if target is JobStatus.RUNNING:
-        if status is JobStatus.RUNNING:
-            tx.run("advance_job", job=job, seq=last_seq, event=event, now=now, detail=detail)
-        else:
-            tx.run("start_job", job=job, attempt=attempt, seq=last_seq, event=event, now=now, detail=detail)
-    else:
-        tx.run(
-            "finish_job",
-            job=job,
-            status=target._value_,
-            attempt=attempt,
-            last_seq=last_seq,
-            seq=wire.seq,
-            event=event,
-            now=now,
-            detail=detail,
-        )
-
-
-def event_of(wire: WireEvent, recorded_ms: int) -> Event:
-    """The public object of a wire event that was just recorded."""
-    recorded_at = from_ms(recorded_ms)
-    assert recorded_at is not None
-    return model.Event(
-        job_id=wire.job_id,
-        seq=wire.seq,
-        event=wire.event,
-        timestamp=wire.timestamp,
-        detail=wire.detail,
-        data=wire.data,
-        attempt=wire.attempt,
-        recorded_at=recorded_at,
-        payload=wire.text,
-    )
