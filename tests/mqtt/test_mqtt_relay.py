@@ -53,9 +53,9 @@ def test_marks_only_what_was_acknowledged(bench: Bench, monkeypatch: pytest.Monk
             dying.run(until_empty=True, timeout_sec=LIMIT_SEC)
         assert bench.registry.engine.outbox_size()[0] == 5
         bench.deliver()
-        until(lambda: len(listener.heard) >= 10)
-    heard = _heard_seqs(listener)
-    assert heard[-5:] == [1, 2, 3, 4, 5] and list(dict.fromkeys(heard)) == [1, 2, 3, 4, 5]
+        # How many of its five the dying one got through is nobody's promise; what was acknowledged is among them.
+        until(lambda: len(listener.heard) > 5 and _heard_seqs(listener)[-5:] == [1, 2, 3, 4, 5])
+    assert list(dict.fromkeys(_heard_seqs(listener))) == [1, 2, 3, 4, 5]
 
 
 def test_only_one_relay_delivers_and_the_other_takes_over(bench: Bench) -> None:
