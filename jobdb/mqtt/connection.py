@@ -28,6 +28,7 @@ MQTT_5, MQTT_311 = 5, 4
 KEEPALIVE_SEC = 30
 CONNECT_SEC = 10.0
 GOODBYE_SEC = 5.0
+_QUIET_SEC = 0.5
 ANSWER_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
 """A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
 MOST_IN_FLIGHT = 500
@@ -233,7 +234,8 @@ class Connection:
         """Before paho closes the socket: when it is our goodbye, the broker gets time to read all of it.
 
         A socket that is closed while the broker still writes to it (acknowledgements, messages) answers with a reset,
-        and a broker that meets a reset throws away what it has not read yet.
+        and a broker that meets a reset throws away what it has not read yet. Most brokers close at once when they have
+        read the goodbye; one that leaves it to us falls silent.
         """
         if not self._leaving:
             return
@@ -241,7 +243,7 @@ class Connection:
         try:
             ending.shutdown(socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:
-                ending.settimeout(left)
+                ending.settimeout(min(left, _QUIET_SEC))
                 if not ending.recv(65_536):
                     return
         except OSError:
