@@ -114,6 +114,26 @@ def test_the_subscribers_broker(tmp_path: Path) -> None:
             subscriber_settings(registry, environment=nothing)
 
 
+def test_we_subscribe_as_the_environments_user_where_it_names_the_jobs_broker(tmp_path: Path) -> None:
+    """The user of a job's worker may write its topic and read nothing."""
+    reader = {"MQTT_BROKER": "One", "MQTT_PORT": "1", "MQTT_USERNAME": "orchestrator", "MQTT_PASSWORD": "pw2"}
+    with Registry.open(tmp_path / "jobs.db", create=True) as registry:
+        record = Broker("one", 1, True, "worker")
+        job = registry.register(agent="a", prompt="p", broker=record, broker_password="pw1")
+        for found in (
+            subscriber_settings(registry, job.job_id, environment=Environment.read(reader)),
+            subscriber_settings(registry, address="mqtts://one:1", environment=Environment.read(reader)),
+            subscriber_settings(registry, address="mqtts://orchestrator@one:1", environment=Environment.read(reader)),
+        ):
+            assert (found.username, found.password, found.tls) == ("orchestrator", "pw2", True)
+        worker = subscriber_settings(registry, address="worker@one:1", environment=Environment.read(reader))
+        assert (worker.username, worker.password) == ("worker", "pw1")
+        nameless = Environment.read({"MQTT_BROKER": "one", "MQTT_PORT": "1"})
+        assert subscriber_settings(registry, job.job_id, environment=nameless).username == "worker"
+        elsewhere = Environment.read(reader | {"MQTT_PORT": "2"})
+        assert subscriber_settings(registry, job.job_id, environment=elsewhere).username == "worker"
+
+
 # -- TLS, against a real broker
 
 
