@@ -69,7 +69,11 @@ def register(
     ] = None,
     broker_host: Annotated[
         str | None,
-        typer.Option("--broker-host", metavar="HOST", help="The MQTT broker that gets the job's events."),
+        typer.Option(
+            "--broker-host",
+            metavar="HOST",
+            help="The MQTT broker that gets the job's events; that of MQTT_BROKER otherwise, or none.",
+        ),
     ] = None,
     broker_port: Annotated[
         int | None, typer.Option("--broker-port", metavar="PORT", help="Its port; 1883, or 8883 with TLS, otherwise.")
@@ -84,6 +88,9 @@ def register(
             "--broker-password-file", metavar="FILE", help="A file with the password for the broker; kept encrypted."
         ),
     ] = None,
+    no_broker: Annotated[
+        bool, typer.Option("--no-broker", help="No broker gets its events, although MQTT_BROKER is set.")
+    ] = False,
     auth: Annotated[
         str,
         typer.Option(
@@ -104,6 +111,9 @@ def register(
     The job is pending until somebody claims it. A token that signs its events is made with it and kept
     encrypted; 'jobdb token show JOB' prints it. With --json the record is printed, without the token.
 
+    Where MQTT_BROKER is set and no option names a broker, the record gets the broker of the environment:
+    MQTT_BROKER, MQTT_PORT, MQTT_TLS, MQTT_USERNAME and, encrypted, MQTT_PASSWORD.
+
     \b
     Examples:
       jobdb register --agent claude-code "sort ten problems"
@@ -120,7 +130,7 @@ def register(
         descriptor=auth_token_fd,
         variable=auth_token_env,
     )
-    broker, password = _broker(broker_host, broker_port, broker_tls, broker_username, broker_password_file)
+    broker, password = _broker(broker_host, broker_port, broker_tls, broker_username, broker_password_file, no_broker)
     with registry_of(ctx) as registry:
         job = registry.register(
             agent=agent,
@@ -165,13 +175,15 @@ def _prompt(prompt: str | None, place: str | None) -> str:
 
 
 def _broker(
-    host: str | None, port: int | None, tls: bool, username: str | None, password_file: str | None
+    host: str | None, port: int | None, tls: bool, username: str | None, password_file: str | None, none: bool
 ) -> tuple[Broker | None, str | None]:
-    """The broker that the options name, and its password."""
+    """The broker that the options name, else that of the environment, and its password."""
     if host is None:
         if port is not None or tls or username is not None or password_file is not None:
             raise InvalidInput("options for a broker were given without --broker-host; name the host")
-        return None, None
+        return (None, None) if none else _broker_of_environment()
+    if none:
+        raise InvalidInput("--no-broker and --broker-host exclude each other; give one of them")
     from jobdb.given_secret import read_from_file
     from jobdb.model import Broker
 
@@ -180,3 +192,14 @@ def _broker(
     if not 1 <= port <= 65_535:
         raise InvalidInput(f"--broker-port is {port}; it may be 1 to 65535")
     return Broker(host, port, tls, username, password is not None), password
+
+
+def _broker_of_environment() -> tuple[Broker | None, str | None]:
+    """The variables are those of the old scripts; their records too hold the broker with its user and password."""
+    import os
+
+    if not os.environ.get("MQTT_BROKER"):
+        return None, None
+    from jobdb.mqtt import Environment
+
+    return Environment.read().as_record()

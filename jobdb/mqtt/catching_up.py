@@ -88,6 +88,11 @@ class CatchingUp:
             self._numbers.popitem(last=False)
         return numbers
 
+    def look_again(self, job_id: str) -> Numbers | None:
+        """The same from the database: the job may be a new one that has the id of one that was pruned."""
+        self._numbers.pop(job_id, None)
+        return self.numbers_of(job_id)
+
     def begin(self, job_id: str) -> Numbers | None:
         """The same; a job that is new to the subscriber is begun. None when there is no such job."""
         numbers = self.numbers_of(job_id)
@@ -126,6 +131,12 @@ class CatchingUp:
         with self._store.read() as tx:
             row = tx.one("recorded_digest", job_id=wire.job_id, seq=wire.seq)
         return row is not None and bytes(row[0]) == wire.digest
+
+    def recorded_digests(self, job_id: str, *, after: int, limit: int) -> dict[int, bytes]:
+        """What is recorded of a job after a seq: the digests by seq."""
+        with self._store.read() as tx:
+            rows = tx.all("recorded_digests", job_id=job_id, after=after, limit=limit)
+        return {seq: bytes(digest) for seq, digest in rows}
 
     def shares_topic(self, job_id: str, topic: str) -> bool:
         """Whether another job's events come on this topic rightly: then they are not this subscriber's to judge."""
@@ -186,12 +197,13 @@ class CatchingUp:
 
     def _sweep_all(self, before: int, stopped: Callable[[], bool]) -> None:
         """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
+        settled = self._store.settled_event()  # what is not can still be followed by an event of a lower number
         _jobs, position = self._engine.news(self._subscriber, after=None, limit=0)
         begun_at = position
         more = True
         while more and not stopped():
             with self._store.read() as tx:
-                rows = tx.all("recorded_after", after=position, limit=_PAGE)
+                rows = tx.all("recorded_after", after=position, settled=settled, limit=_PAGE)
             more = len(rows) == _PAGE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:
@@ -201,7 +213,7 @@ class CatchingUp:
                 position = number
                 newest[job_id] = max(seq, newest.get(job_id, 0))
             for job_id, seq in newest.items():
-                numbers = self.begin(job_id)
+                numbers = self.look_again(job_id) or self.begin(job_id)
                 if numbers is not None and seq > numbers.last_seq:
                     self.close_gap(job_id, numbers.last_seq, seq + 1)
         if position > begun_at:

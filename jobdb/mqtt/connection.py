@@ -10,8 +10,10 @@ write callback keeps ``publish`` from writing to the socket in the caller's thre
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 MQTT_5, MQTT_311 = 5, 4
 KEEPALIVE_SEC = 30
 CONNECT_SEC = 10.0
+GOODBYE_SEC = 5.0
+_QUIET_SEC = 0.5
 ANSWER_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
 """A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
 MOST_IN_FLIGHT = 500
@@ -107,6 +111,7 @@ class Connection:
         self._on_message = on_message
         self._on_acknowledged = on_acknowledged
         self._on_end = on_end
+        self._leaving = False
         self._answered = threading.Event()
         self._refusal: ConnectionFailed | None = None
         self._subscribed: dict[int, list[Any]] = {}
@@ -139,6 +144,7 @@ class Connection:
         client.on_publish = self._acknowledged
         client.on_subscribe = self._subscription_answered
         client.on_socket_register_write = lambda *_: None
+        client.on_socket_close = self._closing
         return client
 
     def open(self) -> None:
@@ -224,6 +230,25 @@ class Connection:
             self.why = f"the broker said: {reason}"
             self.taken_over = reason.value == _TAKEN_OVER
 
+    def _closing(self, _client: Any, _data: Any, ending: Any) -> None:
+        """Before paho closes the socket: when it is our goodbye, the broker gets time to read all of it.
+
+        A socket that is closed while the broker still writes to it (acknowledgements, messages) answers with a reset,
+        and a broker that meets a reset throws away what it has not read yet. Most brokers close at once when they have
+        read the goodbye; one that leaves it to us falls silent.
+        """
+        if not self._leaving:
+            return
+        deadline = time.monotonic() + GOODBYE_SEC
+        try:
+            ending.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                ending.settimeout(min(left, _QUIET_SEC))
+                if not ending.recv(65_536):
+                    return
+        except OSError:
+            pass  # it is over, one way or the other
+
     def _received(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         if self._on_message is None:
             return
@@ -289,11 +314,14 @@ class Connection:
     def close(self, *, forget_session: bool = False) -> None:
         """Says goodbye and ends the connection; what was handed over before is sent first.
 
+        A broker that is well has read all of it then; only an acknowledgement says so.
+
         Args:
             forget_session: the broker need not keep our session (MQTT 5; earlier versions keep it).
         """
         if not self.ended.is_set() and self._thread.is_alive():
             self.why = self.why or "we ended it"
+            self._leaving = True
             if self.version == MQTT_5:
                 self._client.disconnect(properties=_forgetting() if forget_session else None)
             else:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from ..engines.base import Engine
 from ..errors import Busy
 from ..model import Acceptance, Arrival, Verdict
-from ..protocol import MalformedPayload, UnsupportedVersion, parse
+from ..protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse
 from .catching_up import CatchingUp
 from .connection import ConnectionFailed, Message
 from .link import Link, Report
@@ -234,8 +234,13 @@ class Intake:
     def _accept_batch(self) -> None:
         """All that has arrived, up to a bound, in one transaction; then its acknowledgements, in order."""
         batch = [self._inbox[place] for place in range(min(len(self._inbox), BATCH))]
-        expected: dict[str, int] = {}
-        kept = [message for message in batch if self._prepare(message, expected)]
+        wires = [_parsed(message) for message in batch]
+        run = _Run(self._known, Counter(wire.job_id for wire in wires if wire is not None))
+        kept = [
+            message
+            for message, wire in zip(batch, wires, strict=True)
+            if wire is None or self._prepare(message, wire, run)
+        ]
         arrivals = [Arrival(message.payload, message.topic) for message in kept]
         answers = []
         if arrivals:
@@ -250,20 +255,18 @@ class Intake:
                 accepted.append(answer.job_id)
         self._tell(accepted)
 
-    def _prepare(self, message: Message, expected: dict[str, int]) -> bool:
+    def _prepare(self, message: Message, wire: WireEvent, run: _Run) -> bool:
         """Makes ready for one message; False when it can be passed over.
 
         A job that is seen for the first time gets its beginning, and what is recorded here between the last accepted
         event and this one is accepted first: the broker has lost it, or delivered it before we subscribed.
         """
-        try:
-            wire = parse(message.payload)
-        except (MalformedPayload, UnsupportedVersion):
-            return True
         if self._job_id is not None and wire.job_id != self._job_id:
             return not self._known.shares_topic(wire.job_id, message.topic)
         numbers = self._known.numbers_of(wire.job_id)
-        last = max(numbers.last_seq if numbers else 0, expected.get(wire.job_id, 0))
+        if numbers is not None and wire.seq <= numbers.last_seq:
+            numbers = self._known.look_again(wire.job_id)
+        last = max(numbers.last_seq if numbers else 0, run.last_of(wire.job_id))
         if numbers is None or message.retained or wire.seq > last + 1:
             if not self._known.is_authentic(wire, message.topic):
                 return True
@@ -275,7 +278,7 @@ class Intake:
             last = max(numbers.last_seq, last)
             if wire.seq > last + 1:
                 self._known.close_gap(wire.job_id, last, wire.seq)
-        expected[wire.job_id] = max(last, wire.seq)
+        run.goes_on(wire, last)
         return True
 
     def _note(self, answer: Acceptance) -> None:
@@ -299,6 +302,46 @@ class Intake:
         with self._news_changed:
             self._news.update(dict.fromkeys(job_ids))
             self._news_changed.notify_all()
+
+
+class _Run:
+    """How far each job will be when what comes before a message in its batch is accepted.
+
+    An event that differs from what is recorded under its seq brings its job no further: a forged one must not stand in
+    for a genuine one that the broker has lost.
+
+    Args:
+        known: asked for what is recorded of a job of which the batch has several messages.
+        times: how many it has of each.
+    """
+
+    def __init__(self, known: CatchingUp, times: Counter[str]) -> None:
+        self._known = known
+        self._times = times
+        self._last: dict[str, int] = {}
+        self._recorded: dict[str, dict[int, bytes]] = {}
+
+    def last_of(self, job_id: str) -> int:
+        """The highest seq that the messages so far bring; 0: none."""
+        return self._last.get(job_id, 0)
+
+    def goes_on(self, wire: WireEvent, last: int) -> None:
+        """Notes a message that comes when the job is at ``last``."""
+        job_id = wire.job_id
+        if self._times[job_id] == 1:
+            return
+        if job_id not in self._recorded:
+            self._recorded[job_id] = self._known.recorded_digests(job_id, after=last, limit=BATCH)
+        genuine = self._recorded[job_id].get(wire.seq, wire.digest) == wire.digest
+        self._last[job_id] = max(last, wire.seq) if genuine else last
+
+
+def _parsed(message: Message) -> WireEvent | None:
+    """None where accept will say that it is malformed."""
+    try:
+        return parse(message.payload)
+    except (MalformedPayload, UnsupportedVersion):
+        return None
 
 
 def topic_matches(name: str, topic: str) -> bool:

@@ -38,6 +38,7 @@ class Link:
         connection: the open connection, or None.
         attempts: how often connecting has failed since it was last steady.
         quick_losses: how often in a row a connection was lost within seconds.
+        unreached: the last attempt to connect failed.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Link:
         self.connection: Connection | None = None
         self.attempts = 0
         self.quick_losses = 0
+        self.unreached = False
         self._client_id = client_id
         self._session_sec = session_sec
         self._wake = wake
@@ -100,6 +102,7 @@ class Link:
 
     def _take_result(self) -> bool:
         result, self._result = self._result, None
+        self.unreached = isinstance(result, ConnectionFailed)
         if isinstance(result, Connection):
             self.connection, self._since, self._last_reason = result, self._clock(), ""
             self._report(f"connected to the broker {self.settings}")

@@ -27,6 +27,7 @@ LEASE_SEC = 15.0
 DRAIN_SEC = 10.0
 PARKED_SEC = 60.0
 EVENTS_A_TURN = 100
+ONE_BY_ONE = 20
 _IDLE_LINK_SEC = 600.0
 _PROGRESS_SEC = 10.0
 _PACKET_OVERHEAD = 64
@@ -46,7 +47,12 @@ class Relayed:
 
 
 class _Lane:
-    """What is on its way to one broker. Used by the relay's thread; the two deques also by the network's."""
+    """What is on its way to one broker. Used by the relay's thread; ``acknowledged`` also by the network's.
+
+    By job: ``newest`` is the last event that was sent, ``parked`` until when the job is left alone, and ``refused`` the
+    first event of it that the broker did not take. ``one_by_one`` is how many more events travel alone, and ``suspect``
+    the one that was alone on its way when the connection was lost.
+    """
 
     def __init__(self, link: Link, acknowledged: deque[tuple[int, str | None]]) -> None:
         self.link = link
@@ -54,6 +60,9 @@ class _Lane:
         self.in_flight: dict[int, Parcel] = {}
         self.newest: dict[int, int] = {}
         self.parked: dict[int, float] = {}
+        self.refused: dict[int, int] = {}
+        self.one_by_one = 0
+        self.suspect = 0
         self.used_at = 0.0
         self.planned = 0
 
@@ -61,7 +70,8 @@ class _Lane:
         connection = self.link.connection
         if connection is None or connection.ended.is_set():
             return 0
-        return connection.most_in_flight - len(self.in_flight) - self.planned
+        most = 1 if self.one_by_one else connection.most_in_flight
+        return most - len(self.in_flight) - self.planned
 
     def forget(self) -> None:
         """The connection is gone: what was on its way is sent again, from the outbox."""
@@ -222,6 +232,8 @@ class Relay:
             if lane.link.tend():
                 self._seen = None
             if had is not None and lane.link.connection is not had:
+                self._take_answers(lane)
+                self._be_careful(lane)
                 lane.forget()
                 self._seen = None
             self._unpark(lane)
@@ -233,15 +245,7 @@ class Relay:
     def _mark(self) -> bool:
         """Notes in one transaction what the brokers have acknowledged."""
         for lane in self._lanes.values():
-            while lane.acknowledged:
-                mid, refusal = lane.acknowledged.popleft()
-                parcel = lane.in_flight.pop(mid, None)
-                if parcel is None:
-                    continue
-                if refusal is None:
-                    self._done.append(parcel.number)
-                else:
-                    self._refused(lane, parcel, refusal)
+            self._take_answers(lane)
         if not self._done:
             return False
         try:
@@ -257,9 +261,41 @@ class Relay:
                 del lane.newest[job]
         return True
 
+    def _take_answers(self, lane: _Lane) -> None:
+        """What a broker has said of what it was sent."""
+        while lane.acknowledged:
+            mid, refusal = lane.acknowledged.popleft()
+            parcel = lane.in_flight.pop(mid, None)
+            if parcel is None:
+                continue
+            lane.one_by_one = max(0, lane.one_by_one - 1)
+            if refusal is not None:
+                self._refused(lane, parcel, refusal)
+            elif parcel.number < lane.refused.get(parcel.job, parcel.number + 1):
+                self._done.append(parcel.number)
+            # Else an earlier event of the job was refused: this one is sent again behind that, to be in order.
+
+    def _be_careful(self, lane: _Lane) -> None:
+        """The connection was lost with events on their way: the next ones travel alone for a while.
+
+        Some brokers hang up on an event that they do not take, with or without saying so: MQTT 3.1.1 knows no other
+        answer, Mosquitto 2.0.11 does it in MQTT 5 too, and what it said is lost when more was on its way. Alone the
+        answer arrives, or it is known which event it was, and that job alone is parked.
+        """
+        if not lane.in_flight:
+            return
+        if lane.one_by_one and len(lane.in_flight) == 1:
+            [parcel] = lane.in_flight.values()
+            if parcel.number == lane.suspect:
+                self._refused(lane, parcel, "it hangs up each time")
+            lane.suspect = parcel.number
+        lane.one_by_one = ONE_BY_ONE
+
     def _refused(self, lane: _Lane, parcel: Parcel, refusal: str) -> None:
         """The broker takes none of a job's events now: leave that job alone for a while, others go on."""
+        self._seen = None  # there is room for others
         lane.newest.pop(parcel.job, None)
+        lane.refused[parcel.job] = min(parcel.number, lane.refused.get(parcel.job, parcel.number))
         if parcel.job not in lane.parked:
             lane.parked[parcel.job] = self._clock() + PARKED_SEC
             self._report(
@@ -270,7 +306,9 @@ class Relay:
     def _unpark(self, lane: _Lane) -> None:
         now = self._clock()
         for job in [job for job, until in lane.parked.items() if now >= until]:
-            del lane.parked[job]
+            if any(parcel.job == job for parcel in lane.in_flight.values()):
+                continue  # the broker still owes an answer about an event of before
+            del lane.parked[job], lane.refused[job]
             self._seen = None
 
     def _retire(self, settings: BrokerSettings, lane: _Lane) -> None:
@@ -347,8 +385,8 @@ class Relay:
 
     def _is_hopeless(self) -> bool:
         def failed(lane: _Lane) -> bool:
-            unreached = lane.link.connection is None and lane.link.attempts > 0
-            return unreached or (bool(lane.parked) and not lane.in_flight)
+            connected = lane.link.connection is not None and not lane.link.connection.ended.is_set()
+            return lane.link.unreached or (connected and bool(lane.parked) and not lane.in_flight)
 
         return bool(self._lanes) and all(failed(lane) for lane in self._lanes.values())
 

@@ -9,6 +9,7 @@ job's iteration ends with the job, also when nothing says so over the broker (a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
@@ -16,7 +17,7 @@ from .. import arguments
 from ..engines.base import Engine
 from ..engines.sql.rows import broker_from_text, event_from_row
 from ..errors import InvalidInput
-from ..model import Acceptance, Event, Job
+from ..model import Acceptance, Broker, Event, Job
 from ..registry import Registry
 from ..subscription import Limits, in_order
 from .catching_up import STATEMENTS
@@ -204,6 +205,9 @@ def subscriber_settings(
 ) -> BrokerSettings:
     """The broker to subscribe at: the address given, else the job's, else the environment's, else that of all jobs.
 
+    Where the environment names that broker and a user, we subscribe as that user: a job's own user may be one that can
+    only write its job's topic.
+
     Args:
         registry: knows the jobs' brokers and their passwords.
         job_id: the job to be followed; None: all.
@@ -218,10 +222,13 @@ def subscriber_settings(
     if job_id is not None and address is None:
         broker, password = registry.engine.broker(arguments.job_id(job_id))
         if broker is not None:
-            return environment.settings(broker, password)
+            return _as_ourselves(broker, environment) or environment.settings(broker, password)
     known = _known_brokers(registry, environment)
     if address is not None:
         named = read_address(address)
+        ours = _as_ourselves(named, environment)
+        if ours is not None and named.username in (None, ours.username):
+            return ours
         for settings in known:
             same = (settings.host.lower(), settings.port) == (named.host.lower(), named.port)
             if same and named.username in (None, settings.username) and (settings.tls or not named.tls):
@@ -235,6 +242,16 @@ def subscriber_settings(
         raise InvalidInput("no broker is known; name one with --broker HOST[:PORT], or set MQTT_BROKER")
     names = ", ".join(sorted({str(settings) for settings in known}))
     raise InvalidInput(f"the living jobs have several brokers ({names}); name one with --broker HOST:PORT")
+
+
+def _as_ourselves(broker: Broker, environment: Environment) -> BrokerSettings | None:
+    """The environment's way into a broker, if it names that one and a user for it."""
+    ours = environment.broker
+    if ours is None or (ours.host.lower(), ours.port) != (broker.host.lower(), broker.port):
+        return None
+    if ours.username is None and ours.certfile is None:
+        return None
+    return replace(ours, tls=ours.tls or broker.tls)
 
 
 def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerSettings]:

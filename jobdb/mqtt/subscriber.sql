@@ -16,6 +16,10 @@ SELECT 1 FROM events WHERE job = :job AND seq > :after AND seq < :before LIMIT 1
 -- recorded_digest: what is recorded under a seq.
 SELECT e.digest FROM jobs AS j JOIN events AS e ON e.job = j.id WHERE j.job_id = :job_id AND e.seq = :seq;
 
+-- recorded_digests: the same for the seqs after one.
+SELECT e.seq, e.digest FROM jobs AS j JOIN events AS e ON e.job = j.id
+WHERE j.job_id = :job_id AND e.seq > :after ORDER BY e.seq LIMIT :limit;
+
 -- accepted_unhandled: events that were accepted and that the handler is not done with, in order.
 SELECT j.job_id, e.seq, e.event, e.attempt, e.recorded_ms, e.payload
 FROM jobs AS j
@@ -29,7 +33,7 @@ ORDER BY e.seq LIMIT :limit;
 -- recorded_after: the events after one, in the order in which they were recorded.
 SELECT e.id, j.job_id, e.seq, e.recorded_ms
 FROM events AS e JOIN jobs AS j ON j.id = e.job
-WHERE e.id > :after
+WHERE e.id > :after AND e.id <= :settled
 ORDER BY e.id LIMIT :limit;
 
 -- overdue_event: the newest of a job's events that were recorded before a moment.

@@ -209,6 +209,43 @@ def test_cancel_ends_a_job_once(cli: Any) -> None:
     assert "completed" in cli("cancel", other, code=1).err
 
 
+FROM_OUTSIDE = {
+    "MQTT_BROKER": "mq.example",
+    "MQTT_TLS": "1",
+    "MQTT_USERNAME": "agents",
+    "MQTT_PASSWORD": "s3cret-of-the-environment",
+}
+
+
+def test_a_job_gets_the_broker_of_the_environment(cli: Any) -> None:
+    """What it says is in the record, so that others need not have the same environment."""
+    done = cli("register", "--agent", "a", "--json", "p", env=FROM_OUTSIDE)
+    job = done.json
+    assert job["broker"] == {
+        "host": "mq.example", "port": 8883, "tls": True, "username": "agents", "has_password": True,
+    }  # fmt: skip
+    with cli.library() as registry:
+        assert registry.engine.broker(job["job_id"])[1] == FROM_OUTSIDE["MQTT_PASSWORD"]
+    assert FROM_OUTSIDE["MQTT_PASSWORD"] not in done.out + done.err
+    for path in cli.database.parent.iterdir():
+        assert FROM_OUTSIDE["MQTT_PASSWORD"].encode() not in path.read_bytes()
+
+
+def test_options_and_an_empty_variable_win_over_the_environment(cli: Any) -> None:
+    def broker(*options: str, **more: str) -> Any:
+        return cli("register", "--agent", "a", "--json", *options, "p", env=FROM_OUTSIDE | more).json["broker"]
+
+    assert broker("--no-broker") is None
+    assert broker(MQTT_BROKER="") is None
+    assert broker("--broker-host", "other") == {
+        "host": "other", "port": 1883, "tls": False, "username": None, "has_password": False,
+    }  # fmt: skip
+    wrong = cli("register", "--agent", "a", "p", env=FROM_OUTSIDE | {"MQTT_PORT": "none"}, code=2)
+    assert "MQTT_PORT" in wrong.err
+    cli("register", "--agent", "a", "p", "--no-broker", "--broker-host", "h", code=2)
+    cli("register", "--agent", "a", "p", "--auth", "never", env={"MQTT_BROKER": "mq", "MQTT_TLS": "1"}, code=2)
+
+
 def test_wait_answers_with_how_the_job_ended(cli: Any) -> None:
     with cli.library() as registry:
         jobs = [registry.register(agent="a", prompt="p").job_id for _ in range(4)]

@@ -231,9 +231,9 @@ def test_output_that_cannot_be_written_is_told(cli: Any, require: Callable[[bool
 
 
 def test_an_interrupt_is_quiet(cli: Any) -> None:
-    job = cli.register()
-    waiting = cli.start("wait", job)
-    time.sleep(2)
+    job, _ = published(cli, "started")
+    waiting = cli.start("events", job, "--follow")
+    assert waiting.stdout.readline()  # from here on it waits
     waiting.send_signal(signal.SIGINT)
     out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out, err) == (130, b"", b"")

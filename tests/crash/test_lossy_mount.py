@@ -117,7 +117,7 @@ def test_plain_sqlite_loses_just_what_its_setting_allows(
                 for worker in range(3):
                     crowd.start(write_rows, path, journal, synchronous, diary, worker)
                 mount.arm("write", "plain.db*", random.randint(200, 900))
-                mount.wait_cut(30)
+                mount.wait_cut(60)
                 crowd.kill()
                 mount.boot()
             found = lost_rows(path, journal, diary)
@@ -136,7 +136,7 @@ def test_several_processes_share_one_wal_on_it(tmp_path: Path) -> None:
         for worker in range(3):
             crowd.start(write_rows, path, "WAL", "NORMAL", diary, worker)
         reader = open_plain(path, "WAL", "NORMAL")
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while reader.execute("SELECT count(DISTINCT worker) FROM rows WHERE number > 50").get < 3:
             assert time.monotonic() < end
             time.sleep(0.05)

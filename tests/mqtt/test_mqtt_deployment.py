@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from brokerkit.certificates import Authority
-from brokerkit.registries import Bench, collect
+from brokerkit.registries import LIMIT_SEC, Bench, collect
 from brokerkit.servers import Mosquitto, mosquitto_path, need_mosquitto
 
 from jobdb.mqtt import BrokerSettings
@@ -58,7 +58,10 @@ def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
     (folder / "jobdb.passwords").touch(0o600)
     for name in USERS:
         subprocess.run(
-            [program, "-b", folder / "jobdb.passwords", name, f"{name} pw"], check=True, capture_output=True, timeout=20
+            [program, "-b", folder / "jobdb.passwords", name, f"{name} pw"],
+            check=True,
+            capture_output=True,
+            timeout=LIMIT_SEC,
         )
     server = _AsDocumented(folder)
     server.start()
@@ -92,7 +95,8 @@ def test_a_worker_can_write_its_own_jobs_topic_only(
     with _bench(tmp_path, documented(user)) as bench:
         job = bench.job(job_id=job_id, broker_password=f"{user} pw")
         bench.registry.publish(job.job_id, "started")
-        assert bench.relay().run(until_empty=True, one_try=True, timeout_sec=10).delivered == int(may), bench.said
+        done = bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC)
+        assert done.delivered == int(may), bench.said
         assert any("Not authorized" in line for line in bench.said) is not may
 
 

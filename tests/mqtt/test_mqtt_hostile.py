@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 
 import pytest
-from brokerkit.registries import Bench, RawClient, collect, until
+from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
 
-from jobdb import EventKind, JobStatus
+from jobdb import EventKind, JobStatus, Registry
 from jobdb.protocol import build
 
 
@@ -149,6 +150,41 @@ def test_a_forged_event_from_far_ahead_or_of_an_unseen_job_moves_nobody(bench: B
         third.say("jobdb/jobs/theirs/events", _signed(bench, "ours", 400))
         until(lambda: bench.refused() == {"bad_signature": 1, "wrong_topic": 1})
         assert bench.registry.subscriptions() == []
+
+
+def test_a_forged_event_does_not_stand_in_for_a_lost_one(bench: Bench) -> None:
+    """It has the lost one's number and comes in one batch with the next genuine one."""
+    job = bench.job(job_id="ours")
+    bench.registry.claim(worker="w", job_id="ours", lease_sec=None)
+    engine = bench.registry.engine
+    with bench.follow() as follower, RawClient(bench.settings.port) as third:
+        bench.registry.publish("ours", "progress", attempt=1)
+        bench.deliver()
+        collect(follower, 1)
+        lost, after = (bench.registry.publish("ours", "progress", attempt=1) for _ in range(2))
+        engine.mark_delivered([delivery.number for delivery in engine.outbox(after=0, limit=10)])
+        forged = json.loads(lost.payload)
+        forged["detail"] = "altered"
+        hold, held = threading.Event(), threading.Event()
+
+        def keep_others_waiting() -> None:
+            with Registry.open(bench.path, vault=bench.vault) as other, other.engine.store.write():
+                held.set()
+                hold.wait(LIMIT_SEC)
+
+        keeper = threading.Thread(target=keep_others_waiting)
+        keeper.start()
+        assert held.wait(LIMIT_SEC)
+        third.say(job.topic, "{")  # the intake's turn with it waits for the keeper, and the next two for the intake
+        until(lambda: follower._intake._inbox)
+        third.say(job.topic, json.dumps(forged))
+        third.say(job.topic, after.payload)
+        until(lambda: len(follower._intake._inbox) == 3)
+        hold.set()
+        keeper.join(LIMIT_SEC)
+        assert [event.seq for event in collect(follower, 2)] == [2, 3]
+    assert not any("did not arrive" in line for line in bench.said)
+    assert bench.refused() == {"malformed": 1, "bad_signature": 1}
 
 
 def test_a_flood_of_refusals_is_said_within_bounds(bench: Bench) -> None:

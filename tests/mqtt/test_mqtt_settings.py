@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from brokerkit.certificates import Authority
-from brokerkit.registries import Bench, collect
+from brokerkit.registries import LIMIT_SEC, Bench, collect
 from brokerkit.servers import Mosquitto, mosquitto_path
 
 from jobdb import Broker, InvalidInput, Registry
@@ -114,6 +114,26 @@ def test_the_subscribers_broker(tmp_path: Path) -> None:
             subscriber_settings(registry, environment=nothing)
 
 
+def test_we_subscribe_as_the_environments_user_where_it_names_the_jobs_broker(tmp_path: Path) -> None:
+    """The user of a job's worker may write its topic and read nothing."""
+    reader = {"MQTT_BROKER": "One", "MQTT_PORT": "1", "MQTT_USERNAME": "orchestrator", "MQTT_PASSWORD": "pw2"}
+    with Registry.open(tmp_path / "jobs.db", create=True) as registry:
+        record = Broker("one", 1, True, "worker")
+        job = registry.register(agent="a", prompt="p", broker=record, broker_password="pw1")
+        for found in (
+            subscriber_settings(registry, job.job_id, environment=Environment.read(reader)),
+            subscriber_settings(registry, address="mqtts://one:1", environment=Environment.read(reader)),
+            subscriber_settings(registry, address="mqtts://orchestrator@one:1", environment=Environment.read(reader)),
+        ):
+            assert (found.username, found.password, found.tls) == ("orchestrator", "pw2", True)
+        worker = subscriber_settings(registry, address="worker@one:1", environment=Environment.read(reader))
+        assert (worker.username, worker.password) == ("worker", "pw1")
+        nameless = Environment.read({"MQTT_BROKER": "one", "MQTT_PORT": "1"})
+        assert subscriber_settings(registry, job.job_id, environment=nameless).username == "worker"
+        elsewhere = Environment.read(reader | {"MQTT_PORT": "2"})
+        assert subscriber_settings(registry, job.job_id, environment=elsewhere).username == "worker"
+
+
 # -- TLS, against a real broker
 
 
@@ -126,7 +146,7 @@ def secured(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosqui
     program = Path(mosquitto_path() or "").with_name("mosquitto_passwd")
     program = program if program.exists() else Path("/usr/bin/mosquitto_passwd")
     passwords.touch(0o600)
-    subprocess.run([program, "-b", passwords, "relay", "broker pw"], check=True, capture_output=True, timeout=20)
+    subprocess.run([program, "-b", passwords, "relay", "broker pw"], check=True, capture_output=True, timeout=LIMIT_SEC)
     rules = tmp_path / "acl"
     rules.write_text("user relay\ntopic readwrite jobdb/jobs/#\n")
     server = mosquitto(
@@ -177,7 +197,7 @@ def test_nothing_is_sent_to_a_broker_that_does_not_prove_itself_or_let_us_in(
         bench.environment = Environment(bench.settings, bench.settings.ca_certs, bench.settings.prefix)
         job = bench.job()
         bench.registry.publish(job.job_id, "started")
-        done = bench.relay().run(until_empty=True, timeout_sec=1)
+        done = bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC)
         assert done.delivered == 0 and bench.registry.engine.outbox_size()[0] == 1
         assert any("no connection to the broker" in line and said in line for line in bench.said), bench.said
         assert not any("broker pw" in line or "wrong" in line for line in bench.said)
@@ -189,7 +209,7 @@ def test_a_server_of_another_authority_is_not_believed(tmp_path: Path, secured: 
     files = _client(authority) | {"ca_certs": str(other.file)}
     with _bench(tmp_path, server, username="relay", password="broker pw", **files) as bench:
         bench.registry.publish(bench.job().job_id, "started")
-        assert bench.relay().run(until_empty=True, timeout_sec=1).delivered == 0
+        assert bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC).delivered == 0
         assert any("TLS: " in line for line in bench.said)
 
 
@@ -201,7 +221,7 @@ def test_a_server_with_a_certificate_for_another_name_is_not_believed(
     server = mosquitto(listener=f"certfile {certificate}\nkeyfile {key}")
     with _bench(tmp_path, server, ca_certs=str(authority.file)) as bench:
         bench.registry.publish(bench.job().job_id, "started")
-        assert bench.relay().run(until_empty=True, timeout_sec=1).delivered == 0
+        assert bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC).delivered == 0
         assert any("TLS: IP address mismatch" in line for line in bench.said), bench.said
 
 
@@ -213,11 +233,11 @@ def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
         "try: import_paho()\n"
         "except jobdb.InvalidInput as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_SEC)
     assert "pip install 'jobdb[mqtt]'" in done.stdout, done.stderr
 
 
 def test_the_package_is_imported_without_paho() -> None:
     code = "import sys, jobdb.mqtt; print([name for name in sys.modules if name.startswith('paho')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_SEC)
     assert done.stdout.strip() == "[]", done.stderr

@@ -15,6 +15,6 @@ def test_a_short_storm(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> N
 
 
 def test_a_short_storm_over_tickets(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
-    server = mosquitto(lines="max_queued_messages 0\nautosave_interval 1\nautosave_on_changes true")
+    server = mosquitto(lines="autosave_interval 1\nautosave_on_changes true")
     kills = run_ticket_storm(tmp_path, server, tickets=3, events=100, seed=2)
     assert kills.total() >= 12

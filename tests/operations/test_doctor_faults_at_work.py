@@ -19,6 +19,7 @@ from jobdb.doctor import examine
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
+from tests.ports import free_port
 
 House = Any
 Require = Callable[[bool, str], None]
@@ -86,13 +87,11 @@ def test_jobs_that_wait_for_a_person(house: House) -> None:
 @contextmanager
 def mosquitto(folder: Path, program: str) -> Iterator[int]:
     """A broker on loopback; its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
     process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -103,7 +102,7 @@ def mosquitto(folder: Path, program: str) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=60)
 
 
 def test_an_outbox_that_nobody_empties(house: House, require: Require) -> None:

@@ -69,7 +69,7 @@ class Mounter:
             env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
             pass_fds=[theirs.fileno()],
             check=True,
-            timeout=10,
+            timeout=60,
         )
         _, ancillary, _, _ = ours.recvmsg(4, socket.CMSG_SPACE(4))
         return int(array.array("i", ancillary[0][2][:4])[0])
@@ -79,7 +79,7 @@ class Mounter:
         if os.geteuid() == 0:
             LIBC.umount2(mount_point.encode(), _DETACH)
         else:
-            subprocess.run(["fusermount3", "-u", "-z", mount_point], timeout=10, check=False)
+            subprocess.run(["fusermount3", "-u", "-z", mount_point], timeout=60, check=False)
 
 
 class Server:

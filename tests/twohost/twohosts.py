@@ -75,20 +75,20 @@ class TwoHosts:
         assert self._server.stdin is not None and self._server.stdout is not None
         self._server.stdin.close()
         try:
-            self._server.wait(timeout=5)
+            self._server.wait(timeout=30)
         except subprocess.TimeoutExpired:
             self._server.kill()
-            self._server.wait(timeout=5)
+            self._server.wait(timeout=30)
         for mount_point in (self.a, self.b):
             if _mounted(mount_point):
                 command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-                subprocess.run([*command, str(mount_point)], timeout=10, check=False)
+                subprocess.run([*command, str(mount_point)], timeout=60, check=False)
         self._server.stdout.close()
         self._log.close()
 
     def _expect(self, line: bytes) -> None:
         assert self._server.stdout is not None
-        end = time.monotonic() + 15
+        end = time.monotonic() + 60
         with selectors.DefaultSelector() as selector:
             selector.register(self._server.stdout, selectors.EVENT_READ)
             while line + b"\n" not in self._received:

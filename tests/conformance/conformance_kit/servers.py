@@ -11,12 +11,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_port
 
 PASSWORD = "pg-secret-5f0a"
 START_SEC = 60.0
@@ -64,7 +65,7 @@ class PostgresServer:
                 binaries = self._leave_root(binaries)
             self._binaries = binaries
             self.data, self.sockets = self.folder / "data", self.folder
-            self.port = _free_port()
+            self.port = free_port()
             self._initialise()
             self.start()
         except BaseException:
@@ -186,10 +187,3 @@ class PostgresServer:
 
 def _is_zombie(entry: Path) -> bool:
     return entry.joinpath("stat").read_text("ascii", "replace").rpartition(")")[2].split()[0] == "Z"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

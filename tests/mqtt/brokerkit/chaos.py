@@ -230,8 +230,8 @@ def run_ticket_storm(folder: Path, server: Mosquitto, *, tickets: int, events: i
             for worker in mortals:
                 worker.kill()
         assert all(bench.registry.get(job.job_id).status is JobStatus.COMPLETED for job in jobs)
+        # How many it noted as accepted is no measure: a kill between an acceptance and its note loses the note.
         arrived = check_log(log, {job.job_id: events for job in jobs})
-        assert arrived >= tickets * events * 0.9, "an acceptance is noted after it was made: a kill may lose the note"
         assert "did not arrive" not in errors.read_text()
         assert bench.registry.refusals() == [] and bench.refused() == {}
         print(f"\n{tickets * events} events; accepted from the broker: {arrived}; kills: {dict(storm.kills)}")

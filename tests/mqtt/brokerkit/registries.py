@@ -13,7 +13,7 @@ from jobdb import Broker, Event, Job, Registry, Vault
 from jobdb.masterkey import MasterKey
 from jobdb.mqtt import BrokerFollower, BrokerSettings, Environment, RegistryOutbox, Relay, subscribe
 
-LIMIT_SEC = 30.0
+LIMIT_SEC = 60.0
 
 
 def until(what: Callable[[], Any], *, limit_sec: float = LIMIT_SEC) -> Any:
@@ -70,9 +70,9 @@ class Bench:
         assert done.in_charge and self.registry.engine.outbox_size()[0] == 0, self.said
 
     @contextmanager
-    def relaying(self, **how: Any) -> Iterator[Relay]:
-        """A relay in the background."""
-        relay = self.relay(**how)
+    def relaying(self, relay: Relay | None = None, **how: Any) -> Iterator[Relay]:
+        """A relay in the background: a given one, or the registry's."""
+        relay = self.relay(**how) if relay is None else relay
         thread = threading.Thread(target=relay.run)
         thread.start()
         try:

@@ -1,0 +1,37 @@
+"""One connection to a broker, from its beginning to its end."""
+
+from __future__ import annotations
+
+from brokerkit.registries import LIMIT_SEC, RawClient, until
+from brokerkit.servers import Broker
+
+from jobdb.mqtt.connection import MQTT_5, MQTT_311, Connection
+from jobdb.mqtt.settings import BrokerSettings
+
+
+def _connection(broker: Broker) -> Connection:
+    connection = Connection(
+        BrokerSettings("127.0.0.1", broker.port),
+        "goodbye",
+        version=MQTT_5 if broker.version5 else MQTT_311,
+        session_sec=0,
+        on_message=None,
+        on_acknowledged=None,
+        on_end=lambda: None,
+    )
+    connection.open()
+    return connection
+
+
+def test_what_was_handed_over_arrives_although_the_connection_is_ended_at_once(broker: Broker) -> None:
+    """The broker's acknowledgements are on their way to a closed socket then, which must not make it drop the rest."""
+    with RawClient(broker.port, topics=("goodbye/#",)) as listener:
+        for time in range(20):
+            connection = _connection(broker)
+            for number in range(100):
+                connection.publish("goodbye/here", f"{time}:{number}", retain=False)
+            connection.close()
+            assert connection.ended.wait(LIMIT_SEC)
+            until(lambda: len(listener.heard) == 100)
+            assert [int(payload.split(b":")[1]) for _, payload, _ in listener.heard] == list(range(100))
+            listener.heard.clear()
