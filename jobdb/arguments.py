@@ -71,6 +71,8 @@ def job_id(value: object) -> str:
 
 
 def event_kind(value: object) -> EventKind:
+    if isinstance(value, EventKind):
+        return value
     try:
         return EventKind(value)  # type: ignore[arg-type]
     except ValueError:

@@ -568,5 +568,7 @@ def _checked_event(event: NewEvent) -> NewEvent:
     arguments.text("detail", event.detail, most=65_536, least=0)
     if not isinstance(event.data, Mapping):
         raise InvalidInput(f"data must be an object (a mapping), not {type(event.data).__name__}")
-    attempt = None if event.attempt is None else _attempt(event.attempt)
-    return replace(event, event=arguments.event_kind(event.event), attempt=attempt)
+    if event.attempt is not None:
+        _attempt(event.attempt)
+    kind = arguments.event_kind(event.event)
+    return event if kind is event.event else replace(event, event=kind)

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus
-from .rows import broker_to_text, job_from_row, password_binding, shorten, token_binding
-from .sealing import seal
+from .rows import (
+    broker_to_text,
+    default_topic_prefix,
+    job_from_row,
+    job_of_new,
+    password_binding,
+    shorten,
+    token_binding,
+)
+from .sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +41,10 @@ class JobVerbs:
     def register(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Records new jobs with their tokens; all or none. A known idempotency key answers with the job it made."""
         with self.store.write() as tx:
-            return [self._register_one(tx, job) for job in jobs]
+            sealer = Sealer(tx, self.vault)
+            return [self._register_one(tx, sealer, job) for job in jobs]
 
-    def _register_one(self, tx: Transaction, new: NewJob) -> Job:
+    def _register_one(self, tx: Transaction, sealer: Sealer, new: NewJob) -> Job:
         if new.idempotency_key is not None:
             known = tx.one("job_by_idempotency_key", idempotency_key=new.idempotency_key)
             if known is not None:
@@ -43,21 +52,23 @@ class JobVerbs:
         job_id, number = self._insert(tx, new)
         password = None
         if new.broker_password is not None:
-            password = seal(tx, self.vault, new.broker_password, bound_to=password_binding(job_id))
+            password = sealer.seal(new.broker_password, bound_to=password_binding(job_id))
+        artifacts = json.dumps(list(new.expected_artifacts), ensure_ascii=False) if new.expected_artifacts else "[]"
+        extra = json.dumps(dict(new.extra), ensure_ascii=False) if new.extra else "{}"
         tx.run(
             "insert_spec",
             job=number,
             prompt=new.prompt,
             broker=broker_to_text(new.broker),
             broker_password=password,
-            expected_artifacts=json.dumps(list(new.expected_artifacts), ensure_ascii=False),
-            extra=json.dumps(dict(new.extra), ensure_ascii=False),
+            expected_artifacts=artifacts,
+            extra=extra,
         )
         if new.auth != "never":
             token = secrets.token_urlsafe(32) if new.auth_token is None else new.auth_token
-            sealed = seal(tx, self.vault, token, bound_to=token_binding(job_id, 1))
+            sealed = sealer.seal(token, bound_to=token_binding(job_id, 1))
             tx.run("insert_token", job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
-        return _read_job(tx, job_id)
+        return job_of_new(job_id, new, tx.now_ms, artifacts=artifacts, extra=extra)
 
     def _insert(self, tx: Transaction, new: NewJob) -> tuple[str, int]:
         for _ in range(_ID_ATTEMPTS):
@@ -68,7 +79,7 @@ class JobVerbs:
                 agent=new.agent,
                 agent_session=new.agent_session,
                 priority=new.priority,
-                topic_prefix=new.topic_prefix or f"jobdb/jobs/{job_id}",
+                topic_prefix=new.topic_prefix or default_topic_prefix(job_id),
                 timeout_sec=new.timeout_sec,
                 idle_timeout_sec=new.idle_timeout_sec,
                 has_broker=int(new.broker is not None),

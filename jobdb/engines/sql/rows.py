@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ... import model
 from ...model import EventKind, JobStatus, from_ms
 
 if TYPE_CHECKING:
-    from ...model import Broker, Event, Job
+    from ...model import Broker, Event, Job, NewJob
     from .transaction import Row
 
 # A lookup costs a tenth of what calling the enumeration does, and a page of jobs does it hundreds of times.
@@ -80,6 +82,48 @@ def job_from_row(row: Row) -> Job:
     )
 
 
+def default_topic_prefix(job_id: str) -> str:
+    """Under which topic a job's events go when it was registered with none."""
+    return f"jobdb/jobs/{job_id}"
+
+
+def job_of_new(job_id: str, new: NewJob, now_ms: int, *, artifacts: str, extra: str) -> Job:
+    """What reading a job gives that was registered just now; ``artifacts`` and ``extra`` as they were stored."""
+    now = from_ms(now_ms)
+    assert now is not None
+    broker = new.broker
+    if broker is not None:
+        broker = replace(broker, has_password=new.broker_password is not None)
+    return model.Job(
+        job_id=job_id,
+        status=JobStatus.PENDING,
+        agent=new.agent,
+        agent_session=new.agent_session,
+        prompt=new.prompt,
+        priority=new.priority,
+        topic_prefix=new.topic_prefix or default_topic_prefix(job_id),
+        broker=broker,
+        timeout_sec=new.timeout_sec,
+        idle_timeout_sec=new.idle_timeout_sec,
+        expected_artifacts=() if artifacts == "[]" else tuple(json.loads(artifacts)),
+        last_seq=0,
+        attempt=0,
+        strikes=0,
+        worker=None,
+        lease_expires_at=None,
+        created_at=now,
+        updated_at=now,
+        started_at=None,
+        finished_at=None,
+        last_event=None,
+        last_event_at=None,
+        detail=None,
+        auth="never" if new.auth == "never" else "required",
+        extra={} if extra == "{}" else json.loads(extra),
+    )
+
+
+@lru_cache(maxsize=256)  # a page of jobs names the same few brokers
 def broker_from_text(text: str | None, has_password: bool) -> Broker | None:
     """The broker settings as stored, without the password."""
     if text is None:

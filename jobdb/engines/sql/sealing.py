@@ -17,21 +17,44 @@ if TYPE_CHECKING:
 KEY_ID = "key_id"
 
 
-def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
-    """Seals a secret for a row of this database.
+class Sealer:
+    """Seals secrets for rows of one database in one transaction; its key is looked at once.
 
-    Raises:
-        KeyProblem: the database's secrets are under another master key.
+    Args:
+        tx: the transaction.
+        vault: the master key.
     """
-    known = tx.one("sealing_key", name=KEY_ID)
-    if known is None:
-        tx.run("keep_setting", name=KEY_ID, value=vault.key_id)
-        known = tx.one("sealing_key", name=KEY_ID)
-        assert known is not None
-    if known[0] != vault.key_id:
-        raise KeyProblem(
-            f"this database's secrets are sealed under master key {known[0]}, and the key found here "
-            f"({vault.master.source}) is {vault.key_id}; give this process the database's key "
-            "(JOBDB_KEY or JOBDB_KEY_FILE)"
-        )
-    return vault.seal(secret, bound_to=bound_to)
+
+    def __init__(self, tx: Transaction, vault: Vault) -> None:
+        self._tx = tx
+        self._vault = vault
+        self._checked = False
+
+    def seal(self, secret: str, *, bound_to: str) -> bytes:
+        """Seals a secret.
+
+        Raises:
+            KeyProblem: the database's secrets are under another master key.
+        """
+        if not self._checked:
+            self._check()
+            self._checked = True
+        return self._vault.seal(secret, bound_to=bound_to)
+
+    def _check(self) -> None:
+        known = self._tx.one("sealing_key", name=KEY_ID)
+        if known is None:
+            self._tx.run("keep_setting", name=KEY_ID, value=self._vault.key_id)
+            known = self._tx.one("sealing_key", name=KEY_ID)
+            assert known is not None
+        if known[0] != self._vault.key_id:
+            raise KeyProblem(
+                f"this database's secrets are sealed under master key {known[0]}, and the key found here "
+                f"({self._vault.master.source}) is {self._vault.key_id}; give this process the database's key "
+                "(JOBDB_KEY or JOBDB_KEY_FILE)"
+            )
+
+
+def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
+    """Seals one secret for a row of this database. It raises as :class:`Sealer` does."""
+    return Sealer(tx, vault).seal(secret, bound_to=bound_to)
