@@ -20,7 +20,7 @@ from .source import NO_LOGS, SourceJob
 Json = Any
 Answer = SourceJob | Damaged | None
 
-_event_fields = attrgetter("seq", "event", "attempt", "recorded_ms", "digest", "detail", "text")
+_event_fields = attrgetter("seq", "event", "attempt", "recorded_ms", "digest", "text", "detail")
 _KINDS = {kind.value: kind for kind in EntryKind}
 
 
