@@ -95,8 +95,8 @@ def _usual_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[
     return events
 
 
-def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of a log as it was read, line breaks included.
+def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
+    """A log as it was read.
 
     Args:
         form: the log's form.
@@ -108,13 +108,22 @@ def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -
     """
     items = form.split()
     unfinished = bool(items) and items[-1] == "!"
-    lines = _lines_of(items[:-1] if unfinished else items, payload, kept)
-    before = next(lines, None)
-    for line in lines:
-        yield (before or b"") + b"\n"
-        before = line
-    if before is not None:
-        yield before if unfinished else before + b"\n"
+    if unfinished:
+        del items[-1]
+    lines: list[bytes] = []
+    for item in items:
+        if item == "k":
+            line = next(kept, None)
+            if line is None:
+                raise KeyError("a kept line")
+            lines.append(line)
+        else:
+            first, _, last = item.partition("-")
+            texts = map(payload, range(int(first), int(last or first) + 1))
+            lines.append("\n".join(texts).encode("utf-8"))
+    if lines and not unfinished:
+        lines.append(b"")
+    return b"\n".join(lines)
 
 
 def seqs_of(form: str | None) -> set[int]:
@@ -125,19 +134,6 @@ def seqs_of(form: str | None) -> set[int]:
             first, _, last = item.partition("-")
             found.update(range(int(first), int(last or first) + 1))
     return found
-
-
-def _lines_of(items: Iterable[str], payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
-    for item in items:
-        if item == "k":
-            line = next(kept, None)
-            if line is None:
-                raise KeyError("a kept line")
-            yield line
-        else:
-            first, _, last = item.partition("-")
-            for seq in range(int(first), int(last or first) + 1):
-                yield payload(seq).encode("utf-8")
 
 
 def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
