@@ -125,7 +125,7 @@ def _attempt(new: NewEvent, status: JobStatus, present: int) -> int:
         if new.attempt != present or (status is JobStatus.PENDING and present > 0):
             raise StaleAttempt(
                 f"cannot publish {new.event} for job {new.job_id} with attempt {new.attempt}: it is {status} at "
-                f"attempt {present}. Stop this work and claim again"
+                f"attempt {present}. Stop this work; 'jobdb show {new.job_id}' tells where it stands"
             )
         return present
     # Somebody works on a job that was claimed before and given back: a new attempt, so that the old one stays out.
