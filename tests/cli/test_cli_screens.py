@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: what fits, what is suggested next, and what happens without a terminal's streams."""
+"""What a person sees on a terminal: what fits, what is suggested next; and what happens without the usual streams."""
 
 from __future__ import annotations
 
