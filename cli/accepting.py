@@ -113,5 +113,6 @@ def _print(answer: Acceptance, *, json: bool) -> None:
         return
     reason = answer.reason
     if answer.missing:
-        reason = f"skipped {answer.missing.start} to {answer.missing.stop - 1}"
+        first, last = answer.missing.start, answer.missing.stop - 1
+        reason = f"skipped seq {first}" if first == last else f"skipped seqs {first} to {last}"
     output.fields(answer.verdict, answer.job_id, answer.seq, reason)

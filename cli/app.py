@@ -64,7 +64,7 @@ def root(
     A first session:
       jobdb init
       JOB=$(jobdb register --agent claude-code "sort ten problems")
-      jobdb claim --agent claude-code
+      jobdb claim --job $JOB
       jobdb publish $JOB progress --detail "step 1 of 10"
       jobdb complete $JOB --detail "all sorted"
       jobdb show $JOB
@@ -73,6 +73,7 @@ def root(
     """
     ctx.obj = Settings(db=db, busy_timeout_sec=busy_timeout)
     warn_of_password(db)
+    output.name_database(db)
     if verbose:
         _log_to_stderr(verbose)
 

@@ -68,6 +68,7 @@ def claim(
         json_line(taken.job.as_dict())
         return
     line(taken.job_id)
+    hint(f"what is to be done: jobdb show {taken.job_id}")
     hint(f"next: jobdb publish {taken.job_id} started --attempt {taken.attempt}")
 
 

@@ -47,9 +47,14 @@ def doctor(
 
 
 def _draw(findings: list[Finding]) -> None:
+    _lines([(finding.level, finding.check, finding.message, finding.mend) for finding in findings])
+
+
+def _lines(rows: list[tuple[str, str, str, str | None]]) -> None:
+    """A line for each check: ok, warn or fail, its name, what was found, and what mends it."""
     if not output.on_terminal():
-        for finding in findings:
-            output.fields(finding.level, finding.check, finding.message, finding.mend)
+        for row in rows:
+            output.fields(*row)
         return
     from rich.table import Table
     from rich.text import Text
@@ -58,11 +63,11 @@ def _draw(findings: list[Finding]) -> None:
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    for finding in findings:
-        said = Text(output.visible(finding.message))
-        if finding.mend:
-            said.append(f"\n→ {output.visible(finding.mend)}", "cyan")
-        grid.add_row(Text(finding.level, _STYLES[finding.level]), finding.check, said)
+    for level, check, message, mend in rows:
+        said = Text(output.visible(message))
+        if mend:
+            said.append(f"\n→ {output.visible(mend)}", "cyan")
+        grid.add_row(Text(level, _STYLES[level]), check, said)
     output.console().print(grid)
 
 
@@ -100,8 +105,12 @@ def probe(
     if json:
         output.json_line(report.as_dict())
     else:
-        for check in report.checks:
-            output.fields("ok" if check.ok else "fail", check.name, check.detail, None if check.ok else check.advice)
+        _lines(
+            [
+                ("ok" if check.ok else "fail", check.name, check.detail, None if check.ok else check.advice)
+                for check in report.checks
+            ]
+        )
         output.line(report.verdict)
     if not report.ok:
         raise typer.Exit(5)

@@ -27,6 +27,9 @@ STYLES = {
 }
 _WAITS = "bold magenta"
 _LATEST = 5
+_WIDE = 100
+_NARROW_ID = 16
+_NARROW_AGENT = 12
 
 
 def list_jobs(
@@ -97,28 +100,34 @@ def _draw(jobs: list[Job], *, more: bool) -> None:
         output.hint("no such job; 'jobdb register --agent NAME PROMPT' makes one")
         return
     now = datetime.now(UTC)
-    output.table(
-        ("JOB", "STATUS", "AGENT", "AGE", "LAST EVENT", "TRY", "LEASE", "PROMPT"),
-        [row(job, now) for job in jobs],
-        wide="PROMPT",
-    )
+    narrow = output.console().width < _WIDE
+    headings = ("JOB", "STATUS", "AGENT", "AGE", "LAST" if narrow else "LAST EVENT", "TRY", "LEASE", "PROMPT")
+    rows = [_row(job, now, narrow=narrow) for job in jobs]
+    # A column that says nothing of any of these jobs leaves its room to the prompts.
+    told = [place for place, name in enumerate(headings) if name == "PROMPT" or any(row[place] for row in rows)]
+    output.table([headings[place] for place in told], [[row[place] for place in told] for row in rows], wide="PROMPT")
     if more:
         output.hint(f"there are more: --after {jobs[-1].job_id}, or --limit 0 for all")
+    elif len(jobs) == 1:
+        output.hint(f"all about it: jobdb show {jobs[0].job_id}")
 
 
-def row(job: Job, now: datetime) -> list[output.Cell]:
-    """A job as a row of the table on a terminal."""
+def _row(job: Job, now: datetime, *, narrow: bool) -> list[output.Cell]:
+    """A job as a row of the table on a terminal.
+
+    On a narrow one what the status says already is left out, and long names are cut, so that prompts can be read.
+    """
     lease: output.Cell = ""
     if job.lease_expires_at is not None:
         left = (job.lease_expires_at - now).total_seconds()
         lease = span(left) if left > 0 else ("ran out", "red")
     return [
-        job.job_id,
+        job.job_id if not narrow else _cut(job.job_id, _NARROW_ID),
         (job.status.value, STYLES[job.status]),
-        job.agent,
+        job.agent if not narrow else _cut(job.agent, _NARROW_AGENT),
         span((now - job.created_at).total_seconds()),
-        _last_event(job, now),
-        str(job.attempt),
+        _last_event(job, now, narrow=narrow),
+        str(job.attempt or ""),
         lease,
         (_beginning(job.prompt), "dim"),
     ]
@@ -129,13 +138,17 @@ def waits_for_permission(job: Job) -> bool:
     return job.status is JobStatus.RUNNING and job.last_event is EventKind.PERMISSION_REQUIRED
 
 
-def _last_event(job: Job, now: datetime) -> output.Cell:
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _last_event(job: Job, now: datetime, *, narrow: bool) -> output.Cell:
     if job.last_event is None or job.last_event_at is None:
         return ""
     since = span((now - job.last_event_at).total_seconds())
     if waits_for_permission(job):
-        return f"permission? {since}", _WAITS
-    return f"{job.last_event} {since}"
+        return f"{'asks' if narrow else 'permission?'} {since}", _WAITS
+    return since if narrow else f"{job.last_event} {since}"
 
 
 def span(seconds: float) -> str:
@@ -175,6 +188,16 @@ def show(ctx: typer.Context, job: JobId, json: Json = False) -> None:
         )
         if found.last_seq > _LATEST:
             output.hint(f"all events: jobdb events {found.job_id}")
+    if output.on_terminal():
+        _suggest(found)
+
+
+def _suggest(job: Job) -> None:
+    """What can be done with the job as it is."""
+    if job.status is JobStatus.PENDING:
+        output.hint(f"next: jobdb claim --job {job.job_id}")
+    elif not job.terminal:
+        output.hint(f"to follow it: jobdb events {job.job_id} --follow; to end it: jobdb cancel {job.job_id}")
 
 
 def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
@@ -190,7 +213,10 @@ def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
     if job.broker is not None:
         user = f"{job.broker.username}@" if job.broker.username else ""
         broker = f"{'mqtts' if job.broker.tls else 'mqtt'}://{user}{job.broker.host}:{job.broker.port}"
-    permission: output.Cell | None = ("waits for permission", _WAITS) if waits_for_permission(job) else None
+    permission: output.Cell | None = None
+    if waits_for_permission(job):
+        where = f" in {job.agent_session}" if job.agent_session else ""
+        permission = (f"waits for permission{where}", _WAITS)
     return {
         "job": (job.job_id, "bold"),
         "status": (job.status.value, STYLES[job.status]),
@@ -207,7 +233,7 @@ def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
         "finished": moment(job.finished_at),
         "last event": f"{job.last_seq} {job.last_event}, {moment(job.last_event_at)}" if job.last_event else None,
         "detail": job.detail,
-        "limits": f"{job.timeout_sec} s in all, {job.idle_timeout_sec} s without an event (0: none)",
+        "limits": _limits(job),
         "expects": ", ".join(job.expected_artifacts) or None,
         "topic": job.topic,
         "broker": broker,
@@ -215,6 +241,11 @@ def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
         "extra": _compact(dict(job.extra)) if job.extra else None,
         "prompt": job.prompt,
     }
+
+
+def _limits(job: Job) -> str:
+    limits = [(job.timeout_sec, "in all"), (job.idle_timeout_sec, "without an event")]
+    return ", ".join(f"{seconds} s {what}" for seconds, what in limits if seconds) or "none"
 
 
 def _compact(value: object) -> str:

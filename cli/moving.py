@@ -67,6 +67,9 @@ def import_(
         output.note("dry run: nothing was written")
     if not report.ok:
         output.note("some files are damaged and were left out; mend them and import again, or give --allow-damaged")
+    if not dry_run:
+        output.hint("next: jobdb list")
+    if not report.ok:
         raise typer.Exit(1)
 
 
@@ -166,8 +169,7 @@ def copy(
     if json:
         output.json_line(report.as_dict())
         return
-    for name, count in report.rows.items():
-        output.fields(name, count)
+    output.table(("TABLE", "ROWS"), [(name, str(count)) for name, count in report.rows.items()])
     output.note(f"copied and compared: {report.source} to {report.target}")
 
 
@@ -180,7 +182,7 @@ def _tell(report: Report, *, json: bool) -> None:
         output.json_line({"summary": summary})
         return
     quiet = output.on_terminal()
-    rows = (
+    rows = [
         (
             (row.outcome.value, _STYLES.get(row.outcome.value, "")),
             row.file,
@@ -189,7 +191,8 @@ def _tell(report: Report, *, json: bool) -> None:
             row.reason,
         )
         for row in report.rows(lambda outcome: not (quiet and outcome.value in _PLAIN_SUCCESS))
-    )
-    output.table(("OUTCOME", "FILE", "JOB", "EVENTS", "REASON"), rows, wide="REASON")
+    ]
+    if rows:
+        output.table(("OUTCOME", "FILE", "JOB", "EVENTS", "REASON"), rows, wide="REASON", fold=True)
     counts = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items() if count)
     output.note(f"{report.folder}: {counts or 'no files'}; {report.events} events")

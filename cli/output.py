@@ -17,15 +17,32 @@ if TYPE_CHECKING:
 Cell = str | tuple[str, str]
 """A cell of a table: its text, or the text and a style that is used on a terminal."""
 
-# C0 and C1 controls, line and paragraph separators, bidirectional overrides, lone surrogates.
-_CONTROLS = "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+# C0 and C1 controls, line and paragraph separators, all that turns the direction of writing, lone surrogates.
+_CONTROLS = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _MOST_CELLS = 40
+_LEAST_CELLS = 12
 _GAP = 2
+_command = "jobdb"
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def prepare_streams() -> None:
-    """UTF-8 out, whatever the locale says; what UTF-8 cannot hold is written as an escape."""
+    """UTF-8 out, whatever the locale says; what UTF-8 cannot hold is written as an escape.
+
+    A closed stream becomes an empty one, so that no file that is opened later takes its place and gets what was meant
+    for it. But where stdout is closed nothing is begun: its answer would be lost.
+
+    Raises:
+        InvalidInput: stdout is closed.
+    """
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        from jobdb.errors import InvalidInput
+
+        raise InvalidInput("stdout is closed; leave it open, or send it somewhere, as with >/dev/null")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -77,13 +94,16 @@ def flush() -> None:
     sys.stdout.flush()
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: str | None = None) -> None:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: str | None = None, fold: bool = False
+) -> None:
     """Rows as a table on a terminal, else as lines of values with tabs between and no heading.
 
     Args:
         columns: the headings.
         rows: a cell for each column.
         wide: the column that is shortened first when the terminal is narrow.
+        fold: that column goes on in further lines instead of being shortened.
     """
     if not on_terminal():
         for row in rows:
@@ -102,10 +122,18 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Cell]], *, wide: str |
         widths[columns.index(wide)] = max(len(wide), screen.width - others)
     drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, _GAP, 0, 0))
     for column, width in zip(columns, widths, strict=True):
-        drawn.add_column(column, no_wrap=True, overflow="ellipsis", max_width=width)
+        folded = fold and column == wide
+        drawn.add_column(column, no_wrap=not folded, overflow="fold" if folded else "ellipsis", max_width=width)
     for drawn_row in cells:
         drawn.add_row(*drawn_row)
     screen.print(drawn)
+
+
+def fits(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
+    """Whether a table of these has, on this terminal, room for each column's heading and a few letters of its text."""
+    widest = [max([0, *(len(_text(row[number])) for row in rows)]) for number in range(len(columns))]
+    needed = [max(len(column), min(width, _LEAST_CELLS)) for column, width in zip(columns, widest, strict=True)]
+    return sum(needed) + _GAP * (len(columns) - 1) <= console().width
 
 
 def console() -> Console:
@@ -159,10 +187,25 @@ def note(text: str) -> None:
     _to_stderr(visible(text))
 
 
-def hint(text: str) -> None:
-    """What a person may want to do next; scripts are not bothered with it."""
+def name_database(url: str | None) -> None:
+    """Notes the ``--db`` that was given, so that the commands that are suggested work on the same database."""
+    global _command
+    if url is None or ("://" in url and not url.startswith("sqlite:")):
+        return  # the default; or an address that may hold a password
+    import shlex
+
+    _command = f"jobdb --db {shlex.quote(url)}"
+
+
+def hint(text: str, *, here: bool = True) -> None:
+    """What a person may want to do next; scripts are not bothered with it.
+
+    Args:
+        text: a sentence; each ``jobdb `` in it is a command, and gets the ``--db`` of this one.
+        here: it is about this database; otherwise about another machine.
+    """
     if sys.stderr.isatty():
-        _to_stderr(visible(text))
+        _to_stderr(visible(text.replace("jobdb ", f"{_command} ") if here else text))
 
 
 def progress(what: str) -> Callable[[int, int], None]:
@@ -170,8 +213,8 @@ def progress(what: str) -> Callable[[int, int], None]:
 
     def show(done: int, total: int) -> None:
         if sys.stderr.isatty() and total:
-            end = "\n" if done == total else ""
-            _to_stderr(f"\r{done} of {total} {what}", end=end)
+            # It gives way to what is said next: the result counts, and the work may have several passes.
+            _to_stderr(f"\r{' ' * 40}\r" if done == total else f"\r{done} of {total} {what}", end="")
 
     return show
 

@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import inputs
 from .completing import events
-from .output import flush, line
+from .output import flush, hint, line
 from .parameters import Attempt, Data, Deliver, Detail, JobId, TicketFile
 from .settings import registry_of
 
@@ -70,6 +70,8 @@ def publish_one(
 ) -> None:
     """Publishes one event, prints its seq or its payload, and hands it to the broker if asked to."""
     facts = inputs.json_object(data, option="--data")
+    from jobdb.model import EventKind
+
     if deliver:
         from .brokers import check_deliverable, deliver_job
 
@@ -77,6 +79,12 @@ def publish_one(
     with registry_of(ctx) as registry:
         recorded = registry.publish(job, event, detail=detail, data=facts, attempt=attempt)
         line(recorded.payload if json else str(recorded.seq))
+        if recorded.event is EventKind.STARTED and not json:
+            claimed = "" if attempt is None else f" --attempt {attempt}"
+            hint(
+                f"next: jobdb publish {job} progress{claimed} --detail TEXT; "
+                f"and at the end: jobdb complete {job}{claimed}"
+            )
         if deliver:
             flush()
             deliver_job(registry, job)

@@ -26,7 +26,8 @@ def query(
     """Ask the database with SQL, reading only.
 
     The views v_jobs, v_events, v_subscriptions, v_refusals and v_verdicts are stable and show no secret; their
-    columns are in docs/reference/views.md. Nothing can be written, and sealed columns cannot be read.
+    columns are in docs/reference/views.md. Nothing can be written, and sealed columns cannot be read. On a
+    terminal that is too narrow for a table each row is shown by itself, a line for each column that has a value.
 
     \b
     Examples:
@@ -51,7 +52,14 @@ def query(
         writer.writerow(columns)
         writer.writerows([_json_ready(value) for value in row] for row in rows)
     else:
-        output.table(columns, [["" if value is None else str(_json_ready(value)) for value in row] for row in rows])
+        cells = [["" if value is None else str(_json_ready(value)) for value in row] for row in rows]
+        if rows and output.on_terminal() and not output.fits(columns, cells):
+            for number, texts in enumerate(cells):
+                if number:
+                    output.line("")
+                output.record({name: value or None for name, value in zip(columns, texts, strict=True)})
+        else:
+            output.table(columns, cells)
     if len(rows) == limit:
         output.note(f"the first {limit} rows; --limit shows more")
 

@@ -153,7 +153,7 @@ def register(
         json_line(job.as_dict())
         return
     line(job.job_id)
-    hint(f"next: jobdb claim --agent {job.agent}, and to follow it: jobdb events {job.job_id} --follow")
+    hint(f"next: jobdb claim --job {job.job_id}; and to follow it: jobdb events {job.job_id} --follow")
 
 
 def _prompt_place(prompt: str | None, prompt_file: str | None) -> str | None:

@@ -66,4 +66,4 @@ def ticket(
         )
         return
     output.line(str(path))
-    output.hint(f"it holds secrets; there: jobdb publish --ticket {path.name} started")
+    output.hint(f"it holds secrets; there: jobdb publish --ticket {path.name} started", here=False)

@@ -136,9 +136,10 @@ def revoke(ctx: typer.Context, job: JobId, kid: Kid, json: Json = False) -> None
     """
     with registry_of(ctx) as registry:
         was_present = registry.tokens.revoke(job, kid)
+        ended = registry.get(job).terminal
     if json:
         output.json_line({"job_id": job, "kid": kid, "was_present": was_present})
-    if was_present:
+    if was_present and not ended:
         output.warn(f"that was the present token of job {job}; make a new one: jobdb token rotate {job}")
 
 

@@ -19,6 +19,12 @@ class PlainCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         return with_plain_values(super().get_params(ctx))
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """``JOB`` for what must be given, ``[JOB]`` for what may be left out: each Typer has another notation."""
+        arguments = [one for one in self.get_params(ctx) if one.param_type_name == "argument"]
+        names = [(str(one.metavar or one.name).strip("[]"), one.required) for one in arguments]
+        return ["[OPTIONS]", *(name if required else f"[{name}]" for name, required in names)]
+
 
 def with_plain_values(parameters: list[Any]) -> list[Any]:
     """Gives parameters the plain conversion below, where this Typer has a place for it.
@@ -32,7 +38,13 @@ def with_plain_values(parameters: list[Any]) -> list[Any]:
             info = parameter.type_descriptor.parameter_info
             if kind in _KINDS and info.parser is None:
                 parameter._runtime_param = PlainValue(kind, info.min, info.max)
+        if parameter.param_type_name == "argument" and hasattr(parameter, "display_type_rich"):
+            parameter.display_type_rich = _no_type
     return parameters
+
+
+def _no_type(ctx: Any) -> None:
+    """What follows an argument's name in the help: nothing. ``JOB`` says more than ``JOB <str>``."""
 
 
 class PlainValue:

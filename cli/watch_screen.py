@@ -207,7 +207,9 @@ class View:
         return Text(visible(line), "red", no_wrap=True, overflow="ellipsis")
 
     def _draw_job(self, job: Job, events: list[Event], size: ConsoleDimensions) -> RenderableType:
-        head = Text.assemble((job.job_id, "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {job.agent}")
+        head = Text.assemble(
+            (job.job_id, "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {visible(job.agent)}"
+        )
         head.append(f"  attempt {job.attempt}" + (f"  {visible(job.worker)}" if job.worker else ""))
         prompt = Text(visible(job.prompt, keep="\n"), overflow="ellipsis")
         prompt = Text("\n").join(prompt.split("\n", allow_blank=True)[:4])

@@ -29,7 +29,7 @@ job=$("$jobdb" register --agent claude-code --expect answers.txt "sort ten probl
 printf '$ jobdb register --agent claude-code --expect answers.txt "sort ten problems"\n%s\n' "$job"
 
 say "A worker claims it and says how it goes: every event is numbered and signed."
-run claim --agent claude-code --worker demo:1
+run claim --job "$job" --worker demo:1
 run publish "$job" started --attempt 1
 echo "\$ jobdb publish $job progress --attempt 1 --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
 "$jobdb" publish "$job" progress --attempt 1 --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json

@@ -34,17 +34,6 @@ def next_status(status: JobStatus, trigger: str) -> JobStatus | None:
     return TRANSITIONS.get((status, trigger))
 
 
-def mermaid() -> str:
-    """The table as a Mermaid state diagram, one arrow for each pair of states."""
-    arrows: dict[tuple[str, str], list[str]] = {}
-    for (source, trigger), target in TRANSITIONS.items():
-        arrows.setdefault((source.value, target.value), []).append(trigger)
-    lines = ["stateDiagram-v2", "    [*] --> pending: register"]
-    lines += [f"    {source} --> {target}: {', '.join(names)}" for (source, target), names in arrows.items()]
-    lines += [f"    {status.value} --> [*]" for status in JobStatus if status.terminal]
-    return "\n".join(lines) + "\n"
-
-
 def terminal_status(event: EventKind) -> JobStatus | None:
     """The final status that a terminal event leads to; None for the others."""
     return {EventKind.COMPLETED: COMPLETED, EventKind.ERROR: ERROR}.get(event)

@@ -57,6 +57,8 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
             f"no engine for a URL that begins with {scheme[:20]!r}; use sqlite:///FILE or postgresql://HOST/NAME"
         )
     name = rest[1:] if rest.startswith("/") else ""
+    if name == ":memory:":
+        raise InvalidInput("a registry in memory would be gone with its process; name a file")
     if not name or "\0" in name:
         raise InvalidInput(f"{text!r} names no file; write sqlite:///relative/jobs.db or sqlite:////absolute/jobs.db")
     return DatabaseUrl("sqlite", Path(name), text)

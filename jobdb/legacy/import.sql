@@ -74,7 +74,7 @@ SELECT job, seq, event, attempt, recorded_ms, digest, payload FROM events
 WHERE job BETWEEN :first AND :last ORDER BY job, seq;
 
 -- legacy_lines_of_range: the kept lines of all logs of a range of jobs.
-SELECT job, log, raw FROM import_lines WHERE job BETWEEN :first AND :last ORDER BY job, log, number;
+SELECT job, log, number, raw FROM import_lines WHERE job BETWEEN :first AND :last ORDER BY job, log, number;
 
 -- legacy_lines: the kept lines of all logs of a job, in order.
 SELECT log, raw FROM import_lines WHERE job = :job ORDER BY log, number;
@@ -101,6 +101,19 @@ FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 LEFT JOIN imports AS i ON i.job = j.id
+WHERE j.id BETWEEN :first AND :last
+ORDER BY j.id;
+
+-- legacy_written: all that an import writes of jobs that are new, in order; the sealed secrets first.
+SELECT j.id, t.sealed, s.broker_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix, j.timeout_sec,
+       j.idle_timeout_sec, j.has_broker, j.kid, j.last_seq, j.attempt, j.terminal_seq, j.created_ms, j.updated_ms,
+       j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail, s.prompt, s.broker, s.expected_artifacts,
+       s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form, i.event_digest, i.audit_form,
+       i.audit_digest, t.kid, t.imported, t.created_ms, t.expires_ms, t.revoked_ms, j.worker, j.lease_until_ms
+FROM jobs AS j
+JOIN specs AS s ON s.job = j.id
+JOIN imports AS i ON i.job = j.id
+LEFT JOIN tokens AS t ON t.job = j.id
 WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 

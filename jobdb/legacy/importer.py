@@ -7,7 +7,7 @@ not plainly legal is named in the report and left where it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,11 +29,12 @@ from .layout import (
 )
 from .lock import RegistryLock, registry_lock
 from .ordering import portions
-from .plan import Plan, plan_known, plan_new
+from .packing import Answer
+from .plan import NEW, Plan, plan_known
 from .reading import Reader, reader_for
+from .ready import PutOff, ReadyJob
 from .report import ImportReport, Outcome, ReportRow
 from .rows import JobRow
-from .source import SourceJob
 from .verify import Verification
 from .writing import PortionWriter
 
@@ -82,8 +83,7 @@ def import_registry(
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
         store.read() if dry_run else store.write() as tx,
     ):
-        run = _Import(tx, registry.engine.vault, layout, report)
-        run.holds_nul = registry.url.engine != "postgresql"
+        run = _Import(tx, registry.engine.vault, layout, report, sqlite=registry.url.engine == "sqlite")
         run.everything(progress or (lambda done, total: None))
         _refuse_unlocked_writer(lock)
     return report
@@ -98,17 +98,16 @@ def _refuse_unlocked_writer(lock: RegistryLock) -> None:
 
 
 class _Import:
-    """One run of an import: what its steps share. ``holds_nul``: the database can store a NUL character."""
+    """One run of an import: what its steps share."""
 
-    holds_nul = True
-
-    def __init__(self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport) -> None:
+    def __init__(self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, *, sqlite: bool) -> None:
         self._tx = tx
         self._vault = vault
         self._layout = layout
         self._report = report
         self._verification = Verification(tx, vault)
         self._writer = PortionWriter(tx, vault, self._verification)
+        self._holds_nul = sqlite
         self._done = 0
         self._logs_not_read = 0
 
@@ -117,10 +116,10 @@ class _Import:
         total = count_records(self._layout)
         with reader_for(self._layout, total) as reader:
             for portion in portions(
-                self._legal_jobs(reader, self._record_names()), lambda ids: self._again(reader, ids)
+                self._legal_jobs(reader.read(self._record_names(), put_off=True)), lambda ids: self._again(reader, ids)
             ):
                 if self._verification.jobs_before and not self._report.dry_run:
-                    self._tx.lock_jobs(source.record.job_id for source in portion)
+                    self._tx.lock_jobs(source.job_id for source in portion)
                 planned = [(source, self._plan(source)) for source in portion]
                 if not self._report.dry_run:
                     self._writer.write(planned)
@@ -132,12 +131,12 @@ class _Import:
         self._verification.finish()
         progress(total, total)
 
-    def _legal_jobs(self, reader: Reader, names: Iterator[str]) -> Iterator[SourceJob]:
+    def _legal_jobs(self, answers: Iterable[tuple[str, Answer]]) -> Iterator[ReadyJob | PutOff]:
         """The legal records among files; the others go into the report."""
-        for name, answer in reader.read(names):
-            if isinstance(answer, SourceJob) and not self.holds_nul and answer.record.holds_nul():
+        for name, answer in answers:
+            if isinstance(answer, ReadyJob) and not self._holds_nul and answer.unpacked().holds_nul():
                 answer = Damaged(Damage.NOT_HELD, "it holds a NUL character, which PostgreSQL cannot store")
-            if isinstance(answer, SourceJob):
+            if isinstance(answer, ReadyJob | PutOff):
                 yield answer
             elif answer is not None:
                 self._damaged(name, answer)
@@ -146,20 +145,21 @@ class _Import:
     def _record_names(self) -> Iterator[str]:
         """The names of the records; the other entries of their folder are counted or reported."""
         for name in list_jobs_folder(self._layout):
-            kind = classify(name)
-            if kind is EntryKind.RECORD:
+            if name.endswith(RECORD_SUFFIX):
                 yield name
-            elif kind is EntryKind.EVENT_LOG:
+            elif name.endswith(LOG_SUFFIX):
                 self._logs_not_read += 1
             else:
-                reason = "a temporary file that a writer left behind"
-                if kind is not EntryKind.LEFTOVER:
-                    reason = "not a file of the registry"
+                reason = "not a file of the registry"
+                if classify(name) is EntryKind.LEFTOVER:
+                    reason = "a temporary file that a writer left behind"
                 self._report.add(ReportRow(shown_name(name), Outcome.IGNORED, reason))
 
-    def _again(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[SourceJob]:
+    def _again(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[ReadyJob]:
         """Jobs that were read before and put off."""
-        return self._legal_jobs(reader, (job_id + RECORD_SUFFIX for job_id in job_ids))
+        for job in self._legal_jobs(reader.read(job_id + RECORD_SUFFIX for job_id in job_ids)):
+            assert isinstance(job, ReadyJob)
+            yield job
 
     def _logs_without_record(self) -> None:
         """Names the logs to which no record belongs."""
@@ -180,25 +180,22 @@ class _Import:
     def _damaged(self, name: str, damaged: Damaged, job_id: str | None = None) -> None:
         self._report.add(ReportRow(shown_name(name), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))
 
-    def _report_job(self, source: SourceJob, plan: Plan) -> None:
+    def _report_job(self, source: ReadyJob, plan: Plan) -> None:
         if plan.writes:
-            self._report.events += len(plan.new_events)
-        self._logs_not_read -= EntryKind.EVENT_LOG in source.digests
-        job_id = source.record.job_id
-        reason = "; ".join(filter(None, (plan.reason, *source.notes())))
-        events = len(source.logs.events)
-        self._report.add(ReportRow(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, events))
-        for name, damaged in source.damage:
-            self._damaged(name, damaged, job_id)
+            self._report.events += source.events if plan is NEW else len(plan.new_events)
+        self._logs_not_read -= source.has_event_log
+        job_id = source.job_id
+        reason = "; ".join(filter(None, (plan.reason, *source.notes))) if source.notes else plan.reason
+        self._report.note(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, source.events)
+        for name, kind, why in source.damage:
+            self._damaged(name, Damaged(Damage(kind), why), job_id)
 
-    def _plan(self, source: SourceJob) -> Plan:
+    def _plan(self, source: ReadyJob) -> Plan:
         if not self._verification.jobs_before:
-            return plan_new(source)
-        found = self._tx.one("legacy_job", job_id=source.record.job_id)
+            return NEW
+        found = self._tx.one("legacy_job", job_id=source.job_id)
         if found is None:
-            return plan_new(source)
+            return NEW
         row = JobRow(*found)
-        digests: dict[int, bytes] = {}
-        if source.logs.events:
-            digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
+        digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
         return plan_known(source, row, digests, self._vault)

@@ -69,7 +69,7 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     if isinstance(text, Damaged):
         return text
     try:
-        value = _DECODER.decode(text)
+        value = _decoded(text)
     except json.JSONDecodeError as error:
         return _syntax(text, error)
     except _DuplicateKey as error:
@@ -85,6 +85,15 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     if type(value) is not dict:
         return Damaged(Damage.NOT_AN_OBJECT, "it holds JSON, but no object")
     return _doubt(raw, value) or value
+
+
+def _decoded(text: str) -> Json:
+    """As the decoder's ``decode``, which looks for white space around the text where there hardly ever is any."""
+    if text[0] == "{":
+        value, end = _DECODER.raw_decode(text)
+        if end == len(text):
+            return value
+    return _DECODER.decode(text)
 
 
 def _text(raw: bytes) -> str | Damaged:
@@ -123,7 +132,7 @@ def _syntax(text: str, error: json.JSONDecodeError) -> Damaged:
 
 def _doubt(raw: bytes, value: dict[str, Json]) -> Damaged | None:
     """The checks that few records need, each behind a look at the bytes that most pass."""
-    if _SURROGATE_ESCAPE.search(raw) and not _encodes(value):
+    if b"\\u" in raw and _SURROGATE_ESCAPE.search(raw) and not _encodes(value):
         return Damaged(Damage.LONE_SURROGATE, "it holds half of a surrogate pair, which is no text")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
         return _too_deep()

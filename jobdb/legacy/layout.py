@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import methodcaller
 from pathlib import Path
 
 from ..errors import InvalidInput, Unusable
@@ -41,6 +42,8 @@ class EntryKind(StrEnum):
     AUDIT_STATUS = "audit_status"
     LEFTOVER = "leftover"
     OTHER = "other"
+
+    __hash__ = str.__hash__  # that of enumerations is written in Python, and these are the keys of small dictionaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,10 @@ def list_audit_folder(layout: Layout) -> Iterator[str]:
 
 def count_records(layout: Layout) -> int:
     """How many entries are named like records: for the progress bar, before anything is read."""
-    return sum(name.endswith(RECORD_SUFFIX) for name in list_jobs_folder(layout))
+    return sum(map(_is_record, list_jobs_folder(layout)))
+
+
+_is_record = methodcaller("endswith", RECORD_SUFFIX)
 
 
 def classify(name: str) -> EntryKind:

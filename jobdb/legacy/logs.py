@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .damage import Damage, Damaged
 from .layout import EntryKind
-from .log_lines import LogEvent, read_line
+from .log_lines import LogEvent, read_line, usual_line
 
 SHORTEST_SECRET = 4
 """Shorter ones protect nothing, and would be found in every other line."""
@@ -65,14 +65,38 @@ def read_logs(
         fallback_ms: the time of an event whose timestamp names no real moment, Unix milliseconds.
         secrets: the job's token and password; a line that holds one in clear is not taken as an event.
     """
-    reading = _Reading(job_id, fallback_ms, secrets)
+    logs = list(logs)
+    needles = [needle for secret in secrets if len(secret) >= SHORTEST_SECRET for needle in _needles(secret)]
+    if len(logs) == 1:
+        log, content = logs[0]
+        usual = _usual_log(job_id, content, fallback_ms, needles)
+        if usual:
+            return JobLogs(usual, [], {log: f"1-{len(usual)}" if len(usual) > 1 else "1"}, [], {}, len(usual))
+    reading = _Reading(job_id, fallback_ms, needles)
     for log, content in logs:
         reading.read(log, content)
     return reading.finish()
 
 
-def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
-    """The lines of a log as it was read, line breaks included.
+def _usual_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[bytes]) -> list[LogEvent] | None:
+    """The events of a log that holds nothing but usual lines, of seq 1 and so on; None for every other log."""
+    for needle in needles:
+        if needle in content:
+            return None
+    lines = content.split(b"\n")
+    if lines.pop():
+        return None
+    events = []
+    for number, raw in enumerate(lines, 1):
+        event = usual_line(raw, job_id, fallback_ms=fallback_ms)
+        if event is None or event.seq != number:
+            return None
+        events.append(event)
+    return events
+
+
+def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
+    """A log as it was read.
 
     Args:
         form: the log's form.
@@ -84,13 +108,22 @@ def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -
     """
     items = form.split()
     unfinished = bool(items) and items[-1] == "!"
-    lines = _lines_of(items[:-1] if unfinished else items, payload, kept)
-    before = next(lines, None)
-    for line in lines:
-        yield (before or b"") + b"\n"
-        before = line
-    if before is not None:
-        yield before if unfinished else before + b"\n"
+    if unfinished:
+        del items[-1]
+    lines: list[bytes] = []
+    for item in items:
+        if item == "k":
+            line = next(kept, None)
+            if line is None:
+                raise KeyError("a kept line")
+            lines.append(line)
+        else:
+            first, _, last = item.partition("-")
+            texts = map(payload, range(int(first), int(last or first) + 1))
+            lines.append("\n".join(texts).encode("utf-8"))
+    if lines and not unfinished:
+        lines.append(b"")
+    return b"\n".join(lines)
 
 
 def seqs_of(form: str | None) -> set[int]:
@@ -101,19 +134,6 @@ def seqs_of(form: str | None) -> set[int]:
             first, _, last = item.partition("-")
             found.update(range(int(first), int(last or first) + 1))
     return found
-
-
-def _lines_of(items: Iterable[str], payload: Callable[[int], str], kept: Iterator[bytes]) -> Iterator[bytes]:
-    for item in items:
-        if item == "k":
-            line = next(kept, None)
-            if line is None:
-                raise KeyError("a kept line")
-            yield line
-        else:
-            first, _, last = item.partition("-")
-            for seq in range(int(first), int(last or first) + 1):
-                yield payload(seq).encode("utf-8")
 
 
 def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
@@ -137,6 +157,9 @@ def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
 
 
 _MARK_BEGINS = b"\0{jobdb:"
+_UNESCAPED = re.compile(r"[ !#-\[\]-~]*")
+"""A text that JSON writes as it is."""
+
 _ANY_MARK = re.compile(rb"\0\{jobdb:[a-z_.]+:[0-9]\}\0")
 
 
@@ -179,10 +202,10 @@ _NAMES = {EntryKind.EVENT_LOG: "the event log", EntryKind.AUDIT_LOG: "the audit 
 class _Reading:
     """The logs of one job while they are read, one after the other."""
 
-    def __init__(self, job_id: str, fallback_ms: int, secrets: Sequence[str]) -> None:
+    def __init__(self, job_id: str, fallback_ms: int, needles: Sequence[bytes]) -> None:
         self._job_id = job_id
         self._fallback_ms = fallback_ms
-        self._needles = [needle for secret in secrets if len(secret) >= SHORTEST_SECRET for needle in _needles(secret)]
+        self._needles = needles
         self._found = JobLogs()
         self._by_seq: dict[int, LogEvent] = {}
         self._by_line: dict[bytes, LogEvent] = {}
@@ -269,5 +292,7 @@ def _few(ranges: Sequence[tuple[int, int]]) -> str:
 
 def _needles(secret: str) -> list[bytes]:
     """A secret as it may stand in a line: as it is, and as JSON writes it with and without ASCII escapes."""
+    if _UNESCAPED.fullmatch(secret):
+        return [secret.encode("ascii")]
     forms = dict.fromkeys((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]))
     return [form.encode("utf-8") for form in forms]

@@ -2,8 +2,8 @@
 
 Called by the importer: whoever claims takes the job that was recorded first, and a folder lists its files in no
 order at all. What fits into memory at once is sorted there. Of a larger registry each portion is sorted, and the
-pending jobs, for which the order matters, are put off to the end: as many as fit are held, in packed form; the rest is
-sorted by time on disk, names only, and read again.
+pending jobs, for which the order matters, are put off to the end: as many as fit are held; the rest is sorted by time
+on disk, names only, and read again.
 """
 
 from __future__ import annotations
@@ -12,32 +12,36 @@ import heapq
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from operator import attrgetter
 from typing import IO
 
 from ..model import JobStatus
-from .packing import pack, unpack
-from .source import SourceJob
+from .ready import PutOff, ReadyJob
 
-PORTION_JOBS = 1000
+_PENDING = JobStatus.PENDING.value
+PORTION_JOBS = 250
 PORTION_BYTES = 16 << 20
 HELD_BYTES = 32 << 20
+HELD_JOB_BYTES = 1000
+"""What a job takes in memory beside what is stored of it."""
+
 RUN_LENGTH = 20_000
 _TIME_OFFSET_MS = 10**14
 """Makes every time positive, so that times sort as text."""
 
 
 def portions(
-    jobs: Iterable[SourceJob],
-    read_again: Callable[[Iterator[str]], Iterable[SourceJob]],
+    jobs: Iterable[ReadyJob | PutOff],
+    read_again: Callable[[Iterator[str]], Iterable[ReadyJob]],
     *,
     most_jobs: int = PORTION_JOBS,
     most_bytes: int = PORTION_BYTES,
     held_bytes: int = HELD_BYTES,
-) -> Iterator[list[SourceJob]]:
+) -> Iterator[list[ReadyJob]]:
     """The jobs in portions, each in the order of creation, the pending jobs of all portions too.
 
     Args:
-        jobs: all jobs, in any order.
+        jobs: all jobs, in any order; of those that were put off, no more than that.
         read_again: reads jobs that were put off, by their ids.
         most_jobs: how many jobs a portion has at most.
         most_bytes: how much memory the files of a portion may take.
@@ -46,21 +50,21 @@ def portions(
     with ExitStack() as stack:
         waiting = _Waiting(stack, held_bytes)
         several = False
-        for portion in _packs(jobs, most_jobs, most_bytes):
-            if not several and not _full(portion, most_jobs, most_bytes):
+        for portion in _packs(waiting.without_put_off(jobs), most_jobs, most_bytes):
+            if not several and not waiting.some_put_off and not _full(portion, most_jobs, most_bytes):
                 yield _by_creation(portion)
                 return
             several = True
             for job in portion:
-                if job.record.status == JobStatus.PENDING:
+                if job.status == _PENDING:
                     waiting.add(job)
-            yield _by_creation(job for job in portion if job.record.status != JobStatus.PENDING)
+            yield _by_creation(job for job in portion if job.status != _PENDING)
         yield from _packs(waiting.in_order(read_again), most_jobs, most_bytes)
 
 
-def _packs(jobs: Iterable[SourceJob], most_jobs: int, most_bytes: int) -> Iterator[list[SourceJob]]:
+def _packs(jobs: Iterable[ReadyJob], most_jobs: int, most_bytes: int) -> Iterator[list[ReadyJob]]:
     """Full packs, and at the end one that is not full."""
-    pack: list[SourceJob] = []
+    pack: list[ReadyJob] = []
     size = 0
     for job in jobs:
         pack.append(job)
@@ -71,15 +75,14 @@ def _packs(jobs: Iterable[SourceJob], most_jobs: int, most_bytes: int) -> Iterat
     yield pack
 
 
-def _full(pack: list[SourceJob], most_jobs: int, most_bytes: int) -> bool:
+def _full(pack: list[ReadyJob], most_jobs: int, most_bytes: int) -> bool:
     return len(pack) >= most_jobs or sum(job.bytes_read for job in pack) >= most_bytes
 
 
-def _created(job: SourceJob) -> tuple[int, str]:
-    return job.record.created_ms, job.record.job_id
+_created = attrgetter("created_ms", "job_id")
 
 
-def _by_creation(jobs: Iterable[SourceJob]) -> list[SourceJob]:
+def _by_creation(jobs: Iterable[ReadyJob]) -> list[ReadyJob]:
     return sorted(jobs, key=_created)
 
 
@@ -88,27 +91,34 @@ class _Waiting:
 
     def __init__(self, stack: ExitStack, held_bytes: int) -> None:
         self._room = held_bytes
-        self._held: list[tuple[int, str, bytes]] = []
+        self._held: list[ReadyJob] = []
         self._names = _NamesByTime(stack)
+        self.some_put_off = False
 
-    def add(self, job: SourceJob) -> None:
-        created_ms, job_id = _created(job)
-        if self._room <= 0:
-            self._names.add(created_ms, job_id)
-            return
-        packed = pack([("", job)])
-        self._held.append((created_ms, job_id, packed))
-        self._room -= len(packed)
-
-    def in_order(self, read_again: Callable[[Iterator[str]], Iterable[SourceJob]]) -> Iterator[SourceJob]:
-        self._held.sort(reverse=True)
-        return heapq.merge(self._unpacked(), read_again(self._names.names()), key=_created)
-
-    def _unpacked(self) -> Iterator[SourceJob]:
-        while self._held:
-            _, job = unpack(self._held.pop()[2])[0]
-            if isinstance(job, SourceJob):
+    def without_put_off(self, jobs: Iterable[ReadyJob | PutOff]) -> Iterator[ReadyJob]:
+        """The jobs that are here; the others wait."""
+        for job in jobs:
+            if isinstance(job, PutOff):
+                self.some_put_off = True
+                self._names.add(job.created_ms, job.job_id)
+            else:
                 yield job
+
+    def add(self, job: ReadyJob) -> None:
+        if self._room <= 0:
+            self._names.add(job.created_ms, job.job_id)
+            return
+        self._held.append(job)
+        self._room -= len(job.stored) + HELD_JOB_BYTES
+
+    def in_order(self, read_again: Callable[[Iterator[str]], Iterable[ReadyJob]]) -> Iterator[ReadyJob]:
+        self._held.sort(key=_created, reverse=True)
+        return heapq.merge(self._taken(), read_again(self._names.names()), key=_created)
+
+    def _taken(self) -> Iterator[ReadyJob]:
+        """Those that are held, the first first; each is let go."""
+        while self._held:
+            yield self._held.pop()
 
 
 class _NamesByTime:

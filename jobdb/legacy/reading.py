@@ -1,6 +1,6 @@
-"""Reads many source jobs: here, or for a large registry in a second process, while this one writes.
+"""Reads many source jobs: here, or for a large registry in further processes, while this one writes.
 
-Called by the importer. The reading process opens nothing but the registry's files, gets their names over a pipe and
+Called by the importer. A reading process opens nothing but the registry's files, gets their names over a pipe and
 answers over another; it holds no lock and no database, and ends when its input does.
 """
 
@@ -11,31 +11,39 @@ import os
 import struct
 import subprocess
 import sys
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import cycle
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
 from ..errors import Unusable
+from ..model import JobStatus
 from .layout import Layout
 from .packing import Answer, pack, unpack
+from .ready import PutOff, ReadyJob, ready_job
+from .records import LegacyRecord
 from .source import SourceJob, SourceReader
 
 WORTH_A_PROCESS = 3000
 """From so many records on, the time that a second process takes to start is won back."""
 
+WORTH_TWO_PROCESSES = 10_000
+"""From so many on, a third process keeps two processors busy when the import or one reader has to wait."""
+
 _NAMES = 100
-_NAME_BYTES = 8 << 10
+_NAME_CHARS = 2 << 10
 _REQUEST_BYTES_AHEAD = 32 << 10
 """So much fits into any pipe that nobody reads: asking never waits for the other side."""
 
-_ANSWER_BYTES = 1 << 20
-_ANSWER_BYTES_AHEAD = 16 << 20
-"""How much may have been read and not yet been taken."""
+_ANSWER_BYTES = 256 << 10
+_ANSWER_BYTES_AHEAD = 1 << 20
+"""How much a process may have read and not yet have been rid of; Linux allows no more unless it is told to."""
 
+_WHOLE, _PUT_OFF = "whole", "put off"
+_PENDING = JobStatus.PENDING.value
 _LENGTH = struct.Struct("<I")
 _PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
 
@@ -54,122 +62,137 @@ class Reader:
     ) -> None:
         """Nothing to give back."""
 
-    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Answer]]:
-        """The job of each record's file, in the order of the names; see `SourceReader.read`."""
+    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
+        """The job of each record's file, in the order of the names; None for a file that has gone.
+
+        Args:
+            names: the files.
+            put_off: pending jobs may be answered by `PutOff`, where that saves time.
+        """
         for name in names:
-            yield name, self._source.read(name)
+            yield name, read_job(self._source, name, put_off=False)
 
 
-class ReadingProcess(Reader):
-    """Reads in a second process, ahead of what is asked for."""
+def read_job(reader: SourceReader, name: str, *, put_off: bool) -> Answer:
+    """The job of a record's file, ready to be stored; what is wrong with it; None if the file has gone."""
+    source = reader.read(name, unless=_PENDING if put_off else None)
+    if isinstance(source, SourceJob):
+        return ready_job(source)
+    return PutOff(source.job_id, source.created_ms) if isinstance(source, LegacyRecord) else source
 
-    def __init__(self, layout: Layout) -> None:
+
+class ReadingProcesses(Reader):
+    """Reads in processes of its own, ahead of what is asked for.
+
+    They open nothing but the registry's files, and are started, not forked: nothing of this process is in them.
+    """
+
+    def __init__(self, layout: Layout, processes: int) -> None:
         super().__init__(layout)
-        arguments = [json.dumps(sys.path), str(layout.jobs), str(layout.audit)]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        assert self._process.stdout is not None
-        self._answers = _Answers(self._process.stdout)
+        self._processes: list[_Process] = []
+        try:
+            for _ in range(processes):
+                self._processes.append(_Process(layout))
+        except BaseException:
+            self._end()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends the process, whatever it is doing."""
-        self._process.kill()
-        self._answers.stop()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
-        self._process.wait()
+        """Ends the processes, whatever they are doing."""
+        self._end()
 
-    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Answer]]:
-        """The job of each record's file, in the order of the names.
+    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
+        """The job of each record's file, in the order of the names; the arguments are as above.
 
         Raises:
-            Unusable: the process ended before its time.
+            Unusable: a process ended before its time.
         """
-        pipe_in = self._process.stdin
-        assert pipe_in is not None
-        asked: deque[int] = deque()
-        requests = _requests(names)
-        more = True
+        asked: deque[_Process] = deque()
+        requests = _requests(names, put_off)
+        turns = cycle(self._processes)
+        process: _Process | None = next(turns)
         try:
-            while more or asked:
-                while more and sum(asked) < _REQUEST_BYTES_AHEAD:
+            while process or asked:
+                while process and process.may_be_asked:
                     request = next(requests, None)
-                    more = request is not None
-                    if request is not None:
-                        _write_frame(pipe_in, request)
-                        asked.append(len(request))
+                    if request is None:
+                        process = None
+                    else:
+                        process.ask(request)
+                        asked.append(process)
+                        process = next(turns)
                 if asked:
-                    while packed := self._answers.take():
-                        yield from unpack(packed)
-                    asked.popleft()
+                    yield from asked.popleft().answers()
         except (BrokenPipeError, EOFError) as error:
             raise Unusable(
-                "the process that reads the old registry ended before its time; nothing was written. Is memory "
-                "short? Try again"
+                "a process that reads the old registry ended before its time; nothing was written. Is memory short? "
+                "Try again"
             ) from error
 
+    def _end(self) -> None:
+        for process in self._processes:
+            process.end()
 
-class _Answers:
-    """Takes answers from the pipe as they come, so that the process can read on while the database is written."""
 
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self._pipe = pipe
-        self._taken: deque[bytes | None] = deque()
-        self._bytes = 0
-        self._changed = threading.Condition()
-        self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="jobdb-legacy-reading", daemon=True)
-        self._thread.start()
+class _Process:
+    """One reading process: what it was asked, and what it has answered."""
 
-    def take(self) -> bytes:
-        """The next frame; empty at the end of a request's answers.
+    def __init__(self, layout: Layout) -> None:
+        arguments = [json.dumps(sys.path), str(layout.jobs), str(layout.audit)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._pipe_in = self.process.stdin
+        self._pipe_out = self.process.stdout
+        _widen(self._pipe_out)
+        self._asked: deque[int] = deque()
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether another request fits into the pipe."""
+        return sum(self._asked) < _REQUEST_BYTES_AHEAD
+
+    def ask(self, request: bytes) -> None:
+        """Hands a request over; never waits."""
+        _write_frame(self._pipe_in, request)
+        self._asked.append(len(request))
+
+    def answers(self) -> Iterator[tuple[str, Answer]]:
+        """To the oldest request that was not answered yet.
 
         Raises:
             EOFError: the process has ended.
         """
-        with self._changed:
-            while not self._taken:
-                self._changed.wait()
-            frame = self._taken[0]
-            if frame is None:
-                raise EOFError
-            self._taken.popleft()
-            self._bytes -= len(frame)
-            self._changed.notify_all()
-            return frame
+        while packed := _read_frame(self._pipe_out):
+            yield from unpack(packed)
+        self._asked.popleft()
 
-    def stop(self) -> None:
-        """Ends the thread; the process must have ended."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        self._thread.join()
+    def end(self) -> None:
+        """Kills it, whatever it is doing."""
+        self.process.kill()
+        for stream in (self._pipe_in, self._pipe_out):
+            with suppress(BrokenPipeError):
+                stream.close()
+        self.process.wait()
 
-    def _run(self) -> None:
-        frame: bytes | None = b""
-        while frame is not None:
-            try:
-                frame = _read_frame(self._pipe)
-            except EOFError:
-                frame = None
-            with self._changed:
-                while self._bytes > _ANSWER_BYTES_AHEAD and not self._stopped:
-                    self._changed.wait()
-                self._taken.append(frame)
-                self._bytes += len(frame or b"")
-                self._changed.notify_all()
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Lets the process read ahead while nobody takes its answers: as far as the system allows, where it does."""
+    import fcntl
+
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ANSWER_BYTES_AHEAD)
 
 
 def reader_for(layout: Layout, records: int) -> Reader:
     """The way to read a registry of so many records."""
     if records < WORTH_A_PROCESS or (os.cpu_count() or 1) < 2 or not sys.executable:
         return Reader(layout)
-    return ReadingProcess(layout)
+    return ReadingProcesses(layout, 1 if records < WORTH_TWO_PROCESSES else 2)
 
 
 def serve() -> None:
@@ -183,21 +206,21 @@ def serve() -> None:
     try:
         while True:
             try:
-                names = [os.fsdecode(name) for name in _read_frame(pipe_in).split(b"\0")]
+                how, *names = os.fsdecode(_read_frame(pipe_in)).split("\0")
             except EOFError:
                 return
-            _serve_request(source, names, pipe_out)
+            _serve_request(source, names, how == _PUT_OFF, pipe_out)
     except BrokenPipeError:
         os._exit(0)
 
 
-def _serve_request(source: SourceReader, names: list[str], pipe_out: IO[bytes]) -> None:
+def _serve_request(source: SourceReader, names: list[str], put_off: bool, pipe_out: IO[bytes]) -> None:
     answers: list[tuple[str, Answer]] = []
     size = 0
     for name in names:
-        answer = source.read(name)
+        answer = read_job(source, name, put_off=put_off)
         answers.append((name, answer))
-        size += answer.bytes_read if isinstance(answer, SourceJob) else 0
+        size += answer.bytes_read if isinstance(answer, ReadyJob) else 0
         if size > _ANSWER_BYTES:
             _write_frame(pipe_out, pack(answers))
             answers, size = [], 0
@@ -205,19 +228,19 @@ def _serve_request(source: SourceReader, names: list[str], pipe_out: IO[bytes]) 
     _write_frame(pipe_out, b"")
 
 
-def _requests(names: Iterable[str]) -> Iterator[bytes]:
-    """Names in packs that are small enough for the pipe; a NUL is in no file name."""
-    request: list[bytes] = []
-    size = 0
+def _requests(names: Iterable[str], put_off: bool) -> Iterator[bytes]:
+    """How to read, and names, in packs that are small enough for the pipe; a NUL is in no file name."""
+    first = _PUT_OFF if put_off else _WHOLE
+    request = [first]
+    chars = 0
     for name in names:
-        raw = os.fsencode(name)
-        request.append(raw)
-        size += len(raw) + 1
-        if len(request) >= _NAMES or size >= _NAME_BYTES:
-            yield b"\0".join(request)
-            request, size = [], 0
-    if request:
-        yield b"\0".join(request)
+        request.append(name)
+        chars += len(name)
+        if len(request) > _NAMES or chars >= _NAME_CHARS:
+            yield os.fsencode("\0".join(request))
+            request, chars = [first], 0
+    if len(request) > 1:
+        yield os.fsencode("\0".join(request))
 
 
 def _write_frame(pipe: IO[bytes], content: bytes) -> None:

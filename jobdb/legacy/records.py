@@ -12,7 +12,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from functools import lru_cache
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from ..model import JobStatus
@@ -54,8 +55,12 @@ BROKER_FIELDS = ("host", "port", "tls", "username", "password")
 _REQUIRED = ("status", "created_at", "updated_at", "prompt", "agent", "broker", "topic_prefix", "last_seq")
 _STATUSES = frozenset(status.value for status in JobStatus)
 _KNOWN = frozenset(FIELDS)
+_KNOWN_OF_BROKER = frozenset(BROKER_FIELDS)
+_first_values, _last_values = itemgetter(*FIELDS[:8]), itemgetter(*FIELDS[8:])
+_TEXT_ONLY = frozenset({str})
 _SAFE_ID = re.compile(JOB_ID_PATTERN)
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
+_MINUTE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_SECONDS = {f":{second:02d}Z": second * 1000 for second in range(60)}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MISSING = object()
@@ -170,7 +175,7 @@ def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
     document = parse_object(raw)
     if isinstance(document, Damaged):
         return document
-    return _checked(document, file_name)
+    return _usual(document, file_name) or _checked(document, file_name)
 
 
 def too_large(size: int) -> Damaged:
@@ -180,10 +185,20 @@ def too_large(size: int) -> Damaged:
 
 def parse_time(text: str) -> int | None:
     """``YYYY-MM-DDTHH:MM:SSZ`` as Unix milliseconds; None for any other text."""
-    if _TIME.fullmatch(text) is None:
+    second = _SECONDS.get(text[16:])
+    if second is None:
+        return None
+    minute = _minute_ms(text[:16])
+    return None if minute is None else minute + second
+
+
+@lru_cache(maxsize=4096)
+def _minute_ms(text: str) -> int | None:
+    """``YYYY-MM-DDTHH:MM`` as Unix milliseconds. Most times of a registry share their minutes with others."""
+    if _MINUTE.fullmatch(text) is None:
         return None
     try:
-        return (datetime.fromisoformat(text) - _EPOCH) // _MILLISECOND
+        return (datetime.fromisoformat(text + "Z") - _EPOCH) // _MILLISECOND
     except ValueError:
         return None
 
@@ -192,6 +207,83 @@ def format_ms(ms: int) -> str:
     """Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, fractions cut off: the old scripts know no others."""
     moment = _EPOCH + timedelta(seconds=ms // 1000)
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
+
+
+def _usual(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
+    """The record of a document that has all fields of the format, as the old scripts write them, and no others.
+
+    None for every other document, legal or not: `_checked` decides about it. What this answers, `_checked` would too.
+    """
+    if document.keys() != _KNOWN:
+        return None
+    (version, job_id, status, created_at, updated_at, prompt, agent, session) = _first_values(document)
+    (broker, prefix, timeout_sec, idle_timeout_sec, artifacts, last_seq, token) = _last_values(document)
+    if not (
+        type(version) is int
+        and version == 1
+        and type(job_id) is str
+        and file_name == job_id + ".json"
+        and _SAFE_ID.fullmatch(job_id)
+        and type(status) is str
+        and status in _STATUSES
+        and type(created_at) is str
+        and type(updated_at) is str
+        and type(prompt) is str
+        and len(prompt) <= MAX_PROMPT_CHARS
+        and type(agent) is str
+        and len(agent) <= 128
+        and (session is None or (type(session) is str and len(session) <= 256))
+        and type(broker) is dict
+        and len(broker) == len(BROKER_FIELDS)
+        and type(prefix) is str
+        and len(prefix) <= 1024
+        and type(timeout_sec) is int
+        and 0 <= timeout_sec <= MAX_INTEGER
+        and type(idle_timeout_sec) is int
+        and 0 <= idle_timeout_sec <= MAX_INTEGER
+        and type(artifacts) is list
+        and _TEXT_ONLY.issuperset(map(type, artifacts))
+        and type(last_seq) is int
+        and 0 <= last_seq <= MAX_INTEGER
+        and (token is None or (type(token) is str and len(token) <= 65536))
+    ):
+        return None
+    created_ms, updated_ms = parse_time(created_at), parse_time(updated_at)
+    if created_ms is None or updated_ms is None or not _usual_broker(broker):
+        return None
+    return LegacyRecord(
+        job_id,
+        status,
+        created_ms,
+        updated_ms,
+        prompt,
+        agent,
+        session,
+        broker,
+        broker.pop("password"),
+        prefix,
+        timeout_sec,
+        idle_timeout_sec,
+        artifacts,
+        last_seq,
+        token,
+        (),
+        {},
+    )
+
+
+def _usual_broker(broker: dict[str, Json]) -> bool:
+    if broker.keys() != _KNOWN_OF_BROKER:
+        return False
+    port, username, password = broker["port"], broker["username"], broker["password"]
+    return (
+        type(broker["host"]) is str
+        and type(port) is int
+        and 0 <= port <= 65535
+        and type(broker["tls"]) is bool
+        and (username is None or type(username) is str)
+        and (password is None or type(password) is str)
+    )
 
 
 def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damaged:

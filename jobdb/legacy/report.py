@@ -33,6 +33,8 @@ class Outcome(StrEnum):
     DAMAGED = "damaged"
     IGNORED = "ignored"
 
+    __hash__ = str.__hash__  # that of enumerations is written in Python; a count is looked up for every file
+
 
 @dataclass(frozen=True, slots=True)
 class ReportRow:
@@ -81,9 +83,14 @@ class Report:
 
     def add(self, row: ReportRow) -> None:
         """Notes what became of a file."""
-        self.counts[row.outcome] += 1
-        damage = row.damage.value if row.damage else None
-        packed = marshal.dumps((row.file, row.outcome.value, row.reason, row.job_id, damage, row.events))
+        self.note(row.file, row.outcome, row.reason, row.job_id, row.damage, row.events)
+
+    def note(
+        self, file: str, outcome: Outcome, reason: str, job_id: str | None, damage: Damage | None, events: int
+    ) -> None:
+        """The same, from what a row would hold."""
+        self.counts[outcome] += 1
+        packed = marshal.dumps((file, outcome.value, reason, job_id, damage.value if damage else None, events))
         self._spool.write(_LENGTH.pack(len(packed)) + packed)
 
     def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:

@@ -50,10 +50,6 @@ class SourceJob:
         """What the job's last_seq must be: the record's, or the log's where that is ahead."""
         return max(self.record.last_seq, self.logs.highest_seq)
 
-    def news(self, digests: dict[int, bytes]) -> bool:
-        """Whether the logs hold events that are not among these."""
-        return any(digests.get(event.seq) != event.digest for event in self.logs.events)
-
     def notes(self) -> list[str]:
         """What is unusual and harmless."""
         if self.logs is NO_LOGS:
@@ -72,40 +68,48 @@ class SourceReader:
         self._audit = f"{layout.audit}/" if layout.audit.is_dir() else None
         self.audit_name = f"../{layout.audit.name}"
 
-    def read(self, file_name: str) -> SourceJob | Damaged | None:
-        """The job of a record's file; None if the file has gone."""
+    def read(self, file_name: str, *, unless: str | None = None) -> SourceJob | LegacyRecord | Damaged | None:
+        """The job of a record's file; None if the file has gone.
+
+        Args:
+            file_name: the file.
+            unless: for a record of this status, the record without its logs is enough.
+        """
         raw = read_regular_file(self._jobs + file_name, MAX_RECORD_BYTES)
         if not isinstance(raw, bytes):
             return raw
         record = parse_record(raw, file_name)
-        if isinstance(record, Damaged):
+        if isinstance(record, Damaged) or record.status == unless:
             return record
         source = SourceJob(record, len(raw))
         self._read_logs(source, file_name[: -len(RECORD_SUFFIX)])
         return source
 
     def _read_logs(self, source: SourceJob, job_id: str) -> None:
-        paths = [(EntryKind.EVENT_LOG, self._jobs + job_id + LOG_SUFFIX, job_id + LOG_SUFFIX)]
-        if self._audit is not None:
-            audit = f"{self._audit}{job_id}/"
-            paths.append((EntryKind.AUDIT_LOG, audit + AUDIT_LOG, f"{self.audit_name}/{job_id}/{AUDIT_LOG}"))
+        content = read_regular_file(self._jobs + job_id + LOG_SUFFIX, MAX_LOG_BYTES)
         found: list[tuple[EntryKind, bytes]] = []
-        names: dict[EntryKind, str] = {}
-        for kind, path, name in paths:
-            content = read_regular_file(path, MAX_LOG_BYTES)
+        if isinstance(content, bytes):
+            found.append((EntryKind.EVENT_LOG, content))
+        elif content is not None:
+            source.damage.append((job_id + LOG_SUFFIX, content))
+        if self._audit is not None:
+            content = read_regular_file(f"{self._audit}{job_id}/{AUDIT_LOG}", MAX_LOG_BYTES)
             if isinstance(content, bytes):
-                found.append((kind, content))
-                names[kind] = name
+                found.append((EntryKind.AUDIT_LOG, content))
             elif content is not None:
-                source.damage.append((name, content))
-        record = source.record
-        secrets = [secret for secret in (record.auth_token, record.broker_password) if secret]
+                source.damage.append((f"{self.audit_name}/{job_id}/{AUDIT_LOG}", content))
         if found:
+            record = source.record
+            secrets = [secret for secret in (record.auth_token, record.broker_password) if secret]
             source.logs = read_logs(job_id, found, fallback_ms=record.updated_ms, secrets=secrets)
             for kind, content in found:
                 source.bytes_read += 2 * len(content)
                 source.digests[kind] = hashlib.sha256(content).digest()
-            source.damage.extend((names[kind], damaged) for kind, damaged in source.logs.damage.items())
+            for kind, damaged in source.logs.damage.items():
+                name = job_id + LOG_SUFFIX
+                if kind is EntryKind.AUDIT_LOG:
+                    name = f"{self.audit_name}/{job_id}/{AUDIT_LOG}"
+                source.damage.append((name, damaged))
         if self._audit is not None:
             self._read_audit_files(source, job_id)
 

@@ -33,19 +33,31 @@ def stored_logs(
     Raises:
         StorageFailed: a line is not in the database.
     """
-    if row.event_form is None and row.audit_digest is None:
+    return logs_from(record, row.event_form, row.audit_form, row.audit_digest, payloads, lines)
+
+
+def logs_from(
+    record: LegacyRecord,
+    event_form: str | None,
+    audit_form: str | None,
+    audit_digest: bytes | None,
+    payloads: Mapping[int, str],
+    lines: Iterable[tuple[str, bytes]],
+) -> dict[EntryKind, bytes]:
+    """The same from the values that matter; the arguments are as above."""
+    if event_form is None and audit_digest is None:
         return {}
     kept: dict[str, list[bytes]] = {}
     for log, raw in lines:
         kept.setdefault(log, []).append(unmask(bytes(raw), secrets_of(record)))
     found: dict[EntryKind, bytes] = {}
-    for kind, form in ((EntryKind.EVENT_LOG, row.event_form), (EntryKind.AUDIT_LOG, row.audit_form)):
+    for kind, form in ((EntryKind.EVENT_LOG, event_form), (EntryKind.AUDIT_LOG, audit_form)):
         if form is not None:
             try:
-                found[kind] = b"".join(write_log(form, payloads.__getitem__, iter(kept.get(kind, ()))))
+                found[kind] = write_log(form, payloads.__getitem__, iter(kept.get(kind, ())))
             except KeyError as error:
                 raise StorageFailed(
-                    f"the database lacks a line of the {kind.value.replace('_', ' ')} of job {row.job_id}; check it "
+                    f"the database lacks a line of the {kind.value.replace('_', ' ')} of job {record.job_id}; check it "
                     "with 'jobdb doctor --full', and restore a backup"
                 ) from error
     for kind in (EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS):

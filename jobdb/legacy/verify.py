@@ -1,30 +1,28 @@
 """The proof before the commit: everything that an import wrote is read back and compared with what the files held.
 
-Called by the writer after each portion and by the importer at the end, inside the import's transaction. Each job is
-rebuilt from the database as an export would write it: every field of its record, for a new job also all that was
-worked out from its logs and every event, and its logs byte for byte. At the end the digest over all of that, from the
-files and from the database, must be the same, and the number of jobs too.
+Called by the writer after each portion and by the importer at the end, inside the import's transaction. What is to be
+stored of a job has been turned back into its record and logs and compared with the files, when they were read
+(`ready`). Here it is compared with what is stored: of a new job every column of every row, of one that was there its
+record and logs. At the end the digest over all new jobs, of the files and of the database, must be the same, and the
+number of jobs too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import marshal
 from collections.abc import Iterator, Sequence
-from typing import Any
+from itertools import chain
+from operator import itemgetter
 
+from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.transaction import Row, Transaction
 from ..errors import StorageFailed
 from ..vault import Vault
-from .layout import EntryKind
-from .records import LegacyRecord
-from .rows import JobRow, derived, record_of
-from .source import SourceJob
-from .stored import stored_logs
+from .ready import ReadyJob, logs_are, packed
+from .rows import JobRow, record_of
 
-Json = Any
-Written = tuple[int, SourceJob, dict[str, Json] | None]
-"""A job's number, what its files hold, and for a new job the columns that were worked out for it."""
+Written = tuple[int, ReadyJob, int]
+"""A job's number, what its files hold, and how many lines that are no events."""
 
 
 class Verification:
@@ -43,26 +41,62 @@ class Verification:
         """How many jobs there were before the import."""
         return self._jobs_before
 
-    def check(self, portion: Sequence[Written]) -> None:
-        """Reads a portion back.
+    def check_new(self, portion: Sequence[Written]) -> None:
+        """Reads new jobs back.
 
         Raises:
             StorageFailed: a job is not in the database as it is in its files; the transaction must be rolled back.
         """
-        expected = {number: (source, columns) for number, source, columns in portion}
-        checked = 0
-        for row, events, lines in _stored_jobs(self._tx, sorted(expected)):
-            source, columns = expected[row.number]
-            record = record_of(row, self._vault)
-            wanted, found = _facts(source, columns), _facts_of_row(row, record, events, new=columns is not None)
-            self._from_files.update(wanted)
-            self._from_database.update(found)
-            if wanted != found or not _logs_are_whole(row, source, record, events, lines):
-                raise _failed(f"job {row.job_id} is not in the database as it is in its files")
-            checked += 1
-        self._new += sum(columns is not None for _, columns in expected.values())
-        if checked != len(portion):
-            raise _failed(f"{len(portion)} jobs were written and {checked} of them are there")
+        portion = sorted(portion, key=itemgetter(0))
+        ranges = list(_ranges([job for job, _, _ in portion]))
+        rows = self._read("legacy_written", ranges)
+        if len(rows) != len(portion):
+            raise _failed(f"{len(portion)} jobs were written and {len(rows)} of them are there")
+        events, lines = self._read("legacy_events", ranges), self._read("legacy_lines_of_range", ranges)
+        event = line = 0
+        from_files, from_database = self._from_files.update, self._from_database.update
+        for (job, source, its_lines), row in zip(portion, rows, strict=True):
+            its_events = source.events
+            found = packed(
+                row[3:] if row[0] == job else (),
+                [each[1:] for each in events[event : event + its_events] if each[0] == job],
+                [each[1:] for each in lines[line : line + its_lines] if each[0] == job] if its_lines else [],
+            )
+            from_files(source.stored)
+            from_database(found)
+            if found != source.stored:
+                raise _failed(f"job {source.job_id} is not in the database as it is in its files")
+            self._check_secrets(source, row[1], row[2])
+            event += its_events
+            line += its_lines
+        if event != len(events) or line != len(lines):
+            raise _failed(f"{event} events and {line} lines were written; {len(events)} and {len(lines)} are there")
+        self._new += len(portion)
+
+    def check_updated(self, number: int, source: ReadyJob) -> None:
+        """Reads a job back that was there before. What has happened to it since it came is not in its files.
+
+        Raises:
+            StorageFailed: its record or its logs are not as they are in its files.
+        """
+        tx = self._tx
+        stored = source.unpacked()
+        values = tx.one("legacy_jobs", first=number, last=number)
+        if values is None:
+            raise _failed(f"job {source.job_id} is not there any more")
+        row = JobRow(*values)
+        record = record_of(row, self._vault)
+        wanted, found = stored.record(source.token, source.password).fingerprint(), record.fingerprint()
+        self._from_files.update(wanted)
+        self._from_database.update(found)
+        if wanted != found:
+            raise _failed(f"job {row.job_id} is not in the database as it is in its files")
+        origin = (None, None, None, None, row.event_form, row.event_digest, row.audit_form, row.audit_digest)
+        events = [event[1:] for event in tx.all("legacy_events", first=number, last=number)]
+        lines = tx.all("legacy_lines", job=number)
+        digests = (stored.event_digest or b"", stored.audit_digest or b"")
+        if origin[4:] != stored.origin[4:] or logs_are(record, origin, events, lines) != digests:
+            raise _failed(f"the logs of job {row.job_id} are not in the database as they are in its files")
 
     def finish(self) -> None:
         """Compares the whole.
@@ -81,75 +115,29 @@ class Verification:
         count: int = row[0]
         return count
 
+    def _read(self, statement: str, ranges: list[tuple[int, int]]) -> list[Row]:
+        return list(chain.from_iterable(self._tx.all(statement, first=first, last=last) for first, last in ranges))
 
-def _facts(source: SourceJob, columns: dict[str, Json] | None) -> bytes:
-    """What the files say of a job, in one canonical form.
-
-    marshal, in the version without references, writes equal values of equal types as equal bytes. ``==`` would take
-    1, 1.0 and true for the same.
-    """
-    if columns is None:
-        return source.record.fingerprint()
-    events = [
-        (event.seq, event.event, event.attempt, event.recorded_ms, event.digest, event.text)
-        for event in source.logs.events
-    ]
-    return marshal.dumps((source.record.fields(), derived(columns), events), 2)
+    def _check_secrets(self, source: ReadyJob, token: bytes | None, password: bytes | None) -> None:
+        unseal = self._vault.unseal
+        same = (
+            source.token == (None if token is None else unseal(token, bound_to=token_binding(source.job_id, 1)))
+        ) and source.password == (
+            None if password is None else unseal(password, bound_to=password_binding(source.job_id))
+        )
+        if not same:
+            raise _failed(f"a secret of job {source.job_id} is not in the database as it is in its files")
 
 
-def _facts_of_row(row: JobRow, record: LegacyRecord, events: list[Row], *, new: bool) -> bytes:
-    """The same of what the database says."""
-    if not new:
-        return record.fingerprint()
-    return marshal.dumps((record.fields(), derived(row), events), 2)
-
-
-def _stored_jobs(tx: Transaction, numbers: list[int]) -> Iterator[tuple[JobRow, list[Row], list[Row]]]:
-    """The jobs of these numbers, each with its events and kept lines."""
-    if not numbers:
-        return
-    ranges = [(numbers[0], numbers[-1])]
-    if numbers[-1] - numbers[0] > 4 * len(numbers):
-        ranges = [(number, number) for number in numbers]
-    wanted = set(numbers)
-    for first, last in ranges:
-        events = _Grouped(tx.iterate("legacy_events", first=first, last=last))
-        lines = _Grouped(tx.iterate("legacy_lines_of_range", first=first, last=last))
-        for values in tx.iterate("legacy_jobs", first=first, last=last):
-            row = JobRow(*values)
-            if row.number in wanted:
-                yield row, events.of(row.number), lines.of(row.number)
-
-
-class _Grouped:
-    """Rows that begin with a job's number, in order of it, taken job by job."""
-
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self._rows = rows
-        self._next = next(rows, None)
-
-    def of(self, number: int) -> list[Row]:
-        found: list[Row] = []
-        row = self._next
-        while row is not None and row[0] <= number:
-            if row[0] == number:
-                found.append(row[1:])
-            row = next(self._rows, None)
-        self._next = row
-        return found
-
-
-def _logs_are_whole(row: JobRow, source: SourceJob, record: LegacyRecord, events: list[Row], lines: list[Row]) -> bool:
-    """Whether the logs, written again, have the digests of those that were read."""
-    if not source.digests:
-        return row.event_digest is None and row.audit_digest is None
-    logs = stored_logs(row, record, {event[0]: event[-1] for event in events}, ((log, raw) for log, raw in lines))
-    digests = {kind: hashlib.sha256(content).digest() for kind, content in logs.items()}
-    audit = [EntryKind.AUDIT_LOG, EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS]
-    return (source.digests.get(EntryKind.EVENT_LOG, b""), source.digests.get(EntryKind.AUDIT_LOG, b"")) == (
-        digests.get(EntryKind.EVENT_LOG, b""),
-        b"".join(digests.get(kind, b"") for kind in audit),
-    )
+def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges without gaps: other writers' jobs may lie between them on a server."""
+    first = last = numbers[0]
+    for number in numbers[1:]:
+        if number != last + 1:
+            yield first, last
+            first = number
+        last = number
+    yield first, last
 
 
 def _failed(what: str) -> StorageFailed:

@@ -5,26 +5,41 @@ Called by the importer inside its transaction; has the verification read back wh
 
 from __future__ import annotations
 
+import marshal
 from collections.abc import Sequence
 from typing import Any
 
+from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.sealing import seal
 from ..engines.sql.transaction import Transaction
 from ..vault import Vault
-from .log_lines import LogEvent
-from .logs import mask
-from .plan import Plan
-from .rows import import_columns, job_columns, spec_columns, token_columns
-from .source import SourceJob
-from .stored import secrets_of
+from .plan import NEW, Plan
+from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, ReadyJob
 from .verify import Verification, Written
 
 Json = Any
-Planned = tuple[SourceJob, Plan]
+Planned = tuple[ReadyJob, Plan]
+
+
+_SPEC_BEGINS = len(JOB_COLUMNS)
+_ORIGIN_BEGINS = _SPEC_BEGINS + len(SPEC_COLUMNS)
+_TOKEN_BEGINS = _ORIGIN_BEGINS + len(ORIGIN_COLUMNS)
+_SPEC = ("job", "prompt", "broker", "broker_password", "expected_artifacts", "extra")
+_TOKEN = ("job", "sealed", "created_ms")
+_ORIGIN = ("job", *ORIGIN_COLUMNS)
+_LINE = ("job", "log", "number", "raw")
+_EVENT = ("job", "seq", "event", "attempt", "recorded_ms", "digest", "payload")
+"""The parameters of the statements that insert, in the order in which they stand there: SQLite binds them as they are."""
 
 
 class PortionWriter:
-    """Writes what the plans say."""
+    """Writes what the plans say.
+
+    Args:
+        tx: the import's transaction.
+        vault: seals tokens and passwords.
+        verification: reads back.
+    """
 
     def __init__(self, tx: Transaction, vault: Vault, verification: Verification) -> None:
         self._tx = tx
@@ -38,49 +53,64 @@ class PortionWriter:
         Raises:
             StorageFailed: they are not there as they should be.
         """
-        new = [source for source, plan in portion if plan.writes and plan.number is None]
-        written = self._insert(new) if new else []
+        new = [source for source, plan in portion if plan is NEW]
+        if new:
+            self._verification.check_new(self._insert(new))
         for source, plan in portion:
             if plan.writes and plan.number is not None:
                 self._update(plan.number, source, plan)
-                written.append((plan.number, source, None))
-        self._verification.check(written)
+                self._verification.check_updated(plan.number, source)
 
-    def _insert(self, new: Sequence[SourceJob]) -> list[Written]:
+    def _insert(self, new: Sequence[ReadyJob]) -> list[Written]:
         tx = self._tx
         row = tx.one("legacy_last_number")
-        columns = [job_columns(source) for source in new]
-        tx.run_many("legacy_insert_job", columns)
+        stored = [marshal.loads(source.stored) for source in new]
+        self._tx.run_rows("legacy_insert_job", JOB_COLUMNS, [values[:_SPEC_BEGINS] for values, _, _ in stored])
         numbers: dict[str, int] = dict(tx.all("legacy_new_numbers", after=row[0] if row else 0))
-        jobs = [(numbers[source.record.job_id], source) for source in new]
-        specs = [{"job": job, **spec_columns(source.record, self._seal)} for job, source in jobs]
-        tx.run_many("legacy_insert_spec", specs)
-        tokens = [
-            {"job": job, **token_columns(source.record, self._seal)} for job, source in jobs if source.record.auth_token
-        ]
-        tx.run_many("legacy_put_token", tokens)
-        tx.run_many("legacy_put_import", [{"job": job, **import_columns(source)} for job, source in jobs])
-        tx.run_many("legacy_insert_line", [line for job, source in jobs for line in _lines(job, source)])
-        tx.run_many("legacy_insert_event", [_event(job, event) for job, source in jobs for event in source.logs.events])
-        return [(job, source, found) for (job, source), found in zip(jobs, columns, strict=True)]
+        specs, tokens, origins, lines, events = [], [], [], [], []
+        written: list[Written] = []
+        for source, (values, its_events, its_lines) in zip(new, stored, strict=True):
+            job = numbers[source.job_id]
+            written.append((job, source, len(its_lines)))
+            specs.append(self._spec(job, source, values))
+            if source.token:
+                tokens.append((job, self._seal(source.token, token_binding(source.job_id, 1)), source.created_ms))
+            origins.append((job, *values[_ORIGIN_BEGINS:_TOKEN_BEGINS]))
+            events += [(job, *event) for event in its_events]
+            if its_lines:
+                lines += [(job, *line) for line in its_lines]
+        self._tx.run_rows("legacy_insert_spec", _SPEC, specs)
+        self._tx.run_rows("legacy_put_token", _TOKEN, tokens)
+        self._tx.run_rows("legacy_put_import", _ORIGIN, origins)
+        self._tx.run_rows("legacy_insert_line", _LINE, lines)
+        self._tx.run_rows("legacy_insert_event", _EVENT, events)
+        return written
 
-    def _update(self, job: int, source: SourceJob, plan: Plan) -> None:
-        tx, record = self._tx, source.record
+    def _update(self, job: int, source: ReadyJob, plan: Plan) -> None:
+        tx, stored = self._tx, source.unpacked()
         if plan.only_logs:
-            tx.run("legacy_raise_seq", job=job, last_seq=source.last_seq)
+            tx.run("legacy_raise_seq", job=job, last_seq=stored.last_seq)
         else:
-            columns = job_columns(source)
+            columns = dict(zip(JOB_COLUMNS, stored.job, strict=True))
             del columns["job_id"]
             tx.run("legacy_update_job", job=job, **columns)
-            tx.run("legacy_update_spec", job=job, **spec_columns(record, self._seal))
-            if record.auth_token:
-                tx.run("legacy_put_token", job=job, **token_columns(record, self._seal))
+            tx.run("legacy_update_spec", **dict(zip(_SPEC, self._spec(job, source, stored.values), strict=True)))
+            if source.token:
+                sealed = self._seal(source.token, token_binding(source.job_id, 1))
+                tx.run("legacy_put_token", job=job, sealed=sealed, created_ms=source.created_ms)
             else:
                 tx.run("legacy_delete_tokens", job=job)
-        tx.run("legacy_put_import", job=job, **import_columns(source))
+        tx.run("legacy_put_import", job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
         tx.run("legacy_delete_lines", job=job)
-        tx.run_many("legacy_insert_line", _lines(job, source))
-        tx.run_many("legacy_insert_event", [_event(job, event) for event in plan.new_events])
+        self._tx.run_rows("legacy_insert_line", _LINE, [(job, *line) for line in stored.lines])
+        self._tx.run_rows("legacy_insert_event", _EVENT, [(job, *event) for event in plan.new_events])
+
+    def _spec(self, job: int, source: ReadyJob, values: tuple[Json, ...]) -> tuple[Json, ...]:
+        prompt, broker, artifacts, extra = values[_SPEC_BEGINS:_ORIGIN_BEGINS]
+        sealed = None
+        if source.password is not None:
+            sealed = self._seal(source.password, password_binding(source.job_id))
+        return job, prompt, broker, sealed, artifacts, extra
 
     def _seal(self, secret: str, bound_to: str) -> bytes:
         """Seals under the database's one master key; which it is, is looked up once in the transaction."""
@@ -88,25 +118,3 @@ class PortionWriter:
             return self._vault.seal(secret, bound_to=bound_to)
         self._key_is_known = True
         return seal(self._tx, self._vault, secret, bound_to=bound_to)
-
-
-def _lines(job: int, source: SourceJob) -> list[dict[str, Json]]:
-    if not source.logs.kept:
-        return []
-    secrets = secrets_of(source.record)
-    return [
-        {"job": job, "log": line.log.value, "number": line.number, "raw": mask(line.raw, secrets)}
-        for line in source.logs.kept
-    ]
-
-
-def _event(job: int, event: LogEvent) -> dict[str, Json]:
-    return {
-        "job": job,
-        "seq": event.seq,
-        "event": event.event,
-        "attempt": event.attempt,
-        "recorded_ms": event.recorded_ms,
-        "digest": event.digest,
-        "payload": event.text,
-    }

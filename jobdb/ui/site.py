@@ -137,7 +137,7 @@ async def _overview(datasette: Any) -> dict[str, Any]:
         days.setdefault(day, {})[status] = number
     longest = max((sum(of.values()) for of in days.values()), default=1)
     times = [dict(row) for row in (await registry.execute(statements["page_times"])).rows]
-    slowest = max((row["longest_sec"] for row in times), default=0) or 1
+    slowest = max((row["mean_sec"] for row in times), default=0) or 1
     return {
         "statuses": ("pending", "running", "completed", "error", "cancelled"),
         "counts": counts,

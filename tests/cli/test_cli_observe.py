@@ -79,7 +79,7 @@ def test_gaps_are_named_and_late_events_need_a_window(cli: Any) -> None:
     assert cli("accept", "-s", "s", input=payloads[0], code=1).out.startswith("replayed\t")
     assert cli("accept", "-s", "s", "--window", "5", input=payloads[0]).out.startswith("accepted\t")
     assert cli("accept", "-s", "s", "--window", "5", input=payloads[0]).out.startswith("duplicate\t")
-    assert "skipped 1 to 2" in cli("accept", "-s", "plain", input=payloads[2]).out
+    assert "skipped seqs 1 to 2" in cli("accept", "-s", "plain", input=payloads[2]).out
     cli("accept", "-s", "s", "--window", "-1", input=payloads[0], code=2)
 
 

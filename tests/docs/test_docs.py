@@ -72,6 +72,24 @@ def test_the_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+def shown(page: Path) -> list[str]:
+    """The lines of output that a page shows."""
+    lines = [line for body in blocks(page, "console") for line in body.splitlines()]
+    return [line for line in lines if line and not line.startswith(("$ ", "> "))]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if shown(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_output_that_a_page_shows_is_the_real_one(page: Path, tmp_path: Path) -> None:
+    """Spaces stand for tabs, and an ellipsis for what is another thing each time."""
+    done = subprocess.run(
+        ["sh", "-c", script(page)], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=180
+    )
+    said = (done.stdout + done.stderr).splitlines()
+    for line in shown(page):
+        pattern = re.sub(r"(?:\\ )+", r"\\s+", re.escape(line).replace("…", ".*"))
+        assert any(re.fullmatch(pattern + (".*" if line.endswith("…") else ""), real) for real in said), line
+
+
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: str(page.relative_to(ROOT))
 )

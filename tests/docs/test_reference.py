@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
+import sqlite3
 import subprocess
 import sys
+import xml.dom.minidom
 from pathlib import Path
 from types import ModuleType
 
@@ -42,15 +45,37 @@ def test_the_library_reference_has_every_public_name() -> None:
 
 def test_the_schema_reference_shows_every_table_and_reference() -> None:
     page = generator("generate_schema_reference").page()
+    drawn = generator("generate_diagrams").schema()
     for table in ("jobs", "specs", "tokens", "events", "outbox", "subscriptions", "gaps", "refusals", "settings"):
-        assert f"### {table}\n" in page and f"    {table} {{" in page
-    assert "    jobs ||--o{ events : job" in page and "    jobs ||--o| specs : job" in page
+        assert f"### {table}\n" in page and f">{table}</text>" in drawn
+    assert "| `job` | INTEGER | → jobs.id |" in page and "schema.svg" in page
+
+
+def test_the_diagrams_are_what_would_be_drawn() -> None:
+    module = generator("generate_diagrams")
+    for path, draw in module.DIAGRAMS.items():
+        picture = path.read_text("utf-8")
+        assert picture == draw(), "run: python docs/generate_diagrams.py"
+        xml.dom.minidom.parseString(picture)
+        assert f"]({path.name})" in path.with_suffix(".md").read_text("utf-8")
+    for names in module.triggers().values():
+        assert all(name in module.lifecycle() for name in names)
+
+
+def test_the_schema_diagram_shows_how_many_rows_refer() -> None:
+    module = generator("generate_diagrams")
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(
+        "CREATE TABLE a (id INTEGER PRIMARY KEY); CREATE TABLE b (a INTEGER PRIMARY KEY REFERENCES a (id));"
+        "CREATE TABLE c (id INTEGER PRIMARY KEY, a INTEGER REFERENCES a (id), text TEXT)"
+    )
+    keys, references = module.read_schema(connection)
+    connection.close()
+    assert keys == {"a": [("id", "PK")], "b": [("a", "PK")], "c": [("id", "PK"), ("a", "FK")]}
+    assert [tuple(one) for one in references] == [("b", "a", "a", True), ("c", "a", "a", False)]
 
 
 def test_the_views_are_documented_with_all_their_columns() -> None:
-    import re
-    import sqlite3
-
     from jobdb.schema import migration_files
 
     connection = sqlite3.connect(":memory:")
@@ -85,6 +110,13 @@ def test_the_site_builds_strictly(tmp_path: Path) -> None:
     assert done.returncode == 0 and "WARNING" not in done.stderr, done.stderr
     pages = {path.name for path in (tmp_path / "site").rglob("*.html")}
     assert {"index.html", "tutorial.html", "library.html", "schema.html", "command-line.html"} <= pages
+    for path in (tmp_path / "site").rglob("*.html"):
+        text = path.read_text("utf-8")
+        assert "mermaid" not in text
+        assert not re.findall(
+            r'<(?:script|img|iframe)[^>]*src="?(?:https?:)?//|<link[^>]*rel="?stylesheet[^>]*//', text
+        )
+    assert (tmp_path / "site/explanation/lifecycle.svg").exists() and (tmp_path / "site/reference/schema.svg").exists()
     assert (tmp_path / "site/schema/vectors.json").exists() and "vectors.json" in (
         tmp_path / "site/job-protocol.html"
     ).read_text("utf-8")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from legacy_kit import contents, read_records, snapshot
 
-from jobdb import InvalidInput, JobStatus, Registry, StorageFailed, Verdict
-from jobdb.legacy import Outcome, import_registry
+from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, Verdict
+from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import Damage
-from jobdb.legacy.rows import job_columns, spec_columns, token_columns
-from jobdb.legacy.writing import _event as writing_event
+from jobdb.legacy.writing import PortionWriter
 
 Open = Callable[..., Registry]
 
@@ -371,40 +369,82 @@ def test_no_secret_is_readable_in_the_database(sample: Path, registry: Registry,
         assert secret not in printed
 
 
-def _shorter_prompt(record: Any, seal: Any) -> dict[str, Any]:
-    columns = spec_columns(record, seal)
-    return columns | {"prompt": columns["prompt"][:-1]}
+def _shorter_prompt(rows: Any) -> Any:
+    return [(job, prompt[:-1], *rest) for job, prompt, *rest in rows]
 
 
-def _other_token(record: Any, seal: Any) -> dict[str, Any]:
-    return token_columns(replace(record, auth_token="B" * 43), seal)
+def _other_token(rows: Any) -> Any:
+    return [(job, sealed[:-1] + bytes([sealed[-1] ^ 1]), *rest) for job, sealed, *rest in rows]
 
 
-def _later(source: Any) -> dict[str, Any]:
-    columns = job_columns(source)
-    return columns | {"created_ms": columns["created_ms"] + 1000}
+def _tokens_exchanged(rows: Any) -> Any:
+    return [(job, other[1], *rest) for (job, _, *rest), other in zip(rows, reversed(rows), strict=True)]
 
 
-def _other_line(job: int, event: Any) -> dict[str, Any]:
-    return writing_event(job, event) | {"digest": b"0" * 32}
+def _later(rows: Any) -> Any:
+    return [(*row[:12], row[12] + 1000, *row[13:]) for row in rows]
+
+
+def _other_digest(rows: Any) -> Any:
+    return [(*row[:5], b"0" * 32, row[6]) for row in rows]
 
 
 @pytest.mark.parametrize(
-    ("function", "wrong"),
+    ("statement", "wrong"),
     [
-        ("spec_columns", _shorter_prompt),
-        ("token_columns", _other_token),
-        ("job_columns", _later),
-        ("_event", _other_line),
-        ("_lines", lambda job, source: []),
+        ("legacy_insert_job", _later),
+        ("legacy_insert_spec", _shorter_prompt),
+        ("legacy_put_token", _other_token),
+        ("legacy_put_token", _tokens_exchanged),
+        ("legacy_put_token", lambda rows: rows[1:]),
+        ("legacy_put_import", lambda rows: [(*row[:-1], b"0") for row in rows]),
+        ("legacy_insert_event", _other_digest),
+        ("legacy_insert_event", lambda rows: rows[1:]),
+        ("legacy_insert_line", lambda rows: []),
+        ("legacy_insert_line", lambda rows: [(*row[:-1], row[-1] + b" ") for row in rows]),
     ],
 )
 def test_an_import_that_wrote_something_else_is_taken_back(
-    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, function: str, wrong: Any
+    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, statement: str, wrong: Any
 ) -> None:
+    real = PortionWriter._run_many
+
+    def run_many(self: PortionWriter, name: str, names: Any, rows: Any) -> None:
+        real(self, name, names, wrong(rows) if name == statement else rows)
+
     with monkeypatch.context() as patch:
-        patch.setattr(f"jobdb.legacy.writing.{function}", wrong)
-        with pytest.raises(StorageFailed, match=r"taken back|lacks a line"):
+        patch.setattr(PortionWriter, "_run_many", run_many)
+        with pytest.raises((StorageFailed, KeyProblem)):
             import_registry(registry, sample)
     assert registry.jobs() == []
     assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200
+
+
+def _no_prompt(values: Any) -> Any:
+    return lambda record: ("", *values(record)[1:])
+
+
+def _one_event_less(real: Any) -> Any:
+    return lambda source: (*real(source)[:4], "2-3", *real(source)[5:])
+
+
+def test_a_job_that_would_not_stay_the_same_is_named_and_left(
+    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(ready, "_spec_values", _no_prompt(ready._spec_values))
+        report = import_registry(registry, sample)
+    assert sum(row.damage is Damage.NOT_HELD for row in report.rows()) == 200
+    assert registry.jobs() == []
+
+
+def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
+    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = sorted(jobs_of(sample).glob("*.events.log"))[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(ready, "_origin_values", _one_event_less(ready._origin_values))
+        named = [row.file for row in import_registry(registry, sample).rows() if row.damage is Damage.NOT_HELD]
+    assert f"{log.name.partition('.')[0]}.json" in named
+    assert import_registry(registry, sample).counts[Outcome.DAMAGED] == 6
+    assert sum(registry.count_by_status().values()) == 200

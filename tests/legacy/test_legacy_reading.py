@@ -25,7 +25,7 @@ def test_both_ways_answer_the_same(sample: Path) -> None:
     (layout.jobs / "folder.json").mkdir()
     names = [path.name for path in layout.jobs.glob("*.json")] + ["gone.json", os.fsdecode(b"\xff.json")]
     here = list(reading.Reader(layout).read(names))
-    with reading.ReadingProcess(layout) as process:
+    with reading.ReadingProcesses(layout, 2) as process:
         there = list(process.read(names))
         again = list(process.read(names[:3]))
     assert there == here
@@ -39,7 +39,7 @@ def test_large_files_come_in_several_answers(tmp_path: Path, make_legacy: Callab
         path.write_bytes(path.read_bytes() + b"x" * 3_000_000 + b"\n")
     layout = find_registry(tmp_path / "w")
     names = [path.name for path in sorted(jobs.glob("*.json"))]
-    with reading.ReadingProcess(layout) as process:
+    with reading.ReadingProcesses(layout, 2) as process:
         assert list(process.read(names)) == list(reading.Reader(layout).read(names))
 
 
@@ -59,11 +59,11 @@ def test_an_import_through_a_second_process(sample: Path, open_database: Open, m
 def test_a_reading_process_that_dies_stops_the_import(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = reading.ReadingProcess
+    real = reading.ReadingProcesses
 
     def killed(layout: reading.Layout, records: int) -> reading.Reader:
-        process = real(layout)
-        os.kill(process._process.pid, signal.SIGKILL)
+        process = real(layout, 2)
+        os.kill(process._processes[1].process.pid, signal.SIGKILL)
         return process
 
     monkeypatch.setattr("jobdb.legacy.importer.reader_for", killed)
@@ -74,12 +74,13 @@ def test_a_reading_process_that_dies_stops_the_import(
 
 def test_a_reading_process_ends_when_nobody_listens(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
     make_legacy(tmp_path / "w")
-    process = reading.ReadingProcess(find_registry(tmp_path / "w"))
-    assert process._process.stdin is not None and process._process.stdout is not None
-    process._process.stdin.close()
-    process._process.stdout.close()
-    deadline = time.monotonic() + 30
-    while process._process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert process._process.returncode == 0
+    processes = reading.ReadingProcesses(find_registry(tmp_path / "w"), 2)
+    for each in processes._processes:
+        assert each.process.stdin is not None and each.process.stdout is not None
+        each.process.stdin.close()
+        each.process.stdout.close()
+        deadline = time.monotonic() + 30
+        while each.process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert each.process.returncode == 0

@@ -7,6 +7,7 @@ import http.client
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
+
+from jobdb.registry import now_ms
 
 House = Any
 Require = Callable[[bool, str], None]
@@ -162,6 +165,18 @@ def test_what_is_not_shown(site: Site) -> None:
         assert answer.status in (302, 403, 404), (path, answer.text)
         assert "sealed" not in answer.text.replace(path, "")
     assert site.stop() == (0, "")
+
+
+def test_the_bars_of_the_times_are_shares_of_the_longest_mean(site: Site, house: House) -> None:
+    moment = now_ms() - 10_000_000
+    with house.registry(clock=lambda: moment) as registry:
+        for agent, seconds in (("quick", 10), ("slow", 10), ("slow", 70)):
+            job = registry.register(agent=agent, prompt="p", timeout_sec=0, idle_timeout_sec=0)
+            claim = registry.claim(job_id=job.job_id, worker="w")
+            moment += 1000 * seconds
+            registry.complete(job.job_id, attempt=claim.attempt)
+    page = site.get("/").text
+    assert re.findall(r'jobdb-time" style="width: ([0-9.]+)%', page) == ["100.00", "25.00"]
 
 
 def test_nothing_that_is_shown_holds_a_secret(site: Site, house: House) -> None:

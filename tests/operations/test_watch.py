@@ -91,6 +91,19 @@ def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
     assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
 
 
+def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
+    registry.register(job_id="named", agent="a\x1b]0;evil\x07", prompt="p\x1b[2J", timeout_sec=0)
+    registry.publish("named", "permission_required")
+    view = View()
+    view.opened = "named"
+    view.refresh(registry)
+    console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
+    console.print(view.draw(console.size))
+    console.file.seek(0)
+    written = console.file.read()
+    assert "a\\x1b]0;evil" in written and "\x1b]0" not in written and "\x1b[2J" not in written
+
+
 def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
     view = View()
     assert "delete all?" in "\n".join(drawn(view, registry, "\r"))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobdb.legacy.damage import Damage
 from jobdb.legacy.layout import EntryKind
-from jobdb.legacy.log_lines import LogEvent, read_line
+from jobdb.legacy.log_lines import LogEvent, read_line, usual_line
 from jobdb.legacy.logs import JobLogs, mask, read_logs, seqs_of, unmask, write_log
 from jobdb.protocol import parse
 
@@ -41,7 +41,7 @@ def read(events: bytes, audit: bytes | None = None, secrets: tuple[str, ...] = (
 def again(found: JobLogs, kind: EntryKind) -> bytes:
     payloads = {event.seq: event.text for event in found.events}
     kept = iter([kept.raw for kept in found.kept if kept.log is kind])
-    return b"".join(write_log(found.forms[kind], payloads.__getitem__, kept))
+    return write_log(found.forms[kind], payloads.__getitem__, kept)
 
 
 def test_a_sound_log_is_a_range() -> None:
@@ -162,3 +162,58 @@ def test_a_line_that_the_parser_takes_is_the_same_event() -> None:
 @given(st.binary(max_size=60))
 def test_no_line_raises(raw: bytes) -> None:
     assert not isinstance(read_line(raw, "abc", fallback_ms=0), LogEvent)
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(2**54), 2**54) | st.text(max_size=6)
+VALUES = st.one_of(SCALARS, SCALARS, SCALARS, st.floats(), st.lists(SCALARS, max_size=1))
+DATA_KEYS = st.sampled_from(["pct", "attempt", "hmac_kid", "hmac_sig"]) | st.text(max_size=3)
+PAYLOADS = st.fixed_dictionaries(
+    {
+        "schema_version": st.sampled_from([1, 1, 1, 1, 2, True, 1.0]),
+        "seq": st.sampled_from([1, 2, 2**53 - 1, 2**53, 0, True, "1"]),
+        "job_id": st.sampled_from(["abc", "abc", "abc", "other"]),
+        "event": st.sampled_from(["started", "progress", "completed", "unknown"]),
+        "timestamp": st.sampled_from(["2026-06-19T09:32:00Z", "2026-06-19T09:32:60Z", "2026-02-30T00:00:00Z", ""]),
+        "detail": st.text(max_size=10),
+        "data": st.dictionaries(DATA_KEYS, VALUES, max_size=4),
+    },
+    optional={"extra": SCALARS},
+)
+STYLES = st.sampled_from([(", ", ": "), (",", ":"), (",\r", ": ")])
+SPLICES = st.sampled_from(
+    [b'"seq":1,', b'"data":{},', b'"pct":1,', b'"a":"b",', b"{", b"}", b" ", b"\\u0041", b'"', b""]
+)
+
+
+@given(PAYLOADS, STYLES, st.booleans(), SPLICES, st.integers(0, 400), st.integers(0, 3))
+@settings(deadline=None, max_examples=1500)
+def test_a_line_in_the_usual_form_is_what_the_parser_says(
+    payload: dict[str, Any], style: tuple[str, str], ascii_only: bool, splice: bytes, place: int, cut: int
+) -> None:
+    raw = json.dumps(payload, separators=style, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    place %= len(raw)
+    raw = raw[:place] + splice + raw[place + cut * (splice == b"") :]
+    found = usual_line(raw, "abc", fallback_ms=0)
+    if found is None:
+        return
+    wire = parse(raw)
+    assert (found.seq, found.event, found.attempt) == (wire.seq, wire.event.value, wire.attempt)
+    assert (found.digest, found.text, found.detail) == (wire.digest, wire.text, wire.detail)
+    assert (type(found.seq), wire.job_id, found.text.encode()) == (int, "abc", raw)
+
+
+@given(PAYLOADS, st.sampled_from(list(range(7))))
+@settings(deadline=None, max_examples=300)
+def test_a_key_that_stands_there_twice_is_never_usual(payload: dict[str, Any], which: int) -> None:
+    members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in payload.items()]
+    raw = ("{" + ",".join([*members, members[which]]) + "}").encode()
+    assert usual_line(raw, "abc", fallback_ms=0) is None
+
+
+def test_lines_as_the_old_scripts_write_them_are_usual() -> None:
+    for raw in (line(1), line(2, "step", pct=32, hmac_sig="ab" * 32), line(3, hmac_kid=2, attempt=1, ok=None)):
+        found, wire = usual_line(raw.rstrip(b"\n"), "abc", fallback_ms=0), parse(raw.rstrip(b"\n"))
+        assert found is not None and (found.digest, found.text) == (wire.digest, wire.text)
+    with_umlaut = json.dumps(json.loads(line(1, "größer")), ensure_ascii=False).encode()
+    found = usual_line(with_umlaut, "abc", fallback_ms=0)
+    assert found is not None and found.digest == parse(with_umlaut).digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from typing import Any
@@ -15,6 +16,8 @@ from jobdb.legacy.records import (
     FIELDS,
     MAX_RECORD_BYTES,
     LegacyRecord,
+    _checked,
+    _usual,
     format_ms,
     parse_record,
     parse_time,
@@ -283,3 +286,26 @@ def test_a_record_that_is_cut_is_never_a_record(length: int) -> None:
 @given(st.integers(min_value=-62_135_596_800, max_value=253_402_300_799))
 def test_times_survive(second: int) -> None:
     assert parse_time(format_ms(second * 1000)) == second * 1000
+
+
+USUAL: dict[str, Any] = dict.fromkeys(FIELDS) | LEGAL
+USUAL["broker"] = {"host": "h", "port": 1, "tls": False, "username": None, "password": None}
+ODD = st.sampled_from([None, True, 0, 1, -1, 1.0, 2**53, "", "x" * 300, [], [1], {}, "pending", "2026-01-01T00:00:00Z"])
+
+
+@given(st.dictionaries(st.sampled_from([*FIELDS, *(f"broker.{name}" for name in USUAL["broker"])]), ODD, max_size=2))
+@settings(deadline=None, max_examples=1000)
+def test_a_usual_record_is_read_as_every_other(changes: dict[str, Any]) -> None:
+    document = copy.deepcopy(USUAL)
+    for name, value in changes.items():
+        place, _, member = name.partition(".")
+        if not member:
+            document[name] = value
+        elif isinstance(document[place], dict):
+            document[place][member] = value
+    name = "abc12345.json"
+    assert _usual(copy.deepcopy(USUAL), name) is not None
+    quick, full = _usual(copy.deepcopy(document), name), _checked(copy.deepcopy(document), name)
+    if quick is not None:
+        assert isinstance(full, LegacyRecord)
+        assert quick.fingerprint() == full.fingerprint()

@@ -102,6 +102,9 @@ class PostgresTransaction:
         self.news = self.news or _makes_news(statement)
         self._cursor.executemany(statement.encode(), list(parameters))
 
+    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        self.run_many(name, [dict(zip(names, row, strict=True)) for row in rows])
+
 
 class PostgresStore:
     """An open PostgreSQL database.

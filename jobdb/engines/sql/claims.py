@@ -130,7 +130,7 @@ def _refuse_claim(tx: Transaction, job_id: str) -> None:
     row = tx.one("job_for_update", job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
-    raise IllegalTransition(f"job {job_id} is {row[1]}, not pending, and cannot be claimed")
+    raise IllegalTransition(f"job {job_id} is {row[1]}, not pending, and cannot be claimed; see 'jobdb show {job_id}'")
 
 
 def _live_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
@@ -142,7 +142,7 @@ def _live_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
     if attempt != present or status is not JobStatus.RUNNING:
         raise StaleAttempt(
             f"cannot {verb} job {job_id} with attempt {attempt}: it is {status} at attempt {present}. "
-            "Stop this work and claim again"
+            f"Stop this work; 'jobdb show {job_id}' tells where it stands"
         )
     return row
 

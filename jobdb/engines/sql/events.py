@@ -170,5 +170,5 @@ class _Publisher:
         elif new.attempt != self.attempt or pending_again:
             raise StaleAttempt(
                 f"cannot publish {new.event} for job {new.job_id} with attempt {new.attempt}: it is {self.status} at "
-                f"attempt {self.attempt}. Stop this work and claim again"
+                f"attempt {self.attempt}. Stop this work; 'jobdb show {new.job_id}' tells where it stands"
             )

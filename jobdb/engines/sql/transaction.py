@@ -51,6 +51,10 @@ class Transaction(Protocol):
         """Executes once for each set of parameters."""
         ...
 
+    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        """Executes once for each row, whose values are those of the parameters ``names``, in that order."""
+        ...
+
 
 class Store(Protocol):
     """An open database."""

@@ -36,6 +36,8 @@ def read_header(path: Path) -> Header:
     """
     if path.is_dir():
         raise NotAJobdbDatabase(f"{path} is a folder; name a file in it, such as {path / 'jobs.db'}")
+    if path.exists() and not path.is_file():
+        raise NotAJobdbDatabase(f"{path} is no file but a pipe, a socket or a device; name a file with --db")
     try:
         with path.open("rb") as file:
             head = file.read(100)

@@ -10,12 +10,13 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from ...errors import ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
-from ..statements import PositionalStatements, read_statements
+from ..statements import PositionalStatements, parameters, read_statements
 from . import opened
 from .failures import translate
 from .gate import Gate, jitter
@@ -76,6 +77,13 @@ class SqliteTransaction:
     def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         sql, values = self._statements[name]
         self._connection.executemany(sql, map(values, parameters))
+
+    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        sql, _values = self._statements[name]
+        wanted = tuple(parameters(sql))
+        if names != wanted:
+            rows = map(itemgetter(*(names.index(name) for name in wanted)), rows)
+        self._connection.executemany(sql, rows)
 
 
 class SqliteStore:
