@@ -216,7 +216,7 @@ def test_a_feed_reads_more_than_one_page(registry):
     jobs = [registry.register(agent="x", prompt="").job_id for _ in range(7)]
     for _ in range(3):
         registry.publish_many([NewEvent(job_id=job_id, event=EventKind.PROGRESS) for job_id in jobs] * 50)
-    found = seqs(registry, None, timeout_sec=1.0)
+    found = seqs(registry, None, idle_timeout_sec=1.0)
     assert len(found) == 7 * 150 == len(set(found))
     for job_id in jobs:
         assert [seq for name, seq in found if name == job_id] == list(range(1, 151))
