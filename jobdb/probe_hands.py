@@ -63,6 +63,8 @@ class LocalHand:
         self._inner = inner
         self._limit_sec = limit_sec
         self._operation = ""
+        self._received = b""
+        self._asked = False
         self._process = self._spawn()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
@@ -78,7 +80,12 @@ class LocalHand:
         )
 
     def start(self, operation: str, **arguments: Any) -> None:
+        if self._asked:
+            # An interrupt came between a question and its answer, which must not be taken for that of the next one.
+            with contextlib.suppress(HandFailed):
+                self.finish()
         self._operation = operation
+        self._asked = True
         assert self._process.stdin is not None
         line = json.dumps({"do": operation, **arguments}) + "\n"
         try:
@@ -87,7 +94,12 @@ class LocalHand:
             raise HandFailed(operation, errno.ESRCH) from None
 
     def finish(self) -> Any:
-        reply = json.loads(self._line())
+        try:
+            reply = json.loads(self._line())
+        except HandFailed:
+            self._asked = False
+            raise
+        self._asked = False
         if "errno" in reply:
             raise HandFailed(self._operation, reply["errno"])
         return reply["value"]
@@ -98,6 +110,7 @@ class LocalHand:
 
     def kill(self) -> None:
         self.close()
+        self._received, self._asked = b"", False
         self._process = self._spawn()
 
     def close(self) -> None:
@@ -119,14 +132,14 @@ class LocalHand:
     def _line(self) -> bytes:
         assert self._process.stdout is not None
         end = time.monotonic() + self._limit_sec
-        received = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            while not received.endswith(b"\n"):
+            while not self._received.endswith(b"\n"):
                 if not selector.select(max(0.0, end - time.monotonic())):
                     raise HandFailed(self._operation, errno.ETIMEDOUT)
                 piece = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not piece:
                     raise HandFailed(self._operation, errno.ESRCH)
-                received += piece
-        return received
+                self._received += piece
+        line, self._received = self._received, b""
+        return line

@@ -61,8 +61,8 @@ class _Letters:
         return [str(name) for name in self._scribe.call("listing")]
 
     def write(self, name: str, content: dict[str, Any]) -> None:
+        self._written.append(name)  # first: should an interrupt come, it is removed all the same
         self._scribe.call("publish", name=name, text=json.dumps(content))
-        self._written.append(name)
 
     def read(self, name: str) -> dict[str, Any] | None:
         """The message, or None if there is none that can be understood."""

@@ -29,7 +29,7 @@ _TOKEN = ("job", "sealed", "created_ms")
 _ORIGIN = ("job", *ORIGIN_COLUMNS)
 _LINE = ("job", "log", "number", "raw")
 _EVENT = ("job", "seq", "event", "attempt", "recorded_ms", "digest", "payload")
-"""The parameters of the statements that insert, in the order in which they stand there: SQLite binds them as they are."""
+"""The parameters of the statements that insert, in their order there: SQLite binds them as they are."""
 
 
 class PortionWriter:
