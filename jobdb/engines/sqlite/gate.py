@@ -28,8 +28,6 @@ _LONGEST_SLEEP_SEC = 0.005
 """A holder that is killed wakes nobody: whoever sleeps looks again after this time."""
 _AT_THE_DOOR_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
-_HEIR_NS = 1_000_000
-"""After this time, in ns, nobody believes any more that the next writer is awake."""
 _SHORTEST_POLL_SEC = 200e-6
 _LONGEST_POLL_SEC = 1e-3
 
@@ -105,9 +103,9 @@ class Gate:
         while True:
             seen = page.turn
             if not page.has_heir:
-                page.be_heir(time.monotonic_ns() + _HEIR_NS)
+                page.be_heir()
                 taken = self._taken_at_the_door()
-                page.be_heir(0)
+                page.be_no_heir()
             else:
                 taken = False
             if taken:

@@ -24,6 +24,8 @@ SIZE = 4096
 _IDENTITY, _COMMITTED, _SYNCED, _HOLE, _REWRITES, _HEIR_UNTIL = range(6)
 _TURN, _WRITERS_SLEEP, _SYNCS, _SYNCERS_SLEEP = range(16, 20)  # 32-bit words
 _EPOCH = 1 << 40
+_HEIR_NS = 1_000_000
+"""After this time, in ns, nobody believes any more that the next writer is awake."""
 _EVERYBODY = 2**31 - 1
 
 
@@ -76,11 +78,10 @@ class SharedPage:
 
     def _begin(self, identity: int) -> None:
         """Starts the counters over, far beyond what any process of an earlier life of this page can still note."""
-        self._long[_IDENTITY] = 0
         start = (max(self._long[_COMMITTED], self._long[_SYNCED]) // _EPOCH + 1) * _EPOCH
         start = start if start < 2**62 else 0
+        self._memory[:] = bytes(SIZE)
         self._long[_COMMITTED] = self._long[_SYNCED] = start
-        self._long[_HOLE] = 0
         self._long[_IDENTITY] = identity
 
     # -- commits and syncs
@@ -136,11 +137,15 @@ class SharedPage:
     def has_heir(self) -> bool:
         """Whether a writer is awake to take the gate as soon as it is left. One that died is one for a moment only."""
         until = self._long[_HEIR_UNTIL]
-        return until != 0 and until > time.monotonic_ns()
+        return until != 0 and 0 < until - time.monotonic_ns() <= _HEIR_NS
 
-    def be_heir(self, until_ns: int) -> None:
-        """Says that the caller takes the gate as soon as it is left, for as long as it says. 0: no more."""
-        self._long[_HEIR_UNTIL] = until_ns
+    def be_heir(self) -> None:
+        """Says that the caller takes the gate as soon as it is left."""
+        self._long[_HEIR_UNTIL] = time.monotonic_ns() + _HEIR_NS
+
+    def be_no_heir(self) -> None:
+        """Says that it does not, or has taken it."""
+        self._long[_HEIR_UNTIL] = 0
 
     @property
     def somebody_waits(self) -> bool:

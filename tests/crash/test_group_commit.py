@@ -1,0 +1,212 @@
+"""One sync for all who wait for one, and a gate where nobody waits for a dead process. Real processes, real files."""
+
+import errno
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.registries import open_registry
+
+from jobdb import Busy, Registry, SyncFailed
+from jobdb.engines.sqlite.gate import gate_path
+from jobdb.engines.sqlite.shared_page import SIZE, SharedPage
+
+LIMIT_SEC = 60.0
+_spawn = multiprocessing.get_context("spawn")
+
+
+def page_of(registry: Registry) -> SharedPage:
+    found: SharedPage = registry.engine.store._gate.page  # type: ignore[attr-defined]
+    return found
+
+
+class Syncs:
+    """Stands in the way of ``os.fdatasync``: counts, and lets each call do something first."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> None:
+        self.begun = 0
+        self._before = before
+        self._lock = threading.Lock()
+        self._real = os.fdatasync
+        monkeypatch.setattr(os, "fdatasync", self)
+
+    def __call__(self, fd: int) -> None:
+        with self._lock:
+            self.begun += 1
+            number = self.begun
+        self._before(number)
+        self._real(fd)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "private" / "jobs.db"
+    path.parent.mkdir(mode=0o700)
+    open_registry(path, create=True).close()
+    return path
+
+
+def test_one_sync_serves_many_writers(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writers, each = 8, 15
+    registries = [open_registry(database) for _ in range(writers)]
+    syncs = Syncs(monkeypatch, lambda _: time.sleep(0.005))
+
+    def write(registry: Registry) -> None:
+        for _ in range(each):
+            registry.register(agent="a", prompt="p")
+
+    with ThreadPoolExecutor(writers) as pool:
+        list(pool.map(write, registries))
+    assert 0 < syncs.begun < writers * each / 2
+    assert page_of(registries[0]).synced == page_of(registries[0]).committed
+    for registry in registries:
+        registry.close()
+
+
+def test_a_sync_that_began_before_a_commit_does_not_serve_it(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = open_registry(database), open_registry(database)
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def hold_the_first(number: int) -> None:
+        if number == 1:
+            syncing.set()
+            assert go_on.wait(LIMIT_SEC)
+
+    syncs = Syncs(monkeypatch, hold_the_first)
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(first.register, agent="a", prompt="early")
+        assert syncing.wait(LIMIT_SEC)
+        late = pool.submit(second.register, agent="a", prompt="late")
+        while page_of(first).committed - page_of(first).synced < 2:
+            time.sleep(0.001)
+        assert not early.done() and not late.done() and syncs.begun == 1
+        go_on.set()
+        late.result(LIMIT_SEC)
+        early.result(LIMIT_SEC)
+    assert syncs.begun >= 2
+    first.close()
+    second.close()
+
+
+def test_a_failed_sync_is_nobodys_success(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlucky, waiting, idle = (open_registry(database) for _ in range(3))
+    idle.jobs()
+    syncing, go_on = threading.Event(), threading.Event()
+
+    def fail_the_first(number: int) -> None:
+        if number == 1:
+            syncing.set()
+            assert go_on.wait(LIMIT_SEC)
+            raise OSError(errno.EIO, "the disk failed")
+
+    Syncs(monkeypatch, fail_the_first)
+    with ThreadPoolExecutor(2) as pool:
+        refused = pool.submit(unlucky.register, agent="a", prompt="not confirmed")
+        assert syncing.wait(LIMIT_SEC)
+        told = pool.submit(waiting.register, agent="a", prompt="told")
+        go_on.set()
+        with pytest.raises(SyncFailed):
+            refused.result(LIMIT_SEC)
+        told.result(LIMIT_SEC)
+    page = page_of(waiting)
+    assert page.rewrites == 1 and not page.hole
+    idle.register(agent="a", prompt="goes on with a fresh descriptor")
+    with pytest.raises(SyncFailed):
+        unlucky.register(agent="a", prompt="the handle is not trusted again")
+    for registry in (unlucky, waiting, idle):
+        registry.close()
+
+
+def _hang_in_sync(database: Path, say: Any) -> None:
+    registry = open_registry(database)
+
+    def hang(_fd: int) -> None:
+        say.set()
+        time.sleep(LIMIT_SEC * 2)
+
+    os.fdatasync = hang
+    registry.register(agent="a", prompt="never answered")
+
+
+def _hang_in_transaction(database: Path, say: Any) -> None:
+    registry = open_registry(database)
+    with registry.engine.store.write():
+        say.set()
+        time.sleep(LIMIT_SEC * 2)
+
+
+@pytest.mark.parametrize("hang", [_hang_in_sync, _hang_in_transaction])
+def test_a_killed_process_holds_nobody_up(database: Path, hang: Callable[[Path, Any], None]) -> None:
+    here = open_registry(database)
+    said = _spawn.Event()
+    other = _spawn.Process(target=hang, args=(database, said), daemon=True)
+    other.start()
+    assert said.wait(LIMIT_SEC)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(here.register, agent="a", prompt="waits")
+        time.sleep(0.05)
+        assert not waiting.done()
+        other.kill()
+        assert waiting.result(LIMIT_SEC).prompt == "waits"
+    other.join(LIMIT_SEC)
+    here.close()
+
+
+def test_a_wait_at_the_gate_is_bounded_and_says_for_whom(database: Path) -> None:
+    said = _spawn.Event()
+    other = _spawn.Process(target=_hang_in_transaction, args=(database, said), daemon=True)
+    other.start()
+    assert said.wait(LIMIT_SEC)
+    with Registry.open(f"sqlite:///{database}", busy_timeout_sec=0.3) as here:
+        with pytest.raises(Busy) as refused:
+            here.register(agent="a", prompt="waits in vain")
+        assert refused.value.waited_sec >= 0.3
+        assert str(other.pid) in str(refused.value)
+        here.jobs()
+    other.kill()
+    other.join(LIMIT_SEC)
+
+
+def test_a_page_of_another_file_or_boot_says_nothing(
+    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p")
+        before = page_of(registry).committed
+        assert before > 0
+    gate = gate_path(database)
+    copied = tmp_path / "copied-gate"
+    shutil.copy2(gate, copied)
+    fd = os.open(copied, os.O_RDWR)
+    assert SharedPage.existing(fd) is None
+    page = SharedPage.begun(fd)
+    assert page.committed == page.synced > before
+    page.close()
+    os.close(fd)
+    monkeypatch.setattr("jobdb.engines.sqlite.shared_page.boot_identity", lambda: "another boot")
+    fd = os.open(gate, os.O_RDWR)
+    assert SharedPage.existing(fd) is None
+    os.close(fd)
+
+
+def test_what_stands_in_the_gate_file_is_no_page(database: Path) -> None:
+    gate = gate_path(database)
+    for content in (b"", b"x", b"\xff" * SIZE, os.urandom(3 * SIZE)):
+        gate.write_bytes(content)
+        with open_registry(database) as registry:
+            registry.register(agent="a", prompt="p")
+            assert page_of(registry).synced == page_of(registry).committed
+
+
+def test_without_a_boot_to_name_every_commit_syncs_in_the_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobdb.engines.sqlite.store.boot_identity", lambda: "")
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p")
+        assert registry.engine.store.settings()["synchronous"] == 2  # type: ignore[attr-defined]
