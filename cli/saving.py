@@ -70,12 +70,13 @@ def restore(
     settings = settings_of(ctx)
     place = parse_url(settings.db or default_url())
     if not file.is_file():
-        raise InvalidInput(f"there is no backup at {file}")
+        found = "is no file" if file.exists() else "is not there"
+        raise InvalidInput(f"{file} {found}; name a file that 'jobdb backup' has made")
     jobs, events = verify(file)
     there = place.path is not None and place.path.exists()
     output.note(
         f"{file} holds {jobs} jobs and {events} events; "
-        + (f"the database at {place.path} will be kept under another name" if there else f"{place} is empty")
+        + (f"the database at {place.path} will be kept under another name" if there else f"nothing is at {place} yet")
     )
     if there and not yes:
         typer.confirm("Replace it?", abort=True, err=True)

@@ -107,6 +107,8 @@ def verify(path: Path) -> tuple[int, int]:
             events = connection.execute("SELECT count(*) FROM events").fetchone()
         finally:
             connection.close()
+    except apsw.CorruptError as error:
+        raise StorageFailed(f"{path} is damaged ({error}); use another backup") from error
     except apsw.Error as error:
         raise translate(error, path, 0.0) from error
     if problems != ["ok"] or broken is not None:

@@ -135,6 +135,18 @@ def test_a_pipe_or_a_device_is_no_database(cli: Any) -> None:
     assert not (cli.folder / ":memory:").exists()
 
 
+def test_what_is_no_backup_is_told_as_such(cli: Any) -> None:
+    cli.register()
+    cli("backup", "saved.db")
+    whole = (cli.folder / "saved.db").read_bytes()
+    (cli.folder / "cut.db").write_bytes(whole[: len(whole) // 3])
+    refused = cli("restore", "cut.db", "--yes", code=5).err
+    assert "cut.db is damaged" in refused and "use another backup" in refused and "-wal" not in refused
+    assert "is no file" in cli("restore", cli.folder, code=2).err
+    assert "is not there" in cli("restore", "nowhere.db", code=2).err
+    assert "nothing is at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
+
+
 def test_what_turns_the_direction_of_writing_is_shown_and_not_sent(cli: Any) -> None:
     job = cli.register(prompt="a\u200fb\u061cc\u200ed")
     assert "a\\u200fb\\u061cc\\u200ed" in cli("show", job).out

@@ -38,7 +38,8 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
         )
     if isinstance(error, apsw.IOError):
         return StorageFailed(
-            f"the disk failed under {database} ({error}); the verb was rolled back. Check the disk and the system log"
+            f"the disk failed under {database} ({error}); the verb was rolled back. "
+            "Check the room on the disk, the disk itself and the system log"
         )
     if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
         return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
