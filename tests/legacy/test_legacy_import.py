@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,34 @@ def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry
     }
     event["data"]["hmac_sig"] = maker.old_signature(event, registry.tokens.show(job_id))
     assert registry.accept(json.dumps(event), subscriber="s").verdict is Verdict.ACCEPTED
+    assert registry.get(job_id).status is JobStatus.COMPLETED
+
+
+def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, registry: Registry) -> None:
+    """What the broker retained is the end that the record speaks of; and what is found of the log later fits to it."""
+    from legacy_kit import maker
+
+    job_id = one_of(sample, status="running")
+    (jobs_of(sample) / f"{job_id}.events.log").unlink(missing_ok=True)
+    shutil.rmtree(sample / ".mam" / "delegate_job_logs" / job_id, ignore_errors=True)
+    token = "T" * 43
+    edit(sample, job_id, status="completed", last_seq=2, auth_token=token, updated_at="2027-01-01T00:00:00Z")
+    lines = []
+    for seq, kind in ((1, "started"), (2, "completed")):
+        event: dict[str, Any] = {"schema_version": 1, "seq": seq, "job_id": job_id, "event": kind, "detail": kind}
+        event |= {"timestamp": "2026-08-01T00:00:00Z", "data": {}}
+        event["data"]["hmac_sig"] = maker.old_signature(event, token)
+        lines.append(json.dumps(event))
+    import_registry(registry, sample)
+    before = registry.get(job_id)
+    assert (before.status, before.last_seq, registry.events(job_id)) == (JobStatus.COMPLETED, 2, [])
+    assert registry.accept(lines[1], subscriber="s").verdict is Verdict.ACCEPTED
+    assert registry.accept(lines[1], subscriber="s").verdict is Verdict.DUPLICATE
+    assert registry.get(job_id) == before
+    assert set(rows(import_registry(registry, sample), Outcome.UPDATED)) == set()
+    (jobs_of(sample) / f"{job_id}.events.log").write_text("\n".join(lines) + "\n")
+    assert set(rows(import_registry(registry, sample), Outcome.UPDATED)) == {f"{job_id}.json"}
+    assert [event.payload for event in registry.events(job_id)] == lines
     assert registry.get(job_id).status is JobStatus.COMPLETED
 
 
