@@ -5,7 +5,8 @@ locks, what is durable by ``fdatasync``. It says how far others have come, so th
 one, and it is where they sleep until it is their turn.
 
 A page left by an earlier boot, or copied from elsewhere with its database, says nothing: its first word names the boot
-and the file that it belongs to. 64-bit words are read and written whole; each is written under a lock.
+and the file that it belongs to. Words are read and written whole. The counters are each written under a lock; the rest
+are hints, and whoever goes by one looks again after a moment.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .futex import Word
 
 SIZE = 4096
-_IDENTITY, _COMMITTED, _SYNCED, _HOLE, _REWRITES, _HEIR_UNTIL = range(6)
+_IDENTITY, _COMMITTED, _SYNCED, _SUCCESSES, _HOLE, _REWRITES, _HEIR_UNTIL = range(7)  # 64-bit words
 _TURN, _WRITERS_SLEEP, _SYNCS, _SYNCERS_SLEEP = range(16, 20)  # 32-bit words
 _EPOCH = 1 << 40
 _HEIR_NS = 1_000_000
@@ -104,8 +105,14 @@ class SharedPage:
 
     def note_sync(self, number: int) -> None:
         """A sync that began after commit ``number`` was written has succeeded. Under the sync's lock."""
+        self._long[_SUCCESSES] += 1
         if number > self._long[_SYNCED]:
             self._long[_SYNCED] = number
+
+    @property
+    def successes(self) -> int:
+        """How many syncs have succeeded. They come one after the other: the next but one to end has not begun yet."""
+        return self._long[_SUCCESSES]
 
     @property
     def hole(self) -> bool:
