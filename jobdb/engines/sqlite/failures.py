@@ -44,7 +44,7 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
             "Check owner and mode of the folder, the database and its -wal and -shm"
         )
     if isinstance(error, apsw.IOError):
-        if error.extendedresult not in _READS and _no_room(database):
+        if getattr(error, "extendedresult", 0) not in _READS and _no_room(database):
             return StorageFailed(
                 f"the disk that holds {database} is full ({error}); the verb was rolled back. "
                 "Free space there and try again"
