@@ -25,16 +25,20 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def secure_folder(path: str | os.PathLike[str]) -> None:
+def secure_folder(path: str | os.PathLike[str]) -> list[str]:
     """Make the folder, and those above it that are missing, with mode 0700; an existing one stays as it is.
 
     The new names are on disk when this returns.
+
+    Returns:
+        The folders that this call made, the innermost one first.
 
     Raises:
         StorageFailed: it cannot be made, or something that is no folder stands there.
     """
     folder = os.path.abspath(path)
     missing = []
+    made: list[str] = []
     above = folder
     while not os.path.isdir(above):
         missing.append(above)
@@ -45,6 +49,7 @@ def secure_folder(path: str | os.PathLike[str]) -> None:
     for name in reversed(missing):
         try:
             os.mkdir(name, 0o700)
+            made.insert(0, name)
         except FileExistsError:
             if not os.path.isdir(name):
                 raise StorageFailed(
@@ -55,6 +60,7 @@ def secure_folder(path: str | os.PathLike[str]) -> None:
                 f"cannot make the folder {name}: {problem.strerror}; make it yourself, or choose another place"
             ) from problem
         sync_folder(os.path.dirname(name))
+    return made
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:

@@ -6,7 +6,7 @@ Sources, the first that is there wins:
     JOBDB_KEY_FILE                     a file that holds it, as text or as 32 raw bytes
     $CREDENTIALS_DIRECTORY/jobdb.key   a systemd credential
     the system keyring                 only with JOBDB_KEYRING=1
-    ~/.config/jobdb/master.key         made on first use; not beside the database, which travels
+    ~/.config/jobdb/master.key         made for a database's first secret; not beside the database, which travels
 
 Called by the vault; calls the file system and, when asked to, ``keyring``.
 """

@@ -7,6 +7,7 @@ connection open, and always with the file locked for everybody else. Called by `
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import time
@@ -58,6 +59,28 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
             raise NotAJobdbDatabase(f"{path} cannot be migrated: {error}; run 'jobdb doctor --full'") from error
         finally:
             connection.close()
+
+
+def take_away_unmade(path: Path) -> bool:
+    """Removes the file of a database that could not be made, if there is still nothing in it and nobody else is at it.
+
+    Under the file's lock: another process may just be making the database in the same file.
+
+    Returns:
+        Whether it is gone.
+    """
+    with contextlib.suppress(OSError, sqlite3.Error), opened.standard_library_may_open(path):
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+            # Not its size: what was rolled back can leave a page without content.
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if not tables and connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                os.unlink(path)
+                return True
+        finally:
+            connection.close()
+    return False
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path | None:

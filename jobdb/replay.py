@@ -23,6 +23,8 @@ class ReplayFacts(NamedTuple):
         event_is_terminal: it is ``completed`` or ``error``.
         attempt: the attempt that it was signed with; None from agents that know no attempts.
         same: an event of that seq is stored: True with this digest, False with another; None when none is stored.
+        is_the_end: none of that seq is stored, and it is of the kind and seq with which the job's record says that it
+            ended. So a job stands that was imported without its log.
         start_seq: where the subscriber began.
         last_seq: the highest seq that the subscriber has accepted.
         skipped: seq lies in a range that the subscriber skipped over.
@@ -36,6 +38,7 @@ class ReplayFacts(NamedTuple):
     event_is_terminal: bool
     attempt: int | None
     same: bool | None
+    is_the_end: bool
     start_seq: int
     last_seq: int
     skipped: bool
@@ -52,7 +55,7 @@ def judge(facts: ReplayFacts) -> tuple[Verdict, str]:
         return Verdict.DUPLICATE, f"seq {facts.seq} was accepted before"
     if facts.same is False:
         return Verdict.CONFLICT, f"seq {facts.seq} is recorded with other content"
-    if facts.event_is_terminal and facts.status.terminal and facts.same is None:
+    if facts.event_is_terminal and facts.status.terminal and facts.same is None and not facts.is_the_end:
         return Verdict.CONFLICT, f"the job has ended as {facts.status} at seq {facts.terminal_seq}"
     if facts.seq <= facts.start_seq:
         return Verdict.REPLAYED, f"seq {facts.seq} is from before this subscriber began, at {facts.start_seq}"

@@ -36,14 +36,22 @@ class Vault:
     With random nonces a key should seal no more than 2**32 secrets (NIST SP 800-38D, section 8.3).
     """
 
-    def __init__(self, master: MasterKey | Callable[[], MasterKey], *, cached: int = 4096) -> None:
+    def __init__(
+        self,
+        master: MasterKey | Callable[[], MasterKey],
+        *,
+        make: Callable[[], MasterKey] | None = None,
+        cached: int = 4096,
+    ) -> None:
         """A vault under a key that is at hand, or that is looked up when it is first needed.
 
         Args:
             master: the key, or what finds it.
+            make: finds the key or makes it, for a first secret; None where none may be made.
             cached: how many unsealed secrets to keep in memory; the least recently used go first.
         """
         self._given = master
+        self._make = make
         self._keyed: tuple[MasterKey, AESGCM] | None = None
         self._cached = cached
         self._unsealed: OrderedDict[tuple[bytes, str], str] = OrderedDict()
@@ -54,14 +62,18 @@ class Vault:
         """A vault that looks for its master key when it first needs it, and not before.
 
         Args:
-            create: make a key in the user's configuration folder if there is none anywhere.
+            create: make a key in the user's configuration folder for a first secret, if there is none anywhere. For
+                what is sealed already none is made: it would not be the right one.
             env: the environment to read, the process's own when None.
         """
-        return cls(lambda: find_master_key(create=create, env=env))
+        return cls(
+            lambda: find_master_key(create=False, env=env),
+            make=(lambda: find_master_key(create=True, env=env)) if create else None,
+        )
 
     @property
     def master(self) -> MasterKey:
-        """The master key, looked up now if it was not needed before.
+        """The master key, looked up now if it was not needed before; none is made.
 
         Raises:
             KeyProblem: there is none, or the one that is named cannot be used.
@@ -73,8 +85,23 @@ class Vault:
         """The master key's id, 16 hex digits; it raises as `master` does."""
         return self.master.key_id
 
+    def key_for_first_secret(self) -> MasterKey:
+        """The master key, made now if there is none and one may be made: for a database without sealed secrets.
+
+        Raises:
+            KeyProblem: there is none, or the one that is named cannot be used.
+        """
+        return self._key_and_cipher(make=True)[0]
+
+    def has_key(self, key_id: str) -> bool:
+        """Whether the key at hand is the one of that id; it makes none and never raises."""
+        try:
+            return self.key_id == key_id
+        except KeyProblem:
+            return False
+
     def seal(self, secret: str, *, bound_to: str) -> bytes:
-        """Encrypt a secret for one row.
+        """Encrypt a secret for one row, under a key that is made now if there is none and one may be made.
 
         Args:
             secret: any text.
@@ -87,7 +114,7 @@ class Vault:
         plain = _encoded(secret)
         if plain is None:
             raise InvalidInput(f"the secret for {bound_to} is not valid Unicode text; give it as UTF-8")
-        master, cipher = self._key_and_cipher()
+        master, cipher = self._key_and_cipher(make=True)
         header = bytes((_VERSION,)) + bytes.fromhex(master.key_id)
         nonce = os.urandom(_NONCE_BYTES)
         return header + nonce + cipher.encrypt(nonce, plain, bound_to.encode() + header)
@@ -127,7 +154,7 @@ class Vault:
         master = self._keyed[0]
         return f"<Vault: master key {master.key_id} from {master.source}>"
 
-    def _key_and_cipher(self) -> tuple[MasterKey, AESGCM]:
+    def _key_and_cipher(self, *, make: bool = False) -> tuple[MasterKey, AESGCM]:
         keyed = self._keyed
         if keyed is None:
             with self._lock:
@@ -136,7 +163,8 @@ class Vault:
                     # Imported here because commands that touch no secret must start without it.
                     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-                    master = self._given if isinstance(self._given, MasterKey) else self._given()
+                    find = self._make if make and self._make is not None else self._given
+                    master = find if isinstance(find, MasterKey) else find()
                     keyed = self._keyed = (master, AESGCM(master.secret))
         return keyed
 

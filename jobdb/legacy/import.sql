@@ -14,11 +14,11 @@ SELECT COALESCE(max(id), 0) FROM jobs;
 -- legacy_new_numbers: the numbers that new jobs were given.
 SELECT job_id, id FROM jobs WHERE id > :after;
 
--- legacy_update_job: the same for a job that is there and has not moved on.
+-- legacy_update_job: the same for a job that is there and has not moved on; a job that has a token keeps asking for it.
 UPDATE jobs
 SET status = :status, agent = :agent, agent_session = :agent_session, topic_prefix = :topic_prefix,
-    timeout_sec = :timeout_sec, idle_timeout_sec = :idle_timeout_sec, has_broker = :has_broker, kid = :kid,
-    last_seq = :last_seq, attempt = CASE WHEN attempt > :attempt THEN attempt ELSE :attempt END,
+    timeout_sec = :timeout_sec, idle_timeout_sec = :idle_timeout_sec, has_broker = :has_broker,
+    kid = CASE WHEN kid > :kid THEN kid ELSE :kid END, last_seq = :last_seq, attempt = CASE WHEN attempt > :attempt THEN attempt ELSE :attempt END,
     terminal_seq = :terminal_seq, created_ms = :created_ms, updated_ms = :updated_ms,
     started_ms = COALESCE(started_ms, :started_ms), finished_ms = :finished_ms, last_event = :last_event,
     last_event_ms = :last_event_ms, detail = :detail, lease_until_ms = NULL
@@ -37,9 +37,6 @@ WHERE job = :job;
 -- legacy_put_token: the record's token, as version 1.
 INSERT INTO tokens (job, kid, sealed, imported, created_ms) VALUES (:job, 1, :sealed, 1, :created_ms)
 ON CONFLICT (job, kid) DO UPDATE SET sealed = excluded.sealed, imported = 1, expires_ms = NULL, revoked_ms = NULL;
-
--- legacy_delete_tokens: the record has none any more.
-DELETE FROM tokens WHERE job = :job;
 
 -- legacy_put_import: what the job looked like in the old registry.
 INSERT INTO imports (job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form,

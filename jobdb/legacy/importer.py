@@ -30,7 +30,7 @@ from .layout import (
 from .lock import RegistryLock, registry_lock
 from .ordering import portions
 from .packing import Answer
-from .plan import NEW, Plan, plan_known
+from .plan import NEW, Plan, keep_token, plan_known
 from .reading import Reader, reader_for
 from .ready import PutOff, ReadyJob
 from .report import ImportReport, Outcome, ReportRow
@@ -120,7 +120,7 @@ class _Import:
             ):
                 if self._verification.jobs_before and not self._report.dry_run:
                     self._tx.lock_jobs(source.job_id for source in portion)
-                planned = [(source, self._plan(source)) for source in portion]
+                planned = [self._planned(source) for source in portion]
                 if not self._report.dry_run:
                     self._writer.write(planned)
                 for source, plan in planned:
@@ -190,12 +190,13 @@ class _Import:
         for name, kind, why in source.damage:
             self._damaged(name, Damaged(Damage(kind), why), job_id)
 
-    def _plan(self, source: ReadyJob) -> Plan:
+    def _planned(self, source: ReadyJob) -> tuple[ReadyJob, Plan]:
         if not self._verification.jobs_before:
-            return NEW
+            return source, NEW
         found = self._tx.one("legacy_job", job_id=source.job_id)
         if found is None:
-            return NEW
+            return source, NEW
         row = JobRow(*found)
+        kept = keep_token(source, row, self._vault)
         digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
-        return plan_known(source, row, digests, self._vault)
+        return kept, plan_known(kept, row, digests, self._vault, keeps_token=kept is not source)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..engines.sql.rows import token_binding
 from ..model import JobStatus
 from ..vault import Vault
-from .ready import Event, ReadyJob, Stored
+from .logs import mask
+from .ready import Event, ReadyJob, Stored, packed
 from .records import format_ms
 from .report import Outcome
 from .rows import JobRow, record_of
@@ -26,6 +28,7 @@ class Plan:
         number: the job's number in the database, if it is there.
         new_events: of a job that is there: those of its logs that the database does not have.
         only_logs: the record is the same, and the job has changed here: nothing but its logs is added to.
+        keeps_token: the record has lost its token: the one here stays.
     """
 
     outcome: Outcome
@@ -33,6 +36,7 @@ class Plan:
     number: int | None
     new_events: list[Event]
     only_logs: bool = False
+    keeps_token: bool = False
 
     @property
     def writes(self) -> bool:
@@ -43,7 +47,23 @@ NEW = Plan(Outcome.IMPORTED, "", None, [])
 """For a job that the database does not have."""
 
 
-def plan_known(source: ReadyJob, row: JobRow, digests: dict[int, bytes], vault: Vault) -> Plan:
+def keep_token(source: ReadyJob, row: JobRow, vault: Vault) -> ReadyJob:
+    """The job with the token that it has here, if its record has none any more; else the job as it is.
+
+    Whoever takes the token out of a file must not turn signing off for the job.
+    """
+    if source.token or row.token is None or row.token_revoked_ms is not None:
+        return source
+    token = vault.unseal(row.token, bound_to=token_binding(row.job_id, row.kid))
+    values, events, lines = source.unpacked()
+    lines = [(log, number, mask(raw, {"auth_token": token})) for log, number, raw in lines]
+    notes = [*source.notes, "it has no auth_token any more: the one here was kept, and events must be signed as before"]
+    return source._replace(token=token, stored=packed(values, events, lines), notes=notes)
+
+
+def plan_known(
+    source: ReadyJob, row: JobRow, digests: dict[int, bytes], vault: Vault, *, keeps_token: bool = False
+) -> Plan:
     """For a job that the database has.
 
     Args:
@@ -51,6 +71,7 @@ def plan_known(source: ReadyJob, row: JobRow, digests: dict[int, bytes], vault: 
         row: the job here.
         digests: of its events here, by seq.
         vault: unseals what the job has here.
+        keeps_token: the job's token is the one here.
     """
     stored = source.unpacked()
     here, there = record_of(row, vault), stored.record(source.token, source.password)
@@ -62,7 +83,7 @@ def plan_known(source: ReadyJob, row: JobRow, digests: dict[int, bytes], vault: 
     if reason:
         return Plan(Outcome.SKIPPED, reason, row.number, [])
     new_events = [event for event in stored.events if event[0] not in digests]
-    return Plan(Outcome.UPDATED, "", row.number, new_events, same_record and not row.untouched)
+    return Plan(Outcome.UPDATED, "", row.number, new_events, same_record and not row.untouched, keeps_token)
 
 
 def _same_logs(stored: Stored, row: JobRow, digests: dict[int, bytes]) -> bool:
@@ -94,6 +115,8 @@ def _why_not(source: ReadyJob, stored: Stored, row: JobRow) -> str:
         return f"newer here: {format_ms(row.updated_ms)}, in the file {format_ms(updated_ms)}"
     if JobStatus(row.status).terminal and source.status != row.status:
         return f"it has ended here as {row.status}; the file says {source.status}"
+    if row.token_revoked_ms is not None:
+        return "its token was revoked here"
     if row.untouched:
         return ""
     if row.kid > 1:

@@ -95,11 +95,9 @@ class PortionWriter:
             del columns["job_id"]
             tx.run("legacy_update_job", job=job, **columns)
             tx.run("legacy_update_spec", **dict(zip(_SPEC, self._spec(job, source, stored.values), strict=True)))
-            if source.token:
+            if source.token and not plan.keeps_token:
                 sealed = self._seal(source.token, token_binding(source.job_id, 1))
                 tx.run("legacy_put_token", job=job, sealed=sealed, created_ms=source.created_ms)
-            else:
-                tx.run("legacy_delete_tokens", job=job)
         tx.run("legacy_put_import", job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
         tx.run("legacy_delete_lines", job=job)
         self._tx.run_rows("legacy_insert_line", _LINE, [(job, *line) for line in stored.lines])

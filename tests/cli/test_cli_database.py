@@ -192,8 +192,31 @@ def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(bare: Any
     (small_disk / "filler").write_bytes(b"x" * 500_000)
     bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
     assert "full" in bare("init", code=5).err
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/below/jobs.db"
+    assert "full" in bare("init", code=5).err
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    (small_disk / "new").mkdir()
+    (small_disk / "new" / "jobs.db").touch()
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/jobs.db"
+    assert "full" in bare("init", code=5).err
+    assert [path.name for path in (small_disk / "new").iterdir()] == ["jobs.db"]
     (small_disk / "filler").unlink()
     bare("init")
+    bare.register()
+
+
+def test_a_disk_without_room_for_the_shared_memory_is_told_as_full(bare: Any, small_disk: Path) -> None:
+    """SQLite calls it an I/O error."""
+    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    bare("init")
+    assert not (small_disk / "jobs.db-shm").exists()
+    free = shutil.disk_usage(small_disk).free
+    (small_disk / "filler").write_bytes(b"x" * (free - 4096))
+    for command in (("list",), ("register", "--agent", "a", "p")):
+        said = bare(*command, code=5).err
+        assert "is full" in said and "Free space there" in said
+    (small_disk / "filler").unlink()
     bare.register()
 
 

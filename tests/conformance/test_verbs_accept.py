@@ -265,6 +265,53 @@ def test_events_after_a_cancellation_change_nothing(registry, job):
     assert registry.get("j") == cancelled and len(registry.events("j")) == 1
 
 
+@pytest.mark.parametrize(("status", "other"), [("completed", "error"), ("error", "completed")])
+def test_the_end_that_an_imported_record_speaks_of_is_no_second_one(database, clock, status, other):
+    """The record says how it ended and at which seq; its log was lost, and the broker has retained the event."""
+    with database.open() as registry:
+        registry.register(agent="a", prompt="", job_id="j", auth_token=TOKEN)
+        before = registry.get("j")
+    end = wire(7, status, detail="all there is")
+    # Only the import makes such a job.
+    database.sql(f"UPDATE jobs SET status = '{status}', last_seq = 7, terminal_seq = 7, finished_ms = updated_ms")
+    with database.open() as registry:
+        ended = registry.get("j")
+        for conflicting in (wire(7, other), wire(6, status), wire(8, status)):
+            assert verdict(registry, conflicting) is Verdict.CONFLICT
+        assert verdict(registry, end, start="now", subscriber="late") is Verdict.REPLAYED
+        clock.advance(5)
+        result = registry.accept(end, subscriber="s")
+        assert (result.verdict, result.missing) == (Verdict.ACCEPTED, range(1, 7))
+        assert result.event == registry.events("j")[0] and result.event.payload == end
+        (subscription,) = registry.subscriptions(subscriber="s")
+        assert (subscription.last_seq, subscription.handled_seq) == (7, 0)
+        assert registry.get("j") == ended and ended.updated_at == before.updated_at
+        assert verdict(registry, end) is Verdict.DUPLICATE
+        assert verdict(registry, wire(7, status, detail="another")) is Verdict.CONFLICT
+        assert verdict(registry, wire(8, status)) is Verdict.CONFLICT
+        assert verdict(registry, end, subscriber="another") is Verdict.ACCEPTED
+        assert [event.seq for event in registry.events("j")] == [7]
+
+
+def test_the_end_of_an_imported_record_twice_in_one_batch(database):
+    with database.open() as registry:
+        registry.register(agent="a", prompt="", job_id="j", auth_token=TOKEN)
+    database.sql("UPDATE jobs SET status = 'completed', last_seq = 2, terminal_seq = 2, finished_ms = updated_ms")
+    with database.open() as registry:
+        lines = [wire(2, "completed"), wire(2, "completed"), wire(2, "completed", detail="x"), wire(3)]
+        found = [answer.verdict for answer in registry.accept_many(lines, subscriber="s")]
+        assert found == [Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.CONFLICT, Verdict.AFTER_TERMINAL]
+
+
+def test_a_job_imported_as_cancelled_has_no_end_to_wait_for(database):
+    with database.open() as registry:
+        registry.register(agent="a", prompt="", job_id="j", auth_token=TOKEN)
+    database.sql("UPDATE jobs SET status = 'cancelled', last_seq = 2, terminal_seq = 2, finished_ms = updated_ms")
+    with database.open() as registry:
+        assert verdict(registry, wire(2, "completed")) is Verdict.CONFLICT
+        assert verdict(registry, wire(2, "error")) is Verdict.CONFLICT
+
+
 def test_jobs_without_a_token_take_unsigned_events(registry):
     registry.register(agent="a", prompt="", job_id="open", auth="never")
     assert verdict(registry, signed("open", 1, token=None)) == "accepted"

@@ -134,6 +134,44 @@ def test_a_token_that_the_job_had_before_is_refused(registry, job):
     assert registry.tokens.present(job_id) == (2, GIVEN)
 
 
+def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, clock, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    keyless = Vault.open(env={"HOME": str(home)})
+    job_id = registry.register(agent="a", prompt="", timeout_sec=5, auth_token=GIVEN).job_id
+    registry.publish(job_id, "started")
+    line = signed(job_id, 2, token=GIVEN)
+    registry.close()
+    clock.advance(60)
+    with database.open(vault=keyless) as other:
+        for verb in (
+            lambda: other.register(agent="a", prompt=""),
+            lambda: other.publish(job_id, "progress"),
+            lambda: other.accept(line, subscriber="s"),
+            lambda: other.tokens.show(job_id),
+            lambda: other.tokens.rotate(job_id),
+            lambda: other.tokens.rotate(job_id, token=GIVEN + "x"),
+            lambda: other.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third"))),
+            lambda: other.reap(),
+        ):
+            with pytest.raises(KeyProblem, match="there is no master key"):
+                verb()
+        assert list(home.iterdir()) == []
+        assert other.register(agent="a", prompt="", auth="never").auth == "never"
+        assert other.get(job_id).status == "running"
+    assert list(home.iterdir()) == []
+
+
+def test_the_first_secret_of_a_database_makes_the_key(database, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    with database.open(vault=Vault.open(env={"HOME": str(home)})) as registry:
+        job_id = registry.register(agent="a", prompt="", auth_token=GIVEN).job_id
+    assert (home / ".config" / "jobdb" / "master.key").is_file()
+    with database.open(vault=Vault.open(create=False, env={"HOME": str(home)})) as again:
+        assert again.tokens.show(job_id) == GIVEN
+
+
 def test_no_secret_is_readable_in_the_database(registry, database, job):
     token = registry.tokens.show(job.job_id)
     registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="hunter2-hunter2", auth_token=GIVEN)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,34 @@ def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry
     assert registry.get(job_id).status is JobStatus.COMPLETED
 
 
+def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, registry: Registry) -> None:
+    """What the broker retained is the end that the record speaks of; and what is found of the log later fits to it."""
+    from legacy_kit import maker
+
+    job_id = one_of(sample, status="running")
+    (jobs_of(sample) / f"{job_id}.events.log").unlink(missing_ok=True)
+    shutil.rmtree(sample / ".mam" / "delegate_job_logs" / job_id, ignore_errors=True)
+    token = "T" * 43
+    edit(sample, job_id, status="completed", last_seq=2, auth_token=token, updated_at="2027-01-01T00:00:00Z")
+    lines = []
+    for seq, kind in ((1, "started"), (2, "completed")):
+        event: dict[str, Any] = {"schema_version": 1, "seq": seq, "job_id": job_id, "event": kind, "detail": kind}
+        event |= {"timestamp": "2026-08-01T00:00:00Z", "data": {}}
+        event["data"]["hmac_sig"] = maker.old_signature(event, token)
+        lines.append(json.dumps(event))
+    import_registry(registry, sample)
+    before = registry.get(job_id)
+    assert (before.status, before.last_seq, registry.events(job_id)) == (JobStatus.COMPLETED, 2, [])
+    assert registry.accept(lines[1], subscriber="s").verdict is Verdict.ACCEPTED
+    assert registry.accept(lines[1], subscriber="s").verdict is Verdict.DUPLICATE
+    assert registry.get(job_id) == before
+    assert set(rows(import_registry(registry, sample), Outcome.UPDATED)) == set()
+    (jobs_of(sample) / f"{job_id}.events.log").write_text("\n".join(lines) + "\n")
+    assert set(rows(import_registry(registry, sample), Outcome.UPDATED)) == {f"{job_id}.json"}
+    assert [event.payload for event in registry.events(job_id)] == lines
+    assert registry.get(job_id).status is JobStatus.COMPLETED
+
+
 def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
     pending = sorted(
@@ -206,13 +235,48 @@ def test_what_changed_is_updated(sample: Path, registry: Registry) -> None:
     assert registry.tokens.show(running) == "A" * 43
 
 
-def test_a_token_that_was_taken_away_is_gone(sample: Path, registry: Registry) -> None:
-    job_id = next(r["job_id"] for r in read_records(sample).values() if r.get("auth_token"))
+@pytest.mark.parametrize("lost", ["null", "missing", "empty"])
+def test_a_record_that_lost_its_token_does_not_turn_signing_off(sample: Path, registry: Registry, lost: str) -> None:
+    job_id = next(
+        r["job_id"] for r in read_records(sample).values() if r.get("auth_token") and r["status"] == "running"
+    )
     import_registry(registry, sample)
-    edit(sample, job_id, auth_token=None, updated_at="2027-01-01T00:00:00Z")
+    token, path = registry.tokens.show(job_id), jobs_of(sample) / f"{job_id}.json"
+    record = edit(sample, job_id, auth_token="" if lost == "empty" else None)
+    if lost == "missing":
+        del record["auth_token"]
+        path.write_text(json.dumps(record))
+    report = import_registry(registry, sample)
+    assert report.counts[Outcome.UNCHANGED] == 200
+    assert "no auth_token any more: the one here was kept" in rows(report, Outcome.UNCHANGED)[path.name]
+    path.write_text(json.dumps(record | {"prompt": "another", "updated_at": "2027-01-01T00:00:00Z"}))
+    for dry_run in (True, False):
+        report = import_registry(registry, sample, dry_run=dry_run)
+        assert "the one here was kept" in rows(report, Outcome.UPDATED)[path.name]
+    job = registry.get(job_id)
+    assert (job.prompt, job.auth) == ("another", "required")
+    assert registry.tokens.show(job_id) == token
+    (info,) = registry.tokens.list(job_id)
+    assert (info.kid, info.state, info.imported) == (1, "present", True)
+    unsigned = {"schema_version": 1, "seq": job.last_seq + 1, "job_id": job_id, "event": "completed", "detail": ""}
+    unsigned |= {"timestamp": "2026-08-01T00:00:00Z", "data": {}}
+    assert registry.accept(json.dumps(unsigned), subscriber="s").verdict is Verdict.UNSIGNED
+    path.write_text(json.dumps(json.loads(path.read_bytes()) | {"auth_token": token}))
+    assert path.name not in rows(import_registry(registry, sample), Outcome.UPDATED, Outcome.SKIPPED)
+
+
+@pytest.mark.parametrize("there", [None, "as it was"])
+def test_a_token_that_was_revoked_here_stays_revoked(sample: Path, registry: Registry, there: str | None) -> None:
+    job_id = next(
+        r["job_id"] for r in read_records(sample).values() if r.get("auth_token") and r["status"] == "running"
+    )
     import_registry(registry, sample)
-    assert registry.get(job_id).auth == "never"
-    assert registry.tokens.list(job_id) == []
+    registry.tokens.revoke(job_id, 1)
+    changes: dict[str, Any] = {} if there else {"auth_token": None}
+    edit(sample, job_id, prompt="another", updated_at="2027-01-01T00:00:00Z", **changes)
+    assert "revoked here" in rows(import_registry(registry, sample), Outcome.SKIPPED)[f"{job_id}.json"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["revoked"]
+    assert registry.get(job_id).auth == "required"
 
 
 def test_what_is_newer_here_is_never_overwritten(sample: Path, registry: Registry) -> None:

@@ -91,7 +91,7 @@ def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(ser
 
 
 def test_what_cannot_be_reached_is_unavailable(server, tmp_path):
-    with pytest.raises(Unavailable, match="Check host"):
+    with pytest.raises(Unavailable, match=r"[a-z]\. Check host"):
         Registry.open(f"postgresql://jobdb@/postgres?host={tmp_path}")
     with pytest.raises(DatabaseMissing, match="createdb"):
         Registry.open(server.url("nowhere"))

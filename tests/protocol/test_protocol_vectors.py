@@ -77,6 +77,7 @@ def facts_of(event: WireEvent, context: dict[str, Any]) -> ReplayFacts:
         event_is_terminal=event.event.terminal,
         attempt=event.attempt,
         same=recorded[event.seq] == event.digest if event.seq in recorded else None,
+        is_the_end=event.seq not in recorded and (event.seq, event.event) == (context["ended"], context["status"]),
         start_seq=context["start_seq"],
         last_seq=context["last_seq"],
         skipped=event.seq <= context["last_seq"] and event.seq not in context["accepted"],
@@ -169,15 +170,24 @@ def prepare(registry: Registry, context: dict[str, Any], clock: Clock) -> None:
         elif key["state"] == "expired":
             clock.now += 60_000
     if any(key["legacy"] for key in keys):
-        # Only the import makes such a token. The same SQLite library as the registry's, so its locks stay.
-        with contextlib.closing(apsw.Connection(str(registry.url.path))) as connection:
-            connection.execute("UPDATE tokens SET imported = 1")
+        # Only the import makes such a token.
+        change(registry, "UPDATE tokens SET imported = 1")
+    if context["ended"] is not None and context["status"] != "cancelled" and not context["recorded"]:
+        # Only the import makes such a job.
+        end = f"status = '{context['status']}', last_seq = {context['ended']}, terminal_seq = {context['ended']}"
+        change(registry, f"UPDATE jobs SET {end}, finished_ms = updated_ms")
     if context["status"] == "cancelled":
         registry.cancel(job_id)
     elif context["status"] == "pending" and context["attempt"]:
         registry.release(job_id, attempt=context["attempt"])
     job = registry.get(job_id)
     assert (job.status, job.attempt) == (context["status"], context["attempt"])
+
+
+def change(registry: Registry, statement: str) -> None:
+    """Changes rows by hand, with the same SQLite library as the registry's, so that its locks stay."""
+    with contextlib.closing(apsw.Connection(str(registry.url.path))) as connection:
+        connection.execute(statement)
 
 
 def take_over(registry: Registry, job_id: str, *, until: int) -> None:

@@ -140,6 +140,7 @@ def around(field: str, char: str, times: int) -> list[tuple[str, int]]:
 
 HISTORY = [event(seq=n, event="started" if n == 1 else "progress", detail=f"step {n}") for n in (1, 2, 5)]
 END = event(seq=6, event="completed", detail="all done")
+UNLOGGED_END = event(seq=6, event="completed", detail="all done", data={})
 END_OF_SECOND = event(seq=6, event="completed", detail="all done", data={"attempt": 2})
 
 
@@ -191,4 +192,5 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "ended, taken over": context(**{**_ENDED, "recorded": [*_LINES, text(END_OF_SECOND)]}, attempt=2, window=2),
     "ended elsewhere": context(**{**_ENDED, "accepted": [1, 2, 5], "last_seq": 5}),
     "cancelled": context(**_PAST, status="cancelled", ended=5),
+    "ended without a log": context(status="completed", attempt=0, tokens=[key(1, TOKEN, legacy=True)], ended=6),
 }

@@ -236,7 +236,8 @@ function decide(event, topic, job) {
   const recorded = job.recorded.map((text) => parse(Buffer.from(text, "utf8"))).find((past) => past.seq === event.seq);
   if (recorded?.digest === event.digest && job.accepted.includes(event.seq)) return "duplicate";
   if (recorded !== undefined && recorded.digest !== event.digest) return "conflict";
-  if (recorded === undefined && job.ended !== null && TERMINAL.includes(event.kind)) return "conflict";
+  const isTheEnd = event.seq === job.ended && event.kind === job.status;
+  if (recorded === undefined && job.ended !== null && TERMINAL.includes(event.kind) && !isTheEnd) return "conflict";
   if (event.seq <= job.start_seq) return "replayed";
   if (event.seq <= job.last_seq && job.last_seq - event.seq > job.window) return "replayed";
   if (recorded === undefined) {

@@ -37,7 +37,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folders_are_made_private_all_the_way(tmp_path: Path, umask_zero: None) -> None:
-    secure_folder(tmp_path / "a" / "b" / "c")
+    made = secure_folder(tmp_path / "a" / "b" / "c")
+    assert made == [str(tmp_path / "a" / "b" / "c"), str(tmp_path / "a" / "b"), str(tmp_path / "a")]
+    assert secure_folder(tmp_path / "a" / "b") == []
     assert [mode(tmp_path / name) for name in ("a", "a/b", "a/b/c")] == [0o700] * 3
 
 

@@ -74,6 +74,7 @@ def test_the_table_of_windows(window: int) -> None:
                 event_is_terminal=False,
                 attempt=1,
                 same=True if seq in (1, 2, 5) else None,
+                is_the_end=False,
                 start_seq=0,
                 last_seq=5,
                 skipped=seq in (3, 4),

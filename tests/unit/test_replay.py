@@ -14,6 +14,7 @@ NEW = ReplayFacts(
     event_is_terminal=False,
     attempt=1,
     same=None,
+    is_the_end=False,
     start_seq=0,
     last_seq=0,
     skipped=False,
@@ -22,6 +23,14 @@ NEW = ReplayFacts(
     terminal_seq=None,
     job_attempt=1,
 )
+THE_END = {
+    "seq": 3,
+    "event_is_terminal": True,
+    "is_the_end": True,
+    "status": JobStatus.COMPLETED,
+    "terminal_seq": 3,
+}
+"""The event with which a job ended whose record says so and whose log was lost."""
 
 
 @pytest.mark.parametrize(
@@ -53,6 +62,15 @@ NEW = ReplayFacts(
             {"seq": 3, "status": JobStatus.COMPLETED, "terminal_seq": 3, "event_is_terminal": True, "same": True},
             Verdict.ACCEPTED,
         ),
+        ({**THE_END}, Verdict.ACCEPTED),
+        ({**THE_END, "is_the_end": False}, Verdict.CONFLICT),
+        ({**THE_END, "last_seq": 3, "same": True, "is_the_end": False}, Verdict.DUPLICATE),
+        ({**THE_END, "last_seq": 3, "same": False, "is_the_end": False}, Verdict.CONFLICT),
+        ({**THE_END, "start_seq": 3, "last_seq": 3}, Verdict.REPLAYED),
+        ({**THE_END, "last_seq": 4, "skipped": True}, Verdict.REPLAYED),
+        ({**THE_END, "last_seq": 4, "skipped": True, "window": 1}, Verdict.ACCEPTED),
+        ({**THE_END, "attempt": None, "job_attempt": 0}, Verdict.ACCEPTED),
+        ({**THE_END, "attempt": 1, "job_attempt": 2}, Verdict.STALE_ATTEMPT),
     ],
 )
 def test_each_rule(changes: dict[str, object], verdict: Verdict) -> None:

@@ -133,11 +133,31 @@ def test_the_key_is_looked_up_only_when_it_is_needed(tmp_path: Path) -> None:
     assert Vault.open(create=False, env=env).unseal(sealed, bound_to=ROW) == SECRET
 
 
+def test_for_what_is_sealed_already_no_key_is_made(tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path)}
+    sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
+    vault = Vault.open(env=env)
+    for wanted in (
+        lambda: vault.unseal(sealed, bound_to=ROW),
+        lambda: vault.reseal(sealed, bound_to=ROW, to=Vault(MASTER)),
+        lambda: vault.key_id,
+    ):
+        with pytest.raises(KeyProblem, match="there is no master key"):
+            wanted()
+    assert not vault.has_key(MASTER.key_id)
+    assert os.listdir(tmp_path) == []
+    made = vault.key_for_first_secret()
+    assert vault.has_key(made.key_id) and not vault.has_key(MASTER.key_id)
+    assert (tmp_path / ".config" / "jobdb" / "master.key").exists()
+
+
 def test_a_vault_that_may_make_no_key_makes_none(tmp_path: Path) -> None:
     env = {"HOME": str(tmp_path)}
     sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
     with pytest.raises(KeyProblem, match="there is no master key"):
         Vault.open(create=False, env=env).unseal(sealed, bound_to=ROW)
+    with pytest.raises(KeyProblem, match="there is no master key"):
+        Vault.open(create=False, env=env).seal(SECRET, bound_to=ROW)
     assert os.listdir(tmp_path) == []
 
 

@@ -20,7 +20,7 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ...errors import Busy, DatabaseMissing, InvalidInput, JobdbError, Unavailable, Unusable
-from .failures import message, translate
+from .failures import connecting, translate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -84,7 +84,7 @@ class Address:
             connection = Connection.connect(**self.parameters())
         except psycopg.OperationalError as error:
             # libpq gives no SQLSTATE for a connection that it did not get.
-            what = message(error)
+            what = connecting(error)
             if 'FATAL: database "' in what and "does not exist" in what:
                 raise DatabaseMissing(f"{self.shown}: {what}. Make it with createdb, then 'jobdb init'") from error
             raise Unavailable(

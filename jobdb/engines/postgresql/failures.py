@@ -5,6 +5,8 @@ The text of an error is the server's primary message: its details can hold the v
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 from psycopg import errors as server
 
@@ -41,6 +43,11 @@ def message(error: psycopg.Error) -> str:
     """What happened, on one line, without the values of rows."""
     text = error.diag.message_primary or str(error).partition("\nDETAIL")[0]
     return " ".join(text.split())
+
+
+def connecting(error: psycopg.Error) -> str:
+    """Why there was no connection, on one line without a full stop, and without libpq's question after it."""
+    return re.sub(r" Is the server running [^?]*\?", "", message(error)).rstrip(" .")
 
 
 def connection_lost(error: psycopg.Error) -> bool:

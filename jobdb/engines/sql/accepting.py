@@ -230,6 +230,7 @@ class _Batch:
             event_is_terminal=wire.event.terminal,
             attempt=wire.attempt,
             same=None if stored is None else stored[0] == wire.digest,
+            is_the_end=(stored is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_),
             start_seq=job.start_seq,
             last_seq=job.last_accepted,
             skipped=skipped,

@@ -34,7 +34,7 @@ class Sealer:
         """Seals a secret.
 
         Raises:
-            KeyProblem: the database's secrets are under another master key.
+            KeyProblem: the database's secrets are under another master key, or it has some and there is no key.
         """
         if not self._checked:
             self._check()
@@ -44,7 +44,8 @@ class Sealer:
     def _check(self) -> None:
         known = self._tx.one("sealing_key", name=KEY_ID)
         if known is None:
-            self._tx.run("keep_setting", name=KEY_ID, value=self._vault.key_id)
+            # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
+            self._tx.run("keep_setting", name=KEY_ID, value=self._vault.key_for_first_secret().key_id)
             known = self._tx.one("sealing_key", name=KEY_ID)
             assert known is not None
         if known[0] != self._vault.key_id:

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_LEAST_ROOM_BYTES = 64 * 1024
+"""A -shm grows by 32 KiB, and so much must be free when it is made."""
+
+_READS = frozenset({apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ})
+"""No room is no reason for a failed read."""
+
+
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
     """The jobdb error that says what ``error`` means for ``database``."""
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
@@ -37,6 +44,11 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
             "Check owner and mode of the folder, the database and its -wal and -shm"
         )
     if isinstance(error, apsw.IOError):
+        if getattr(error, "extendedresult", 0) not in _READS and _no_room(database):
+            return StorageFailed(
+                f"the disk that holds {database} is full ({error}); the verb was rolled back. "
+                "Free space there and try again"
+            )
         return StorageFailed(
             f"the disk failed under {database} ({error}); the verb was rolled back. "
             "Check the room on the disk, the disk itself and the system log"
@@ -44,6 +56,16 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
     if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
         return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
     return StorageFailed(f"SQLite refused to work on {database}: {error}")
+
+
+def _no_room(database: Path) -> bool:
+    """Whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
+    try:
+        found = os.statvfs(database.parent)
+    except (AttributeError, OSError):
+        return False
+    blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return blocks * found.f_frsize < _LEAST_ROOM_BYTES
 
 
 def _no_lock_manager(database: Path) -> UnsafeFileSystem | None:

@@ -5,6 +5,7 @@ Everything that may be refused is refused here, before a byte is written.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from typing import TYPE_CHECKING
@@ -135,11 +136,19 @@ def allowed_placement(path: Path) -> Placement:
 
 
 def _make(path: Path) -> None:
-    from ...migrations import migrate
+    from ...migrations import migrate, take_away_unmade
 
-    secure_folder(path.parent)
-    create_private(path)
-    migrate(path, backup=False)
+    folders = secure_folder(path.parent)
+    made = create_private(path)
+    try:
+        migrate(path, backup=False)
+    except BaseException:
+        # As on a full disk. What was there before stays, an empty file too.
+        if made and take_away_unmade(path):
+            for folder in folders:
+                with contextlib.suppress(OSError):  # somebody else uses it already
+                    os.rmdir(folder)
+        raise
 
 
 def _roll_back_unfinished(path: Path) -> None:
