@@ -36,7 +36,16 @@ def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:
 def _targets(results: Results) -> list[str]:
     answer = {True: "**met**", False: "**not met**", None: "not measured"}
     rows = [[one["name"], one["bar"], one["measured"], answer[one["met"]]] for one in results["targets"]]
-    return ["## Targets", "", *_table(("target", "bar", "measured", ""), rows)]
+    lines = ["## Targets", "", *_table(("target", "bar", "measured", ""), rows)]
+    reasons: dict[str, list[str]] = {}
+    for one in results["targets"]:
+        if one.get("why"):
+            reasons.setdefault(one["why"], []).append(one["name"])
+    if reasons:
+        lines += ["What stands in the way of those that are not met:", ""]
+        lines += [f"- {'; '.join(names)}: {why}." for why, names in reasons.items()]
+        lines.append("")
+    return lines
 
 
 def _ways(results: Results) -> list[str]:

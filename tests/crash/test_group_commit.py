@@ -210,3 +210,13 @@ def test_without_a_boot_to_name_every_commit_syncs_in_the_lock(database: Path, m
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p")
         assert registry.engine.store.settings()["synchronous"] == 2  # type: ignore[attr-defined]
+
+
+def test_without_futexes_waiting_is_polling(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobdb.engines.sqlite.futex._SYSTEM_CALL", {})
+    registries = [open_registry(database) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda registry: [registry.register(agent="a", prompt="p") for _ in range(20)], registries))
+    assert len(registries[0].jobs(limit=1000)) == 80
+    for registry in registries:
+        registry.close()

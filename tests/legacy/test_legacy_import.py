@@ -12,9 +12,9 @@ import pytest
 from legacy_kit import contents, read_records, snapshot
 
 from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, Verdict
+from jobdb.engines.sqlite.store import SqliteTransaction
 from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import Damage
-from jobdb.legacy.writing import PortionWriter
 
 Open = Callable[..., Registry]
 
@@ -407,13 +407,13 @@ def _other_digest(rows: Any) -> Any:
 def test_an_import_that_wrote_something_else_is_taken_back(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, statement: str, wrong: Any
 ) -> None:
-    real = PortionWriter._run_many
+    real = SqliteTransaction.run_rows
 
-    def run_many(self: PortionWriter, name: str, names: Any, rows: Any) -> None:
+    def run_rows(self: SqliteTransaction, name: str, names: Any, rows: Any) -> None:
         real(self, name, names, wrong(rows) if name == statement else rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(PortionWriter, "_run_many", run_many)
+        patch.setattr(SqliteTransaction, "run_rows", run_rows)
         with pytest.raises((StorageFailed, KeyProblem)):
             import_registry(registry, sample)
     assert registry.jobs() == []

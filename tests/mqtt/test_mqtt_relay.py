@@ -271,7 +271,7 @@ def _plan(bench: Bench, name: str, **parameters: object) -> list[str]:
     from jobdb.mqtt.outbox import STATEMENTS
 
     store = bench.registry.engine.store
-    store._statements["the_plan"] = "EXPLAIN QUERY PLAN " + read_statements(STATEMENTS)[name]  # type: ignore[attr-defined]
+    store._statements.add({"the_plan": "EXPLAIN QUERY PLAN " + read_statements(STATEMENTS)[name]})  # type: ignore[attr-defined]
     with store.read() as tx:
         return [row[3] for row in tx.all("the_plan", **parameters)]
 

@@ -51,7 +51,7 @@ SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms 
 WHERE id = (
     SELECT id FROM jobs WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 )
-RETURNING job_id;
+RETURNING id;
 
 -- claim_next_by_agent: the same among one agent's jobs.
 UPDATE jobs
@@ -61,7 +61,7 @@ WHERE id = (
     SELECT id FROM jobs WHERE status = 'pending' AND agent = :agent
     ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 )
-RETURNING job_id;
+RETURNING id;
 
 -- claim_next_by_session: the same among the jobs of one agent session.
 UPDATE jobs
@@ -73,7 +73,7 @@ WHERE id = (
       AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
     ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 )
-RETURNING job_id;
+RETURNING id;
 
 -- expired_leases: locked, so that no renewal comes between this look and the reaping; one under way is passed over.
 SELECT job_id, id, strikes, worker, attempt FROM jobs

@@ -59,7 +59,7 @@ class ClaimVerbs:
             tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "renew")[0]
             tx.run("renew_lease", job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
-            return _claimed(tx, job_id)
+            return _claimed(tx, number)
 
     def release(self, job_id: str, *, attempt: int) -> Job:
         """Gives a claimed job back: it is pending again and first in its queue."""
@@ -67,7 +67,7 @@ class ClaimVerbs:
             tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "release")[0]
             tx.run("release_job", job=number, now=tx.now_ms)
-            return _job(tx, job_id)
+            return _job(tx, number)
 
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
         """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits."""
@@ -114,14 +114,14 @@ class ClaimVerbs:
             tx.run("drop_lease", name=name, holder=holder)
 
 
-def _job(tx: Transaction, job_id: str) -> Job:
-    row = tx.one("get_job", job_id=job_id)
+def _job(tx: Transaction, number: int) -> Job:
+    row = tx.one("get_job_by_number", job=number)
     assert row is not None
     return job_from_row(row)
 
 
-def _claimed(tx: Transaction, job_id: str) -> Claim:
-    job = _job(tx, job_id)
+def _claimed(tx: Transaction, number: int) -> Claim:
+    job = _job(tx, number)
     return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 

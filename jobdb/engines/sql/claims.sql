@@ -7,7 +7,7 @@ SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms 
 WHERE id = (
     SELECT id FROM jobs INDEXED BY jobs_pending WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1
 )
-RETURNING job_id;
+RETURNING id;
 
 -- claim_next_by_agent: the same among one agent's jobs.
 UPDATE jobs
@@ -17,7 +17,7 @@ WHERE id = (
     SELECT id FROM jobs INDEXED BY jobs_pending_by_agent
     WHERE status = 'pending' AND agent = :agent ORDER BY priority DESC, id LIMIT 1
 )
-RETURNING job_id;
+RETURNING id;
 
 -- claim_next_by_session: the same among the jobs of one agent session.
 UPDATE jobs
@@ -29,14 +29,14 @@ WHERE id = (
       AND (CAST(:agent AS TEXT) IS NULL OR agent = :agent)
     ORDER BY priority DESC, id LIMIT 1
 )
-RETURNING job_id;
+RETURNING id;
 
 -- claim_job: one named job, if it is pending.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
     updated_ms = :now
 WHERE job_id = :job_id AND status = 'pending'
-RETURNING job_id;
+RETURNING id;
 
 -- renew_lease: a live claim's lease gets a new end.
 UPDATE jobs SET lease_until_ms = :lease_until, updated_ms = :now WHERE id = :job;

@@ -22,6 +22,9 @@ SELECT job_id FROM jobs WHERE idempotency_key = :idempotency_key;
 -- get_job: one job's record.
 SELECT * FROM job_records WHERE job_id = :job_id;
 
+-- get_job_by_number: the same by its internal number.
+SELECT * FROM job_records WHERE id = :job;
+
 -- job_number: the internal number of a job, for keyset pages.
 SELECT id FROM jobs WHERE job_id = :job_id;
 

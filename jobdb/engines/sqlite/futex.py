@@ -11,8 +11,9 @@ Source: https://man7.org/linux/man-pages/man2/futex.2.html
 from __future__ import annotations
 
 import ctypes
-import os
+import errno
 import platform
+import sys
 import time
 from functools import partial
 from random import uniform
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _SYSTEM_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 _WAIT, _WAKE = 0, 1
+_NORMAL = (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR)
 _SHORTEST_SLEEP_SEC = 20e-6
 _LONGEST_SLEEP_SEC = 50e-6
 
@@ -34,9 +36,9 @@ class _Timespec(ctypes.Structure):
 def _futex() -> Any:
     """The system call, or None where this machine has none that is known here."""
     number = _SYSTEM_CALL.get(platform.machine())
-    if number is None or not hasattr(os, "eventfd"):  # eventfd: Linux
+    if number is None or sys.platform != "linux" or sys.maxsize < 2**32:
         return None
-    call = ctypes.CDLL(None, use_errno=False).syscall
+    call = ctypes.CDLL(None, use_errno=True).syscall
     call.restype = ctypes.c_long
     call.argtypes = (
         ctypes.c_long,
@@ -48,6 +50,10 @@ def _futex() -> Any:
         ctypes.c_uint32,
     )
     return partial(call, number)
+
+
+def _short_sleep() -> None:
+    time.sleep(uniform(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
 
 
 class Word:
@@ -68,11 +74,14 @@ class Word:
     def wait(self, seen: int, timeout_sec: float) -> None:
         """Sleeps while the word is ``seen``: until it is woken, for ``timeout_sec`` at most, or for no reason."""
         if self._call is None:
-            time.sleep(uniform(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
+            _short_sleep()
             return
+        # Threads share the time; whichever they sleep for is short enough.
         nanoseconds = max(int(timeout_sec * 1e9), 1)
         self._limit.sec, self._limit.nsec = divmod(nanoseconds, 1_000_000_000)
-        self._call(self._address, _WAIT, seen, self._limit_address, None, 0)
+        failed = self._call(self._address, _WAIT, seen, self._limit_address, None, 0) < 0
+        if failed and ctypes.get_errno() not in _NORMAL:
+            _short_sleep()  # the system refuses the call: rather polling than spinning
 
     def wake(self, most: int) -> int:
         """Wakes at most so many sleepers, the longest sleeping first; returns how many."""

@@ -5,13 +5,18 @@ locks, what is durable by ``fdatasync``. It says how far others have come, so th
 one, and it is where they sleep until it is their turn.
 
 A page left by an earlier boot, or copied from elsewhere with its database, says nothing: its first word names the boot
-and the file that it belongs to. 64-bit words are read and written whole; each is written under a lock.
+and the file that it belongs to. Words are read and written whole. The counters are each written under a lock; the rest
+are hints, and whoever goes by one looks again after a moment.
+
+A mapped page that the disk cannot read back any more is a signal, not an error. SQLite's own ``-shm`` file beside it is
+mapped likewise, so a process that writes a WAL database has that exposure in any case.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
     from .futex import Word
 
 SIZE = 4096
-_IDENTITY, _COMMITTED, _SYNCED, _HOLE, _REWRITES, _HEIR_UNTIL = range(6)
+_IDENTITY, _COMMITTED, _SYNCED, _SUCCESSES, _HOLE, _REWRITES, _HEIR_UNTIL = range(7)  # 64-bit words
 _TURN, _WRITERS_SLEEP, _SYNCS, _SYNCERS_SLEEP = range(16, 20)  # 32-bit words
 _EPOCH = 1 << 40
 _HEIR_NS = 1_000_000
@@ -57,18 +62,16 @@ class SharedPage:
     @classmethod
     def existing(cls, fd: int) -> SharedPage | None:
         """The page that stands in the file; None if there is none of this boot and file."""
-        if os.fstat(fd).st_size < SIZE:
+        # Read before it is mapped: a disk that fails then is an error, and would be a signal later.
+        content = os.pread(fd, SIZE, 0)
+        if len(content) < SIZE or int.from_bytes(content[:8], sys.byteorder) != _identity(fd):
             return None
-        page = cls(fd)
-        if page._long[_IDENTITY] == _identity(fd):
-            return page
-        page.close()
-        return None
+        return cls(fd)
 
     @classmethod
     def begun(cls, fd: int) -> SharedPage:
         """A page of this boot and file, begun anew unless another process has just done it. Under the gate's lock."""
-        if os.fstat(fd).st_size < SIZE:
+        if len(os.pread(fd, SIZE, 0)) < SIZE:
             os.pwrite(fd, bytes(SIZE), 0)  # written, not only lengthened: a hole could find the disk full when touched
         page = cls(fd)
         identity = _identity(fd)
@@ -104,8 +107,14 @@ class SharedPage:
 
     def note_sync(self, number: int) -> None:
         """A sync that began after commit ``number`` was written has succeeded. Under the sync's lock."""
+        self._long[_SUCCESSES] += 1
         if number > self._long[_SYNCED]:
             self._long[_SYNCED] = number
+
+    @property
+    def successes(self) -> int:
+        """How many syncs have succeeded. They come one after the other: the next but one to end has not begun yet."""
+        return self._long[_SUCCESSES]
 
     @property
     def hole(self) -> bool:

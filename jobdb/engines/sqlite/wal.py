@@ -64,7 +64,14 @@ class WalSync:
             SyncFailed: the disk did not confirm. Linux reports such a failure once and then forgets it, so every
                 later call raises too: a success after a failure would prove nothing.
         """
-        self._sync_or_wait(None)
+        page = self._page
+        enough = page.successes + 2
+        while page.successes < enough:
+            seen = page.syncs
+            with self._mutex:
+                if self._synced_for_all():
+                    return
+            page.sleep_for_sync(seen, _LONGEST_SLEEP_SEC)
 
     def sync_commit(self, number: int) -> None:
         """Returns when a commit is durable: by a sync of this process or of another that began after the commit.
@@ -75,19 +82,16 @@ class WalSync:
         Raises:
             SyncFailed: as for :meth:`sync`.
         """
-        self._sync_or_wait(number)
-
-    def _sync_or_wait(self, number: int | None) -> None:
         page = self._page
         patience = time.monotonic() + _PATIENCE_SEC
         while True:
             seen = page.syncs
-            if number is not None and page.synced >= number:
+            if page.synced >= number:
                 return
             left = patience - time.monotonic()
-            if number is None or left <= 0 or not self._more_to_come():
+            if left <= 0 or not self._more_to_come():
                 with self._mutex:
-                    if (number is not None and page.synced >= number) or self._synced_for_all():
+                    if page.synced >= number or self._synced_for_all():
                         return
                 left = _LONGEST_SLEEP_SEC
             page.sleep_for_sync(seen, left)

@@ -212,7 +212,7 @@ class Server:
     def _opened(self, node: Node) -> bytes:
         self.last_handle += 1
         self.handles[self.last_handle] = Handle(node, node.content.failures)
-        shared_memory = node.name.endswith("-shm")
+        shared_memory = node.name.endswith(("-shm", "-gate"))
         flags = wire.FOPEN_DIRECT_IO if self.direct and not shared_memory else wire.FOPEN_KEEP_CACHE
         return wire.OPEN_OUT.pack(self.last_handle, flags, 0)
 
