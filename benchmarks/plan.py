@@ -126,7 +126,7 @@ def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
         cold_starts=20,
         wakeups=100,
         idle_sec=5.0,
-        imported=5000,
+        imported=100_000,
         import_repetitions=3,
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ..engines.sql.transaction import Transaction
 from ..errors import Busy
 from ..vault import Vault
+from .collecting import rare_collection
 from .damage import Damage, Damaged
 from .layout import (
     LOG_SUFFIX,
@@ -81,6 +82,7 @@ def import_registry(
     store.learn(STATEMENTS)
     with (
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
+        rare_collection(),
         store.read() if dry_run else store.write() as tx,
     ):
         run = _Import(tx, registry.engine.vault, layout, report, sqlite=registry.url.engine == "sqlite")
@@ -116,7 +118,8 @@ class _Import:
         total = count_records(self._layout)
         with reader_for(self._layout, total) as reader:
             for portion in portions(
-                self._legal_jobs(reader.read(self._record_names(), put_off=True)), lambda ids: self._again(reader, ids)
+                lambda full: self._legal_jobs(reader.read(self._record_names(), put_off=full)),
+                lambda ids: self._again(reader, ids),
             ):
                 if self._verification.jobs_before and not self._report.dry_run:
                     self._tx.lock_jobs(source.job_id for source in portion)
@@ -134,13 +137,13 @@ class _Import:
     def _legal_jobs(self, answers: Iterable[tuple[str, Answer]]) -> Iterator[ReadyJob | PutOff]:
         """The legal records among files; the others go into the report."""
         for name, answer in answers:
-            if isinstance(answer, ReadyJob) and not self._holds_nul and answer.unpacked().holds_nul():
+            if not self._holds_nul and isinstance(answer, ReadyJob) and answer.unpacked().holds_nul():
                 answer = Damaged(Damage.NOT_HELD, "it holds a NUL character, which PostgreSQL cannot store")
-            if isinstance(answer, ReadyJob | PutOff):
-                yield answer
-            elif answer is not None:
+            if isinstance(answer, Damaged):
                 self._damaged(name, answer)
                 self._done += 1
+            elif answer is not None:
+                yield answer
 
     def _record_names(self) -> Iterator[str]:
         """The names of the records; the other entries of their folder are counted or reported."""

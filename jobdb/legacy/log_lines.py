@@ -1,13 +1,15 @@
 """One line of an event log or audit log: the event that it is, or why it is none.
 
 Called by logs. Pure. The wire protocol's parser decides. Lines that are written as nearly all are, flat and without an
-escape, are read by `usual_line`, which gives the same answer in a quarter of the time.
+escape, are read by `usual_line`, which gives the same answer in a quarter of the time; those whose fields stand in the
+order in which every known script writes them, by `written_line` in an eighth.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
@@ -97,6 +99,9 @@ def usual_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | None:
         return None
     try:
         line = str(raw, "utf-8")
+        written = written_line(line, job_id)
+        if written is not None:
+            return written
         payload, end = _scan(line)
     except (ValueError, RecursionError):
         return None
@@ -158,6 +163,56 @@ def usual_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | None:
     )
     digest = hashlib.sha256(message.encode()).digest()
     return LogEvent(seq, event, attempt, recorded_ms, digest, line, detail)
+
+
+_TEXT = r'[^"\\\x00-\x1f]*'
+_WRITTEN = re.compile(
+    rf'\{{"schema_version": ?{SCHEMA_VERSION}, ?"seq": ?([1-9][0-9]{{0,14}}), ?"job_id": ?"({_TEXT})"'
+    rf', ?"event": ?"([a-z_]+)", ?"timestamp": ?"({_TEXT})", ?"detail": ?"({_TEXT})"'
+    r', ?"data": ?\{([^{}\[\]\\\x00-\x1f]*)\}\}'
+)
+_LONGEST_WRITTEN = MAX_PAYLOAD_BYTES // 4
+"""In characters, of which none takes more than four bytes."""
+
+_MEMBER = re.compile(rf'"({_TEXT})": ?("{_TEXT}"|0|-?[1-9][0-9]{{0,14}}|true|false|null)')
+"""What is matched here is its own canonical form: no escape, and no number that could be written otherwise."""
+
+
+def written_line(line: str, job_id: str) -> LogEvent | None:
+    """The event of a line that is written like nearly all; None for every other line, as with `usual_line`."""
+    if len(line) > _LONGEST_WRITTEN:
+        return None
+    match = _WRITTEN.fullmatch(line)
+    if match is None:
+        return None
+    seq, named, event, timestamp, detail, data = match.groups()
+    recorded_ms = parse_time(timestamp)
+    if named != job_id or event not in _KINDS or recorded_ms is None or len(detail) > MAX_DETAIL_CHARS:
+        return None
+    found = _MEMBER.findall(data)
+    # The members that were found are all that is there only if they make the text again.
+    if ",".join([f'"{key}":{value}' for key, value in found]) != data and (
+        ", ".join([f'"{key}": {value}' for key, value in found]) != data
+    ):
+        return None
+    members = dict(found)
+    if len(members) != len(found) or not (line.isascii() or "".join(members).isascii()):
+        return None
+    if members.pop("hmac_sig", '"')[0] != '"':
+        return None
+    attempt = None
+    if "attempt" in members:
+        if not members["attempt"].isdecimal() or members["attempt"] == "0":
+            return None
+        attempt = int(members["attempt"])
+    if "hmac_kid" in members and not (members["hmac_kid"].isdecimal() and 1 <= int(members["hmac_kid"]) <= MAX_KID):
+        return None
+    texts = [f'"{key}":{value}' for key, value in sorted(members.items())]
+    message = (
+        f'{{"data":{{{",".join(texts)}}},"detail":"{detail}","event":"{event}","job_id":"{job_id}",'
+        f'"schema_version":{SCHEMA_VERSION},"seq":{seq},"timestamp":"{timestamp}"}}'
+    )
+    return LogEvent(int(seq), event, attempt, recorded_ms, hashlib.sha256(message.encode()).digest(), line, detail)
 
 
 def _moment_ms(timestamp: str, fallback_ms: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from .damage import Damage, Damaged
 from .layout import EntryKind
-from .log_lines import LogEvent, read_line, usual_line
+from .log_lines import LogEvent, read_line, usual_line, written_line
 
 SHORTEST_SECRET = 4
 """Shorter ones protect nothing, and would be found in every other line."""
@@ -83,12 +83,15 @@ def _usual_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[
     for needle in needles:
         if needle in content:
             return None
-    lines = content.split(b"\n")
+    try:
+        lines = str(content, "utf-8").split("\n")
+    except UnicodeDecodeError:
+        return None
     if lines.pop():
         return None
     events = []
-    for number, raw in enumerate(lines, 1):
-        event = usual_line(raw, job_id, fallback_ms=fallback_ms)
+    for number, line in enumerate(lines, 1):
+        event = written_line(line, job_id) or usual_line(line.encode(), job_id, fallback_ms=fallback_ms)
         if event is None or event.seq != number:
             return None
         events.append(event)

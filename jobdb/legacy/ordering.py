@@ -2,8 +2,8 @@
 
 Called by the importer: whoever claims takes the job that was recorded first, and a folder lists its files in no
 order at all. What fits into memory at once is sorted there. Of a larger registry each portion is sorted, and the
-pending jobs, for which the order matters, are put off to the end: as many as fit are held; the rest is sorted by time
-on disk, names only, and read again.
+pending jobs, for which the order matters, wait for the end: as many as fit are held; the rest is put off, sorted by
+time on disk, names only, and read again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .ready import PutOff, ReadyJob
 _PENDING = JobStatus.PENDING.value
 PORTION_JOBS = 250
 PORTION_BYTES = 16 << 20
-HELD_BYTES = 32 << 20
+HELD_BYTES = 64 << 20
 HELD_JOB_BYTES = 1000
 """What a job takes in memory beside what is stored of it."""
 
@@ -31,7 +31,7 @@ _TIME_OFFSET_MS = 10**14
 
 
 def portions(
-    jobs: Iterable[ReadyJob | PutOff],
+    read: Callable[[Callable[[], bool]], Iterable[ReadyJob | PutOff]],
     read_again: Callable[[Iterator[str]], Iterable[ReadyJob]],
     *,
     most_jobs: int = PORTION_JOBS,
@@ -41,7 +41,8 @@ def portions(
     """The jobs in portions, each in the order of creation, the pending jobs of all portions too.
 
     Args:
-        jobs: all jobs, in any order; of those that were put off, no more than that.
+        read: reads all jobs, in any order. It is given what says, at any moment, whether pending jobs may be put off
+            rather than read: there is no room for more of them.
         read_again: reads jobs that were put off, by their ids.
         most_jobs: how many jobs a portion has at most.
         most_bytes: how much memory the files of a portion may take.
@@ -50,7 +51,7 @@ def portions(
     with ExitStack() as stack:
         waiting = _Waiting(stack, held_bytes)
         several = False
-        for portion in _packs(waiting.without_put_off(jobs), most_jobs, most_bytes):
+        for portion in _packs(waiting.without_put_off(read(waiting.is_full)), most_jobs, most_bytes):
             if not several and not waiting.some_put_off and not _full(portion, most_jobs, most_bytes):
                 yield _by_creation(portion)
                 return
@@ -103,6 +104,10 @@ class _Waiting:
                 self._names.add(job.created_ms, job.job_id)
             else:
                 yield job
+
+    def is_full(self) -> bool:
+        """Whether what comes now can only be kept by name."""
+        return self._room <= 0
 
     def add(self, job: ReadyJob) -> None:
         if self._room <= 0:

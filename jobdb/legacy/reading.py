@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import IO, Self
 
 from ..errors import Unusable
 from ..model import JobStatus
+from .collecting import rare_collection
 from .layout import Layout
 from .packing import Answer, pack, unpack
 from .ready import PutOff, ReadyJob, ready_job
@@ -48,6 +49,10 @@ _LENGTH = struct.Struct("<I")
 _PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
 
 
+def _never() -> bool:
+    return False
+
+
 class Reader:
     """Reads in this process."""
 
@@ -62,12 +67,12 @@ class Reader:
     ) -> None:
         """Nothing to give back."""
 
-    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
+    def read(self, names: Iterable[str], *, put_off: Callable[[], bool] = _never) -> Iterator[tuple[str, Answer]]:
         """The job of each record's file, in the order of the names; None for a file that has gone.
 
         Args:
             names: the files.
-            put_off: pending jobs may be answered by `PutOff`, where that saves time.
+            put_off: whether pending jobs may be answered by `PutOff` where that saves time; asked again and again.
         """
         for name in names:
             yield name, read_job(self._source, name, put_off=False)
@@ -103,7 +108,7 @@ class ReadingProcesses(Reader):
         """Ends the processes, whatever they are doing."""
         self._end()
 
-    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
+    def read(self, names: Iterable[str], *, put_off: Callable[[], bool] = _never) -> Iterator[tuple[str, Answer]]:
         """The job of each record's file, in the order of the names; the arguments are as above.
 
         Raises:
@@ -204,14 +209,19 @@ def serve() -> None:
     source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])))
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
-        while True:
-            try:
-                how, *names = os.fsdecode(_read_frame(pipe_in)).split("\0")
-            except EOFError:
-                return
-            _serve_request(source, names, how == _PUT_OFF, pipe_out)
+        with rare_collection():
+            _serve(source, pipe_in, pipe_out)
     except BrokenPipeError:
         os._exit(0)
+
+
+def _serve(source: SourceReader, pipe_in: IO[bytes], pipe_out: IO[bytes]) -> None:
+    while True:
+        try:
+            how, *names = os.fsdecode(_read_frame(pipe_in)).split("\0")
+        except EOFError:
+            return
+        _serve_request(source, names, how == _PUT_OFF, pipe_out)
 
 
 def _serve_request(source: SourceReader, names: list[str], put_off: bool, pipe_out: IO[bytes]) -> None:
@@ -228,18 +238,19 @@ def _serve_request(source: SourceReader, names: list[str], put_off: bool, pipe_o
     _write_frame(pipe_out, b"")
 
 
-def _requests(names: Iterable[str], put_off: bool) -> Iterator[bytes]:
+def _requests(names: Iterable[str], put_off: Callable[[], bool]) -> Iterator[bytes]:
     """How to read, and names, in packs that are small enough for the pipe; a NUL is in no file name."""
-    first = _PUT_OFF if put_off else _WHOLE
-    request = [first]
+    request = [""]
     chars = 0
     for name in names:
         request.append(name)
         chars += len(name)
         if len(request) > _NAMES or chars >= _NAME_CHARS:
+            request[0] = _PUT_OFF if put_off() else _WHOLE
             yield os.fsencode("\0".join(request))
-            request, chars = [first], 0
+            request, chars = [""], 0
     if len(request) > 1:
+        request[0] = _PUT_OFF if put_off() else _WHOLE
         yield os.fsencode("\0".join(request))
 
 

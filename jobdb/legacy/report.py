@@ -7,6 +7,7 @@ unnamed temporary file, so that memory stays bounded.
 from __future__ import annotations
 
 import marshal
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from .damage import Damage
 Json = Any
 
 _BYTES_IN_MEMORY = 1 << 20
+_ROWS_TOGETHER = 250
 _LENGTH = struct.Struct("<I")
 
 
@@ -77,6 +79,7 @@ class Report:
         self.folder = folder
         self.counts = dict.fromkeys(self.outcomes, 0)
         self.events = 0
+        self._rows: list[tuple[Json, ...]] = []
         self._spool = tempfile.SpooledTemporaryFile(  # noqa: SIM115 - lives as long as the report
             _BYTES_IN_MEMORY
         )
@@ -90,17 +93,26 @@ class Report:
     ) -> None:
         """The same, from what a row would hold."""
         self.counts[outcome] += 1
-        packed = marshal.dumps((file, outcome.value, reason, job_id, damage.value if damage else None, events))
-        self._spool.write(_LENGTH.pack(len(packed)) + packed)
+        self._rows.append((file, outcome.value, reason, job_id, damage.value if damage else None, events))
+        if len(self._rows) >= _ROWS_TOGETHER:
+            self._put_away()
 
     def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:
         """The files in the order in which they were dealt with, those whose outcome is wanted."""
+        self._put_away()
         self._spool.seek(0)
         while head := self._spool.read(_LENGTH.size):
             packed = self._spool.read(_LENGTH.unpack(head)[0])
-            file, outcome, reason, job_id, damage, events = marshal.loads(packed)
-            if wanted(Outcome(outcome)):
-                yield ReportRow(file, Outcome(outcome), reason, job_id, Damage(damage) if damage else None, events)
+            for file, outcome, reason, job_id, damage, events in marshal.loads(packed):
+                if wanted(Outcome(outcome)):
+                    yield ReportRow(file, Outcome(outcome), reason, job_id, Damage(damage) if damage else None, events)
+
+    def _put_away(self) -> None:
+        if self._rows:
+            packed = marshal.dumps(self._rows)
+            self._spool.seek(0, os.SEEK_END)
+            self._spool.write(_LENGTH.pack(len(packed)) + packed)
+            self._rows = []
 
     @property
     def ok(self) -> bool:

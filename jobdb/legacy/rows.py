@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..engines.sql.rows import password_binding, token_binding
-from ..vault import Vault
 from .records import DEFAULT_IDLE_TIMEOUT_SEC, DEFAULT_TIMEOUT_SEC, LegacyRecord
+
+if TYPE_CHECKING:
+    from ..vault import Vault
 
 Json = Any
 EMPTY_TOKEN = "auth_token=empty"

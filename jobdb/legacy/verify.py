@@ -54,7 +54,7 @@ class Verification:
             raise _failed(f"{len(portion)} jobs were written and {len(rows)} of them are there")
         events, lines = self._read("legacy_events", ranges), self._read("legacy_lines_of_range", ranges)
         event = line = 0
-        from_files, from_database = self._from_files.update, self._from_database.update
+        all_found = []
         for (job, source, its_lines), row in zip(portion, rows, strict=True):
             its_events = source.events
             found = packed(
@@ -62,15 +62,16 @@ class Verification:
                 [each[1:] for each in events[event : event + its_events] if each[0] == job],
                 [each[1:] for each in lines[line : line + its_lines] if each[0] == job] if its_lines else [],
             )
-            from_files(source.stored)
-            from_database(found)
             if found != source.stored:
                 raise _failed(f"job {source.job_id} is not in the database as it is in its files")
-            self._check_secrets(source, row[1], row[2])
+            all_found.append(found)
             event += its_events
             line += its_lines
         if event != len(events) or line != len(lines):
             raise _failed(f"{event} events and {line} lines were written; {len(events)} and {len(lines)} are there")
+        self._check_secrets([source for _, source, _ in portion], rows)
+        self._from_files.update(b"".join([source.stored for _, source, _ in portion]))
+        self._from_database.update(b"".join(all_found))
         self._new += len(portion)
 
     def check_updated(self, number: int, source: ReadyJob) -> None:
@@ -118,15 +119,16 @@ class Verification:
     def _read(self, statement: str, ranges: list[tuple[int, int]]) -> list[Row]:
         return list(chain.from_iterable(self._tx.all(statement, first=first, last=last) for first, last in ranges))
 
-    def _check_secrets(self, source: ReadyJob, token: bytes | None, password: bytes | None) -> None:
-        unseal = self._vault.unseal
-        same = (
-            source.token == (None if token is None else unseal(token, bound_to=token_binding(source.job_id, 1)))
-        ) and source.password == (
-            None if password is None else unseal(password, bound_to=password_binding(source.job_id))
-        )
-        if not same:
-            raise _failed(f"a secret of job {source.job_id} is not in the database as it is in its files")
+    def _check_secrets(self, sources: Sequence[ReadyJob], rows: Sequence[Row]) -> None:
+        """The tokens and passwords of jobs and of their rows, in the same order."""
+        sealed = [(row[1], token_binding(row[3], 1)) for row in rows if row[1] is not None]
+        sealed += [(row[2], password_binding(row[3])) for row in rows if row[2] is not None]
+        found = iter(self._vault.unseal_many(sealed)) if sealed else iter(())
+        tokens = [None if row[1] is None else next(found) for row in rows]
+        passwords = [None if row[2] is None else next(found) for row in rows]
+        for source, token, password in zip(sources, tokens, passwords, strict=True):
+            if source.token != token or source.password != password:
+                raise _failed(f"a secret of job {source.job_id} is not in the database as it is in its files")
 
 
 def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

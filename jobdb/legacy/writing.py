@@ -6,11 +6,11 @@ Called by the importer inside its transaction; has the verification read back wh
 from __future__ import annotations
 
 import marshal
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..engines.sql.rows import password_binding, token_binding
-from ..engines.sql.sealing import seal
+from ..engines.sql.sealing import Sealer
 from ..engines.sql.transaction import Transaction
 from ..vault import Vault
 from .plan import NEW, Plan
@@ -43,9 +43,8 @@ class PortionWriter:
 
     def __init__(self, tx: Transaction, vault: Vault, verification: Verification) -> None:
         self._tx = tx
-        self._vault = vault
+        self._sealer = Sealer(tx, vault)
         self._verification = verification
-        self._key_is_known = False
 
     def write(self, portion: Sequence[Planned]) -> None:
         """Writes the jobs of a portion whose plans write at all, and has them read back.
@@ -67,20 +66,21 @@ class PortionWriter:
         stored = [marshal.loads(source.stored) for source in new]
         self._tx.run_rows("legacy_insert_job", JOB_COLUMNS, [values[:_SPEC_BEGINS] for values, _, _ in stored])
         numbers: dict[str, int] = dict(tx.all("legacy_new_numbers", after=row[0] if row else 0))
-        specs, tokens, origins, lines, events = [], [], [], [], []
+        passwords, tokens = self._sealed_passwords(new), self._sealed_tokens(new)
+        specs, keys, origins, lines, events = [], [], [], [], []
         written: list[Written] = []
         for source, (values, its_events, its_lines) in zip(new, stored, strict=True):
             job = numbers[source.job_id]
             written.append((job, source, len(its_lines)))
-            specs.append(self._spec(job, source, values))
+            specs.append(_spec(job, values, None if source.password is None else next(passwords)))
             if source.token:
-                tokens.append((job, self._seal(source.token, token_binding(source.job_id, 1)), source.created_ms))
+                keys.append((job, next(tokens), source.created_ms))
             origins.append((job, *values[_ORIGIN_BEGINS:_TOKEN_BEGINS]))
             events += [(job, *event) for event in its_events]
             if its_lines:
                 lines += [(job, *line) for line in its_lines]
         self._tx.run_rows("legacy_insert_spec", _SPEC, specs)
-        self._tx.run_rows("legacy_put_token", _TOKEN, tokens)
+        self._tx.run_rows("legacy_put_token", _TOKEN, keys)
         self._tx.run_rows("legacy_put_import", _ORIGIN, origins)
         self._tx.run_rows("legacy_insert_line", _LINE, lines)
         self._tx.run_rows("legacy_insert_event", _EVENT, events)
@@ -94,25 +94,29 @@ class PortionWriter:
             columns = dict(zip(JOB_COLUMNS, stored.job, strict=True))
             del columns["job_id"]
             tx.run("legacy_update_job", job=job, **columns)
-            tx.run("legacy_update_spec", **dict(zip(_SPEC, self._spec(job, source, stored.values), strict=True)))
+            spec = _spec(job, stored.values, next(self._sealed_passwords([source]), None))
+            tx.run("legacy_update_spec", **dict(zip(_SPEC, spec, strict=True)))
             if source.token and not plan.keeps_token:
-                sealed = self._seal(source.token, token_binding(source.job_id, 1))
+                (sealed,) = self._sealed_tokens([source])
                 tx.run("legacy_put_token", job=job, sealed=sealed, created_ms=source.created_ms)
         tx.run("legacy_put_import", job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
         tx.run("legacy_delete_lines", job=job)
         self._tx.run_rows("legacy_insert_line", _LINE, [(job, *line) for line in stored.lines])
         self._tx.run_rows("legacy_insert_event", _EVENT, [(job, *event) for event in plan.new_events])
 
-    def _spec(self, job: int, source: ReadyJob, values: tuple[Json, ...]) -> tuple[Json, ...]:
-        prompt, broker, artifacts, extra = values[_SPEC_BEGINS:_ORIGIN_BEGINS]
-        sealed = None
-        if source.password is not None:
-            sealed = self._seal(source.password, password_binding(source.job_id))
-        return job, prompt, broker, sealed, artifacts, extra
+    def _sealed_tokens(self, jobs: Sequence[ReadyJob]) -> Iterator[bytes]:
+        """Of the jobs that have one, in order."""
+        return iter(self._sealer.seal_many([(job.token, token_binding(job.job_id, 1)) for job in jobs if job.token]))
 
-    def _seal(self, secret: str, bound_to: str) -> bytes:
-        """Seals under the database's one master key; which it is, is looked up once in the transaction."""
-        if self._key_is_known:
-            return self._vault.seal(secret, bound_to=bound_to)
-        self._key_is_known = True
-        return seal(self._tx, self._vault, secret, bound_to=bound_to)
+    def _sealed_passwords(self, jobs: Sequence[ReadyJob]) -> Iterator[bytes]:
+        """Of the jobs that have one, in order."""
+        return iter(
+            self._sealer.seal_many(
+                [(job.password, password_binding(job.job_id)) for job in jobs if job.password is not None]
+            )
+        )
+
+
+def _spec(job: int, values: tuple[Json, ...], sealed_password: bytes | None) -> tuple[Json, ...]:
+    prompt, broker, artifacts, extra = values[_SPEC_BEGINS:_ORIGIN_BEGINS]
+    return job, prompt, broker, sealed_password, artifacts, extra

@@ -220,3 +220,30 @@ def test_a_registry_without_secrets_never_loads_the_cipher() -> None:
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_many_are_sealed_and_opened_like_one_by_one() -> None:
+    vault = Vault(MASTER)
+    given_many = [(f"{SECRET}{number}", f"{ROW}{number}") for number in range(20)]
+    sealed = vault.seal_many(given_many)
+    assert len({each[9:21] for each in sealed}) == 20
+    assert [vault.unseal(each, bound_to=row) for each, (_, row) in zip(sealed, given_many, strict=True)] == [
+        secret for secret, _ in given_many
+    ]
+    one_by_one = [(vault.seal(secret, bound_to=row), row) for secret, row in given_many]
+    assert vault.unseal_many(one_by_one) == [secret for secret, _ in given_many]
+    assert vault.seal_many([]) == [] and vault.unseal_many([]) == []
+
+
+def test_one_bad_secret_among_many_is_named() -> None:
+    vault = Vault(MASTER)
+    sealed = [(each, ROW) for each in vault.seal_many([(SECRET, ROW)] * 3)]
+    with pytest.raises(KeyProblem, match="another row") as caught:
+        vault.unseal_many([sealed[0], (sealed[1][0], "token:other:1"), sealed[2]])
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(KeyProblem, match="cut short"):
+        vault.unseal_many([(sealed[0][0][:20], ROW)])
+    with pytest.raises(KeyProblem, match="the key at hand is"):
+        Vault(OTHER).unseal_many(sealed)
+    with pytest.raises(InvalidInput, match=ROW):
+        vault.seal_many([(SECRET, ROW), ("\ud800", ROW)])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from ...errors import KeyProblem
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ...vault import Vault
     from .transaction import Transaction
 
@@ -36,12 +38,19 @@ class Sealer:
         Raises:
             KeyProblem: the database's secrets are under another master key, or it has some and there is no key.
         """
-        if not self._checked:
-            self._check()
-            self._checked = True
+        self._check()
         return self._vault.seal(secret, bound_to=bound_to)
 
+    def seal_many(self, secrets: Sequence[tuple[str, str]]) -> list[bytes]:
+        """Seals secrets, each given with what it is bound to. It raises as `seal` does."""
+        if not secrets:
+            return []
+        self._check()
+        return self._vault.seal_many(secrets)
+
     def _check(self) -> None:
+        if self._checked:
+            return
         known = self._tx.one("sealing_key", name=KEY_ID)
         if known is None:
             # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
@@ -54,6 +63,7 @@ class Sealer:
                 f"({self._vault.master.source}) is {self._vault.key_id}; give this process the database's key "
                 "(JOBDB_KEY or JOBDB_KEY_FILE)"
             )
+        self._checked = True
 
 
 def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
