@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
 import time
 from pathlib import Path
@@ -50,15 +51,13 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
             )
         if header.user_version == VERSION:
             return None
-        connection = sqlite3.connect(path, timeout=busy_sec, isolation_level=None)
         try:
-            return _migrate(connection, path, keep=backup and header.user_version > 0)
+            with contextlib.closing(_alone(path, busy_sec)) as connection:
+                return _migrate(connection, path, keep=backup and header.user_version > 0)
         except sqlite3.OperationalError as error:
             raise _translated(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
             raise NotAJobdbDatabase(f"{path} cannot be migrated: {error}; run 'jobdb doctor --full'") from error
-        finally:
-            connection.close()
 
 
 def take_away_unmade(path: Path) -> bool:
@@ -83,18 +82,36 @@ def take_away_unmade(path: Path) -> bool:
     return False
 
 
+def _alone(path: Path, busy_sec: float) -> sqlite3.Connection:
+    """A connection that has the file to itself until it is closed: SQLite's own lock, also in WAL.
+
+    In this locking mode SQLite keeps what it has while it waits for more, so two that come at the same moment would
+    wait for each other: who does not get the lock at once lets go of all and comes again.
+    """
+    deadline = time.monotonic() + busy_sec
+    while True:
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")
+            return connection
+        except BaseException as error:
+            connection.close()
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.002, 0.02))
+
+
 def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path | None:
     from sqlite_utils import Database
 
     from jobdb.schema.migrations import MIGRATIONS
 
-    # Nobody else may have the file open: in this mode SQLite takes and keeps the file's own lock, also in WAL.
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("BEGIN EXCLUSIVE")
-    connection.execute("COMMIT")
-    # The lock stays. Within a write transaction of its own the backup would wait for ever.
+    # The lock stays between transactions. Within one of its own the backup would wait for ever.
     kept = _keep_copy(connection, path) if keep else None
     connection.execute("BEGIN EXCLUSIVE")
     try:

@@ -146,21 +146,32 @@ class SqliteStore:
 
     def _connect(self) -> apsw.Connection:
         started = time.monotonic()
-        connection = None
+        while True:
+            try:
+                return self._try_to_connect(started)
+            except apsw.BusyError as error:
+                # Two that put a new file into WAL at the same moment: SQLite refuses one of them without waiting.
+                waited = time.monotonic() - started
+                if waited > self.busy_sec:
+                    raise translate(error, self.path, waited) from error
+                time.sleep(jitter(1e-3, 5e-3))
+            except apsw.Error as error:
+                raise translate(error, self.path, time.monotonic() - started) from error
+
+    def _try_to_connect(self, started: float) -> apsw.Connection:
+        connection = apsw.Connection(
+            str(self.path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENT_CACHE
+        )
         try:
-            connection = apsw.Connection(
-                str(self.path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENT_CACHE
-            )
             connection.set_busy_handler(self._on_busy)
             self._busy_since = started
             if str(connection.pragma("journal_mode")).lower() != self.journal:
                 connection.pragma("journal_mode", self.journal)
             apply_settings(connection, self._settings())
             connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except apsw.Error as error:
-            if connection is not None:
-                connection.close()
-            raise translate(error, self.path, time.monotonic() - started) from error
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _settings(self) -> list[Setting]:
