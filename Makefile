@@ -20,12 +20,12 @@ types: $(READY)
 	$(VENV)/bin/mypy --strict jobdb cli
 
 torture: $(READY)
-	$(PY) -m pytest -q -s tests/torture
+	$(PY) -m pytest -q -s -o timeout=0 tests/torture
 
 # A real kernel NFS client in a small virtual machine; as root on Debian. About 15 minutes without KVM.
 test-nfs: $(READY)
 	apt-get install -y -qq --no-install-recommends qemu-system-x86 mmdebstrap zstd >/dev/null
-	JOBDB_TEST_NFS=1 $(PY) -m pytest -q -s tests/nfs
+	JOBDB_TEST_NFS=1 $(PY) -m pytest -q -s -o timeout=0 tests/nfs
 
 bench: $(VENV)/.bench
 	$(PY) -m benchmarks

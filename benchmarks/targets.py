@@ -97,7 +97,10 @@ def _all_at_most(name: str, bar: float, parts: Sequence[tuple[str, Callable[[], 
 
 def _slower(results: Results, way: str, floor: str, operation: str) -> Callable[[], float]:
     def measure() -> float:
-        return _ratio(rate(results, floor, operation, 1, 1000), rate(results, way, operation, 1, 1000), way)
+        least = rate(results, floor, operation, 1, 1000)
+        if not least:
+            raise NotMeasured(f"{floor} ran out of {operation} while it warmed up")
+        return _ratio(least, rate(results, way, operation, 1, 1000), way)
 
     return measure
 

@@ -17,6 +17,8 @@ DEFECT = 70
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
+    # What is imported stays: looking through it again and again while more comes in is a twentieth of a short run.
+    gc.set_threshold(10_000)
     try:
         from .app import run
 

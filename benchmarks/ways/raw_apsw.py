@@ -18,7 +18,7 @@ from jobdb.engines.sqlite.pragmas import apply_settings, settings_for
 from .base import About, Way
 from .jobdb import Jobdb
 
-_MOST = 2000
+_MOST = 20_000
 _NO_FLOOR = "not a verb of its own"
 
 Statement = tuple[str, Any]
