@@ -5,7 +5,7 @@ Nothing here touches a database, a clock, a file or the network.
 
 from __future__ import annotations
 
-from .model import EventKind, JobStatus
+from .model import JobStatus
 
 PENDING, RUNNING, COMPLETED, ERROR, CANCELLED = JobStatus
 
@@ -32,8 +32,3 @@ TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
 def next_status(status: JobStatus, trigger: str) -> JobStatus | None:
     """Where ``trigger`` leads from ``status``; None when the transition is illegal."""
     return TRANSITIONS.get((status, trigger))
-
-
-def terminal_status(event: EventKind) -> JobStatus | None:
-    """The final status that a terminal event leads to; None for the others."""
-    return {EventKind.COMPLETED: COMPLETED, EventKind.ERROR: ERROR}.get(event)

@@ -271,7 +271,7 @@ class _Batch:
         return missing
 
     def write(self) -> None:
-        """What was gathered, each job's rows once, in one order of the jobs."""
+        """What was gathered, each job's rows once. The jobs are locked already, so their order is of no matter."""
         jobs = [job for job in self._jobs.values() if job is not None]
         run_each(self._tx, "insert_event", [row for job in jobs for row in job.rows])
         for job in jobs:

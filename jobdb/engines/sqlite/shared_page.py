@@ -56,8 +56,7 @@ class SharedPage:
         self._memory = mmap.mmap(fd, SIZE)
         self._long = memoryview(self._memory).cast("Q")
         self._short = memoryview(self._memory).cast("I")
-        self._turn_word: Word | None = None
-        self._syncs_word: Word | None = None
+        self._words: dict[int, Word] = {}
 
     @classmethod
     def existing(cls, fd: int) -> SharedPage | None:
@@ -163,10 +162,8 @@ class SharedPage:
 
     def sleep_for_turn(self, seen: int, timeout_sec: float) -> None:
         """Sleeps until it is woken, unless the gate was left since ``seen``."""
-        if self._turn_word is None:
-            self._turn_word = self._word(_TURN)
         self._short[_WRITERS_SLEEP] = 1
-        self._turn_word.wait(seen, timeout_sec)
+        self._word(_TURN).wait(seen, timeout_sec)
         self._short[_WRITERS_SLEEP] = 1  # others may sleep still: whoever enters next shall look
 
     def pass_turn(self) -> None:
@@ -176,10 +173,8 @@ class SharedPage:
     def wake_heir(self) -> None:
         """Wakes who has slept longest, unless somebody is awake already."""
         if self._short[_WRITERS_SLEEP] and not self.has_heir:
-            if self._turn_word is None:
-                self._turn_word = self._word(_TURN)
             self._short[_WRITERS_SLEEP] = 0
-            if self._turn_word.wake(1):
+            if self._word(_TURN).wake(1):
                 self._short[_WRITERS_SLEEP] = 1
 
     # -- waiting for a sync
@@ -191,10 +186,8 @@ class SharedPage:
 
     def sleep_for_sync(self, seen: int, timeout_sec: float) -> None:
         """Sleeps until a sync ends, unless one did since ``seen``."""
-        if self._syncs_word is None:
-            self._syncs_word = self._word(_SYNCS)
         self._short[_SYNCERS_SLEEP] = 1
-        self._syncs_word.wait(seen, timeout_sec)
+        self._word(_SYNCS).wait(seen, timeout_sec)
 
     def end_sync(self) -> None:
         """Notes that a sync has ended. Under the sync's lock."""
@@ -203,19 +196,20 @@ class SharedPage:
     def wake_syncers(self) -> None:
         """Wakes all who wait for a sync. After its lock was left."""
         if self._short[_SYNCERS_SLEEP]:
-            if self._syncs_word is None:
-                self._syncs_word = self._word(_SYNCS)
             self._short[_SYNCERS_SLEEP] = 0
-            self._syncs_word.wake(_EVERYBODY)
+            self._word(_SYNCS).wake(_EVERYBODY)
 
     def _word(self, index: int) -> Word:
-        from .futex import Word
+        found = self._words.get(index)
+        if found is None:
+            from .futex import Word
 
-        return Word(self._memory, index * 4)
+            found = self._words[index] = Word(self._memory, index * 4)
+        return found
 
     def close(self) -> None:
         """Unmaps it; in a forked child, where a thread that is no more may have been using it, as far as it goes."""
-        self._turn_word = self._syncs_word = None
+        self._words.clear()
         with suppress(BufferError):
             self._long.release()
             self._short.release()
