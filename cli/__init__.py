@@ -17,7 +17,7 @@ DEFECT = 70
 
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
-    # What is imported stays: looking through it again and again while more comes in is a twentieth of a short run.
+    # What is imported stays: there is no use in looking through it again and again while more comes in.
     gc.set_threshold(10_000)
     try:
         from .app import run
