@@ -116,6 +116,8 @@ class PostgresStore:
         busy_sec: how long a verb waits for a lock, a connection or a server that comes back, in seconds.
     """
 
+    signs_ahead = False
+
     def __init__(self, address: Address, *, statements: Mapping[str, str], durability: str, busy_sec: float) -> None:
         self.address = address
         self.durability = durability

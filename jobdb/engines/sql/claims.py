@@ -26,7 +26,7 @@ class ClaimVerbs:
 
     if TYPE_CHECKING:
 
-        def _publish(self, tx: Transaction, events: Sequence[NewEvent]) -> Any: ...
+        def _publish(self, tx: Transaction, events: Sequence[NewEvent], jobs: dict[str, Any]) -> Any: ...
 
     def claim(
         self,
@@ -94,7 +94,7 @@ class ClaimVerbs:
     def _end(self, tx: Transaction, job_id: str, number: int, reason: str, why: str) -> None:
         event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
         try:
-            self._publish(tx, [event])
+            self._publish(tx, [event], {})
         except (KeyProblem, InvalidInput) as problem:
             # One job whose token is revoked or whose numbers are used up must not keep all others from being reaped.
             known = tx.one("sealing_key", name=KEY_ID)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .accepting import AcceptVerbs
+from .ahead import Standings
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
@@ -27,6 +28,7 @@ class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs
     def __init__(self, store: Store, vault: Vault) -> None:
         self.store = store
         self.vault = vault
+        self.standings = Standings()
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the database."""

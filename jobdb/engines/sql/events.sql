@@ -17,6 +17,15 @@ UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
+-- advance_job_from: the same, if the job stands as it was left and its token is as it was and not revoked.
+UPDATE jobs
+SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
+WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last_seq AND attempt = :attempt
+  AND has_broker = :has_broker AND kid = :kid
+  AND (kid = 0 OR EXISTS (
+      SELECT 1 FROM tokens WHERE job = :job AND kid = :kid AND sealed = :sealed AND revoked_ms IS NULL
+  ));
+
 -- start_job: an event came from a pending job: somebody works on it.
 UPDATE jobs
 SET status = 'running', attempt = :attempt, last_seq = :seq, last_event = :event, last_event_ms = :now,

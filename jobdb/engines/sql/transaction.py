@@ -60,6 +60,8 @@ class Store(Protocol):
     """An open database."""
 
     clock: Callable[[], int]
+    signs_ahead: bool
+    """Whether an event may be signed before its transaction begins: by the clock of this process, not a server's."""
 
     def learn(self, file: Path) -> None:
         """Adds the named statements of ``file`` to those that transactions know."""

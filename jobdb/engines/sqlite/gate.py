@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OPENING_SEC = 10.0
-_LONGEST_SLEEP_SEC = 0.005
-"""A holder that is killed wakes nobody: whoever sleeps looks again after this time."""
+_LONGEST_SLEEP_SEC = 0.02
+"""A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
 _AT_THE_DOOR_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
 _SHORTEST_POLL_SEC = 200e-6

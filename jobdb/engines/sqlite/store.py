@@ -99,6 +99,8 @@ class SqliteStore:
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
     """
 
+    signs_ahead = True
+
     def __init__(
         self,
         path: Path,
