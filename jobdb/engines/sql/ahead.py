@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import InvalidInput, KeyProblem
 from ...lifecycle import next_status
@@ -48,14 +48,24 @@ class Standing(NamedTuple):
 
 
 class SignedAhead(NamedTuple):
-    """An event as it will be recorded if its job still stands as it was left."""
+    """An event as it will be recorded if its job still stands as it was left.
+
+    Attributes:
+        wire: the event.
+        before: how its job must stand.
+        row: its row, but for the moment.
+        detail: what its job will show of it.
+    """
 
     wire: WireEvent
     before: Standing
+    row: dict[str, Any]
+    detail: str | None
 
     def recorded(self, tx: Transaction) -> bool:
         """Records it and moves its job; False, and nothing written, if the job stands otherwise."""
-        wire, (job, last_seq, attempt, has_broker, kid, sealed) = self
+        wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
+        now = row["now"] = tx.now_ms
         moved = tx.run(
             "advance_job_from",
             job=job,
@@ -66,13 +76,13 @@ class SignedAhead(NamedTuple):
             kid=kid,
             sealed=sealed,
             seq=wire.seq,
-            event=wire.event._value_,
-            now=tx.now_ms,
-            detail=shorten(wire.detail) if wire.detail else None,
+            event=row["event"],
+            now=now,
+            detail=detail,
         )
         if not moved:
             return False
-        tx.run("insert_event", **event_row(job, wire, tx.now_ms))
+        tx.run("insert_event", **row)
         if has_broker:
             tx.run("insert_delivery", job=job, seq=wire.seq)
         return True
@@ -113,7 +123,8 @@ class Standings:
             )
         except (InvalidInput, KeyProblem):
             return None  # it is said, if it is so, from what the database holds
-        return SignedAhead(wire, standing)
+        detail = shorten(wire.detail) if wire.detail else None
+        return SignedAhead(wire, standing, event_row(standing.job, wire, now_ms), detail)
 
     def keep(self, job_id: str, standing: Standing) -> None:
         """Remembers how a job was left. Called when that is committed."""
