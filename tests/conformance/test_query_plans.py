@@ -6,8 +6,10 @@ JOBDB_PLAN_JOBS sets the size of the registry that they are explained on; `make 
 import os
 import re
 
+import apsw
 import pytest
 
+from jobdb import NewJob
 from jobdb.engines.statements import VERB_FILES, load_statements
 
 JOBS = int(os.environ.get("JOBDB_PLAN_JOBS", "20000"))
@@ -87,7 +89,9 @@ def whole_table(plan, engine):
         return [line for line in plan.splitlines() if re.search(r"Seq Scan on (?!verdict_counts)|\bSort\b", line)]
     # The partial index of pending jobs is read from its beginning, which is the next job to claim.
     return [
-        line for line in plan.splitlines() if re.match(r"SCAN (?!jobs USING INDEX jobs_pending)|USE TEMP B-TREE", line)
+        line
+        for line in plan.splitlines()
+        if re.match(r"SCAN (?!jobs USING (?:COVERING )?INDEX jobs_pending)|USE TEMP B-TREE", line)
     ]
 
 
@@ -106,6 +110,32 @@ def test_the_hot_statements_use_an_index_without_a_sort(database):
             bad[name] = (found, plan)
     if bad:
         pytest.fail("\n\n".join(f"{name}: {found}\n{plan}" for name, (found, plan) in bad.items()))
+
+
+def test_other_values_do_not_make_a_statement_be_prepared_again(make_database):
+    with make_database("sqlite-wal").open() as registry:
+        registry.register_many([NewJob(agent="a", prompt="", job_id=f"job{number}") for number in range(100)])
+        connection = registry.engine.store._writer
+        prepared = []
+        connection.authorizer = lambda *asked: prepared.append(asked) or apsw.SQLITE_OK
+        again = {}
+        connection.execute("BEGIN IMMEDIATE")
+        for name, values in HOT.items():
+            for repeat in (1, 2, 3):
+                prepared.clear()
+                connection.execute(statements("sqlite-wal")[name], _others(values, repeat)).fetchall()
+                if repeat > 1 and prepared:
+                    again[name] = len(prepared)
+        connection.execute("ROLLBACK")
+        connection.authorizer = None
+    assert again == {}
+
+
+def _others(parameters, number):
+    return {
+        name: value + number if isinstance(value, int) else value and f"{value}{number}"
+        for name, value in parameters.items()
+    }
 
 
 def test_a_scan_or_a_sort_would_be_noticed(database):

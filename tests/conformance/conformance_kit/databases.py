@@ -94,11 +94,8 @@ class SqliteDatabase:
             connection.close()
 
     def plan(self, statement: str, parameters: Mapping[str, Any]) -> str:
-        connection = sqlite3.connect(self.path, timeout=20)
-        try:
-            rows = connection.execute(f"EXPLAIN QUERY PLAN {statement}", dict(parameters)).fetchall()
-        finally:
-            connection.close()
+        with self.open() as registry:  # its SQLite and its settings, not those of Python's sqlite3
+            rows = registry.engine.store._writer.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
         return "\n".join(str(row[3]) for row in rows)
 
 
