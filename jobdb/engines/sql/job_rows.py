@@ -37,6 +37,7 @@ def job_from_row(row: Row) -> Job:
 def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
     """The rows of a page, in their order."""
     jobs: list[Job] = []
+    registered_ms, created = None, None
     finished, statuses, kinds, moment = jobs.append, STATUSES, KINDS, datetime.fromtimestamp
     for row in rows:
         job: Any = _Unfinished()
@@ -73,8 +74,10 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
         job.broker = None if broker is None else broker_from_text(broker, bool(has_password))
         job.expected_artifacts = () if artifacts == "[]" else _artifacts(artifacts)
         job.lease_expires_at = None if lease_until_ms is None else moment(lease_until_ms / 1000, UTC)
-        job.created_at = created = moment(created_ms / 1000, UTC)
-        # A job is changed last by nothing, or mostly by its last event, which may be its end.
+        if created_ms != registered_ms:  # the jobs of a batch were registered at one moment
+            registered_ms, created = created_ms, moment(created_ms / 1000, UTC)
+        job.created_at = created
+        # What changes a job last is mostly its last event, which may be its end.
         job.updated_at = updated = created if updated_ms == created_ms else moment(updated_ms / 1000, UTC)
         job.started_at = None if started_ms is None else moment(started_ms / 1000, UTC)
         if finished_ms is None:

@@ -15,7 +15,7 @@ from .rows import broker_to_text, default_topic_prefix, password_binding, shorte
 from .sealing import Sealer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ...model import Job, JobFilter, NewJob
     from ...vault import Vault
@@ -58,18 +58,8 @@ class JobVerbs:
                 if row is None:
                     raise UnknownJob(after)
                 below = row[0]
-            common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
-            if not wanted.statuses and wanted.agent is None:
-                return jobs_from_rows(tx.all("list_jobs", **common))
-            # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
-            pages = []
-            for status in wanted.statuses or tuple(JobStatus):
-                if wanted.agent is None:
-                    pages.append(tx.all("list_jobs_by_status", status=status.value, **common))
-                else:
-                    pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
-            merged = heapq.merge(*pages, key=lambda row: -row[-1])
-            return jobs_from_rows(islice(merged, limit))
+            rows = _page(tx, wanted, below, limit)
+        return jobs_from_rows(rows)
 
     def cancel(self, job_id: str, *, reason: str) -> Job:
         """Ends a pending or running job as cancelled. A cancelled job stays as it is and is no error."""
@@ -230,6 +220,21 @@ class _Registration:
                     "have one made, or give an idempotency key to register once however often you ask"
                 )
         raise AlreadyExists("no free job id was found; register again")
+
+
+def _page(tx: Transaction, wanted: JobFilter, below: int, limit: int) -> Iterable[Row]:
+    common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
+    if not wanted.statuses and wanted.agent is None:
+        return tx.all("list_jobs", **common)
+    # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
+    pages = []
+    for status in wanted.statuses or tuple(JobStatus):
+        if wanted.agent is None:
+            pages.append(tx.all("list_jobs_by_status", status=status.value, **common))
+        else:
+            pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
+    merged = heapq.merge(*pages, key=lambda row: -row[-1])
+    return islice(merged, limit)
 
 
 def _same_registration(record: Row, new: NewJob) -> Row:
