@@ -92,6 +92,7 @@ _QUICK = (
 _CORE = ("jobdb-full", "flock-fsync", "sqlite-full")
 _CROWD = (*_CORE, "jobdb-normal", "postgresql")
 _FLOOR = (*_CORE, "jobdb-normal", "raw-full", "raw-normal")
+_BATCHED = ("jobdb-full", "sqlite-full", "raw-full")
 _ALONE = (*_FLOOR, "huey", "persist-queue", "litequeue-full", "simplebroker", "postgresql")
 
 
@@ -111,7 +112,9 @@ def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
         cells.append(cell(operation, 1, 1000, _FLOOR, 0.35))
     for operation in ("register", "accept", "life"):
         cells.append(cell(operation, 8, 1000, _CORE, 0.35))
-    cells += [cell(operation, 1, 1000, ("jobdb-full", "sqlite-full"), 0.5) for operation in BATCH_OPERATIONS]
+    cells += [
+        cell(operation, 1, 1000, ("jobdb-full", "sqlite-full", "raw-full"), 0.5) for operation in BATCH_OPERATIONS
+    ]
     for size in (10_000, 100_000):
         for operation in ("claim", "publish", "accept", "list_page"):
             names = _SCALED_CLAIM if operation == "claim" and size < 100_000 else _SCALED
@@ -146,7 +149,7 @@ def quick(available: tuple[str, ...]) -> Plan:
     cells.append(cell("publish", 8, 1000, chosen, 0.6, 1))
     cells.append(cell("claim", 8, 1000, chosen, 0.2, 4))
     cells.append(cell("life", 8, 1000, chosen, 0.2, 1))
-    cells += [cell(operation, 1, 1000, ("jobdb-full",), 0.2, 1) for operation in BATCH_OPERATIONS]
+    cells += [cell(operation, 1, 1000, ("jobdb-full", "raw-full"), 0.2, 1) for operation in BATCH_OPERATIONS]
     cells.append(cell("claim", 1, 10_000, _SCALED, 0.2, 1))
     return Plan(
         name="quick",

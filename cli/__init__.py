@@ -18,7 +18,7 @@ DEFECT = 70
 def main() -> None:
     """Runs the command line of this process and exits with its code."""
     # What is imported stays: there is no use in looking through it again and again while more comes in.
-    gc.set_threshold(10_000)
+    gc.set_threshold(50_000)
     try:
         from .app import run
 

@@ -123,6 +123,8 @@ def json_object(name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be an object (a mapping), not {type(value).__name__}")
     result = dict(value)
+    if not result:
+        return result
     try:
         size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode("utf-8"))
     except (TypeError, ValueError, RecursionError) as error:

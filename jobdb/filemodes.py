@@ -9,7 +9,6 @@ opening a database here, even to read one byte, would unlock it under a connecti
 from __future__ import annotations
 
 import os
-import shlex
 import stat
 from typing import TYPE_CHECKING
 
@@ -172,6 +171,8 @@ def _is_own(path: str | os.PathLike[str], found: os.stat_result) -> bool:
 
 
 def _sentence(what: str, path: str, mode: int, wanted: str) -> str:
+    import shlex  # here: mostly there is nothing to mend
+
     who = [name for name, bits in (("its group", stat.S_IRWXG), ("everybody", stat.S_IRWXO)) if mode & bits]
     return (
         f"{what} {path} has mode {stat.S_IMODE(mode):04o}, which lets {' and '.join(who)} in; "

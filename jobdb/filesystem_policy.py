@@ -8,7 +8,6 @@ Sources: nfs(5), mount.cifs(8), https://sqlite.org/lockingv3.html (hot journals)
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from .mountinfo import Mount
@@ -294,6 +293,8 @@ def _smb(mount: Mount, *, name_cache: bool) -> Ruling:
 def _lustre(mount: Mount) -> Ruling:
     if mount.has("flock"):
         return Ruling("delete", "lustre with 'flock': locks for all hosts", _PEER_ADVICE)
+    import shlex
+
     shown = "'localflock' keeps locks on each host" if mount.has("localflock") else "locks are switched off"
     line = f"mount -o remount,flock {shlex.quote(mount.mount_point)}"
     return Ruling(None, f"lustre: {shown}", f"{line}  (on every host), or {OTHER_WAYS}")
@@ -321,5 +322,7 @@ def _vm_share(mount: Mount, *, shared: bool) -> Ruling:
 
 def _remount(mount: Mount, fs_type: str, options: str) -> str:
     """The two commands that mount it again with good options; never by 'remount', which keeps old caches."""
+    import shlex
+
     point = shlex.quote(mount.mount_point)
     return f"umount {point} && mount -t {fs_type} -o {options} {shlex.quote(mount.source)} {point}"

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 LEAST_BITS = 128
 MOST_BYTES = 1024
 
-_HEX = re.compile(r"[0-9a-f]*|[0-9A-F]*")
-_BASE64 = re.compile(r"([0-9A-Za-z_-]*|[0-9A-Za-z+/]*)={0,2}")
+_HEX = r"[0-9a-f]*|[0-9A-F]*"
+_BASE64 = r"([0-9A-Za-z_-]*|[0-9A-Za-z+/]*)={0,2}"
 _NO = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -154,9 +154,9 @@ def check_token(token: str, *, where: str = "the command line") -> str:
 
 def length_in_bits(token: str) -> int:
     """How long a token is, in bits, by the rule at the top of this file."""
-    if _HEX.fullmatch(token):
+    if re.fullmatch(_HEX, token):
         return 4 * len(token)
-    if base64 := _BASE64.fullmatch(token):
+    if base64 := re.fullmatch(_BASE64, token):
         return 6 * len(base64[1])
     return 8 * len(token.encode("utf-8"))
 

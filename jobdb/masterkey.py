@@ -13,12 +13,10 @@ Called by the vault; calls the file system and, when asked to, ``keyring``.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import contextlib
 import hashlib
 import os
-import secrets
 from typing import TYPE_CHECKING
 
 from .errors import KeyProblem, StorageFailed
@@ -64,7 +62,9 @@ class MasterKey:
 
 def generate_key() -> str:
     """A new master key from the system's random source, as base64url text without padding."""
-    return base64.urlsafe_b64encode(secrets.token_bytes(KEY_BYTES)).rstrip(b"=").decode("ascii")
+    import secrets  # here: most processes find their key and make none
+
+    return secrets.token_urlsafe(KEY_BYTES)
 
 
 def parse_key(text: str) -> bytes:
@@ -86,7 +86,7 @@ def _decode(text: str) -> bytes | None:
             return bytes.fromhex(text) if text.isalnum() else None
         if len(text.rstrip("=")) == 43 and len(text) <= 44:
             standard = text.rstrip("=").replace("-", "+").replace("_", "/")
-            return base64.b64decode(standard + "=", validate=True)
+            return binascii.a2b_base64(standard + "=", strict_mode=True)
     except (ValueError, binascii.Error):
         pass
     return None
@@ -166,7 +166,7 @@ def make_key_file(path: str | os.PathLike[str]) -> None:
     """
     place = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(place))
-    temporary = f"{place}.{secrets.token_hex(8)}.new"
+    temporary = f"{place}.{os.urandom(8).hex()}.new"
     try:
         secure_folder(folder)
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)

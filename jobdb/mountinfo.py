@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 _MOUNTINFO = Path("/proc/self/mountinfo")
-_ESCAPE = re.compile(rb"\\([0-7]{3})")
+_ESCAPE = rb"\\([0-7]{3})"
 # Overlay puts a backslash before a comma inside an option's value; the kernel shows that backslash as \134.
-_COMMA = re.compile(r"(?<!\\134),")
+_COMMA = r"(?<!\\134),"
 
 
 class Mount(NamedTuple):
@@ -58,7 +58,7 @@ def unescape(text: str) -> str:
     r"""Undoes the kernel's octal escapes: `\040` is a space, `\134` a backslash."""
     if "\\" not in text:
         return text
-    raw = _ESCAPE.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), text.encode("utf-8", "surrogateescape"))
+    raw = re.sub(_ESCAPE, lambda match: bytes([int(match[1], 8) & 0xFF]), text.encode("utf-8", "surrogateescape"))
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -104,7 +104,8 @@ def _parse_line(line: str) -> Mount | None:
 
 
 def _options(field: str) -> tuple[str, ...]:
-    return tuple(unescape(option) for option in _COMMA.split(field) if option)
+    options = re.split(_COMMA, field) if "\\" in field else field.split(",")
+    return tuple(unescape(option) for option in options if option)
 
 
 def read_mounts() -> tuple[Mount, ...]:

@@ -14,7 +14,6 @@ from . import arguments, model
 from .errors import InvalidInput, TimedOut, UnknownJob
 from .given_secret import is_secure_environment
 from .model import JobStatus, Verdict
-from .subscription import Follower, follow_all, follow_job
 from .tokens import Tokens
 from .urls import DatabaseUrl, default_url, parse_url
 from .vault import Vault
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
         Refusal,
         Subscription,
     )
+    from .subscription import Follower
 
 DEFAULT_BUSY_SEC = 30.0
 DEFAULT_LEASE_SEC = 300.0
@@ -509,6 +509,8 @@ class Registry:
             UnknownJob: there is none of that id.
             TimedOut: while iterating, when a limit is over.
         """
+        from .subscription import follow_all, follow_job
+
         subscriber = arguments.text("subscriber", subscriber, most=256)
         start = arguments.start(start)
         if job_id is None:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_URL = "sqlite:///.jobdb/jobs.db"
-_SCHEME = re.compile(r"(postgres(?:ql)?|sqlite):", re.IGNORECASE)
-_SECRET_PARAMETER = re.compile(r"([?&](?:ssl)?password=)[^&]*", re.IGNORECASE)
+_SCHEME = r"(?i)(postgres(?:ql)?|sqlite):"
+_SECRET_PARAMETER = r"(?i)([?&](?:ssl)?password=)[^&]*"
 
 
 class DatabaseUrl(NamedTuple):
@@ -26,7 +26,7 @@ class DatabaseUrl(NamedTuple):
 
     def __str__(self) -> str:
         """The URL without its password."""
-        scheme, _, rest = _SECRET_PARAMETER.sub(r"\1…", self.text).partition("://")
+        scheme, _, rest = re.sub(_SECRET_PARAMETER, r"\1…", self.text).partition("://")
         credentials, at, place = rest.rpartition("@")
         if at and ":" in credentials:
             credentials = credentials.partition(":")[0] + ":…"
@@ -44,7 +44,7 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
     """
     text = os.fspath(text)
     scheme, separator, rest = text.partition("://")
-    if not separator and (mistyped := _SCHEME.match(text)):
+    if not separator and (mistyped := re.match(_SCHEME, text)):
         # Not repeated: the rest may hold a password.
         raise InvalidInput(f"after {mistyped[1]}: a URL goes on with two slashes: {mistyped[1]}://…")
     if not separator:

@@ -192,12 +192,9 @@ class Vault:
             with self._lock:
                 keyed = self._keyed
                 if keyed is None:
-                    # Imported here because commands that touch no secret must start without it.
-                    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
                     find = self._make if make and self._make is not None else self._given
                     master = find if isinstance(find, MasterKey) else find()
-                    keyed = self._keyed = (master, AESGCM(master.secret))
+                    keyed = self._keyed = (master, _cipher(master.secret))
         return keyed
 
     def _decrypted(self, sealed: bytes, bound_to: str) -> str:
@@ -232,6 +229,18 @@ class Vault:
 
 def _no_text(bound_to: str) -> InvalidInput:
     return InvalidInput(f"the secret for {bound_to} is not valid Unicode text; give it as UTF-8")
+
+
+def _cipher(key: bytes) -> AESGCM:
+    # Imported here because commands that touch no secret must start without it. The public module comes with those of
+    # all other ciphers, which take as long to import as the library itself.
+    try:
+        from cryptography.hazmat.bindings._rust import openssl
+
+        cipher = openssl.aead.AESGCM
+    except (ImportError, AttributeError):
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM as cipher
+    return cipher(key)
 
 
 # Both give None instead of the underlying error, so that no error, not even a chained one, holds a secret.

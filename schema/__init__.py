@@ -6,6 +6,7 @@ same step on both. ``jobdb migrate`` runs them; ``sqlite-utils migrate jobs.db s
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
@@ -16,10 +17,12 @@ APPLICATION_ID = 0x6A6F6264
 
 def migration_files(engine: str) -> list[tuple[int, str, Path]]:
     """(number, name, file) of each migration of ``engine`` ("sqlite" or "postgresql"), in order."""
+    folder = FOLDER / engine
     found = []
-    for path in sorted((FOLDER / engine).glob("[0-9][0-9][0-9][0-9]_*.sql")):
-        number, _, name = path.stem.partition("_")
-        found.append((int(number), name, path))
+    for file in sorted(os.listdir(folder)):
+        number, _, name = file.removesuffix(".sql").partition("_")
+        if file.endswith(".sql") and len(number) == 4 and number.isdecimal() and name:
+            found.append((int(number), name, folder / file))
     return found
 
 

@@ -15,17 +15,19 @@ import apsw
 
 from jobdb.engines.sqlite.pragmas import apply_settings, settings_for
 
-from .base import About, Way
+from .. import material
+from .base import BATCH_OPERATIONS, About, Way
 from .jobdb import Jobdb
 
-_MOST = 20_000
+_MOST_CALLS = 20_000
+_MOST_BATCHES = 600
 _NO_FLOOR = "not a verb of its own"
 
 Statement = tuple[str, Any]
 
 
 class RawApsw(Way):
-    absent: ClassVar[dict[str, str]] = dict.fromkeys(("life", "register_100", "publish_100", "accept_100"), _NO_FLOOR)
+    absent: ClassVar[dict[str, str]] = {"life": _NO_FLOOR}
     most_workers = 1
 
     def __init__(self, folder: Path, durability: str) -> None:
@@ -35,6 +37,7 @@ class RawApsw(Way):
         self._pristine = folder / "pristine.db"
         self._units: list[list[Statement]] = []
         self._next = 0
+        self._items = 1
         self._connection: apsw.Connection | None = None
 
     @classmethod
@@ -63,7 +66,10 @@ class RawApsw(Way):
         self._library.ready(operation, count)
         self._library.close()
         shutil.copy2(self._database, self._pristine)
-        self._units = self._recorded(operation, min(count or _MOST, _MOST))
+        most = _MOST_CALLS
+        if operation in BATCH_OPERATIONS:
+            self._items, count, most = material.BATCH, count // material.BATCH, _MOST_BATCHES
+        self._units = self._recorded(operation, min(count or most, most))
         self._connect()
 
     def _recorded(self, operation: str, count: int) -> list[list[Statement]]:
@@ -124,6 +130,7 @@ class RawApsw(Way):
         execute = self._connection.execute
         for sql, parameters in unit:
             execute(sql, parameters).fetchall()
-        return 1
+        return self._items
 
     register = claim = publish = accept = complete = list_page = _replay
+    register_100 = publish_100 = accept_100 = _replay

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from json.encoder import encode_basestring
+from operator import itemgetter
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import InvalidInput
@@ -32,6 +33,7 @@ from .signature import sign
 
 _KINDS: dict[str, EventKind] = {kind.value: kind for kind in EventKind}
 _FIELDS = ("schema_version", "seq", "job_id", "event", "timestamp", "detail", "data")
+_fields = itemgetter(*_FIELDS)
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
 _is_timestamp = re.compile(TIMESTAMP_PATTERN).fullmatch
 _LONGEST_INTEGER = len(str(-MAX_SEQ))
@@ -124,9 +126,9 @@ def _parsed_flat(payload: dict[str, Any], data: dict[str, Any], data_text: str, 
     """The same as the rest of ``parse`` for a version 1 payload of the seven fields with a flat ``data``."""
     if type(payload["schema_version"]) is not int:
         raise MalformedPayload("schema_version is missing or not an integer")
-    fields = _checked(payload, data)
-    message = _utf8(_message(data_text, encode_basestring(fields.detail), fields))
-    event = _assembled(fields, payload, data, message, text)
+    seq, job_id, kind, timestamp, detail, attempt, kid = _checked(payload, data)
+    message = _utf8(_message(data_text, encode_basestring(detail), seq, job_id, kind, timestamp))
+    event = _assembled(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
     if event.signature is not None and not event.signature.isascii():
         _utf8(event.signature)
     return event
@@ -208,43 +210,37 @@ def _built_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None
     data_text = flat(data)
     if data_text is None:
         return None
-    fields = _checked(payload, data)
-    detail = encode_basestring(fields.detail)
-    message = _utf8(_message(data_text, detail, fields))
+    seq, job_id, kind, timestamp, detail, attempt, kid = _checked(payload, data)
+    detail_text = encode_basestring(detail)
+    message = _utf8(_message(data_text, detail_text, seq, job_id, kind, timestamp))
     if token is not None:
         signature = data["hmac_sig"] = sign(message, token)
         comma = "," if len(data_text) > 2 else ""
         data_text = f'{data_text[:-1]}{comma}"hmac_sig":"{signature}"}}'
     text = (
-        f'{{"schema_version":{SCHEMA_VERSION},"seq":{fields.seq},"job_id":"{fields.job_id}",'
-        f'"event":"{fields.event._value_}","timestamp":"{fields.timestamp}","detail":{detail},"data":{data_text}}}'
+        f'{{"schema_version":{SCHEMA_VERSION},"seq":{seq},"job_id":"{job_id}",'
+        f'"event":"{kind._value_}","timestamp":"{timestamp}","detail":{detail_text},"data":{data_text}}}'
     )
     _check_size(text)
-    return _assembled(fields, payload, data, message, text)
+    return _assembled(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
 
 
-def _message(data_text: str, detail_text: str, event: _Fields) -> str:
+def _message(data_text: str, detail_text: str, seq: int, job_id: str, kind: EventKind, timestamp: str) -> str:
     """The canonical form of the seven fields, in the order of their names."""
     return (
-        f'{{"data":{data_text},"detail":{detail_text},"event":"{event.event._value_}","job_id":"{event.job_id}",'
-        f'"schema_version":{SCHEMA_VERSION},"seq":{event.seq},"timestamp":"{event.timestamp}"}}'
+        f'{{"data":{data_text},"detail":{detail_text},"event":"{kind._value_}","job_id":"{job_id}",'
+        f'"schema_version":{SCHEMA_VERSION},"seq":{seq},"timestamp":"{timestamp}"}}'
     )
 
 
-class _Fields(NamedTuple):
-    seq: int
-    job_id: str
-    event: EventKind
-    timestamp: str
-    detail: str
-    attempt: int | None
-    kid: int
+def _checked(payload: dict[str, Any], data: dict[str, Any]) -> tuple[int, str, EventKind, str, str, int | None, int]:
+    """Check the fields of a version 1 payload; the one place for both directions.
 
-
-def _checked(payload: dict[str, Any], data: dict[str, Any]) -> _Fields:
-    """Check the fields of a version 1 payload; the one place for both directions."""
+    Returns:
+        seq, job_id, event, timestamp, detail, attempt, kid.
+    """
     try:
-        _, seq, job_id, kind, timestamp, detail, _ = [payload[name] for name in _FIELDS]
+        _, seq, job_id, kind, timestamp, detail, _ = _fields(payload)
     except KeyError as missing:
         raise MalformedPayload(f"{missing.args[0]} is missing") from None
     if type(seq) is not int or not 1 <= seq <= MAX_SEQ:
@@ -264,31 +260,30 @@ def _checked(payload: dict[str, Any], data: dict[str, Any]) -> _Fields:
     kid = data.get("hmac_kid", 1)
     if type(kid) is not int or not 1 <= kid <= MAX_KID:
         raise MalformedPayload(f"data.hmac_kid is not an integer from 1 to {MAX_KID}")
-    return _Fields(seq, job_id, known, timestamp, detail, attempt, kid)
+    return seq, job_id, known, timestamp, detail, attempt, kid
 
 
 def _event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
-    return _assembled(_checked(payload, data), payload, data, message, text)
+    return _assembled(*_checked(payload, data), payload, data, message, text)
 
 
-def _assembled(fields: _Fields, payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
+def _assembled(
+    seq: int,
+    job_id: str,
+    kind: EventKind,
+    timestamp: str,
+    detail: str,
+    attempt: int | None,
+    kid: int,
+    payload: dict[str, Any],
+    data: dict[str, Any],
+    message: bytes,
+    text: str,
+) -> WireEvent:
     signature = data.get("hmac_sig")
     if type(signature) is not str and "hmac_sig" in data:
         raise MalformedPayload("data.hmac_sig is not a string")
-    return WireEvent(
-        fields.seq,
-        fields.job_id,
-        fields.event,
-        fields.timestamp,
-        fields.detail,
-        data,
-        fields.attempt,
-        fields.kid,
-        signature,
-        payload,
-        message,
-        text,
-    )
+    return WireEvent(seq, job_id, kind, timestamp, detail, data, attempt, kid, signature, payload, message, text)
 
 
 def _text(payload: bytes | bytearray | str | Mapping[str, Any]) -> str:

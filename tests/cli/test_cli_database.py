@@ -249,3 +249,17 @@ def test_a_busy_timeout_must_be_a_time(cli: Any, limit: str) -> None:
 def test_json_of_init_is_one_object_on_one_line(bare: Any) -> None:
     (line,) = bare("init", "--json").lines
     assert set(json.loads(line)) == {"url", "created", "shared"}
+
+
+def test_a_short_wal_stays_for_the_next_command_and_a_long_one_is_copied(cli: Any) -> None:
+    wal = cli.database.with_name(f"{cli.database.name}-wal")
+    job = cli.register()
+    cli("show", job)
+    assert wal.stat().st_size > 0
+    registry = cli.library()
+    registry.register(agent="codex", prompt="long " * 150_000, job_id="long")
+    registry.close(checkpoint=False)
+    assert wal.stat().st_size > 512 * 1024
+    cli("show", job)
+    assert not wal.exists()
+    assert cli("show", "long", "--json").json["prompt"] == "long " * 150_000

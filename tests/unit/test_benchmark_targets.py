@@ -109,6 +109,17 @@ def test_each_bar_missed_by_a_little_is_unmet(
     assert named in found[0]
 
 
+def test_a_batch_that_is_slow_is_compared_with_its_bare_statements() -> None:
+    results = good_results()
+    change(results, "jobdb-full", "accept_100", 1, 1000, per_sec=10_000)
+    name = "accept in batches"
+    assert "100 of 1000 µs" in next(v.why for v in targets.evaluate(results) if v.name.startswith(name))
+    results["series"].append(a_series("raw-full", "accept_100", 1, 1000, 15_000))
+    why = next(v.why for v in targets.evaluate(results) if v.name.startswith(name))
+    assert "67 µs an item" in why
+    assert "15.0× as fast as one by one, and 10.0× as fast as the bare" in why
+
+
 def test_a_slow_command_is_unmet() -> None:
     results = good_results()
     results["cold_start"]["jobdb publish"] = spread([0.151])

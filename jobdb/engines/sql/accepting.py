@@ -1,4 +1,4 @@
-"""The verb accept (FW-N7): verify, check for replay, record and apply a wire event, in one transaction.
+"""What the verb accept does in its transaction: verify, check for replay, record and apply wire events.
 
 The checks that need no database (is it a payload at all) are the protocol's; those that need one are made here, on one
 row that holds all they depend on; the replay rules are :mod:`jobdb.replay`'s.
@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from ... import model
 from ...lifecycle import next_status
-from ...model import Verdict, from_ms
-from ...protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse, verify
+from ...model import Verdict
+from ...protocol import verify
 from ...replay import ReplayFacts, judge
-from .moving import Moves, event_of, event_row, run_each
+from .moving import Moves, event_of, event_row, run_each, run_moves
 from .rows import STATUSES, shorten, token_binding
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ...model import Acceptance, Arrival, Refusal
+    from ...model import Acceptance
+    from ...protocol import WireEvent
     from ...vault import Vault
-    from .transaction import Row, Store, Transaction
+    from .transaction import Row, Transaction
 
 REFUSALS_PER_JOB = 64
 REFUSALS_IN_ALL = 10_000
@@ -98,41 +97,7 @@ class _Job:
             self.terminal_seq = wire.seq
 
 
-class AcceptVerbs:
-    """Verbs about events that come in over the wire."""
-
-    store: Store
-    vault: Vault
-
-    def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
-        """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
-        parsed = [_parse(arrival) for arrival in arrivals]
-        with self.store.write() as tx:
-            tx.lock_jobs(wire.job_id for wire in parsed if isinstance(wire, WireEvent))
-            batch = _Batch(tx, self.vault, subscriber, window, start)
-            answers = []
-            for wire, arrival in zip(parsed, arrivals, strict=True):
-                if isinstance(wire, WireEvent):
-                    answers.append(batch.accept(wire, arrival.topic))
-                else:
-                    answers.append(batch.counted(0, wire))
-            batch.write()
-        return answers
-
-    def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
-        """Recorded refusals, newest first."""
-        with self.store.read() as tx:
-            rows = tx.all("list_refusals", job_id=job_id, below=below, limit=limit)
-        return [_refusal(row) for row in rows]
-
-    def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
-        """How often each refusal was given, for one job or in all."""
-        with self.store.read() as tx:
-            rows = tx.all("verdict_totals") if job_id is None else tx.all("verdict_counts_of_job", job_id=job_id)
-        return {Verdict(verdict): int(count) for verdict, count, _last_ms in rows}
-
-
-class _Batch:
+class Batch:
     """One transaction of accept: the jobs that it touches, and what is left to write at its end."""
 
     def __init__(self, tx: Transaction, vault: Vault, subscriber: str, window: int, start: str) -> None:
@@ -274,12 +239,13 @@ class _Batch:
         """What was gathered, each job's rows once. The jobs are locked already, so their order is of no matter."""
         jobs = [job for job in self._jobs.values() if job is not None]
         run_each(self._tx, "insert_event", [row for job in jobs for row in job.rows])
-        for job in jobs:
-            if job.advanced:
-                self._tx.run(
-                    "advance_subscription", subscription=job.subscription, seq=job.last_accepted, now=self._now
-                )
-            job.moves.apply(self._tx, job.number, job.attempt, self._now)
+        advanced = [
+            {"subscription": job.subscription, "seq": job.last_accepted, "now": self._now}
+            for job in jobs
+            if job.advanced
+        ]
+        run_each(self._tx, "advance_subscription", advanced)
+        run_moves(self._tx, (move for job in jobs for move in job.moves.rows(job.number, job.attempt, self._now)))
         # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
         for (number, verdict), count in sorted(self._refused.items()):
             self._tx.run("count_verdict", job=number, verdict=verdict, count=count, now=self._now)
@@ -295,17 +261,6 @@ def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
         tx.run("insert_gap", subscription=subscription, first_seq=first, last_seq=seq - 1)
     if seq < last:
         tx.run("insert_gap", subscription=subscription, first_seq=seq + 1, last_seq=last)
-
-
-def _parse(arrival: Arrival) -> WireEvent | Acceptance:
-    try:
-        return parse(arrival.payload)
-    except MalformedPayload as error:
-        return model.Acceptance(Verdict.MALFORMED, reason=error.reason)
-    except UnsupportedVersion as error:
-        return model.Acceptance(
-            Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1"
-        )
 
 
 def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent, verdict: Verdict, reason: str) -> None:
@@ -324,10 +279,3 @@ def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent,
     if row is not None:
         tx.run("trim_refusals_of_job", job=job, keep=REFUSALS_PER_JOB)
         tx.run("trim_refusals", newest=row[0], keep=REFUSALS_IN_ALL)
-
-
-def _refusal(row: Row) -> Refusal:
-    number, job_id, subscriber, verdict, seq, recorded_ms, reason = row
-    recorded_at = from_ms(recorded_ms)
-    assert recorded_at is not None
-    return model.Refusal(number, job_id, subscriber, Verdict(verdict), seq, recorded_at, reason)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ... import model
 from ...errors import IllegalTransition, InvalidInput, KeyProblem, StaleAttempt, UnknownJob
 from ...model import EventKind, JobStatus, from_ms
-from .rows import job_from_row, shorten
+from .rows import shorten
 from .sealing import KEY_ID
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ class ClaimVerbs:
 
 
 def _job(tx: Transaction, number: int) -> Job:
+    from .job_rows import job_from_row
+
     row = tx.one("get_job_by_number", job=number)
     assert row is not None
     return job_from_row(row)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .accepting import AcceptVerbs
 from .ahead import Standings
+from .arrivals import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs

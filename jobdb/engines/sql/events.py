@@ -10,7 +10,7 @@ from ...lifecycle import next_status
 from ...model import EventKind, JobStatus
 from ...protocol import WireEvent, build
 from .ahead import Standing, Standings
-from .moving import Moves, event_of, event_row, run_each
+from .moving import Moves, event_of, event_row, run_each, run_moves
 from .rows import STATUSES, broker_from_text, event_from_row, password_binding, token_binding, wire_timestamp
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ class EventVerbs:
                 deliveries.append({"job": job.number, "seq": wire.seq})
         run_each(tx, "insert_event", rows)
         run_each(tx, "insert_delivery", deliveries)
-        for job in jobs.values():
-            job.moves.apply(tx, job.number, job.attempt, now)
+        run_moves(tx, (move for job in jobs.values() for move in job.moves.rows(job.number, job.attempt, now)))
         return recorded
 
     def _publisher(self, tx: Transaction, job_id: str) -> _Publisher:

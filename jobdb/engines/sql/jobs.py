@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import heapq
 import json
-import secrets
+import os
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus
-from .rows import (
-    broker_to_text,
-    default_topic_prefix,
-    job_from_row,
-    job_of_new,
-    password_binding,
-    shorten,
-    token_binding,
-)
+from .moving import run_each
+from .rows import broker_to_text, default_topic_prefix, password_binding, shorten, token_binding
 from .sealing import Sealer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ...model import Job, JobFilter, NewJob
     from ...vault import Vault
-    from .transaction import Store, Transaction
+    from .transaction import Row, Store, Transaction
 
 _ABOVE_ALL = 2**62
 _ID_ATTEMPTS = 8
@@ -40,70 +33,14 @@ class JobVerbs:
 
     def register(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Records new jobs with their tokens; all or none. A known idempotency key answers with the job it made."""
+        from .job_rows import jobs_from_rows
+
         with self.store.write() as tx:
-            sealer = Sealer(tx, self.vault)
-            return [self._register_one(tx, sealer, job) for job in jobs]
-
-    def _register_one(self, tx: Transaction, sealer: Sealer, new: NewJob) -> Job:
-        if new.idempotency_key is not None:
-            known = tx.one("job_by_idempotency_key", idempotency_key=new.idempotency_key)
-            if known is not None:
-                return self._same_registration(_read_job(tx, known[0]), new)
-        job_id, number = self._insert(tx, new)
-        password = None
-        if new.broker_password is not None:
-            password = sealer.seal(new.broker_password, bound_to=password_binding(job_id))
-        artifacts = json.dumps(list(new.expected_artifacts), ensure_ascii=False) if new.expected_artifacts else "[]"
-        extra = json.dumps(dict(new.extra), ensure_ascii=False) if new.extra else "{}"
-        tx.run(
-            "insert_spec",
-            job=number,
-            prompt=new.prompt,
-            broker=broker_to_text(new.broker),
-            broker_password=password,
-            expected_artifacts=artifacts,
-            extra=extra,
-        )
-        if new.auth != "never":
-            token = secrets.token_urlsafe(32) if new.auth_token is None else new.auth_token
-            sealed = sealer.seal(token, bound_to=token_binding(job_id, 1))
-            tx.run("insert_token", job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
-        return job_of_new(job_id, new, tx.now_ms, artifacts=artifacts, extra=extra)
-
-    def _insert(self, tx: Transaction, new: NewJob) -> tuple[str, int]:
-        for _ in range(_ID_ATTEMPTS):
-            job_id = new.job_id or secrets.token_hex(6)
-            row = tx.one(
-                "insert_job",
-                job_id=job_id,
-                agent=new.agent,
-                agent_session=new.agent_session,
-                priority=new.priority,
-                topic_prefix=new.topic_prefix or default_topic_prefix(job_id),
-                timeout_sec=new.timeout_sec,
-                idle_timeout_sec=new.idle_timeout_sec,
-                has_broker=int(new.broker is not None),
-                kid=0 if new.auth == "never" else 1,
-                now=tx.now_ms,
-                idempotency_key=new.idempotency_key,
-            )
-            if row is not None:
-                return job_id, row[0]
-            if new.job_id is not None:
-                raise AlreadyExists(
-                    f"there is a job {new.job_id!r} already; 'jobdb show {new.job_id}' shows it. Leave the id out to "
-                    "have one made, or give an idempotency key to register once however often you ask"
-                )
-        raise AlreadyExists("no free job id was found; register again")
-
-    @staticmethod
-    def _same_registration(job: Job, new: NewJob) -> Job:
-        if (job.agent, job.prompt) != (new.agent, new.prompt):
-            raise AlreadyExists(
-                f"idempotency key {new.idempotency_key!r} was used for job {job.job_id} with another agent or prompt; "
-                "use a new key for a new job"
-            )
-        return job
+            batch = _Registration(tx, self.vault)
+            for job in jobs:
+                batch.add(job)
+            batch.write()
+        return jobs_from_rows(batch.records)
 
     def get(self, job_id: str) -> Job:
         """One job; UnknownJob if there is none."""
@@ -112,6 +49,8 @@ class JobVerbs:
 
     def list_jobs(self, wanted: JobFilter, *, after: str | None, limit: int) -> list[Job]:
         """A page of jobs, newest first, that follows the job ``after``."""
+        from .job_rows import jobs_from_rows
+
         with self.store.read() as tx:
             below = _ABOVE_ALL
             if after is not None:
@@ -119,18 +58,8 @@ class JobVerbs:
                 if row is None:
                     raise UnknownJob(after)
                 below = row[0]
-            common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
-            if not wanted.statuses and wanted.agent is None:
-                return [job_from_row(row) for row in tx.all("list_jobs", **common)]
-            # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
-            pages = []
-            for status in wanted.statuses or tuple(JobStatus):
-                if wanted.agent is None:
-                    pages.append(tx.all("list_jobs_by_status", status=status.value, **common))
-                else:
-                    pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
-            merged = heapq.merge(*pages, key=lambda row: -row[-1])
-            return [job_from_row(row) for row in islice(merged, limit)]
+            rows = _page(tx, wanted, below, limit)
+        return jobs_from_rows(rows)
 
     def cancel(self, job_id: str, *, reason: str) -> Job:
         """Ends a pending or running job as cancelled. A cancelled job stays as it is and is no error."""
@@ -177,8 +106,161 @@ class JobVerbs:
             tx.run("put_setting", name=name, value=value)
 
 
+class _Registration:
+    """One transaction of register: the jobs that were added, and what is left to write at its end.
+
+    Attributes:
+        records: the jobs as rows of the view ``job_records``.
+    """
+
+    def __init__(self, tx: Transaction, vault: Vault) -> None:
+        self.records: list[Row] = []
+        self._tx = tx
+        self._now = tx.now_ms
+        self._sealer = Sealer(tx, vault)
+        self._specs: list[dict[str, Any]] = []
+        self._tokens: list[tuple[int, str, str]] = []
+
+    def add(self, new: NewJob) -> None:
+        """Gives a job its number; the rest of it is written by :meth:`write`."""
+        if new.idempotency_key is not None:
+            known = self._tx.one("job_by_idempotency_key", idempotency_key=new.idempotency_key)
+            if known is not None:
+                self.write()  # it may be a job of this batch
+                self.records.append(_same_registration(_job_record(self._tx, known[0]), new))
+                return
+        signed = new.auth != "never"
+        job_id, number, prefix = self._insert(new, kid=int(signed))
+        password = None
+        if new.broker_password is not None:
+            password = self._sealer.seal(new.broker_password, bound_to=password_binding(job_id))
+        broker = broker_to_text(new.broker)
+        artifacts = json.dumps(list(new.expected_artifacts), ensure_ascii=False) if new.expected_artifacts else "[]"
+        extra = json.dumps(dict(new.extra), ensure_ascii=False) if new.extra else "{}"
+        self._specs.append(
+            {
+                "job": number,
+                "prompt": new.prompt,
+                "broker": broker,
+                "broker_password": password,
+                "expected_artifacts": artifacts,
+                "extra": extra,
+            }
+        )
+        if signed:
+            token = _make_token() if new.auth_token is None else new.auth_token
+            self._tokens.append((number, token, token_binding(job_id, 1)))
+        self.records.append(
+            (
+                job_id,
+                "pending",
+                new.agent,
+                new.agent_session,
+                new.prompt,
+                new.priority,
+                prefix,
+                broker,
+                password is not None,
+                new.timeout_sec,
+                new.idle_timeout_sec,
+                artifacts,
+                0,  # last_seq
+                0,  # attempt
+                0,  # strikes
+                None,  # worker
+                None,  # lease_until_ms
+                self._now,  # created_ms
+                self._now,  # updated_ms
+                None,  # started_ms
+                None,  # finished_ms
+                None,  # last_event
+                None,  # last_event_ms
+                None,  # detail
+                int(signed),
+                extra,
+                number,
+            )
+        )
+
+    def write(self) -> None:
+        """What was gathered: a statement for all, and their secrets sealed together."""
+        run_each(self._tx, "insert_spec", self._specs)
+        sealed = self._sealer.seal_many([(token, binding) for _number, token, binding in self._tokens])
+        tokens = [
+            {"job": number, "kid": 1, "sealed": each, "imported": 0, "now": self._now}
+            for (number, _token, _binding), each in zip(self._tokens, sealed, strict=True)
+        ]
+        run_each(self._tx, "insert_token", tokens)
+        self._specs, self._tokens = [], []
+
+    def _insert(self, new: NewJob, *, kid: int) -> tuple[str, int, str]:
+        """The job's id, its number and its topic prefix."""
+        for _ in range(_ID_ATTEMPTS):
+            job_id = new.job_id or os.urandom(6).hex()
+            prefix = new.topic_prefix or default_topic_prefix(job_id)
+            row = self._tx.one(
+                "insert_job",
+                job_id=job_id,
+                agent=new.agent,
+                agent_session=new.agent_session,
+                priority=new.priority,
+                topic_prefix=prefix,
+                timeout_sec=new.timeout_sec,
+                idle_timeout_sec=new.idle_timeout_sec,
+                has_broker=int(new.broker is not None),
+                kid=kid,
+                now=self._now,
+                idempotency_key=new.idempotency_key,
+            )
+            if row is not None:
+                return job_id, row[0], prefix
+            if new.job_id is not None:
+                raise AlreadyExists(
+                    f"there is a job {new.job_id!r} already; 'jobdb show {new.job_id}' shows it. Leave the id out to "
+                    "have one made, or give an idempotency key to register once however often you ask"
+                )
+        raise AlreadyExists("no free job id was found; register again")
+
+
+def _page(tx: Transaction, wanted: JobFilter, below: int, limit: int) -> Iterable[Row]:
+    common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
+    if not wanted.statuses and wanted.agent is None:
+        return tx.all("list_jobs", **common)
+    # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
+    pages = []
+    for status in wanted.statuses or tuple(JobStatus):
+        if wanted.agent is None:
+            pages.append(tx.all("list_jobs_by_status", status=status.value, **common))
+        else:
+            pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
+    merged = heapq.merge(*pages, key=lambda row: -row[-1])
+    return islice(merged, limit)
+
+
+def _make_token() -> str:
+    from secrets import token_urlsafe  # here: who publishes makes no token
+
+    return token_urlsafe(32)
+
+
+def _same_registration(record: Row, new: NewJob) -> Row:
+    job_id, _status, agent, _session, prompt = record[:5]
+    if (agent, prompt) != (new.agent, new.prompt):
+        raise AlreadyExists(
+            f"idempotency key {new.idempotency_key!r} was used for job {job_id} with another agent or prompt; "
+            "use a new key for a new job"
+        )
+    return record
+
+
 def _read_job(tx: Transaction, job_id: str) -> Job:
+    from .job_rows import job_from_row
+
+    return job_from_row(_job_record(tx, job_id))
+
+
+def _job_record(tx: Transaction, job_id: str) -> Row:
     row = tx.one("get_job", job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
-    return job_from_row(row)
+    return row

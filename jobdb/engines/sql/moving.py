@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ... import model
@@ -10,7 +11,8 @@ from ...model import JobStatus, from_ms
 from .rows import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
 
     from ...model import Event
     from ...protocol import WireEvent
@@ -40,10 +42,27 @@ class Moves:
             self._moves.pop()
         self._moves.append((status, wire, last_seq))
 
-    def apply(self, tx: Transaction, job: int, attempt: int, now: int) -> None:
-        """Writes them to the job's row."""
+    def rows(self, job: int, attempt: int, now: int) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The statements that write them to the job's row."""
         for status, wire, last_seq in self._moves:
-            _move_job(tx, job, wire, status, attempt, last_seq, now)
+            yield _move(job, wire, status, attempt, last_seq, now)
+
+
+def run_moves(tx: Transaction, moves: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Moves jobs, those by the same statement together: what starts a job comes before what it said, and its end last.
+
+    No job's own moves stand in another order than that.
+    """
+    found = list(moves)
+    if len(found) == 1:
+        name, row = found[0]
+        tx.run(name, **row)
+        return
+    rows: dict[str, list[dict[str, Any]]] = {"start_job": [], "advance_job": [], "finish_job": []}
+    for name, row in found:
+        rows[name].append(row)
+    for name, each in rows.items():
+        run_each(tx, name, each)
 
 
 def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
@@ -67,37 +86,28 @@ def run_each(tx: Transaction, name: str, rows: Sequence[dict[str, Any]]) -> None
         tx.run_many(name, rows)
 
 
-def _move_job(
-    tx: Transaction, job: int, wire: WireEvent, status: JobStatus, attempt: int, last_seq: int, now: int
-) -> None:
-    """Applies an event to its job, which is not terminal."""
+def _move(
+    job: int, wire: WireEvent, status: JobStatus, attempt: int, last_seq: int, now: int
+) -> tuple[str, dict[str, Any]]:
+    """The statement that applies an event to its job, which is not terminal."""
     target = next_status(status, wire.event)
     assert target is not None
-    detail = shorten(wire.detail) if wire.detail else None
-    event = wire.event._value_
+    row = {
+        "job": job,
+        "seq": last_seq,
+        "event": wire.event._value_,
+        "now": now,
+        "detail": shorten(wire.detail) if wire.detail else None,
+    }
     if target is JobStatus.RUNNING:
         if status is JobStatus.RUNNING:
-            tx.run("advance_job", job=job, seq=last_seq, event=event, now=now, detail=detail)
-        else:
-            tx.run("start_job", job=job, attempt=attempt, seq=last_seq, event=event, now=now, detail=detail)
-    else:
-        tx.run(
-            "finish_job",
-            job=job,
-            status=target._value_,
-            attempt=attempt,
-            last_seq=last_seq,
-            seq=wire.seq,
-            event=event,
-            now=now,
-            detail=detail,
-        )
+            return "advance_job", row
+        return "start_job", {**row, "attempt": attempt}
+    return "finish_job", {**row, "attempt": attempt, "status": target._value_, "last_seq": last_seq, "seq": wire.seq}
 
 
 def event_of(wire: WireEvent, recorded_ms: int) -> Event:
     """The public object of a wire event that was just recorded."""
-    recorded_at = from_ms(recorded_ms)
-    assert recorded_at is not None
     return model.Event(
         job_id=wire.job_id,
         seq=wire.seq,
@@ -106,6 +116,13 @@ def event_of(wire: WireEvent, recorded_ms: int) -> Event:
         detail=wire.detail,
         data=wire.data,
         attempt=wire.attempt,
-        recorded_at=recorded_at,
+        recorded_at=_moment(recorded_ms),
         payload=wire.text,
     )
+
+
+@lru_cache(maxsize=16)  # the events of a batch are recorded at one moment
+def _moment(ms: int) -> datetime:
+    moment = from_ms(ms)
+    assert moment is not None
+    return moment

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 from typing import TYPE_CHECKING
 
 from ... import model
@@ -74,6 +73,8 @@ class TokenVerbs:
             assert highest is not None
             kid: int = highest[0] + 1
             if token is None:
+                import secrets
+
                 token = secrets.token_urlsafe(32)
             else:
                 self._refuse_old_token(tx, job_id, number, token)
