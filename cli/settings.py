@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,10 +10,6 @@ import typer
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
-
-
-LONG_WAL_BYTES = 512 * 1024
-"""Some thirty events; reading that much takes half a millisecond, and copying it some milliseconds, once in thirty."""
 
 
 class Settings:
@@ -61,8 +56,7 @@ def registry_of(ctx: typer.Context, *, create: bool = False, checkpoint: bool = 
 
     Without ``checkpoint`` the WAL stays for the next command. A command that is run once an event would otherwise,
     being the last to close, copy its few pages into the database, sync that too and delete the WAL, which the next
-    command makes anew: three more syncs a command. The WAL is as durable. Once it is long it is copied after all:
-    a command that is alone begins by reading all of it, and cannot know what an earlier one has copied of it.
+    command makes anew: three more syncs a command. The WAL is as durable, and once it is long it is copied after all.
     """
     from jobdb.registry import Registry
 
@@ -71,14 +65,4 @@ def registry_of(ctx: typer.Context, *, create: bool = False, checkpoint: bool = 
     try:
         yield registry
     finally:
-        registry.close(checkpoint=checkpoint or _wal_is_long(registry))
-
-
-def _wal_is_long(registry: Registry) -> bool:
-    path = registry.url.path
-    if path is None:
-        return False
-    try:
-        return os.stat(f"{os.path.realpath(path)}-wal").st_size > LONG_WAL_BYTES
-    except OSError:
-        return False
+        registry.close(checkpoint=checkpoint)

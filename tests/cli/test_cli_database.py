@@ -258,8 +258,7 @@ def test_a_short_wal_stays_for_the_next_command_and_a_long_one_is_copied(cli: An
     assert wal.stat().st_size > 0
     registry = cli.library()
     registry.register(agent="codex", prompt="long " * 150_000, job_id="long")
-    registry.close(checkpoint=False)
     assert wal.stat().st_size > 512 * 1024
-    cli("show", job)
+    registry.close(checkpoint=False)
     assert not wal.exists()
     assert cli("show", "long", "--json").json["prompt"] == "long " * 150_000

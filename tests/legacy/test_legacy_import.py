@@ -13,7 +13,7 @@ import pytest
 from legacy_kit import contents, read_records, snapshot
 
 from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, Verdict
-from jobdb.engines.sqlite.store import SqliteTransaction
+from jobdb.engines.sqlite.transaction import SqliteTransaction
 from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import Damage
 

@@ -10,22 +10,23 @@ import os
 import threading
 import time
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
 from ...errors import ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
-from ..statements import PositionalStatements, parameters, read_statements
+from ..statements import PositionalStatements, read_statements
 from . import opened
+from .checkpoints import CheckpointSchedule, wal_is_long
 from .failures import translate
 from .gate import Gate, jitter
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .shared_page import boot_identity
-from .wal import CheckpointSchedule, WalSync
+from .transaction import SqliteTransaction
+from .wal import WalSync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from ...filesystem import Placement
@@ -33,57 +34,6 @@ if TYPE_CHECKING:
 
 STATEMENT_CACHE = 200
 CHECKPOINT_PAGES = 1000
-
-
-class SqliteTransaction:
-    """Runs named statements inside one transaction."""
-
-    __slots__ = ("_clock", "_connection", "_execute", "_now", "_statements")
-
-    def __init__(self, connection: apsw.Connection, statements: PositionalStatements, clock: Callable[[], int]) -> None:
-        self._connection = connection
-        self._execute = connection.execute
-        self._statements = statements
-        self._clock = clock
-        self._now: int | None = None
-
-    @property
-    def now_ms(self) -> int:
-        """The transaction's one moment: Unix time in milliseconds."""
-        if self._now is None:
-            self._now = self._clock()
-        return self._now
-
-    def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        """Nothing to do: an immediate transaction keeps all other writers off the whole database."""
-
-    def one(self, name: str, /, **parameters: Any) -> Row | None:
-        sql, values = self._statements[name]
-        return self._execute(sql, values(parameters)).fetchone()
-
-    def all(self, name: str, /, **parameters: Any) -> list[Row]:
-        sql, values = self._statements[name]
-        return self._execute(sql, values(parameters)).fetchall()
-
-    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
-        sql, values = self._statements[name]
-        return iter(self._execute(sql, values(parameters)))
-
-    def run(self, name: str, /, **parameters: Any) -> int:
-        sql, values = self._statements[name]
-        self._execute(sql, values(parameters)).fetchall()
-        return self._connection.changes()
-
-    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
-        sql, values = self._statements[name]
-        self._connection.executemany(sql, map(values, parameters))
-
-    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-        sql, _values = self._statements[name]
-        wanted = tuple(parameters(sql))
-        if names != wanted:
-            rows = map(itemgetter(*(names.index(name) for name in wanted)), rows)
-        self._connection.executemany(sql, rows)
 
 
 class SqliteStore:
@@ -195,6 +145,8 @@ class SqliteStore:
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes; with ``checkpoint`` the last connection out copies the WAL into the database and removes it.
 
+        Without it a short WAL stays for whoever opens the database next.
+
         No ``PRAGMA optimize``: statistics of a small table, gone stale when it has grown, can turn an index search
         into a scan. Without them the planner takes the indexes that every statement was written for.
         """
@@ -205,7 +157,7 @@ class SqliteStore:
             if self._reader is not None:
                 self._reader.close()
             self._busy_since = time.monotonic() - self.busy_sec
-            if not checkpoint or self._wal_has_a_hole():
+            if self._wal_has_a_hole() or not (checkpoint or wal_is_long(self.path)):
                 self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._writer.close()
             if self._wal is not None:

@@ -1,4 +1,4 @@
-"""Making commits durable after the lock is released, and keeping the WAL short.
+"""Making commits durable after the lock is released.
 
 A commit with ``synchronous=NORMAL`` has written its frames but not synced them. One ``fdatasync`` of the ``-wal``
 file makes every frame before it durable, so one process syncs for all who wait (early lock release, group commit). A
@@ -18,8 +18,6 @@ from typing import TYPE_CHECKING
 from ...errors import StorageFailed, SyncFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .shared_page import SharedPage
 
 _PIECE = 1 << 20
@@ -179,31 +177,3 @@ class WalSync:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-
-class CheckpointSchedule:
-    """Decides when a commit is followed by a checkpoint.
-
-    From ``soft_pages`` on, one is run after the gate was left, beside the other writers. It cannot finish while they
-    write, so from ``hard_pages`` on one is run before the gate is left: little remains to copy then, and the next
-    writer starts the WAL over. SQLite's own automatic checkpoint is off: it would run the whole inside the lock.
-    """
-
-    def __init__(self, soft_pages: int, run: Callable[[], None]) -> None:
-        self.pages = 0
-        self.soft_pages = soft_pages
-        self.hard_pages = soft_pages * 2
-        self._run = run
-        self._next = soft_pages
-
-    def inside_gate(self) -> None:
-        if self.pages >= self.hard_pages and self.pages >= self._next:
-            self._run()
-            self._next = self.pages + self.soft_pages
-
-    def outside_gate(self) -> None:
-        if self.pages < self.soft_pages:
-            self._next = self.soft_pages
-        elif self.pages >= self._next:
-            self._run()
-            self._next = self.pages + self.soft_pages // 2
