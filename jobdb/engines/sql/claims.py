@@ -51,7 +51,10 @@ class ClaimVerbs:
                 row = tx.one("claim_next_by_agent", agent=agent, **common)
             else:
                 row = tx.one("claim_next", **common)
-            return None if row is None else _claimed(tx, row[0])
+            if row is None:
+                return None
+            record = _record(tx, row[0])
+        return _claim_of(record)
 
     def renew(self, job_id: str, *, attempt: int, lease_ms: int) -> Claim:
         """Gives a live claim's lease a new end, counted from now."""
@@ -59,7 +62,8 @@ class ClaimVerbs:
             tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "renew")[0]
             tx.run("renew_lease", job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
-            return _claimed(tx, number)
+            record = _record(tx, number)
+        return _claim_of(record)
 
     def release(self, job_id: str, *, attempt: int) -> Job:
         """Gives a claimed job back: it is pending again and first in its queue."""
@@ -67,7 +71,8 @@ class ClaimVerbs:
             tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "release")[0]
             tx.run("release_job", job=number, now=tx.now_ms)
-            return _job(tx, number)
+            record = _record(tx, number)
+        return _job_of(record)
 
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
         """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits."""
@@ -114,16 +119,21 @@ class ClaimVerbs:
             tx.run("drop_lease", name=name, holder=holder)
 
 
-def _job(tx: Transaction, number: int) -> Job:
-    from .job_rows import job_from_row
-
+def _record(tx: Transaction, number: int) -> Row:
+    """The job as the view ``job_records`` has it; made an object when the lock is no longer held."""
     row = tx.one("get_job_by_number", job=number)
     assert row is not None
-    return job_from_row(row)
+    return row
 
 
-def _claimed(tx: Transaction, number: int) -> Claim:
-    job = _job(tx, number)
+def _job_of(record: Row) -> Job:
+    from .job_rows import job_from_row
+
+    return job_from_row(record)
+
+
+def _claim_of(record: Row) -> Claim:
+    job = _job_of(record)
     return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 
