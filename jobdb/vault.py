@@ -232,15 +232,10 @@ def _no_text(bound_to: str) -> InvalidInput:
 
 
 def _cipher(key: bytes) -> AESGCM:
-    # Imported here because commands that touch no secret must start without it. The public module comes with those of
-    # all other ciphers, which take as long to import as the library itself.
-    try:
-        from cryptography.hazmat.bindings._rust import openssl
+    # Imported here because commands that touch no secret must start without it.
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        cipher = openssl.aead.AESGCM
-    except (ImportError, AttributeError):
-        from cryptography.hazmat.primitives.ciphers.aead import AESGCM as cipher
-    return cipher(key)
+    return AESGCM(key)
 
 
 # Both give None instead of the underlying error, so that no error, not even a chained one, holds a secret.
