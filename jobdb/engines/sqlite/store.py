@@ -7,9 +7,12 @@ gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasyn
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
+from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
 
 STATEMENT_CACHE = 200
 CHECKPOINT_PAGES = 1000
+ROWS_TOGETHER = 50
+"""So many rows go into one INSERT where many are inserted: past that little is saved, and the text stays cached."""
 
 
 class SqliteTransaction:
@@ -83,7 +88,35 @@ class SqliteTransaction:
         wanted = tuple(parameters(sql))
         if names != wanted:
             rows = map(itemgetter(*(names.index(name) for name in wanted)), rows)
-        self._connection.executemany(sql, rows)
+        rows = list(rows)
+        together = _many_rows(sql) if len(rows) >= ROWS_TOGETHER else None
+        rest = 0
+        if together is not None:
+            rest = len(rows) - len(rows) % ROWS_TOGETHER
+            packs = (rows[first : first + ROWS_TOGETHER] for first in range(0, rest, ROWS_TOGETHER))
+            self._connection.executemany(together, [list(chain.from_iterable(pack)) for pack in packs])
+        if rest < len(rows):
+            self._connection.executemany(sql, rows[rest:])
+
+
+_INSERT = re.compile(r"(INSERT INTO [^:]*VALUES\s*)(\((?::\w+|\d+)(?:,\s*(?::\w+|\d+))*\))([^:]*)")
+
+
+@cache
+def _many_rows(sql: str) -> str | None:
+    """The statement with `ROWS_TOGETHER` rows; None for one that does not insert a row of parameters and numbers.
+
+    A statement has its price beside that of its rows: the cache, the driver's and SQLite's start and end, and for
+    AUTOINCREMENT the number in ``sqlite_sequence``.
+    """
+    match = _INSERT.fullmatch(sql)
+    if match is None:
+        return None
+    begins, row, ends = match.groups()
+    row, values = re.subn(r":\w+", "?", row)
+    if values != len(tuple(parameters(sql))):
+        return None  # a parameter stands there twice
+    return begins + ",".join([row] * ROWS_TOGETHER) + ends
 
 
 class SqliteStore:
