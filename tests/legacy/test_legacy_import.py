@@ -13,7 +13,7 @@ import pytest
 from legacy_kit import contents, read_records, snapshot
 
 from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, Verdict
-from jobdb.engines.sqlite.transaction import SqliteTransaction
+from jobdb.engines.sqlite.transaction import ROWS_TOGETHER, SqliteTransaction
 from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import Damage
 
@@ -482,6 +482,21 @@ def test_an_import_that_wrote_something_else_is_taken_back(
             import_registry(registry, sample)
     assert registry.jobs() == []
     assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200
+
+
+@pytest.mark.parametrize("lines", [0, 1, ROWS_TOGETHER - 1, ROWS_TOGETHER, ROWS_TOGETHER + 1, 3 * ROWS_TOGETHER + 7])
+@pytest.mark.parametrize("names", [("job", "log", "number", "raw"), ("raw", "number", "log", "job")])
+def test_rows_that_go_together_are_all_written_each_as_it_is(
+    sample: Path, registry: Registry, lines: int, names: tuple[str, ...]
+) -> None:
+    import_registry(registry, sample)
+    row = {"job": 1, "log": "event_log"}
+    rows = [{**row, "number": number, "raw": b"line %d" % number} for number in range(1, lines + 1)]
+    with registry.engine.store.write() as tx:
+        tx.run("legacy_delete_lines", job=1)
+        tx.run_rows("legacy_insert_line", names, (tuple(row[name] for name in names) for row in rows))
+        found = tx.all("legacy_lines_of_range", first=1, last=1)
+    assert found == [(1, "event_log", row["number"], row["raw"]) for row in rows]
 
 
 def _no_prompt(values: Any) -> Any:

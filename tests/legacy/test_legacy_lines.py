@@ -86,7 +86,18 @@ def test_no_line_is_read_as_what_the_parser_would_not_say(
 
 
 @pytest.mark.parametrize("separators", [COMPACT, SPACED])
-@pytest.mark.parametrize("data", [{}, SIGNED, {"attempt": 3, **SIGNED}, {"hmac_kid": 2, "note": "é", "done": True}])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {},
+        SIGNED,
+        {"attempt": 3, **SIGNED},
+        {"attempt": 3, "hmac_sig": "b75be0f3"},
+        {"hmac_kid": 2, "hmac_sig": "b75be0f3"},
+        {"note": "é", "hmac_sig": "b75be0f3"},
+        {"hmac_kid": 2, "note": "é", "done": True},
+    ],
+)
 def test_the_lines_of_the_old_scripts_are_read_so(separators: tuple[str, str], data: dict[str, Any]) -> None:
     assert parsed_the_same(line(separators, data=data))
 
@@ -99,7 +110,12 @@ def test_the_lines_of_the_old_scripts_are_read_so(separators: tuple[str, str], d
         line(timestamp="2026-02-30T00:00:00Z"),
         line(seq=0),
         line(data={"attempt": 0}),
+        line(data={"attempt": 0, "hmac_sig": "b75be0f3"}),
+        line(data={"hmac_kid": 0, "hmac_sig": "b75be0f3"}),
         line(data={"hmac_sig": 1}),
+        line(data={"pct": 32, "hmac_sig": 1}),
+        line(data={"é": 32, "hmac_sig": "b75be0f3"}),
+        line().replace('"pct":32', '"hmac_sig":"b75be0f3"'),
         line().replace('"pct":32', '"pct":32,"pct":33'),
         line(detail="x" * 300_000),
     ],

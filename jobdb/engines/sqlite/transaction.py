@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import cache
+from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,10 @@ if TYPE_CHECKING:
 
     from ..sql.transaction import Row
     from ..statements import PositionalStatements
+
+
+ROWS_TOGETHER = 50
+"""So many rows go into one INSERT where many are inserted: past that little is saved, and the text stays cached."""
 
 
 class SqliteTransaction:
@@ -57,11 +64,47 @@ class SqliteTransaction:
 
     def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         sql, values = self._statements[name]
-        self._connection.executemany(sql, map(values, parameters))
+        self._run_each(sql, map(values, parameters))
 
     def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
         sql, _values = self._statements[name]
         wanted = tuple(parameters(sql))
         if names != wanted:
             rows = map(itemgetter(*(names.index(name) for name in wanted)), rows)
-        self._connection.executemany(sql, rows)
+        self._run_each(sql, iter(rows))
+
+    def _run_each(self, sql: str, rows: Iterator[tuple[Any, ...]]) -> None:
+        """Executes once for each row, or once for `ROWS_TOGETHER` rows where they are inserted."""
+        first = list(islice(rows, ROWS_TOGETHER))
+        together = _many_rows(sql) if len(first) == ROWS_TOGETHER else None
+        if together is None:
+            self._connection.executemany(sql, chain(first, rows))
+            return
+        rest: list[tuple[Any, ...]] = []
+
+        def packs() -> Iterator[list[Any]]:
+            pack = first
+            while len(pack) == ROWS_TOGETHER:
+                yield list(chain.from_iterable(pack))
+                pack = list(islice(rows, ROWS_TOGETHER))
+            rest.extend(pack)
+
+        self._connection.executemany(together, packs())
+        self._connection.executemany(sql, rest)
+
+
+@cache
+def _many_rows(sql: str) -> str | None:
+    """The statement with `ROWS_TOGETHER` rows; None for one that does not insert a row of parameters and numbers.
+
+    A statement has its price beside that of its rows: the cache, the driver's and SQLite's start and end, and for
+    AUTOINCREMENT the number in ``sqlite_sequence``.
+    """
+    match = re.fullmatch(r"(INSERT INTO [^:]*VALUES\s*)(\((?::\w+|\d+)(?:,\s*(?::\w+|\d+))*\))([^:]*)", sql)
+    if match is None:
+        return None
+    begins, row, ends = match.groups()
+    row, values = re.subn(r":\w+", "?", row)
+    if values != len(tuple(parameters(sql))):
+        return None  # a parameter stands there twice
+    return begins + ",".join([row] * ROWS_TOGETHER) + ends
