@@ -29,7 +29,7 @@ from .layout import (
     shown_name,
 )
 from .lock import RegistryLock, registry_lock
-from .ordering import portions
+from .ordering import PORTION_JOBS, portions
 from .packing import Answer
 from .plan import NEW, Plan, keep_token, plan_known
 from .reading import Reader, reader_for
@@ -115,12 +115,10 @@ class _Import:
 
     def everything(self, progress: Progress) -> None:
         """Takes over what there is; in a dry run, all but the writing."""
-        total = count_records(self._layout)
-        with reader_for(self._layout, total) as reader:
-            for portion in portions(
-                lambda full: self._legal_jobs(reader.read(self._record_names(), put_off=full)),
-                lambda ids: self._again(reader, ids),
-            ):
+        with reader_for(self._layout) as reader:
+            total = count_records(self._layout)
+            jobs = self._legal_jobs(reader.read(self._record_names(), put_off=total > PORTION_JOBS))
+            for portion in portions(jobs, lambda ids: self._again(reader, ids)):
                 if self._verification.jobs_before and not self._report.dry_run:
                     self._tx.lock_jobs(source.job_id for source in portion)
                 planned = [self._planned(source) for source in portion]

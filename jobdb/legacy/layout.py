@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import islice
 from operator import methodcaller
 from pathlib import Path
 
@@ -137,9 +138,9 @@ def list_audit_folder(layout: Layout) -> Iterator[str]:
         raise _unreadable(layout.audit, error) from error
 
 
-def count_records(layout: Layout) -> int:
-    """How many entries are named like records: for the progress bar, before anything is read."""
-    return sum(map(_is_record, list_jobs_folder(layout)))
+def count_records(layout: Layout, *, most: int | None = None) -> int:
+    """How many entries are named like records, before anything is read; who needs no more than ``most`` says so."""
+    return sum(1 for _ in islice(filter(_is_record, list_jobs_folder(layout)), most))
 
 
 _is_record = methodcaller("endswith", RECORD_SUFFIX)

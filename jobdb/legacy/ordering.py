@@ -2,8 +2,8 @@
 
 Called by the importer: whoever claims takes the job that was recorded first, and a folder lists its files in no
 order at all. What fits into memory at once is sorted there. Of a larger registry each portion is sorted, and the
-pending jobs, for which the order matters, wait for the end: as many as fit are held; the rest is put off, sorted by
-time on disk, names only, and read again.
+pending jobs, for which the order matters, wait for the end: their names are sorted by time, on disk, and they are read
+when it is their turn. That also keeps the reading processes at work while the last jobs are written.
 """
 
 from __future__ import annotations
@@ -21,46 +21,47 @@ from .ready import PutOff, ReadyJob
 _PENDING = JobStatus.PENDING.value
 PORTION_JOBS = 250
 PORTION_BYTES = 16 << 20
-HELD_BYTES = 64 << 20
-HELD_JOB_BYTES = 1000
-"""What a job takes in memory beside what is stored of it."""
-
 RUN_LENGTH = 20_000
 _TIME_OFFSET_MS = 10**14
 """Makes every time positive, so that times sort as text."""
 
 
 def portions(
-    read: Callable[[Callable[[], bool]], Iterable[ReadyJob | PutOff]],
+    jobs: Iterable[ReadyJob | PutOff],
     read_again: Callable[[Iterator[str]], Iterable[ReadyJob]],
     *,
     most_jobs: int = PORTION_JOBS,
     most_bytes: int = PORTION_BYTES,
-    held_bytes: int = HELD_BYTES,
 ) -> Iterator[list[ReadyJob]]:
     """The jobs in portions, each in the order of creation, the pending jobs of all portions too.
 
     Args:
-        read: reads all jobs, in any order. It is given what says, at any moment, whether pending jobs may be put off
-            rather than read: there is no room for more of them.
+        jobs: all jobs, in any order. Pending ones may be put off already, where more are to come than fit at once.
         read_again: reads jobs that were put off, by their ids.
         most_jobs: how many jobs a portion has at most.
         most_bytes: how much memory the files of a portion may take.
-        held_bytes: how much memory may be used for pending jobs that wait for the end.
     """
     with ExitStack() as stack:
-        waiting = _Waiting(stack, held_bytes)
+        waiting = _NamesByTime(stack)
         several = False
-        for portion in _packs(waiting.without_put_off(read(waiting.is_full)), most_jobs, most_bytes):
-            if not several and not waiting.some_put_off and not _full(portion, most_jobs, most_bytes):
+        for portion in _packs(_without_put_off(jobs, waiting), most_jobs, most_bytes):
+            if not several and waiting.empty and not _full(portion, most_jobs, most_bytes):
                 yield _by_creation(portion)
                 return
             several = True
             for job in portion:
                 if job.status == _PENDING:
-                    waiting.add(job)
+                    waiting.add(job.created_ms, job.job_id)
             yield _by_creation(job for job in portion if job.status != _PENDING)
-        yield from _packs(waiting.in_order(read_again), most_jobs, most_bytes)
+        yield from _packs(read_again(waiting.names()), most_jobs, most_bytes)
+
+
+def _without_put_off(jobs: Iterable[ReadyJob | PutOff], waiting: _NamesByTime) -> Iterator[ReadyJob]:
+    for job in jobs:
+        if isinstance(job, PutOff):
+            waiting.add(job.created_ms, job.job_id)
+        else:
+            yield job
 
 
 def _packs(jobs: Iterable[ReadyJob], most_jobs: int, most_bytes: int) -> Iterator[list[ReadyJob]]:
@@ -87,47 +88,8 @@ def _by_creation(jobs: Iterable[ReadyJob]) -> list[ReadyJob]:
     return sorted(jobs, key=_created)
 
 
-class _Waiting:
-    """Pending jobs until all others are done: held, or known by name only."""
-
-    def __init__(self, stack: ExitStack, held_bytes: int) -> None:
-        self._room = held_bytes
-        self._held: list[ReadyJob] = []
-        self._names = _NamesByTime(stack)
-        self.some_put_off = False
-
-    def without_put_off(self, jobs: Iterable[ReadyJob | PutOff]) -> Iterator[ReadyJob]:
-        """The jobs that are here; the others wait."""
-        for job in jobs:
-            if isinstance(job, PutOff):
-                self.some_put_off = True
-                self._names.add(job.created_ms, job.job_id)
-            else:
-                yield job
-
-    def is_full(self) -> bool:
-        """Whether what comes now can only be kept by name."""
-        return self._room <= 0
-
-    def add(self, job: ReadyJob) -> None:
-        if self._room <= 0:
-            self._names.add(job.created_ms, job.job_id)
-            return
-        self._held.append(job)
-        self._room -= len(job.stored) + HELD_JOB_BYTES
-
-    def in_order(self, read_again: Callable[[Iterator[str]], Iterable[ReadyJob]]) -> Iterator[ReadyJob]:
-        self._held.sort(key=_created, reverse=True)
-        return heapq.merge(self._taken(), read_again(self._names.names()), key=_created)
-
-    def _taken(self) -> Iterator[ReadyJob]:
-        """Those that are held, the first first; each is let go."""
-        while self._held:
-            yield self._held.pop()
-
-
 class _NamesByTime:
-    """Sorts names by time, in runs on disk."""
+    """Sorts names by time, and by themselves, in runs on disk."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -143,6 +105,10 @@ class _NamesByTime:
             run.seek(0)
             self._runs.append(run)
             self._lines = []
+
+    @property
+    def empty(self) -> bool:
+        return not self._lines and not self._runs
 
     def names(self) -> Iterator[str]:
         for line in heapq.merge(*self._runs, sorted(self._lines)):

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import IO, Self
 from ..errors import Unusable
 from ..model import JobStatus
 from .collecting import rare_collection
-from .layout import Layout
+from .layout import Layout, count_records
 from .packing import Answer, pack, unpack
 from .ready import PutOff, ReadyJob, ready_job
 from .records import LegacyRecord
@@ -49,10 +49,6 @@ _LENGTH = struct.Struct("<I")
 _PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
 
 
-def _never() -> bool:
-    return False
-
-
 class Reader:
     """Reads in this process."""
 
@@ -67,15 +63,15 @@ class Reader:
     ) -> None:
         """Nothing to give back."""
 
-    def read(self, names: Iterable[str], *, put_off: Callable[[], bool] = _never) -> Iterator[tuple[str, Answer]]:
+    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
         """The job of each record's file, in the order of the names; None for a file that has gone.
 
         Args:
             names: the files.
-            put_off: whether pending jobs may be answered by `PutOff` where that saves time; asked again and again.
+            put_off: answer pending jobs by `PutOff`.
         """
         for name in names:
-            yield name, read_job(self._source, name, put_off=False)
+            yield name, read_job(self._source, name, put_off=put_off)
 
 
 def read_job(reader: SourceReader, name: str, *, put_off: bool) -> Answer:
@@ -108,7 +104,7 @@ class ReadingProcesses(Reader):
         """Ends the processes, whatever they are doing."""
         self._end()
 
-    def read(self, names: Iterable[str], *, put_off: Callable[[], bool] = _never) -> Iterator[tuple[str, Answer]]:
+    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
         """The job of each record's file, in the order of the names; the arguments are as above.
 
         Raises:
@@ -193,8 +189,9 @@ def _widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ANSWER_BYTES_AHEAD)
 
 
-def reader_for(layout: Layout, records: int) -> Reader:
-    """The way to read a registry of so many records."""
+def reader_for(layout: Layout) -> Reader:
+    """The way to read a registry of its size. Processes start while the caller gets ready."""
+    records = count_records(layout, most=WORTH_TWO_PROCESSES)
     if records < WORTH_A_PROCESS or (os.cpu_count() or 1) < 2 or not sys.executable:
         return Reader(layout)
     return ReadingProcesses(layout, 1 if records < WORTH_TWO_PROCESSES else 2)
@@ -238,19 +235,18 @@ def _serve_request(source: SourceReader, names: list[str], put_off: bool, pipe_o
     _write_frame(pipe_out, b"")
 
 
-def _requests(names: Iterable[str], put_off: Callable[[], bool]) -> Iterator[bytes]:
+def _requests(names: Iterable[str], put_off: bool) -> Iterator[bytes]:
     """How to read, and names, in packs that are small enough for the pipe; a NUL is in no file name."""
-    request = [""]
+    how = _PUT_OFF if put_off else _WHOLE
+    request = [how]
     chars = 0
     for name in names:
         request.append(name)
         chars += len(name)
         if len(request) > _NAMES or chars >= _NAME_CHARS:
-            request[0] = _PUT_OFF if put_off() else _WHOLE
             yield os.fsencode("\0".join(request))
-            request, chars = [""], 0
+            request, chars = [how], 0
     if len(request) > 1:
-        request[0] = _PUT_OFF if put_off() else _WHOLE
         yield os.fsencode("\0".join(request))
 
 

@@ -180,15 +180,22 @@ def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registr
         assert claim is not None and claim.job_id == job_id
 
 
-@pytest.mark.parametrize("held", [0, 10_000, 1 << 20])
+@pytest.mark.parametrize("put_off_from", [0, 1000])
+@pytest.mark.parametrize("most_bytes", [20_000, 1 << 20])
 def test_the_order_holds_across_portions(
-    tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, held: int
+    tmp_path: Path,
+    registry: Registry,
+    make_legacy: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    put_off_from: int,
+    most_bytes: int,
 ) -> None:
-    import jobdb.legacy.ordering as ordering
+    from jobdb.legacy import importer, ordering
 
     make_legacy(tmp_path / "w", jobs=120, damaged=3)
     monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
-    limits = {"most_jobs": 11, "most_bytes": 1 << 20, "held_bytes": held}
+    monkeypatch.setattr(importer, "PORTION_JOBS", put_off_from)
+    limits = {"most_jobs": 11, "most_bytes": most_bytes}
     monkeypatch.setattr(ordering.portions, "__kwdefaults__", limits)
     report = import_registry(registry, tmp_path / "w")
     assert report.counts[Outcome.IMPORTED] == 120

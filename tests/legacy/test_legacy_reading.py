@@ -14,6 +14,7 @@ from legacy_kit import contents, snapshot
 from jobdb import Registry, Unusable
 from jobdb.legacy import Outcome, import_registry, reading
 from jobdb.legacy.layout import find_registry
+from jobdb.legacy.ready import PutOff
 
 Open = Callable[..., Registry]
 
@@ -24,13 +25,14 @@ def test_both_ways_answer_the_same(sample: Path) -> None:
     log.write_bytes(log.read_bytes() * 2 + b'{"cut')
     (layout.jobs / "folder.json").mkdir()
     names = [path.name for path in layout.jobs.glob("*.json")] + ["gone.json", os.fsdecode(b"\xff.json")]
-    here = list(reading.Reader(layout).read(names))
-    with reading.ReadingProcesses(layout, 2) as process:
-        there = list(process.read(names))
-        again = list(process.read(names[:3]))
-    assert there == here
-    assert again == here[:3]
-    assert len(there) == len(names)
+    here = reading.Reader(layout)
+    with reading.ReadingProcesses(layout, 2) as there:
+        for put_off in (False, True):
+            expected = list(here.read(names, put_off=put_off))
+            assert list(there.read(names, put_off=put_off)) == expected
+            assert list(there.read(names[:3], put_off=put_off)) == expected[:3]
+            assert len(expected) == len(names)
+            assert any(isinstance(answer, PutOff) for _, answer in expected) is put_off
 
 
 def test_large_files_come_in_several_answers(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
@@ -61,7 +63,7 @@ def test_a_reading_process_that_dies_stops_the_import(
 ) -> None:
     real = reading.ReadingProcesses
 
-    def killed(layout: reading.Layout, records: int) -> reading.Reader:
+    def killed(layout: reading.Layout) -> reading.Reader:
         process = real(layout, 2)
         os.kill(process._processes[1].process.pid, signal.SIGKILL)
         return process
