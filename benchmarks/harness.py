@@ -8,6 +8,7 @@ Every run gets a fresh copy of a prepared registry; what a plan marks as ``kept`
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -33,6 +34,8 @@ class Pool:
     """Worker processes (spawned, so that nothing is inherited), each behind a pipe."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
+        # Should some library load numpy, its BLAS would keep threads that spin beside what is measured.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("spawn")
         numbers = sorted(set(numbers) | {1})
         self._start = work.Start(

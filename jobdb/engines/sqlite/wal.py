@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .shared_page import SharedPage
 
 _PIECE = 1 << 20
-_TOGETHER = 8
+_TOGETHER = 6
 """While other writers are about to commit, so many commits wait for one sync."""
 _PATIENCE_SEC = 0.002
 """And no longer than this."""
