@@ -6,7 +6,6 @@ row that holds all they depend on; the replay rules are :mod:`jobdb.replay`'s.
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ... import model
@@ -108,7 +107,7 @@ class Batch:
         self._start = start
         self._now = tx.now_ms
         self._jobs: dict[str, _Job | None] = {}
-        self._refused: Counter[tuple[int, str]] = Counter()
+        self._refused: dict[tuple[int, str], int] = {}
 
     def accept(self, wire: WireEvent, topic: str | None) -> Acceptance:
         """The verdict on one event, in the order of the documented checks."""
@@ -140,7 +139,8 @@ class Batch:
 
     def counted(self, job: int, answer: Acceptance) -> Acceptance:
         """Counts a refusal."""
-        self._refused[job, answer.verdict.value] += 1
+        key = job, answer.verdict.value
+        self._refused[key] = self._refused.get(key, 0) + 1
         return answer
 
     def _no(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
