@@ -1,6 +1,7 @@
 """One sync for all who wait for one, and a gate where nobody waits for a dead process. Real processes, real files."""
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import shutil
@@ -68,6 +69,21 @@ def test_one_sync_serves_many_writers(database: Path, monkeypatch: pytest.Monkey
     assert page_of(registries[0]).synced == page_of(registries[0]).committed
     for registry in registries:
         registry.close()
+
+
+def test_nobody_waits_for_a_process_that_was_stopped_while_it_synced(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_registry(database) as registry, open(f"{database}-wal", "rb") as stopped:
+        fcntl.flock(stopped, fcntl.LOCK_EX)
+        syncs = Syncs(monkeypatch, lambda _: None)
+        registry.register(agent="a", prompt="p")
+        assert syncs.begun == 1
+        registry.engine.store.sync()
+        assert syncs.begun == 2, "who reads and acts waits for no stopped process either"
+        fcntl.flock(stopped, fcntl.LOCK_UN)
+        registry.register(agent="a", prompt="p")
+        assert page_of(registry).synced == page_of(registry).committed
 
 
 def test_a_sync_that_began_before_a_commit_does_not_serve_it(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

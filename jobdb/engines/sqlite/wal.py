@@ -27,6 +27,8 @@ _PATIENCE_SEC = 0.002
 """And no longer than this."""
 _LONGEST_SLEEP_SEC = 0.01
 """A syncing process that is killed wakes nobody: whoever waits for it looks again after this time."""
+_STALLED_SEC = 1.0
+"""After this time a syncing process is taken for stopped, and whoever waits for it syncs on its own."""
 
 
 class WalSync:
@@ -64,10 +66,11 @@ class WalSync:
         """
         page = self._page
         enough = page.successes + 2
+        stalled = time.monotonic() + _STALLED_SEC
         while page.successes < enough:
             seen = page.syncs
             with self._mutex:
-                if self._synced_for_all():
+                if self._synced_for_all(stalled):
                     return
             page.sleep_for_sync(seen, _LONGEST_SLEEP_SEC)
 
@@ -81,15 +84,15 @@ class WalSync:
             SyncFailed: as for :meth:`sync`.
         """
         page = self._page
-        patience = time.monotonic() + _PATIENCE_SEC
+        began = time.monotonic()
         while True:
             seen = page.syncs
             if page.synced >= number:
                 return
-            left = patience - time.monotonic()
+            left = began + _PATIENCE_SEC - time.monotonic()
             if left <= 0 or not self._more_to_come():
                 with self._mutex:
-                    if page.synced >= number or self._synced_for_all():
+                    if page.synced >= number or self._synced_for_all(began + _STALLED_SEC):
                         return
                 left = _LONGEST_SLEEP_SEC
             page.sleep_for_sync(seen, left)
@@ -99,15 +102,19 @@ class WalSync:
         page = self._page
         return page.somebody_waits and page.committed - page.synced < _TOGETHER
 
-    def _synced_for_all(self) -> bool:
-        """Syncs and says so to the others; False when another process is at it."""
+    def _synced_for_all(self, stalled: float) -> bool:
+        """Syncs and says so to the others; False when another process is at it.
+
+        Args:
+            stalled: the moment, by ``time.monotonic()``, from which another process is not waited for any more.
+        """
         page = self._page
         self._refresh()
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
+        except OSError as error:
+            if isinstance(error, BlockingIOError) and time.monotonic() < stalled:
+                return False
             self._flush()  # no lock to be had: a sync of one's own is as good
             return True
         try:
