@@ -81,6 +81,9 @@ def test_nobody_waits_for_a_process_that_was_stopped_while_it_synced(
         assert syncs.begun == 1
         registry.engine.store.sync()
         assert syncs.begun == 2, "who reads and acts waits for no stopped process either"
+        monkeypatch.setattr(SharedPage, "sleep_for_sync", lambda *_: pytest.fail("it is waited for once"))
+        registry.register(agent="a", prompt="p")
+        registry.engine.store.sync()
         fcntl.flock(stopped, fcntl.LOCK_UN)
         registry.register(agent="a", prompt="p")
         assert page_of(registry).synced == page_of(registry).committed

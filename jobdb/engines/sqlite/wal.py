@@ -47,6 +47,7 @@ class WalSync:
         self._fd = self._open()
         self._mutex = threading.Lock()
         self._failure: OSError | None = None
+        self._stalled_sync: int | None = None
         self._directory_synced = False
 
     def _open(self) -> int:
@@ -113,8 +114,10 @@ class WalSync:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if isinstance(error, BlockingIOError) and time.monotonic() < stalled:
-                return False
+            if isinstance(error, BlockingIOError):
+                if time.monotonic() < stalled and page.syncs != self._stalled_sync:
+                    return False
+                self._stalled_sync = page.syncs
             self._flush()  # no lock to be had: a sync of one's own is as good
             return True
         try:
