@@ -211,8 +211,8 @@ def _handing_on(results: Results, operation: str) -> str:
 def _beside_the_statements(results: Results) -> str:
     """What a publish does beside its statements, without and with a wait for the disk before it."""
     why = (
-        "the bare statements check no argument, sign, verify and seal nothing, take no turns between processes and make "
-        "no objects; a list_page makes 50 of 25 fields"
+        "the bare statements check no argument, sign, verify and seal nothing, take no turns between processes and "
+        "make no objects; a list_page makes 50 of 25 fields"
     )
     try:
         times = {way: 1e6 / rate(results, way, "publish", 1, 1000) for way in (FULL, RAW, NORMAL, RAW_NORMAL)}
