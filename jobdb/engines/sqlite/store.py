@@ -90,6 +90,8 @@ class SqliteStore:
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
         except BaseException:
+            if self._gate is not None:
+                self._gate.close()
             opened.remove(self._identity)
             raise
         _remember(self)
