@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from harness.registries import open_registry
 
-from jobdb import Busy, Registry, SyncFailed
+from jobdb import Busy, ForkedRegistry, Registry, StorageFailed, SyncFailed
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.engines.sqlite.shared_page import SIZE, SharedPage
 
@@ -239,3 +239,46 @@ def test_without_futexes_waiting_is_polling(database: Path, monkeypatch: pytest.
     assert len(registries[0].jobs(limit=1000)) == 80
     for registry in registries:
         registry.close()
+
+
+def test_a_store_that_fails_to_open_leaves_nothing_open(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "not this one")
+
+    monkeypatch.setattr("jobdb.engines.sqlite.store.WalSync", refused)
+    with pytest.raises(StorageFailed):
+        open_registry(database)
+    folder = os.path.realpath(database.parent)
+    still_open = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
+    assert [path for path in still_open if path.startswith(folder)] == []
+
+
+def test_a_forked_child_is_refused_whatever_lock_its_parent_held(database: Path) -> None:
+    with open_registry(database) as registry:
+        job = registry.register(agent="a", prompt="p")
+        registry.publish(job.job_id, "progress")
+        held, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with registry.engine.vault._lock:
+                held.set()
+                assert go_on.wait(LIMIT_SEC)
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        assert held.wait(LIMIT_SEC)
+        child = os.fork()
+        if child == 0:
+            try:
+                registry.publish(job.job_id, "progress")
+            except ForkedRegistry:
+                os._exit(7)
+            os._exit(1)
+        go_on.set()
+        thread.join(LIMIT_SEC)
+        deadline = time.monotonic() + LIMIT_SEC
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
+            if time.monotonic() > deadline:
+                os.kill(child, 9)
+            time.sleep(0.01)
+        assert os.waitstatus_to_exitcode(ended[1]) == 7

@@ -39,6 +39,7 @@ class EventVerbs:
 
     def _publish_one(self, new: NewEvent) -> Event:
         """The same for one event, which was signed ahead if its job has not been changed by anybody else."""
+        self.store.check()  # before a lock that another thread may have held when this process was forked
         ahead = self.standings.sign(new, self.vault, self.store.clock())
         with self.store.write() as tx:
             now = tx.now_ms

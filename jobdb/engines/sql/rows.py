@@ -71,10 +71,11 @@ _last_second = (-1, "")
 def wire_timestamp(now_ms: int) -> str:
     """``2026-06-19T09:32:00Z``. The last second's text is kept: a busy publisher asks for it thousands of times."""
     global _last_second
-    second = now_ms // 1000
-    if _last_second[0] != second:
-        _last_second = (second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)))
-    return _last_second[1]
+    second, last = now_ms // 1000, _last_second
+    if last[0] != second:
+        # Read and written whole: threads come here at the same time.
+        _last_second = last = (second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)))
+    return last[1]
 
 
 def token_binding(job_id: str, kid: int) -> str:

@@ -63,6 +63,10 @@ class Store(Protocol):
     signs_ahead: bool
     """Whether an event may be signed before its transaction begins: by the clock of this process, not a server's."""
 
+    def check(self) -> None:
+        """Refuses work in a forked child or after close; takes no lock."""
+        ...
+
     def learn(self, file: Path) -> None:
         """Adds the named statements of ``file`` to those that transactions know."""
         ...

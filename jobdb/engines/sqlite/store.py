@@ -90,13 +90,21 @@ class SqliteStore:
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
         except BaseException:
-            if self._gate is not None:
-                self._gate.close()
+            self._close_what_is_open()
             opened.remove(self._identity)
             raise
         _remember(self)
 
     # -- opening and closing
+
+    def _close_what_is_open(self) -> None:
+        """After opening failed half-way: a connection left to the garbage collector would be closed at any moment."""
+        if self._gate is not None:
+            self._gate.close()
+        writer: apsw.Connection | None = getattr(self, "_writer", None)
+        if writer is not None:
+            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            writer.close()
 
     def _connect(self) -> apsw.Connection:
         started = time.monotonic()

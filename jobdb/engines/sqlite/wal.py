@@ -118,7 +118,9 @@ class WalSync:
                 if time.monotonic() < stalled and page.syncs != self._stalled_sync:
                     return False
                 self._stalled_sync = page.syncs
-            self._flush()  # no lock to be had: a sync of one's own is as good
+            # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported to
+            # every descriptor that was open by then.
+            self._flush()
             return True
         try:
             covered = page.committed

@@ -1,12 +1,13 @@
 """Opens registries where the product would refuse WAL: on the lossy mount, which is FUSE but has one host only.
 
-The policy's answer for the folder is replaced, nothing else; called by the workers and the audit, each in its process.
+The policy's answer for that folder is replaced, nothing else; called by the workers and the audit, each in its process.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from jobdb import Registry
 from jobdb.engines.sqlite import opening
@@ -17,6 +18,16 @@ from jobdb.vault import Vault
 Journal = Literal["wal", "delete"]
 KEY = MasterKey(bytes(range(32)), "the tests")
 """A fixed master key: what a power cut does to the key's own file has a test of its own."""
+
+_placements: dict[str, Placement] = {}
+_place = opening.place
+
+
+def _placed(folder: Path, **options: Any) -> Placement:
+    return _placements.get(os.path.realpath(folder)) or _place(folder, **options)
+
+
+vars(opening)["place"] = _placed
 
 
 def open_registry(
@@ -41,7 +52,7 @@ def open_registry(
         advice=None,
         needs_probe=False,
     )
-    vars(opening)["place"] = lambda _folder, **_options: placement
+    _placements[os.path.realpath(path.parent)] = placement
     return Registry.open(
         path,
         create=create,
