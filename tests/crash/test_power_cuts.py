@@ -31,7 +31,7 @@ def test_normal_durability_does_lose_so_the_test_can_fail(tmp_path: Path) -> Non
     with LossyMount(tmp_path / "mount", 3) as mount:
         report = cut_power(mount, tmp_path, 3, cuts=40, cuts_a_database=4, durability="normal", stop_at_first=True)
     print(report)
-    assert any(sentence.startswith("I2") for sentence in report.broken)
+    assert any(sentence.startswith(("I2", "I7")) for sentence in report.broken), "an answer is forgotten, or an end"
 
 
 def test_a_database_and_its_key_are_made_whole_or_can_be_made_anew(tmp_path: Path) -> None:
