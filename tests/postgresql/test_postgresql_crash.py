@@ -12,7 +12,7 @@ from conformance_kit.servers import PASSWORD
 from conformance_kit.workers import Crew
 
 from jobdb import NewJob, Registry, Unavailable
-from jobdb.engines.postgresql.listener import Listener
+from jobdb.engines.postgresql.listener import listen
 
 
 @pytest.fixture
@@ -166,6 +166,6 @@ def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(own_serve
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             with pytest.raises(Unavailable):
-                Listener(registry.engine.store.address, channel)
+                listen(registry.engine.store.address, channel)
         assert len(os.listdir("/proc/self/fd")) <= before
         own_server.start()

@@ -1,4 +1,4 @@
-"""Connections to a PostgreSQL server: the address, the settings of a session, and the pool.
+"""Connections to a PostgreSQL server: the address, and the pool.
 
 TLS, passwords and whatever else libpq knows come through the URL or libpq's environment (``PGPASSWORD``,
 ``PGSSLMODE``, a passfile, …). Source: https://www.postgresql.org/docs/current/libpq-connect.html
@@ -14,23 +14,34 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.types.numeric import Int8Dumper
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from ...errors import Busy, DatabaseMissing, InvalidInput, JobdbError, Unavailable, Unusable
 from .failures import connecting, translate
+from .sessions import introduce, settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection, by a name of its own, that counts its transactions."""
+    """A connection, by a name of its own, that counts its transactions.
+
+    Attributes:
+        client: its name.
+        number: how many transactions it has begun.
+        direct: whether the server's session is its own, and not lent by a pooler.
+        configured_commit: `synchronous_commit` as the server is configured for this role and database.
+        begins: how its transactions begin, with their settings.
+    """
 
     client = ""
     number = 0
+    direct = False
+    configured_commit = "on"
+    begins: dict[str, bytes]
 
 
 LEAST_SERVER = 14
@@ -38,7 +49,6 @@ LEAST_SERVER = 14
 
 MOST_CONNECTIONS = 8
 CONNECT_SEC = 10
-IDLE_IN_TRANSACTION_SEC = 120
 
 # A server whose host vanished says nothing, and a verb must not wait for it for hours: given up after half a minute.
 _SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
@@ -100,7 +110,13 @@ class Address:
     def parameters(self) -> dict[str, Any]:
         """What psycopg.connect takes."""
         defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb", **_SILENCE}
-        return {**defaults, **self._parameters, "client_encoding": "UTF8", "autocommit": True}
+        return {
+            **defaults,
+            **self._parameters,
+            "client_encoding": "UTF8",
+            "autocommit": True,
+            "prepare_threshold": None,  # until the session is known to be ours alone
+        }
 
     def _check_server(self, connection: Connection) -> None:
         release = connection.info.server_version // 10_000
@@ -139,30 +155,20 @@ class Pool:
         )
 
     def _configure(self, connection: Connection) -> None:
-        """The settings of a session: one short list."""
+        """What a connection gets once. Nothing is set in its session: a pooler may lend that to somebody else."""
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.client = uuid.uuid4().hex
+        connection.begins = {}
         self.clients.append(connection.client)
-        settings = {
-            "lock_timeout": f"{max(1, round(self._busy_sec * 1000))}ms",
-            "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SEC}s",
-            "jit": "off",
-        }
-        if self._durability == "normal":
-            settings["synchronous_commit"] = "off"
-        elif connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
-            settings["synchronous_commit"] = "on"
-        statements = [
-            sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)) for name, value in settings.items()
-        ]
-        connection.execute(sql.SQL("; ").join(statements))
+        introduce(connection)
 
     @contextmanager
     def connection(self, begin: str = "SELECT 1") -> Iterator[Connection]:
         """One connection, given back when the block is left; a broken one is replaced.
 
         Args:
-            begin: the first statement. Idle connections that a restart of the server has cut are found by it.
+            begin: the first statement; one that begins a transaction is followed by the transaction's settings. Idle
+                connections that a restart of the server has cut are found by it.
 
         Raises:
             Unavailable: the server could not be reached within the limit.
@@ -173,7 +179,7 @@ class Pool:
             connection = self._take()
             try:
                 try:
-                    connection.execute(begin.encode(), prepare=False)
+                    connection.execute(self._first(connection, begin), prepare=False)
                 except psycopg.Error as error:
                     if stale and connection.closed:
                         stale -= 1
@@ -183,6 +189,16 @@ class Pool:
                 return
             finally:
                 self._pool.putconn(connection)
+
+    def _first(self, connection: Connection, begin: str) -> bytes:
+        if not begin.startswith("BEGIN"):
+            return begin.encode()
+        found = connection.begins.get(begin)
+        if found is None:
+            durability = None if begin.endswith("READ ONLY") else self._durability
+            local = settings(connection, durability=durability, busy_sec=self._busy_sec)
+            found = connection.begins[begin] = f"{begin}; {local}".encode()
+        return found
 
     def _take(self) -> Connection:
         started = time.monotonic()

@@ -36,6 +36,8 @@ _PASSING = (
     server.CannotConnectNow,
     server.IdleInTransactionSessionTimeout,
     server.TooManyConnections,
+    server.InvalidSqlStatementName,  # a prepared statement that is gone: it is not used again (sessions.doubt)
+    server.DuplicatePreparedStatement,
 )
 
 

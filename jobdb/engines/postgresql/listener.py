@@ -4,10 +4,14 @@ Writers notify after their commit, in a transaction of its own: NOTIFY inside of
 of the cluster wait for each other's disk, because PostgreSQL holds one lock from the queueing to the end of the commit.
 A writer that dies in between leaves a notification out, so whoever waits looks again from time to time anyway.
 Source: https://www.postgresql.org/docs/current/sql-notify.html
+
+Behind a pooler LISTEN would be left to whoever is lent the session next, and so would the notification: there the
+``Poller`` stands in, and whoever waits looks again after a moment.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import selectors
 import threading
@@ -18,12 +22,58 @@ import psycopg
 from psycopg import sql
 
 from ...errors import JobdbError
+from .sessions import introduce
 
 if TYPE_CHECKING:
     from .connections import Address, Connection
 
+LOGGER = logging.getLogger("jobdb.postgresql")
+POLL_SEC = 0.25
 _FIRST_PAUSE_SEC = 0.05
 _LONGEST_PAUSE_SEC = 2.0
+
+
+def listen(address: Address, channel: str) -> Listener | Poller:
+    """Return what tells that others have committed: a listener, or a poller where the session may be lent to others.
+
+    Args:
+        address: the server.
+        channel: where writers notify.
+    """
+    connection = address.connect()
+    try:
+        introduce(connection)
+        if connection.direct:
+            return Listener(address, channel, connection)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    LOGGER.info("%s is behind a pooler or an address translation: looking every %g s instead", address.shown, POLL_SEC)
+    return Poller()
+
+
+class Poller:
+    """Says after a moment that something may have changed."""
+
+    def __init__(self) -> None:
+        self._closed = threading.Event()
+        self._version = 1
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every wait."""
+        return self._version
+
+    def wait(self, seen: int, timeout_sec: float) -> int:
+        """Wait a moment; return another version than ``seen``."""
+        self._closed.wait(max(0.0, min(timeout_sec, POLL_SEC)))
+        self._version = max(self._version, seen + 1)
+        return self._version
+
+    def close(self) -> None:
+        """End all waits."""
+        self._closed.set()
 
 
 class Listener:
@@ -32,14 +82,15 @@ class Listener:
     Args:
         address: the server.
         channel: where writers notify.
+        connection: a direct one, which becomes the listener's own.
     """
 
-    def __init__(self, address: Address, channel: str) -> None:
+    def __init__(self, address: Address, channel: str, connection: Connection) -> None:
         self._address = address
         self._channel = channel
         self._news = threading.Condition()
         self._version = 1
-        self._connection: Connection | None = self._listen()  # first: a server that is away must cost nothing
+        self._connection: Connection | None = self._listen(connection)  # first: a server that is away must cost nothing
         self._stop_reader, self._stop_writer = os.pipe()
         self._thread = threading.Thread(target=self._run, name="jobdb-listener", daemon=True)
         self._thread.start()
@@ -62,8 +113,7 @@ class Listener:
         os.close(self._stop_writer)
         os.close(self._stop_reader)
 
-    def _listen(self) -> Connection:
-        connection = self._address.connect()
+    def _listen(self, connection: Connection) -> Connection:
         connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
         return connection
 
@@ -81,7 +131,7 @@ class Listener:
                         return
                     pause = min(pause * 2, _LONGEST_PAUSE_SEC)
                     with suppress(JobdbError, psycopg.Error):
-                        self._connection = self._listen()
+                        self._connection = self._listen(self._address.connect())
                         pause = _FIRST_PAUSE_SEC
                         self._bump()  # what was said meanwhile was said to nobody
                 elif not self._heard(self._connection):

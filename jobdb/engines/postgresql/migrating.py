@@ -46,6 +46,7 @@ def migrate_postgresql(url: str) -> list[int]:
 def _migrate(connection: Connection, address: Address) -> list[int]:
     applied = []
     with connection.transaction():
+        connection.execute(_STATEMENTS["own_settings"].encode())
         connection.execute(_STATEMENTS["lock_migrations"].encode())
         version = _version(connection)
         if version is None:

@@ -1,5 +1,8 @@
 -- Statements about the version of the schema.
 
+-- own_settings: whatever other clients of a pooler left in the session ends here, and what is done is durable.
+SET LOCAL synchronous_commit TO on; SET LOCAL role TO DEFAULT; SET LOCAL search_path TO DEFAULT;
+
 -- lock_migrations: one migration at a time in this schema; released with the transaction.
 SELECT pg_advisory_xact_lock(hashtext('jobdb migrations of ' || current_schema()));
 

@@ -27,7 +27,7 @@ def run_query(
     """Runs one SELECT.
 
     Args:
-        connection: in autocommit, outside of a transaction.
+        connection: in a transaction that may write; it is rolled back.
         statements: the named statements.
         sql: the question.
         limit: the most rows to return.
@@ -42,7 +42,6 @@ def run_query(
     """
     question = sql.strip().rstrip(";")
     try:
-        connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
         connection.execute(statements["limit_question"].encode(), {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
         # With parameters, be they none, the server takes one statement only.
         look = f"CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{question}\n) AS answer"

@@ -21,8 +21,9 @@ from ...errors import ForkedRegistry, InvalidInput, JobdbError, Unavailable
 from ..statements import for_psycopg, read_statements
 from .connections import Address, Connection, Pool
 from .failures import RolledBack, connection_lost, translate
-from .listener import Listener
+from .listener import Listener, Poller, listen
 from .query import run_query
+from .sessions import doubt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -124,9 +125,13 @@ class PostgresStore:
         self.busy_sec = busy_sec
         self.clock: Callable[[], int] = self._server_ms
         self._statements = statements
+        # A transaction of its own, and who is woken does not need it on the disk.
+        self._say_committed = (
+            f"BEGIN; SET LOCAL synchronous_commit TO off; {statements['say_committed']}; COMMIT".encode()
+        )
         self._pid = os.getpid()
         self._pool = Pool(address, durability=durability, busy_sec=busy_sec)
-        self._listener: Listener | None = None
+        self._listener: Listener | Poller | None = None
         self._starting = threading.Lock()
         self._held_back = False
         self._closed = False
@@ -154,9 +159,10 @@ class PostgresStore:
         with self._starting:
             if self._listener is not None:
                 self._listener.close()
-        with suppress(JobdbError, psycopg.Error), self._pool.connection() as connection:
-            connection.execute(b"SET synchronous_commit = off")
+        with suppress(JobdbError, psycopg.Error), self._pool.connection("BEGIN") as connection:
+            connection.execute(b"SET LOCAL synchronous_commit TO off")  # nobody waits for this to be durable
             connection.execute(self._statements["forget_writers"].encode(), {"clients": list(self._pool.clients)})
+            connection.execute(b"COMMIT")
         self._pool.close()
 
     def learn(self, file: Path) -> None:
@@ -195,6 +201,7 @@ class PostgresStore:
                 if begin.endswith("WRITE"):
                     tx.mark()
             except BaseException as error:
+                doubt(connection, error)
                 _roll_back(connection)
                 if isinstance(error, psycopg.Error):
                     raise translate(error, self.address.shown, time.monotonic() - started) from error
@@ -202,7 +209,7 @@ class PostgresStore:
             self._commit(connection, tx, started)
             if tx.news:
                 with suppress(psycopg.Error):
-                    connection.execute(self._statements["say_committed"].encode())
+                    connection.execute(self._say_committed)
 
     def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
         try:
@@ -255,7 +262,7 @@ class PostgresStore:
         """Runs one read-only SELECT of a person's; returns the columns' names and at most ``limit`` rows."""
         self.check()
         started = time.monotonic()
-        with self._pool.connection() as connection:
+        with self._pool.connection("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE") as connection:
             try:
                 return run_query(connection, self._statements, sql, limit=limit, timeout_sec=timeout_sec)
             except psycopg.Error as error:
@@ -282,20 +289,20 @@ class PostgresStore:
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
         """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one.
 
-        It returns early where a notification may be missing: from a writer that died just after its commit, or when
-        an event was held back by another writer, who may roll back without a word.
+        It returns early where a notification may be missing: behind a pooler, from a writer that died just after its
+        commit, or when an event was held back by another writer, who may roll back without a word.
         """
         self.check()
         longest = HELD_BACK_WAIT_SEC if self._held_back else LONGEST_WAIT_SEC
         return self._listening().wait(seen, min(timeout_sec, longest))
 
-    def _listening(self) -> Listener:
+    def _listening(self) -> Listener | Poller:
         with self._starting:
             if self._listener is None:
                 with self.read() as tx:
                     row = tx.one("channel")
                 assert row is not None
-                self._listener = Listener(self.address, row[0])
+                self._listener = listen(self.address, row[0])
             return self._listener
 
     def settled_event(self) -> int:

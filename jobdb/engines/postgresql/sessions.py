@@ -1,0 +1,108 @@
+"""What a server's session may be trusted with: nothing that outlives a transaction, unless it is ours alone.
+
+A pooler in transaction mode (PgBouncer, for example) lends one session of the server to many clients in turn. What one
+of them leaves behind, another finds:
+
+- a setting by SET: so each transaction states its own by SET LOCAL, `synchronous_commit` first of all, and on a session
+  that may be lent it also takes back what others may have set;
+- a prepared statement: so they are used on direct connections only, and under names that no other client can have. A
+  statement of somebody else is never run by mistake; one that is not there is an error, and the verb is run again
+  without;
+- LISTEN: so it is used on direct connections only (listener.py polls otherwise);
+- locks, temporary views, cursors: all of them end with their transaction.
+
+Sources: https://www.pgbouncer.org/features.html, https://www.postgresql.org/docs/current/sql-set.html,
+https://www.postgresql.org/docs/current/sql-prepare.html
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from typing import TYPE_CHECKING
+
+from psycopg import errors as server
+
+if TYPE_CHECKING:
+    from .connections import Connection
+
+IDLE_IN_TRANSACTION_SEC = 120
+_PREPARE_AFTER = 5
+_DURABLE = ("on", "local", "remote_write", "remote_apply")
+
+# What the server was configured with, and not what somebody has set in this session since: reset_val.
+_LOOK = b"""
+SELECT pg_backend_pid(), host(inet_client_addr()), inet_client_port(),
+       (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit')
+"""
+
+
+def introduce(connection: Connection) -> None:
+    """Learn whether a new connection has a session of its own, and how durable the server's commits are.
+
+    Args:
+        connection: in autocommit, fresh; its ``direct`` and ``configured_commit`` are set.
+    """
+    row = connection.execute(_LOOK, prepare=False).fetchone()
+    assert row is not None
+    backend, address, port, connection.configured_commit = row
+    connection.direct = backend == connection.info.backend_pid and _sees_us(connection, address, port)
+    if connection.direct and _name_uniquely(connection):
+        connection.prepare_threshold = _PREPARE_AFTER
+
+
+def _name_uniquely(connection: Connection) -> bool:
+    """Number the statements that will be prepared from a number that no other client begins with.
+
+    psycopg counts from 0 in each connection, so two clients of one session would mean different statements by the same
+    name. False when this psycopg counts in another way: nothing is prepared then.
+    """
+    names = getattr(connection, "_prepared", None)
+    if not isinstance(getattr(names, "_prepared_idx", None), int):
+        return False
+    names._prepared_idx = uuid.uuid4().int  # type: ignore[union-attr]
+    return True
+
+
+def doubt(connection: Connection, error: BaseException) -> None:
+    """Prepare nothing any more on a connection whose prepared statements were gone: others use its session."""
+    if isinstance(error, (server.InvalidSqlStatementName, server.DuplicatePreparedStatement)):
+        connection.direct, connection.prepare_threshold = False, None
+        connection.begins.clear()
+
+
+def _sees_us(connection: Connection, address: str | None, port: int | None) -> bool:
+    """Whether the server's other end is our own socket. A translated address looks like a pooler: slower, and safe."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+        if ours.family == socket.AF_UNIX:
+            return address is None
+        mine = ours.getsockname()
+    return (address, port) == (mine[0].partition("%")[0].removeprefix("::ffff:"), mine[1])
+
+
+def settings(connection: Connection, *, durability: str | None, busy_sec: float) -> str:
+    """Return the statements that follow BEGIN: what they set ends with the transaction.
+
+    Args:
+        connection: introduced.
+        durability: "full" or "normal"; None for a transaction that only reads.
+        busy_sec: the longest wait for a lock, in seconds.
+    """
+    local = {
+        "lock_timeout": f"'{max(1, round(busy_sec * 1000))}ms'",
+        "idle_in_transaction_session_timeout": f"'{IDLE_IN_TRANSACTION_SEC}s'",
+        "jit": "off",
+    }
+    if durability is not None:
+        local["synchronous_commit"] = _commit(connection, durability)
+    if not connection.direct:
+        local |= dict.fromkeys(("role", "search_path", "statement_timeout"), "DEFAULT")
+    return "; ".join(f"SET LOCAL {name} TO {value}" for name, value in local.items())
+
+
+def _commit(connection: Connection, durability: str) -> str:
+    """What synchronous_commit must be, whatever the session was left with: "off" alone loses what was answered."""
+    if durability == "normal":
+        return "off"
+    return connection.configured_commit if connection.configured_commit in _DURABLE else "on"

@@ -1,0 +1,250 @@
+"""Behind PgBouncer in transaction mode one session serves many clients: none finds what another has left."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+from conformance_kit.pooler import PgBouncer, find_pgbouncer
+from conformance_kit.servers import PASSWORD, PostgresServer
+
+from jobdb import Registry
+from jobdb.engines.postgresql.listener import Listener, Poller
+
+_SETTINGS = (
+    *("synchronous_commit", "lock_timeout", "idle_in_transaction_session_timeout", "jit"),
+    *("statement_timeout", "search_path", "role", "default_transaction_read_only"),
+)
+
+
+def _pooler(server: PostgresServer, *, sessions: int) -> PgBouncer:
+    program = find_pgbouncer()
+    if program is None:
+        reason = "there is no PgBouncer: install Debian's pgbouncer"
+        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
+            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
+        pytest.skip(reason)
+    return PgBouncer(program, server, sessions=sessions)
+
+
+@pytest.fixture
+def database(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The name of an empty database: PgBouncer passes no search path on."""
+    name = f"d{abs(hash(request.node.nodeid)) % 10**9}"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    Registry.open(server.url(name), create=True).close()
+    yield name
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+
+
+@pytest.fixture
+def pooler(server: PostgresServer) -> Iterator[PgBouncer]:
+    running = _pooler(server, sessions=2)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def settings(url: str) -> dict[str, str]:
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+        rows = connection.execute(
+            "SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", [list(_SETTINGS)]
+        ).fetchall()
+    return dict(rows)
+
+
+def leave(url: str, script: str) -> None:
+    """What another program of the same pooler leaves behind in the session that it was lent."""
+    with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+        connection.execute(script.encode())
+
+
+@pytest.mark.parametrize("socket", [False, True], ids=["tcp", "socket"])
+def test_no_client_is_given_the_answer_to_the_question_of_another(
+    pooler: PgBouncer, database: str, server: PostgresServer, socket: bool
+) -> None:
+    url = pooler.url(database, socket=socket)
+    with Registry.open(server.url(database)) as direct:
+        for _ in range(7):
+            direct.register(agent="a", prompt="p")
+    with Registry.open(url) as one, Registry.open(url) as other:
+        for _ in range(8):
+            assert one.engine.outbox_size() == (0, None)
+        # A third client keeps the one session for its transaction: the others are given the second one.
+        with psycopg.connect(url, prepare_threshold=None) as holder:
+            holder.execute("SELECT 1")
+            for _ in range(8):
+                assert sum(other.engine.count_by_status().values()) == 7
+            assert one.engine.outbox_size() == (0, None)
+        assert sum(one.engine.count_by_status().values()) == 7
+
+
+def test_many_clients_at_once_are_all_answered_rightly(pooler: PgBouncer, database: str) -> None:
+    wrong: list[object] = []
+
+    def work(number: int) -> None:
+        try:
+            with Registry.open(pooler.url(database), durability=("full", "normal")[number % 2]) as registry:
+                job = registry.register(agent=f"a{number}", prompt=f"p{number}")
+                claim = registry.claim(agent=f"a{number}", worker="w")
+                assert claim is not None and claim.job_id == job.job_id
+                for seq in range(1, 13):
+                    event = registry.publish(job.job_id, "progress", attempt=claim.attempt, detail=f"{number}.{seq}")
+                    assert event.seq == seq
+                    assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
+                    assert registry.get(job.job_id).prompt == f"p{number}"
+                    assert registry.events(job.job_id, after=seq - 1)[0].detail == f"{number}.{seq}"
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_a_registry_leaves_nothing_in_the_session_of_the_server(
+    server: PostgresServer, database: str, durability: str
+) -> None:
+    pooler = _pooler(server, sessions=1)
+    try:
+        url = pooler.url(database)
+        before = settings(url)
+        registry = Registry.open(url, durability=durability)
+        job = registry.register(agent="a", prompt="p")
+        for _ in range(8):
+            registry.publish(job.job_id, "progress")
+        registry.engine.store.query("SELECT count(*) FROM v_jobs", limit=5, timeout_sec=5)
+        registry.engine.store.data_version()
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
+            assert settings(url) == before
+            assert connection.execute("SELECT name FROM pg_prepared_statements").fetchall() == []
+            assert connection.execute("SELECT pg_listening_channels()").fetchall() == []
+            held = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
+            assert connection.execute(held).fetchone() == (0,)
+            views = "SELECT count(*) FROM pg_class WHERE relname = 'jobdb_question'"
+            assert connection.execute(views).fetchone() == (0,)
+        registry.close()
+        assert settings(url) == before
+    finally:
+        pooler.stop()
+
+
+def test_what_others_left_in_the_session_changes_nothing(server: PostgresServer, database: str) -> None:
+    pooler = _pooler(server, sessions=1)
+    try:
+        url = pooler.url(database)
+        with Registry.open(url) as registry:
+            job = registry.register(agent="a", prompt="p")
+            leave(
+                url,
+                "CREATE SCHEMA elsewhere; SET search_path = elsewhere; SET synchronous_commit = off; "
+                "SET statement_timeout = '1ms'; SET default_transaction_read_only = on; SET role = pg_monitor",
+            )
+            with registry.engine.store.write() as tx:
+                shown = {}
+                for name in ("synchronous_commit", "search_path", "statement_timeout", "transaction_read_only", "role"):
+                    shown[name] = tx._cursor.execute(f"SHOW {name}".encode()).fetchone()[0]  # type: ignore[attr-defined]
+            assert shown == {
+                "synchronous_commit": "on",
+                "search_path": '"$user", public',
+                "statement_timeout": "0",
+                "transaction_read_only": "off",
+                "role": "none",
+            }
+            assert registry.publish(job.job_id, "progress").seq == 1
+            assert registry.get(job.job_id).last_seq == 1
+        leave(url, "RESET ALL")
+    finally:
+        pooler.stop()
+
+
+@pytest.mark.parametrize("poison", ["a registry that was closed", "a normal registry", "another program"])
+def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(own_server: PostgresServer, poison: str) -> None:
+    with psycopg.connect(own_server.url(), autocommit=True) as connection:
+        # The server's own writer would save in time what nobody waited for.
+        connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
+        connection.execute("SELECT pg_reload_conf()")
+    Registry.open(own_server.url(), create=True).close()
+    pooler = _pooler(own_server, sessions=1)
+    try:
+        url = pooler.url()
+        registry = Registry.open(url)
+        job = registry.register(agent="a", prompt="p")
+        claim = registry.claim(worker="w", job_id=job.job_id)
+        assert claim is not None
+        if poison == "another program":
+            leave(url, "SET synchronous_commit = off")
+        else:
+            other = Registry.open(url, durability="normal" if "normal" in poison else "full")
+            other.get(job.job_id)
+            other.close()
+        acknowledged = 0
+        for _ in range(40):
+            acknowledged = registry.publish(job.job_id, "progress", attempt=claim.attempt).seq
+        own_server.kill()
+        own_server.start()
+        with Registry.open(own_server.url()) as after:
+            assert after.get(job.job_id).last_seq == acknowledged
+    finally:
+        pooler.stop()
+
+
+def test_whoever_waits_behind_a_pooler_looks_again(pooler: PgBouncer, database: str, server: PostgresServer) -> None:
+    with Registry.open(pooler.url(database)) as registry:
+        job = registry.register(agent="a", prompt="p")
+
+        def complete() -> None:
+            with Registry.open(server.url(database)) as direct:
+                direct.publish(job.job_id, "completed")
+
+        registry.engine.store.data_version()
+        assert isinstance(registry.engine.store._listener, Poller)
+        later = threading.Timer(0.3, complete)
+        later.start()
+        assert registry.wait(job.job_id, timeout_sec=30).status == "completed"
+        later.join()
+
+
+@pytest.mark.parametrize("way", ["socket", "tcp"])
+def test_a_direct_connection_prepares_statements_under_names_of_its_own(
+    server: PostgresServer, database: str, way: str
+) -> None:
+    url = server.url(database)
+    if way == "tcp":
+        url = f"postgresql://jobdb:{PASSWORD}@127.0.0.1:{server.port}/{database}"
+    names = []
+    for _ in range(2):
+        with Registry.open(url) as registry:
+            job = registry.register(agent="a", prompt="p")
+            for _ in range(8):
+                registry.get(job.job_id)
+            with registry.engine.store._pool.connection() as connection:
+                assert connection.direct
+                found = connection.execute("SELECT name FROM pg_prepared_statements").fetchall()
+                assert found
+                names.append({name for (name,) in found})
+            registry.engine.store.data_version()
+            assert isinstance(registry.engine.store._listener, Listener)
+    assert names[0].isdisjoint(names[1])
+
+
+def test_prepared_statements_that_are_gone_are_done_without(server: PostgresServer, database: str) -> None:
+    """A pooler that is not recognised as one, or `DEALLOCATE ALL` by somebody who shares the session."""
+    with Registry.open(server.url(database)) as registry:
+        job = registry.register(agent="a", prompt="p")
+        for _ in range(8):
+            registry.publish(job.job_id, "progress")
+        with registry.engine.store._pool.connection() as connection:
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # past psycopg, which would take note
+        assert registry.publish(job.job_id, "progress").seq == 9
+        assert registry.get(job.job_id).last_seq == 9
+        with registry.engine.store._pool.connection() as connection:
+            assert connection.prepare_threshold is None
