@@ -88,7 +88,8 @@ def probe(
 
     On one host: two processes compete for locks, a killed holder's lock must go, new and renamed files must
     be seen. With --peer the same across two hosts: run it on both at the same time, each with a name of its
-    own. Touches only files of its own. Exit code 0 when all passed, else 5.
+    own. On NFS the server's export must be sync as well, which only the server can tell: a warning says so.
+    Touches only files of its own. Exit code 0 when all passed, else 5.
 
     \b
     Examples:
@@ -110,6 +111,7 @@ def probe(
                 ("ok" if check.ok else "fail", check.name, check.detail, None if check.ok else check.advice)
                 for check in report.checks
             ]
+            + [("warn", "export-sync", warning, None) for warning in report.warnings]
         )
         output.line(report.verdict)
     if not report.ok:

@@ -15,14 +15,15 @@ import secrets
 import struct
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from . import probe_record
 from .errors import UnsafeFileSystem
-from .filesystem import Placement, nearest_existing
+from .filesystem import Placement, nearest_existing, place
 from .filesystem_policy import OTHER_WAYS
+from .nfs_exports import ExportFinding, check_export
 from .probe_checks import LOCAL_PLAN, Check, failed_check, run_plan
 from .probe_hands import HandFailed, LocalHand
 from .probe_helper import LOCK_LENGTH, LOCK_START
@@ -43,6 +44,7 @@ class ProbeReport:
         checks: the outcomes, in the order in which they were found.
         took_sec: how long it took, in seconds.
         peers: the names of the hosts that met, for a peer probe.
+        export: what is known of the NFS export behind the folder; None where there is none.
     """
 
     folder: str
@@ -50,11 +52,18 @@ class ProbeReport:
     checks: tuple[Check, ...]
     took_sec: float
     peers: tuple[str, ...] = ()
+    export: ExportFinding | None = None
 
     @property
     def ok(self) -> bool:
         """Whether every check passed; a probe without checks proves nothing and is not ok."""
         return bool(self.checks) and all(check.ok for check in self.checks)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What no probe can tell, and what to do about it: a sentence each."""
+        unseen = self.export
+        return (f"{unseen.message}; {unseen.advice}",) if unseen is not None and unseen.level == "warn" else ()
 
     @property
     def failures(self) -> tuple[Check, ...]:
@@ -66,7 +75,8 @@ class ProbeReport:
         """One sentence for people."""
         scope = {"peer": "between these hosts", "local": "between processes of this host"}.get(self.kind, "here")
         if self.ok:
-            return f"a rollback journal is safe in {self.folder} {scope}"
+            provided = ", if the server's export is sync" if self.warnings else ""
+            return f"a rollback journal is safe in {self.folder} {scope}{provided}"
         if not self.checks:
             return f"nothing was found out about {self.folder}"
         names = ", ".join(check.name for check in self.failures)
@@ -82,7 +92,17 @@ class ProbeReport:
             "peers": list(self.peers),
             "took_sec": round(self.took_sec, 3),
             "checks": [check.as_dict() for check in self.checks],
+            "warnings": list(self.warnings),
         }
+
+
+def with_export(report: ProbeReport) -> ProbeReport:
+    """Return the report with what is known of the NFS export behind the folder: one that loses commits fails it."""
+    found = check_export(place(report.folder))
+    if found is None or found.level == "warn" or not report.checks:
+        return replace(report, export=found)
+    check = Check("export-sync", found.level == "ok", found.message, found.advice)
+    return replace(report, checks=(*report.checks, check), export=found)
 
 
 def quick_lock_probe(folder: str | Path) -> ProbeReport:
@@ -205,7 +225,7 @@ def probe_folder(folder: str | Path, *, timeout_sec: float = 10.0) -> ProbeRepor
                 # A folder that cannot be removed now stays behind under its own clear name.
                 with contextlib.suppress(HandFailed):
                     keeper.call("remove_folder", name=scratch, emptied=True)
-    return ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began)
+    return with_export(ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began))
 
 
 def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEOUT_SEC) -> ProbeReport:
@@ -224,4 +244,4 @@ def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEO
     """
     from .probe_peer import meet_and_check
 
-    return meet_and_check(folder, name=name, timeout_sec=timeout_sec)
+    return with_export(meet_and_check(folder, name=name, timeout_sec=timeout_sec))

@@ -22,6 +22,7 @@ from ..engines.sqlite.pragmas import refuse_wal_reset_bug
 from ..errors import JobdbError, Unusable
 from ..filemodes import COMPANIONS, check_modes
 from ..filesystem import Placement
+from ..nfs_exports import check_export
 from .findings import Report, ago
 
 _LEAST_FREE_BYTES = 256 << 20
@@ -49,6 +50,11 @@ def check_place(report: Report, path: Path, placement: Placement) -> None:
         report.fail("file system", where, placement.advice)
     else:
         report.good("file system", f"{where}; {placement.advice}" if placement.advice else where)
+    export = check_export(placement)
+    if export is not None and export.level == "fail":
+        report.fail("export", f"{export.message}; {export.advice}", "exportfs -ra")
+    elif export is not None:  # what no look from here can settle would be a warning for ever
+        report.good("export", f"{export.message}; {export.advice}" if export.advice else export.message)
     if path.parent.is_dir():
         free = shutil.disk_usage(path.parent).free
         if free < _LEAST_FREE_BYTES:

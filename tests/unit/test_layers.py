@@ -17,6 +17,7 @@ LAYERS = [
     {"errors", "model"},
     {"lifecycle", "urls", "protocol", "replay", "vault", "masterkey", "filemodes", "given_secret"},
     {"mountinfo", "filesystem", "filesystem_policy"},
+    {"nfs_exports"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
     {"arguments", "engines", "migrations"},
     {"subscription", "tokens"},
