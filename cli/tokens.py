@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from typing import Annotated
 
 import typer
@@ -40,7 +42,7 @@ def show(
 
     \b
     Example:
-      jobdb token show 0f3a9c2d7b11 > token && chmod 600 token
+      (umask 077; jobdb token show 0f3a9c2d7b11 > token)
     """
     with registry_of(ctx) as registry:
         if kid is None:
@@ -173,4 +175,5 @@ def rekey(
         output.json_line({"sealed": sealed, "key_id": key.key_id})
     else:
         output.line(str(sealed))
-    output.hint(f"from now on: export JOBDB_KEY_FILE={new_key_file}; keep the old key for old backups")
+    place = shlex.quote(os.path.abspath(new_key_file))
+    output.hint(f"from now on: export JOBDB_KEY_FILE={place}; keep the old key for old backups", here=False)

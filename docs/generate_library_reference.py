@@ -34,7 +34,8 @@ from jobdb import Registry
 
 with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry:
     job = registry.register(agent="claude-code", prompt="sort ten problems")
-    claim = registry.claim(agent="claude-code", worker="host1:4711", lease_sec=300)
+    claim = registry.claim(agent="claude-code", worker="host1:4711", lease_sec=300)  # None: nothing is pending
+    assert claim is not None
     event = registry.publish(claim.job_id, "progress", detail="step 1", data={"pct": 10}, attempt=claim.attempt)
     result = registry.accept(event.payload, subscriber="orchestrator")
     assert result.verdict == "accepted"

@@ -74,8 +74,8 @@ class Address:
         except psycopg.ProgrammingError:
             # libpq's own words quote what it stumbled over, and that can be a part of the password.
             raise InvalidInput(
-                f"{shown} is no URL that PostgreSQL can read; write postgresql://USER:PASSWORD@HOST:PORT/NAME "
-                "with @ : / and % in a password written as %40 %3A %2F %25"
+                f"{shown} is no URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the password "
+                "in ~/.pgpass; one in the URL needs %40 %3A %2F %25 for @ : / and %"
             ) from None
         self.shown = shown
 

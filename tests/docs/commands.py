@@ -1,0 +1,114 @@
+"""Finds `jobdb …` commands in shell text and holds them against the command line's own definitions."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+_STARTS_COMMAND = {"|", "||", "&&", ";", "&", "(", "((", "|&", "do", "then", "else", "if", "while", "until", "!", "{"}
+_ENDS_COMMAND = re.compile(r"[|&;()<>]+")
+_PLACEHOLDER = re.compile(r"[A-Z][A-Z_0-9]*|<.*>|\$.*|…|-|.*\bX\b.*")
+
+
+@cache
+def _root() -> Any:
+    from jobdb.cli.app import command
+
+    return command()
+
+
+def command_names() -> set[str]:
+    """Return the names of all commands."""
+    root = _root()
+    return set(root.list_commands(root.context_class(root)))
+
+
+def words_of(shell: str) -> Iterator[list[str]]:
+    """Yield the words of each jobdb command in a piece of shell, without the name and redirections."""
+    for line in re.sub(r"\\\n", " ", shell).splitlines():
+        yield from _in_line(line)
+
+
+def _in_line(line: str) -> Iterator[list[str]]:
+    reader = shlex.shlex(line, posix=True, punctuation_chars="|&;()<>")
+    reader.whitespace_split = True
+    reader.commenters = ""
+    try:
+        tokens = list(reader)
+    except ValueError:  # a quote that goes on in the next line, or an apostrophe in prose
+        tokens = line.split()
+    at_start, current, skip = True, None, False
+    for token in tokens:
+        if token.startswith("#"):
+            break
+        if _ENDS_COMMAND.fullmatch(token):
+            if current is not None and not set(token) <= set("<>&"):
+                yield current
+                current = None
+            if current is not None and token in {"&", "&&"}:
+                yield current
+                current = None
+            skip = set(token) <= set("<>&") and token not in {"&", "&&"}
+            at_start = not skip
+        elif skip:  # where a redirection leads
+            skip = False
+        elif current is not None:
+            current.append(token)
+        elif at_start and token.rpartition("/")[2] == "jobdb":
+            current = []
+        else:
+            at_start = token in _STARTS_COMMAND or bool(
+                re.fullmatch(r"\w+=.*|[-\d*/,]+|export|exec|nohup|time|env", token)
+            )
+    if current is not None:
+        yield current
+
+
+def problem(words: list[str], *, whole: bool = True) -> str | None:
+    """Return what is wrong with a command, or None: the command, its options and the number of arguments must fit.
+
+    Args:
+        words: what follows `jobdb`; words in capitals and variables stand for any value.
+        whole: it is to be run as it stands: required options and arguments must be there.
+    """
+    try:
+        _check(_root(), None, list(words), whole=whole)
+    except Exception as error:  # each Typer has usage errors of its own, or of a Click of its own
+        if not hasattr(error, "format_message"):
+            raise
+        return f"jobdb {' '.join(words)}: {error.format_message()}"
+    except _Wrong as wrong:
+        return f"jobdb {' '.join(words)}: {wrong}"
+    return None
+
+
+class _Wrong(BaseException):
+    """What no parser says."""
+
+
+def _check(command: Any, parent: Any, words: list[str], *, whole: bool) -> None:
+    if {"--help", "-h", "--version"} & set(words[:1]):
+        return
+    context = command.context_class(command, info_name=command.name, parent=parent)
+    given, rest, _order = command.make_parser(context).parse_args(words)
+    if whole:
+        for parameter in command.get_params(context):
+            if parameter.required and given.get(parameter.name) in (None, ()):
+                raise _Wrong(f"{parameter.name} is missing")
+    if not hasattr(command, "get_command"):
+        if rest:
+            raise _Wrong(f"unexpected {' '.join(rest)}")
+        return
+    if not rest:
+        if whole:
+            raise _Wrong("no command")
+        return
+    if _PLACEHOLDER.fullmatch(rest[0]):
+        return
+    inner = command.get_command(context, rest[0])
+    if inner is None:
+        raise _Wrong(f"no command {rest[0]!r}")
+    _check(inner, context, rest[1:], whole=whole)
