@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 OTHER_WAYS = "put the database on a local disk and let other hosts speak MQTT (tickets), or use postgresql://"
 
-_PEER_ADVICE = "before a second host uses this folder, run 'jobdb probe --peer' on both hosts"
+_PEER_ADVICE = "before a second host uses this folder, run 'jobdb probe DIR --peer NAME' on both hosts at the same time"
 
 
 class Ruling(NamedTuple):
@@ -194,7 +194,7 @@ def rule_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache:
         ruling = Ruling(
             "delete",
             f"{kind} is not known here, so neither is how far its locks reach",
-            "run 'jobdb probe --peer' on two hosts that use this folder, or " + OTHER_WAYS,
+            "run 'jobdb probe DIR --peer NAME' on two hosts that use this folder, at the same time, or " + OTHER_WAYS,
             needs_peer=True,
         )
     if ruling.journal == "wal" and shared:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import secrets
+import shlex
 import struct
 import sys
 import time
@@ -98,8 +99,10 @@ class ProbeReport:
 
 def with_export(report: ProbeReport) -> ProbeReport:
     """Return the report with what is known of the NFS export behind the folder: one that loses commits fails it."""
+    if not report.ok:  # it may be a file system that hangs, and looking at its folder would hang as well
+        return report
     found = check_export(place(report.folder))
-    if found is None or found.level == "warn" or not report.checks:
+    if found is None or found.level == "warn":
         return replace(report, export=found)
     check = Check("export-sync", found.level == "ok", found.message, found.advice)
     return replace(report, checks=(*report.checks, check), export=found)
@@ -186,8 +189,8 @@ def require_locks(placement: Placement) -> None:
     if placement.needs_peer_probe and not probe_record.passed(placement):
         raise UnsafeFileSystem(
             f"{placement.folder} may not be written to yet: {placement.reason}. "
-            f"Run 'jobdb probe --peer {folder}' at the same time here and on another host that "
-            f"uses the folder; or {OTHER_WAYS}"
+            f"Run 'jobdb probe {shlex.quote(folder)} --peer NAME' at the same time here and on another host that "
+            f"uses the folder, each with a name of its own; or {OTHER_WAYS}"
         )
 
 

@@ -1,4 +1,4 @@
-"""Following events over a broker: the iterator behind ``jobdb subscribe --broker``.
+"""Following events over a broker: the iterator behind ``jobdb subscribe --subscriber NAME --from-broker``.
 
 It is used like the one that follows the database (:meth:`jobdb.Registry.subscribe`): each event is accepted once and
 handled at least once, an event counts as handled when the next is asked for, and after a restart what was accepted and

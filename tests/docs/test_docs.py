@@ -177,3 +177,17 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_readme_shows_the_numbers_of_the_last_run() -> None:
     headline = (ROOT / "benchmarks" / "results" / "headline.md").read_text("utf-8").strip()
     assert headline in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_demo_of_the_readme_runs(tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", str(ROOT / "examples" / "demo.sh"), str(Path(sys.executable).parent / "jobdb")],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "completed" in done.stdout

@@ -204,7 +204,7 @@ def test_wal_on_a_network_file_system(house: House, two_hosts: Any) -> None:
     diagnosis = house.doctor(before=on_owner)
     assert not diagnosis.of("journal")
     # And what is asked for then: that the two hosts prove their locks to each other.
-    asked = diagnosis.found("open", "fail", "probe --peer")
+    asked = diagnosis.found("open", "fail", "--peer NAME")
     assert "probe" in asked["mend"]
     both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))
     assert house.doctor(before=f"{both} & wait").report["ok"]

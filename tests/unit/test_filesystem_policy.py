@@ -207,7 +207,7 @@ def test_one_machine_only_until_two_hosts_have_probed(line: str) -> None:
         assert shared.refused
     else:
         assert (shared.journal, shared.needs_peer_probe) == ("delete", True)
-        assert shared.advice is not None and "probe --peer" in shared.advice
+        assert shared.advice is not None and "probe DIR --peer NAME" in shared.advice
 
 
 def test_9p_with_a_cache_cannot_be_shared() -> None:
