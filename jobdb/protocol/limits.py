@@ -30,9 +30,10 @@ JOB_ID_PATTERN = r"[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}"
 
 TIMESTAMP_PATTERN = (
     r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
-"""An RFC 3339 date-time with capital T and Z. Nothing is decided from it."""
+"""A date-time by the grammar of RFC 3339, section 5.6, with capital T and Z: each part for itself, so that every
+language can check it with this pattern. The day need not exist in its month. Nothing is decided from it."""
 
 
 class MalformedPayload(Exception):

@@ -176,6 +176,8 @@ def prepare(registry: Registry, context: dict[str, Any], clock: Clock) -> None:
         # Only the import makes such a job.
         end = f"status = '{context['status']}', last_seq = {context['ended']}, terminal_seq = {context['ended']}"
         change(registry, f"UPDATE jobs SET {end}, finished_ms = updated_ms")
+    if context.get("given_back"):
+        registry.release(job_id, attempt=context["attempt"])
     if context["status"] == "cancelled":
         registry.cancel(job_id)
     elif context["status"] == "pending" and context["attempt"]:

@@ -95,7 +95,14 @@ def canonical_cases() -> list[Case]:
         Case("hmac_sig elsewhere is signed", with_data('"x":{"hmac_sig":"a"}', more=',"hmac_sig":"b"'), "accepted"),
         Case("a fraction of a second", line(timestamp="2026-06-19T09:32:00.123456Z"), "accepted"),
         Case("a time zone", line(timestamp="2026-06-19T11:32:00+02:00"), "accepted"),
+        Case("null in a field that version 1 does not know", with_data("", more=',"extra":null'), "accepted"),
         Case("a leap second", line(timestamp="2016-12-31T23:59:60Z"), "accepted"),
+        Case("a second 60 in any minute", line(timestamp="2026-06-19T09:32:60Z"), "accepted"),
+        Case("a day that its month does not have", line(timestamp="2026-02-30T09:32:00Z"), "accepted"),
+        Case("the year 0", line(timestamp="0000-01-01T00:00:00Z"), "accepted"),
+        Case("nine digits of a second", line(timestamp="2026-06-19T09:32:00.123456789Z"), "accepted"),
+        Case("the largest offset", line(timestamp="2026-06-19T09:32:00+23:59"), "accepted"),
+        Case("an offset that is not known", line(timestamp="2026-06-19T09:32:00-00:00"), "accepted"),
         Case("largest seq", line(seq=2**53 - 1), "accepted", missing=(1, 2**53 - 2)),
         Case("262144 bytes", sized(262_144), "accepted"),
         Case("65536 characters of detail", [*around("detail", "\u00e9", 65_536)], "accepted"),
@@ -199,6 +206,23 @@ def malformed_cases() -> list[Case]:
             "a number": "1781861520",
             "without a zone": '"2026-06-19T09:32:00"',
             "of a 13th month": '"2026-13-19T09:32:00Z"',
+            "of month 0": '"2026-00-19T09:32:00Z"',
+            "of a 32nd day": '"2026-01-32T09:32:00Z"',
+            "of day 0": '"2026-01-00T09:32:00Z"',
+            "at 24:00": '"2026-06-19T24:00:00Z"',
+            "at minute 60": '"2026-06-19T09:60:00Z"',
+            "at second 61": '"2026-06-19T09:32:61Z"',
+            "without seconds": '"2026-06-19T09:32Z"',
+            "with a small t": '"2026-06-19t09:32:00Z"',
+            "with a small z": '"2026-06-19T09:32:00z"',
+            "with a blank for the T": '"2026-06-19 09:32:00Z"',
+            "with ten digits of a second": '"2026-06-19T09:32:00.1234567890Z"',
+            "with a comma before the fraction": '"2026-06-19T09:32:00,5Z"',
+            "with a point and no fraction": '"2026-06-19T09:32:00.Z"',
+            "with an offset of 24 hours": '"2026-06-19T09:32:00+24:00"',
+            "with an offset of 60 minutes": '"2026-06-19T09:32:00+02:60"',
+            "with an offset without a colon": '"2026-06-19T09:32:00+0200"',
+            "with an offset of hours alone": '"2026-06-19T09:32:00+02"',
             "with other digits": '"\u0662\u0660\u0662\u0666-06-19T09:32:00Z"',
             "with a line break at its end": r'"2026-06-19T09:32:00Z\n"',
         },
@@ -279,6 +303,7 @@ def identity_cases() -> list[Case]:
         return text({**good, "data": {**good["data"], **changes}})
 
     old_form: dict[str, Any] = event(sign_with=None, data={"pct": 30})
+    old_delete = event(sign_with=None, detail="a\x7fb\x01", data={"\x7f": "\x7e"})
     old_doubles = event(sign_with=None, detail="\u00e9\U0001f389", data={"n": [1.0, 1e16, 1e-5, 0.1, 1e100, 2]})
     return [
         Case("another job's id", line(job_id="zzz99999"), "unknown_job"),
@@ -338,6 +363,7 @@ def identity_cases() -> list[Case]:
             "bad_signature",
         ),
         Case("the old signing form, an imported token", legacy(old_form, TOKEN), "accepted", "imported"),
+        Case("the old signing form escapes DEL", legacy(old_delete, TOKEN), "accepted", "imported"),
         Case("the old signing form, doubles and escapes", legacy(old_doubles, TOKEN), "accepted", "imported"),
         Case(
             "the new signing form, an imported token", line(data={"pct": 1.5}, detail="\u00e9"), "accepted", "imported"
@@ -442,6 +468,21 @@ def replay_cases() -> list[Case]:
         Case("a terminal event after cancellation", line(seq=6, event="completed"), "conflict", "cancelled"),
         Case("progress after cancellation", line(seq=6), "after_terminal", "cancelled"),
         Case("an old event after cancellation", text(HISTORY[0]), "duplicate", "cancelled"),
+        Case("given back, then cancelled: its last claim counts", line(seq=4), "accepted", "released, cancelled"),
+        Case("given back, then cancelled: no attempt", line(seq=4, data={}), "accepted", "released, cancelled"),
+        Case("given back, then cancelled: after the end", line(seq=6), "after_terminal", "released, cancelled"),
+        Case(
+            "given back, then cancelled: a claim that never was",
+            line(seq=4, data={"attempt": 2}),
+            "stale_attempt",
+            "released, cancelled",
+        ),
+        Case(
+            "given back, then cancelled: a terminal event",
+            line(seq=6, event="completed"),
+            "conflict",
+            "released, cancelled",
+        ),
     ]
 
 

@@ -192,5 +192,6 @@ CONTEXTS: dict[str, dict[str, Any]] = {
     "ended, taken over": context(**{**_ENDED, "recorded": [*_LINES, text(END_OF_SECOND)]}, attempt=2, window=2),
     "ended elsewhere": context(**{**_ENDED, "accepted": [1, 2, 5], "last_seq": 5}),
     "cancelled": context(**_PAST, status="cancelled", ended=5),
+    "released, cancelled": context(**_PAST, status="cancelled", ended=5, given_back=True, window=2),
     "ended without a log": context(status="completed", attempt=0, tokens=[key(1, TOKEN, legacy=True)], ended=6),
 }

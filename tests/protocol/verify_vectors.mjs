@@ -15,7 +15,7 @@ const KINDS = ["started", "progress", "permission_required", "completed", "error
 const TERMINAL = ["completed", "error"];
 const JOB_ID = /^[A-Za-z0-9_][A-Za-z0-9_.:@-]{0,127}$/;
 const TIMESTAMP =
-  /^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})$/;
+  /^[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])T(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$/;
 
 class Malformed extends Error {}
 class UnsupportedVersion extends Error {}
@@ -137,7 +137,7 @@ function oldForm(value) {
   }
   return JSON.stringify(value).replace(
     /[\u007f-\uffff]/g,
-    (unit) => (unit === "\u007f" ? unit : "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0")),
+    (unit) => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0"),
   );
 }
 
