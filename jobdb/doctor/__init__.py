@@ -11,7 +11,7 @@ import shlex
 import warnings
 from collections.abc import Callable
 
-from ..errors import Busy, InvalidInput, JobdbError
+from ..errors import InvalidInput, JobdbError
 from ..filesystem import Placement, place, refuse_mounted_file
 from ..mountinfo import read_mounts
 from ..registry import Registry, now_ms
@@ -19,7 +19,7 @@ from ..urls import DatabaseUrl, default_url, parse_url
 from ..vault import Vault
 from .database import check_database
 from .files import Leftovers, check_file, check_leftovers, check_place
-from .findings import Finding, Report
+from .findings import Finding, Report, mend_for
 from .state import check_state
 
 __all__ = ["Finding", "Report", "examine"]
@@ -60,13 +60,13 @@ def examine(
                 url.text, busy_timeout_sec=_SHORT_WAIT_SEC, vault=Vault.open(create=False), clock=clock
             )
     except (JobdbError, OSError) as error:
-        report.fail("open", str(error), _mend_opening(report, error))
+        report.fail("open", str(error), mend_for(report, error))
         return report
     try:
         if check_database(report, registry, full=full):
             check_state(report, registry, now=clock())
     except JobdbError as error:
-        report.fail("reading", str(error), f"{report.command} doctor --full")
+        report.fail("reading", str(error), mend_for(report, error) or f"{report.command} doctor --full")
     finally:
         registry.close(checkpoint=False)
     if url.path is not None:
@@ -82,18 +82,3 @@ def command_for(url: DatabaseUrl) -> str:
     except InvalidInput:
         pass
     return f"jobdb --db {shlex.quote(str(url.path) if url.path is not None else str(url))}"
-
-
-def _mend_opening(report: Report, error: Exception) -> str | None:
-    """The command that an error's message names in quotes, or what fits its kind."""
-    import apsw
-
-    if isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError)):
-        return f"{report.command} restore BACKUP"
-    if isinstance(error, Busy):
-        return f"{report.command} --busy-timeout 60 doctor"
-    message = str(error)
-    start = message.find("'jobdb ")
-    if start >= 0:
-        return message[start + 1 : message.find("'", start + 1)]
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from ..filemodes import file_warning, folder_warning
 from ..masterkey import default_key_path
 from ..registry import Registry
 from .files import split_advice
-from .findings import Report
+from .findings import Report, mend_for
 
 _LARGE_WAL_BYTES = 64 << 20
 _LOOKS = 10
@@ -49,6 +50,9 @@ def _check_soundness(report: Report, store: SqliteStore, *, full: bool) -> bool:
     try:
         problems = store.integrity(full=full)
     except JobdbError as error:
+        if not _says_damage(error):
+            report.fail("integrity", f"could not be checked: {error}", mend_for(report, error))
+            return False
         problems = [str(error)]
     if problems:
         report.fail(
@@ -59,6 +63,13 @@ def _check_soundness(report: Report, store: SqliteStore, *, full: bool) -> bool:
         return False
     report.good("integrity", "every page and reference is sound" if full else "quick check passed; --full checks more")
     return True
+
+
+def _says_damage(error: JobdbError) -> bool:
+    """Whether the file itself is bad. A disk, a lock or a right that is missing is none of a backup's business."""
+    import apsw
+
+    return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
 
 
 def _check_wal(report: Report, store: SqliteStore) -> None:
@@ -110,10 +121,8 @@ def _check_key(report: Report, registry: Registry) -> None:
     mend = "export JOBDB_KEY_FILE=FILE_WITH_THE_KEY"
     try:
         found = registry.engine.vault.key_id
-        if found == known:
-            _open_one(registry)
     except KeyProblem as error:
-        report.fail("master key", str(error), mend)
+        report.fail("master key", str(error), _mend_key(error) or mend)
         return
     if found != known:
         report.fail(
@@ -123,8 +132,20 @@ def _check_key(report: Report, registry: Registry) -> None:
             mend,
         )
         return
-    report.good("master key", f"{found} from {registry.engine.vault.master.source}; a token was opened with it")
+    opened = _open_one(report, registry)
+    if opened is None:
+        return
+    tried = "a token was opened with it" if opened else "there was no token to open with it"
+    report.good("master key", f"{found} from {registry.engine.vault.master.source}; {tried}")
     _check_key_file(report)
+
+
+def _mend_key(error: KeyProblem) -> str | None:
+    """The command for a key file that is there and may not be read: another key would not help."""
+    denied = error.__cause__
+    if not isinstance(denied, PermissionError) or not denied.filename:
+        return None
+    return f"chmod u+r {shlex.quote(os.fsdecode(denied.filename))}"
 
 
 def _check_key_file(report: Report) -> None:
@@ -142,12 +163,18 @@ def _check_key_file(report: Report) -> None:
         report.good("key file", f"only its owner may use {path}")
 
 
-def _open_one(registry: Registry) -> None:
-    """Opens one token, to see that the key works and not only that its name fits."""
+def _open_one(report: Report, registry: Registry) -> bool | None:
+    """Open one token, to see that the key works and not only that its name fits; None when that failed."""
     for job in registry.jobs(limit=_JOBS_TRIED):
         if job.auth == "required":
-            registry.tokens.present(job.job_id)
-            return
+            try:
+                registry.tokens.present(job.job_id)
+            except KeyProblem as error:  # the key is the right one, so it is this secret that was changed
+                rotate = f"{report.command} token rotate {shlex.quote(job.job_id)}"
+                report.fail("master key", str(error), f"{report.command} restore BACKUP" if job.terminal else rotate)
+                return None
+            return True
+    return False
 
 
 def _size(path: Path) -> int:

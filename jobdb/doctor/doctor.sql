@@ -12,6 +12,14 @@ WHERE status = 'running'
            AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
                     ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now));
 
+-- doctor_overdue_imports: those of them that the import brought, and whose agents may know nothing of this database.
+SELECT count(*) FROM jobs
+WHERE status = 'running' AND attempt = 0 AND EXISTS (SELECT 1 FROM imports WHERE imports.job = jobs.id)
+  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
+       OR (idle_timeout_sec > 0
+           AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
+                    ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now));
+
 -- doctor_unleased: silent running jobs that neither a lease nor a limit will ever end, and one of them.
 SELECT count(*), min(job_id) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle_timeout_sec = 0

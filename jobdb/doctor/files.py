@@ -10,6 +10,7 @@ import os
 import pwd
 import shlex
 import shutil
+import stat
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ def check_place(report: Report, path: Path, placement: Placement) -> None:
         report.fail("export", f"{export.message}; {export.advice}", "exportfs -ra")
     elif export is not None:  # what no look from here can settle would be a warning for ever
         report.good("export", f"{export.message}; {export.advice}" if export.advice else export.message)
-    if path.parent.is_dir():
+    if os.path.isdir(path.parent):
         free = shutil.disk_usage(path.parent).free
         if free < _LEAST_FREE_BYTES:
             report.warn(
@@ -69,14 +70,28 @@ def check_place(report: Report, path: Path, placement: Placement) -> None:
 
 def check_file(report: Report, path: Path, placement: Placement, leftovers: Leftovers) -> bool:
     """The file itself: its names, owner, mode and header. False when it makes no sense to open it."""
-    if not path.exists():
+    try:
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
         report.fail("file", f"there is no database at {path}", f"{report.command} init")
+        return False
+    except OSError as error:
+        report.fail("file", f"cannot look at {path}: {error.strerror}", _mend_reading(path, error))
+        return False
+    if is_folder:
+        inside = shlex.quote(str(path / "jobs.db"))
+        report.fail("file", f"{path} is a folder; name the database in it", f"jobdb --db {inside} doctor")
         return False
     with opened.standard_library_may_look(path) as free:
         try:
             header = read_header(path) if free else None
         except JobdbError as error:
-            report.fail("file", str(error), f"{report.command} restore BACKUP")
+            cause = error.__cause__
+            if isinstance(cause, OSError):  # it could not be read: that says nothing against what is in it
+                report.fail("file", f"cannot read {path}: {cause.strerror}", _mend_reading(path, cause))
+            else:
+                regular = os.path.isfile(path)
+                report.fail("file", str(error), f"{report.command} restore BACKUP" if regular else None)
             return False
     if header is not None and not header.empty and header.application_id not in (0, APPLICATION_ID):
         report.fail("file", f"{path} is a SQLite database of another program", "jobdb --db ANOTHER_FILE init")
@@ -86,6 +101,21 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     _check_modes(report, path)
     leftovers.journal_age_sec = _age_of_content(Path(f"{path}-journal"))
     return header is None or _check_header(report, path, header, placement)
+
+
+def _mend_reading(path: Path, error: OSError) -> str | None:
+    """What gives this user the right to read, or lets the one who has it look; None where no right is missing."""
+    if not isinstance(error, PermissionError):
+        return None
+    place = path.absolute()
+    as_we_are = os.access in os.supports_effective_ids
+    may_enter = [(folder, os.access(folder, os.X_OK, effective_ids=as_we_are)) for folder in reversed(place.parents)]
+    shut = next((folder for folder, entered in may_enter if not entered), None)
+    held = place if shut is None else shut
+    owner = held.stat().st_uid
+    if owner != os.geteuid():
+        return f"sudo -u {_user(owner)} jobdb --db {shlex.quote(str(place))} doctor"
+    return f"chmod {'u+rw' if shut is None else 'u+rwx'} {shlex.quote(str(held))}"
 
 
 def _check_header(report: Report, path: Path, header: Header, placement: Placement) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -53,6 +54,25 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         return {"url": self.url, "ok": self.ok, "findings": [finding.as_dict() for finding in self.findings]}
+
+
+def mend_for(report: Report, error: BaseException) -> str | None:
+    """Return the command that mends an error: what fits its kind, else the one that its message names in quotes.
+
+    Only damage calls for a backup. A command of the message gets the registry that this report is about.
+    """
+    import apsw
+
+    from ..errors import Busy
+
+    if isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError)):
+        return f"{report.command} restore BACKUP"
+    if isinstance(error, Busy):
+        return f"{report.command} --busy-timeout 60 doctor"
+    found = re.search(r"'jobdb ([^']+)'", str(error))
+    if found is None or found[1].startswith("doctor"):
+        return None
+    return f"{report.command if '--db' not in found[1] else 'jobdb'} {found[1]}"
 
 
 def ago(ms: float) -> str:

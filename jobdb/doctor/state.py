@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ..registry import Registry
@@ -32,14 +33,20 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
         expired, oldest = tx.one("doctor_leases", now=now) or (0, None)
         overdue = (tx.one("doctor_overdue", now=now) or (0,))[0]
+        imported = (tx.one("doctor_overdue_imports", now=now) or (0,))[0]
         endless, silent = tx.one("doctor_unleased", before=now - _HOUR_MS) or (0, None)
         asking, since, example = tx.one("doctor_permission") or (0, None, None)
+    # What reap ends stays ended. An imported job may be somebody's work who knows nothing of this database.
+    look = f"{report.command} list --status running"
+    mend = look if imported else f"{report.command} reap"
+    first = "; look at the imported ones first: 'reap' ends them too" if imported else ""
     if expired:
-        report.warn("leases", f"{expired} expired, the oldest {ago(now - oldest)} ago", f"{report.command} reap")
+        report.warn("leases", f"{expired} expired, the oldest {ago(now - oldest)} ago{first}", mend)
     else:
         report.good("leases", "none has expired unnoticed")
     if overdue:
-        report.warn("time limits", f"{overdue} running jobs are past their time limits", f"{report.command} reap")
+        came = f", {imported} of them imported, whose agents may still be at work" if imported else ""
+        report.warn("time limits", f"{overdue} running jobs are past their time limits{came}{first}", mend)
     else:
         report.good("time limits", "no running job is past its limits")
     if endless:
@@ -47,13 +54,15 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
             "stuck jobs",
             f"{endless} running jobs have neither lease nor limits and were silent for an hour: nothing ends them if "
             f"their worker is dead; such as {silent}",
-            f"{report.command} cancel {silent}",
+            f"{report.command} cancel {shlex.quote(silent)}",
         )
     else:
         report.good("stuck jobs", "every silent job has a lease or a limit that ends it")
     if asking:
         waited = f", the longest for {ago(now - since)}" if since else ""
-        report.warn("permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {example}")
+        report.warn(
+            "permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {shlex.quote(example)}"
+        )
     else:
         report.good("permissions", "no job waits for a person")
 
@@ -86,16 +95,20 @@ def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
         report.warn(
             "subscribers",
             f"{subscriber} has accepted {int(events)} events of {jobs} jobs that its handler has not done{again}",
-            f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1",
+            _let_handle(report, job, subscriber),
         )
     for subscriber, jobs, events, job in unseen:
         report.warn(
             "subscribers",
             f"{subscriber} has not seen the last {int(events)} events of {jobs} jobs{again}",
-            f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1",
+            _let_handle(report, job, subscriber),
         )
     if not unhandled and not unseen:
         report.good("subscribers", "none is behind")
+
+
+def _let_handle(report: Report, job: str, subscriber: str) -> str:
+    return f"{report.command} subscribe {shlex.quote(job)} --subscriber {shlex.quote(subscriber)} --idle-timeout-sec 1"
 
 
 def _check_refusals(report: Report, registry: Registry, now: int) -> None:

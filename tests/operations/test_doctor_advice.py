@@ -1,0 +1,186 @@
+"""The doctor's advice fits what it found: no backup for a right that is missing, no reap for what others work on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobdb import Registry
+from jobdb.doctor import examine
+from jobdb.doctor.findings import Finding, Report, mend_for
+from jobdb.engines.sqlite.store import SqliteStore
+from jobdb.errors import Busy, SchemaMismatch, StorageFailed
+from jobdb.urls import parse_url
+
+SAMPLE = Path(__file__).parents[2] / "examples" / "legacy-registry"
+NOBODY = 65534
+pytestmark = pytest.mark.filterwarnings("ignore:the folder")
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that every user may enter."""
+    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
+    monkeypatch.delenv("JOBDB_URL", raising=False)
+    folder = Path(tempfile.mkdtemp(prefix="jobdb-advice-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def not_root() -> Iterator[None]:
+    """The rights of a user, also where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(NOBODY)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def bad(path: Path, check: str) -> Finding:
+    (found,) = [one for one in examine(parse_url(path)).findings if one.check == check and one.level != "ok"]
+    return found
+
+
+def make(path: Path) -> Path:
+    with Registry.open(path, create=True) as registry:
+        registry.register(agent="a", prompt="p", job_id="one")
+    examine(parse_url(path))  # all that it imports is there, whoever looks next
+    return path
+
+
+def test_a_file_of_ours_that_may_not_be_read(place: Path) -> None:
+    path = make(place / "jobs.db")
+    if os.geteuid() == 0:
+        os.chown(path, NOBODY, NOBODY)
+    path.chmod(0)
+    with not_root():
+        found = bad(path, "file")
+    assert "Permission denied" in found.message and found.mend == f"chmod u+rw {path}"
+
+
+def test_a_file_of_somebody_else_that_may_not_be_read(place: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make another user's file")
+    path = make(place / "jobs.db")
+    with not_root():
+        found = bad(path, "file")
+    assert "Permission denied" in found.message and found.mend == f"sudo -u root jobdb --db {path} doctor"
+
+
+def test_a_folder_that_may_not_be_entered(place: Path) -> None:
+    folder = place / "shut"
+    path = make(folder / "jobs.db")
+    if os.geteuid() == 0:
+        os.chown(folder, NOBODY, NOBODY)
+    folder.chmod(0)
+    with not_root():
+        found = bad(path, "file")
+    folder.chmod(0o700)
+    assert "Permission denied" in found.message and found.mend == f"chmod u+rwx {folder}"
+
+
+def test_a_disk_that_fails_calls_for_no_backup(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(place / "jobs.db")
+
+    def fail(_path: Path) -> None:
+        raise StorageFailed("cannot read it") from OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("jobdb.doctor.files.read_header", fail)
+    found = bad(path, "file")
+    assert "Input/output error" in found.message and found.mend is None
+
+
+def test_a_folder_in_place_of_the_database(place: Path) -> None:
+    found = bad(place, "file")
+    assert "is a folder" in found.message and found.mend == f"jobdb --db {place / 'jobs.db'} doctor"
+
+
+@pytest.mark.parametrize(
+    ("error", "mend"),
+    [
+        (Busy("another writer holds it", waited_sec=1.0), "jobdb --db {} --busy-timeout 60 doctor"),
+        (StorageFailed("the file may not be written"), None),
+    ],
+)
+def test_a_check_that_could_not_be_made_tells_of_no_damage(
+    place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, mend: str | None
+) -> None:
+    path = make(place / "jobs.db")
+
+    def fail(_store: SqliteStore, **_options: Any) -> list[str]:
+        raise error
+
+    monkeypatch.setattr(SqliteStore, "integrity", fail)
+    found = bad(path, "integrity")
+    assert "damaged" not in found.message
+    assert found.mend == (mend.format(path) if mend else None)
+
+
+def test_advice_is_about_the_registry_that_was_asked_for() -> None:
+    report = Report("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
+    error = SchemaMismatch("it has schema version 1; run 'jobdb migrate' on the same URL")
+    assert mend_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
+    assert mend_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
+
+
+@pytest.mark.parametrize("expired", [False, True])
+def test_an_imported_job_is_looked_at_before_it_is_reaped(place: Path, expired: bool) -> None:
+    from jobdb.legacy import import_registry
+
+    shutil.copytree(SAMPLE, place / "old")
+    path = place / "jobs.db"
+    with Registry.open(path, create=True) as registry:
+        import_registry(registry, place / "old")
+        if expired:
+            registry.register(agent="a", prompt="p", job_id="leased")
+            registry.claim(worker="w", job_id="leased", lease_sec=0.001)
+    found = bad(path, "time limits")
+    assert "imported" in found.message and found.mend == f"jobdb --db {path} list --status running"
+    if expired:
+        assert bad(path, "leases").mend == f"jobdb --db {path} list --status running"
+
+
+def test_a_job_of_our_own_is_reaped(place: Path) -> None:
+    path = make(place / "jobs.db")
+    with Registry.open(path) as registry:
+        registry.claim(worker="w", job_id="one", lease_sec=0.001)
+    assert bad(path, "leases").mend == f"jobdb --db {path} reap"
+
+
+def test_a_secret_that_was_changed_is_no_fault_of_the_key(place: Path) -> None:
+    import sqlite3
+
+    path = make(place / "jobs.db")
+    connection = sqlite3.connect(path)
+    (sealed,) = connection.execute("SELECT sealed FROM tokens").fetchone()
+    connection.execute("UPDATE tokens SET sealed = ?", [sealed[:-1] + bytes([sealed[-1] ^ 1])])
+    connection.commit()
+    connection.close()
+    found = bad(path, "master key")
+    assert "does not open" in found.message and found.mend == f"jobdb --db {path} token rotate one"
+
+
+def test_a_subscriber_is_named_so_that_a_shell_takes_it(place: Path) -> None:
+    path = make(place / "jobs.db")
+    moment = [1_800_000_000_000]
+    with Registry.open(path, clock=lambda: moment[0]) as registry:
+        for number in range(2):
+            event = registry.publish("one", "progress", detail=str(number))
+            if number == 0:
+                registry.accept(event.payload, subscriber="the one; that watches")
+    report = examine(parse_url(path), clock=lambda: moment[0] + 3_600_000)
+    (found,) = [one for one in report.findings if one.check == "subscribers"]
+    assert found.mend is not None and "--subscriber 'the one; that watches'" in found.mend
