@@ -41,7 +41,7 @@ def stats(
     \b
     Examples:
       jobdb stats --json
-      jobdb stats --format prometheus > /var/lib/node_exporter/jobdb.prom
+      jobdb stats --format prometheus > jobdb.prom.new && mv jobdb.prom.new /var/lib/node_exporter/jobdb.prom
     """
     form = "json" if json else form or "table"
     if form not in FORMATS:

@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,9 +71,8 @@ def test_a_file_of_ours_that_may_not_be_read(place: Path) -> None:
     assert "Permission denied" in found.message and found.mend == f"chmod u+rw {path}"
 
 
-def test_a_file_of_somebody_else_that_may_not_be_read(place: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can make another user's file")
+def test_a_file_of_somebody_else_that_may_not_be_read(place: Path, require: Callable[[bool, str], None]) -> None:
+    require(os.geteuid() == 0, "only root can make another user's file")
     path = make(place / "jobs.db")
     with not_root():
         found = bad(path, "file")

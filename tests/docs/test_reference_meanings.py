@@ -1,0 +1,157 @@
+"""What the reference says of fields is what the code does."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobdb import Registry, StaleAttempt
+from jobdb.doctor.findings import Finding
+from jobdb.probe_checks import Check
+from tests.docs.commands import _root
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference" / "json-output.md").read_text("utf-8")
+SCHEMA = json.loads((ROOT / "schema" / "job.schema.json").read_text("utf-8"))
+
+
+def commands_with_json() -> set[str]:
+    found = set()
+
+    def walk(command: Any, name: str, context: Any) -> None:
+        if hasattr(command, "list_commands"):
+            for inner in command.list_commands(context):
+                walk(command.get_command(context, inner), f"{name} {inner}".strip(), context)
+        elif any("--json" in parameter.opts for parameter in command.params):
+            found.add(name)
+
+    walk(_root(), "", _root().context_class(_root()))
+    return found
+
+
+def test_every_command_with_json_is_in_the_table() -> None:
+    rows = re.findall(r"^\| ((?:`[a-z ]+`(?:, )?)+) \|", PAGE.partition("\n## ")[0], re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"`([a-z ]+)`", row)} == commands_with_json()
+
+
+def fields(title: str) -> list[str]:
+    return re.findall(r"^\| `(\w+)` \|", PAGE.split(f"\n## {title}\n")[1].split("\n## ")[0], re.MULTILINE)
+
+
+def test_findings_and_checks_have_the_fields_that_are_documented() -> None:
+    assert fields("Finding") == list(Finding("a", "ok", "b").as_dict())
+    assert fields("Check") == list(Check("a", True, "b").as_dict())
+
+
+class Clock:
+    now = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def registry(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
+    with Registry.open(tmp_path / "jobs.db", create=True, clock=clock) as opened:
+        opened.register(agent="a", prompt="p", job_id="one")
+        yield opened
+
+
+def test_started_at_is_the_last_claim_not_the_first(registry: Registry, clock: Clock) -> None:
+    registry.claim(worker="w", job_id="one", lease_sec=60)
+    first = registry.get("one").started_at
+    clock.now += 5000
+    registry.release("one", attempt=1)
+    assert registry.get("one").started_at == first
+    registry.claim(worker="w", job_id="one", lease_sec=60)
+    again = registry.get("one").started_at
+    assert first is not None and again is not None and (again - first).total_seconds() == 5
+    clock.now += 2000
+    registry.complete("one", attempt=2)
+    _columns, rows = registry.engine.store.query("SELECT started_at, duration_sec FROM v_jobs", limit=1, timeout_sec=5)
+    assert rows == [(again.strftime("%Y-%m-%dT%H:%M:%SZ"), 2.0)]
+    for text in (SCHEMA["properties"]["started_at"]["description"], PAGE):
+        assert "claimed last" in text and "first claimed" not in text
+
+
+def test_no_claim_is_valid_while_a_job_waits_and_nobody_is_its_worker(registry: Registry) -> None:
+    registry.claim(worker="w", job_id="one", lease_sec=60)
+    registry.release("one", attempt=1)
+    job = registry.get("one")
+    assert (job.status, job.attempt, job.worker, job.lease_expires_at) == ("pending", 1, None, None)
+    with pytest.raises(StaleAttempt):
+        registry.publish("one", "progress", attempt=1)
+    event = registry.publish("one", "progress")  # by the registry's own hand: whoever this is begins anew
+    assert event.attempt == 2 and registry.get("one").attempt == 2
+
+
+def test_the_worker_of_a_job_that_ended_under_its_claim_stays(registry: Registry) -> None:
+    registry.claim(worker="w", job_id="one", lease_sec=60)
+    registry.complete("one", attempt=1)
+    assert registry.get("one").worker == "w"
+
+
+def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Registry) -> None:
+    """The end comes late, within the window: it ends the job below the highest seq."""
+    from jobdb.model import EventKind
+    from jobdb.protocol import build
+
+    kid, token = registry.tokens.present("one")
+
+    def event(seq: int, kind: EventKind) -> str:
+        return build(
+            job_id="one",
+            seq=seq,
+            event=kind,
+            timestamp="2026-06-19T09:32:00Z",
+            detail="x" * 2000,
+            data={},
+            attempt=None,
+            kid=kid,
+            token=token,
+        ).text
+
+    assert registry.accept(event(2, EventKind.PROGRESS), subscriber="s").verdict == "accepted"
+    assert registry.accept(event(1, EventKind.COMPLETED), subscriber="s", window=5).verdict == "accepted"
+    job = registry.get("one")
+    assert (job.last_seq, job.last_event, job.status) == (2, "completed", "completed")
+    assert job.detail is not None and len(job.detail) == 1000
+    assert registry.accept(event(3, EventKind.PROGRESS), subscriber="s").verdict == "after_terminal"
+
+
+def test_what_cannot_be_signed_leaves_counters_only_and_what_is_refused_a_bounded_list(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jobdb.engines.sql import accepting
+
+    monkeypatch.setattr(accepting, "REFUSALS_PER_JOB", 3)
+
+    def count(view: str) -> int:
+        return int(registry.engine.store.query(f"SELECT count(*) FROM {view}", limit=1, timeout_sec=5)[1][0][0])
+
+    signed = registry.publish("one", "progress").payload
+    assert registry.accept(signed, subscriber="s").verdict == "accepted"
+    for number in range(20):
+        forged = signed.replace('"seq":1', f'"seq":{number + 2}')
+        assert registry.accept(forged, subscriber="s").verdict == "bad_signature"
+        assert registry.accept("{}", subscriber="s").verdict == "malformed"
+        unknown = signed.replace('"one"', f'"job{number}"')
+        assert registry.accept(unknown, subscriber="s").verdict == "unknown_job"
+    assert (count("v_verdicts"), count("v_refusals"), count("v_events")) == (3, 0, 1)
+    for _ in range(9):
+        registry.publish("one", "progress")
+    last = registry.events("one")[-1].payload
+    assert registry.accept(last, subscriber="s").verdict == "accepted"
+    for event in registry.events("one")[1:-1]:
+        assert registry.accept(event.payload, subscriber="s").verdict == "replayed"
+    assert count("v_refusals") == 3
