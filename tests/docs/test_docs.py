@@ -59,8 +59,8 @@ def parts(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
     from tests.conformance.conformance_kit.servers import PASSWORD, PostgresServer, find_binaries
 
     binaries = find_binaries()
-    if binaries is None:
-        not_here("there is no PostgreSQL server")
+    if binaries is None or not (binaries / "psql").exists():
+        not_here("there is no PostgreSQL server with its client programs")
         return
     server = PostgresServer(binaries, fsync=False)
     try:

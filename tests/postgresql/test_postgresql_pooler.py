@@ -154,14 +154,19 @@ def test_what_others_left_in_the_session_changes_nothing(server: PostgresServer,
                     shown[name] = tx._cursor.execute(f"SHOW {name}".encode()).fetchone()[0]  # type: ignore[attr-defined]
             assert shown == {
                 "synchronous_commit": "on",
-                "search_path": '"$user", public',
+                "search_path": '"$user", public, pg_temp',
                 "statement_timeout": "0",
                 "transaction_read_only": "off",
                 "role": "none",
             }
             assert registry.publish(job.job_id, "progress").seq == 1
             assert registry.get(job.job_id).last_seq == 1
-        leave(url, "RESET ALL")
+            leave(url, "RESET ALL; RESET ROLE")
+            leave(url, "CREATE TEMPORARY TABLE jobs AS SELECT 1 AS id; CREATE TEMPORARY TABLE events (seq INT)")
+            assert registry.publish(job.job_id, "progress").seq == 2
+            assert [event.seq for event in registry.events(job.job_id)] == [1, 2]
+            columns, rows = registry.engine.store.query("SELECT last_seq FROM v_jobs", limit=5, timeout_sec=5)
+            assert (columns, rows) == (["last_seq"], [(2,)])
     finally:
         pooler.stop()
 

@@ -34,6 +34,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         number: how many transactions it has begun.
         direct: whether the server's session is its own, and not lent by a pooler.
         configured_commit: `synchronous_commit` as the server is configured for this role and database.
+        configured_path: `search_path` likewise.
         begins: how its transactions begin, with their settings.
     """
 
@@ -41,6 +42,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     number = 0
     direct = False
     configured_commit = "on"
+    configured_path = ""
     begins: dict[str, bytes]
 
 

@@ -114,7 +114,11 @@ class Listener:
         os.close(self._stop_reader)
 
     def _listen(self, connection: Connection) -> Connection:
-        connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+        try:
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(self._channel)))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _bump(self) -> None:

@@ -29,12 +29,14 @@ if TYPE_CHECKING:
 
 IDLE_IN_TRANSACTION_SEC = 120
 _PREPARE_AFTER = 5
+_TAKEN_BACK = {"role": "DEFAULT", "statement_timeout": "DEFAULT"}
 _DURABLE = ("on", "local", "remote_write", "remote_apply")
 
 # What the server was configured with, and not what somebody has set in this session since: reset_val.
 _LOOK = b"""
 SELECT pg_backend_pid(), host(inet_client_addr()), inet_client_port(),
-       (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit')
+       (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
+       (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """
 
 
@@ -42,11 +44,11 @@ def introduce(connection: Connection) -> None:
     """Learn whether a new connection has a session of its own, and how durable the server's commits are.
 
     Args:
-        connection: in autocommit, fresh; its ``direct`` and ``configured_commit`` are set.
+        connection: in autocommit, fresh; its ``direct``, ``configured_commit`` and ``configured_path`` are set.
     """
     row = connection.execute(_LOOK, prepare=False).fetchone()
     assert row is not None
-    backend, address, port, connection.configured_commit = row
+    backend, address, port, connection.configured_commit, connection.configured_path = row
     connection.direct = backend == connection.info.backend_pid and _sees_us(connection, address, port)
     if connection.direct and _name_uniquely(connection):
         connection.prepare_threshold = _PREPARE_AFTER
@@ -96,9 +98,15 @@ def settings(connection: Connection, *, durability: str | None, busy_sec: float)
     }
     if durability is not None:
         local["synchronous_commit"] = _commit(connection, durability)
-    if not connection.direct:
-        local |= dict.fromkeys(("role", "search_path", "statement_timeout"), "DEFAULT")
-    return "; ".join(f"SET LOCAL {name} TO {value}" for name, value in local.items())
+    if connection.direct:
+        return _set_local(local)
+    # A temporary table that somebody left would be found before ours of that name, unless its schema comes last.
+    path = ", ".join(part for part in (connection.configured_path, "pg_temp") if part).replace("'", "''")
+    return f"{_set_local({**local, **_TAKEN_BACK})}; SELECT set_config('search_path', '{path}', true)"
+
+
+def _set_local(values: dict[str, str]) -> str:
+    return "; ".join(f"SET LOCAL {name} TO {value}" for name, value in values.items())
 
 
 def _commit(connection: Connection, durability: str) -> str:
