@@ -242,8 +242,9 @@ def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEO
         timeout_sec: longest wait for the other host, in seconds; the checks take up to 45 s more.
 
     Returns:
-        The report; both hosts get the same checks. Where the folder needs a probe between hosts
-        (`Placement.needs_peer_probe`), one that passed is recorded in the folder for this host and mount.
+        The report; both hosts get the same checks, and each what it can tell of an NFS export. Where the folder needs
+        a probe between hosts (`Placement.needs_peer_probe`), one that passed is recorded in the folder for this host
+        and mount.
     """
     from .probe_peer import meet_and_check
 

@@ -29,8 +29,8 @@ SELECT number FROM writers WHERE client = CAST(:client AS UUID);
 -- forget_writers: connections that are closed, and those of processes that died long ago.
 DELETE FROM writers WHERE client = ANY(CAST(:clients AS UUID[])) OR at_ms < jobdb_now_ms() - 86400000;
 
--- say_committed: wakes those who wait.
-SELECT pg_notify(jobdb_channel(), '');
+-- say_committed: wakes those who wait; a transaction of its own, which nobody needs on the disk.
+SELECT set_config('synchronous_commit', 'off', true), pg_notify(jobdb_channel(), '');
 
 -- channel: where writers say that they have committed.
 SELECT jobdb_channel();

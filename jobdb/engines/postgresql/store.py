@@ -125,10 +125,6 @@ class PostgresStore:
         self.busy_sec = busy_sec
         self.clock: Callable[[], int] = self._server_ms
         self._statements = statements
-        # A transaction of its own, and who is woken does not need it on the disk.
-        self._say_committed = (
-            f"BEGIN; SET LOCAL synchronous_commit TO off; {statements['say_committed']}; COMMIT".encode()
-        )
         self._pid = os.getpid()
         self._pool = Pool(address, durability=durability, busy_sec=busy_sec)
         self._listener: Listener | Poller | None = None
@@ -209,7 +205,7 @@ class PostgresStore:
             self._commit(connection, tx, started)
             if tx.news:
                 with suppress(psycopg.Error):
-                    connection.execute(self._say_committed)
+                    connection.execute(self._statements["say_committed"].encode())
 
     def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
         try:
