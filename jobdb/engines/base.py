@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..vault import Vault
     from .sql.subscriptions import Followed
     from .sql.transaction import Store
+    from .sql.verifying import Examined
 
 
 class Engine(Protocol):
@@ -138,6 +139,16 @@ class Engine(Protocol):
 
     def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
         """Gives each wire payload its verdict for a subscriber and acts on it."""
+        ...
+
+    def examine(self, arrivals: Sequence[Arrival]) -> list[Examined]:
+        """Parses wire payloads and verifies what is worth it, before the write lock is asked for."""
+        ...
+
+    def accept_examined(
+        self, examined: Sequence[Examined], *, subscriber: str, window: int, start: str
+    ) -> list[Acceptance]:
+        """Does the rest of accept."""
         ...
 
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:

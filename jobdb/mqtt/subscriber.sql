@@ -5,11 +5,6 @@ SELECT j.id, j.status, j.last_seq, s.start_seq, s.last_seq, s.handled_seq, j.top
 FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 WHERE j.job_id = :job_id;
 
--- token_of_event: what is needed to believe an event.
-SELECT j.kid, j.topic_prefix, t.sealed, t.imported, t.expires_ms, t.revoked_ms
-FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
-WHERE j.job_id = :job_id;
-
 -- recorded_between: whether events of these seqs are recorded.
 SELECT 1 FROM events WHERE job = :job AND seq > :after AND seq < :before LIMIT 1;
 

@@ -11,6 +11,11 @@ LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
 
+-- sender_of_event: who may speak for a job with a key, before the write lock is asked for.
+SELECT j.id, j.kid, j.topic_prefix, t.sealed, t.imported, t.expires_ms, t.revoked_ms
+FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
+WHERE j.job_id = :job_id;
+
 -- stored_event: the same of a further event of the job.
 SELECT digest, recorded_ms FROM events WHERE job = :job AND seq = :seq;
 
