@@ -161,7 +161,7 @@ class Engine(Protocol):
 
     # -- subscribers
 
-    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int) -> Followed:
+    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int, give: bool = True) -> Followed:
         """Accepts a job's recorded events for a subscriber and gives what it has not handled."""
         ...
 
@@ -173,7 +173,7 @@ class Engine(Protocol):
         """Reads which jobs have news for a subscriber of all jobs."""
         ...
 
-    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int) -> Followed:
+    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, give: bool = True) -> Followed:
         """The same as follow, for a subscriber of all jobs."""
         ...
 

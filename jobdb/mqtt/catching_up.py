@@ -144,9 +144,9 @@ class CatchingUp:
         """
         try:
             if self._job_id is None:
-                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit)
+                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit, give=False)
             else:
-                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit)
+                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit, give=False)
         except UnknownJob:
             return False
         return True

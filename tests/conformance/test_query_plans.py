@@ -76,6 +76,7 @@ HOT = {
     "subscription_state": _SUBSCRIBER,
     "gap_that_holds": {"subscription": 10, "seq": 2},
     "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
+    "follow_seqs": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
     "mark_handled": {**_SUBSCRIBER, "seq": 3, "after": 2},
     "news_since": {"after": 1000, "settled": 2**62, "limit": 1000},
     "expired_leases": {"now": 1500, "limit": 100},
@@ -164,7 +165,9 @@ INSERT INTO gaps (subscription, first_seq, last_seq) SELECT 77, seq - 1, seq - 1
 """
 
 
-@pytest.mark.parametrize("name", ["gap_that_holds", "follow_events", "mark_handled", "accepted_unhandled"])
+@pytest.mark.parametrize(
+    "name", ["gap_that_holds", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
+)
 def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_database, name):
     """For every event each of the skipped ranges before it was looked at."""
     database = make_database("sqlite-wal")
@@ -183,7 +186,7 @@ def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_databa
         connection.set_progress_handler(lambda: bool(looks.append(1)), 10)
         rows = connection.execute(sql, [values[parameter] for parameter in dict.fromkeys(wanted)]).fetchall()
         connection.set_progress_handler(None, 0)
-    assert len(rows) == {"follow_events": 10, "accepted_unhandled": 10}.get(name, 0)
+    assert len(rows) == {"follow_events": 10, "follow_seqs": 10, "accepted_unhandled": 10}.get(name, 0)
     assert len(looks) < 200  # some dozens of instructions for each row, and not some for each range
 
 

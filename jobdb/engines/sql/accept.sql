@@ -55,6 +55,15 @@ WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
                         ORDER BY g.first_seq DESC LIMIT 1), 0)
 ORDER BY e.seq LIMIT :limit;
 
+-- follow_seqs: the same without the events.
+SELECT CAST(:job_id AS TEXT), e.seq
+FROM events AS e
+WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
+  AND e.seq > COALESCE((SELECT g.last_seq FROM gaps AS g
+                        WHERE g.subscription = :subscription AND g.first_seq <= e.seq
+                        ORDER BY g.first_seq DESC LIMIT 1), 0)
+ORDER BY e.seq LIMIT :limit;
+
 -- count_verdict: some more of a verdict.
 INSERT INTO verdict_counts (job, verdict, count, last_ms) VALUES (:job, :verdict, :count, :now)
 ON CONFLICT (job, verdict) DO UPDATE SET count = verdict_counts.count + excluded.count, last_ms = excluded.last_ms;
