@@ -11,7 +11,8 @@ from typing import Any
 from jobdb.errors import InvalidInput
 
 STDIN = "-"
-_MOST_DIGITS = 4300
+_MOST_DIGITS = 400
+_MOST_VALUES = 40_000
 
 
 def read_bytes(place: str, *, what: str, most: int) -> bytes:
@@ -62,6 +63,10 @@ def json_object(text: str | None, *, option: str, most: int = 1_048_576) -> dict
         text = read_text(text[1:], what=f"JSON for {option}", most_chars=most)
     import json
 
+    from jobdb.protocol.values import has_more_values
+
+    if has_more_values(text, _MOST_VALUES):
+        raise InvalidInput(f"{option} holds more than {_MOST_VALUES} values; put them into a file and name that")
     try:
         value = json.loads(
             text, object_pairs_hook=_without_doubles, parse_constant=_no_constant, parse_int=_bounded_integer
@@ -87,7 +92,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _bounded_integer(literal: str) -> int:
-    """As ``int``, which takes quadratic time where the environment has lifted Python's own limit."""
+    """As ``int``, which takes quadratic time. No double has more digits."""
     if len(literal) > _MOST_DIGITS:
         raise ValueError(f"a whole number has {len(literal)} digits; it may have {_MOST_DIGITS}")
     return int(literal)
