@@ -31,6 +31,7 @@ TURN_SEC = 1.0
 GRACE_SEC = 10.0
 SWEEP_SEC = 2.0
 _SUSPICIOUS_LOSSES = 3
+_UNUSABLE_SAID = 20
 
 
 class Intake:
@@ -237,15 +238,17 @@ class Intake:
         ]
 
     def _usable(self, topic: str) -> bool:
-        """Whether a job's topic can be subscribed to; of one that cannot it is said once."""
+        """Whether a job's topic can be subscribed to; of one that cannot it is said once, of many how many."""
         if is_topic(topic):
             return True
         if topic not in self._unusable:
             self._unusable.add(topic)
-            self._report(
-                f"a job's topic {topic!r:.200} is none that MQTT allows, the {len(self._unusable)}. such; its events "
-                "come from the database alone"
-            )
+            count = len(self._unusable)
+            if count <= _UNUSABLE_SAID or count % 1000 == 0:
+                self._report(
+                    f"topic {topic!r:.200} of a job is none that MQTT allows ({count} such so far); its events come "
+                    "from the database alone"
+                )
         return False
 
     # -- accepting

@@ -32,7 +32,7 @@ class _Job:
     """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
     Attributes:
-        keys: sealed, imported, expires_ms, revoked_ms of the tokens that the batch names, by version.
+        keys: who may speak for it with the tokens that the batch names, by version.
         stored: digest and moment of the events that the batch has looked up or recorded, by seq.
         rows: events to be recorded.
         moves: the events that the job is moved by.
@@ -73,14 +73,15 @@ class _Job:
         self.status = STATUSES[status]
         if self.subscription is None:
             self.start_seq = self.last_accepted = self.last_seq if start == "now" else 0
-        self.keys: dict[int, Row | None] = {}
+        self.keys: dict[int, Sender] = {}
         self.stored: dict[int, tuple[bytes, int] | None] = {}
         self.rows: list[dict[str, Any]] = []
         self.moves = Moves()
         self.advanced = False
 
-    def sender(self, kid: int) -> Sender:
-        return Sender(self.number, self.kid, self.topic_prefix, *(self.keys[kid] or (None, None, None, None)))
+    def key(self, kid: int, row: Row | None) -> None:
+        """Notes a token: sealed, imported, expires_ms, revoked_ms; None: there is none of that version."""
+        self.keys[kid] = Sender(self.number, self.kid, self.topic_prefix, *(row or (None, None, None, None)))
 
     def apply(self, wire: WireEvent, now: int) -> None:
         """Records a new event and moves the job, never backwards."""
@@ -119,7 +120,7 @@ class Batch:
         job = self._job(wire)
         if job is None:
             return self._no(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
-        problem = refusal(wire, examined.topic, job.sender(wire.kid), self._vault, self._now, verified=examined.sealed)
+        problem = refusal(wire, examined.topic, job.keys[wire.kid], self._vault, self._now, verified=examined.sealed)
         if problem is not None:
             return self._no(job.number, wire, *problem)
         stored = job.stored[wire.seq]
@@ -163,14 +164,14 @@ class Batch:
                 self._jobs[wire.job_id] = None
                 return None
             job = self._jobs[wire.job_id] = _Job(row[:10], self._start)
-            sealed, imported, expires_ms, revoked_ms, digest, recorded_ms = row[10:]
-            job.keys[wire.kid] = None if sealed is None else (sealed, imported, expires_ms, revoked_ms)
+            digest, recorded_ms = row[14:]
+            job.key(wire.kid, row[10:14])
             job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
             return job
         if wire.seq not in job.stored:
             job.stored[wire.seq] = self._tx.one("stored_event", job=job.number, seq=wire.seq)
         if wire.kid not in job.keys:
-            job.keys[wire.kid] = self._tx.one("key_of_event", job=job.number, kid=wire.kid)
+            job.key(wire.kid, self._tx.one("key_of_event", job=job.number, kid=wire.kid))
         return job
 
     def _facts(self, job: _Job, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:

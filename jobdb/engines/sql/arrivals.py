@@ -33,7 +33,6 @@ class AcceptVerbs:
         """Parses a batch and verifies it as far as that is worth it without the write lock; changes nothing."""
         from .verifying import examine
 
-        self.store.check()  # before a lock that another thread may have held when this process was forked
         return examine(self.store, self.vault, arrivals)
 
     def accept_examined(
