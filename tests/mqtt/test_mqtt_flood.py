@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
 
-from jobdb import Registry
+from jobdb import EventKind, Registry
 from jobdb.mqtt.connection import TOO_LARGE, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
 from jobdb.mqtt.topics import is_topic
-from jobdb.protocol import MAX_PAYLOAD_BYTES
+from jobdb.protocol import MAX_PAYLOAD_BYTES, build
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'
@@ -120,6 +120,42 @@ def test_a_flood_while_nothing_can_be_accepted(bench: Bench) -> None:
         assert [event.seq for event in collect(follower, 1)] == [1]
         until(lambda: any(line.startswith("dropped: ") for line in bench.said))
     assert set(bench.refused()) == {"malformed"}
+
+
+def test_what_finds_no_room_at_qos_1_comes_again(bench: Bench) -> None:
+    """The connection ends, nothing is acknowledged, and the broker sends it anew."""
+    job = bench.job(job_id="ours")
+    token = bench.registry.tokens.show("ours")
+    lines = [
+        build(
+            job_id="ours", seq=seq, event=EventKind.PROGRESS, timestamp="2026-06-19T09:32:00Z", detail="x" * 1000,
+            data={}, attempt=None, kid=1, token=token,
+        ).text
+        for seq in range(1, 16)
+    ]  # fmt: skip
+    hold, held = threading.Event(), threading.Event()
+
+    def keep_others_waiting() -> None:
+        with Registry.open(bench.path, vault=bench.vault) as other, other.engine.store.write():
+            held.set()
+            hold.wait(LIMIT_SEC)
+
+    with bench.follow() as follower, RawClient(bench.settings.port) as third:
+        inbox = follower._intake._inbox
+        inbox._most_bytes, inbox._longest_wait_sec = (5000, 5000), 0.1
+        keeper = threading.Thread(target=keep_others_waiting)
+        keeper.start()
+        assert held.wait(LIMIT_SEC)
+        connection = follower._intake._link.connection
+        assert connection is not None
+        for line in lines:
+            third.say(job.topic, line)
+        assert connection.ended.wait(LIMIT_SEC) and "InboxFull" in connection.why
+        assert len(inbox) < len(lines)
+        hold.set()
+        keeper.join(LIMIT_SEC)
+        assert [event.seq for event in collect(follower, 15)] == list(range(1, 16))
+    assert bench.refused() == {}
 
 
 def test_a_message_that_is_too_large_is_not_kept_and_stops_nothing(bench: Bench) -> None:
