@@ -10,7 +10,7 @@ from jobdb.masterkey import MasterKey
 from jobdb.model import Arrival
 from jobdb.vault import Vault
 
-BULK = "x" * 20_000
+BULK = "x" * 40_000
 
 
 def verdicts(registry, lines, subscriber="s"):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ...vault import Vault
     from .transaction import Store
 
-SMALL_BYTES = 16_384
+SMALL_BYTES = 32_768
 """Batches of at most so many bytes are verified under the lock."""
 
 PIECE_BYTES = 1_048_576
