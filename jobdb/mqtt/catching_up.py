@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engines.base import Engine
-from ..engines.sql.rows import token_binding
+from ..engines.sql.verifying import Sender, refusal
 from ..errors import UnknownJob
-from ..protocol import WireEvent, verify
+from ..protocol import WireEvent
 from .link import Report
 
 STATEMENTS = Path(__file__).parent / "subscriber.sql"
@@ -107,18 +107,9 @@ class CatchingUp:
         change nothing.
         """
         with self._store.read() as tx:
-            row = tx.one("token_of_event", job_id=wire.job_id, kid=wire.kid)
-        if row is None:
-            return False
-        present_kid, topic_prefix, sealed, imported, expires_ms, revoked_ms = row
-        if topic != f"{topic_prefix}/events":
-            return False
-        if not present_kid:
-            return True
-        if sealed is None or revoked_ms is not None or (expires_ms is not None and expires_ms <= self._store.clock()):
-            return False
-        token = self._engine.vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
-        return verify(wire, token, legacy=bool(imported))
+            row = tx.one("sender_of_event", job_id=wire.job_id, kid=wire.kid)
+            now = tx.now_ms
+        return row is not None and refusal(wire, topic, Sender(*row), self._engine.vault, now) is None
 
     def accepted(self, job_id: str, seq: int) -> None:
         """Notes what came from the broker."""
@@ -153,9 +144,9 @@ class CatchingUp:
         """
         try:
             if self._job_id is None:
-                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit)
+                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit, give=False)
             else:
-                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit)
+                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit, give=False)
         except UnknownJob:
             return False
         return True
