@@ -11,6 +11,7 @@
     ├── Busy                       4
     └── Unusable                   5   the database, its file system or its key cannot be used
         ├── DatabaseMissing
+        ├── DatabaseReplaced
         ├── NotAJobdbDatabase
         ├── SchemaMismatch
         ├── UnsafeFileSystem
@@ -94,6 +95,13 @@ class Unusable(JobdbError):
 
 class DatabaseMissing(Unusable):
     """There is no database at that place."""
+
+
+class DatabaseReplaced(Unusable):
+    """The database's files were removed, renamed or replaced while it was open: others do not see what was done.
+
+    The registry that raised it refuses every further verb. Look at what is there, then open a new one.
+    """
 
 
 class NotAJobdbDatabase(Unusable):

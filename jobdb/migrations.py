@@ -18,6 +18,7 @@ from jobdb.schema import APPLICATION_ID, VERSION
 
 from .engines.sqlite import opened
 from .engines.sqlite.header import read_header
+from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 from .filemodes import create_private, sync_folder
 
@@ -38,10 +39,11 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         NotAJobdbDatabase: the file is something else.
         Busy: another process has it open.
         StorageFailed: the disk is full or failed; the database is as it was.
-        Unusable: this process has it open.
+        Unusable: this process has it open, or it has a second name.
     """
     with opened.standard_library_may_open(path):
         header = read_header(path)
+        refuse_hard_links(path)
         if not header.empty and header.application_id not in (0, APPLICATION_ID):
             raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
         if header.user_version > VERSION:

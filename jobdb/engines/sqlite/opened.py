@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import Unusable
+from .lock_guard import LockGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _lock = threading.RLock()
 _open: Counter[tuple[int, int]] = Counter()
+_guards: dict[tuple[int, int], LockGuard] = {}
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -43,6 +45,32 @@ def remove(identity: tuple[int, int]) -> None:
         _open[identity] -= 1
         if _open[identity] <= 0:
             del _open[identity]
+            guard = _guards.pop(identity, None)
+            if guard is not None:
+                guard.close()
+
+
+def hold_locks(identity: tuple[int, int], path: Path) -> None:
+    """Guards this process's locks on a WAL database to which it has just opened a connection."""
+    with _lock:
+        _guards.setdefault(identity, LockGuard()).hold(path)
+
+
+def let_go_of_locks(identity: tuple[int, int]) -> None:
+    """Lets the last connection of this process close as SQLite means it; called just before that."""
+    with _lock:
+        if _open[identity] == 1 and identity in _guards:
+            _guards[identity].let_go()
+
+
+def _after_fork_in_child() -> None:
+    """The child has its parent's descriptors, and the locks would outlive the parent with them."""
+    for guard in _guards.values():
+        guard.close()
+    _guards.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @contextmanager

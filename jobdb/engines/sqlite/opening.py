@@ -21,6 +21,7 @@ from ..statements import VERB_FILES, load_statements
 from . import opened
 from .failures import translate
 from .header import Header, read_header
+from .held_files import refuse_hard_links
 from .sharing import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
@@ -171,6 +172,7 @@ def _roll_back_unfinished(path: Path) -> None:
 
 def _checked_header(path: Path, *, create: bool) -> Header | None:
     """The header, after the checks on identity and version; None when this process has the file open already."""
+    refuse_hard_links(path)
     with opened.standard_library_may_look(path) as free:
         if not free:
             return None

@@ -13,6 +13,7 @@ import apsw
 from ...errors import Busy
 from . import opened
 from .failures import translate
+from .held_files import refuse_hard_links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,6 +58,7 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
 
     allowed_placement(path)
     with opened.standard_library_may_open(path):
+        refuse_hard_links(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
+from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
 from ..statements import PositionalStatements, read_statements
 from . import opened
 from .checkpoints import CheckpointSchedule, wal_is_long
 from .failures import translate
 from .gate import Gate, jitter
+from .held_files import READS_TRUST_SEC, WRITES_TRUST_SEC, HeldFiles, refuse_hard_links
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .shared_page import boot_identity
 from .transaction import SqliteTransaction
@@ -69,6 +70,7 @@ class SqliteStore:
         self.clock = clock
         self._statements = PositionalStatements(statements)
         self._pid = os.getpid()
+        refuse_hard_links(self.path)
         self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_identity() != ""
         self._identity = opened.add(self.path)
         self._wal: WalSync | None = None
@@ -83,12 +85,15 @@ class SqliteStore:
             if journal == "wal":
                 refuse_wal_reset_bug()
             self._writer = self._connect()
+            if journal == "wal":
+                opened.hold_locks(self._identity, self.path)
             self._checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpoint_passive)
             if self._group_commit:
                 self._gate = Gate(self.path)
                 self._writer.set_wal_hook(self._after_wal_commit)
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
+            self._held = self._files_held()
         except BaseException:
             self._close_what_is_open()
             opened.remove(self._identity)
@@ -136,12 +141,25 @@ class SqliteStore:
             raise
         return connection
 
+    def _files_held(self) -> HeldFiles:
+        """What the names lead to now, which must be what SQLite was given to open."""
+        held = HeldFiles(self.path, wal=self.journal == "wal", gate=self._gate is not None)
+        if not held.is_what(self._identity, None if self._wal is None else self._wal.identity):
+            held.close()
+            raise DatabaseReplaced(f"{self.path} was replaced at the moment of opening it; nothing was done. Try again")
+        return held
+
     def _settings(self) -> list[Setting]:
         return settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
 
     def _read_connection(self) -> apsw.Connection:
         if self._reader is None:
-            self._reader = self._connect()
+            reader = self._connect()
+            if not self._held.intact():  # by the same name it may be another file by now
+                reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                reader.close()
+                self._held.check()
+            self._reader = reader
         return self._reader
 
     def _on_busy(self, _count: int) -> bool:
@@ -165,23 +183,32 @@ class SqliteStore:
         self._closed = True
         with self._mutex, self._reader_mutex:
             if self._reader is not None:
+                self._reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
                 self._reader.close()
             self._busy_since = time.monotonic() - self.busy_sec
-            if self._wal_has_a_hole() or not (checkpoint or wal_is_long(self.path)):
+            if self._keeps_wal(checkpoint):
                 self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            else:
+                opened.let_go_of_locks(self._identity)
             self._writer.close()
+            self._held.close()
             if self._wal is not None:
                 self._wal.close()
             if self._gate is not None:
                 self._gate.close()
             opened.remove(self._identity)
 
+    def _keeps_wal(self, checkpoint: bool) -> bool:
+        """Whether the WAL is left alone on closing. SQLite removes it by its name: it may be another database's now."""
+        return not self._held.intact() or self._wal_has_a_hole() or not (checkpoint or wal_is_long(self.path))
+
     def check(self) -> None:
-        """Refuses work in a forked child or after close, before any call into SQLite.
+        """Refuses work in a forked child, after close or on files that were replaced, before any call into SQLite.
 
         Raises:
             ForkedRegistry: this is not the process that opened it.
             InvalidInput: it is closed.
+            DatabaseReplaced: its files were removed, renamed or replaced.
         """
         if os.getpid() != self._pid:
             raise ForkedRegistry(
@@ -190,6 +217,7 @@ class SqliteStore:
             )
         if self._closed:
             raise InvalidInput(f"this registry on {self.path} is closed; open a new one")
+        self._held.check_before(WRITES_TRUST_SEC)
 
     # -- transactions
 
@@ -244,6 +272,7 @@ class SqliteStore:
             self._mutex.release()
             if said_no:
                 self.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
+        self._held.check()  # before the sync: the sleep in it makes the same look cost three times as much
         if wal is not None:
             wal.sync_commit(number)
             self._mend(wal)
@@ -270,12 +299,17 @@ class SqliteStore:
                 raise translate(error, self.path, time.monotonic() - started) from error
 
     def _refuse_other_journal(self, connection: apsw.Connection) -> None:
-        """An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
+        """Looks at what the transaction that has begun works on: whether it is still the same file and journal.
+
+        An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
 
         SQLite would follow it without a word, on a network file system too.
         """
         if self.journal != "delete":
+            if connection is self._reader:
+                self._held.check_before(READS_TRUST_SEC)
             return
+        self._held.check()  # its journal would be made by a name that may be another database's by now
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
         if str(connection.pragma("journal_mode")).lower() != "delete":
             raise UnsafeFileSystem(
@@ -296,6 +330,7 @@ class SqliteStore:
         if self._wal is not None:
             self._wal.sync()
             self._mend(self._wal)
+        self._held.check()
 
     def _mend(self, wal: WalSync) -> None:
         """Makes the WAL durable if some process's sync of it failed.
@@ -352,6 +387,7 @@ class SqliteStore:
         from .query import run_query
 
         self.check()
+        self._held.check()
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:

@@ -38,6 +38,9 @@ class WalSync:
     Args:
         database: the database file, open in WAL mode.
         page: what the writers tell each other.
+
+    Attributes:
+        identity: the file's device and inode.
     """
 
     def __init__(self, database: Path, page: SharedPage) -> None:
@@ -45,6 +48,8 @@ class WalSync:
         self._page = page
         self._rewrites = page.rewrites
         self._fd = self._open()
+        found = os.fstat(self._fd)
+        self.identity = found.st_dev, found.st_ino
         self._mutex = threading.Lock()
         self._failure: OSError | None = None
         self._stalled_sync: int | None = None
@@ -138,6 +143,13 @@ class WalSync:
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
             fresh = self._open()
+            found = os.fstat(fresh)
+            if (found.st_dev, found.st_ino) != self.identity:
+                os.close(fresh)
+                raise StorageFailed(
+                    f"{self._wal} was replaced while it was open; whether the last commits are durable is not known. "
+                    "Open the registry anew and read the state before going on"
+                )
             os.close(self._fd)
             self._fd, self._rewrites = fresh, rewrites
 
