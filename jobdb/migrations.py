@@ -20,7 +20,7 @@ from .engines.sqlite import opened
 from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from .filemodes import create_private, sync_folder
+from .filemodes import create_private, refuse_strange_companions, sync_folder
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -44,6 +44,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
     with opened.standard_library_may_open(path):
         header = read_header(path)
         refuse_hard_links(path)
+        refuse_strange_companions(path)
         if not header.empty and header.application_id not in (0, APPLICATION_ID):
             raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
         if header.user_version > VERSION:
@@ -131,8 +132,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
 def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
     """A complete copy beside the database, synced, named after its schema version and the moment."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    kept = path.with_name(f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.bak")
-    create_private(kept)
+    stem = f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    names = (path.with_name(f"{stem}{number}.bak") for number in ("", *(f"-{more}" for more in range(2, 100))))
+    # One that is made here: a copy of the same second stays, and a link of that name is not followed.
+    kept = next(name for name in names if not os.path.lexists(name) and create_private(name))
     copy = sqlite3.connect(kept)
     try:
         connection.backup(copy)

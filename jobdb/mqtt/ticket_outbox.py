@@ -19,7 +19,7 @@ from .. import arguments
 from ..engines.sql.moving import event_of
 from ..engines.sql.rows import wire_timestamp
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
-from ..filemodes import create_private, secure_folder
+from ..filemodes import create_private, refuse_strange_companions, secure_folder
 from ..model import Event
 from ..protocol import build
 from .outbox import Parcel, Room
@@ -255,6 +255,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         from ..probe import require_locks
 
         require_locks(placement)
+    refuse_strange_companions(path)
     create_private(path)
     return SqliteStore(
         path,

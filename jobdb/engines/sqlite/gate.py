@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
+from ...filemodes import open_private
 from .locks import busy_error
 from .shared_page import SharedPage
 
@@ -48,7 +49,7 @@ class Gate:
         self._database = database
         self._path = gate_path(database)
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = open_private(self._path, os.O_RDWR | os.O_CREAT, database=database)
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"

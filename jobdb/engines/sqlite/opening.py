@@ -15,7 +15,7 @@ import apsw
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from ...filemodes import check_modes, create_private, secure_folder
+from ...filemodes import check_modes, create_private, refuse_strange_companions, secure_folder
 from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
@@ -73,6 +73,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     if missing and not create:
         raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
     placement = allowed_placement(path)
+    refuse_strange_companions(path)
     if missing:
         _make(path)
     header = _checked_header(path, create=create)

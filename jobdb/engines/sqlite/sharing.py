@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import Busy
+from ...filemodes import refuse_strange_companions
 from . import opened
 from .failures import translate
 from .held_files import refuse_hard_links
@@ -59,6 +60,7 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
     allowed_placement(path)
     with opened.standard_library_may_open(path):
         refuse_hard_links(path)
+        refuse_strange_companions(path)
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
+from ...filemodes import open_private
 
 if TYPE_CHECKING:
     from .shared_page import SharedPage
@@ -44,6 +45,7 @@ class WalSync:
     """
 
     def __init__(self, database: Path, page: SharedPage) -> None:
+        self._database = database
         self._wal = Path(f"{database}-wal")
         self._page = page
         self._rewrites = page.rewrites
@@ -57,7 +59,7 @@ class WalSync:
 
     def _open(self) -> int:
         try:
-            return os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            return open_private(self._wal, os.O_RDWR, database=self._database)
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
