@@ -17,6 +17,7 @@ from pathlib import Path
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from .engines.sqlite import opened
+from .engines.sqlite.contents import Contents, contents, refuse_foreign
 from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
@@ -45,18 +46,18 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         header = read_header(path)
         refuse_hard_links(path)
         refuse_strange_companions(path)
-        if not header.empty and header.application_id not in (0, APPLICATION_ID):
-            raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
+        found = contents(path, header)
+        refuse_foreign(path, found)
         if header.user_version > VERSION:
             raise SchemaMismatch(
                 f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
                 "a newer jobdb has migrated it: pip install --upgrade jobdb"
             )
-        if header.user_version == VERSION:
+        if header.user_version == VERSION and found is Contents.OURS:
             return None
         try:
             with contextlib.closing(_alone(path, busy_sec)) as connection:
-                return _migrate(connection, path, keep=backup and header.user_version > 0)
+                return _migrate(connection, path, keep=backup and found is not Contents.EMPTY)
         except sqlite3.OperationalError as error:
             raise _translated(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
@@ -120,6 +121,9 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
             MIGRATIONS.apply(Database(connection))
+            # A registry that lost its mark had made some steps, or all, before.
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 STATEMENTS = Path(__file__).parent / "tickets.sql"
 SCHEMA_VERSION = 1
+APPLICATION_ID = 1785684596
+"""As in ``tickets.sql``: "jobt" in ASCII."""
 BUSY_SEC = 30.0
 KEPT_MS = 30 * 86_400_000
 _JOB = 1
@@ -257,6 +259,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         require_locks(placement)
     refuse_strange_companions(path)
     create_private(path)
+    _refuse_foreign(path)
     return SqliteStore(
         path,
         journal=placement.journal or "delete",
@@ -265,6 +268,23 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         statements=load_statements(STATEMENTS),
         clock=clock,
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Looks what is there before the store would put it into WAL."""
+    from ..engines.sqlite import opened
+    from ..engines.sqlite.contents import look_into
+    from ..engines.sqlite.header import read_header
+    from ..engines.sqlite.held_files import refuse_hard_links
+
+    refuse_hard_links(path)
+    with opened.standard_library_may_look(path) as free:
+        header = read_header(path) if free else None
+        if header is None or header.empty or header.application_id == APPLICATION_ID:
+            return
+        mark, names, _steps = look_into(path)
+        if mark != APPLICATION_ID and (mark or names or header.user_version):
+            raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
 
 
 def _prepare(store: SqliteStore, path: Path) -> None:

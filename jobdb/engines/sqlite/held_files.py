@@ -12,6 +12,7 @@ Only ``lstat`` is used: opening and closing a file by hand drops this process's 
 from __future__ import annotations
 
 import os
+import stat
 import time
 from os import F_OK, access, lstat, readlink
 from typing import TYPE_CHECKING, NoReturn
@@ -35,7 +36,8 @@ def refuse_hard_links(path: Path) -> None:
     Raises:
         Unusable: it has more than one name.
     """
-    if os.stat(path).st_nlink > 1:
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
         raise _two_names(path)
 
 

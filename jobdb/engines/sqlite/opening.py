@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import VERSION
 
-from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
+from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
 from ...filemodes import check_modes, create_private, refuse_strange_companions, secure_folder
 from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
+from .contents import Contents, contents, refuse_foreign, unmarked
 from .failures import translate
 from .header import Header, read_header
 from .held_files import refuse_hard_links
@@ -179,13 +180,17 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
             return None
         _roll_back_unfinished(path)
         header = read_header(path)
-    if header.empty or (header.application_id == 0 and header.user_version == 0 and create):
+        found = contents(path, header)
+    refuse_foreign(path, found)
+    if found is Contents.UNMARKED:
+        raise unmarked(path)
+    if found is Contents.EMPTY:
         if not create:
             raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
         _make(path)
         return read_header(path)
-    if header.application_id != APPLICATION_ID:
-        raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
+    if header.application_id == 0:
+        return _checked_header(path, create=create)  # another process has just made it
     if header.user_version < VERSION:
         raise SchemaMismatch(
             f"{path} has schema version {header.user_version} and this jobdb needs {VERSION}; "

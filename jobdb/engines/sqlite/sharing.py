@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import Busy
+from ...errors import Busy, SchemaMismatch
 from ...filemodes import refuse_strange_companions
 from . import opened
+from .contents import Contents, contents, refuse_foreign, unmarked
 from .failures import translate
+from .header import read_header
 from .held_files import refuse_hard_links
 
 if TYPE_CHECKING:
@@ -61,6 +63,14 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
     with opened.standard_library_may_open(path):
         refuse_hard_links(path)
         refuse_strange_companions(path)
+        found = contents(path, read_header(path))
+        refuse_foreign(path, found)
+        if found is not Contents.OURS:
+            raise (
+                unmarked(path)
+                if found is Contents.UNMARKED
+                else SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
+            )
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))
