@@ -283,6 +283,8 @@ def _refuse_foreign(path: Path) -> None:
         if header is None or header.empty or header.application_id == APPLICATION_ID:
             return
         mark, names, _steps = look_into(path)
+        if not mark and not names and header.user_version > SCHEMA_VERSION:
+            raise _newer(path, header.user_version)
         if mark != APPLICATION_ID and (mark or names or header.user_version):
             raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
 
@@ -305,10 +307,14 @@ def _version(tx: Any, path: Path) -> int:
     row = tx.one("schema_version")
     version = int(row[0])
     if version > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"{path} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
-            "a newer jobdb has made it: pip install --upgrade 'jobdb[mqtt]'"
-        )
+        raise _newer(path, version)
     if version == 0 and tx.one("any_table") is not None:
         raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
     return version
+
+
+def _newer(path: Path, version: int) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"{path} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
+        "a newer jobdb has made it: pip install --upgrade 'jobdb[mqtt]'"
+    )
