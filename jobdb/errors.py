@@ -132,7 +132,10 @@ class Unavailable(Unusable):
 
 
 class ForkedRegistry(Unusable):
-    """A registry was used in a child of the process that opened it; open one in the child."""
+    """A registry was used in a forked child of the process that opened it, or its file was opened there.
+
+    Start the child with spawn or exec, or close every registry on the file before the fork.
+    """
 
 
 class KeyProblem(Unusable):

@@ -48,6 +48,7 @@ class Gate:
     def __init__(self, database: Path) -> None:
         self._database = database
         self._path = gate_path(database)
+        self._entered = False  # or perhaps only about to be
         try:
             self._fd = open_private(self._path, os.O_RDWR | os.O_CREAT, database=database)
         except OSError as error:
@@ -92,6 +93,7 @@ class Gate:
             Busy: the limit is over.
             StorageFailed: the file system refuses the lock.
         """
+        self._entered = True
         if self.page.has_heir or not self._taken():
             self._queue(started, limit_sec)
 
@@ -104,9 +106,11 @@ class Gate:
         while True:
             seen = page.turn
             if not page.has_heir:
-                page.be_heir()
-                taken = self._taken_at_the_door()
-                page.be_no_heir()
+                try:
+                    page.be_heir()
+                    taken = self._taken_at_the_door()
+                finally:
+                    page.be_no_heir()
             else:
                 taken = False
             if taken:
@@ -144,14 +148,23 @@ class Gate:
         """Lets the next writer in."""
         self.page.pass_turn()
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._entered = False
         self.page.wake_heir()
+
+    def leave_if_entered(self) -> None:
+        """Leaves the gate unless it was left already: for whoever was cut off and cannot know how far it came."""
+        if self._entered:
+            self.leave()
 
     def close(self) -> None:
         """Closes the file; a lock that is held on it is released."""
         if self._fd >= 0:
+            self._entered = False
             self.page.close()
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                os.close(self._fd)
+            finally:
+                self._fd = -1  # closed also where that reports an error
 
 
 def jitter(shortest: float, longest: float) -> float:

@@ -93,13 +93,17 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     if journal == "delete":
         busy_sec = max(busy_sec, SHARED_BUSY_SEC)
     store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **settings)
-    if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
-        # The mark was put on between our look and the change to WAL: back again, before anything is written.
+    try:
+        if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
+            # The mark was put on between our look and the change to WAL: back again, before anything is written.
+            store.close()
+            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
+            store = SqliteStore(path, journal="delete", busy_sec=busy_sec, statements=statements, **settings)
+        store.placement = placement
+        _note_placement(store, placement)
+    except BaseException:
         store.close()
-        busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-        store = SqliteStore(path, journal="delete", busy_sec=busy_sec, statements=statements, **settings)
-    store.placement = placement
-    _note_placement(store, placement)
+        raise
     return store
 
 

@@ -41,7 +41,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         InvalidInput: it is no single SELECT on the views.
         TimedOut: it took too long.
     """
-    identity = opened.add(path)
+    file = opened.add(path)
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         try:
@@ -63,7 +63,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
     except apsw.Error as error:
         raise translate(error, path, 5.0) from error
     finally:
-        opened.remove(identity)
+        opened.remove(file)
 
 
 def _rows(connection: apsw.Connection, sql: str, limit: int) -> tuple[list[str], list[Row]]:

@@ -26,7 +26,7 @@ SHARED = "shared"
 
 def is_shared(path: Path) -> bool:
     """Whether the database bears the mark; read without changing its journal mode."""
-    identity = opened.add(path)
+    file = opened.add(path)
     try:
         # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -38,7 +38,7 @@ def is_shared(path: Path) -> bool:
     except apsw.Error as error:
         raise translate(error, path, 10.0) from error
     finally:
-        opened.remove(identity)
+        opened.remove(file)
     return row is not None and row[0] == "1"
 
 

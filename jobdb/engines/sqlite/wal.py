@@ -52,7 +52,7 @@ class WalSync:
         self._fd = self._open()
         found = os.fstat(self._fd)
         self.identity = found.st_dev, found.st_ino
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a signal handler may sync while its thread does
         self._failure: OSError | None = None
         self._stalled_sync: int | None = None
         self._directory_synced = False
@@ -119,25 +119,29 @@ class WalSync:
         page = self._page
         self._refresh()
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                if time.monotonic() < stalled and page.syncs != self._stalled_sync:
-                    return False
-                self._stalled_sync = page.syncs
-            # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported to
-            # every descriptor that was open by then.
-            self._flush()
-            return True
-        try:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    if time.monotonic() < stalled and page.syncs != self._stalled_sync:
+                        return False
+                    self._stalled_sync = page.syncs
+                # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported
+                # to every descriptor that was open by then.
+                self._flush()
+                return True
             covered = page.committed
             self._flush()
             if not page.hole:
                 page.note_sync(covered)
-        finally:
             page.end_sync()
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except BaseException:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # ours or not: an exception may have come just after it was taken
+            page.end_sync()
             page.wake_syncers()
+            raise
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        page.wake_syncers()
         return True
 
     def _refresh(self) -> None:
@@ -201,5 +205,7 @@ class WalSync:
     def close(self) -> None:
         """Closes the descriptor; the lock of a sync goes with it."""
         if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                os.close(self._fd)
+            finally:
+                self._fd = -1  # closed also where that reports an error
