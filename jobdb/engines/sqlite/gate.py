@@ -24,13 +24,12 @@ from .shared_page import SharedPage
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OPENING_SEC = 10.0
 _LONGEST_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
+_POLL_SEC = 1e-3
+"""The same where nobody has passed the gate since: who holds it may share no memory with us, and will wake nobody."""
 _AT_THE_DOOR_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
-_SHORTEST_POLL_SEC = 200e-6
-_LONGEST_POLL_SEC = 1e-3
 
 
 def gate_path(database: Path) -> Path:
@@ -56,31 +55,10 @@ class Gate:
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
         try:
-            self.page = self._shared_page()
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def _shared_page(self) -> SharedPage:
-        """The page as it stands; only to begin a new one the lock is needed, so a reader waits for no writer."""
-        try:
-            page = SharedPage.existing(self._fd)
-            if page is not None:
-                return page
-            started = time.monotonic()
-            while not self._taken():
-                waited = time.monotonic() - started
-                if waited > _OPENING_SEC:
-                    raise busy_error(self._database, waited)
-                time.sleep(jitter(_SHORTEST_POLL_SEC, _LONGEST_POLL_SEC))
-            try:
-                return SharedPage.begun(self._fd)
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            self.page = SharedPage(self._fd)
         except OSError as error:
-            raise StorageFailed(
-                f"cannot make {self._path}: {error.strerror}; nothing was written. Free space on its disk and try again"
-            ) from error
+            os.close(self._fd)
+            raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
         """Waits its turn.
@@ -103,6 +81,7 @@ class Gate:
 
     def _queue(self, started: float, limit_sec: float) -> None:
         page = self.page
+        last = -1
         while True:
             seen = page.turn
             if not page.has_heir:
@@ -118,7 +97,8 @@ class Gate:
             waited = time.monotonic() - started
             if waited > limit_sec:
                 raise busy_error(self._database, waited)
-            page.sleep_for_turn(seen, _LONGEST_SLEEP_SEC)
+            page.sleep_for_turn(seen, _LONGEST_SLEEP_SEC if page.turn != last else _POLL_SEC)
+            last = seen
 
     def _taken_at_the_door(self) -> bool:
         """Takes the gate the moment that it is left, if that is soon: waking up takes longer than most transactions."""
