@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownJob,
         UnsafeFileSystem,
+        UntrustedDatabase,
         Unusable,
     )
     from .model import (
@@ -88,6 +89,7 @@ __all__ = [
     "Unavailable",
     "UnknownJob",
     "UnsafeFileSystem",
+    "UntrustedDatabase",
     "Unusable",
     "Vault",
     "Verdict",

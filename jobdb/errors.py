@@ -14,6 +14,7 @@
         ├── DatabaseReplaced
         ├── NotAJobdbDatabase
         ├── SchemaMismatch
+        ├── UntrustedDatabase
         ├── UnsafeFileSystem
         ├── StorageFailed
         │   └── SyncFailed
@@ -110,6 +111,10 @@ class NotAJobdbDatabase(Unusable):
 
 class SchemaMismatch(Unusable):
     """The database's schema is older or newer than this jobdb."""
+
+
+class UntrustedDatabase(Unusable):
+    """A database that was found in the current folder, and not named, is not known to be this user's."""
 
 
 class UnsafeFileSystem(Unusable):

@@ -144,11 +144,13 @@ def allowed_placement(path: Path) -> Placement:
 
 def _make(path: Path) -> None:
     from ...migrations import migrate, take_away_unmade
+    from ...trust import note_trust
 
     folders = secure_folder(path.parent)
     made = create_private(path)
     try:
         migrate(path, backup=False)
+        note_trust(path)
     except BaseException:
         # As on a full disk. What was there before stays, an empty file too.
         if made and take_away_unmade(path):
