@@ -8,6 +8,7 @@ the first step of ``__exit__``, is undone when the block is destroyed or by whoe
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import apsw
 from ...errors import InvalidInput, Refused
 from .failures import translate
 from .locks import busy_error
-from .mutex import Hold, calling_frame, let_go
+from .mutex import Hold, let_go
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -36,13 +37,6 @@ class _Scope:
         self._store = store
         self._mutex = mutex
         self._started = 0.0
-
-    def _take(self, hold: Hold, limit_sec: float | None) -> None:
-        store = self._store
-        if not self._mutex.acquire(hold, limit_sec):
-            raise busy_error(store.path, time.monotonic() - self._started)
-        if store._closed:
-            store.check()
 
     def _failed(self, failure: apsw.Error) -> Exception:
         return translate(failure, self._store.path, time.monotonic() - self._started)
@@ -79,10 +73,13 @@ class WriteScope(_OpenScope):
         store.check()
         if store._wal is not None:
             store._wal.refuse_after_failure()
-        hold = self._hold = Hold(calling_frame())
+        hold = self._hold = Hold(sys._getframe(1))
         self._started = started = time.monotonic()
         try:
-            self._take(hold, store.busy_sec)
+            if not self._mutex.acquire(hold, store.busy_sec):
+                raise busy_error(store.path, time.monotonic() - started)
+            if store._closed:  # while this one waited
+                store.check()
             store._busy_since = started
             if store._gate is not None:
                 store._gate.enter(started, store.busy_sec)
@@ -135,10 +132,12 @@ class ReadScope(_OpenScope):
     def __enter__(self) -> SqliteTransaction:
         store = self._store
         store.check()
-        hold = self._hold = Hold(calling_frame())
+        hold = self._hold = Hold(sys._getframe(1))
         self._started = started = time.monotonic()
         try:
-            self._take(hold, None)
+            self._mutex.acquire(hold, None)
+            if store._closed:  # while this one waited
+                store.check()
             store._busy_since = started
             reader = store._read_connection()
             reader.execute("BEGIN")
