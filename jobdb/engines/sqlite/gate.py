@@ -167,7 +167,5 @@ class Gate:
 
 
 def jitter(shortest: float, longest: float) -> float:
-    """A random time between two, in seconds. Only who has to wait imports ``random``."""
-    from random import uniform
-
-    return uniform(shortest, longest)
+    """Return some time between two, in seconds. Nothing is imported for it: there may be no file descriptor left."""
+    return shortest + (longest - shortest) * (time.monotonic_ns() * 2654435761 >> 16 & 1023) / 1023
