@@ -43,7 +43,7 @@ class _Scope:
         return translate(failure, self._store.path, time.monotonic() - self._started)
 
     def _reraise(self, error: apsw.Error | OSError) -> None:
-        """Raises the error for what SQLite or a lack of file descriptors has done to the block; no other of a file's."""
+        """Raises the error for what SQLite or a lack of file descriptors has done to the block, and for no other."""
         if isinstance(error, apsw.Error):
             raise self._failed(error) from error
         if error.errno in (errno.EMFILE, errno.ENFILE):

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
+from .descriptors import above_standard_streams
 
 if TYPE_CHECKING:
     from .shared_page import SharedPage
@@ -52,7 +53,7 @@ class WalSync:
 
     def _open(self) -> int:
         try:
-            return os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            return above_standard_streams(os.open(self._wal, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
@@ -61,7 +62,7 @@ class WalSync:
     def _open_folder(self) -> int:
         """Now: after a commit there may be no file descriptor left, and the commit would be in doubt for that alone."""
         try:
-            return os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            return above_standard_streams(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             os.close(self._fd)
             raise StorageFailed(
