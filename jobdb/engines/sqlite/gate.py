@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
 from ...filemodes import open_private
+from .descriptors import above_standard_streams
 from .locks import busy_error
 from .shared_page import SharedPage
 
@@ -49,12 +50,14 @@ class Gate:
         self._path = gate_path(database)
         self._entered = False  # or perhaps only about to be
         try:
-            self._fd = open_private(self._path, os.O_RDWR | os.O_CREAT, database=database)
+            self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
         try:
+            if os.fstat(self._fd).st_mode & 0o777 == 0:
+                os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
             self.page = SharedPage(self._fd)
         except OSError as error:
             os.close(self._fd)
@@ -148,7 +151,5 @@ class Gate:
 
 
 def jitter(shortest: float, longest: float) -> float:
-    """A random time between two, in seconds. Only who has to wait imports ``random``."""
-    from random import uniform
-
-    return uniform(shortest, longest)
+    """Return some time between two, in seconds. Nothing is imported for it: there may be no file descriptor left."""
+    return shortest + (longest - shortest) * (time.monotonic_ns() * 2654435761 >> 16 & 1023) / 1023

@@ -46,7 +46,7 @@ class LockGuard:
         for suffix, place in (("", _SHARED), ("-shm", _ALIVE)):
             if suffix not in self._files:
                 try:
-                    fd = os.open(f"{path}{suffix}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    fd = _open_above_standard_streams(f"{path}{suffix}")
                 except OSError:
                     return False
                 self._files[suffix] = fd, place
@@ -63,6 +63,18 @@ class LockGuard:
         for fd, _place in self._files.values():
             os.close(fd)
         self._files.clear()
+
+
+def _open_above_standard_streams(path: str) -> int:
+    """Not by a duplicate: to close the first one would drop the locks that a connection holds already."""
+    below: list[int] = []
+    try:
+        while not below or below[-1] <= 2:
+            below.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    finally:
+        for fd in below:
+            os.close(fd)
 
 
 def _set(fd: int, kind: int, place: tuple[int, int]) -> bool:

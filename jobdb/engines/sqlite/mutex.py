@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from ...errors import Busy
@@ -33,20 +34,24 @@ _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GE
 _LOOK_AGAIN_SEC = 0.02
 """A holder that is cut off wakes nobody: who waits asks again after this time whether there still is one."""
 _HOLDER = "holder"
+_WRAPPERS = ("__enter__", "enter_context")
 
 
 class Hold:
     """One block's hold on a mutex, made before the mutex is asked for.
 
     Args:
-        frame: the function that enters the block; None: it is not taken away by anybody.
+        frame: the function whose ``with`` statement is being entered, or the ``__enter__`` of a block that it wraps
+            around ours; None: it is not taken away by anybody.
     """
 
     __slots__ = ("frame", "thread")
 
     def __init__(self, frame: FrameType | None) -> None:
+        while frame is not None and frame.f_code.co_name in _WRAPPERS:
+            frame = frame.f_back
         self.frame = frame
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
 
     def is_abandoned(self) -> bool:
         """Whether the function that entered the block has ended without leaving it."""
@@ -60,14 +65,6 @@ class Hold:
         except RuntimeError:
             return False
         return True
-
-
-def calling_frame() -> FrameType:
-    """Return the frame of the function whose ``with`` statement is being entered, through blocks that wrap ours."""
-    frame = sys._getframe(2)
-    while frame.f_code.co_name in ("__enter__", "enter_context") and frame.f_back is not None:
-        frame = frame.f_back
-    return frame
 
 
 class Mutex:
@@ -164,7 +161,7 @@ class Held(_Left):
     __slots__ = ()
 
     def __enter__(self) -> None:
-        hold = self._hold = Hold(calling_frame())
+        hold = self._hold = Hold(sys._getframe(1))
         try:
             self._mutex.acquire(hold, None)
         except BaseException:

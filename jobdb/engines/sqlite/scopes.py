@@ -7,16 +7,18 @@ the first step of ``__exit__``, is undone when the block is destroyed or by whoe
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import InvalidInput, Refused
+from ...errors import InvalidInput, Refused, StorageFailed
 from .failures import translate
 from .locks import busy_error
-from .mutex import Hold, calling_frame, let_go
+from .mutex import Hold, let_go
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -37,15 +39,18 @@ class _Scope:
         self._mutex = mutex
         self._started = 0.0
 
-    def _take(self, hold: Hold, limit_sec: float | None) -> None:
-        store = self._store
-        if not self._mutex.acquire(hold, limit_sec):
-            raise busy_error(store.path, time.monotonic() - self._started)
-        if store._closed:
-            store.check()
-
     def _failed(self, failure: apsw.Error) -> Exception:
         return translate(failure, self._store.path, time.monotonic() - self._started)
+
+    def _reraise(self, error: apsw.Error | OSError) -> None:
+        """Raises the error for what SQLite or a lack of file descriptors has done to the block, and for no other."""
+        if isinstance(error, apsw.Error):
+            raise self._failed(error) from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StorageFailed(
+                f"this process could open no file during a verb on {self._store.path}: {error.strerror}; nothing was "
+                "written. Close files or raise the limit (ulimit -n), and try again"
+            ) from error
 
 
 class _OpenScope(_Scope):
@@ -79,10 +84,13 @@ class WriteScope(_OpenScope):
         store.check()
         if store._wal is not None:
             store._wal.refuse_after_failure()
-        hold = self._hold = Hold(calling_frame())
+        hold = self._hold = Hold(sys._getframe(1))
         self._started = started = time.monotonic()
         try:
-            self._take(hold, store.busy_sec)
+            if not self._mutex.acquire(hold, store.busy_sec):
+                raise busy_error(store.path, time.monotonic() - started)
+            if store._closed:  # while this one waited
+                store.check()
             store._busy_since = started
             if store._gate is not None:
                 store._gate.enter(started, store.busy_sec)
@@ -123,8 +131,8 @@ class WriteScope(_OpenScope):
                 store._mend(store._wal)
         elif isinstance(error, (Refused, InvalidInput)):
             store.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
-        elif isinstance(error, apsw.Error):
-            raise self._failed(error) from error
+        elif isinstance(error, (apsw.Error, OSError)):
+            self._reraise(error)
 
 
 class ReadScope(_OpenScope):
@@ -135,10 +143,12 @@ class ReadScope(_OpenScope):
     def __enter__(self) -> SqliteTransaction:
         store = self._store
         store.check()
-        hold = self._hold = Hold(calling_frame())
+        hold = self._hold = Hold(sys._getframe(1))
         self._started = started = time.monotonic()
         try:
-            self._take(hold, None)
+            self._mutex.acquire(hold, None)
+            if store._closed:  # while this one waited
+                store.check()
             store._busy_since = started
             reader = store._read_connection()
             reader.execute("BEGIN")
@@ -171,5 +181,5 @@ class ReadScope(_OpenScope):
         except BaseException:
             let_go(self._mutex, hold)
             raise
-        if isinstance(error, apsw.Error):
-            raise self._failed(error) from error
+        if isinstance(error, (apsw.Error, OSError)):
+            self._reraise(error)
