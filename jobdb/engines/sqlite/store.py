@@ -246,12 +246,11 @@ class SqliteStore:
             self._writer.close()
 
     def check(self) -> None:
-        """Refuses work in a forked child, after close or on files that were replaced, before any call into SQLite.
+        """Refuses work in a forked child or after close, before any call into SQLite.
 
         Raises:
             ForkedRegistry: this is not the process that opened it.
             InvalidInput: it is closed.
-            DatabaseReplaced: its files were removed, renamed or replaced.
         """
         if os.getpid() != self._pid:
             raise ForkedRegistry(
@@ -261,7 +260,6 @@ class SqliteStore:
             )
         if self._closed:
             raise InvalidInput(f"this registry on {self.path} is closed; open a new one")
-        self._held.check_before(WRITES_TRUST_SEC)
 
     # -- fork
 
@@ -347,10 +345,9 @@ class SqliteStore:
         SQLite would follow it without a word, on a network file system too.
         """
         if self.journal != "delete":
-            if connection is self._reader:
-                self._held.check_before(READS_TRUST_SEC)
+            self._held.check_before(READS_TRUST_SEC if connection is self._reader else WRITES_TRUST_SEC)
             return
-        self._held.check()  # its journal would be made by a name that may be another database's by now
+        self._held.check_before(0.0)  # its journal would be made by a name that may be another database's by now
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
         if str(connection.pragma("journal_mode")).lower() != "delete":
             raise UnsafeFileSystem(
@@ -423,7 +420,7 @@ class SqliteStore:
         from .query import run_query
 
         self.check()
-        self._held.check()
+        self._held.check_before(0.0)
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
@@ -444,6 +441,7 @@ class SqliteStore:
             full: compare the indexes with their tables and follow the foreign keys too.
         """
         self.check()
+        self._held.check_before(0.0)
         try:
             with Held(self._reader_mutex):
                 self._busy_since = time.monotonic()
@@ -461,6 +459,7 @@ class SqliteStore:
     def checkpoint(self) -> tuple[int, int]:
         """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
         self.check()
+        self._held.check_before(0.0)
         self.sync()
         with Held(self._mutex):
             self._busy_since = time.monotonic()
@@ -474,6 +473,7 @@ class SqliteStore:
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         self.check()
+        self._held.check_before(WRITES_TRUST_SEC)
         with Held(self._reader_mutex):
             self._busy_since = time.monotonic()
             try:
