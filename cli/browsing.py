@@ -8,7 +8,7 @@ import typer
 
 from . import output
 from .parameters import Json
-from .settings import settings_of
+from .settings import place_of
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -37,7 +37,6 @@ def ui(
     import contextlib
 
     from jobdb.ui import serve
-    from jobdb.urls import default_url, parse_url
 
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
 
@@ -51,7 +50,7 @@ def ui(
             if open_:
                 stack.enter_context(_opened(site.address))
 
-        serve(parse_url(settings_of(ctx).db or default_url()), port=port, ready=ready)
+        serve(place_of(ctx), port=port, ready=ready)
 
 
 def _opened(address: str) -> AbstractContextManager[None]:

@@ -61,6 +61,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Keeping the registry": {
         "init": Entry("database", "init", "Make a database."),
         "migrate": Entry("database", "migrate", "Bring an older database to the present schema."),
+        "trust": Entry("trusting", "trust", "Trust the database of a folder that came from elsewhere."),
         "doctor": Entry("examining", "doctor", "Check the database and all around it."),
         "probe": Entry(
             "examining", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."

@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
-from jobdb.urls import default_url, parse_url
 
 from .output import hint, json_line, note
 from .parameters import Json
-from .settings import registry_of, settings_of
+from .settings import place_of, registry_of, settings_of
 
 
 def init(
@@ -38,7 +37,7 @@ def init(
       jobdb --db sqlite:////var/lib/jobs/jobs.db init
       jobdb --db sqlite:////srv/shared/jobs.db init --shared
     """
-    place = parse_url(settings_of(ctx).db or default_url())
+    place = place_of(ctx)
     if shared is not None and place.path is None:
         raise InvalidInput("--shared is for SQLite files; every host may use a PostgreSQL registry as it is")
     there = place.path is not None and place.path.exists() and place.path.stat().st_size > 0
@@ -70,7 +69,7 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
     from jobdb.schema import VERSION
 
     settings = settings_of(ctx)
-    place = parse_url(settings.db or default_url())
+    place = place_of(ctx)
     backup = None
     if place.path is None:
         try:

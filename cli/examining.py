@@ -9,7 +9,7 @@ import typer
 
 from . import output
 from .parameters import Json
-from .settings import settings_of
+from .settings import place_of
 
 if TYPE_CHECKING:
     from jobdb.doctor import Finding
@@ -35,9 +35,8 @@ def doctor(
       jobdb doctor --full --json
     """
     from jobdb.doctor import examine
-    from jobdb.urls import default_url, parse_url
 
-    report = examine(parse_url(settings_of(ctx).db or default_url()), full=full)
+    report = examine(place_of(ctx), full=full)
     if json:
         output.json_line(report.as_dict())
     else:

@@ -81,6 +81,10 @@ def restore(
     if there and not yes:
         typer.confirm("Replace it?", abort=True, err=True)
     kept = put_back(file, place, busy_sec=min(settings.busy_timeout_sec, 5.0))
+    if place.path is not None:
+        from jobdb.trust import note_trust
+
+        note_trust(place.path)
     if json:
         output.json_line({"url": str(place), "kept": str(kept) if kept else None, "jobs": jobs, "events": events})
         return

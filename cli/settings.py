@@ -10,6 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
+    from jobdb.urls import DatabaseUrl
 
 
 class Settings:
@@ -48,6 +49,25 @@ def settings_of(ctx: typer.Context) -> Settings:
     settings = ctx.obj
     assert isinstance(settings, Settings)
     return settings
+
+
+def place_of(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
+    """Where the registry is that a command works on without opening it as a registry.
+
+    Args:
+        ctx: the command's context.
+        found: what the current folder brings must be trusted; False where it is only replaced.
+    """
+    from jobdb.urls import default_url, parse_url
+
+    db = settings_of(ctx).db
+    if db is None and found:
+        from jobdb.trust import default_place, require_trust
+
+        default = default_place()
+        if default is not None:
+            require_trust(default)
+    return parse_url(db or default_url())
 
 
 @contextmanager

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         AlreadyExists,
         Busy,
         DatabaseMissing,
+        DatabaseReplaced,
         ForkedRegistry,
         IllegalTransition,
         InvalidInput,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         Unavailable,
         UnknownJob,
         UnsafeFileSystem,
+        UntrustedDatabase,
         Unusable,
     )
     from .model import (
@@ -60,6 +62,7 @@ __all__ = [
     "Busy",
     "Claim",
     "DatabaseMissing",
+    "DatabaseReplaced",
     "Event",
     "EventKind",
     "ForkedRegistry",
@@ -86,6 +89,7 @@ __all__ = [
     "Unavailable",
     "UnknownJob",
     "UnsafeFileSystem",
+    "UntrustedDatabase",
     "Unusable",
     "Vault",
     "Verdict",

@@ -11,8 +11,10 @@
     ├── Busy                       4
     └── Unusable                   5   the database, its file system or its key cannot be used
         ├── DatabaseMissing
+        ├── DatabaseReplaced
         ├── NotAJobdbDatabase
         ├── SchemaMismatch
+        ├── UntrustedDatabase
         ├── UnsafeFileSystem
         ├── StorageFailed
         │   └── SyncFailed
@@ -96,12 +98,23 @@ class DatabaseMissing(Unusable):
     """There is no database at that place."""
 
 
+class DatabaseReplaced(Unusable):
+    """The database's files were removed, renamed or replaced while it was open: others do not see what was done.
+
+    The registry that raised it refuses every further verb. Look at what is there, then open a new one.
+    """
+
+
 class NotAJobdbDatabase(Unusable):
     """The file is there and is not a jobdb database."""
 
 
 class SchemaMismatch(Unusable):
     """The database's schema is older or newer than this jobdb."""
+
+
+class UntrustedDatabase(Unusable):
+    """A database that was found in the current folder, and not named, is not known to be this user's."""
 
 
 class UnsafeFileSystem(Unusable):
@@ -124,7 +137,10 @@ class Unavailable(Unusable):
 
 
 class ForkedRegistry(Unusable):
-    """A registry was used in a child of the process that opened it; open one in the child."""
+    """A registry was used in a forked child of the process that opened it, or its file was opened there.
+
+    Start the child with spawn or exec, or close every registry on the file before the fork.
+    """
 
 
 class KeyProblem(Unusable):

@@ -49,6 +49,7 @@ def secure_folder(path: str | os.PathLike[str]) -> list[str]:
         try:
             os.mkdir(name, 0o700)
             made.insert(0, name)
+            os.chmod(name, 0o700)  # a umask may have taken our own rights away
         except FileExistsError:
             if not os.path.isdir(name):
                 raise StorageFailed(
@@ -104,6 +105,7 @@ def create_private(path: str | os.PathLike[str]) -> bool:
         except PermissionError:
             # Where mknod is for root alone (macOS); in a folder that may not be written this fails as well.
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.chmod(place, 0o600)  # a umask may have taken our own rights away
     except FileExistsError:
         return False
     except OSError as problem:
@@ -112,6 +114,92 @@ def create_private(path: str | os.PathLike[str]) -> bool:
         ) from problem
     sync_folder(os.path.dirname(place))
     return True
+
+
+def open_private(path: str | os.PathLike[str], flags: int, *, database: str | os.PathLike[str] | None = None) -> int:
+    """Open a file that is to be written to, by its own name: never through a link, never somebody else's.
+
+    A name in a folder that came from elsewhere (a checkout, an archive, a folder that others may write to) can be a
+    link to any file of this user's.
+
+    Args:
+        path: the file; one that is made gets mode 0600.
+        flags: as for ``os.open``, without ``O_TRUNC``: nothing may be cut before it is looked at.
+        database: the database that the file lies beside; its owner's files are good, too.
+
+    Returns:
+        The descriptor, closed on exec.
+
+    Raises:
+        OSError: as ``os.open`` does.
+        StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
+    """
+    place = os.fspath(path)
+    try:
+        descriptor = os.open(place, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+    except OSError:
+        refuse_strange(place, database=database)
+        raise
+    try:
+        _refuse_strange(place, os.fstat(descriptor), database)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def refuse_strange(path: str | os.PathLike[str], *, database: str | os.PathLike[str] | None = None) -> None:
+    """Refuse what `open_private` would, by ``lstat`` alone; a name that is not there is good.
+
+    Raises:
+        StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
+    """
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return
+    _refuse_strange(os.fspath(path), found, database)
+
+
+def refuse_strange_companions(db_path: str | os.PathLike[str]) -> None:
+    """Refuse a database beside which something stands that SQLite or the gate must not write to.
+
+    Raises:
+        StorageFailed: one of them is a link, no regular file, has a second name, or belongs to somebody else.
+    """
+    place = os.path.realpath(db_path)
+    for suffix in COMPANIONS:
+        refuse_strange(place + suffix, database=place)
+
+
+def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLike[str] | None) -> None:
+    if stat.S_ISLNK(found.st_mode):
+        what = "is a symbolic link"
+    elif not stat.S_ISREG(found.st_mode):
+        what = "is no regular file"
+    elif found.st_nlink > 1:
+        what = "has a second name (a hard link)"
+    elif not _is_ours(found, database):
+        what = f"belongs to another user (uid {found.st_uid})"
+    else:
+        return
+    raise StorageFailed(
+        f"{place} {what}, and jobdb would write to it; nothing was written. See where it came from "
+        f"('ls -l {place}'), and remove it if nobody has the database open"
+    )
+
+
+def _is_ours(found: os.stat_result, database: str | os.PathLike[str] | None) -> bool:
+    if found.st_uid in (os.geteuid(), 0):
+        return True
+    try:
+        beside = os.stat(database) if database is not None else None
+    except OSError:
+        return False
+    if beside is None:
+        return False
+    shared = bool(beside.st_mode & stat.S_IWGRP) and found.st_gid == beside.st_gid  # by a group, on purpose
+    return found.st_uid == beside.st_uid or shared
 
 
 def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANIONS) -> list[str]:
@@ -167,7 +255,14 @@ def _is_own(path: str | os.PathLike[str], found: os.stat_result) -> bool:
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         return False
     place = os.path.realpath(path)
-    return place not in (os.path.realpath(os.curdir), os.path.realpath(os.path.expanduser("~")), "/")
+    return place not in (_current_folder(), os.path.realpath(os.path.expanduser("~")), "/")
+
+
+def _current_folder() -> str | None:
+    try:
+        return os.path.realpath(os.getcwd())
+    except OSError:
+        return None  # it was removed
 
 
 def _sentence(what: str, path: str, mode: int, wanted: str) -> str:

@@ -17,9 +17,11 @@ from pathlib import Path
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from .engines.sqlite import opened
+from .engines.sqlite.contents import Contents, contents, refuse_foreign
 from .engines.sqlite.header import read_header
+from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from .filemodes import create_private, sync_folder
+from .filemodes import create_private, refuse_strange_companions, sync_folder
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -38,22 +40,24 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         NotAJobdbDatabase: the file is something else.
         Busy: another process has it open.
         StorageFailed: the disk is full or failed; the database is as it was.
-        Unusable: this process has it open.
+        Unusable: this process has it open, or it has a second name.
     """
     with opened.standard_library_may_open(path):
         header = read_header(path)
-        if not header.empty and header.application_id not in (0, APPLICATION_ID):
-            raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
+        refuse_hard_links(path)
+        refuse_strange_companions(path)
+        found = contents(path, header)
+        refuse_foreign(path, found)
         if header.user_version > VERSION:
             raise SchemaMismatch(
                 f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
                 "a newer jobdb has migrated it: pip install --upgrade jobdb"
             )
-        if header.user_version == VERSION:
+        if header.user_version == VERSION and found is Contents.OURS:
             return None
         try:
             with contextlib.closing(_alone(path, busy_sec)) as connection:
-                return _migrate(connection, path, keep=backup and header.user_version > 0)
+                return _migrate(connection, path, keep=backup and found is not Contents.EMPTY)
         except sqlite3.OperationalError as error:
             raise _translated(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
@@ -117,6 +121,9 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
             MIGRATIONS.apply(Database(connection))
+            # A registry that lost its mark had made some steps, or all, before.
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
@@ -129,8 +136,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
 def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
     """A complete copy beside the database, synced, named after its schema version and the moment."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    kept = path.with_name(f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.bak")
-    create_private(kept)
+    stem = f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+    names = (path.with_name(f"{stem}{number}.bak") for number in ("", *(f"-{more}" for more in range(2, 100))))
+    # One that is made here: a copy of the same second stays, and a link of that name is not followed.
+    kept = next(name for name in names if not os.path.lexists(name) and create_private(name))
     copy = sqlite3.connect(kept)
     try:
         connection.backup(copy)

@@ -92,6 +92,7 @@ class Registry:
             DatabaseMissing: there is no database and ``create`` is not set.
             NotAJobdbDatabase: the file is something else.
             SchemaMismatch: the schema is older or newer; the message names the command that mends it.
+            UntrustedDatabase: no URL was given, and the current folder's database is not known to be this user's.
             UnsafeFileSystem: the folder's file system cannot hold the database safely.
             StorageFailed, Unavailable: the disk, its rights or the server.
         """
@@ -99,6 +100,8 @@ class Registry:
             raise InvalidInput(f"durability is {durability!r:.40}; it is 'full' or 'normal'")
         busy_sec = arguments.seconds_as_ms("busy_timeout_sec", busy_timeout_sec) / 1000
         place = parse_url(default_url() if url is None else url)
+        if url is None:
+            _require_trust()
         from .engines.opening import open_engine
 
         engine = open_engine(
@@ -574,3 +577,11 @@ def _checked_event(event: NewEvent) -> NewEvent:
         _attempt(event.attempt)
     kind = arguments.event_kind(event.event)
     return event if kind is event.event else replace(event, event=kind)
+
+
+def _require_trust() -> None:
+    from .trust import default_place, require_trust
+
+    found = default_place()
+    if found is not None:
+        require_trust(found)

@@ -15,9 +15,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import VERSION
 
 from ..engines.sqlite import opened
+from ..engines.sqlite.contents import Contents, contents, unmarked
 from ..engines.sqlite.header import Header, read_header
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
 from ..errors import JobdbError, Unusable
@@ -85,6 +86,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     with opened.standard_library_may_look(path) as free:
         try:
             header = read_header(path) if free else None
+            found = Contents.OURS if header is None else contents(path, header)
         except JobdbError as error:
             cause = error.__cause__
             if isinstance(cause, OSError):  # it could not be read: that says nothing against what is in it
@@ -93,14 +95,17 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
                 regular = os.path.isfile(path)
                 report.fail("file", str(error), f"{report.command} restore BACKUP" if regular else None)
             return False
-    if header is not None and not header.empty and header.application_id not in (0, APPLICATION_ID):
+    if found is Contents.FOREIGN:
         report.fail("file", f"{path} is a SQLite database of another program", "jobdb --db ANOTHER_FILE init")
         return False
     _check_names(report, path)
     _check_owners(report, path)
     _check_modes(report, path)
     leftovers.journal_age_sec = _age_of_content(Path(f"{path}-journal"))
-    return header is None or _check_header(report, path, header, placement)
+    if found is Contents.UNMARKED:
+        report.fail("schema", str(unmarked(path)), f"{report.command} migrate")
+        return False
+    return header is None or _check_header(report, path, header, found, placement)
 
 
 def _mend_reading(path: Path, error: OSError) -> str | None:
@@ -118,8 +123,8 @@ def _mend_reading(path: Path, error: OSError) -> str | None:
     return f"chmod {'u+rw' if shut is None else 'u+rwx'} {shlex.quote(str(held))}"
 
 
-def _check_header(report: Report, path: Path, header: Header, placement: Placement) -> bool:
-    if header.empty or header.application_id == 0:
+def _check_header(report: Report, path: Path, header: Header, found: Contents, placement: Placement) -> bool:
+    if found is Contents.EMPTY:
         report.fail("schema", f"{path} is empty", f"{report.command} init")
         return False
     if header.user_version != VERSION:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, cast
 
 from .base import Engine
@@ -82,23 +83,9 @@ class TimedStore:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.plain, name)
 
-    @contextmanager
-    def write(self) -> Iterator[Transaction]:
+    def write(self) -> AbstractContextManager[Transaction]:
         """One immediate transaction, its parts timed."""
-        began = time.perf_counter()
-        with self.plain.write() as transaction:
-            waited = _ms_since(began)
-            entered = time.perf_counter()
-            yield transaction
-            worked = _ms_since(entered)
-        committed = _ms_since(began) - waited - worked
-        LOGGER.debug(
-            "wrote: waited %.1f ms, worked %.1f ms, committed and synced in %.1f ms",
-            waited,
-            worked,
-            committed,
-            extra={"waited_ms": waited, "worked_ms": worked, "committed_ms": round(committed, 3)},
-        )
+        return _TimedWrite(self.plain.write())
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
         """Waits for news."""
@@ -107,6 +94,36 @@ class TimedStore:
         took = _ms_since(began)
         LOGGER.debug("waited %.1f ms for news", took, extra={"wait": "news", "duration_ms": took})
         return version
+
+
+class _TimedWrite:
+    """A block around a transaction's own. No generator: the transaction must see whose function it is."""
+
+    def __init__(self, block: AbstractContextManager[Transaction]) -> None:
+        self._block = block
+        self._began = self._entered = time.perf_counter()
+
+    def __enter__(self) -> Transaction:
+        self._began = time.perf_counter()
+        transaction = self._block.__enter__()
+        self._entered = time.perf_counter()
+        return transaction
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        waited = round((self._entered - self._began) * 1000, 3)
+        worked = _ms_since(self._entered)
+        handled = self._block.__exit__(kind, error, trace)
+        if kind is None:
+            LOGGER.debug(
+                "wrote: waited %.1f ms, worked %.1f ms, committed and synced in %.1f ms",
+                waited,
+                worked,
+                committed := _ms_since(self._began) - waited - worked,
+                extra={"waited_ms": waited, "worked_ms": worked, "committed_ms": round(committed, 3)},
+            )
+        return handled
 
 
 def _ms_since(began: float) -> float:

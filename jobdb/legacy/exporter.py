@@ -171,7 +171,9 @@ def write_file(path: Path, content: bytes) -> None:
         OSError: it could not be written; what was there before is still there.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with suppress(FileNotFoundError):
+        os.unlink(beside)  # left by a process of the same number, or planted: never written through
+    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             os.fchmod(fd, 0o600)

@@ -107,7 +107,7 @@ def _acquire(path: Path, deadline: float, timeout_sec: float, create: bool) -> i
 def _open(path: Path, create: bool) -> int | None:
     try:
         if create:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         if not os.path.lexists(path):

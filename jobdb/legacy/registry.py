@@ -13,8 +13,10 @@ import atexit
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,8 +93,25 @@ def open_registry(registry_dir: Folder) -> Registry:
     if key not in _opened:
         registry = Registry.open(url)
         registry.engine.store.learn(STATEMENTS)
+        _close_before_forks()
         _opened[key] = registry
     return _opened[key]
+
+
+@cache
+def _close_before_forks() -> None:
+    """Lets children that are forked open the database for themselves, as the old scripts' children could.
+
+    SQLite forbids it while the parent has it open. Registered late: what it closes must not be at rest for the fork.
+    """
+    os.register_at_fork(before=_close_idle)
+
+
+def _close_idle() -> None:
+    """Closes what is open, to be opened again at need; with other threads about, one may be using it."""
+    if threading.active_count() == 1:
+        _close_all()
+        _opened.clear()
 
 
 @contextmanager

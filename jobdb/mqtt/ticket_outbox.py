@@ -19,7 +19,7 @@ from .. import arguments
 from ..engines.sql.moving import event_of
 from ..engines.sql.rows import wire_timestamp
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
-from ..filemodes import create_private, secure_folder
+from ..filemodes import create_private, refuse_strange_companions, secure_folder
 from ..model import Event
 from ..protocol import build
 from .outbox import Parcel, Room
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 STATEMENTS = Path(__file__).parent / "tickets.sql"
 SCHEMA_VERSION = 1
+APPLICATION_ID = 1785684596
+"""As in ``tickets.sql``: "jobt" in ASCII."""
 BUSY_SEC = 30.0
 KEPT_MS = 30 * 86_400_000
 _JOB = 1
@@ -255,7 +257,9 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         from ..probe import require_locks
 
         require_locks(placement)
+    refuse_strange_companions(path)
     create_private(path)
+    _refuse_foreign(path)
     return SqliteStore(
         path,
         journal=placement.journal or "delete",
@@ -264,6 +268,25 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         statements=load_statements(STATEMENTS),
         clock=clock,
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Looks what is there before the store would put it into WAL."""
+    from ..engines.sqlite import opened
+    from ..engines.sqlite.contents import look_into
+    from ..engines.sqlite.header import read_header
+    from ..engines.sqlite.held_files import refuse_hard_links
+
+    refuse_hard_links(path)
+    with opened.standard_library_may_look(path) as free:
+        header = read_header(path) if free else None
+        if header is None or header.empty or header.application_id == APPLICATION_ID:
+            return
+        mark, names, _steps = look_into(path)
+        if not mark and not names and header.user_version > SCHEMA_VERSION:
+            raise _newer(path, header.user_version)
+        if mark != APPLICATION_ID and (mark or names or header.user_version):
+            raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
 
 
 def _prepare(store: SqliteStore, path: Path) -> None:
@@ -284,10 +307,14 @@ def _version(tx: Any, path: Path) -> int:
     row = tx.one("schema_version")
     version = int(row[0])
     if version > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"{path} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
-            "a newer jobdb has made it: pip install --upgrade 'jobdb[mqtt]'"
-        )
+        raise _newer(path, version)
     if version == 0 and tx.one("any_table") is not None:
         raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
     return version
+
+
+def _newer(path: Path, version: int) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"{path} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
+        "a newer jobdb has made it: pip install --upgrade 'jobdb[mqtt]'"
+    )

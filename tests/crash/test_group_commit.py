@@ -4,7 +4,6 @@ import errno
 import fcntl
 import multiprocessing
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from harness.registries import open_registry
 
 from jobdb import Busy, ForkedRegistry, Registry, StorageFailed, SyncFailed
 from jobdb.engines.sqlite.gate import gate_path
-from jobdb.engines.sqlite.shared_page import SIZE, SharedPage
+from jobdb.engines.sqlite.shared_page import SIZE, SharedPage, page_path
 
 LIMIT_SEC = 60.0
 _spawn = multiprocessing.get_context("spawn")
@@ -193,35 +192,143 @@ def test_a_wait_at_the_gate_is_bounded_and_says_for_whom(database: Path) -> None
     other.join(LIMIT_SEC)
 
 
-def test_a_page_of_another_file_or_boot_says_nothing(
-    database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with open_registry(database) as registry:
-        registry.register(agent="a", prompt="p")
-        before = page_of(registry).committed
-        assert before > 0
-    gate = gate_path(database)
-    copied = tmp_path / "copied-gate"
-    shutil.copy2(gate, copied)
-    fd = os.open(copied, os.O_RDWR)
-    assert SharedPage.existing(fd) is None
-    page = SharedPage.begun(fd)
-    assert page.committed == page.synced > before
-    page.close()
-    os.close(fd)
-    monkeypatch.setattr("jobdb.engines.sqlite.shared_page.boot_identity", lambda: "another boot")
-    fd = os.open(gate, os.O_RDWR)
-    assert SharedPage.existing(fd) is None
-    os.close(fd)
+def _work_until_told(database: Path, boot: str, ready: Any, go_on: Any, answers: Any) -> None:
+    from jobdb.engines.sqlite import shared_page, store
+
+    if boot:
+        vars(shared_page)["boot_identity"] = vars(store)["boot_identity"] = lambda: boot
+    registry = open_registry(database)
+    registry.register(agent="a", prompt="before")
+    ready.set()
+    assert go_on.wait(LIMIT_SEC)
+    syncs = []
+    real = os.fdatasync
+
+    def counted(fd: int) -> None:
+        syncs.append(fd)
+        real(fd)
+
+    os.fdatasync = counted
+    registry.register(agent="a", prompt="after")
+    answers.put((page_of(registry).shared, len(syncs)))
+    registry.close()
 
 
-def test_what_stands_in_the_gate_file_is_no_page(database: Path) -> None:
-    gate = gate_path(database)
-    for content in (b"", b"x", b"\xff" * SIZE, os.urandom(3 * SIZE)):
-        gate.write_bytes(content)
+def cut(gate: Path) -> None:
+    os.truncate(gate, 0)
+
+
+def overwrite(gate: Path) -> None:
+    gate.write_bytes(b"\xff" * SIZE)
+
+
+def zero(gate: Path) -> None:
+    gate.write_bytes(bytes(SIZE))
+
+
+@pytest.mark.parametrize("damage", [cut, overwrite, zero])
+def test_what_happens_to_the_gate_file_harms_nobody(database: Path, damage: Callable[[Path], None]) -> None:
+    ready, go_on, answers = _spawn.Event(), _spawn.Event(), _spawn.Queue()
+    idle = _spawn.Process(target=_work_until_told, args=(database, "", ready, go_on, answers), daemon=True)
+    idle.start()
+    with open_registry(database) as here:
+        assert ready.wait(LIMIT_SEC)
+        damage(gate_path(database))
+        here.register(agent="a", prompt="here")
+        go_on.set()
+        assert answers.get(timeout=LIMIT_SEC) == (True, 1), "it was ended by a signal, or believed what stands there"
+        idle.join(LIMIT_SEC)
+        assert idle.exitcode == 0
+        assert len(here.jobs()) == 3
+        assert page_of(here).synced == page_of(here).committed
+
+
+def test_two_kernels_on_one_folder_each_sync_for_themselves(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As two virtual machines with one folder have: what one says of its syncs is nothing to the other."""
+    ready, go_on, answers = _spawn.Event(), _spawn.Event(), _spawn.Queue()
+    with open_registry(database) as here:
+        here.register(agent="a", prompt="here")
+        pending = []
+
+        def stop_before(_number: int) -> None:
+            if not pending:
+                pending.append(page_of(here).committed)
+                other = _spawn.Process(
+                    target=_work_until_told, args=(database, "another boot", ready, go_on, answers), daemon=True
+                )
+                other.start()
+                assert ready.wait(LIMIT_SEC)
+                go_on.set()
+                assert answers.get(timeout=LIMIT_SEC) == (True, 1)
+                other.join(LIMIT_SEC)
+                assert page_of(here).synced < pending[0], "nobody has synced this one"
+
+        syncs = Syncs(monkeypatch, stop_before)
+        here.register(agent="a", prompt="pending")
+        assert syncs.begun == 1 and pending
+        assert page_of(here).synced == page_of(here).committed == pending[0]
+        assert len(here.jobs()) == 4
+
+
+def test_without_shared_memory_everybody_syncs_for_himself(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobdb.engines.sqlite.shared_page.FOLDER", str(database.parent / "none"))
+    registries = [open_registry(database) for _ in range(3)]
+    assert not any(page_of(registry).shared for registry in registries)
+    syncs = Syncs(monkeypatch, lambda _: None)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda registry: [registry.register(agent="a", prompt="p") for _ in range(10)], registries))
+    assert syncs.begun == 30
+    assert len(registries[0].jobs(limit=100)) == 30
+    for registry in registries:
+        registry.close()
+
+
+def test_the_page_is_gone_with_its_last_user(database: Path) -> None:
+    first, second = open_registry(database), open_registry(database)
+    place = page_path(first.engine.store._gate._fd)  # type: ignore[attr-defined]
+    assert os.stat(place).st_mode & 0o777 == 0o600
+    first.close()
+    assert os.path.exists(place)
+    second.register(agent="a", prompt="p")
+    second.close()
+    assert not os.path.exists(place)
+
+
+def test_a_page_that_was_planted_is_not_used(database: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    fd = os.open(gate_path(database), os.O_RDWR)
+    place = page_path(fd)
+    os.close(fd)
+    os.symlink(precious, place)
+    try:
         with open_registry(database) as registry:
             registry.register(agent="a", prompt="p")
-            assert page_of(registry).synced == page_of(registry).committed
+            assert not page_of(registry).shared
+    finally:
+        os.unlink(place)
+    assert precious.read_bytes() == b"precious"
+
+
+def test_a_failed_sync_is_told_to_those_who_share_no_memory(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlucky = open_registry(database)
+
+    def fail(_number: int) -> None:
+        raise OSError(errno.EIO, "the disk failed")
+
+    with monkeypatch.context() as patched:
+        Syncs(patched, fail)
+        with pytest.raises(SyncFailed):
+            unlucky.register(agent="a", prompt="not confirmed")
+    unlucky.close()
+    with monkeypatch.context() as patched:
+        patched.setattr("jobdb.engines.sqlite.shared_page.FOLDER", str(database.parent / "none"))
+        with open_registry(database) as later:
+            assert page_of(later).hole
+            later.register(agent="a", prompt="told")
+            assert page_of(later).rewrites == 1 and not page_of(later).hole
+    with open_registry(database) as registry:
+        assert not page_of(registry).hole
 
 
 def test_without_a_boot_to_name_every_commit_syncs_in_the_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,7 @@ LAYERS = [
     {"mountinfo", "filesystem", "filesystem_policy"},
     {"nfs_exports"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
-    {"arguments", "engines", "migrations"},
+    {"arguments", "engines", "migrations", "trust"},
     {"subscription", "tokens"},
     {"registry"},
     {"legacy", "mqtt", "doctor", "copy", "backup", "stats", "prometheus", "queries", "watching", "ui"},

@@ -17,19 +17,20 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
+from ...filemodes import open_private
+from .descriptors import above_standard_streams
 from .locks import busy_error
 from .shared_page import SharedPage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_OPENING_SEC = 10.0
 _LONGEST_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
+_POLL_SEC = 1e-3
+"""The same where nobody has passed the gate since: who holds it may share no memory with us, and will wake nobody."""
 _AT_THE_DOOR_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
-_SHORTEST_POLL_SEC = 200e-6
-_LONGEST_POLL_SEC = 1e-3
 
 
 def gate_path(database: Path) -> Path:
@@ -47,38 +48,20 @@ class Gate:
     def __init__(self, database: Path) -> None:
         self._database = database
         self._path = gate_path(database)
+        self._entered = False  # or perhaps only about to be
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
         try:
-            self.page = self._shared_page()
-        except BaseException:
-            os.close(self._fd)
-            raise
-
-    def _shared_page(self) -> SharedPage:
-        """The page as it stands; only to begin a new one the lock is needed, so a reader waits for no writer."""
-        try:
-            page = SharedPage.existing(self._fd)
-            if page is not None:
-                return page
-            started = time.monotonic()
-            while not self._taken():
-                waited = time.monotonic() - started
-                if waited > _OPENING_SEC:
-                    raise busy_error(self._database, waited)
-                time.sleep(jitter(_SHORTEST_POLL_SEC, _LONGEST_POLL_SEC))
-            try:
-                return SharedPage.begun(self._fd)
-            finally:
-                fcntl.flock(self._fd, fcntl.LOCK_UN)
+            if os.fstat(self._fd).st_mode & 0o777 == 0:
+                os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
+            self.page = SharedPage(self._fd)
         except OSError as error:
-            raise StorageFailed(
-                f"cannot make {self._path}: {error.strerror}; nothing was written. Free space on its disk and try again"
-            ) from error
+            os.close(self._fd)
+            raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
         """Waits its turn.
@@ -91,6 +74,7 @@ class Gate:
             Busy: the limit is over.
             StorageFailed: the file system refuses the lock.
         """
+        self._entered = True
         if self.page.has_heir or not self._taken():
             self._queue(started, limit_sec)
 
@@ -100,12 +84,15 @@ class Gate:
 
     def _queue(self, started: float, limit_sec: float) -> None:
         page = self.page
+        last = -1
         while True:
             seen = page.turn
             if not page.has_heir:
-                page.be_heir()
-                taken = self._taken_at_the_door()
-                page.be_no_heir()
+                try:
+                    page.be_heir()
+                    taken = self._taken_at_the_door()
+                finally:
+                    page.be_no_heir()
             else:
                 taken = False
             if taken:
@@ -113,7 +100,8 @@ class Gate:
             waited = time.monotonic() - started
             if waited > limit_sec:
                 raise busy_error(self._database, waited)
-            page.sleep_for_turn(seen, _LONGEST_SLEEP_SEC)
+            page.sleep_for_turn(seen, _LONGEST_SLEEP_SEC if page.turn != last else _POLL_SEC)
+            last = seen
 
     def _taken_at_the_door(self) -> bool:
         """Takes the gate the moment that it is left, if that is soon: waking up takes longer than most transactions."""
@@ -143,18 +131,25 @@ class Gate:
         """Lets the next writer in."""
         self.page.pass_turn()
         fcntl.flock(self._fd, fcntl.LOCK_UN)
+        self._entered = False
         self.page.wake_heir()
+
+    def leave_if_entered(self) -> None:
+        """Leaves the gate unless it was left already: for whoever was cut off and cannot know how far it came."""
+        if self._entered:
+            self.leave()
 
     def close(self) -> None:
         """Closes the file; a lock that is held on it is released."""
         if self._fd >= 0:
+            self._entered = False
             self.page.close()
-            os.close(self._fd)
-            self._fd = -1
+            try:
+                os.close(self._fd)
+            finally:
+                self._fd = -1  # closed also where that reports an error
 
 
 def jitter(shortest: float, longest: float) -> float:
-    """A random time between two, in seconds. Only who has to wait imports ``random``."""
-    from random import uniform
-
-    return uniform(shortest, longest)
+    """Return some time between two, in seconds. Nothing is imported for it: there may be no file descriptor left."""
+    return shortest + (longest - shortest) * (time.monotonic_ns() * 2654435761 >> 16 & 1023) / 1023

@@ -1,27 +1,52 @@
-"""Which database files this process has open through apsw.
+"""Which database files this process has open through apsw, and which its parent had open when it was forked.
 
 apsw and the standard library's sqlite3 are two copies of SQLite, and POSIX drops all of a process's locks on a file
 when any descriptor for it is closed: one copy's close would release the other's locks. So nothing may open a
 database with sqlite3 (migrations, ad-hoc inspection) while a runtime connection of this process has it open.
 Source: https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
+
+SQLite keeps in memory what its process has locked in each file, by device and inode. ``fork`` copies that table, and
+not the locks themselves. A child that opens the same file is told by the table that it holds locks which it does not:
+its last answers are lost, or the file is damaged, when the parent closes. So a child may not open what its parent, or
+its parent's parent, had open when it forked, under whatever name. Nor anything at all when another thread was inside
+SQLite at that moment: the library's own locks are taken for ever in the child.
+Source: https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from collections import Counter
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ...errors import Unusable
+from ...errors import ForkedRegistry, Unusable
+from .lock_guard import LockGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+
+class OpenFile:
+    """One use of a database file. It counts until :func:`remove`, or until nobody holds it any more.
+
+    Attributes:
+        identity: the file's device and inode.
+    """
+
+    __slots__ = ("__weakref__", "identity")
+
+    def __init__(self, identity: tuple[int, int]) -> None:
+        self.identity = identity
+
+
 _lock = threading.RLock()
-_open: Counter[tuple[int, int]] = Counter()
+_open: dict[int, weakref.ref[OpenFile]] = {}
+_guards: dict[tuple[int, int], LockGuard] = {}
+_inherited: set[tuple[int, int]] = set()
+_forked_at_work = False
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -29,27 +54,85 @@ def _identity(path: Path) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def add(path: Path) -> tuple[int, int]:
-    """Notes that a runtime connection is about to open ``path``; returns what :func:`remove` takes."""
-    with _lock:
-        identity = _identity(path)
-        _open[identity] += 1
-        return identity
+def _is_open(identity: tuple[int, int]) -> bool:
+    return any(file.identity == identity for file in open_now())
 
 
-def remove(identity: tuple[int, int]) -> None:
-    """Notes that a runtime connection was closed."""
+def refuse_inherited(path: Path) -> None:
+    """Refuses a file that this process may not open with SQLite because of how it was forked.
+
+    Raises:
+        ForkedRegistry: an ancestor had it open when it forked, or another thread of it was inside SQLite.
+    """
+    if not _inherited and not _forked_at_work:
+        return
+    advice = (
+        "Start the process with spawn or exec instead (multiprocessing: get_context('spawn') or 'forkserver'; "
+        "gunicorn: no preload; Celery: open it in worker_process_init), or close every Registry on the file before "
+        "the fork"
+    )
+    if _forked_at_work:
+        raise ForkedRegistry(
+            f"{path} is not opened: this process {os.getpid()} was forked while another thread of its parent was at "
+            f"work in SQLite, whose locks it has inherited locked. {advice}"
+        )
+    if path.exists() and _identity(path) in _inherited:
+        raise ForkedRegistry(
+            f"{path} is not opened: a parent of this process {os.getpid()} had it open when it forked, and SQLite's "
+            f"memory of the locks came along without the locks, so that jobs would be lost. {advice}"
+        )
+
+
+def add(path: Path) -> OpenFile:
+    """Notes that a runtime connection is about to open ``path``; returns what :func:`remove` takes.
+
+    Raises:
+        ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
+    """
+    file = OpenFile(_identity(path))
     with _lock:
-        _open[identity] -= 1
-        if _open[identity] <= 0:
-            del _open[identity]
+        refuse_inherited(path)
+        _open[id(file)] = weakref.ref(file)
+    return file
+
+
+def remove(file: OpenFile) -> None:
+    """Notes that a runtime connection was closed. What was removed already stays so."""
+    with _lock:
+        _open.pop(id(file), None)
+        _close_guards()
+
+
+def _close_guards() -> None:
+    """Only where no connection is open any more: closing a descriptor drops the process's locks on its file."""
+    for identity in [identity for identity in _guards if not _is_open(identity)]:
+        _guards.pop(identity).close()
+
+
+def hold_locks(file: OpenFile, path: Path) -> None:
+    """Guards this process's locks on a WAL database to which it has just opened a connection."""
+    with _lock:
+        _guards.setdefault(file.identity, LockGuard()).hold(path)
+
+
+def let_go_of_locks(file: OpenFile) -> None:
+    """Lets the last connection of this process close as SQLite means it; called just before that."""
+    with _lock:
+        others = any(other is not file and other.identity == file.identity for other in open_now())
+        if not others and file.identity in _guards:
+            _guards[file.identity].let_go()
 
 
 @contextmanager
 def standard_library_may_look(path: Path) -> Iterator[bool]:
-    """Held while the file is read by hand; yields False, and it must not be read, when this process has it open."""
+    """Held while the file is read by hand; yields False, and it must not be read, when this process has it open.
+
+    Raises:
+        ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
+    """
     with _lock:
-        yield _open[_identity(path)] == 0
+        refuse_inherited(path)
+        yield not _is_open(_identity(path))
 
 
 @contextmanager
@@ -58,11 +141,43 @@ def standard_library_may_open(path: Path) -> Iterator[None]:
 
     Raises:
         Unusable: a runtime connection of this process has it open.
+        ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
     """
     with _lock:
-        if path.exists() and _open[_identity(path)] > 0:
+        refuse_inherited(path)
+        if path.exists() and _is_open(_identity(path)):
             raise Unusable(
                 f"{path} is open in this process; close the Registry first (two SQLite libraries on one file in one "
                 "process would release each other's locks)"
             )
         yield
+
+
+# -- fork
+
+
+def try_to_lock(timeout_sec: float) -> bool:
+    """Keeps files from being opened while the process forks; :func:`unlock` ends it."""
+    return _lock.acquire(timeout=timeout_sec)
+
+
+def unlock() -> None:
+    """Ends what :func:`try_to_lock` began."""
+    _lock.release()
+
+
+def open_now() -> list[OpenFile]:
+    """What :func:`add` gave for everything that is open."""
+    return [file for reference in list(_open.values()) if (file := reference()) is not None]
+
+
+def after_fork_in_child(quiet: bool) -> None:
+    """Notes what the parent had open, and whether no other thread of it was inside SQLite."""
+    global _lock, _forked_at_work
+    _lock = threading.RLock()  # another thread of the parent may have held it
+    _inherited.update(file.identity for file in open_now())
+    _open.clear()
+    for guard in _guards.values():
+        guard.close()  # the locks would outlive the parent with the child's descriptors
+    _guards.clear()
+    _forked_at_work = _forked_at_work or not quiet

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import VERSION
 
-from ...errors import DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from ...filemodes import check_modes, create_private, secure_folder
+from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
+from ...filemodes import check_modes, create_private, refuse_strange_companions, secure_folder
 from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
+from .contents import Contents, contents, refuse_foreign, unmarked
 from .failures import translate
 from .header import Header, read_header
+from .held_files import refuse_hard_links
 from .sharing import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
@@ -72,6 +74,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     if missing and not create:
         raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
     placement = allowed_placement(path)
+    refuse_strange_companions(path)
     if missing:
         _make(path)
     header = _checked_header(path, create=create)
@@ -90,13 +93,17 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     if journal == "delete":
         busy_sec = max(busy_sec, SHARED_BUSY_SEC)
     store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **settings)
-    if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
-        # The mark was put on between our look and the change to WAL: back again, before anything is written.
+    try:
+        if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
+            # The mark was put on between our look and the change to WAL: back again, before anything is written.
+            store.close()
+            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
+            store = SqliteStore(path, journal="delete", busy_sec=busy_sec, statements=statements, **settings)
+        store.placement = placement
+        _note_placement(store, placement)
+    except BaseException:
         store.close()
-        busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-        store = SqliteStore(path, journal="delete", busy_sec=busy_sec, statements=statements, **settings)
-    store.placement = placement
-    _note_placement(store, placement)
+        raise
     return store
 
 
@@ -137,11 +144,13 @@ def allowed_placement(path: Path) -> Placement:
 
 def _make(path: Path) -> None:
     from ...migrations import migrate, take_away_unmade
+    from ...trust import note_trust
 
     folders = secure_folder(path.parent)
     made = create_private(path)
     try:
         migrate(path, backup=False)
+        note_trust(path)
     except BaseException:
         # As on a full disk. What was there before stays, an empty file too.
         if made and take_away_unmade(path):
@@ -171,18 +180,23 @@ def _roll_back_unfinished(path: Path) -> None:
 
 def _checked_header(path: Path, *, create: bool) -> Header | None:
     """The header, after the checks on identity and version; None when this process has the file open already."""
+    refuse_hard_links(path)
     with opened.standard_library_may_look(path) as free:
         if not free:
             return None
         _roll_back_unfinished(path)
         header = read_header(path)
-    if header.empty or (header.application_id == 0 and header.user_version == 0 and create):
+        found = contents(path, header)
+    refuse_foreign(path, found)
+    if found is Contents.UNMARKED:
+        raise unmarked(path)
+    if found is Contents.EMPTY:
         if not create:
             raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
         _make(path)
         return read_header(path)
-    if header.application_id != APPLICATION_ID:
-        raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
+    if header.application_id == 0:
+        return _checked_header(path, create=create)  # another process has just made it
     if header.user_version < VERSION:
         raise SchemaMismatch(
             f"{path} has schema version {header.user_version} and this jobdb needs {VERSION}; "

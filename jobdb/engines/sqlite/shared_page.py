@@ -1,37 +1,49 @@
 """What the processes that write one database tell each other, in a page of memory that they share.
 
-The page is the content of the gate file. It holds no truth that a crash could spoil: who may write is decided by
-locks, what is durable by ``fdatasync``. It says how far others have come, so that one sync serves all who wait for
-one, and it is where they sleep until it is their turn.
+It holds no truth that a crash could spoil: who may write is decided by locks, what is durable by ``fdatasync``. It says
+how far others have come, so that one sync serves all who wait for one, and it is where they sleep until it is their
+turn. Words are read and written whole. The counters are each written under a lock; the rest are hints, and whoever goes
+by one looks again after a moment.
 
-A page left by an earlier boot, or copied from elsewhere with its database, says nothing: its first word names the boot
-and the file that it belongs to. Words are read and written whole. The counters are each written under a lock; the rest
-are hints, and whoever goes by one looks again after a moment.
+The page is a file in ``/dev/shm``, named after the user, the boot and the gate file, and removed by its last user. Not
+the gate file itself, beside the database: ``: > jobs.db-gate`` or ``cp -a backup/. .`` would cut it, and every process
+that has it mapped would die of a signal at its next access; a copy from elsewhere would put old counters in it; a
+second kernel on the same folder (a virtual machine) would begin it anew under the first. Rejected: ``pread`` and
+``pwrite`` instead of a mapping, some fifteen system calls a commit; leases and seals, which no file in a folder has.
 
-A mapped page that the disk cannot read back any more is a signal, not an error. SQLite's own ``-shm`` file beside it is
-mapped likewise, so a process that writes a WAL database has that exposure in any case.
+Who finds no such page (another user, a container with a ``/dev/shm`` of its own, a full one) has one for itself, and
+syncs for itself: slower, never less durable. Only that a sync has failed must reach everybody: who has the log open is
+told by the kernel, and the gate file says it to whoever opens it later.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import mmap
 import os
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ...errors import StorageFailed
+from ...filemodes import open_private
+from .descriptors import above_standard_streams
+
 if TYPE_CHECKING:
     from .futex import Word
 
+FOLDER = "/dev/shm"
 SIZE = 4096
-_IDENTITY, _COMMITTED, _SYNCED, _SUCCESSES, _HOLE, _REWRITES, _HEIR_UNTIL = range(7)  # 64-bit words
+_COMMITTED, _SYNCED, _SUCCESSES, _HOLE, _REWRITES, _HEIR_UNTIL = range(1, 7)  # 64-bit words
 _TURN, _WRITERS_SLEEP, _SYNCS, _SYNCERS_SLEEP = range(16, 20)  # 32-bit words
-_EPOCH = 1 << 40
 _HEIR_NS = 1_000_000
 """After this time, in ns, nobody believes any more that the next writer is awake."""
 _EVERYBODY = 2**31 - 1
+_HOLE_MARK = b"jobdb: a sync of the log has failed\n"
+_TRIES = 100
+_POLL_SEC = 50e-6
 
 
 def boot_identity() -> str:
@@ -42,49 +54,49 @@ def boot_identity() -> str:
         return ""
 
 
+class _Polled:
+    """Stands in for a word where the system call cannot be had at the moment: who sleeps looks again, soon."""
+
+    def wait(self, _seen: int, timeout_sec: float) -> None:
+        time.sleep(min(timeout_sec, _POLL_SEC))
+
+    def wake(self, _most: int) -> int:
+        return 0
+
+
 class SharedPage:
-    """The mapped page of an open gate file.
+    """The page that belongs to an open gate file.
 
     Args:
-        fd: the gate file, open for reading and writing, of at least ``SIZE`` bytes.
+        gate: the gate file, open for reading and writing.
 
     Raises:
-        OSError: it cannot be mapped.
+        OSError: the gate file cannot be read.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._memory = mmap.mmap(fd, SIZE)
+    def __init__(self, gate: int) -> None:
+        self._gate = gate
+        self._pid = os.getpid()
+        try:
+            self._fd, self._place = _open_shared(gate)
+        except (OSError, StorageFailed):
+            self._fd, self._place = -1, ""
+        try:
+            self._memory = mmap.mmap(self._fd, SIZE)  # without a file it is this process's own
+        except BaseException:
+            if self._fd >= 0:
+                os.close(self._fd)
+            raise
         self._long = memoryview(self._memory).cast("Q")
         self._short = memoryview(self._memory).cast("I")
         self._words: dict[int, Word] = {}
+        if os.pread(gate, len(_HOLE_MARK), 0) == _HOLE_MARK:
+            self._long[_HOLE] = 1
 
-    @classmethod
-    def existing(cls, fd: int) -> SharedPage | None:
-        """The page that stands in the file; None if there is none of this boot and file."""
-        # Read before it is mapped: a disk that fails then is an error, and would be a signal later.
-        content = os.pread(fd, SIZE, 0)
-        if len(content) < SIZE or int.from_bytes(content[:8], sys.byteorder) != _identity(fd):
-            return None
-        return cls(fd)
-
-    @classmethod
-    def begun(cls, fd: int) -> SharedPage:
-        """A page of this boot and file, begun anew unless another process has just done it. Under the gate's lock."""
-        if len(os.pread(fd, SIZE, 0)) < SIZE:
-            os.pwrite(fd, bytes(SIZE), 0)  # written, not only lengthened: a hole could find the disk full when touched
-        page = cls(fd)
-        identity = _identity(fd)
-        if page._long[_IDENTITY] != identity:
-            page._begin(identity)
-        return page
-
-    def _begin(self, identity: int) -> None:
-        """Starts the counters over, far beyond what any process of an earlier life of this page can still note."""
-        start = (max(self._long[_COMMITTED], self._long[_SYNCED]) // _EPOCH + 1) * _EPOCH
-        start = start if start < 2**62 else 0
-        self._memory[:] = bytes(SIZE)
-        self._long[_COMMITTED] = self._long[_SYNCED] = start
-        self._long[_IDENTITY] = identity
+    @property
+    def shared(self) -> bool:
+        """Whether other processes can have the same page."""
+        return self._fd >= 0
 
     # -- commits and syncs
 
@@ -121,11 +133,15 @@ class SharedPage:
         return self._long[_HOLE] != 0
 
     def mark_hole(self) -> None:
-        """A sync failed."""
+        """A sync failed. Noted in the gate file, too, for those who open the database later and share no memory."""
         self._long[_HOLE] = 1
+        with suppress(OSError):
+            os.pwrite(self._gate, _HOLE_MARK, 0)
 
     def clear_hole(self) -> None:
         """The whole WAL was written again and synced. Under the gate."""
+        with suppress(OSError):
+            os.ftruncate(self._gate, 0)
         self._long[_REWRITES] += 1
         self._long[_HOLE] = 0
 
@@ -199,26 +215,70 @@ class SharedPage:
             self._short[_SYNCERS_SLEEP] = 0
             self._word(_SYNCS).wake(_EVERYBODY)
 
-    def _word(self, index: int) -> Word:
+    def _word(self, index: int) -> Word | _Polled:
         found = self._words.get(index)
         if found is None:
-            from .futex import Word
-
+            try:
+                from .futex import Word
+            except (ImportError, OSError):
+                return _Polled()  # perhaps no file descriptor is left; after a commit that must be no error
             found = self._words[index] = Word(self._memory, index * 4)
         return found
 
     def close(self) -> None:
-        """Unmaps it; in a forked child, where a thread that is no more may have been using it, as far as it goes."""
+        """Unmaps it; the last one removes its name.
+
+        In a forked child, where a thread that is no more may have been using it, as far as it goes.
+        """
         self._words.clear()
         with suppress(BufferError):
             self._long.release()
             self._short.release()
             self._memory.close()
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
+            if os.getpid() == self._pid:  # a child shares its parent's lock, and would change it
+                _remove_unused(fd, self._place)
+            os.close(fd)
 
 
-def _identity(fd: int) -> int:
+def _open_shared(gate: int) -> tuple[int, str]:
+    """The file in memory that belongs to a gate, with a lock that says that it is in use.
+
+    Raises:
+        OSError, StorageFailed: there can be none here.
+    """
+    place = page_path(gate)
+    for _ in range(_TRIES):
+        fd = above_standard_streams(open_private(place, os.O_RDWR | os.O_CREAT))
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            named = os.stat(place)
+            if named.st_ino == os.fstat(fd).st_ino:
+                os.posix_fallocate(fd, 0, SIZE)  # it could find no room when touched, and that is a signal
+                return fd, place
+        except FileNotFoundError:
+            pass  # its last user has just removed it
+        except BlockingIOError:
+            time.sleep(0.001)  # or is about to
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+    raise OSError(errno.EAGAIN, "it is removed again and again")
+
+
+def _remove_unused(fd: int, place: str) -> None:
+    with suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.stat(place).st_ino == os.fstat(fd).st_ino:
+            os.unlink(place)
+
+
+def page_path(gate: int) -> str:
+    """The name of the page for an open gate file: of this user, this boot and this file."""
     import hashlib
 
-    status = os.fstat(fd)
-    text = f"jobdb gate 1 {boot_identity()} {status.st_dev} {status.st_ino}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") or 1
+    status = os.fstat(gate)
+    text = f"jobdb page 2 {boot_identity()} {status.st_dev} {status.st_ino}"
+    return f"{FOLDER}/jobdb-{os.geteuid()}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

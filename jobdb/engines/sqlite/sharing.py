@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import Busy
+from ...errors import Busy, SchemaMismatch
+from ...filemodes import refuse_strange_companions
 from . import opened
+from .contents import Contents, contents, refuse_foreign, unmarked
 from .failures import translate
+from .header import read_header
+from .held_files import refuse_hard_links
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +26,7 @@ SHARED = "shared"
 
 def is_shared(path: Path) -> bool:
     """Whether the database bears the mark; read without changing its journal mode."""
-    identity = opened.add(path)
+    file = opened.add(path)
     try:
         # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -34,7 +38,7 @@ def is_shared(path: Path) -> bool:
     except apsw.Error as error:
         raise translate(error, path, 10.0) from error
     finally:
-        opened.remove(identity)
+        opened.remove(file)
     return row is not None and row[0] == "1"
 
 
@@ -57,6 +61,16 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
 
     allowed_placement(path)
     with opened.standard_library_may_open(path):
+        refuse_hard_links(path)
+        refuse_strange_companions(path)
+        found = contents(path, read_header(path))
+        refuse_foreign(path, found)
+        if found is not Contents.OURS:
+            raise (
+                unmarked(path)
+                if found is Contents.UNMARKED
+                else SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
+            )
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))

@@ -6,27 +6,28 @@ gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasyn
 
 from __future__ import annotations
 
+import contextlib
 import os
-import threading
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import ForkedRegistry, InvalidInput, Refused, UnsafeFileSystem
+from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, StorageFailed, UnsafeFileSystem
 from ..statements import PositionalStatements, read_statements
-from . import opened
+from . import forking, opened
 from .checkpoints import CheckpointSchedule, wal_is_long
 from .failures import translate
 from .gate import Gate, jitter
+from .held_files import READS_TRUST_SEC, WRITES_TRUST_SEC, HeldFiles, refuse_hard_links
+from .mutex import Held, Mutex
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
+from .scopes import ReadScope, WriteScope
 from .shared_page import boot_identity
-from .transaction import SqliteTransaction
 from .wal import WalSync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from ...filesystem import Placement
@@ -69,38 +70,51 @@ class SqliteStore:
         self.clock = clock
         self._statements = PositionalStatements(statements)
         self._pid = os.getpid()
+        refuse_hard_links(self.path)
         self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_identity() != ""
-        self._identity = opened.add(self.path)
+        self._open_file = opened.add(self.path)
         self._wal: WalSync | None = None
         self._gate: Gate | None = None
         self._reader: apsw.Connection | None = None
-        self._mutex = threading.Lock()
-        self._reader_mutex = threading.Lock()
+        self._mutex = Mutex(str(self.path), self._undo_write)
+        self._reader_mutex = Mutex(str(self.path), self._undo_read)
         self._busy_since = 0.0
         self._closed = False
+        self._shut = False
         self.placement: Placement | None = None
         try:
             if journal == "wal":
                 refuse_wal_reset_bug()
             self._writer = self._connect()
+            if journal == "wal":
+                opened.hold_locks(self._open_file, self.path)
             self._checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpoint_passive)
             if self._group_commit:
                 self._gate = Gate(self.path)
                 self._writer.set_wal_hook(self._after_wal_commit)
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
+            self._held = self._files_held()
+            forking.remember(self)
         except BaseException:
-            self._close_what_is_open()
-            opened.remove(self._identity)
+            self._shut = self._closed = True
+            try:
+                self._close_what_is_open()
+            finally:
+                opened.remove(self._open_file)
             raise
-        _remember(self)
 
     # -- opening and closing
 
     def _close_what_is_open(self) -> None:
         """After opening failed half-way: a connection left to the garbage collector would be closed at any moment."""
+        if self._wal is not None:
+            self._wal.close()
         if self._gate is not None:
             self._gate.close()
+        held: HeldFiles | None = getattr(self, "_held", None)
+        if held is not None:
+            held.close()
         writer: apsw.Connection | None = getattr(self, "_writer", None)
         if writer is not None:
             writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -136,12 +150,25 @@ class SqliteStore:
             raise
         return connection
 
+    def _files_held(self) -> HeldFiles:
+        """What the names lead to now, which must be what SQLite was given to open."""
+        held = HeldFiles(self.path, wal=self.journal == "wal", gate=self._gate is not None)
+        if not held.is_what(self._open_file.identity, None if self._wal is None else self._wal.identity):
+            held.close()
+            raise DatabaseReplaced(f"{self.path} was replaced at the moment of opening it; nothing was done. Try again")
+        return held
+
     def _settings(self) -> list[Setting]:
         return settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
 
     def _read_connection(self) -> apsw.Connection:
         if self._reader is None:
-            self._reader = self._connect()
+            reader = self._connect()
+            if not self._held.intact():  # by the same name it may be another file by now
+                reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+                reader.close()
+                self._held.check()
+            self._reader = reader
         return self._reader
 
     def _on_busy(self, _count: int) -> bool:
@@ -160,21 +187,63 @@ class SqliteStore:
         No ``PRAGMA optimize``: statistics of a small table, gone stale when it has grown, can turn an index search
         into a scan. Without them the planner takes the indexes that every statement was written for.
         """
-        if self._closed or os.getpid() != self._pid:
+        if self._shut or os.getpid() != self._pid:
             return
         self._closed = True
-        with self._mutex, self._reader_mutex:
-            if self._reader is not None:
-                self._reader.close()
-            self._busy_since = time.monotonic() - self.busy_sec
-            if self._wal_has_a_hole() or not (checkpoint or wal_is_long(self.path)):
+        with Held(self._mutex), Held(self._reader_mutex):
+            if not self._shut:
+                self._shut_down(checkpoint)
+
+    def _shut_down(self, checkpoint: bool) -> None:
+        """Every step runs, whatever became of those before it; each can be run again."""
+        failures: list[Exception] = []
+        cut_off: BaseException | None = None
+        self._busy_since = time.monotonic() - self.busy_sec
+        for step in (
+            self._close_reader,
+            lambda: self._close_writer(checkpoint),
+            self._held.close,
+            lambda: None if self._wal is None else self._wal.close(),
+            lambda: None if self._gate is None else self._gate.close(),
+            lambda: opened.remove(self._open_file),
+        ):
+            try:
+                try:
+                    step()
+                except (apsw.Error, OSError):
+                    raise
+                except BaseException as error:
+                    cut_off = error
+                    step()
+            except (apsw.Error, OSError) as failure:
+                failures.append(failure)
+        self._shut = True
+        if cut_off is not None:
+            raise cut_off
+        if failures:
+            raise StorageFailed(
+                f"{self.path} is closed, and the disk reported while it was ({failures[0]}): what was answered before "
+                "stands as far as the disk keeps it. Check the disk and the system log, and run 'jobdb doctor'"
+            ) from failures[0]
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            with contextlib.suppress(apsw.ConnectionClosedError):
+                self._reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
+            self._reader.close()
+
+    def _close_writer(self, checkpoint: bool) -> None:
+        # SQLite removes the WAL by its name, which may be another database's by now.
+        keep_wal = not self._held.intact() or self._wal_has_a_hole() or not (checkpoint or wal_is_long(self.path))
+        try:
+            if keep_wal:
                 self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            else:
+                opened.let_go_of_locks(self._open_file)
+        except apsw.ConnectionClosedError:
+            return  # a close that was cut off had come so far
+        finally:
             self._writer.close()
-            if self._wal is not None:
-                self._wal.close()
-            if self._gate is not None:
-                self._gate.close()
-            opened.remove(self._identity)
 
     def check(self) -> None:
         """Refuses work in a forked child or after close, before any call into SQLite.
@@ -186,15 +255,46 @@ class SqliteStore:
         if os.getpid() != self._pid:
             raise ForkedRegistry(
                 f"this registry on {self.path} was opened by process {self._pid} and this is its child "
-                f"{os.getpid()}; call Registry.open in the child"
+                f"{os.getpid()}, which cannot use it, nor open the file anew: start the child with spawn or exec, or "
+                "close the registry before the fork and open one in each process"
             )
         if self._closed:
             raise InvalidInput(f"this registry on {self.path} is closed; open a new one")
 
+    # -- fork
+
+    @property
+    def open_file(self) -> opened.OpenFile:
+        """What ``opened.add`` gave."""
+        return self._open_file
+
+    @property
+    def is_shut(self) -> bool:
+        """Whether it is closed to the end."""
+        return self._shut
+
+    @property
+    def mutexes(self) -> tuple[Mutex, Mutex]:
+        """What keeps threads apart."""
+        return self._mutex, self._reader_mutex
+
+    def leave_to_parent(self) -> object:
+        """In a forked child: lets go of the gate, lest it stay locked should the parent die.
+
+        Returns:
+            What must not be destroyed in the child.
+        """
+        try:
+            if self._gate is not None:
+                self._gate.close()
+        finally:
+            if self._wal is not None:
+                self._wal.close()
+        return self._writer, self._reader
+
     # -- transactions
 
-    @contextmanager
-    def write(self) -> Iterator[SqliteTransaction]:
+    def write(self) -> WriteScope:
         """One immediate transaction, durable when the block has been left.
 
         Raises:
@@ -202,80 +302,52 @@ class SqliteStore:
             StorageFailed: the disk is full or failed; nothing was written.
             SyncFailed: written, but the disk did not confirm it.
         """
-        self.check()
-        wal, gate = self._wal, self._gate
-        if wal is not None:
-            wal.refuse_after_failure()
-        started = time.monotonic()
-        if not self._mutex.acquire(timeout=self.busy_sec):
-            from .locks import busy_error
+        return WriteScope(self, self._mutex)
 
-            raise busy_error(self.path, time.monotonic() - started)
-        number, said_no = 0, False
-        try:
-            self._busy_since = started
-            if gate is not None:
-                gate.enter(started, self.busy_sec)
-            try:
-                execute = self._writer.execute
-                execute("BEGIN IMMEDIATE")
-                try:
-                    self._refuse_other_journal(self._writer)
-                    yield SqliteTransaction(self._writer, self._statements, self.clock)
-                    if gate is not None:
-                        gate.about_to_leave()
-                    execute("COMMIT")
-                except BaseException:
-                    _roll_back(self._writer)
-                    raise
-                if gate is not None:
-                    number = gate.page.note_commit()
-                self._checkpoints.inside_gate()
-            finally:
-                if gate is not None:
-                    gate.leave()
-            self._checkpoints.outside_gate()
-        except (Refused, InvalidInput):
-            said_no = True
-            raise
-        except apsw.Error as error:
-            raise translate(error, self.path, time.monotonic() - started) from error
-        finally:
-            self._mutex.release()
-            if said_no:
-                self.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
-        if wal is not None:
-            wal.sync_commit(number)
-            self._mend(wal)
-
-    @contextmanager
-    def read(self) -> Iterator[SqliteTransaction]:
+    def read(self) -> ReadScope:
         """One read transaction: what it sees is one moment's state."""
-        self.check()
-        started = time.monotonic()
-        with self._reader_mutex:
-            self._busy_since = started
-            try:
-                reader = self._read_connection()
-                execute = reader.execute
-                execute("BEGIN")
-                try:
-                    self._refuse_other_journal(reader)
-                    yield SqliteTransaction(reader, self._statements, self.clock)
-                    execute("COMMIT")
-                except BaseException:
-                    _roll_back(reader)
-                    raise
-            except apsw.Error as error:
-                raise translate(error, self.path, time.monotonic() - started) from error
+        return ReadScope(self, self._reader_mutex)
+
+    def _commit(self) -> int:
+        """Commits and leaves the gate; returns the commit's number for the sync that must follow."""
+        gate, checkpoints = self._gate, self._checkpoints
+        if gate is None:
+            self._writer.execute("COMMIT")
+            checkpoints.inside_gate()
+            number = 0
+        else:
+            gate.about_to_leave()
+            self._writer.execute("COMMIT")
+            number = gate.page.note_commit()
+            checkpoints.inside_gate()
+            gate.leave()
+        checkpoints.outside_gate()
+        self._held.check()  # before the sync: the sleep in it makes the same look cost three times as much
+        return number
+
+    def _undo_write(self) -> None:
+        """Ends what a block that was not left may have left behind: its transaction, and its place in the gate."""
+        if os.getpid() != self._pid:
+            return
+        _roll_back(self._writer)
+        if self._gate is not None:
+            self._gate.leave_if_entered()
+
+    def _undo_read(self) -> None:
+        if self._reader is not None and os.getpid() == self._pid:
+            _roll_back(self._reader)
 
     def _refuse_other_journal(self, connection: apsw.Connection) -> None:
-        """An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
+        """Looks at what the transaction that has begun works on: whether it is still the same file and journal.
+
+        An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
 
         SQLite would follow it without a word, on a network file system too.
         """
         if self.journal != "delete":
+            self._held.check_before(READS_TRUST_SEC if connection is self._reader else WRITES_TRUST_SEC)
             return
+        self._held.check_before(0.0)  # its journal would be made by a name that may be another database's by now
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
         if str(connection.pragma("journal_mode")).lower() != "delete":
             raise UnsafeFileSystem(
@@ -296,6 +368,7 @@ class SqliteStore:
         if self._wal is not None:
             self._wal.sync()
             self._mend(self._wal)
+        self._held.check()
 
     def _mend(self, wal: WalSync) -> None:
         """Makes the WAL durable if some process's sync of it failed.
@@ -307,21 +380,16 @@ class SqliteStore:
         if gate is None or not gate.page.hole:
             return
         started = time.monotonic()
-        with self._mutex:
-            self._busy_since = started
-            gate.enter(started, self.busy_sec)
-            try:
+        try:
+            with Held(self._mutex):
+                self._busy_since = started
+                gate.enter(started, self.busy_sec)
                 self._writer.execute("BEGIN IMMEDIATE")
-                try:
-                    if gate.page.hole:
-                        wal.rewrite()
-                        gate.page.clear_hole()
-                finally:
-                    _roll_back(self._writer)
-            except apsw.Error as error:
-                raise translate(error, self.path, time.monotonic() - started) from error
-            finally:
-                gate.leave()
+                if gate.page.hole:
+                    wal.rewrite()
+                    gate.page.clear_hole()
+        except apsw.Error as error:
+            raise translate(error, self.path, time.monotonic() - started) from error
 
     # -- the WAL's length
 
@@ -352,6 +420,7 @@ class SqliteStore:
         from .query import run_query
 
         self.check()
+        self._held.check_before(0.0)
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
@@ -361,7 +430,7 @@ class SqliteStore:
     def settings(self) -> dict[str, Any]:
         """The settings as they are in force, read from the connection."""
         names = [setting.pragma for setting in self._settings()]
-        with self._mutex:
+        with Held(self._mutex):
             found: dict[str, Any] = {name: self._writer.pragma(name) for name in ("journal_mode", *names)}
         return {**found, "group_commit": self._group_commit}
 
@@ -372,8 +441,9 @@ class SqliteStore:
             full: compare the indexes with their tables and follow the foreign keys too.
         """
         self.check()
+        self._held.check_before(0.0)
         try:
-            with self._reader_mutex:
+            with Held(self._reader_mutex):
                 self._busy_since = time.monotonic()
                 reader = self._read_connection()
                 check = "integrity_check" if full else "quick_check"
@@ -389,8 +459,9 @@ class SqliteStore:
     def checkpoint(self) -> tuple[int, int]:
         """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
         self.check()
+        self._held.check_before(0.0)
         self.sync()
-        with self._mutex:
+        with Held(self._mutex):
             self._busy_since = time.monotonic()
             try:
                 return self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -402,7 +473,8 @@ class SqliteStore:
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         self.check()
-        with self._reader_mutex:
+        self._held.check_before(WRITES_TRUST_SEC)
+        with Held(self._reader_mutex):
             self._busy_since = time.monotonic()
             try:
                 # Not apsw's data_version(): SQLITE_FCNTL_DATA_VERSION looks at no file and stays as it was at the
@@ -439,31 +511,3 @@ def _roll_back(connection: apsw.Connection) -> None:
             connection.execute("ROLLBACK")
     except apsw.Error:
         pass  # SQLite has rolled back by itself on a full disk or an I/O error
-
-
-_stores: list[Any] = []
-
-
-def _remember(store: SqliteStore) -> None:
-    import weakref
-
-    _stores.append(weakref.ref(store))
-
-
-def _after_fork_in_child() -> None:
-    """The child must not close its parent's connections, nor keep the gate locked should the parent die."""
-    for reference in _stores:
-        store = reference()
-        if store is None:
-            continue
-        if store._gate is not None:
-            store._gate.close()
-        if store._wal is not None:
-            store._wal.close()
-        _abandoned.append((store._writer, store._reader))
-    _stores.clear()
-
-
-_abandoned: list[Any] = []
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

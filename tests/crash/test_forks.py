@@ -1,0 +1,242 @@
+"""A child that is forked may not open what its parent had open, and is told so; what it may open, it opens and uses."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from jobdb import ForkedRegistry, Registry
+from jobdb.backup import back_up, restore
+from jobdb.engines.sqlite.query import run_query
+from jobdb.migrations import migrate
+from jobdb.urls import parse_url
+
+LIMIT_SEC = 30.0
+REFUSED, DONE, FAILED = 7, 0, 1
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "private" / "jobs.db"
+    path.parent.mkdir(mode=0o700)
+    Registry.open(path, create=True).close()
+    return path
+
+
+def forked(run: Callable[[], object]) -> int:
+    """Runs it in a forked child; returns `REFUSED` for a ForkedRegistry, `DONE`, or `FAILED`."""
+    child = os.fork()
+    if child == 0:
+        code = FAILED
+        try:
+            run()
+            code = DONE
+        except ForkedRegistry:
+            code = REFUSED
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+    return ended(child)
+
+
+def ended(child: int) -> int:
+    deadline = time.monotonic() + LIMIT_SEC
+    while (found := os.waitpid(child, os.WNOHANG)) == (0, 0):
+        if time.monotonic() > deadline:
+            os.kill(child, 9)
+        time.sleep(0.005)
+    return os.waitstatus_to_exitcode(found[1])
+
+
+def write(path: Path, jobs: int = 1) -> None:
+    with Registry.open(path, create=True, busy_timeout_sec=5) as registry:
+        for _ in range(jobs):
+            registry.register(agent="a", prompt="p")
+
+
+def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.db"
+    link.symlink_to(database)
+    backup = tmp_path / "backup.db"
+    with Registry.open(database) as registry:
+        registry.jobs()
+        ways: dict[str, Callable[[], object]] = {
+            "open": lambda: Registry.open(database),
+            "through a link": lambda: Registry.open(link),
+            "query": lambda: run_query(database, "SELECT 1 FROM v_jobs", limit=1, timeout_sec=1),
+            "migrate": lambda: migrate(database),
+            "the parent's registry": registry.jobs,
+        }
+        for name, way in ways.items():
+            assert forked(way) == REFUSED, name
+        assert forked(lambda: os._exit(forked(lambda: Registry.open(database)))) == REFUSED, "a grandchild"
+        back_up(registry, backup)
+        assert forked(lambda: restore(backup, parse_url(str(database)))) == REFUSED
+        registry.register(agent="a", prompt="p")
+    assert forked(lambda: Registry.open(database).close()) == DONE, "closed before the fork"
+
+
+def test_the_message_names_what_to_do(database: Path) -> None:
+    with Registry.open(database):
+        read, written = os.pipe()
+
+        def say() -> None:
+            try:
+                Registry.open(database)
+            except ForkedRegistry as error:
+                os.write(written, str(error).encode())
+
+        assert forked(say) == DONE
+    text = os.read(read, 4096).decode()
+    assert str(database) in text and "spawn" in text and "before the fork" in text
+    os.close(read)
+    os.close(written)
+
+
+def test_nothing_is_lost_when_the_child_is_refused_and_the_parent_closes(database: Path) -> None:
+    parent = Registry.open(database)
+    parent.register(agent="a", prompt="by the parent")
+    assert forked(lambda: write(database)) == REFUSED
+    parent.close()
+    code = (
+        "import sys; from jobdb import Registry\n"
+        "with Registry.open(sys.argv[1]) as registry:\n"
+        "    for _ in range(20): registry.register(agent='b', prompt='third')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(database)], check=True, timeout=60)
+    with Registry.open(database) as registry:
+        assert len(registry.jobs(limit=1000)) == 21
+        assert registry.engine.store.integrity(full=True) == []  # type: ignore[attr-defined]
+
+
+def test_closed_before_the_fork_each_opens_its_own_and_nothing_is_lost(database: Path) -> None:
+    with Registry.open(database) as registry:
+        registry.register(agent="a", prompt="before the fork")
+        registry.jobs()
+    read, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            own = Registry.open(database)
+            own.jobs()
+            os.read(read, 1)  # until the parent has opened and closed its own
+            for _ in range(60):
+                own.register(agent="a", prompt="child")
+            own.close()
+        finally:
+            os._exit(DONE)
+    with Registry.open(database) as registry:
+        for _ in range(20):
+            registry.register(agent="a", prompt="parent")
+    os.write(written, b"x")
+    code = (
+        "import sys; from jobdb import Registry\n"
+        "with Registry.open(sys.argv[1]) as registry:\n"
+        "    for _ in range(40): registry.register(agent='b', prompt='third')\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(database)], check=True, timeout=60)
+    assert ended(child) == DONE
+    os.close(read)
+    os.close(written)
+    with Registry.open(database) as registry:
+        assert len(registry.jobs(limit=1000)) == 121
+        assert registry.engine.store.integrity(full=True) == []  # type: ignore[attr-defined]
+
+
+def test_another_database_may_be_opened_in_the_child(database: Path, tmp_path: Path) -> None:
+    with Registry.open(database) as registry:
+        registry.jobs()
+        assert forked(lambda: write(tmp_path / "own" / "jobs.db", 3)) == DONE
+        registry.register(agent="a", prompt="p")
+    with Registry.open(tmp_path / "own" / "jobs.db") as registry:
+        assert len(registry.jobs()) == 3
+
+
+def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: Path, tmp_path: Path) -> None:
+    registry = Registry.open(database, busy_timeout_sec=5)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        with registry.engine.store.write() as tx:
+            tx.run("put_setting", name="a", value="b")
+            inside.set()
+            go_on.wait(LIMIT_SEC)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert inside.wait(LIMIT_SEC)
+    read, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        code = FAILED
+        try:
+            for path in (database, tmp_path / "other" / "jobs.db"):
+                try:
+                    Registry.open(path, create=True)
+                except ForkedRegistry:
+                    code = REFUSED
+            os.read(read, 1)  # it lives on, and keeps no gate
+        finally:
+            os._exit(code)
+    go_on.set()
+    thread.join(LIMIT_SEC)
+    registry.register(agent="a", prompt="p")
+    os.write(written, b"x")
+    assert ended(child) == REFUSED
+    os.close(read)
+    os.close(written)
+    registry.close()
+
+
+def test_forked_while_other_threads_open_and_work_no_child_hangs(database: Path, tmp_path: Path) -> None:
+    stop = threading.Event()
+
+    def open_and_close() -> None:
+        while not stop.is_set():
+            with Registry.open(tmp_path / "busy" / "jobs.db", create=True) as opened_again:
+                opened_again.jobs()
+
+    shared = Registry.open(database, busy_timeout_sec=20)
+
+    def publish() -> None:
+        job = shared.register(agent="a", prompt="p", timeout_sec=0).job_id
+        while not stop.is_set():
+            shared.publish(job, "progress")
+
+    threads = [threading.Thread(target=open_and_close), threading.Thread(target=publish)]
+    for thread in threads:
+        thread.start()
+    try:
+        codes = [forked(lambda n=n: write(tmp_path / f"own{n}" / "jobs.db")) for n in range(12)]  # type: ignore[misc]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(LIMIT_SEC)
+        shared.close()
+    assert set(codes) <= {DONE, REFUSED}
+    assert DONE in codes, "short verbs are waited for"
+
+
+def test_forked_in_the_middle_of_a_verb_the_child_does_not_commit_for_its_parent(database: Path) -> None:
+    with Registry.open(database, busy_timeout_sec=5) as registry:
+        parent, child = os.getpid(), 0
+        try:
+            with registry.engine.store.write() as tx:
+                tx.run("put_setting", name="by", value="parent")
+                child = os.fork()
+        except ForkedRegistry:
+            os._exit(REFUSED)
+        finally:
+            if os.getpid() != parent:
+                os._exit(FAILED)
+        assert ended(child) == REFUSED
+        with registry.engine.store.read() as looking:
+            assert looking.one("get_setting", name="by") == ("parent",)
+        registry.register(agent="a", prompt="p")

@@ -1,0 +1,342 @@
+"""A Ctrl-C, a SIGTERM handler that raises or a soft time limit, at every step of a verb: whatever it cuts off, this
+registry and all other processes work on at once, and nothing that was acknowledged is lost."""
+
+import gc
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from jobdb import Busy, Registry
+from jobdb.engines.sqlite import opened
+from jobdb.errors import StaleAttempt
+
+_OTHER = """
+import sys
+from jobdb import Registry
+registry = Registry.open(sys.argv[1], busy_timeout_sec=1)
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        print(registry.publish(line.strip(), "progress").seq, flush=True)
+    except Exception as error:
+        print(type(error).__name__, error, flush=True)
+"""
+
+
+STRIDE = int(os.environ.get("JOBDB_INTERRUPT_STRIDE", "37"))
+
+
+class Interrupted(BaseException):
+    """What the signal handler of these tests raises."""
+
+
+class Interrupt:
+    """Raises once, at the n-th of the places where Python may run a signal handler.
+
+    Args:
+        number: which place, from 1.
+        opcodes: every step of the interpreter counts; otherwise every call and every return from C.
+    """
+
+    def __init__(self, number: int, *, opcodes: bool) -> None:
+        self.left = number
+        self.opcodes = opcodes
+        self.raised = False
+
+    def __enter__(self) -> None:
+        if self.opcodes:
+            frame = sys._getframe(1)
+            sys.settrace(self._trace)
+            frame.f_trace = None
+        else:
+            sys.setprofile(self._profile)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+        sys.settrace(None)
+
+    def _count(self) -> None:
+        self.left -= 1
+        if self.left == 0:
+            sys.setprofile(None)
+            sys.settrace(None)
+            self.raised = True
+            raise Interrupted
+
+    def _profile(self, frame: FrameType, event: str, _argument: Any) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_filename != __file__:
+            self._count()
+
+    def _trace(self, frame: FrameType, event: str, _argument: Any) -> Any:
+        if frame.f_code.co_filename == __file__:
+            return None
+        frame.f_trace_opcodes = True
+        if event in ("call", "opcode"):
+            self._count()
+        return self._trace
+
+
+class Bench:
+    """A registry of this process and one of another, on one database, with a job to publish to."""
+
+    def __init__(self, path: Path, durability: str) -> None:
+        self.path = path
+        self.durability = durability
+        self.registry = self.open()
+        self.job = self.registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
+        self._other = subprocess.Popen(
+            [sys.executable, "-c", _OTHER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.acknowledged: list[int] = []
+        assert self._answer() == "ready"
+
+    def open(self) -> Registry:
+        return Registry.open(
+            self.path, create=True, durability=self.durability, busy_timeout_sec=1, checkpoint_pages=20
+        )
+
+    def _answer(self) -> str:
+        assert self._other.stdout is not None
+        return self._other.stdout.readline().strip()
+
+    def publish(self) -> None:
+        self.acknowledged.append(self.registry.publish(self.job, "progress").seq)
+
+    def check(self, where: str) -> None:
+        """The other process first: what was cut off must not wait for this one's next verb."""
+        assert self._other.stdin is not None
+        print(self.job, file=self._other.stdin, flush=True)
+        answer = self._answer()
+        assert answer.isdigit(), f"{where}: another process: {answer}"
+        self.acknowledged.append(int(answer))
+        self.publish()
+        assert self.registry.get(self.job).last_seq >= self.acknowledged[-1], where
+        assert self.acknowledged[-2:] == sorted(set(self.acknowledged[-2:])), where
+
+    def finish(self) -> None:
+        assert self._other.stdin is not None
+        seqs = [event.seq for event in self.registry.events(self.job, limit=10_000)]
+        assert seqs == list(range(1, len(seqs) + 1))
+        assert set(self.acknowledged) <= set(seqs)
+        self.close()
+        with self.open() as registry:
+            assert registry.engine.store.integrity(full=True) == []  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self.registry.close()
+        assert self._other.stdin is not None and self._other.stdout is not None
+        self._other.stdin.close()
+        self._other.wait(30)
+        self._other.stdout.close()
+
+
+@pytest.fixture(params=["full", "normal", "delete"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    path = tmp_path / "private" / "jobs.db"
+    path.parent.mkdir(mode=0o700)
+    if request.param == "delete":
+        from jobdb.engines.sqlite.sharing import set_shared
+
+        Registry.open(path, create=True).close()
+        set_shared(path, True)
+    made = Bench(path, "normal" if request.param == "normal" else "full")
+    yield made
+    made.close()
+
+
+def _each_place(run: Callable[[], object], check: Callable[[str], None], *, opcodes: bool, stride: int = 1) -> int:
+    """Runs a verb again and again, cut off at one place later each time, until it ends before its place comes."""
+    number, places = 1, 0
+    while True:
+        interrupt = Interrupt(number, opcodes=opcodes)
+        try:
+            with interrupt:
+                run()
+        except Interrupted:
+            pass
+        if not interrupt.raised:
+            return places
+        check(f"interrupted at place {number}")
+        number, places = number + stride, places + 1
+
+
+def _refused(bench: Bench) -> None:
+    with pytest.raises(StaleAttempt):
+        bench.registry.renew(bench.job, attempt=7)
+
+
+def _verbs(bench: Bench) -> dict[str, Callable[[], object]]:
+    registry = bench.registry
+    return {
+        "publish": bench.publish,
+        "get": lambda: registry.get(bench.job),
+        "claim": lambda: registry.claim(worker="w", agent="nobody"),
+        "refused": lambda: _refused(bench),
+        "wait": lambda: registry.claim(worker="w", agent="nobody", wait_sec=0.002),
+        "checkpoint": lambda: registry.engine.store.checkpoint(),  # type: ignore[attr-defined]
+        "subscribe": lambda: next(registry.subscribe(bench.job, subscriber="s", start="beginning", timeout_sec=20)),
+    }
+
+
+VERBS = ["publish", "get", "claim", "refused", "wait", "checkpoint", "subscribe"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(bench: Bench, verb: str) -> None:
+    run = _verbs(bench)[verb]
+    bench.publish()
+    run()
+    assert _each_place(run, bench.check, opcodes=False, stride=9 if verb == "subscribe" else 1) > 20
+    bench.finish()
+
+
+@pytest.mark.parametrize("verb", ["publish", "get", "refused"])
+def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(bench: Bench, verb: str) -> None:
+    run = _verbs(bench)[verb]
+    bench.publish()
+    run()
+    assert _each_place(run, bench.check, opcodes=True, stride=STRIDE) > 5
+    bench.finish()
+
+
+def test_an_opening_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
+    def open_and_close() -> None:
+        bench.open().close()
+
+    open_and_close()
+    assert _each_place(open_and_close, bench.check, opcodes=False, stride=7) > 20
+    bench.registry.close()
+    gc.collect()
+    with opened.standard_library_may_open(bench.path):
+        pass  # nor is the file taken to be open for ever
+    bench.registry = bench.open()
+    bench.finish()
+
+
+def test_a_closing_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
+    registries: list[Registry] = []
+
+    def close() -> None:
+        registries[-1].close()
+
+    def check(where: str) -> None:
+        registries[-1].close()
+        bench.check(where)
+        registries.append(bench.open())
+        registries[-1].get(bench.job)
+
+    registries.append(bench.open())
+    assert _each_place(close, check, opcodes=False) > 20
+    bench.registry.close()
+    gc.collect()
+    with opened.standard_library_may_open(bench.path):
+        pass  # a file that is closed is free for migrate and restore
+    bench.registry = bench.open()
+    bench.finish()
+
+
+def test_a_storm_of_real_signals(bench: Bench) -> None:
+    chance = random.Random(20260619)
+
+    def ring(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        for number in range(60):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
+                while True:
+                    bench.publish()
+                    bench.registry.get(bench.job)
+            except Interrupted:
+                pass
+            bench.check(f"signal {number}")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    bench.finish()
+
+
+def _cut_off_leaving(bench: Bench) -> None:
+    """Cut off at the first step of ``__exit__``: nothing of ours has run by then, and the traceback keeps the block."""
+
+    def interrupt(frame: FrameType, event: str, _argument: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "__exit__":
+            sys.setprofile(None)
+            raise Interrupted
+
+    sys.setprofile(interrupt)
+    try:
+        bench.publish()
+    finally:
+        sys.setprofile(None)
+
+
+def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(bench: Bench) -> None:
+    try:
+        _cut_off_leaving(bench)
+        pytest.fail("it was not cut off")
+    except Interrupted:
+        bench.publish()
+        bench.check("in the handler")
+    bench.finish()
+
+
+def test_another_thread_takes_over_what_a_thread_was_cut_off_from(bench: Bench) -> None:
+    kept: list[BaseException] = []
+
+    def cut_off() -> None:
+        try:
+            _cut_off_leaving(bench)
+        except Interrupted as error:
+            kept.append(error)  # as a future keeps it
+
+    thread = threading.Thread(target=cut_off)
+    thread.start()
+    thread.join()
+    assert kept
+    bench.publish()
+    bench.check("after the other thread's end")
+    bench.finish()
+
+
+def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_on(bench: Bench) -> None:
+    said: list[str] = []
+
+    def handler(*_: object) -> None:
+        with pytest.raises(Busy, match="signal handler") as refused:
+            bench.publish()
+        said.append(str(refused.value))
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with bench.registry.engine.store.write() as tx:
+            signal.raise_signal(signal.SIGUSR1)
+            assert said
+            tx.run("put_setting", name="written", value="1")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    with bench.registry.engine.store.read() as tx:
+        assert tx.one("get_setting", name="written") == ("1",)
+    bench.check("after the handler")
+    bench.finish()
+
+
+def test_threads_that_wait_for_each_other_lose_nothing(bench: Bench) -> None:
+    threads = [threading.Thread(target=lambda: [bench.publish() for _ in range(40)]) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
+    bench.finish()

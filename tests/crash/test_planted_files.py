@@ -1,0 +1,132 @@
+"""What stands where jobdb or SQLite would write: links, pipes, other people's files. None of them is written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.registries import open_registry
+
+from jobdb import StorageFailed, Unusable
+from jobdb.engines.sqlite import opened, sharing
+from jobdb.filemodes import open_private
+from jobdb.migrations import migrate
+
+SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
+PRECIOUS = b"ssh-ed25519 AAAA me@laptop\n"
+
+
+@pytest.fixture
+def precious(tmp_path: Path) -> Path:
+    path = tmp_path / "authorized_keys"
+    path.write_bytes(PRECIOUS)
+    return path
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "private" / "jobs.db"
+    open_registry(path, create=True).close()
+    for suffix in SUFFIXES:
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    return path
+
+
+def link(place: Path, precious: Path) -> None:
+    place.symlink_to(precious)
+
+
+def dangling(place: Path, precious: Path) -> None:
+    place.symlink_to(precious.with_name("made-through-the-link"))
+
+
+def second_name(place: Path, precious: Path) -> None:
+    os.link(precious, place)
+
+
+def pipe(place: Path, _precious: Path) -> None:
+    os.mkfifo(place)
+
+
+def folder(place: Path, _precious: Path) -> None:
+    place.mkdir()
+
+
+def somebody_elses(place: Path, precious: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    shutil.copy(precious, place)
+    os.chown(place, 65533, 65533)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("plant", [link, dangling, second_name, pipe, folder, somebody_elses])
+def test_nothing_that_was_planted_beside_a_database_is_written_to(
+    database: Path, precious: Path, plant: Callable[[Path, Path], None], suffix: str
+) -> None:
+    place = Path(f"{database}{suffix}")
+    plant(place, precious)
+    ways: list[Callable[[], object]] = [
+        lambda: open_registry(database),
+        lambda: open_registry(database, create=True),
+        lambda: migrate(database),
+        lambda: sharing.set_shared(database, True),
+    ]
+    for way in ways:
+        with pytest.raises(StorageFailed, match="nothing was written"):
+            way()
+    assert precious.read_bytes() == PRECIOUS
+    assert sorted(os.listdir(precious.parent)) == ["authorized_keys", "private"]
+    assert not opened._open
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_new_database_is_not_made_beside_a_link(tmp_path: Path, precious: Path, suffix: str) -> None:
+    database = tmp_path / "new" / "jobs.db"
+    database.parent.mkdir(mode=0o700)
+    Path(f"{database}{suffix}").symlink_to(precious)
+    with pytest.raises(StorageFailed):
+        open_registry(database, create=True)
+    assert not database.exists()
+    assert precious.read_bytes() == PRECIOUS
+
+
+def test_files_of_a_group_that_shares_a_database_are_its_own(database: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(database, 65532, 65533)
+    database.chmod(0o660)
+    gate = Path(f"{database}-gate")
+    gate.touch(0o600)
+    os.chown(gate, 65531, 65533)
+    with pytest.warns(UserWarning, match="0660"), open_registry(database) as registry:
+        assert registry.jobs() == []
+    database.chmod(0o600)
+    with pytest.raises(StorageFailed, match="another user"):
+        open_registry(database)
+
+
+def test_a_private_file_is_opened_by_its_own_name_only(tmp_path: Path, precious: Path) -> None:
+    fd = open_private(tmp_path / "made", os.O_RDWR | os.O_CREAT)
+    assert os.fstat(fd).st_mode & 0o777 == 0o600 and not os.get_inheritable(fd)
+    os.close(fd)
+    (tmp_path / "link").symlink_to(precious)
+    with pytest.raises(StorageFailed, match="symbolic link"):
+        open_private(tmp_path / "link", os.O_RDWR)
+    with pytest.raises(FileNotFoundError):
+        open_private(tmp_path / "none", os.O_RDWR)
+
+
+@pytest.mark.parametrize("place", ["/dev/null", "/proc/version", "/proc/self/fd/0", "/sys/kernel", "pipe", "folder"])
+@pytest.mark.parametrize("create", [False, True])
+def test_what_is_no_file_is_no_database(tmp_path: Path, place: str, create: bool) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(Unusable):
+        open_registry(tmp_path / place, create=create)
+    if create:
+        with pytest.raises(Unusable):
+            migrate(tmp_path / place)

@@ -1,0 +1,345 @@
+"""The database's files go away, are replaced, get a second name, or lose their locks while a registry has them open.
+
+Whatever was answered must be found afterwards, by name, by somebody else; or it was refused.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from harness.registries import open_registry
+
+from jobdb import DatabaseReplaced, Registry, Unusable
+from jobdb.engines.sqlite import lock_guard
+
+LIMIT_SEC = 60.0
+LOOK_SEC = 0.003
+"""A verb that begins believes the last look for two milliseconds."""
+_spawn = multiprocessing.get_context("spawn")
+
+
+def _register(path: Path, job_id: str, journal: str = "wal", kill: bool = False) -> None:
+    registry = open_registry(path, journal=journal)  # type: ignore[arg-type]
+    registry.register(agent="other", prompt="p", job_id=job_id)
+    if kill:
+        os._exit(0)  # its log stays
+    registry.close()
+
+
+def elsewhere(*arguments: object) -> None:
+    """Registers a job in another process, which closes the database as SQLite means it, or is killed."""
+    process = _spawn.Process(target=_register, args=arguments)
+    process.start()
+    process.join(LIMIT_SEC)
+    assert process.exitcode == 0
+
+
+def found(path: Path, journal: str = "wal") -> set[str]:
+    with open_registry(path, journal=journal) as registry:  # type: ignore[arg-type]
+        return {job.job_id for job in registry.jobs(limit=1000)}
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "private" / "jobs.db"
+    open_registry(path, create=True).close()
+    return path
+
+
+def rm_folder(database: Path) -> None:
+    shutil.rmtree(database.parent)
+
+
+def mv_folder(database: Path) -> None:
+    database.parent.rename(database.parent.with_name("moved"))
+
+
+def replace_folder(database: Path) -> None:
+    new = database.parent.with_name("new")
+    open_registry(new / "jobs.db", create=True).close()
+    shutil.rmtree(database.parent)
+    new.rename(database.parent)
+
+
+def rm_file(database: Path) -> None:
+    database.unlink()
+
+
+def mv_file(database: Path) -> None:
+    database.rename(database.with_name("moved.db"))
+
+
+def replace_file(database: Path) -> None:
+    shutil.copy(database, database.with_name("copy.db"))
+    database.with_name("copy.db").replace(database)
+
+
+def rm_log(database: Path) -> None:
+    Path(f"{database}-wal").unlink()
+
+
+def mv_log(database: Path) -> None:
+    Path(f"{database}-wal").rename(database.with_name("kept-wal"))
+
+
+def rm_index(database: Path) -> None:
+    Path(f"{database}-shm").unlink()
+
+
+def rm_gate(database: Path) -> None:
+    Path(f"{database}-gate").unlink()
+
+
+ON_THE_FILE = [rm_folder, mv_folder, replace_folder, rm_file, mv_file, replace_file]
+ON_THE_LOG = [rm_log, mv_log, rm_index]
+VERBS: dict[str, Callable[[Registry], object]] = {
+    "register": lambda registry: registry.register(agent="a", prompt="p"),
+    "claim": lambda registry: registry.claim(worker="w"),
+    "publish": lambda registry: registry.publish("one", "progress"),
+    "get": lambda registry: registry.get("one"),
+    "jobs": lambda registry: registry.jobs(),
+    "query": lambda registry: registry.engine.store.query("SELECT * FROM v_jobs", limit=1, timeout_sec=5),
+    "sync": lambda registry: registry.engine.store.sync(),
+    "subscribe": lambda registry: next(iter(registry.subscribe(subscriber="s", timeout_sec=5))),
+}
+
+
+@pytest.mark.parametrize("damage", ON_THE_FILE + ON_THE_LOG)
+def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, damage: Callable[[Path], None]) -> None:
+    for name, verb in VERBS.items():
+        if name == "sync" and damage is rm_index:
+            continue  # asks about what was written before, and that is in the log
+        with open_registry(database) as registry:
+            registry.register(agent="a", prompt="p", job_id="one")
+            registry.jobs()
+            damage(database)
+            time.sleep(LOOK_SEC)
+            with pytest.raises(DatabaseReplaced, match="this registry does nothing more"):
+                verb(registry)
+            for other in VERBS.values():
+                with pytest.raises(DatabaseReplaced):
+                    other(registry)
+        shutil.rmtree(database.parent, ignore_errors=True)
+        shutil.rmtree(database.parent.with_name("moved"), ignore_errors=True)
+        open_registry(database, create=True).close()
+
+
+def test_a_gate_that_is_gone_is_told_too(database: Path) -> None:
+    """The next process would queue at another one, and learn nothing of a sync that failed."""
+    with open_registry(database) as registry:
+        rm_gate(database)
+        time.sleep(LOOK_SEC)
+        with pytest.raises(DatabaseReplaced, match=r"jobs\.db-gate is gone"):
+            registry.register(agent="a", prompt="p")
+
+
+@pytest.mark.parametrize("damage", [*ON_THE_FILE[:2], *ON_THE_FILE[3:]])
+def test_a_rollback_journal_is_no_different(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    for name, verb in VERBS.items():
+        database = tmp_path / name / "jobs.db"
+        with open_registry(database, journal="delete", create=True) as registry:
+            registry.register(agent="a", prompt="p", job_id="one")
+            damage(database)
+            time.sleep(LOOK_SEC)
+            with pytest.raises(DatabaseReplaced):
+                verb(registry)
+            assert not os.path.exists(f"{database}-journal")
+        shutil.rmtree(tmp_path / "moved", ignore_errors=True)
+
+
+@pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file, rm_log])
+def test_what_is_committed_after_the_files_went_away_is_not_answered(
+    database: Path, damage: Callable[[Path], None]
+) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p", job_id="one")
+        with pytest.raises(DatabaseReplaced), registry.engine.store.write() as tx:
+            tx.run("put_setting", name="x", value="y")
+            damage(database)
+
+
+@pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file])
+def test_who_waits_idly_is_told(database: Path, damage: Callable[[Path], None]) -> None:
+    with open_registry(database) as registry, ThreadPoolExecutor(2) as pool:
+        registry.register(agent="a", prompt="p", job_id="one")
+        waiting = pool.submit(registry.wait, "one", timeout_sec=LIMIT_SEC)
+        following = pool.submit(next, iter(registry.subscribe("one", subscriber="s", timeout_sec=LIMIT_SEC)))
+        time.sleep(0.05)
+        assert not waiting.done() and not following.done()
+        damage(database)
+        for told in (waiting, following):
+            with pytest.raises(DatabaseReplaced):
+                told.result(LIMIT_SEC)
+
+
+def test_a_close_leaves_the_log_of_another_database_alone(database: Path) -> None:
+    """SQLite removes the log by its name: here it is all that holds the other database's last job."""
+    registry = open_registry(database)
+    registry.register(agent="a", prompt="p", job_id="mine")
+    registry.jobs()
+    new = database.parent.with_name("new")
+    open_registry(new / "jobs.db", create=True).close()
+    elsewhere(new / "jobs.db", "theirs", "wal", True)
+    database.parent.rename(database.parent.with_name("old"))
+    new.rename(database.parent)
+    log = Path(f"{database}-wal").read_bytes()
+    registry.close()
+    assert log and Path(f"{database}-wal").read_bytes() == log
+    assert found(database) == {"theirs"}
+    assert found(database.parent.with_name("old") / "jobs.db") == {"mine"}
+
+
+def test_a_database_that_is_put_back_is_whole(database: Path) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p", job_id="one")
+        mv_folder(database)
+        time.sleep(LOOK_SEC)
+        with pytest.raises(DatabaseReplaced):
+            registry.register(agent="a", prompt="p", job_id="refused")
+    database.parent.with_name("moved").rename(database.parent)
+    assert found(database) == {"one"}, "a writer that was idle looks before it writes"
+
+
+# -- locks that another library's close has dropped
+
+
+def by_sqlite3(database: Path) -> None:
+    connection = sqlite3.connect(database)
+    connection.execute("SELECT count(*) FROM jobs").fetchone()
+    connection.close()
+
+
+def by_copy(database: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        shutil.copy(f"{database}{suffix}", database.with_name("copied" + suffix))
+
+
+def by_reading(database: Path) -> None:
+    for suffix in ("", "-shm"):
+        Path(f"{database}{suffix}").read_bytes()
+
+
+DROPS = [by_sqlite3, by_copy, by_reading]
+
+
+@pytest.mark.parametrize("drop", DROPS)
+def test_nothing_is_lost_when_another_library_in_the_process_closes_the_file(
+    database: Path, drop: Callable[[Path], None]
+) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p", job_id="mine-0")
+        for number in range(1, 5):
+            drop(database)
+            elsewhere(database, f"theirs-{number}")
+            assert os.path.exists(f"{database}-wal"), "the other process was not the last one"
+            registry.register(agent="a", prompt="p", job_id=f"mine-{number}")
+        everybody = {job.job_id for job in registry.jobs()}
+    assert len(everybody) == 9
+    assert found(database) == everybody
+
+
+@pytest.mark.parametrize("drop", DROPS)
+def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Callable[[Path], None]) -> None:
+    first, second = open_registry(database), open_registry(database)
+    drop(database)
+    first.close()
+    elsewhere(database, "theirs")
+    second.register(agent="a", prompt="p", job_id="mine")
+    second.close()
+    assert not os.path.exists(f"{database}-wal"), "the last one leaves one file"
+    assert found(database) == {"theirs", "mine"}
+
+
+@pytest.mark.parametrize("drop", DROPS)
+def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
+    database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock_guard, "_AVAILABLE", False)
+    answered = set()
+    with open_registry(database) as registry:
+        answered.add(registry.register(agent="a", prompt="p", job_id="mine-0").job_id)
+        for number in range(1, 4):
+            drop(database)
+            elsewhere(database, f"theirs-{number}")
+            answered.add(f"theirs-{number}")
+            try:
+                answered.add(registry.register(agent="a", prompt="p", job_id=f"mine-{number}").job_id)
+            except DatabaseReplaced:
+                break
+    assert answered <= found(database)
+
+
+def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
+    """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
+    script = (
+        "import os, sys, time; sys.path[:0] = sys.argv[2:]\n"
+        "from harness.registries import open_registry\nfrom pathlib import Path\n"
+        "registry = open_registry(Path(sys.argv[1]))\nregistry.register(agent='a', prompt='p', job_id='parent')\n"
+        "pid = os.fork()\nif pid == 0:\n    os.close(1)\n    time.sleep(60)\nprint(pid, flush=True)\nos._exit(0)\n"
+    )
+    paths = [str(Path(__file__).parents[1] / "torture")]
+    parent = subprocess.run(
+        [sys.executable, "-c", script, str(database), *paths], stdout=subprocess.PIPE, text=True, check=True, timeout=60
+    )
+    try:
+        with open_registry(database) as registry:
+            assert registry.get("parent").prompt == "p"
+        assert not os.path.exists(f"{database}-wal")
+    finally:
+        os.kill(int(parent.stdout), 9)
+
+
+# -- second names
+
+
+@pytest.mark.parametrize("journal", ["wal", "delete"])
+def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: Path) -> None:
+    database, other = tmp_path / "private" / "jobs.db", tmp_path / "private" / "other.db"
+    with open_registry(database, journal=journal, create=True) as registry:  # type: ignore[arg-type]
+        registry.register(agent="a", prompt="p", job_id="one")
+        os.link(database, other)
+        time.sleep(LOOK_SEC)
+        with pytest.raises(Unusable, match=r"hard link.*jobdb backup"):
+            registry.register(agent="a", prompt="p", job_id="two")
+        for name in (database, other):
+            for create in (False, True):
+                with pytest.raises(Unusable, match="hard link"):
+                    open_registry(name, create=create, journal=journal)  # type: ignore[arg-type]
+        other.unlink()
+        registry.register(agent="a", prompt="p", job_id="three")
+    assert found(database, journal) == {"one", "three"}
+
+
+def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
+    told = []
+    start = threading.Barrier(4)
+
+    def work(registry: Registry) -> None:
+        start.wait(LIMIT_SEC)
+        try:
+            while True:
+                registry.register(agent="a", prompt="p")
+        except DatabaseReplaced as error:
+            told.append(error)
+
+    with open_registry(database) as registry:
+        threads = [threading.Thread(target=work, args=(registry,)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        start.wait(LIMIT_SEC)
+        time.sleep(0.05)
+        mv_folder(database)
+        for thread in threads:
+            thread.join(LIMIT_SEC)
+    assert len(told) == 3
