@@ -16,10 +16,12 @@ from pathlib import Path
 
 from jobdb.schema import APPLICATION_ID, VERSION
 
+from .atomic_files import ScratchFile
+from .companions import free_name, set_aside_stale
 from .engines.sqlite import opened
 from .engines.sqlite.header import read_header
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from .filemodes import create_private, sync_folder
+from .filemodes import copy_owner, sync_folder
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -40,8 +42,12 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         StorageFailed: the disk is full or failed; the database is as it was.
         Unusable: this process has it open.
     """
+    path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to, and so do we the backup
     with opened.standard_library_may_open(path):
         header = read_header(path)
+        if header.empty:
+            set_aside_stale(path, busy_sec)
+            header = read_header(path)
         if not header.empty and header.application_id not in (0, APPLICATION_ID):
             raise NotAJobdbDatabase(f"{path} is a SQLite database of another program; name another file with --db")
         if header.user_version > VERSION:
@@ -129,20 +135,21 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
 def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
     """A complete copy beside the database, synced, named after its schema version and the moment."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    kept = path.with_name(f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.bak")
-    create_private(kept)
-    copy = sqlite3.connect(kept)
-    try:
-        connection.backup(copy)
-    finally:
-        copy.close()
-    fd = os.open(kept, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_folder(kept.parent)
-    return kept
+    with ScratchFile(path, "copying") as scratch:
+        copy = sqlite3.connect(scratch.path)
+        try:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        copy_owner(scratch.descriptor, os.stat(path), mode=True)
+        scratch.sync()
+        for kept in free_name(path, f"v{version}", ".bak"):
+            with contextlib.suppress(FileExistsError):
+                scratch.name(kept)
+                sync_folder(kept.parent)
+                return kept
+    raise AssertionError("there is always another name")
 
 
 def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:

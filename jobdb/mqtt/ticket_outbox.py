@@ -241,6 +241,7 @@ def _name(ticket: Ticket) -> str:
 
 
 def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
+    from ..companions import set_aside_stale
     from ..engines.sqlite.opening import allowed_placement
     from ..engines.sqlite.store import SqliteStore
     from ..engines.statements import load_statements
@@ -255,6 +256,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         from ..probe import require_locks
 
         require_locks(placement)
+    set_aside_stale(path.resolve(), BUSY_SEC)
     create_private(path)
     return SqliteStore(
         path,

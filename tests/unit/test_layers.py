@@ -15,13 +15,27 @@ PACKAGE = ROOT / "jobdb"
 # Lower layers first; a module may import from its own layer and from lower ones.
 LAYERS = [
     {"errors", "model"},
-    {"lifecycle", "urls", "protocol", "replay", "vault", "masterkey", "filemodes", "given_secret"},
+    {"lifecycle", "urls", "protocol", "replay", "vault", "masterkey", "filemodes", "atomic_files", "given_secret"},
     {"mountinfo", "filesystem", "filesystem_policy"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
-    {"arguments", "engines", "migrations"},
+    {"arguments", "engines", "companions", "migrations"},
     {"subscription", "tokens"},
     {"registry"},
-    {"legacy", "mqtt", "doctor", "copy", "backup", "stats", "prometheus", "queries", "watching", "ui"},
+    {
+        "legacy",
+        "mqtt",
+        "doctor",
+        "copy",
+        "backup",
+        "restoring",
+        "saved_file",
+        "swapping",
+        "stats",
+        "prometheus",
+        "queries",
+        "watching",
+        "ui",
+    },
 ]
 HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]
 

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
+from ...filemodes import create_beside
 from .locks import busy_error
 from .shared_page import SharedPage
 
@@ -48,6 +49,8 @@ class Gate:
         self._database = database
         self._path = gate_path(database)
         try:
+            if not os.path.lexists(self._path):
+                create_beside(self._path, database)
             self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StorageFailed(

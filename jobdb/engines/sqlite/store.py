@@ -95,6 +95,11 @@ class SqliteStore:
             raise
         _remember(self)
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The device and inode of the database file that was opened."""
+        return self._identity
+
     # -- opening and closing
 
     def _close_what_is_open(self) -> None:
