@@ -8,7 +8,6 @@ the new registry, never for a mixture: the -wal and -journal of the old one leav
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from jobdb.schema import APPLICATION_ID
 
 from .atomic_files import ScratchFile
 from .companions import journals_with_content, refuse_if_removed_is_open, set_aside
+from .copy import REGISTRY_ID, new_registry_id
 from .engines.sqlite import opened
 from .engines.sqlite.failures import translate
 from .engines.sqlite.gate import Gate
@@ -34,7 +34,9 @@ from .swapping import other_names, put_in_place
 from .urls import DatabaseUrl
 
 STATEMENTS = Path(__file__).with_suffix(".sql")
-REGISTRY_ID = "registry_id"
+
+Change = tuple[str, tuple[int | str, ...]]
+"""A statement's name and its values."""
 
 _RETRY_SEC = 0.01
 
@@ -134,8 +136,10 @@ def restore_registry(
     with ScratchFile(target, "restoring") as scratch:
         copy_saved(source, scratch.path)
         jobs, events = verify(scratch.path, named=backup)
+        changes: list[Change] = [("forget_place", ()), ("forget_leases", ())]
         if not same_registry:
-            _write(scratch.path, [("put_restored_setting", (REGISTRY_ID, new_registry_id()))])
+            changes += [("forget_sessions", ()), ("put_restored_setting", (REGISTRY_ID, new_registry_id()))]
+        _write(scratch.path, changes)
         swap = _Swap(scratch, target, busy_sec, revoke_since=revoke_since)
         swap.run()
     return Restored(target, jobs, events, swap.kept, swap.set_aside, swap.since, swap.revoked, same_registry)
@@ -165,11 +169,6 @@ def changes_since(backup: Path, url: DatabaseUrl) -> SinceBackup | None:
         return None
     finally:
         opened.remove(identity)
-
-
-def new_registry_id() -> str:
-    """Return the id of another registry: 32 hex digits."""
-    return secrets.token_hex(16)
 
 
 def sqlite_path(url: DatabaseUrl) -> Path:
@@ -341,7 +340,7 @@ class _Swap:
     def _take_over(self, connection: apsw.Connection) -> None:
         """Give the restored registry what only the present one knows: its mark and, if asked, what was revoked."""
         known = load_statements(STATEMENTS)
-        changes: list[tuple[str, tuple[object, ...]]] = []
+        changes: list[Change] = []
         try:
             if connection.execute(known["is_marked_shared"]).fetchone() is not None:
                 changes.append(("put_restored_setting", (SHARED, "1")))
@@ -370,7 +369,7 @@ def _compare(connection: apsw.Connection) -> tuple[SinceBackup | None, list[tupl
     return SinceBackup(len(tokens), len({job for job, _, _ in tokens}), gone, ahead), tokens
 
 
-def _write(scratch: Path, changes: list[tuple[str, tuple[object, ...]]]) -> None:
+def _write(scratch: Path, changes: list[Change]) -> None:
     known = load_statements(STATEMENTS)
     if not changes:
         return

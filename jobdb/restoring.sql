@@ -30,5 +30,14 @@ UPDATE tokens SET revoked_ms = ?3 WHERE job = ?1 AND kid = ?2 AND revoked_ms IS 
 -- put_restored_setting: notes a fact about the restored registry.
 INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2);
 
+-- forget_place: where the saved registry lay, which this one does not.
+DELETE FROM settings WHERE name = 'place';
+
+-- forget_leases: of relays and sweepers that worked on the saved registry; their ends may lie anywhere.
+DELETE FROM leases;
+
+-- forget_sessions: what brokers know the saved registry by.
+DELETE FROM settings WHERE name IN ('identity', 'broker_identity');
+
 -- is_marked_shared: whether several hosts use the database that is replaced.
 SELECT 1 FROM main.settings WHERE name = 'shared' AND value = '1';
