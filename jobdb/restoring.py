@@ -335,6 +335,7 @@ class _Swap:
         flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
         connection = apsw.Connection(str(self._target), flags=flags)
         connection.set_busy_timeout(max(1, round((deadline - time.monotonic()) * 1000)))
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # what is damaged stays as it is
         return connection
 
     def _take_over(self, connection: apsw.Connection) -> None:

@@ -32,8 +32,10 @@ def put_in_place(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, 
     kept = _interrupted(target)
     journals = [suffix for suffix in JOURNALS if os.path.lexists(f"{target}{suffix}")]
     holding = bool(journals_with_content(target))
-    if kept is None and not holding:
+    if not holding:
         _drop(target, journals)
+        journals = []
+    if kept is None and not holding:
         kept = _exchanged(scratch, target)
         if kept is not None:
             sync_folder(target.parent)
@@ -45,11 +47,10 @@ def put_in_place(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, 
             raise
         return _renamed(scratch, target, journals)
     moved = []
-    if holding:
-        for suffix in journals:
-            Path(f"{kept}{suffix}").unlink(missing_ok=True)
-            os.link(f"{target}{suffix}", f"{kept}{suffix}", follow_symlinks=False)
-            moved.append(Path(f"{kept}{suffix}"))
+    for suffix in journals:
+        Path(f"{kept}{suffix}").unlink(missing_ok=True)
+        os.link(f"{target}{suffix}", f"{kept}{suffix}", follow_symlinks=False)
+        moved.append(Path(f"{kept}{suffix}"))
     sync_folder(target.parent)
     _drop(target, journals)
     sync_folder(target.parent)
