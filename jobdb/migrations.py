@@ -17,7 +17,7 @@ from pathlib import Path
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from .atomic_files import ScratchFile
-from .companions import free_name, set_aside_stale
+from .companions import free_name, journals_with_content, set_aside_stale
 from .engines.sqlite import opened
 from .engines.sqlite.header import read_header
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
@@ -75,6 +75,8 @@ def take_away_unmade(path: Path) -> bool:
         Whether it is gone.
     """
     with contextlib.suppress(OSError, sqlite3.Error), opened.standard_library_may_open(path):
+        if journals_with_content(path):
+            return False  # SQLite would delete them
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")

@@ -268,7 +268,8 @@ class _Swap:
             self.set_aside = set_aside(target)  # SQLite would delete them when it opens an empty file
         connection = self._lock()
         try:
-            refuse_if_removed_is_open(target, self._busy_sec)
+            if connection is None:
+                refuse_if_removed_is_open(target, self._busy_sec)
             copy_owner(scratch.descriptor, found, mode=True)
             scratch.sync()
             self.kept, moved = put_in_place(scratch, target)
@@ -305,6 +306,7 @@ class _Swap:
         try:
             connection.pragma("locking_mode", "EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE; COMMIT")
+            refuse_if_removed_is_open(self._target, self._busy_sec)
             _refuse_foreign(connection, self._target)
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")

@@ -136,9 +136,11 @@ def allowed_placement(path: Path) -> Placement:
 
 
 def _make(path: Path) -> None:
+    from ...companions import set_aside_stale
     from ...migrations import migrate, take_away_unmade
 
     folders = secure_folder(path.parent)
+    set_aside_stale(path, SHARED_BUSY_SEC)
     made = create_private(path)
     try:
         migrate(path, backup=False)
