@@ -91,14 +91,14 @@ def restore(
       jobdb --db /var/lib/jobs/jobs.db restore /backups/jobs-20260619T093200Z.db --revoke-since --same-registry
       jobdb --db rehearsal/jobs.db restore /backups/jobs-20260619T093200Z.db
     """
-    from jobdb.restoring import changes_since, restore_registry
+    from jobdb.restoring import changes_since, restore_registry, sqlite_path
     from jobdb.saved_file import require_file, verify
     from jobdb.urls import default_url, parse_url
 
     settings = settings_of(ctx)
     place = parse_url(settings.db or default_url())
+    there = sqlite_path(place).exists()
     require_file(file)
-    there = place.path is not None and place.path.exists()
     if there and not yes:
         jobs, events = verify(file)
         output.note(

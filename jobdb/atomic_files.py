@@ -8,14 +8,11 @@ Source: https://man7.org/linux/man-pages/man2/rename.2.html
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
 import re
-import secrets
 import stat
-import struct
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,6 +80,8 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def _renameat2(source: Path, target: Path, flags: int) -> None:
+    import ctypes  # here, as below: who only opens a registry names no file
+
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -131,6 +130,8 @@ class ScratchFile:
     """
 
     def __init__(self, target: Path, purpose: str) -> None:
+        import secrets
+
         _remove_abandoned(target, purpose)
         try:
             while True:
@@ -246,6 +247,8 @@ def _marked_in_use(descriptor: int) -> bool | None:
 
     A lock of the open file description and not of the process: SQLite's own closing of the file leaves it.
     """
+    import struct
+
     command = getattr(fcntl, "F_OFD_SETLK", None)
     if command is None:
         return None

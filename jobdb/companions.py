@@ -111,7 +111,7 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
     Raises:
         Busy, StorageFailed: they could not be set aside.
     """
-    if not journals_with_content(database):
+    if not _is_empty(database) or not journals_with_content(database):
         return
     gate = Gate(database)
     try:

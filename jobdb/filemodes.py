@@ -152,7 +152,10 @@ def copy_owner(descriptor: int, like: os.stat_result, *, mode: bool) -> None:
         descriptor: the file.
         like: the other.
         mode: whether the rights to read and write are taken over too. A group is let in only if it is the same group.
+            Without it this is for what root makes.
     """
+    if not mode and os.geteuid() != 0:
+        return
     found = os.fstat(descriptor)
     for owner, group in ((like.st_uid, like.st_gid), (-1, like.st_gid)):
         if (found.st_uid, found.st_gid) == (like.st_uid, like.st_gid):
