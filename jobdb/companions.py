@@ -32,7 +32,7 @@ def journals_with_content(database: Path) -> list[Path]:
     """
     found = []
     journal, wal = Path(f"{database}-journal"), Path(f"{database}-wal")
-    if is_hot(journal):
+    if pages_to_restore(journal):
         found.append(journal)
     try:
         if os.lstat(wal).st_size > 0:
@@ -42,21 +42,23 @@ def journals_with_content(database: Path) -> list[Path]:
     return found
 
 
-def is_hot(journal: Path) -> bool:
-    """Whether a rollback journal holds pages of a database that had any, as far as it can be read.
+def pages_to_restore(journal: Path) -> int | None:
+    """Return how many pages the database had that a rollback journal would restore; None where it holds nothing.
+
+    One that cannot be read is taken for one that holds something.
 
     Source: https://sqlite.org/fileformat2.html#the_rollback_journal
     """
     try:
         if not stat.S_ISREG(os.lstat(journal).st_mode):
-            return False
+            return None
         with journal.open("rb") as file:
             head = file.read(20)
     except FileNotFoundError:
-        return False
+        return None
     except OSError:
-        return True
-    return head.startswith(_JOURNAL_MAGIC) and int.from_bytes(head[16:20], "big") > 0
+        return 1
+    return int.from_bytes(head[16:20], "big") if head.startswith(_JOURNAL_MAGIC) else None
 
 
 def free_name(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
@@ -72,7 +74,8 @@ def set_aside(database: Path) -> tuple[Path, ...]:
     The caller holds the gate. The -wal goes last: whoever sees none can rely on the others being gone too.
 
     Returns:
-        Their new names, durable; empty when there was nothing worth keeping. What holds nothing is removed.
+        Their new names, durable; empty when there was nothing worth keeping. What holds nothing is removed: the journal
+        of a database that was never finished would empty the next one.
 
     Raises:
         StorageFailed: they cannot be renamed.

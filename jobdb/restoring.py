@@ -255,8 +255,12 @@ class _Swap:
             self.set_aside = set_aside(target)
             copy_owner(scratch.descriptor, os.stat(target.parent), mode=False)
             scratch.sync()
-            scratch.name(target)
-            sync_folder(target.parent)
+            try:
+                scratch.name(target)
+            except FileExistsError:  # just made by a program that makes missing databases
+                self._replace_under_gate()
+            else:
+                sync_folder(target.parent)
             return
         if found.st_nlink > 1 and other_names(target, found):
             raise InvalidInput(

@@ -17,7 +17,7 @@ import apsw
 
 from jobdb.schema import APPLICATION_ID, VERSION
 
-from .companions import is_hot
+from .companions import pages_to_restore
 from .engines.sqlite import opened
 from .engines.sqlite.failures import translate
 from .engines.sqlite.header import read_header
@@ -171,7 +171,7 @@ def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
 
     That one SQLite can read as others would only by making a -wal and -shm beside it.
     """
-    if is_hot(Path(f"{path}-journal")):
+    if pages_to_restore(Path(f"{path}-journal")) is not None:
         raise StorageFailed(
             f"{named} is in the middle of a transaction: the -journal beside it is not rolled back. Run "
             f"'jobdb --db {named} doctor', which does that, and try again"

@@ -92,6 +92,40 @@ def test_the_journal_of_a_removed_database_is_not_rolled_back_into_it(folder: Pa
     assert jobs_in(database) == ["early"]
 
 
+def test_the_journal_of_a_database_that_was_never_finished_does_not_empty_the_restored_one(
+    folder: Path, database: Path
+) -> None:
+    """It says that the database had no page before."""
+    content = bytearray(hot_journal(database))
+    content[16:20] = bytes(4)
+    database.unlink()
+    Path(f"{database}-journal").write_bytes(content)
+    done = restore_registry(folder / "saved.db", url_of(database))
+    assert done.set_aside == () and jobs_in(database) == ["early"]
+    Path(f"{folder / 'saved.db'}-journal").write_bytes(content)
+    with pytest.raises(StorageFailed, match="not rolled back"):
+        restore(folder / "saved.db", url_of(database))
+
+
+def test_one_that_was_made_at_that_moment_is_kept_too(
+    folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a program that knows of no gate."""
+    from jobdb import restoring
+
+    Path(f"{database}-wal").unlink()
+    database.unlink()
+    whole = restoring.set_aside
+
+    def make_one(path: Path) -> tuple[Path, ...]:
+        shutil.copyfile(folder / "saved.db", path)
+        return whole(path)
+
+    monkeypatch.setattr(restoring, "set_aside", make_one)
+    kept = restore(folder / "saved.db", url_of(database))
+    assert kept is not None and jobs_in(kept) == jobs_in(database) == ["early"]
+
+
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_database_that_is_made_sets_the_log_of_an_earlier_one_aside(
     folder: Path, database: Path, empty: bool
