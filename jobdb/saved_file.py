@@ -107,14 +107,14 @@ def copy_live(source: Path, target: Path, identity: tuple[int, int]) -> None:
     """
     noted = opened.add(source)
     try:
+        before = os.stat(source)
         try:
             connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
         except apsw.Error as error:
             raise translate(error, source, 0.0) from error
         try:
             connection.set_busy_timeout(30_000)
-            found = os.stat(source)
-            if not noted == identity == (found.st_dev, found.st_ino):
+            if any((found.st_dev, found.st_ino) != identity for found in (before, os.stat(source))):
                 raise StorageFailed(
                     f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
                     "the registry anew"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import AlreadyExists, InvalidInput, Registry, StorageFailed
+from jobdb import AlreadyExists, InvalidInput, Registry, StorageFailed, Unusable
 from jobdb import backup as backup_module
 from jobdb.backup import Backup, back_up, restore
 from jobdb.urls import parse_url
@@ -196,7 +196,7 @@ def test_a_database_that_was_replaced_since_it_was_opened_is_not_saved(tmp_path:
     try:
         database.rename(saved / "moved-away")
         shutil.copyfile(tmp_path / "db" / "other.db", database)
-        with pytest.raises(StorageFailed, match="replaced"):
+        with pytest.raises(Unusable, match="replaced"):
             back_up(registry, saved / "jobs.db")
         assert not (saved / "jobs.db").exists()
     finally:
