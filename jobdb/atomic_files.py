@@ -106,7 +106,7 @@ def numbered(stem: str, suffix: str = "") -> Iterator[str]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether neither a file of this name is there nor one that SQLite would take for a part of it."""
+    """Tell whether neither a file of this name is there nor one that SQLite would take for a part of it."""
     return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNALS))
 
 
@@ -149,7 +149,7 @@ class ScratchFile:
         self._placed = False
 
     def is_in_place(self) -> bool:
-        """Whether its name still stands for it."""
+        """Tell whether its name still stands for it."""
         try:
             found, ours = os.lstat(self.path), os.fstat(self.descriptor)
         except FileNotFoundError:

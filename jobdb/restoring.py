@@ -172,7 +172,7 @@ def changes_since(backup: Path, url: DatabaseUrl) -> SinceBackup | None:
 
 
 def sqlite_path(url: DatabaseUrl) -> Path:
-    """The file of a SQLite registry.
+    """Return the file of a SQLite registry.
 
     Raises:
         InvalidInput: the registry is in PostgreSQL.

@@ -161,7 +161,7 @@ def open_alone(scratch: Path) -> apsw.Connection:
 
 
 def saved_uri(path: Path) -> str:
-    """The URI under which SQLite reads a file that nobody writes, and looks for no journal of it."""
+    """Return the URI under which SQLite reads a file that nobody writes, and looks for no journal of it."""
     return f"file:{quote(os.fspath(path.absolute()))}?immutable=1"
 
 
