@@ -7,6 +7,7 @@ the new registry, never for a mixture: the -wal and -journal of the old one leav
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import time
@@ -38,6 +39,8 @@ STATEMENTS = Path(__file__).with_suffix(".sql")
 Change = tuple[str, tuple[int | str, ...]]
 """A statement's name and its values."""
 
+RESTORED = "restored"
+_MOST_NOTED = 100
 _RETRY_SEC = 0.01
 
 
@@ -136,7 +139,7 @@ def restore_registry(
     with ScratchFile(target, "restoring") as scratch:
         copy_saved(source, scratch.path)
         jobs, events = verify(scratch.path, named=backup)
-        changes: list[Change] = [("forget_place", ()), ("forget_leases", ())]
+        changes: list[Change] = [("forget_place", ()), ("forget_leases", ()), _note(None)]
         if not same_registry:
             changes += [("forget_sessions", ()), ("put_restored_setting", (REGISTRY_ID, new_registry_id()))]
         _write(scratch.path, changes)
@@ -356,12 +359,24 @@ class _Swap:
             return  # it has no tables yet
         if self._revoke_since and self.since is not None:
             now = time.time_ns() // 1_000_000
-            changes += [("revoke_restored", (job, kid, revoked or now)) for job, kid, revoked in tokens]
+            changes += [("revoke_restored", (job, kid, revoked or now)) for job, kid, revoked, _ in tokens]
             self.revoked = True
+        if self.since is not None:
+            changes.append(_note([] if self.revoked else [(job_id, kid) for _, kid, _, job_id in tokens]))
         _write(self._scratch.path, changes)
 
 
-def _compare(connection: apsw.Connection) -> tuple[SinceBackup | None, list[tuple[int, int, int | None]]]:
+def _note(valid_again: list[tuple[str, int]] | None) -> Change:
+    """The note that the doctor reads: when it was restored, and which revoked tokens are valid again, if known."""
+    found = {
+        "at_ms": time.time_ns() // 1_000_000,
+        "known": valid_again is not None,
+        "valid_again": (valid_again or [])[:_MOST_NOTED],
+    }
+    return ("put_restored_setting", (RESTORED, json.dumps(found)))
+
+
+def _compare(connection: apsw.Connection) -> tuple[SinceBackup | None, list[tuple[int, int, int | None, str]]]:
     """Compare ``main`` with ``restored``: the counts, and the tokens that were revoked since."""
     known = load_statements(STATEMENTS)
 
@@ -371,9 +386,9 @@ def _compare(connection: apsw.Connection) -> tuple[SinceBackup | None, list[tupl
     ((in_common, gone),) = ask("jobs_in_common")
     if in_common == 0 and gone > 0:
         return None, []
-    tokens: list[tuple[int, int, int | None]] = ask("revoked_since")
+    tokens: list[tuple[int, int, int | None, str]] = ask("revoked_since")
     ((ahead,),) = ask("subscriptions_ahead")
-    return SinceBackup(len(tokens), len({job for job, _, _ in tokens}), gone, ahead), tokens
+    return SinceBackup(len(tokens), len({token[0] for token in tokens}), gone, ahead), tokens
 
 
 def _write(scratch: Path, changes: list[Change]) -> None:

@@ -1,7 +1,7 @@
 -- What restore asks of the database that is replaced (main) and of the one that comes in its place (restored).
 
 -- revoked_since: tokens that are valid in the backup and were revoked, or rotated away, in the database since.
-SELECT theirs.job, theirs.kid, now.revoked_ms
+SELECT theirs.job, theirs.kid, now.revoked_ms, their_job.job_id
 FROM restored.tokens AS theirs
 JOIN restored.jobs AS their_job ON their_job.id = theirs.job
 JOIN main.jobs AS job ON job.job_id = their_job.job_id AND job.created_ms = their_job.created_ms
