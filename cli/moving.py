@@ -143,17 +143,27 @@ def copy(
     target: Annotated[
         str, typer.Argument(metavar="DST", help="Where to: made when it is missing; it must hold no job.")
     ],
+    same_registry: Annotated[
+        bool,
+        typer.Option(
+            "--same-registry",
+            help="The copy goes on as the same registry, with its broker sessions and tickets. Only where the source "
+            "is never used again.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Copy a whole registry to another database.
 
     From SQLite to PostgreSQL, back, or between two of a kind: jobs, tokens, events, subscribers and all, in one
     transaction, read back and compared before it is kept. Tokens stay sealed: both need the same master key.
-    The source stays as it is; stop its writers first, or what they write meanwhile is not in the copy.
+    The source stays as it is; stop its writers first, or what they write meanwhile is not in the copy. To
+    brokers and to holders of tickets the copy is another registry, unless --same-registry is given.
 
     \b
-    Example:
-      jobdb copy sqlite:////var/lib/jobs/jobs.db postgresql://db.example/jobs
+    Examples:
+      jobdb copy sqlite:////var/lib/jobs/jobs.db rehearsal.db
+      jobdb copy sqlite:////var/lib/jobs/jobs.db postgresql://db.example/jobs --same-registry   # moves for good
     """
     from jobdb.copy import copy_registry
     from jobdb.registry import Registry
@@ -165,7 +175,7 @@ def copy(
         Registry.open(source, busy_timeout_sec=wait) as reading,
         Registry.open(target, create=True, busy_timeout_sec=wait) as writing,
     ):
-        report = copy_registry(reading, writing)
+        report = copy_registry(reading, writing, same_registry=same_registry)
     if json:
         output.json_line(report.as_dict())
         return

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import output
 from .parameters import Json
 from .settings import registry_of, settings_of
+
+if TYPE_CHECKING:
+    from jobdb.restoring import Restored, SinceBackup
 
 
 def backup(
@@ -38,6 +41,11 @@ def backup(
 
     with registry_of(ctx) as registry:
         saved = back_up(registry, file, keep=keep)
+    for path in saved.in_future:
+        output.warn(
+            f"{path} is named after a time that is yet to come; it is not counted and stays. The clock was wrong when "
+            "it was made, or it is now: rename or remove it"
+        )
     if json:
         output.json_line(saved.as_dict())
         return
@@ -50,43 +58,131 @@ def backup(
 def restore(
     ctx: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="BACKUP", help="The saved file; it stays.")],
+    revoke_since: Annotated[
+        bool,
+        typer.Option(
+            "--revoke-since",
+            help="Revoke again the tokens that were revoked or rotated after the backup was made; otherwise they are "
+            "valid again.",
+        ),
+    ] = False,
+    same_registry: Annotated[
+        bool,
+        typer.Option(
+            "--same-registry",
+            help="It goes on as the registry that was saved, with its broker sessions and tickets. Only where that one "
+            "is gone for good.",
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
     """Put a saved database in the place of the present one, which is kept.
 
     The backup is verified first. Refused while anybody has the present database open (exit code 4). What was
-    there is renamed, not deleted; its new name is printed.
+    there is renamed, not deleted; its new name is printed. To brokers and to holders of tickets the restored
+    database is another registry, unless --same-registry is given.
+
+    Subscribers go back to what they had accepted when the backup was made, and tokens that were revoked since
+    are valid again: --revoke-since takes the revocations over from the database that is replaced.
 
     \b
-    Example:
-      jobdb --db /var/lib/jobs/jobs.db restore /backups/jobs-20260619T093200Z.db
+    Examples:
+      jobdb --db /var/lib/jobs/jobs.db restore /backups/jobs-20260619T093200Z.db --revoke-since --same-registry
+      jobdb --db rehearsal/jobs.db restore /backups/jobs-20260619T093200Z.db
     """
-    from jobdb.backup import restore as put_back
-    from jobdb.backup import verify
-    from jobdb.errors import InvalidInput
+    from jobdb.restoring import changes_since, restore_registry, sqlite_path
+    from jobdb.saved_file import require_file, verify
     from jobdb.urls import default_url, parse_url
 
     settings = settings_of(ctx)
     place = parse_url(settings.db or default_url())
-    if not file.is_file():
-        found = "is no file" if file.exists() else "is not there"
-        raise InvalidInput(f"{file} {found}; name a file that 'jobdb backup' has made")
-    jobs, events = verify(file)
-    there = place.path is not None and place.path.exists()
-    output.note(
-        f"{file} holds {jobs} jobs and {events} events; "
-        + (f"the database at {place.path} will be kept under another name" if there else f"nothing is at {place} yet")
-    )
+    there = sqlite_path(place).exists()
+    require_file(file)
     if there and not yes:
+        jobs, events = verify(file)
+        output.note(
+            f"{file} holds {jobs} jobs and {events} events; the database at {place.path} will be kept under another "
+            "name"
+        )
+        if not revoke_since:
+            _warn_of_tokens(changes_since(file, place), done=False)
         typer.confirm("Replace it?", abort=True, err=True)
-    kept = put_back(file, place, busy_sec=min(settings.busy_timeout_sec, 5.0))
-    if place.path is not None:
-        from jobdb.trust import note_trust
+    elif not there:
+        output.note(f"nothing is at {place} yet")
+    done = restore_registry(
+        file,
+        place,
+        busy_sec=min(settings.busy_timeout_sec, 5.0),
+        revoke_since=revoke_since,
+        same_registry=same_registry,
+    )
+    from jobdb.trust import note_trust
 
-        note_trust(place.path)
+    note_trust(done.path)
+    _tell(done, asked=revoke_since)
     if json:
-        output.json_line({"url": str(place), "kept": str(kept) if kept else None, "jobs": jobs, "events": events})
+        output.json_line(
+            {
+                "url": str(place),
+                "path": str(done.path),
+                "kept": str(done.kept) if done.kept else None,
+                "set_aside": [str(path) for path in done.set_aside],
+                "jobs": done.jobs,
+                "events": done.events,
+                "since": done.since.as_dict() if done.since else None,
+                "revoked": done.revoked,
+                "same_registry": done.same_registry,
+            }
+        )
         return
-    output.note(f"restored {place}" + (f"; what was there is now {kept}" if kept else ""))
+    output.note(
+        f"restored {place}: {done.jobs} jobs, {done.events} events"
+        + (f"; what was there is now {done.kept}" if done.kept else "")
+    )
     output.hint("next: jobdb doctor --full")
+
+
+def _tell(done: Restored, *, asked: bool) -> None:
+    """What a restore takes back without a word otherwise."""
+    for path in done.set_aside:
+        output.warn(f"kept as {path}: what the database that was there had not yet copied into its file")
+    since = done.since
+    if since is None:
+        cause = "cannot be read, or has no job in common with it" if done.kept else "is gone, or there was none"
+        say = output.warn if asked else output.note
+        say(
+            f"what was revoked since the backup cannot be known, as the database that was there {cause}: such tokens "
+            f"are valid again{' (none was revoked)' if asked else ''}; 'jobdb token rotate JOB' gives a job a new one"
+        )
+    elif done.revoked:
+        output.note(
+            f"revoked in the restored database too: {since.tokens} tokens of {since.jobs} jobs; 'jobdb token rotate "
+            "JOB' gives a job a new one"
+        )
+    else:
+        _warn_of_tokens(since, done=True)
+    if since is not None and since.jobs_gone:
+        output.note(
+            f"{since.jobs_gone} jobs of the backup were no more in the database that was replaced; whether their "
+            "tokens were revoked cannot be known"
+        )
+    ahead = f" ({since.subscriptions} had accepted more)" if since is not None and since.subscriptions else ""
+    output.note(
+        f"subscribers go back to what they had accepted when the backup was made{ahead}: what they accepted since may "
+        "be accepted again"
+    )
+    if not done.same_registry:
+        output.note(
+            "to brokers and tickets this is another registry: sessions begin anew, and tickets are to be issued anew. "
+            "Where it goes on in the place of the one that was saved, restore with --same-registry"
+        )
+
+
+def _warn_of_tokens(since: SinceBackup | None, *, done: bool) -> None:
+    if since is not None and since.tokens:
+        output.warn(
+            f"{since.tokens} tokens of {since.jobs} jobs were revoked or rotated since the backup and "
+            f"{'are' if done else 'will be'} valid again; --revoke-since revokes them in the restored database"
+            + (". To do so now, restore what was kept, and then the backup once more" if done else "")
+        )

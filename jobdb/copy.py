@@ -5,11 +5,13 @@ there before it commits: the count and the digest of every table must be the sam
 the target is used with the same master key. Memory is bounded by a batch of rows.
 
 What belongs to the place and not to the jobs stays behind: its marks (``shared``, an override) and the named leases.
+So does the registry's id: to brokers and tickets a copy is another registry, unless it is to go on as the same one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,6 +23,8 @@ from .engines.statements import load_statements, parameters
 from .errors import AlreadyExists, StorageFailed
 from .registry import Registry
 
+REGISTRY_ID = "registry_id"
+_SESSIONS = ("identity", "broker_identity")
 STATEMENTS = Path(__file__).with_suffix(".sql")
 TABLES = (
     "jobs",
@@ -90,12 +94,14 @@ class Digest:
         return f"{self._sum % 2**256:064x}"
 
 
-def copy_registry(source: Registry, target: Registry) -> CopyReport:
-    """Copies everything; all or nothing.
+def copy_registry(source: Registry, target: Registry, *, same_registry: bool = False) -> CopyReport:
+    """Copy everything; all or nothing.
 
     Args:
         source: stays as it is, and can be written to meanwhile: what is written after the beginning is not copied.
         target: holds no job.
+        same_registry: give the copy the source's registry id, so that brokers' sessions and tickets go on. Only where
+            the source is never used again: two that have one id take each other's messages.
 
     Raises:
         AlreadyExists: the target is not empty.
@@ -119,10 +125,26 @@ def copy_registry(source: Registry, target: Registry) -> CopyReport:
                 )
             report.rows[table] = read.count
             whole.update(f"{table} {read.count} {read.hex()}\n".encode())
+        _identify(reading if same_registry else None, writing)
         writing.run("copy_sequence")
         writing.run("copy_numbers")
     report.digest = whole.hexdigest()
     return report
+
+
+def _identify(reading: Transaction | None, writing: Transaction) -> None:
+    """Give the copy an id of its own, or that of the source with what brokers know it by."""
+    writing.run("put_setting", name=REGISTRY_ID, value=new_registry_id())
+    if reading is not None:
+        for name in (REGISTRY_ID, *_SESSIONS):
+            found = reading.one("get_setting", name=name)
+            if found is not None:
+                writing.run("put_setting", name=name, value=found[0])
+
+
+def new_registry_id() -> str:
+    """Return the id of another registry: 32 hex digits."""
+    return secrets.token_hex(16)
 
 
 def digest_of(registry: Registry) -> str:

@@ -8,6 +8,7 @@ opening a database here, even to read one byte, would unlock it under a connecti
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 #: What may lie beside a database file: SQLite's own files and the gate on which writers queue.
 COMPANIONS = ("-wal", "-shm", "-journal", "-gate")
+#: Those that SQLite plays into, or applies to, whatever database stands at the name.
+JOURNALS = ("-shm", "-journal", "-wal")
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
@@ -48,6 +51,7 @@ def secure_folder(path: str | os.PathLike[str]) -> list[str]:
     for name in reversed(missing):
         try:
             os.mkdir(name, 0o700)
+            match_owner(name, os.path.dirname(name))
             made.insert(0, name)
             os.chmod(name, 0o700)  # a umask may have taken our own rights away
         except FileExistsError:
@@ -88,7 +92,7 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
 def create_private(path: str | os.PathLike[str]) -> bool:
     """Make an empty file of mode 0600, for SQLite to open: its -wal and -shm take the database's mode.
 
-    Atomic among processes, and it opens no existing file.
+    Atomic among processes, and it opens no existing file. Made by root it belongs to the folder's owner.
 
     Returns:
         True when this call made it, False when something of that name was there.
@@ -106,6 +110,7 @@ def create_private(path: str | os.PathLike[str]) -> bool:
             # Where mknod is for root alone (macOS); in a folder that may not be written this fails as well.
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
         os.chmod(place, 0o600)  # a umask may have taken our own rights away
+        match_owner(place, os.path.dirname(place))
     except FileExistsError:
         return False
     except OSError as problem:
@@ -192,14 +197,98 @@ def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLi
 def _is_ours(found: os.stat_result, database: str | os.PathLike[str] | None) -> bool:
     if found.st_uid in (os.geteuid(), 0):
         return True
-    try:
-        beside = os.stat(database) if database is not None else None
-    except OSError:
+    if database is None:
         return False
-    if beside is None:
+    try:
+        try:
+            beside = os.stat(database)
+        except FileNotFoundError:  # it is about to be made: what lies there belongs to whom the folder does
+            beside = os.stat(os.path.dirname(os.path.abspath(database)))
+    except OSError:
         return False
     shared = bool(beside.st_mode & stat.S_IWGRP) and found.st_gid == beside.st_gid  # by a group, on purpose
     return found.st_uid == beside.st_uid or shared
+
+
+def create_beside(path: str | os.PathLike[str], database: str | os.PathLike[str]) -> bool:
+    """Make an empty file with the owner and the mode of the database that it lies beside, as SQLite does with a -wal.
+
+    Without a database it belongs to the folder's owner and has mode 0600.
+
+    Returns:
+        True when this call made it, False when something of that name was there.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return False
+    try:
+        try:
+            like = os.stat(database)
+        except FileNotFoundError:
+            like = os.stat(os.path.dirname(os.path.abspath(path)))
+        copy_owner(descriptor, like, mode=stat.S_ISREG(like.st_mode))
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def copy_owner(descriptor: int, like: os.stat_result, *, mode: bool) -> None:
+    """Give an open file the owner and group of another, as far as this process may.
+
+    Args:
+        descriptor: the file.
+        like: the other.
+        mode: whether the rights to read and write are taken over too. A group is let in only if it is the same group.
+            Without it this is for what root makes.
+    """
+    if not mode and os.geteuid() != 0:
+        return
+    found = os.fstat(descriptor)
+    for owner, group in ((like.st_uid, like.st_gid), (-1, like.st_gid)):
+        if (found.st_uid, found.st_gid) == (like.st_uid, like.st_gid):
+            break
+        if owner != -1 and os.geteuid() != 0:
+            continue
+        with contextlib.suppress(OSError):  # as SQLite: what may not be given away stays ours
+            os.fchown(descriptor, owner, group)
+            break
+    if mode:
+        same_group = os.fstat(descriptor).st_gid == like.st_gid
+        os.fchmod(descriptor, like.st_mode & (0o666 if same_group else 0o606) | stat.S_IRUSR | stat.S_IWUSR)
+
+
+def match_owner(path: str | os.PathLike[str], like: str | os.PathLike[str]) -> None:
+    """Give what root has just made to the owner and group of ``like``: SQLite does so with a -wal that root makes.
+
+    Made by root in passing, a file would lock out the user whose service works here. For any other user this does
+    nothing. What somebody has put in the place meanwhile is left alone: another name of a file of root's would hand
+    that file over.
+
+    Args:
+        path: a file or folder that this process has just made.
+        like: the database or the folder that it belongs to.
+    """
+    if os.geteuid() != 0:
+        return
+    wanted = os.stat(like)
+    # A descriptor for the place alone: it cannot be exchanged under us, and closing it drops no lock on the file.
+    descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        ours = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
+        if not ours or found.st_uid != 0 or (wanted.st_uid, wanted.st_gid) == (found.st_uid, found.st_gid):
+            return
+        with contextlib.suppress(OSError):
+            if hasattr(os, "O_PATH"):
+                os.chown(f"/proc/self/fd/{descriptor}", wanted.st_uid, wanted.st_gid)
+            else:
+                os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
+    finally:
+        os.close(descriptor)
 
 
 def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANIONS) -> list[str]:

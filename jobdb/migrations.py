@@ -16,12 +16,14 @@ from pathlib import Path
 
 from jobdb.schema import APPLICATION_ID, VERSION
 
+from .atomic_files import ScratchFile
+from .companions import free_name, journals_with_content, set_aside_stale
 from .engines.sqlite import opened
 from .engines.sqlite.contents import Contents, contents, refuse_foreign
 from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from .filemodes import create_private, refuse_strange_companions, sync_folder
+from .filemodes import copy_owner, refuse_strange_companions, sync_folder
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -42,10 +44,14 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         StorageFailed: the disk is full or failed; the database is as it was.
         Unusable: this process has it open, or it has a second name.
     """
+    path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to, and so do we the backup
     with opened.standard_library_may_open(path):
         header = read_header(path)
         refuse_hard_links(path)
         refuse_strange_companions(path)
+        if header.empty:
+            set_aside_stale(path, busy_sec)
+            header = read_header(path)
         found = contents(path, header)
         refuse_foreign(path, found)
         if header.user_version > VERSION:
@@ -73,6 +79,8 @@ def take_away_unmade(path: Path) -> bool:
         Whether it is gone.
     """
     with contextlib.suppress(OSError, sqlite3.Error), opened.standard_library_may_open(path):
+        if journals_with_content(path):
+            return False  # SQLite would delete them
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
@@ -136,22 +144,21 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
 def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
     """A complete copy beside the database, synced, named after its schema version and the moment."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    stem = f"{path.name}.v{version}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
-    names = (path.with_name(f"{stem}{number}.bak") for number in ("", *(f"-{more}" for more in range(2, 100))))
-    # One that is made here: a copy of the same second stays, and a link of that name is not followed.
-    kept = next(name for name in names if not os.path.lexists(name) and create_private(name))
-    copy = sqlite3.connect(kept)
-    try:
-        connection.backup(copy)
-    finally:
-        copy.close()
-    fd = os.open(kept, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_folder(kept.parent)
-    return kept
+    with ScratchFile(path, "copying") as scratch:
+        copy = sqlite3.connect(scratch.path)
+        try:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        copy_owner(scratch.descriptor, os.stat(path), mode=True)
+        scratch.sync()
+        for kept in free_name(path, f"v{version}", ".bak"):
+            with contextlib.suppress(FileExistsError):
+                scratch.name(kept)
+                sync_folder(kept.parent)
+                return kept
+    raise AssertionError("there is always another name")
 
 
 def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:

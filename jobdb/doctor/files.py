@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -207,12 +208,21 @@ def check_leftovers(report: Report, path: Path, before: Leftovers) -> None:
                 f"fuser -v {shlex.quote(str(path))}",
             )
         return
-    fresh = path.with_name(path.name + ".restoring")
-    age = _age_of_content(fresh)
-    if age is not None and age > 60 * _OLD_SEC:
-        report.warn("leftovers", f"{fresh} is left of a restore that was broken off", f"rm {shlex.quote(str(fresh))}")
-    else:
+    left = [fresh for fresh in _unfinished(path) if (_age_of_content(fresh) or 0.0) > 60 * _OLD_SEC]
+    for fresh in left:
+        report.warn(
+            "leftovers",
+            f"{fresh} is left of a restore or a migration that was broken off",
+            f"rm {shlex.quote(str(fresh))}",
+        )
+    if not left:
         report.good("leftovers", "none")
+
+
+def _unfinished(path: Path) -> list[Path]:
+    """What restore, and migrate's backup, build beside the database under names of their own."""
+    ours = re.compile(re.escape(path.name) + r"\.(?:restoring|copying)(?:-[0-9a-f]{8})?")
+    return sorted(path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name))
 
 
 def _age_of_content(path: Path) -> float | None:

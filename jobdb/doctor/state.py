@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from pathlib import Path
 
+from ..errors import UnknownJob
 from ..registry import Registry
+from ..restoring import RESTORED
 from .findings import Report, ago
 
 _STATEMENTS = Path(__file__).parent / "doctor.sql"
@@ -27,6 +30,7 @@ def check_state(report: Report, registry: Registry, *, now: int) -> None:
     _check_subscribers(report, registry, now)
     _check_refusals(report, registry, now)
     _check_clock(report, registry, now)
+    _check_restore(report, registry, now)
 
 
 def _check_jobs(report: Report, registry: Registry, now: int) -> None:
@@ -137,3 +141,36 @@ def _check_clock(report: Report, registry: Registry, now: int) -> None:
         )
     else:
         report.good("clock", "no record is from the future")
+
+
+def _check_restore(report: Report, registry: Registry, now: int) -> None:
+    """Tokens that had been revoked before a backup from an earlier time was put in place are valid again."""
+    try:
+        note = json.loads(registry.engine.setting(RESTORED) or "null")
+        at_ms, known, tokens = (
+            int(note["at_ms"]),
+            bool(note["known"]),
+            [(str(job), int(kid)) for job, kid in note["valid_again"]],
+        )
+    except (KeyError, TypeError, ValueError):
+        return
+    when = f"restored from a backup {ago(max(0, now - at_ms))} ago"
+    valid = [(job, kid) for job, kid in tokens if _is_valid(registry, job, kid)]
+    if valid:
+        job, kid = valid[0]
+        report.warn(
+            "restore",
+            f"{when}: {len(valid)} tokens that had been revoked or rotated are valid again, such as key {kid} of {job}",
+            f"{report.command} token revoke {shlex.quote(job)} {kid}",
+        )
+    elif known:
+        report.good("restore", f"{when}; no token that had been revoked is valid")
+    else:
+        report.good("restore", f"{when}; which tokens had been revoked since that backup is not known")
+
+
+def _is_valid(registry: Registry, job: str, kid: int) -> bool:
+    try:
+        return any(token.kid == kid and token.state in ("present", "overlap") for token in registry.tokens.list(job))
+    except UnknownJob:
+        return False

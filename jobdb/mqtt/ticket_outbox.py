@@ -243,6 +243,7 @@ def _name(ticket: Ticket) -> str:
 
 
 def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
+    from ..companions import set_aside_stale
     from ..engines.sqlite.opening import allowed_placement
     from ..engines.sqlite.store import SqliteStore
     from ..engines.statements import load_statements
@@ -258,6 +259,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
 
         require_locks(placement)
     refuse_strange_companions(path)
+    set_aside_stale(path.resolve(), BUSY_SEC)
     create_private(path)
     _refuse_foreign(path)
     return SqliteStore(

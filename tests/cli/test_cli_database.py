@@ -262,3 +262,34 @@ def test_a_short_wal_stays_for_the_next_command_and_a_long_one_is_copied(cli: An
     registry.close(checkpoint=False)
     assert not wal.exists()
     assert cli("show", "long", "--json").json["prompt"] == "long " * 150_000
+
+
+def test_restore_says_what_it_takes_back(cli: Any) -> None:
+    job = cli.register()
+    cli("backup", "saved.db")
+    cli("token", "rotate", job)
+    cli("token", "revoke", job, "1")
+    asked = cli("restore", "saved.db", input="n\n", code=1).err
+    assert "1 tokens of 1 jobs were revoked or rotated since the backup and will be valid again" in asked
+    done = cli("restore", "saved.db", "--yes", "--json")
+    assert "are valid again; --revoke-since" in done.err and "may be accepted again" in done.err
+    assert "another registry" in done.err
+    assert done.json["since"] == {"tokens": 1, "jobs": 1, "jobs_gone": 0, "subscriptions": 0}
+    assert done.json["revoked"] is False and done.json["same_registry"] is False and done.json["set_aside"] == []
+    cli("restore", done.json["kept"], "--yes")
+    again = cli("restore", "saved.db", "--yes", "--revoke-since", "--same-registry", "--json")
+    assert again.json["revoked"] is True and again.json["same_registry"] is True
+    assert "another registry" not in again.err and "revoked in the restored database too" in again.err
+    assert [token["state"] for token in cli("token", "list", job, "--json").json_lines] == ["revoked"]
+    cli.database.unlink()
+    gone = cli("restore", "saved.db", "--yes", "--revoke-since")
+    assert "warning: what was revoked since the backup cannot be known" in gone.err
+    assert cli("doctor", "--full", "--json").json["ok"]
+
+
+def test_a_backup_from_the_future_is_told(cli: Any) -> None:
+    cli.register()
+    (cli.folder / "jobs-20990101T000000Z.db").write_bytes(b"there")
+    done = cli("backup", "jobs.db", "--keep", "1", "--json")
+    assert "yet to come" in done.err and done.json["removed"] == []
+    assert [path.rpartition("/")[2] for path in done.json["in_future"]] == ["jobs-20990101T000000Z.db"]

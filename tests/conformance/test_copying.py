@@ -96,6 +96,24 @@ def test_a_copy_is_equal_and_goes_on(make_database, one, other):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_a_copy_is_another_registry_unless_it_goes_on_as_the_same(make_database, engine):
+    source = make_database("sqlite-wal")
+    with source.open() as origin:
+        origin.engine.put_setting("registry_id", "0" * 32)
+        origin.engine.put_setting("broker_identity", "0" * 32 + " older")
+        origin.register(agent="a", prompt="")
+        with make_database(engine).open() as copy:
+            before = digest_of(origin)
+            assert copy_registry(origin, copy).digest == before == digest_of(copy)
+            own = copy.engine.setting("registry_id")
+            assert own != "0" * 32 and len(own) == 32 and copy.engine.setting("broker_identity") is None
+        with make_database(engine).open() as moved:
+            assert copy_registry(origin, moved, same_registry=True).digest == before
+            assert moved.engine.setting("registry_id") == "0" * 32
+            assert moved.engine.setting("broker_identity") == "0" * 32 + " older"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_feed_that_has_seen_pruned_events_misses_none_after_a_copy(make_database, engine):
     source, target = make_database("sqlite-wal"), make_database(engine)
     with source.open() as origin, target.open() as copy:

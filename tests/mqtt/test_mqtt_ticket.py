@@ -320,6 +320,18 @@ def test_the_database_of_a_newer_version_or_another_program_is_refused(bench: Be
             TicketOutbox.open(ticket, path=tmp_path / name)
 
 
+def test_what_waited_in_a_removed_outbox_is_kept_and_not_deleted(bench: Bench, tmp_path: Path) -> None:
+    ticket = _issue(bench, _claimed(bench))
+    path = tmp_path / "state" / "tickets.db"
+    with TicketOutbox.open(ticket, path=path) as outbox:
+        outbox.publish("started")
+    log = Path(f"{path}-wal").read_bytes()
+    path.unlink()
+    with pytest.warns(UserWarning, match="is kept as"), TicketOutbox.open(ticket, path=path) as outbox:
+        assert outbox.left() == 0
+    assert [kept.read_bytes() for kept in path.parent.glob("*-wal") if kept.name.startswith("tickets.db.r")] == [log]
+
+
 def test_the_users_state_folder() -> None:
     assert default_path({"XDG_STATE_HOME": "/s", "HOME": "/h"}) == Path("/s/jobdb/tickets.db")
     assert default_path({"XDG_STATE_HOME": "relative", "HOME": "/h"}) == Path("/h/.local/state/jobdb/tickets.db")

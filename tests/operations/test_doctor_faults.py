@@ -281,6 +281,23 @@ def test_what_a_broken_off_restore_left(house: House, saved: Path) -> None:
     assert not left.exists()
 
 
+def test_a_restore_that_made_revoked_tokens_valid_again(house: House, saved: Path) -> None:
+    job = house.jobdb("list").split()[0]
+    house.jobdb(f"token rotate {job}")
+    house.jobdb(f"token revoke {job} 1")
+    house.jobdb(f"restore {saved} --yes")
+    diagnosis = house.doctor("--full")
+    diagnosis.found("restore", "warn", "1 tokens", f"key 1 of {job}")
+    diagnosis.mended("restore")
+
+
+def test_a_restore_of_which_nothing_is_known(house: House, saved: Path) -> None:
+    house.database.unlink()
+    house.jobdb(f"restore {saved} --yes")
+    diagnosis = house.doctor("--full")
+    assert diagnosis.report["ok"] and "is not known" in diagnosis.of("restore")[0]["message"]
+
+
 def test_a_missing_key(house: House, saved: Path) -> None:
     elsewhere = house.root / "key"
     (house.root / "home/.config/jobdb/master.key").rename(elsewhere)

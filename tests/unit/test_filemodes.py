@@ -14,7 +14,15 @@ import apsw
 import pytest
 
 from jobdb.errors import StorageFailed
-from jobdb.filemodes import check_modes, create_private, file_warning, folder_warning, secure_folder
+from jobdb.filemodes import (
+    check_modes,
+    create_beside,
+    create_private,
+    file_warning,
+    folder_warning,
+    match_owner,
+    secure_folder,
+)
 
 
 def mode(path: str | Path) -> int:
@@ -193,3 +201,31 @@ def test_checking_drops_no_lock_of_this_process(folder: Path) -> None:
         assert other.stdout.strip() == "locked"
     finally:
         connection.close()
+
+
+def test_a_file_beside_a_database_has_its_mode(folder: Path, umask_zero: None) -> None:
+    database = folder / "jobs.db"
+    assert create_beside(folder / "other.db-gate", folder / "other.db") and mode(folder / "other.db-gate") == 0o600
+    database.touch(mode=0o660)
+    assert create_beside(f"{database}-gate", database) and mode(f"{database}-gate") == 0o660
+    assert not create_beside(f"{database}-gate", database)
+    (folder / "link").symlink_to(folder / "nowhere")
+    assert not create_beside(folder / "link", database) and not (folder / "nowhere").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another user needs root")
+def test_root_hands_over_what_it_has_made_and_nothing_else(folder: Path) -> None:
+    """Whoever owns the folder may put another name of a file of root's in the place of a new one."""
+    os.chown(folder, 12345, 12346)
+    secret = folder.parent / "secret"
+    secret.touch(mode=0o600)
+    os.link(secret, folder / "planted")
+    (folder / "link").symlink_to(secret)
+    match_owner(folder / "planted", folder)
+    match_owner(folder / "link", folder)
+    assert secret.stat().st_uid == 0
+    os.unlink(folder / "planted")
+    for made in (create_private(folder / "jobs.db"), secure_folder(folder / "a" / "b")):
+        assert made
+    for path in (folder / "jobs.db", folder / "a", folder / "a" / "b"):
+        assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)

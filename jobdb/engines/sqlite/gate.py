@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
-from ...filemodes import open_private
+from ...filemodes import create_beside, open_private
 from .descriptors import above_standard_streams
 from .locks import busy_error
 from .shared_page import SharedPage
@@ -50,6 +50,8 @@ class Gate:
         self._path = gate_path(database)
         self._entered = False  # or perhaps only about to be
         try:
+            if not os.path.lexists(self._path):
+                create_beside(self._path, database)
             self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
         except OSError as error:
             raise StorageFailed(

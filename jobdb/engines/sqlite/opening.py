@@ -143,10 +143,12 @@ def allowed_placement(path: Path) -> Placement:
 
 
 def _make(path: Path) -> None:
+    from ...companions import set_aside_stale
     from ...migrations import migrate, take_away_unmade
     from ...trust import note_trust
 
     folders = secure_folder(path.parent)
+    set_aside_stale(path, SHARED_BUSY_SEC)
     made = create_private(path)
     try:
         migrate(path, backup=False)
@@ -166,8 +168,8 @@ def _roll_back_unfinished(path: Path) -> None:
     Until then the header that is read by hand is that of a transaction which never was.
     """
     try:
-        if os.stat(f"{path}-journal").st_size == 0:
-            return
+        if os.stat(f"{path}-journal").st_size == 0 or os.stat(path).st_size == 0:
+            return  # opened when empty, SQLite would delete the journals of a database that had the name before
     except FileNotFoundError:
         return
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)

@@ -104,6 +104,11 @@ class SqliteStore:
                 opened.remove(self._open_file)
             raise
 
+    @property
+    def identity(self) -> tuple[int, int]:
+        """The device and inode of the database file that was opened."""
+        return self._open_file.identity
+
     # -- opening and closing
 
     def _close_what_is_open(self) -> None:

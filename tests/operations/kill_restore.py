@@ -1,0 +1,133 @@
+"""Kills a restore at every state that its steps leave in the folder, and looks. Run by test_restore_kills.
+
+Usage: kill_restore.py PREPARED WORK WAY; PREPARED holds a folder db with or without a database, and saved.db. Prints an
+object a line: what was found after a kill, and after the next restore has run. This process opens no database itself:
+its forked children do.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from jobdb import atomic_files, companions, restoring, saved_file, swapping
+from jobdb.filemodes import COMPANIONS
+from jobdb.restoring import restore_registry
+from jobdb.urls import parse_url
+
+STEPS = {module.__file__ for module in (atomic_files, companions, restoring, saved_file, swapping)}
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Prints what ``work`` returns, in a child; returns the child's status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            found = work()
+            if found is not None:
+                print(json.dumps(found), flush=True)
+            os._exit(0)
+        except BaseException as error:
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+            os._exit(9)
+    return os.waitpid(child, 0)[1]
+
+
+def state(folder: Path) -> list[tuple[str, int, int, int]]:
+    """The names in the folder, with their files, sizes and numbers of names."""
+    with os.scandir(folder) as entries:
+        found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
+    return sorted((name, stat.st_ino, stat.st_size, stat.st_nlink) for name, stat in found)
+
+
+def restore(folder: Path, last: int | None) -> None:
+    """Restores, and dies in the state number ``last`` that can be told from the one before."""
+    database = folder / "db"
+    seen = [state(database)]
+
+    def trace(frame: Any, event: str, _argument: Any) -> Any:
+        if frame.f_code.co_filename not in STEPS:
+            return None
+        if event == "line" and state(database) != seen[-1]:
+            seen.append(state(database))
+            if len(seen) > last:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return trace
+
+    if last is not None:
+        sys.settrace(trace)
+    restore_registry(folder / "saved.db", parse_url(database / "jobs.db"))
+
+
+def jobs_in(path: Path) -> list[str] | str:
+    """The ids of the jobs in a database, opened as others open it."""
+    if not path.exists():
+        return "missing"
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        found = [row[0] for row in connection.execute("SELECT job_id FROM jobs ORDER BY job_id")]
+        sound = connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        connection.close()
+        return found if sound else "damaged"
+    except apsw.Error:
+        return "damaged"
+
+
+def look(folder: Path, **more: Any) -> dict[str, Any]:
+    """What is in a folder. In a copy of it: to look is to open, and the next restore shall find it as it was left."""
+    database = folder / "db" / "jobs.db"
+    names = database.stat().st_nlink if database.exists() else 0
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in database.parent.iterdir()]
+    copy = folder.with_name("looked-at")
+    shutil.copytree(folder, copy)
+    inside = sorted((copy / "db").iterdir())
+    kept = [path for path in inside if path.name.startswith("jobs.db.replaced-") and not path.name.endswith(COMPANIONS)]
+    found = {
+        "database": jobs_in(copy / "db" / "jobs.db"),
+        "kept": [jobs_in(path) for path in kept],
+        "names": names,
+        "scratch": sum(".restoring" in path.name for path in inside),
+        "digests": digests,
+    }
+    shutil.rmtree(copy)
+    return {**found, **more}
+
+
+def cannot_link(*_names: Any, **_options: Any) -> None:
+    raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def main() -> None:
+    prepared, work, way = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    if way != "exchange":
+        swapping.exchange = lambda _one, _other: False
+    if way == "rename":
+        os.link = cannot_link
+    last = 1
+    while True:
+        folder = work / "registry"
+        shutil.copytree(prepared, folder)
+        status = in_child(lambda folder=folder, last=last: restore(folder, last))
+        killed = os.WIFSIGNALED(status)
+        in_child(lambda folder=folder, killed=killed: look(folder, after="kill" if killed else "end"))
+        if not killed:
+            return
+        in_child(lambda folder=folder: restore(folder, None))
+        in_child(lambda folder=folder: look(folder, after="another"))
+        shutil.rmtree(folder)
+        last += 1
+
+
+if __name__ == "__main__":
+    main()
