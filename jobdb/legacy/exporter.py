@@ -25,6 +25,8 @@ from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
 from .report import ExportReport, Outcome, ReportRow
 from .rows import JobRow, record_of
 from .source import same_json
+from .state import is_ahead
+from .state_rows import stored_state, whole_state
 from .written import JobFile, job_files, record_bytes
 
 if TYPE_CHECKING:
@@ -124,9 +126,12 @@ class _Export:
         record = full if self._with_secrets else without_secrets(full)
         if record is not full:
             self._report.secrets_left_out += 1
+        record = replace(record, state=stored_state(self._tx, row, record))
         path = self._layout.jobs / (row.job_id + RECORD_SUFFIX)
         there = _record_there(path)
         reason = _why_not_over(there, record)
+        if not reason and isinstance(there, LegacyRecord) and there.state:
+            reason = is_ahead(there.state, whole_state(self._tx, row))
         if reason:
             return Outcome.SKIPPED, reason, 0
         files, events = job_files(self._tx, row, record, full, self._layout)
@@ -140,7 +145,11 @@ class _Export:
                 if not only_added_to:
                     return Outcome.SKIPPED, f"{file.path.name} has lines there that are not here", 0
             changed.append(file)
-        same_record = isinstance(there, LegacyRecord) and there.fingerprint() == record.fingerprint()
+        same_record = (
+            isinstance(there, LegacyRecord)
+            and there.fingerprint() == record.fingerprint()
+            and there.state == record.state
+        )
         for file in changed:
             secure_folder(file.path.parent)
             write_file(file.path, file.content)

@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
+from ..given_secret import is_secure_environment
 from .damage import Damaged
 from .jsontext import parse_object
 from .layout import (
@@ -37,6 +38,7 @@ class SourceJob:
         bytes_read: how much memory its files took, for keeping what is read at once within bounds.
         digests: SHA-256 of each log; the audit log's with those of its small files behind it.
         damage: files beside the record that could not be taken over as a whole, by path within the folder.
+        secured: why every job must have a token in this environment; None where it need not.
     """
 
     record: LegacyRecord
@@ -44,6 +46,7 @@ class SourceJob:
     logs: JobLogs = field(default_factory=lambda: NO_LOGS)
     digests: dict[EntryKind, bytes] = field(default_factory=dict)
     damage: list[tuple[str, Damaged]] = field(default_factory=list)
+    secured: str | None = None
 
     @property
     def last_seq(self) -> int:
@@ -66,6 +69,7 @@ class SourceReader:
     def __init__(self, layout: Layout) -> None:
         self._jobs = f"{layout.jobs}/"
         self._audit = f"{layout.audit}/" if layout.audit.is_dir() else None
+        self._secured = is_secure_environment(None)
         self.audit_name = f"../{layout.audit.name}"
 
     def read(self, file_name: str, *, unless: str | None = None) -> SourceJob | LegacyRecord | Damaged | None:
@@ -81,7 +85,7 @@ class SourceReader:
         record = parse_record(raw, file_name)
         if isinstance(record, Damaged) or record.status == unless:
             return record
-        source = SourceJob(record, len(raw))
+        source = SourceJob(record, len(raw), secured=self._secured)
         self._read_logs(source, file_name[: -len(RECORD_SUFFIX)])
         return source
 
