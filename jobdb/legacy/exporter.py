@@ -25,7 +25,7 @@ from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
 from .report import ExportReport, Outcome, ReportRow
 from .rows import JobRow, record_of
 from .source import same_json
-from .state import is_ahead
+from .state import bounded, is_ahead
 from .state_rows import stored_state, whole_state
 from .written import JobFile, job_files, record_bytes
 
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 _PROGRESS_STEP = 100
+_TOO_MANY_SUBSCRIBERS = (
+    "what its subscribers accepted is too much for a record and was left out: where it is imported they must begin "
+    "with --start now"
+)
 
 
 def export_registry(
@@ -126,7 +130,9 @@ class _Export:
         record = full if self._with_secrets else without_secrets(full)
         if record is not full:
             self._report.secrets_left_out += 1
-        record = replace(record, state=stored_state(self._tx, row, record))
+        state = stored_state(self._tx, row, record)
+        record = replace(record, state=bounded(state))
+        left_out = "" if record.state == state else _TOO_MANY_SUBSCRIBERS
         path = self._layout.jobs / (row.job_id + RECORD_SUFFIX)
         there = _record_there(path)
         reason = _why_not_over(there, record)
@@ -156,9 +162,9 @@ class _Export:
         if not same_record:
             write_file(path, record_bytes(record))
         if same_record and not changed:
-            return Outcome.UNCHANGED, "", 0
+            return Outcome.UNCHANGED, left_out, 0
         self._report.events += events
-        return Outcome.EXPORTED, "", events
+        return Outcome.EXPORTED, left_out, events
 
 
 def _same_document(content: bytes | Damaged | None, file: JobFile) -> bool:

@@ -24,6 +24,10 @@ State = dict[str, Json]
 STATE_FIELD = RESERVED_FIELD
 VERSION = 1
 MAX_SUBSCRIBER_CHARS = 256
+MAX_KEYS = 1000
+MAX_SUBSCRIBERS = 10_000
+MAX_SKIPPED = 20_000
+"""Of all subscribers of a job together. Each of these is a row to write, and a key is a secret to seal."""
 
 _MEMBERS = frozenset({"version", "auth_required", "kid", "keys", "attempt", "subscribers"})
 _KEY_MEMBERS = frozenset({"kid", "created_ms", "expires_ms", "revoked_ms"})
@@ -68,6 +72,16 @@ def make_state(
     return state if len(state) > 1 else None
 
 
+def bounded(state: State | None) -> State | None:
+    """The state as it can be read again: without its subscribers where they are too many."""
+    subscribers = state.get("subscribers", ()) if state else ()
+    if not _too_many(subscribers):
+        return state
+    assert state is not None
+    rest = {name: value for name, value in state.items() if name != "subscribers"}
+    return rest if len(rest) > 1 else None
+
+
 def kid_of(state: State | None) -> int:
     """The version of the current token; 1 where nothing else is said."""
     return state.get("kid", 1) if state else 1
@@ -108,8 +122,9 @@ def is_ahead(state: State | None, here: State | None) -> str:
         return f"its token is version {state['kid']} there"
     if state.get("attempt", 0) > here.get("attempt", 0):
         return f"it is at attempt {state['attempt']} there"
+    keys_here = {key["kid"]: key for key in here.get("keys", ())}
     for key in state.get("keys", ()):
-        known = key_of(here, key["kid"])
+        known = keys_here.get(key["kid"])
         if known is None or ("revoked_ms" in key and "revoked_ms" not in known):
             return f"its token {key['kid']} is revoked or replaced there"
     numbers = {each["subscriber"]: each["last_seq"] for each in here.get("subscribers", ())}
@@ -143,8 +158,10 @@ def _parsed(found: Json, has_token: bool) -> State | None:
         raise _Wrong("has an auth_required that is neither true nor false")
     kid = _integer(members.get("kid", 1), "kid", 1, MAX_KID)
     attempt = _integer(members.get("attempt", 0), "attempt", 0, MAX_SEQ)
-    keys = [_key(each, kid) for each in _list(members.get("keys", []), "keys")]
+    keys = [_key(each, kid) for each in _list(members.get("keys", []), "keys", MAX_KEYS)]
     subscribers = [_subscriber(each) for each in _list(members.get("subscribers", []), "subscribers")]
+    if _too_many(subscribers):
+        raise _Wrong("has more subscribers or skipped ranges than are written")
     if len({key["kid"] for key in keys}) != len(keys):
         raise _Wrong("names a key twice")
     if len({each["subscriber"] for each in subscribers}) != len(subscribers):
@@ -199,10 +216,18 @@ def _object(found: Json, what: str, members: frozenset[str]) -> dict[str, Json]:
     return found
 
 
-def _list(found: Json, name: str) -> list[Json]:
+def _list(found: Json, name: str, most: int = 10_000_000) -> list[Json]:
     if type(found) is not list:
         raise _Wrong(f"has {name} that are not a list")
+    if len(found) > most:
+        raise _Wrong(f"has {len(found):,} {name}; at most {most:,} are read")
     return found
+
+
+def _too_many(subscribers: Sequence[Mapping[str, Json]]) -> bool:
+    if len(subscribers) > MAX_SUBSCRIBERS:
+        return True
+    return sum(len(each.get("skipped", ())) for each in subscribers) > MAX_SKIPPED
 
 
 def _integer(found: Json, name: str, least: int, most: int) -> int:
