@@ -46,7 +46,13 @@ _ANSWER_BYTES_AHEAD = 1 << 20
 _WHOLE, _PUT_OFF = "whole", "put off"
 _PENDING = JobStatus.PENDING.value
 _LENGTH = struct.Struct("<I")
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
+_PROGRAM = (
+    "import json, sys; own = [each for each in sys.path if not each.endswith('-packages')]; "
+    "sys.path[:] = own + [each for each in json.loads(sys.argv[1]) if each not in own]; "
+    "from jobdb.legacy.reading import serve; serve()"
+)
+"""Isolated (``-I``) until it has its paths: the standard library comes first, the current folder is not among them.
+Whoever may write a ``json.py`` into the workspace that is imported must not have it run here."""
 
 
 class Reader:
@@ -141,9 +147,13 @@ class _Process:
     """One reading process: what it was asked, and what it has answered."""
 
     def __init__(self, layout: Layout) -> None:
-        arguments = [json.dumps(sys.path), str(layout.jobs), str(layout.audit)]
+        # Names of files are text here and there: both must decode them alike, and -I leaves PYTHONUTF8 out.
+        python = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _PROGRAM]
+        arguments = [json.dumps(_paths()), os.path.abspath(layout.jobs), os.path.abspath(layout.audit)]
+        # It opens no database and so needs no key.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDB_KEY")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*python, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self._pipe_in = self.process.stdin
@@ -178,6 +188,15 @@ class _Process:
             with suppress(BrokenPipeError):
                 stream.close()
         self.process.wait()
+
+
+def _paths() -> list[str]:
+    """Where this process finds modules, but for the current folder; and where jobdb is, however it was found."""
+    home = str(Path(__file__).resolve().parents[2])
+    here = {"", os.curdir}
+    with suppress(OSError):
+        here |= {os.getcwd(), os.path.realpath(os.curdir)}
+    return [*dict.fromkeys([*(each for each in sys.path if os.path.isabs(each) and each not in here), home])]
 
 
 def _widen(pipe: IO[bytes]) -> None:
