@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from ..engines.sql.transaction import Transaction
 from ..errors import StorageFailed
 from ..filemodes import secure_folder, sync_folder
 from ..vault import Vault
-from .damage import Damaged
+from .damage import Damage, Damaged
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS, Progress
 from .layout import RECORD_SUFFIX, Layout, new_registry, read_regular_file
 from .lock import registry_lock
@@ -143,7 +144,11 @@ class _Export:
         files, events = job_files(self._tx, row, record, full, self._layout)
         changed = []
         for file in files:
+            if link := _link_above(file, self._layout):
+                return Outcome.SKIPPED, f"{link} is a link, which is not followed; move it away first", 0
             content = read_regular_file(str(file.path), 2 * len(file.content) + 1024)
+            if isinstance(content, Damaged) and content.kind is not Damage.TOO_LARGE:
+                return Outcome.SKIPPED, f"{file.path.name} there is damaged ({content.reason}); move it away first", 0
             if content == file.content or _same_document(content, file):
                 continue
             if content is not None and file.is_log:
@@ -158,9 +163,9 @@ class _Export:
         )
         for file in changed:
             secure_folder(file.path.parent)
-            write_file(file.path, file.content)
+            write_file(file.path, file.content, may_be_link=file.path.parent == self._layout.jobs)
         if not same_record:
-            write_file(path, record_bytes(record))
+            write_file(path, record_bytes(record), may_be_link=True)
         if same_record and not changed:
             return Outcome.UNCHANGED, left_out, 0
         self._report.events += events
@@ -179,28 +184,48 @@ def without_secrets(record: LegacyRecord) -> LegacyRecord:
     return replace(record, auth_token=None, broker_password=None)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None:
     """Writes a file of mode 0600 as the old scripts do: beside its place, synced, then renamed.
+
+    The file beside it is one that nobody else can have made, and both are found in the folder as it is when it is
+    opened: nothing is written through a link, and nothing into a file that is known by another name too.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        may_be_link: its folder may be a link: it is the one that was named.
 
     Raises:
         OSError: it could not be written; what was there before is still there.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    follow = 0 if may_be_link else os.O_NOFOLLOW
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
     try:
+        beside = f".{path.name}.{token_hex(8)}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(beside, flags, 0o600, dir_fd=folder)
         try:
-            os.fchmod(fd, 0o600)
-            view = memoryview(content)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+            try:
+                os.fchmod(fd, 0o600)
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)
+
+
+def _link_above(file: JobFile, layout: Layout) -> Path | None:
+    """The folder of the audit log, or the job's in it, if it is a link; that of the records was looked at before."""
+    folders = (file.path.parent, file.path.parent.parent) if file.path.parent != layout.jobs else ()
+    return next((folder for folder in folders if folder.is_symlink()), None)
 
 
 def _record_there(path: Path) -> LegacyRecord | Damaged | None:

@@ -17,6 +17,7 @@ from ..vault import Vault
 from .collecting import rare_collection
 from .damage import Damage, Damaged
 from .layout import (
+    LINK,
     LOG_SUFFIX,
     RECORD_SUFFIX,
     EntryKind,
@@ -170,6 +171,8 @@ class _Import:
             for name in list_jobs_folder(self._layout):
                 if classify(name) is EntryKind.EVENT_LOG:
                     self._needs_record(name, name[: -len(LOG_SUFFIX)])
+        if self._layout.audit.is_symlink():
+            self._damaged(f"../{self._layout.audit.name}", LINK)
         for job_id in list_audit_folder(self._layout):
             self._needs_record(f"../{self._layout.audit.name}/{job_id}", job_id)
 

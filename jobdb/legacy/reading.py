@@ -67,7 +67,8 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to give back."""
+        """Gives back what it has open."""
+        self._source.close()
 
     def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
         """The job of each record's file, in the order of the names; None for a file that has gone.
@@ -108,6 +109,7 @@ class ReadingProcesses(Reader):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the processes, whatever they are doing."""
+        self._source.close()
         self._end()
 
     def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 
 from ..given_secret import is_secure_environment
@@ -21,6 +22,7 @@ from .layout import (
     RECORD_SUFFIX,
     EntryKind,
     Layout,
+    open_folder,
     read_regular_file,
 )
 from .logs import JobLogs, KeptLine, read_logs
@@ -68,9 +70,16 @@ class SourceReader:
 
     def __init__(self, layout: Layout) -> None:
         self._jobs = f"{layout.jobs}/"
-        self._audit = f"{layout.audit}/" if layout.audit.is_dir() else None
+        audit = open_folder(str(layout.audit))
+        self._audit = audit if isinstance(audit, int) else None
         self._secured = is_secure_environment(None)
         self.audit_name = f"../{layout.audit.name}"
+
+    def close(self) -> None:
+        """Gives the folder of the audit log back."""
+        if self._audit is not None:
+            os.close(self._audit)
+            self._audit = None
 
     def read(self, file_name: str, *, unless: str | None = None) -> SourceJob | LegacyRecord | Damaged | None:
         """The job of a record's file; None if the file has gone.
@@ -90,14 +99,25 @@ class SourceReader:
         return source
 
     def _read_logs(self, source: SourceJob, job_id: str) -> None:
+        folder = None if self._audit is None else open_folder(job_id, folder=self._audit)
+        if isinstance(folder, Damaged):
+            source.damage.append((f"{self.audit_name}/{job_id}", folder))
+            folder = None
+        try:
+            self._read_files(source, job_id, folder)
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _read_files(self, source: SourceJob, job_id: str, folder: int | None) -> None:
         content = read_regular_file(self._jobs + job_id + LOG_SUFFIX, MAX_LOG_BYTES)
         found: list[tuple[EntryKind, bytes]] = []
         if isinstance(content, bytes):
             found.append((EntryKind.EVENT_LOG, content))
         elif content is not None:
             source.damage.append((job_id + LOG_SUFFIX, content))
-        if self._audit is not None:
-            content = read_regular_file(f"{self._audit}{job_id}/{AUDIT_LOG}", MAX_LOG_BYTES)
+        if folder is not None:
+            content = read_regular_file(AUDIT_LOG, MAX_LOG_BYTES, folder=folder)
             if isinstance(content, bytes):
                 found.append((EntryKind.AUDIT_LOG, content))
             elif content is not None:
@@ -114,12 +134,12 @@ class SourceReader:
                 if kind is EntryKind.AUDIT_LOG:
                     name = f"{self.audit_name}/{job_id}/{AUDIT_LOG}"
                 source.damage.append((name, damaged))
-        if self._audit is not None:
-            self._read_audit_files(source, job_id)
+        if folder is not None:
+            self._read_audit_files(source, job_id, folder)
 
-    def _read_audit_files(self, source: SourceJob, job_id: str) -> None:
+    def _read_audit_files(self, source: SourceJob, job_id: str, folder: int) -> None:
         for kind, name in ((EntryKind.AUDIT_META, AUDIT_META), (EntryKind.AUDIT_STATUS, AUDIT_STATUS)):
-            raw = read_regular_file(f"{self._audit}{job_id}/{name}", MAX_AUDIT_FILE_BYTES)
+            raw = read_regular_file(name, MAX_AUDIT_FILE_BYTES, folder=folder)
             if raw is None:
                 continue
             if isinstance(raw, Damaged):
