@@ -23,7 +23,7 @@ from jobdb.legacy.records import (
     parse_record,
     parse_time,
 )
-from jobdb.protocol.topics import topic_problem
+from jobdb.protocol.topics import mqtt_problem, topic_problem
 
 LEGAL: dict[str, Any] = {
     "schema_version": 1,
@@ -182,7 +182,7 @@ def test_bytes_that_are_no_json_object(raw: bytes, kind: Damage) -> None:
         ({"topic_prefix": ""}, Damage.BAD_TOPIC),
         ({"topic_prefix": "$SYS/broker"}, Damage.BAD_TOPIC),
         ({"topic_prefix": "$share/group/a"}, Damage.BAD_TOPIC),
-        ({"topic_prefix": "a/" * 199}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a/" * 200}, Damage.BAD_TOPIC),
         ({"topic_prefix": "\u65e5" * 1025}, Damage.BAD_TOPIC),
         ({"jobdb_state": None}, Damage.BAD_STATE),
         ({"jobdb_state": {"version": 2}}, Damage.BAD_STATE),
@@ -203,11 +203,11 @@ def test_fields_that_are_not_what_they_must_be(change: dict[str, Any], kind: Dam
 
 def test_register_and_import_refuse_the_same_topics() -> None:
     """One function decides; register only takes a slash at the end off first."""
-    for topic in ("a/#", "+", "", "$SYS", "a\0b", "a\nb", "\ud800", "x" * 1025, "a/" * 199 + "b"):
+    for topic in ("a/#", "+", "", "$SYS", "a\0b", "a\nb", "\ud800", "x" * 1025, "a/" * 200 + "b"):
         assert topic_problem(topic)
         with pytest.raises(InvalidInput):
             arguments.topic_prefix(topic)
-    for topic in ("a", "/a", "a//b", "a/b c", "\u65e5\u672c", "a/" * 198 + "b", "x" * 1024):
+    for topic in ("a", "/a", "a//b", "a/b c", "\u65e5\u672c", "a/" * 199 + "b", "x" * 1024):
         assert topic_problem(topic) is None
         assert arguments.topic_prefix(topic) == topic
         assert isinstance(parse_record(encode(LEGAL | {"topic_prefix": topic}), "abc12345.json"), LegacyRecord)
@@ -346,3 +346,11 @@ def test_a_usual_record_is_read_as_every_other(changes: dict[str, Any]) -> None:
     if quick is not None:
         assert isinstance(full, LegacyRecord)
         assert quick.fingerprint() == full.fingerprint()
+
+
+def test_what_no_broker_takes_as_a_topic() -> None:
+    assert (
+        mqtt_problem("x" * 65_535) is mqtt_problem("jobdb/jobs/a b/\u00e9/events") is mqtt_problem("a/" * 200) is None
+    )
+    for topic in ("", "x" * 65_536, "\u65e5" * 21_846, "a/" * 201, "$SYS", "a/#", "a\x7f", "\U0001fffe", "\ud800"):
+        assert mqtt_problem(topic), topic[:20]
