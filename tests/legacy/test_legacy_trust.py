@@ -313,7 +313,7 @@ RECORD = {
 }
 
 
-@given(states(), st.sampled_from([None, "A" * 43, "short"]))
+@given(states(), st.sampled_from([None, "", "A" * 43, "short"]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_state_comes_back_equal_or_is_named(
     tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any], token: str | None
@@ -350,3 +350,29 @@ def test_what_stands_in_for_keys_is_sealed_like_any_other(tmp_path: Path, open_d
 def test_the_name_of_the_state_is_nobody_elses(registry: Registry) -> None:
     with pytest.raises(InvalidInput, match="jobdb_state"):
         registry.register(agent="a", prompt="p", extra={"jobdb_state": {}})
+
+
+def test_a_closed_job_follows_its_file_and_stays_closed(tmp_path: Path, open_database: Open) -> None:
+    """Also when the old script that wrote the file has dropped the state, or the token there was never known here."""
+    first, second = open_database("first.db"), open_database("second.db")
+    first.register(agent="a", prompt="p", job_id="j")
+    moved(first, second, tmp_path / "out", with_secrets=False)
+    path = record_in(tmp_path / "out", "j")
+    record = json.loads(path.read_bytes())
+    path.write_text(json.dumps(record | {"status": "running", "updated_at": "2090-01-01T00:00:00Z"}))
+    assert import_registry(second, tmp_path / "out").counts[Outcome.UPDATED] == 1
+    del record["jobdb_state"]
+    path.write_text(json.dumps(record | {"status": "completed", "updated_at": "2091-01-01T00:00:00Z"}))
+    assert import_registry(second, tmp_path / "out").counts[Outcome.UPDATED] == 1
+    assert (second.get("j").status, second.get("j").auth) == ("completed", "required")
+    assert [info.state for info in second.tokens.list("j")] == ["revoked"]
+    assert import_registry(second, tmp_path / "out").counts[Outcome.UNCHANGED] == 1
+    # A job that was known as one without a token, and is signed elsewhere meanwhile.
+    third = open_database("third.db")
+    import_registry(third, tmp_path / "out")
+    assert third.get("j").auth == "never"
+    state = {"jobdb_state": {"version": 1, "auth_required": True}}
+    path.write_text(json.dumps(record | state | {"status": "completed", "updated_at": "2091-01-01T00:00:00Z"}))
+    assert import_registry(third, tmp_path / "out").counts[Outcome.UPDATED] == 1
+    assert third.get("j").auth == "required"
+    assert third.accept(unsigned("j", 9), subscriber="s").verdict is Verdict.UNSIGNED
