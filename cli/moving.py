@@ -185,9 +185,9 @@ def copy(
 
 
 _TRUST = {
-    "no_usable_token": "accept no event, for nobody has their token; 'jobdb token rotate JOB' gives each a new one",
-    "weak_token": "have a token under 128 bits; 'jobdb token rotate JOB' gives each a better one",
-    "unsigned": "came without a token: their events need no signature",
+    "no_usable_token": "nobody has the token, so no event is accepted until 'jobdb token rotate JOB'",
+    "weak_token": "the token has less than 128 bits; 'jobdb token rotate JOB' gives a better one",
+    "unsigned": "no token came, and events need no signature",
 }
 
 
@@ -201,12 +201,16 @@ def _say_trust(report: ImportReport) -> None:
             rows = (row.job_id for row in report.rows() if row.warning == warning and row.job_id)
             names = ", ".join(islice(rows, _MOST_NAMED))
             more = f" and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
-            output.note(f"{count} jobs {what}: {names}{more}")
+            output.note(f"of {_jobs(count)} {what}: {names}{more}")
     if report.without_subscribers:
         output.note(
-            f"{report.without_subscribers} jobs with events came without the state of any subscriber: one that has "
-            "handled those events elsewhere must begin here with '--start now'"
+            f"of {_jobs(report.without_subscribers)} no subscriber's state came with the events: a subscriber that has "
+            "handled them elsewhere must begin here with '--start now', or it accepts them once more"
         )
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job" if count == 1 else f"{count} jobs"
 
 
 def _tell(report: Report, *, json: bool, more: dict[str, Any] | None = None) -> None:

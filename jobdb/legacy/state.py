@@ -32,7 +32,8 @@ MAX_SKIPPED = 20_000
 _MEMBERS = frozenset({"version", "auth_required", "kid", "keys", "attempt", "subscribers"})
 _KEY_MEMBERS = frozenset({"kid", "created_ms", "expires_ms", "revoked_ms"})
 _SUBSCRIBER_MEMBERS = frozenset({"subscriber", "start_seq", "last_seq", "handled_seq", "skipped"})
-_MAX_MS = 2**53 - 1
+_MAX_MS = 253_402_300_799_999
+"""The end of the year 9999: later moments cannot be shown."""
 
 
 class _Wrong(Exception):
@@ -180,10 +181,10 @@ def _key(found: Json, current: int) -> dict[str, Json]:
     kid = _integer(members.get("kid"), "kid of a key", 1, MAX_KID)
     if kid > current or (kid == current and "revoked_ms" not in members):
         raise _Wrong(f"has a key {kid} that is not an older one of key {current}")
-    key = {"kid": kid, "created_ms": _integer(members.get("created_ms"), "created_ms", -_MAX_MS, _MAX_MS)}
+    key = {"kid": kid, "created_ms": _integer(members.get("created_ms"), "created_ms", 0, _MAX_MS)}
     for name in ("expires_ms", "revoked_ms"):
         if name in members:
-            key[name] = _integer(members[name], name, -_MAX_MS, _MAX_MS)
+            key[name] = _integer(members[name], name, 0, _MAX_MS)
     return key
 
 

@@ -86,8 +86,8 @@ def test_import_names_tokens_that_are_short_missing_or_left_out(cli: Any, old: P
     (jobs / "abc12345.json").write_text(json.dumps(record | {"auth_token": "changeme"}))
     (jobs / "bare.json").write_text(json.dumps(record | {"job_id": "bare", "auth_token": None}))
     done = cli("import", old)
-    assert "1 jobs have a token under 128 bits" in done.err and "abc12345" in done.err
-    assert "1 jobs came without a token" in done.err and "bare" in done.err
+    assert "of 1 job the token has less than 128 bits" in done.err and "abc12345" in done.err
+    assert "of 1 job no token came" in done.err and "bare" in done.err
     assert "changeme" not in done.out + done.err
     rows = cli("import", old, "--json").json_lines
     assert {row["job_id"]: row["warning"] for row in rows[:-1]} == {
@@ -101,5 +101,5 @@ def test_import_names_tokens_that_are_short_missing_or_left_out(cli: Any, old: P
     other = f"sqlite:///{tmp_path}/other.db"
     cli("--db", other, "init")
     done = cli("--db", other, "import", tmp_path / "out")
-    assert "2 jobs accept no event" in done.err and "def67890" in done.err
+    assert "of 2 jobs nobody has the token" in done.err and "def67890" in done.err
     assert cli("--db", other, "show", "def67890", "--json").json["auth"] == "required"

@@ -192,6 +192,7 @@ def test_bytes_that_are_no_json_object(raw: bytes, kind: Damage) -> None:
             Damage.BAD_STATE,
         ),
         ({"jobdb_state": {"version": 1, "kid": 0}}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 1, "kid": 2, "keys": [{"kid": 1, "created_ms": 2**50}]}}, Damage.BAD_STATE),
         ({"jobdb_state": {"version": 1, "attempt": -1}}, Damage.BAD_STATE),
         ({"jobdb_state": {"version": 1, "subscribers": [{"subscriber": "s"}]}}, Damage.BAD_STATE),
         ({"jobdb_state": {"version": 1, "kid": 2}, "auth_token": None}, Damage.BAD_STATE),
