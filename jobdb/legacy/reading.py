@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from ..errors import Unusable
+from ..given_secret import is_secure_environment
 from ..model import JobStatus
 from .collecting import rare_collection
 from .layout import Layout, count_records
@@ -59,7 +60,8 @@ class Reader:
     """Reads in this process."""
 
     def __init__(self, layout: Layout) -> None:
-        self._source = SourceReader(layout)
+        self._secured = is_secure_environment(None)
+        self._source = SourceReader(layout, self._secured)
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +102,7 @@ class ReadingProcesses(Reader):
         self._processes: list[_Process] = []
         try:
             for _ in range(processes):
-                self._processes.append(_Process(layout))
+                self._processes.append(_Process(layout, self._secured))
         except BaseException:
             self._end()
             raise
@@ -148,10 +150,10 @@ class ReadingProcesses(Reader):
 class _Process:
     """One reading process: what it was asked, and what it has answered."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, secured: str | None) -> None:
         # Names of files are text here and there: both must decode them alike, and -I leaves PYTHONUTF8 out.
         python = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _PROGRAM]
-        arguments = [json.dumps(_paths()), os.path.abspath(layout.jobs), os.path.abspath(layout.audit)]
+        arguments = [json.dumps(_paths()), os.path.abspath(layout.jobs), os.path.abspath(layout.audit), secured or ""]
         # It opens no database and so needs no key.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDB_KEY")}
         self.process = subprocess.Popen(
@@ -224,7 +226,8 @@ def serve() -> None:
 
     # An interrupt from the terminal is for the importing process, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])))
+    # The environment was looked at by the importing process: this one is not handed all of it.
+    source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])), sys.argv[4] or None)
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
         with rare_collection():

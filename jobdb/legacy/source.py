@@ -10,7 +10,6 @@ import json
 import os
 from dataclasses import dataclass, field
 
-from ..given_secret import is_secure_environment
 from .damage import Damaged
 from .jsontext import parse_object
 from .layout import (
@@ -66,13 +65,18 @@ class SourceJob:
 
 
 class SourceReader:
-    """Reads the jobs of one registry."""
+    """Reads the jobs of one registry.
 
-    def __init__(self, layout: Layout) -> None:
+    Args:
+        layout: its folders.
+        secured: why every job must have a token here; None where it need not.
+    """
+
+    def __init__(self, layout: Layout, secured: str | None = None) -> None:
         self._jobs = f"{layout.jobs}/"
         audit = open_folder(str(layout.audit))
         self._audit = audit if isinstance(audit, int) else None
-        self._secured = is_secure_environment(None)
+        self._secured = secured
         self.audit_name = f"../{layout.audit.name}"
 
     def close(self) -> None:

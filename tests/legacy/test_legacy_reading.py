@@ -82,6 +82,19 @@ def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monk
     assert not mark.exists()
 
 
+def test_an_environment_that_wants_tokens_is_known_there_too(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = find_registry(sample)
+    names = [path.name for path in layout.jobs.glob("*.json")]
+    open_answers = list(reading.Reader(layout).read(names))
+    monkeypatch.setenv("MQTT_PASSWORD", "hunter2")
+    here = reading.Reader(layout)
+    with reading.ReadingProcesses(layout, 1) as there:
+        answers = list(there.read(names))
+        arguments = Path(f"/proc/{there._processes[0].process.pid}/cmdline").read_bytes()
+    assert answers == list(here.read(names)) != open_answers
+    assert b"MQTT_PASSWORD is set" in arguments and b"hunter2" not in arguments
+
+
 def test_a_reading_process_that_dies_stops_the_import(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
