@@ -80,7 +80,7 @@ class LegacyRecord:
         created_ms, updated_ms: Unix milliseconds.
         absent: names of optional fields that the record does not have; those of the broker as ``broker.tls``.
         extra: unknown fields.
-        state: what an export of jobdb added because the other fields cannot say it; no part of fingerprints.
+        state: what an export added because the other fields cannot say it; no part of fingerprints.
     """
 
     job_id: str

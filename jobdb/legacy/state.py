@@ -153,7 +153,7 @@ def ranges_in_both(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]])
 def _parsed(found: Json, has_token: bool) -> State | None:
     members = _object(found, "is", _MEMBERS)
     if members.get("version") != VERSION or type(members["version"]) is not int:
-        raise _Wrong("is of another version than 1, which a newer jobdb writes")
+        raise _Wrong("is of another version than 1, as newer exports have")
     required = members.get("auth_required", False)
     if type(required) is not bool:
         raise _Wrong("has an auth_required that is neither true nor false")
