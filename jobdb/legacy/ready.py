@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 
 from ..engines.sql.rows import shorten
 from ..errors import StorageFailed
-from ..given_secret import is_secure_environment, length_in_bits
-from ..model import Broker, JobStatus
+from ..model import JobStatus
 from .damage import Damage, Damaged, TrustWarning
 from .layout import EntryKind
 from .logs import mask
 from .records import LegacyRecord
-from .rows import EMPTY_TOKEN, LEFT_OUT, REVOKED, SECURED, marked, record_from
+from .rows import EMPTY_TOKEN, marked, record_from
 from .source import SourceJob
-from .state import State, key_of, kid_of
+from .state import State
 from .stored import logs_from
+from .trust import SOUND, Trust
 
 Json = Any
 Event = tuple[int, str, int | None, int, bytes, str]
@@ -227,9 +227,9 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
         lines = sorted((line.log.value, line.number, mask(line.raw, secrets)) for line in logs.kept)
     token, password = record.auth_token or None, record.broker_password
     job, spec, origin = _job_values(source), _spec_values(record), _origin_values(source)
-    trust = _Trust.of(record, source.secured)
-    if trust is not _SOUND:
-        job, origin = trust.marked(job, origin)
+    trust = Trust.of(record, source.secured)
+    if trust is not SOUND:
+        job, origin = _marked(trust, job, origin)
     again = record_from(job, spec, origin[3], origin[1], token, password)
     if not same_record(record, again):
         return Damaged(Damage.NOT_HELD, "the database cannot hold it so that it stays the same; please report this")
@@ -257,64 +257,10 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
     )
 
 
-class _Trust(NamedTuple):
-    """How a job's events are to be believed.
-
-    Attributes:
-        kid: the version of its key; 0: they need no signature.
-        revoked_ms: of a key that nobody has; None for one that is valid.
-        closed: why nobody has it.
-        note: what is to be said of it.
-        warning: the same as a value of `damage.TrustWarning`.
-        created_ms, expires_ms: of a key of which the state says so; else it is as old as its job.
-    """
-
-    kid: int
-    revoked_ms: int | None = None
-    closed: str = ""
-    note: str = ""
-    warning: str = ""
-    created_ms: int | None = None
-    expires_ms: int | None = None
-
-    @classmethod
-    def of(cls, record: LegacyRecord, secured: str | None) -> _Trust:
-        state, token = record.state, record.auth_token
-        if token:
-            # What is long enough in whatever alphabet needs no closer look.
-            bits = _ENOUGH_BITS if len(token) >= 32 else length_in_bits(token)
-            if bits >= _ENOUGH_BITS and state is None:
-                return _SOUND
-            if bits >= _ENOUGH_BITS:
-                return cls(kid_of(state))
-            weak = f"its auth_token has {bits} bits and should have {_ENOUGH_BITS}: give it another with {_ROTATE}"
-            return cls(kid_of(state), None, "", weak, TrustWarning.WEAK_TOKEN.value)
-        if state and state.get("auth_required"):
-            kid = kid_of(state)
-            revoked = key_of(state, kid)
-            if revoked is not None:
-                times = revoked["created_ms"], revoked.get("expires_ms")
-                warning = TrustWarning.NO_USABLE_TOKEN.value
-                return cls(kid, revoked["revoked_ms"], REVOKED, _IS_REVOKED, warning, *times)
-            return cls(kid, record.updated_ms, LEFT_OUT, _IS_LEFT_OUT, TrustWarning.NO_USABLE_TOKEN.value)
-        if secured:
-            note = f"it has no auth_token, and {secured}: {_UNTIL_ROTATED}"
-            return cls(1, record.updated_ms, SECURED, note, TrustWarning.NO_USABLE_TOKEN.value)
-        broker = record.broker
-        note = _IS_UNSIGNED
-        if broker is not None:
-            has_password = record.broker_password is not None
-            place = Broker(
-                broker["host"], broker["port"], broker.get("tls", False), broker.get("username"), has_password
-            )
-            reason = is_secure_environment(place, {})
-            note = f"{note}, though {reason}" if reason else note
-        return cls(0, None, "", note, TrustWarning.UNSIGNED.value)
-
-    def marked(self, job: tuple[Json, ...], origin: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
-        """The job's values with its key, and the origin's with what tells the key later from one that was made here."""
-        absent = marked(origin[_ABSENT], self.kid, self.closed)
-        return (*job[:_KID], self.kid, *job[_KID + 1 :]), (*origin[:_ABSENT], absent, *origin[_ABSENT + 1 :])
+def _marked(trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
+    """The job's values with its key, and the origin's with what tells the key later from one that was made here."""
+    absent = marked(origin[_ABSENT], trust.kid, trust.closed)
+    return (*job[:_KID], trust.kid, *job[_KID + 1 :]), (*origin[:_ABSENT], absent, *origin[_ABSENT + 1 :])
 
 
 def with_key(
@@ -340,15 +286,6 @@ def with_key(
     values = (*job, *values[_SPEC:_ORIGIN], *origin, *about, *values[_TOKEN + len(about) :])
     warning = TrustWarning.NO_USABLE_TOKEN.value if token is None else source.warning if source.token else ""
     return source._replace(token=token, stored=packed(values, events, lines), trust_note=note, warning=warning)
-
-
-_ENOUGH_BITS = 128
-_ROTATE = "'jobdb token rotate'"
-_UNTIL_ROTATED = f"no event is accepted until {_ROTATE} gives it one"
-_IS_REVOKED = f"its token was revoked: {_UNTIL_ROTATED}"
-_IS_LEFT_OUT = f"its token was left out of the export: {_UNTIL_ROTATED}"
-_IS_UNSIGNED = "it has no auth_token: its events need no signature"
-_SOUND = _Trust(1)
 
 
 def _state_beyond(state: State, events: Sequence[Event]) -> State | None:
