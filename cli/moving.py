@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from .parameters import Json
 from .settings import registry_of, settings_of, warn_of_password
 
 if TYPE_CHECKING:
-    from jobdb.legacy.report import Report
+    from jobdb.legacy.report import ImportReport, Report
 
 LockTimeout = Annotated[
     float,
@@ -22,6 +23,8 @@ LockTimeout = Annotated[
 
 _STYLES = {"imported": "green", "exported": "green", "updated": "green", "damaged": "bold red", "skipped": "yellow"}
 _PLAIN_SUCCESS = ("imported", "exported", "unchanged")
+_NEEDS_NO_LOOK = (None, "unsigned")
+_MOST_NAMED = 10
 
 
 def import_(
@@ -43,6 +46,10 @@ def import_(
     since, and never what is older than the database. What cannot be read is named with its reason, and makes
     the exit code 1.
 
+    A job that asked for signatures never comes to do without: whose token was left out or revoked, and in an
+    environment that wants tokens every job that has none, accepts no event until 'jobdb token rotate JOB'. Such
+    jobs, tokens under 128 bits and jobs whose events need no signature are named; the exit code stays 0.
+
     A line for each file with tabs between outcome, file, job, events and reason; on a terminal only the files
     that need a look. With --json: an object for each file, and at the end one with the member 'summary'.
 
@@ -62,7 +69,8 @@ def import_(
             lock_timeout_sec=lock_timeout,
             progress=output.progress("records"),
         )
-    _tell(report, json=json)
+    _tell(report, json=json, more=report.trust())
+    _say_trust(report)
     if dry_run:
         output.note("dry run: nothing was written")
     if not report.ok:
@@ -132,7 +140,10 @@ def export(
         )
     _tell(report, json=json)
     if report.secrets_left_out:
-        output.note(f"the secrets of {report.secrets_left_out} jobs were left out; --with-secrets writes them")
+        output.note(
+            f"the secrets of {report.secrets_left_out} jobs were left out; --with-secrets writes them. An import of "
+            "this folder asks for signatures all the same, and accepts no event of a job until its token is rotated"
+        )
     if not report.ok:
         raise typer.Exit(1)
 
@@ -183,9 +194,38 @@ def copy(
     output.note(f"copied and compared: {report.source} to {report.target}")
 
 
-def _tell(report: Report, *, json: bool) -> None:
+_TRUST = {
+    "no_usable_token": "nobody has the token, so no event is accepted until 'jobdb token rotate JOB'",
+    "weak_token": "the token has less than 128 bits; 'jobdb token rotate JOB' gives a better one",
+    "unsigned": "no token came, and events need no signature",
+}
+
+
+def _say_trust(report: ImportReport) -> None:
+    """How many jobs came with less than full trust, and which."""
+    from jobdb.legacy.damage import TrustWarning
+
+    for warning, what in _TRUST.items():
+        count = report.warnings[TrustWarning(warning)]
+        if count:
+            rows = (row.job_id for row in report.rows() if row.warning == warning and row.job_id)
+            names = ", ".join(islice(rows, _MOST_NAMED))
+            more = f" and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
+            output.note(f"of {_jobs(count)} {what}: {names}{more}")
+    if report.without_subscribers:
+        output.note(
+            f"of {_jobs(report.without_subscribers)} no subscriber's state came with the events: a subscriber that has "
+            "handled them elsewhere must begin here with '--start now', or it accepts them once more"
+        )
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job" if count == 1 else f"{count} jobs"
+
+
+def _tell(report: Report, *, json: bool, more: dict[str, Any] | None = None) -> None:
     """The files, a row each, and the sum of it."""
-    summary = report.as_dict()
+    summary = report.as_dict() | (more or {})
     if json:
         for row in report.rows():
             output.json_line(row.as_dict())
@@ -200,7 +240,8 @@ def _tell(report: Report, *, json: bool) -> None:
             str(row.events),
             row.reason,
         )
-        for row in report.rows(lambda outcome: not (quiet and outcome.value in _PLAIN_SUCCESS))
+        for row in report.rows()
+        if not (quiet and row.outcome.value in _PLAIN_SUCCESS and row.warning in _NEEDS_NO_LOOK)
     ]
     if rows:
         output.table(("OUTCOME", "FILE", "JOB", "EVENTS", "REASON"), rows, wide="REASON", fold=True)

@@ -12,6 +12,7 @@ from .errors import InvalidInput
 from .given_secret import check_token
 from .model import EventKind, JobStatus
 from .protocol import JOB_ID_PATTERN
+from .protocol.topics import MAX_PREFIX_CHARS, topic_problem
 
 if TYPE_CHECKING:
     from .model import Broker, NewJob
@@ -21,6 +22,8 @@ MAX_EXTRA_BYTES = 1_048_576
 MAX_TIMEOUT_SEC = 10 * 366 * 86_400
 MAX_LEASE_SEC = 366 * 86_400
 MAX_PAGE = 10_000
+RESERVED_FIELD = "jobdb_state"
+"""What an export adds to a record; as a field of somebody else's it would be taken for that."""
 
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
 
@@ -96,13 +99,14 @@ def start(value: object) -> str:
 
 
 def topic_prefix(value: object) -> str | None:
-    """An MQTT topic without wildcards. Source: MQTT 5, section 4.7."""
+    """Check the beginning of an MQTT topic, as the import of old records does."""
     if value is None:
         return None
-    topic = text("topic_prefix", value, most=1024)
-    if "+" in topic or "#" in topic or topic.startswith("$"):
-        raise InvalidInput(f"topic_prefix {topic!r:.80} has a wildcard or begins with $; name one topic")
-    return topic.rstrip("/")
+    topic = text("topic_prefix", value, most=MAX_PREFIX_CHARS).rstrip("/")
+    problem = topic_problem(topic)
+    if problem:
+        raise InvalidInput(f"topic_prefix {topic!r:.80} {problem}")
+    return topic
 
 
 def artifacts(values: Sequence[object]) -> tuple[str, ...]:
@@ -125,6 +129,8 @@ def json_object(name: str, value: object) -> dict[str, Any]:
     result = dict(value)
     if not result:
         return result
+    if RESERVED_FIELD in result:
+        raise InvalidInput(f"{name} has the member {RESERVED_FIELD}, which exports write themselves; name it otherwise")
     try:
         size = len(json.dumps(result, allow_nan=False, ensure_ascii=False).encode("utf-8"))
     except (TypeError, ValueError, RecursionError) as error:

@@ -34,7 +34,10 @@ class Damage(StrEnum):
     WRONG_ID = "wrong_id"
     OTHER_SCHEMA = "other_schema"
     UNKNOWN_STATUS = "unknown_status"
+    BAD_STATE = "bad_state"
+    BAD_TOPIC = "bad_topic"
     NOT_A_FILE = "not_a_file"
+    LINK = "link"
     DANGLING_LINK = "dangling_link"
     UNREADABLE = "unreadable"
     NO_RECORD = "no_record"
@@ -43,6 +46,21 @@ class Damage(StrEnum):
     CONFLICTING_LINES = "conflicting_lines"
     SECRET_IN_CLEAR = "secret_in_clear"
     NOT_HELD = "not_held"
+
+
+class TrustWarning(StrEnum):
+    """Why events of an imported job are believed less, or not at all. The values are stable names of the report."""
+
+    UNSIGNED = "unsigned"
+    """It has no token: its events need no signature."""
+
+    WEAK_TOKEN = "weak_token"
+    """Its token has less than 128 bits."""
+
+    NO_USABLE_TOKEN = "no_usable_token"
+    """It must be signed and nobody has its key: no event is accepted until its token is rotated."""
+
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)

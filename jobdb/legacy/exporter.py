@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 from ..engines.sql.transaction import Transaction
 from ..errors import StorageFailed
 from ..filemodes import secure_folder, sync_folder
 from ..vault import Vault
-from .damage import Damaged
+from .damage import Damage, Damaged
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS, Progress
 from .layout import RECORD_SUFFIX, Layout, new_registry, read_regular_file
 from .lock import registry_lock
@@ -25,6 +26,8 @@ from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
 from .report import ExportReport, Outcome, ReportRow
 from .rows import JobRow, record_of
 from .source import same_json
+from .state import bounded, is_ahead
+from .state_rows import stored_state, whole_state
 from .written import JobFile, job_files, record_bytes
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 _PAGE = 100
 _PROGRESS_STEP = 100
+_TOO_MANY_SUBSCRIBERS = (
+    "what its subscribers accepted is too much for a record and was left out: where it is imported they must begin "
+    "with --start now"
+)
 
 
 def export_registry(
@@ -124,15 +131,24 @@ class _Export:
         record = full if self._with_secrets else without_secrets(full)
         if record is not full:
             self._report.secrets_left_out += 1
+        state = stored_state(self._tx, row, record)
+        record = replace(record, state=bounded(state))
+        left_out = "" if record.state == state else _TOO_MANY_SUBSCRIBERS
         path = self._layout.jobs / (row.job_id + RECORD_SUFFIX)
         there = _record_there(path)
         reason = _why_not_over(there, record)
+        if not reason and isinstance(there, LegacyRecord) and there.state:
+            reason = is_ahead(there.state, whole_state(self._tx, row))
         if reason:
             return Outcome.SKIPPED, reason, 0
         files, events = job_files(self._tx, row, record, full, self._layout)
         changed = []
         for file in files:
+            if link := _link_above(file, self._layout):
+                return Outcome.SKIPPED, f"{link} is a link, which is not followed; move it away first", 0
             content = read_regular_file(str(file.path), 2 * len(file.content) + 1024)
+            if isinstance(content, Damaged) and content.kind is not Damage.TOO_LARGE:
+                return Outcome.SKIPPED, f"{file.path.name} there is damaged ({content.reason}); move it away first", 0
             if content == file.content or _same_document(content, file):
                 continue
             if content is not None and file.is_log:
@@ -140,16 +156,20 @@ class _Export:
                 if not only_added_to:
                     return Outcome.SKIPPED, f"{file.path.name} has lines there that are not here", 0
             changed.append(file)
-        same_record = isinstance(there, LegacyRecord) and there.fingerprint() == record.fingerprint()
+        same_record = (
+            isinstance(there, LegacyRecord)
+            and there.fingerprint() == record.fingerprint()
+            and there.state == record.state
+        )
         for file in changed:
             secure_folder(file.path.parent)
-            write_file(file.path, file.content)
+            write_file(file.path, file.content, may_be_link=file.path.parent == self._layout.jobs)
         if not same_record:
-            write_file(path, record_bytes(record))
+            write_file(path, record_bytes(record), may_be_link=True)
         if same_record and not changed:
-            return Outcome.UNCHANGED, "", 0
+            return Outcome.UNCHANGED, left_out, 0
         self._report.events += events
-        return Outcome.EXPORTED, "", events
+        return Outcome.EXPORTED, left_out, events
 
 
 def _same_document(content: bytes | Damaged | None, file: JobFile) -> bool:
@@ -164,30 +184,48 @@ def without_secrets(record: LegacyRecord) -> LegacyRecord:
     return replace(record, auth_token=None, broker_password=None)
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None:
     """Writes a file of mode 0600 as the old scripts do: beside its place, synced, then renamed.
+
+    The file beside it is one that nobody else can have made, and both are found in the folder as it is when it is
+    opened: nothing is written through a link, and nothing into a file that is known by another name too.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        may_be_link: its folder may be a link: it is the one that was named.
 
     Raises:
         OSError: it could not be written; what was there before is still there.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with suppress(FileNotFoundError):
-        os.unlink(beside)  # left by a process of the same number, or planted: never written through
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    follow = 0 if may_be_link else os.O_NOFOLLOW
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
     try:
+        beside = f".{path.name}.{token_hex(8)}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(beside, flags, 0o600, dir_fd=folder)
         try:
-            os.fchmod(fd, 0o600)
-            view = memoryview(content)
-            while view:
-                view = view[os.write(fd, view) :]
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        os.rename(beside, path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            os.unlink(beside)
-        raise
+            try:
+                os.fchmod(fd, 0o600)
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)
+
+
+def _link_above(file: JobFile, layout: Layout) -> Path | None:
+    """The folder of the audit log, or the job's in it, if it is a link; that of the records was looked at before."""
+    folders = (file.path.parent, file.path.parent.parent) if file.path.parent != layout.jobs else ()
+    return next((folder for folder in folders if folder.is_symlink()), None)
 
 
 def _record_there(path: Path) -> LegacyRecord | Damaged | None:

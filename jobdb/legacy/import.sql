@@ -34,9 +34,52 @@ SET prompt = :prompt, broker = :broker, broker_password = :broker_password,
     expected_artifacts = :expected_artifacts, extra = :extra
 WHERE job = :job;
 
--- legacy_put_token: the record's token, as version 1.
-INSERT INTO tokens (job, kid, sealed, imported, created_ms) VALUES (:job, 1, :sealed, 1, :created_ms)
-ON CONFLICT (job, kid) DO UPDATE SET sealed = excluded.sealed, imported = 1, expires_ms = NULL, revoked_ms = NULL;
+-- legacy_put_token: the record's token, or what stands in for a key that nobody has.
+INSERT INTO tokens (job, sealed, kid, imported, created_ms, expires_ms, revoked_ms)
+VALUES (:job, :sealed, :kid, 1, :created_ms, :expires_ms, :revoked_ms)
+ON CONFLICT (job, kid) DO UPDATE
+SET sealed = excluded.sealed, imported = 1, expires_ms = excluded.expires_ms, revoked_ms = excluded.revoked_ms;
+
+-- legacy_close_token: a key that was revoked or replaced elsewhere; what closes it here already stays.
+UPDATE tokens
+SET revoked_ms = COALESCE(revoked_ms, :revoked_ms),
+    expires_ms = CASE WHEN expires_ms < :expires_ms THEN expires_ms ELSE COALESCE(:expires_ms, expires_ms) END
+WHERE job = :job AND kid = :kid;
+
+-- legacy_raise_kid: a key of a later version has come.
+UPDATE jobs SET kid = :kid WHERE id = :job AND kid < :kid;
+
+-- legacy_keys: the versions of a job's token and what has become of them.
+SELECT kid, created_ms, expires_ms, revoked_ms FROM tokens WHERE job = :job ORDER BY kid;
+
+-- legacy_highest_attempt: the highest attempt that a job's events name.
+SELECT COALESCE(max(attempt), 0) FROM events WHERE job = :job;
+
+-- legacy_raise_attempt: a job that was claimed more often than its events say.
+UPDATE jobs SET attempt = :attempt WHERE id = :job AND attempt < :attempt;
+
+-- legacy_subscriptions: what each subscriber has of a job, a row for each range that it skipped over.
+SELECT s.subscriber, s.start_seq, s.last_seq, s.handled_seq, g.first_seq, g.last_seq
+FROM subscriptions AS s LEFT JOIN gaps AS g ON g.subscription = s.id
+WHERE s.job = :job ORDER BY s.subscriber, g.first_seq;
+
+-- legacy_insert_subscription: a subscriber that the job is new to.
+INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, created_ms)
+VALUES (:job, :subscriber, :start_seq, :last_seq, :handled_seq, :now)
+RETURNING id;
+
+-- legacy_raise_subscription: a subscriber that has accepted more elsewhere.
+UPDATE subscriptions
+SET start_seq = CASE WHEN start_seq < :start_seq THEN start_seq ELSE :start_seq END, last_seq = :last_seq,
+    handled_seq = CASE WHEN handled_seq > :handled_seq THEN handled_seq ELSE :handled_seq END
+WHERE job = :job AND subscriber = :subscriber
+RETURNING id;
+
+-- legacy_delete_gaps: they are written anew.
+DELETE FROM gaps WHERE subscription = :subscription;
+
+-- legacy_insert_gap: seqs that a subscriber skipped over.
+INSERT INTO gaps (subscription, first_seq, last_seq) VALUES (:subscription, :first_seq, :last_seq);
 
 -- legacy_put_import: what the job looked like in the old registry.
 INSERT INTO imports (job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form,
@@ -102,7 +145,7 @@ WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 
 -- legacy_written: all that an import writes of jobs that are new, in order; the sealed secrets first.
-SELECT j.id, t.sealed, s.broker_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix, j.timeout_sec,
+SELECT j.id, CASE WHEN t.revoked_ms IS NULL THEN t.sealed END, s.broker_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix, j.timeout_sec,
        j.idle_timeout_sec, j.has_broker, j.kid, j.last_seq, j.attempt, j.terminal_seq, j.created_ms, j.updated_ms,
        j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail, s.prompt, s.broker, s.expected_artifacts,
        s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form, i.event_digest, i.audit_form,
@@ -110,7 +153,7 @@ SELECT j.id, t.sealed, s.broker_password, j.job_id, j.status, j.agent, j.agent_s
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 JOIN imports AS i ON i.job = j.id
-LEFT JOIN tokens AS t ON t.job = j.id
+LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 

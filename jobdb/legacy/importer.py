@@ -17,6 +17,7 @@ from ..vault import Vault
 from .collecting import rare_collection
 from .damage import Damage, Damaged
 from .layout import (
+    LINK,
     LOG_SUFFIX,
     RECORD_SUFFIX,
     EntryKind,
@@ -36,6 +37,8 @@ from .reading import Reader, reader_for
 from .ready import PutOff, ReadyJob
 from .report import ImportReport, Outcome, ReportRow
 from .rows import JobRow
+from .state import is_ahead
+from .state_rows import whole_state
 from .verify import Verification
 from .writing import PortionWriter
 
@@ -168,6 +171,8 @@ class _Import:
             for name in list_jobs_folder(self._layout):
                 if classify(name) is EntryKind.EVENT_LOG:
                     self._needs_record(name, name[: -len(LOG_SUFFIX)])
+        if self._layout.audit.is_symlink():
+            self._damaged(f"../{self._layout.audit.name}", LINK)
         for job_id in list_audit_folder(self._layout):
             self._needs_record(f"../{self._layout.audit.name}/{job_id}", job_id)
 
@@ -184,10 +189,15 @@ class _Import:
     def _report_job(self, source: ReadyJob, plan: Plan) -> None:
         if plan.writes:
             self._report.events += source.events if plan is NEW else len(plan.new_events)
+        if plan is NEW and source.events and not (source.state and "subscribers" in source.state):
+            self._report.without_subscribers += 1
         self._logs_not_read -= source.has_event_log
         job_id = source.job_id
-        reason = "; ".join(filter(None, (plan.reason, *source.notes))) if source.notes else plan.reason
-        self._report.note(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, source.events)
+        reason = plan.reason
+        if source.notes or source.trust_note:
+            reason = "; ".join(dict.fromkeys(filter(None, (plan.reason, *source.notes, source.trust_note))))
+        warning = source.warning
+        self._report.note(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, source.events, warning)
         for name, kind, why in source.damage:
             self._damaged(name, Damaged(Damage(kind), why), job_id)
 
@@ -200,4 +210,6 @@ class _Import:
         row = JobRow(*found)
         kept = keep_token(source, row, self._vault)
         digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
-        return kept, plan_known(kept, row, digests, self._vault, keeps_token=kept is not source)
+        ahead = is_ahead(source.state, whole_state(self._tx, row)) if source.state else ""
+        keeps_token = kept.token != source.token
+        return kept, plan_known(kept, row, digests, self._vault, keeps_token=keeps_token, ahead=ahead)

@@ -2,13 +2,17 @@
 
 Called by the importer and the exporter. Reads folders one entry at a time (`os.scandir`), so that memory does not
 grow with the registry, and opens nothing that is not a regular file: a pipe named ``x.json`` must not hang an import.
+Links are followed up to the folder that was named, and not below it: who may write into the registry is not always who
+imports it, and a log that is a link to somebody else's file would have its lines taken over, or written over.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import islice
@@ -30,7 +34,10 @@ WORKSPACE_FOLDERS = (".mam", ".hermes")
 MAX_LOG_BYTES = 256 << 20
 """A larger event log is not read; it is named in the report."""
 
-_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+_FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
+LINK = Damaged(Damage.LINK, "it is a link, and links in a registry are not followed; put the file itself there")
+"""The answer for a link, whatever it leads to."""
 
 
 class EntryKind(StrEnum):
@@ -77,11 +84,11 @@ def find_registry(directory: Path) -> Layout:
             names = " and ".join(str(folder) for folder in found)
             raise InvalidInput(f"{directory} holds more than one registry: {names}; name the one that is meant")
         if found:
-            return _layout(found[0])
+            return _layout(found[0], named=directory)
         if directory.name in WORKSPACE_FOLDERS and (directory / "jobs").is_dir():
-            return _layout(directory / "jobs")
+            return _layout(directory / "jobs", named=directory)
         if directory.name == "jobs" or _looks_like_records(directory):
-            return _layout(directory)
+            return _layout(directory, named=directory)
     except PermissionError as error:
         raise _unreadable(directory, error) from error
     raise InvalidInput(
@@ -100,11 +107,16 @@ def new_registry(directory: Path) -> Layout:
         try:
             return find_registry(directory)
         except InvalidInput:
-            if all((directory / name / "jobs").is_dir() for name in WORKSPACE_FOLDERS):
+            folders = [directory / name / "jobs" for name in WORKSPACE_FOLDERS]
+            if all(folder.is_dir() for folder in folders):
                 raise
+            for folder in folders:
+                _layout(folder, named=directory)
     elif os.path.lexists(directory):
         raise InvalidInput(f"{directory} is no folder; name one to export to")
-    return _layout(directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs")
+    return _layout(
+        directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs", named=directory
+    )
 
 
 def list_jobs_folder(layout: Layout) -> Iterator[str]:
@@ -123,11 +135,13 @@ def list_jobs_folder(layout: Layout) -> Iterator[str]:
 
 
 def list_audit_folder(layout: Layout) -> Iterator[str]:
-    """The names of the audit log's folders, which are ids. Without the audit log there are none.
+    """The names of the audit log's folders, which are ids. Without the audit log, or if it is a link, there are none.
 
     Raises:
         Unusable: the folder may not be read.
     """
+    if layout.audit.is_symlink():
+        return
     try:
         with os.scandir(layout.audit) as entries:
             for entry in entries:
@@ -157,24 +171,47 @@ def classify(name: str) -> EntryKind:
     return EntryKind.OTHER
 
 
-def read_regular_file(path: str, limit: int) -> bytes | Damaged | None:
-    """The content of a regular file, or of what a link leads to.
+def open_folder(path: str, *, folder: int | None = None) -> int | Damaged | None:
+    """A descriptor of a folder that is no link, for opening what is in it.
+
+    Args:
+        path: the folder.
+        folder: an open folder that the path begins in.
+
+    Returns:
+        the descriptor, for the caller to close; why it cannot be had, or None if no folder of that name is there. Never
+        raises OSError.
+    """
+    try:
+        return os.open(path, _FOLDER_FLAGS, dir_fd=folder)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        with suppress(OSError):
+            if stat.S_ISLNK(os.lstat(path, dir_fd=folder).st_mode):
+                return LINK
+        return None if error.errno == errno.ENOTDIR else _no_read(path, error)
+
+
+def read_regular_file(path: str, limit: int, *, folder: int | None = None) -> bytes | Damaged | None:
+    """The content of a regular file; a link is not followed.
 
     Args:
         path: the file.
         limit: the most bytes to read; a larger file is `Damage.TOO_LARGE`.
+        folder: an open folder that the path begins in.
 
     Returns:
         the content, why it cannot be had, or None if nothing of that name is there. Never raises OSError.
     """
     try:
-        fd = os.open(path, _READ_FLAGS)
-    except FileNotFoundError:
-        return Damaged(Damage.DANGLING_LINK, "it is a link that leads nowhere") if os.path.islink(path) else None
-    except NotADirectoryError:
+        fd = os.open(path, _READ_FLAGS, dir_fd=folder)
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        return _no_read(path, error)
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return _link(path, folder)
+        return _no_read(path, error) if folder is None else _unreadable_file(error)
     try:
         size = os.fstat(fd)
         if not stat.S_ISREG(size.st_mode):
@@ -211,8 +248,31 @@ def _rest(fd: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def _layout(jobs: Path) -> Layout:
+def _layout(jobs: Path, *, named: Path) -> Layout:
+    """The folders of a registry, of which only what was named may be a link.
+
+    Raises:
+        InvalidInput: the folder of records, or the one that it lies in, is a link.
+    """
+    for folder in (jobs, jobs.parent):
+        if folder == named or named not in folder.parents:
+            break
+        if folder.is_symlink():
+            raise InvalidInput(
+                f"{folder} is a link, and only the folder that is named may be one; name the one that it leads to"
+            )
     return Layout(jobs, jobs.parent / AUDIT_FOLDER)
+
+
+def _link(path: str, folder: int | None) -> Damaged:
+    """What a link leads to is of no matter, but who made it may want to know that it leads nowhere."""
+    try:
+        os.stat(path, dir_fd=folder)
+    except FileNotFoundError:
+        return Damaged(Damage.DANGLING_LINK, "it is a link that leads nowhere")
+    except OSError:
+        pass
+    return LINK
 
 
 def _looks_like_records(folder: Path) -> bool:
@@ -227,6 +287,10 @@ def _unreadable(folder: Path, error: OSError) -> Unusable:
 def _no_read(path: str, error: OSError | ValueError) -> Damaged:
     if os.path.isdir(path):
         return Damaged(Damage.NOT_A_FILE, "it is a folder, not a file")
+    return _unreadable_file(error)
+
+
+def _unreadable_file(error: OSError | ValueError) -> Damaged:
     return Damaged(Damage.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from ..errors import Busy, Unusable
 from .layout import LOCK_NAME
 
 WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS = 100
+_FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 
 
 class RegistryLock:
@@ -106,17 +108,20 @@ def _acquire(path: Path, deadline: float, timeout_sec: float, create: bool) -> i
 
 def _open(path: Path, create: bool) -> int | None:
     try:
-        if create:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, (os.O_RDWR | os.O_CREAT if create else os.O_RDONLY) | _FLAGS, 0o600)
     except FileNotFoundError:
-        if not os.path.lexists(path):
-            return None
-        raise Unusable(f"{path} is a link that leads nowhere; remove it or mend it") from None
+        return None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            leads = "leads nowhere" if not os.path.exists(path) else "is not followed: its lock would be another file's"
+            raise Unusable(f"{path} is a link that {leads}; remove it") from None
         raise Unusable(
             f"{path} cannot be opened: {error.strerror}; run this as the user who owns the registry"
         ) from error
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise Unusable(f"{path} is no regular file, so the old scripts' lock cannot be taken on it; remove it")
+    return fd
 
 
 def _lock(fd: int, path: Path, deadline: float, timeout_sec: float) -> int:
@@ -130,7 +135,7 @@ def _lock(fd: int, path: Path, deadline: float, timeout_sec: float) -> int:
         os.close(fd)
         if error.errno != errno.EBADF:
             raise
-        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | _FLAGS)
     waiter = _Waiter(fd)
     if not waiter.wait(deadline - time.monotonic()):
         holder = lock_holder(path)
@@ -147,7 +152,7 @@ def _lock(fd: int, path: Path, deadline: float, timeout_sec: float) -> int:
 def _same_file(fd: int, path: Path) -> bool:
     """Whether the name still leads to the file that was locked: a lock on a replaced file excludes nobody."""
     try:
-        named = os.stat(path)
+        named = os.lstat(path)
     except OSError:
         return False
     locked = os.fstat(fd)

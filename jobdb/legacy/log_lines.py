@@ -72,10 +72,17 @@ def read_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damage
             return Damaged(Damage.BAD_LINE, f"is about job {quoted(wire.job_id)}")
         recorded_ms = _moment_ms(wire.timestamp, fallback_ms)
         return LogEvent(wire.seq, wire.event.value, wire.attempt, recorded_ms, wire.digest, wire.text, wire.detail)
-    document = parse_object(raw)
-    if isinstance(document, dict) and "seq" not in document:
+    if is_other_object(raw):
         return None
     return Damaged(Damage.BAD_LINE, f"is no wire event: {reason}")
+
+
+def is_other_object(raw: bytes) -> bool:
+    """Whether a line that is no event is a JSON object without a seq, as the audit log has some."""
+    if not raw.lstrip().startswith(b"{"):
+        return False
+    document = parse_object(raw)
+    return isinstance(document, dict) and "seq" not in document
 
 
 _KINDS = frozenset(kind.value for kind in EventKind)

@@ -2,8 +2,9 @@
 
 Called by the reader of sources (`read_logs`) and the exporter (`write_log`). Pure: no file, clock or database. A line
 that is no wire event of this job is kept as it is, so that the log can be written again byte for byte. A log's *form*
-says how: ``k 1-4 k 5`` is a kept line, the events 1 to 4, another kept line, event 5; a final ``!`` says that the last
-line had no line break.
+says how: ``k 1-4 k2 5 b9`` is a kept line, the events 1 to 4, two kept lines that are stored as one text, event 5, nine
+blank lines; ``=6-8`` at the end says that kept lines are these events, written otherwise than on the wire, and a final
+``!`` that the last line had no line break. So neither rows nor form grow with lines that say nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 
 from .damage import Damage, Damaged
 from .layout import EntryKind
-from .log_lines import LogEvent, read_line, usual_line, written_line
+from .log_lines import LogEvent, is_other_object, read_line, usual_line, written_line
 
 SHORTEST_SECRET = 4
 """Shorter ones protect nothing, and would be found in every other line."""
@@ -26,7 +27,10 @@ MOST_NAMED = 5
 
 @dataclass(slots=True)
 class KeptLine:
-    """A line that is no event here, as it stood in the log; number 0 is a whole file of the audit log."""
+    """Lines in a row that are no events here, as they stood in the log, and the number of the first of them.
+
+    Number 0 is a whole file of the audit log.
+    """
 
     log: EntryKind
     number: int
@@ -83,6 +87,8 @@ def _usual_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[
     for needle in needles:
         if needle in content:
             return None
+    if content.count(b"\n") * SHORTEST_EVENT > len(content):
+        return None  # it would be a long list of lines that are no events
     try:
         lines = str(content, "utf-8").split("\n")
     except UnicodeDecodeError:
@@ -115,7 +121,11 @@ def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -
         del items[-1]
     lines: list[bytes] = []
     for item in items:
-        if item == "k":
+        if item[0] == "b":
+            lines.append(b"\n" * (int(item[1:]) - 1))
+        elif item[0] == "=":
+            continue
+        elif item[0] == "k":
             line = next(kept, None)
             if line is None:
                 raise KeyError("a kept line")
@@ -133,6 +143,7 @@ def seqs_of(form: str | None) -> set[int]:
     """The seqs of the events that a log holds."""
     found: set[int] = set()
     for item in (form or "").split():
+        item = item.removeprefix("=")
         if item[0].isdigit():
             first, _, last = item.partition("-")
             found.update(range(int(first), int(last or first) + 1))
@@ -176,6 +187,7 @@ class _Form:
     def __init__(self) -> None:
         self._items: list[str] = []
         self._first = self._last = 0
+        self._inside: list[int] = []
 
     def event(self, seq: int) -> None:
         if self._last and seq == self._last + 1:
@@ -184,12 +196,23 @@ class _Form:
         self._flush()
         self._first = self._last = seq
 
-    def kept(self) -> None:
+    def kept(self, count: int) -> None:
         self._flush()
-        self._items.append("k")
+        self._items.append("k" if count == 1 else f"k{count}")
+
+    def blank(self, count: int) -> None:
+        self._flush()
+        self._items.append(f"b{count}")
+
+    def inside(self, seq: int) -> None:
+        """An event that is in a kept line."""
+        self._inside.append(seq)
 
     def finish(self, unfinished: bool) -> str:
         self._flush()
+        self._items += [
+            "=" + (f"{first}-{last}" if first < last else f"{first}") for first, last in _runs(self._inside)
+        ]
         return " ".join([*self._items, "!"] if unfinished else self._items)
 
     def _flush(self) -> None:
@@ -199,6 +222,16 @@ class _Form:
             self._first = self._last = 0
 
 
+SHORTEST_EVENT = 64
+"""In bytes: the names of an event's required members alone take more."""
+
+_MOST_SHORT = 1000
+"""How many short lines are remembered with what they are: logs that repeat one a million times cost little."""
+
+_LINE_BREAK = 10
+_LINE_BREAKS = re.compile(rb"\n+")
+_TOO_SHORT = Damaged(Damage.BAD_LINE, "is no wire event: it is too short")
+_MISSING = Damaged(Damage.BAD_LINE, "was not seen before")
 _NAMES = {EntryKind.EVENT_LOG: "the event log", EntryKind.AUDIT_LOG: "the audit log"}
 
 
@@ -212,36 +245,71 @@ class _Reading:
         self._found = JobLogs()
         self._by_seq: dict[int, LogEvent] = {}
         self._by_line: dict[bytes, LogEvent] = {}
+        self._short: dict[bytes, Damaged | None] = {}
 
     def read(self, log: EntryKind, content: bytes) -> None:
-        *lines, rest = content.split(b"\n")
-        if rest:
-            lines.append(rest)
         form = _Form()
-        wrong: list[tuple[int, Damaged]] = []
+        wrong = _WrongLines()
         repeated: dict[int, None] = {}
         seen: set[int] = set()
         guarded = any(needle in content for needle in self._needles)
-        for number, raw in enumerate(lines, 1):
-            event = self._by_line.get(raw) or self._event(raw, log, guarded)
+        # The lines are looked at where they stand: a log of nothing but line breaks must not become a list of lines.
+        place = number = 0
+        run = _Run(log, content)
+        self._short.clear()
+        while place < len(content):
+            if content[place] == _LINE_BREAK:
+                blanks = _LINE_BREAKS.match(content, place)
+                assert blanks is not None
+                count = blanks.end() - place
+                run.add(number + 1, place, count, blank=True)
+                number += count
+                place += count
+                continue
+            number += 1
+            end = content.find(b"\n", place)
+            unfinished = end < 0
+            raw = content[place:] if unfinished else content[place:end]
+            event = self._by_line.get(raw) or self._classified(raw, log, guarded, wrong)
             if isinstance(event, LogEvent):
                 if event.seq in seen:
                     repeated[event.seq] = None
                 seen.add(event.seq)
-                if self._by_line.get(raw) is event:
-                    form.event(event.seq)
-                    continue
             elif event is not None:
-                if rest and number == len(lines) and event.kind is Damage.BAD_LINE:
+                if unfinished and event.kind is Damage.BAD_LINE:
                     event = Damaged(Damage.CUT_LINE, "is cut short")
-                wrong.append((number, event))
-            form.kept()
-            self._found.kept.append(KeptLine(log, number, raw))
-        self._found.forms[log] = form.finish(bool(rest))
+                wrong.add(number, event)
+            if isinstance(event, LogEvent) and self._by_line.get(raw) is event:
+                run.finish(place, form, self._found.kept)
+                form.event(event.seq)
+            else:
+                if isinstance(event, LogEvent) and self._by_seq[event.seq] is event:
+                    form.inside(event.seq)
+                run.add(number, place, 1, blank=False)
+            place = len(content) if unfinished else end + 1
+        run.finish(place, form, self._found.kept)
+        self._found.forms[log] = form.finish(bool(content) and content[-1] != _LINE_BREAK)
         if repeated:
             self._found.notes.append(f"{_NAMES[log]} repeats seq {_few([(seq, seq) for seq in repeated])}")
-        if wrong:
-            self._found.damage[log] = _summary(wrong)
+        if wrong.count:
+            self._found.damage[log] = wrong.summary()
+
+    def _classified(self, raw: bytes, log: EntryKind, guarded: bool, wrong: _WrongLines) -> LogEvent | Damaged | None:
+        """What a line is that is no known event; what cannot be one is not looked at more closely than needed."""
+        if len(raw) >= SHORTEST_EVENT:
+            return self._event(raw, log, guarded)
+        known = self._short.get(raw, _MISSING)
+        if known is not _MISSING:
+            return known
+        if wrong.count >= MOST_NAMED:
+            # It is counted and not named any more, so why it is none is of no matter.
+            return None if raw.isspace() or (log is EntryKind.AUDIT_LOG and is_other_object(raw)) else _TOO_SHORT
+        if log is EntryKind.AUDIT_LOG and is_other_object(raw):
+            return None
+        found = self._event(raw, log, guarded)
+        if not isinstance(found, LogEvent) and len(self._short) < _MOST_SHORT:
+            self._short[raw] = found
+        return found
 
     def _event(self, raw: bytes, log: EntryKind, guarded: bool) -> LogEvent | Damaged | None:
         """What a line is that was not seen before. The first of a seq is remembered as its event."""
@@ -272,10 +340,61 @@ class _Reading:
         return found
 
 
-def _summary(wrong: Sequence[tuple[int, Damaged]]) -> Damaged:
-    named = "; ".join(f"line {number} {damaged.reason}" for number, damaged in wrong[:MOST_NAMED])
-    more = f"; and {len(wrong) - MOST_NAMED} more lines" if len(wrong) > MOST_NAMED else ""
-    return Damaged(wrong[0][1].kind, f"{named}{more}. Kept as they are; the other lines were read")
+class _WrongLines:
+    """The lines of a log that may have been events: the first few with their reasons, the others counted."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._kind = Damage.BAD_LINE
+        self._named: list[str] = []
+
+    def add(self, number: int, damaged: Damaged) -> None:
+        if not self.count:
+            self._kind = damaged.kind
+        self.count += 1
+        if self.count <= MOST_NAMED:
+            self._named.append(f"line {number} {damaged.reason}")
+
+    def summary(self) -> Damaged:
+        more = f"; and {self.count - MOST_NAMED} more lines" if self.count > MOST_NAMED else ""
+        reason = f"{'; '.join(self._named)}{more}. Kept as they are; the other lines were read"
+        return Damaged(self._kind, reason)
+
+
+class _Run:
+    """Lines in a row that are kept: one piece of the log, which is stored as one, and not at all if all are blank."""
+
+    def __init__(self, log: EntryKind, content: bytes) -> None:
+        self._log = log
+        self._content = content
+        self._count = self._first = self._begins = 0
+        self._blank = True
+
+    def add(self, number: int, place: int, count: int, *, blank: bool) -> None:
+        """Adds the lines from a place on.
+
+        Args:
+            number: the first line's.
+            place: where it begins.
+            count: how many there are.
+            blank: they are nothing but line breaks.
+        """
+        if not self._count:
+            self._first, self._begins, self._blank = number, place, True
+        self._count += count
+        self._blank = self._blank and blank
+
+    def finish(self, ends: int, form: _Form, kept: list[KeptLine]) -> None:
+        """Ends the run before what begins at ``ends``."""
+        if not self._count:
+            return
+        if self._blank:
+            form.blank(self._count)
+        else:
+            ends -= self._content[ends - 1] == _LINE_BREAK
+            kept.append(KeptLine(self._log, self._first, self._content[self._begins : ends]))
+            form.kept(self._count)
+        self._count = 0
 
 
 def _gaps(seqs: Sequence[int]) -> list[tuple[int, int]]:
@@ -286,6 +405,17 @@ def _gaps(seqs: Sequence[int]) -> list[tuple[int, int]]:
             gaps.append((expected, seq - 1))
         expected = seq + 1
     return gaps
+
+
+def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
+    """Seqs in any order as ranges."""
+    found: list[tuple[int, int]] = []
+    for seq in sorted(seqs):
+        if found and seq <= found[-1][1] + 1:
+            found[-1] = found[-1][0], seq
+        else:
+            found.append((seq, seq))
+    return found
 
 
 def _few(ranges: Sequence[tuple[int, int]]) -> str:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from ..engines.sql.rows import token_binding
 from ..model import JobStatus
 from ..vault import Vault
-from .logs import mask
-from .ready import Event, ReadyJob, Stored, packed
+from .ready import Event, ReadyJob, Stored, with_key
 from .records import format_ms
 from .report import Outcome
-from .rows import JobRow, record_of
+from .rows import REVOKED, JobRow, record_of
+from .state import kid_of
 
 
 @dataclass(slots=True)
@@ -29,6 +29,7 @@ class Plan:
         new_events: of a job that is there: those of its logs that the database does not have.
         only_logs: the record is the same, and the job has changed here: nothing but its logs is added to.
         keeps_token: the record has lost its token: the one here stays.
+        kid_here: the version of the job's current token in the database; 0: it has none.
     """
 
     outcome: Outcome
@@ -37,6 +38,7 @@ class Plan:
     new_events: list[Event]
     only_logs: bool = False
     keeps_token: bool = False
+    kid_here: int = 0
 
     @property
     def writes(self) -> bool:
@@ -52,17 +54,38 @@ def keep_token(source: ReadyJob, row: JobRow, vault: Vault) -> ReadyJob:
 
     Whoever takes the token out of a file must not turn signing off for the job.
     """
-    if source.token or row.token is None or row.token_revoked_ms is not None:
+    if row.token is None:
         return source
-    token = vault.unseal(row.token, bound_to=token_binding(row.job_id, row.kid))
-    values, events, lines = source.unpacked()
-    lines = [(log, number, mask(raw, {"auth_token": token})) for log, number, raw in lines]
-    notes = [*source.notes, "it has no auth_token any more: the one here was kept, and events must be signed as before"]
-    return source._replace(token=token, stored=packed(values, events, lines), notes=notes)
+    kid = source.unpacked().key[0] or 0
+    if source.token:
+        # The state is gone from the record: its token is still of the version that it came as.
+        if kid >= row.kid or row.kid != row.imported_kid:
+            return source
+        return with_key(source, row.kid, token=source.token, note=source.trust_note)
+    if kid_of(source.state) > row.kid:
+        return source
+    if row.token_revoked_ms is not None:
+        note = source.trust_note if kid else _REVOKED_HERE
+        return with_key(source, row.kid, token=None, revoked_ms=row.token_revoked_ms, closed=row.closed, note=note)
+    return with_key(
+        source,
+        row.kid,
+        token=vault.unseal(row.token, bound_to=token_binding(row.job_id, row.kid)),
+        note="it has no auth_token any more: the one here was kept, and events must be signed as before",
+    )
+
+
+_REVOKED_HERE = "it has no auth_token, and the one here is revoked: no event is accepted until it is rotated"
 
 
 def plan_known(
-    source: ReadyJob, row: JobRow, digests: dict[int, bytes], vault: Vault, *, keeps_token: bool = False
+    source: ReadyJob,
+    row: JobRow,
+    digests: dict[int, bytes],
+    vault: Vault,
+    *,
+    keeps_token: bool = False,
+    ahead: str = "",
 ) -> Plan:
     """For a job that the database has.
 
@@ -72,18 +95,22 @@ def plan_known(
         digests: of its events here, by seq.
         vault: unseals what the job has here.
         keeps_token: the job's token is the one here.
+        ahead: what its state says beyond what is known here; empty if nothing.
     """
     stored = source.unpacked()
     here, there = record_of(row, vault), stored.record(source.token, source.password)
     same_record = here.fingerprint() == there.fingerprint()
-    if same_record and _same_logs(stored, row, digests):
+    if not ahead and not row.kid and stored.key[0]:
+        ahead = source.trust_note or "its events must be signed"
+    if same_record and not ahead and _same_logs(stored, row, digests):
         return Plan(Outcome.UNCHANGED, "", row.number, [])
     reason = "" if same_record else _why_not(source, stored, row)
     reason = _other_content(stored, digests) or reason
     if reason:
         return Plan(Outcome.SKIPPED, reason, row.number, [])
     new_events = [event for event in stored.events if event[0] not in digests]
-    return Plan(Outcome.UPDATED, "", row.number, new_events, same_record and not row.untouched, keeps_token)
+    only_logs = same_record and not row.untouched
+    return Plan(Outcome.UPDATED, ahead, row.number, new_events, only_logs, keeps_token, row.kid)
 
 
 def _same_logs(stored: Stored, row: JobRow, digests: dict[int, bytes]) -> bool:
@@ -115,11 +142,11 @@ def _why_not(source: ReadyJob, stored: Stored, row: JobRow) -> str:
         return f"newer here: {format_ms(row.updated_ms)}, in the file {format_ms(updated_ms)}"
     if JobStatus(row.status).terminal and source.status != row.status:
         return f"it has ended here as {row.status}; the file says {source.status}"
-    if row.token_revoked_ms is not None:
+    if row.token_revoked_ms is not None and (not row.closed or (row.closed == REVOKED and source.token)):
         return "its token was revoked here"
     if row.untouched:
         return ""
-    if row.kid > 1:
+    if row.kid > row.imported_kid:
         return "its token was rotated here"
     if row.lease_until_ms is not None or row.worker is not None:
         return f"it was claimed here, by {row.worker}"

@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import IO, Self
 
 from ..errors import Unusable
+from ..given_secret import is_secure_environment
 from ..model import JobStatus
 from .collecting import rare_collection
 from .layout import Layout, count_records
@@ -46,14 +47,21 @@ _ANSWER_BYTES_AHEAD = 1 << 20
 _WHOLE, _PUT_OFF = "whole", "put off"
 _PENDING = JobStatus.PENDING.value
 _LENGTH = struct.Struct("<I")
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
+_PROGRAM = (
+    "import json, sys; own = [each for each in sys.path if not each.endswith('-packages')]; "
+    "sys.path[:] = own + [each for each in json.loads(sys.argv[1]) if each not in own]; "
+    "from jobdb.legacy.reading import serve; serve()"
+)
+"""Isolated (``-I``) until it has its paths: the standard library comes first, the current folder is not among them.
+Whoever may write a ``json.py`` into the workspace that is imported must not have it run here."""
 
 
 class Reader:
     """Reads in this process."""
 
     def __init__(self, layout: Layout) -> None:
-        self._source = SourceReader(layout)
+        self._secured = is_secure_environment(None)
+        self._source = SourceReader(layout, self._secured)
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +69,8 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Nothing to give back."""
+        """Gives back what it has open."""
+        self._source.close()
 
     def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
         """The job of each record's file, in the order of the names; None for a file that has gone.
@@ -93,7 +102,7 @@ class ReadingProcesses(Reader):
         self._processes: list[_Process] = []
         try:
             for _ in range(processes):
-                self._processes.append(_Process(layout))
+                self._processes.append(_Process(layout, self._secured))
         except BaseException:
             self._end()
             raise
@@ -102,6 +111,7 @@ class ReadingProcesses(Reader):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends the processes, whatever they are doing."""
+        self._source.close()
         self._end()
 
     def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
@@ -140,10 +150,14 @@ class ReadingProcesses(Reader):
 class _Process:
     """One reading process: what it was asked, and what it has answered."""
 
-    def __init__(self, layout: Layout) -> None:
-        arguments = [json.dumps(sys.path), str(layout.jobs), str(layout.audit)]
+    def __init__(self, layout: Layout, secured: str | None) -> None:
+        # Names of files are text here and there: both must decode them alike, and -I leaves PYTHONUTF8 out.
+        python = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _PROGRAM]
+        arguments = [json.dumps(_paths()), os.path.abspath(layout.jobs), os.path.abspath(layout.audit), secured or ""]
+        # It opens no database and so needs no key.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDB_KEY")}
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [*python, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self._pipe_in = self.process.stdin
@@ -180,6 +194,15 @@ class _Process:
         self.process.wait()
 
 
+def _paths() -> list[str]:
+    """Where this process finds modules, but for the current folder; and where jobdb is, however it was found."""
+    home = str(Path(__file__).resolve().parents[2])
+    here = {"", os.curdir}
+    with suppress(OSError):
+        here |= {os.getcwd(), os.path.realpath(os.curdir)}
+    return [*dict.fromkeys([*(each for each in sys.path if os.path.isabs(each) and each not in here), home])]
+
+
 def _widen(pipe: IO[bytes]) -> None:
     """Lets the process read ahead while nobody takes its answers: as far as the system allows, where it does."""
     import fcntl
@@ -203,7 +226,8 @@ def serve() -> None:
 
     # An interrupt from the terminal is for the importing process, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])))
+    # The environment was looked at by the importing process: this one is not handed all of it.
+    source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])), sys.argv[4] or None)
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
         with rare_collection():

@@ -20,13 +20,15 @@ from typing import Any, NamedTuple
 from ..engines.sql.rows import shorten
 from ..errors import StorageFailed
 from ..model import JobStatus
-from .damage import Damage, Damaged
+from .damage import Damage, Damaged, TrustWarning
 from .layout import EntryKind
 from .logs import mask
 from .records import LegacyRecord
-from .rows import EMPTY_TOKEN, record_from
+from .rows import EMPTY_TOKEN, marked, record_from
 from .source import SourceJob
+from .state import State
 from .stored import logs_from
+from .trust import SOUND, Trust
 
 Json = Any
 Event = tuple[int, str, int | None, int, bytes, str]
@@ -82,6 +84,8 @@ STORED_COLUMNS = (*JOB_COLUMNS, *SPEC_COLUMNS, *ORIGIN_COLUMNS, *TOKEN_COLUMNS, 
 _SPEC = len(JOB_COLUMNS)
 _ORIGIN = _SPEC + len(SPEC_COLUMNS)
 _TOKEN = _ORIGIN + len(ORIGIN_COLUMNS)
+_KID = JOB_COLUMNS.index("kid")
+_ABSENT = ORIGIN_COLUMNS.index("absent")
 _NO_TOKEN = (None,) * len(TOKEN_COLUMNS)
 _UNCLAIMED = (None,) * len(CLAIM_COLUMNS)
 
@@ -127,6 +131,11 @@ class Stored(NamedTuple):
         return record_from(self.job, self.spec, absent, seq, token, password)
 
     @property
+    def key(self) -> tuple[int | None, int | None, int | None, int | None, int | None]:
+        """The values of `TOKEN_COLUMNS`."""
+        return self.values[_TOKEN : _TOKEN + len(TOKEN_COLUMNS)]
+
+    @property
     def updated_ms(self) -> int:
         """When the record was last written, Unix milliseconds."""
         moment: int = self.origin[0]
@@ -165,9 +174,12 @@ class ReadyJob(NamedTuple):
         token: in clear; None when the record has none, or an empty one.
         password: the broker's, in clear.
         notes: what is unusual and harmless, a sentence each.
+        trust_note: how its events are believed, where that is not by a sound token.
         damage: files beside the record that could not be taken over as a whole: path, kind, reason.
         events: how many there are.
         has_event_log: one was read.
+        state: what the record's other members cannot say; its attempt only if the events do not say it.
+        warning: the same as a value of `damage.TrustWarning`, or empty.
     """
 
     job_id: str
@@ -181,6 +193,9 @@ class ReadyJob(NamedTuple):
     damage: list[tuple[str, str, str]]
     events: int
     has_event_log: bool
+    state: State | None
+    trust_note: str
+    warning: str
 
     def __repr__(self) -> str:
         return f"<ReadyJob {self.job_id}>"
@@ -212,12 +227,18 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
         lines = sorted((line.log.value, line.number, mask(line.raw, secrets)) for line in logs.kept)
     token, password = record.auth_token or None, record.broker_password
     job, spec, origin = _job_values(source), _spec_values(record), _origin_values(source)
+    trust = Trust.of(record, source.secured)
+    if trust is not SOUND:
+        job, origin = _marked(trust, job, origin)
     again = record_from(job, spec, origin[3], origin[1], token, password)
     if not same_record(record, again):
         return Damaged(Damage.NOT_HELD, "the database cannot hold it so that it stays the same; please report this")
     if source.digests and not _logs_stay(record, origin, events, lines, source.digests):
         return Damaged(Damage.NOT_HELD, "the database cannot hold its logs so that they stay the same; please report")
-    about_token = (1, 1, record.created_ms, None, None) if token else _NO_TOKEN
+    about_token: tuple[Json, ...] = _NO_TOKEN
+    if trust.kid:
+        created_ms = record.created_ms if trust.created_ms is None else trust.created_ms
+        about_token = (trust.kid, 1, created_ms, trust.expires_ms, trust.revoked_ms)
     return ReadyJob(
         record.job_id,
         record.status,
@@ -230,7 +251,49 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
         [(name, damaged.kind.value, damaged.reason) for name, damaged in source.damage] if source.damage else [],
         len(events),
         EntryKind.EVENT_LOG in source.digests,
+        _state_beyond(record.state, events) if record.state else None,
+        trust.note,
+        trust.warning,
     )
+
+
+def _marked(trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
+    """The job's values with its key, and the origin's with what tells the key later from one that was made here."""
+    absent = marked(origin[_ABSENT], trust.kid, trust.closed)
+    return (*job[:_KID], trust.kid, *job[_KID + 1 :]), (*origin[:_ABSENT], absent, *origin[_ABSENT + 1 :])
+
+
+def with_key(
+    source: ReadyJob, kid: int, *, token: str | None, revoked_ms: int | None = None, closed: str = "", note: str
+) -> ReadyJob:
+    """The job with another key than its record has: the one that is in the database already.
+
+    Args:
+        source: the job.
+        kid: the key's version.
+        token: in clear; None for one that nobody has.
+        revoked_ms: of a revoked one.
+        closed: why nobody has it, if the import made it.
+        note: what is to be said of it.
+    """
+    values, events, lines = source.unpacked()
+    if token is not None:
+        lines = [(log, number, mask(raw, {"auth_token": token})) for log, number, raw in lines]
+    job, origin = list(values[:_SPEC]), list(values[_ORIGIN:_TOKEN])
+    job[_KID] = kid
+    origin[_ABSENT] = marked(origin[_ABSENT], kid, closed)
+    about = (kid, 1, source.created_ms, None, revoked_ms)
+    values = (*job, *values[_SPEC:_ORIGIN], *origin, *about, *values[_TOKEN + len(about) :])
+    warning = TrustWarning.NO_USABLE_TOKEN.value if token is None else source.warning if source.token else ""
+    return source._replace(token=token, stored=packed(values, events, lines), trust_note=note, warning=warning)
+
+
+def _state_beyond(state: State, events: Sequence[Event]) -> State | None:
+    """The state without an attempt that the events say too, or are beyond."""
+    if state.get("attempt", 0) > max((event[2] or 0 for event in events), default=0):
+        return state
+    rest = {name: value for name, value in state.items() if name != "attempt"}
+    return rest if len(rest) > 1 else None
 
 
 def same_record(one: LegacyRecord, other: LegacyRecord) -> bool:
@@ -274,6 +337,8 @@ def _job_values(source: SourceJob) -> tuple[Json, ...]:
     first, last = (events[0], events[-1]) if events else (None, None)
     final = record.status in _FINAL
     attempts = [event[2] for event in events if event[2] is not None]
+    if record.state:
+        attempts.append(record.state.get("attempt", 0))
     return (
         record.job_id,
         record.status,

@@ -18,8 +18,10 @@ from typing import Any
 
 from ..model import JobStatus
 from ..protocol.limits import JOB_ID_PATTERN
+from ..protocol.topics import topic_problem
 from .damage import Damage, Damaged, quoted
 from .jsontext import parse_object
+from .state import STATE_FIELD, State, parse_state
 
 Json = Any
 
@@ -55,6 +57,7 @@ BROKER_FIELDS = ("host", "port", "tls", "username", "password")
 _REQUIRED = ("status", "created_at", "updated_at", "prompt", "agent", "broker", "topic_prefix", "last_seq")
 _STATUSES = frozenset(status.value for status in JobStatus)
 _KNOWN = frozenset(FIELDS)
+_NOT_EXTRA = _KNOWN | {STATE_FIELD}
 _KNOWN_OF_BROKER = frozenset(BROKER_FIELDS)
 _first_values, _last_values = itemgetter(*FIELDS[:8]), itemgetter(*FIELDS[8:])
 _TEXT_ONLY = frozenset({str})
@@ -77,6 +80,7 @@ class LegacyRecord:
         created_ms, updated_ms: Unix milliseconds.
         absent: names of optional fields that the record does not have; those of the broker as ``broker.tls``.
         extra: unknown fields.
+        state: what an export added because the other fields cannot say it; no part of fingerprints.
     """
 
     job_id: str
@@ -96,9 +100,10 @@ class LegacyRecord:
     auth_token: str | None = field(repr=False)
     absent: tuple[str, ...]
     extra: dict[str, Json]
+    state: State | None = None
 
     def fields(self) -> tuple[Json, ...]:
-        """All fields in the order of the constructor."""
+        """All fields but the state in the order of the constructor."""
         return _fields_of(self)
 
     def fingerprint(self) -> bytes:
@@ -152,7 +157,7 @@ class LegacyRecord:
         return known | {name: value for name, value in self.broker.items() if name not in known}
 
 
-_fields_of = attrgetter(*(each.name for each in fields(LegacyRecord)))
+_fields_of = attrgetter(*(each.name for each in fields(LegacyRecord) if each.name != "state"))
 
 
 def safe_id(text: str) -> bool:
@@ -236,7 +241,7 @@ def _usual(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
         and type(broker) is dict
         and len(broker) == len(BROKER_FIELDS)
         and type(prefix) is str
-        and len(prefix) <= 1024
+        and topic_problem(prefix) is None
         and type(timeout_sec) is int
         and 0 <= timeout_sec <= MAX_INTEGER
         and type(idle_timeout_sec) is int
@@ -303,13 +308,19 @@ def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damage
         return created_ms
     if isinstance(updated_ms, Damaged):
         return updated_ms
-    problem = _wrong_texts(document) or _wrong_numbers(document) or _wrong_artifacts(document)
+    problem = _wrong_texts(document) or _wrong_topic(document) or _wrong_numbers(document) or _wrong_artifacts(document)
     if problem is not None:
         return problem
     broker = document["broker"]
     problem = _wrong_broker(broker) if broker is not None else None
     if problem is not None:
         return problem
+    state: State | None = None
+    if STATE_FIELD in document:
+        found = parse_state(document[STATE_FIELD], has_token=bool(document.get("auth_token")))
+        if isinstance(found, Damaged):
+            return found
+        state = found
     absent = [
         name
         for name in ("agent_session", "timeout_sec", "idle_timeout_sec", "expected_artifacts", "auth_token")
@@ -337,7 +348,8 @@ def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damage
         last_seq=document["last_seq"],
         auth_token=document.get("auth_token"),
         absent=tuple(sorted(absent)) if absent else (),
-        extra={name: value for name, value in document.items() if name not in _KNOWN} if has_extra else {},
+        extra={name: value for name, value in document.items() if name not in _NOT_EXTRA} if has_extra else {},
+        state=state,
     )
 
 
@@ -382,7 +394,7 @@ _TEXTS = (
     ("prompt", False, MAX_PROMPT_CHARS),
     ("agent", False, 128),
     ("agent_session", True, 256),
-    ("topic_prefix", False, 1024),
+    ("topic_prefix", False, MAX_PROMPT_CHARS),
     ("auth_token", True, 65536),
 )
 
@@ -396,6 +408,11 @@ def _wrong_texts(document: Mapping[str, Json]) -> Damaged | None:
         elif text is not None or not nullable:
             return _wrong_type(name, text, "a text or null" if nullable else "a text")
     return None
+
+
+def _wrong_topic(document: Mapping[str, Json]) -> Damaged | None:
+    problem = topic_problem(document["topic_prefix"])
+    return None if problem is None else Damaged(Damage.BAD_TOPIC, f"topic_prefix {problem}")
 
 
 def _wrong_numbers(document: Mapping[str, Json]) -> Damaged | None:

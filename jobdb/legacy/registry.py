@@ -28,6 +28,7 @@ from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS
 from .layout import WORKSPACE_FOLDERS
 from .lock import registry_lock as _hold_lock
 from .rows import JobRow, record_of
+from .state import STATE_FIELD
 
 if TYPE_CHECKING:
     from ..engines.sql.transaction import Transaction
@@ -45,6 +46,7 @@ _OURS = frozenset(
         "created_at",
         "updated_at",
         "last_seq",
+        STATE_FIELD,  # an export's; the new job has a state of its own
     }
 )
 _GIVEN = (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .damage import Damage
+from .damage import Damage, TrustWarning
 
 Json = Any
 
@@ -49,6 +49,7 @@ class ReportRow:
         job_id: the job, where the file is one's.
         damage: the kind of damage, for a damaged file.
         events: how many events its logs hold.
+        warning: why its events are believed less, or not at all; the reason says it in words.
     """
 
     file: str
@@ -57,6 +58,7 @@ class ReportRow:
     job_id: str | None = None
     damage: Damage | None = None
     events: int = 0
+    warning: TrustWarning | None = None
 
     def as_dict(self) -> dict[str, Json]:
         """JSON-ready, under stable names."""
@@ -67,6 +69,7 @@ class ReportRow:
             "job_id": self.job_id,
             "damage": self.damage.value if self.damage else None,
             "events": self.events,
+            "warning": self.warning.value if self.warning else None,
         }
 
 
@@ -86,14 +89,29 @@ class Report:
 
     def add(self, row: ReportRow) -> None:
         """Notes what became of a file."""
-        self.note(row.file, row.outcome, row.reason, row.job_id, row.damage, row.events)
+        self.note(
+            row.file,
+            row.outcome,
+            row.reason,
+            row.job_id,
+            row.damage,
+            row.events,
+            row.warning.value if row.warning else "",
+        )
 
     def note(
-        self, file: str, outcome: Outcome, reason: str, job_id: str | None, damage: Damage | None, events: int
+        self,
+        file: str,
+        outcome: Outcome,
+        reason: str,
+        job_id: str | None,
+        damage: Damage | None,
+        events: int,
+        warning: str = "",
     ) -> None:
         """The same, from what a row would hold."""
         self.counts[outcome] += 1
-        self._rows.append((file, outcome.value, reason, job_id, damage.value if damage else None, events))
+        self._rows.append((file, outcome.value, reason, job_id, damage.value if damage else None, events, warning))
         if len(self._rows) >= _ROWS_TOGETHER:
             self._put_away()
 
@@ -103,9 +121,10 @@ class Report:
         self._spool.seek(0)
         while head := self._spool.read(_LENGTH.size):
             packed = self._spool.read(_LENGTH.unpack(head)[0])
-            for file, outcome, reason, job_id, damage, events in marshal.loads(packed):
+            for file, outcome, reason, job_id, damage, events, warning in marshal.loads(packed):
                 if wanted(Outcome(outcome)):
-                    yield ReportRow(file, Outcome(outcome), reason, job_id, Damage(damage) if damage else None, events)
+                    kind, about = Damage(damage) if damage else None, TrustWarning(warning) if warning else None
+                    yield ReportRow(file, Outcome(outcome), reason, job_id, kind, events, about)
 
     def _put_away(self) -> None:
         if self._rows:
@@ -137,6 +156,8 @@ class ImportReport(Report):
         dry_run: nothing was written.
         allow_damaged: damaged files are no failure.
         counts: how many files there are of each outcome.
+        warnings: how many jobs there are of each warning.
+        without_subscribers: how many new jobs with events came without the state of any subscriber.
         events: how many events were added.
     """
 
@@ -153,6 +174,23 @@ class ImportReport(Report):
         super().__init__(folder)
         self.dry_run = dry_run
         self.allow_damaged = allow_damaged
+        self.warnings = dict.fromkeys(TrustWarning, 0)
+        self.without_subscribers = 0
+
+    def note(
+        self,
+        file: str,
+        outcome: Outcome,
+        reason: str,
+        job_id: str | None,
+        damage: Damage | None,
+        events: int,
+        warning: str = "",
+    ) -> None:
+        """Notes what became of a file, and counts its warning."""
+        if warning:
+            self.warnings[TrustWarning(warning)] += 1
+        super().note(file, outcome, reason, job_id, damage, events, warning)
 
     @property
     def ok(self) -> bool:
@@ -162,6 +200,11 @@ class ImportReport(Report):
     def as_dict(self) -> dict[str, Json]:
         """The summary without the rows, JSON-ready, under stable names."""
         return {**super().as_dict(), "dry_run": self.dry_run}
+
+    def trust(self) -> dict[str, Json]:
+        """How many jobs came with less than full trust, JSON-ready, under stable names."""
+        found: dict[str, Json] = {warning.value: count for warning, count in self.warnings.items()}
+        return {**found, "without_subscribers": self.without_subscribers}
 
 
 class ExportReport(Report):

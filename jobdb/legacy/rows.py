@@ -20,6 +20,16 @@ Json = Any
 EMPTY_TOKEN = "auth_token=empty"
 """Stands among the absent names for an ``auth_token`` that is an empty text: no secret, but not null either."""
 
+KID = "kid="
+"""Stands among the absent names, with the number, for a current token that came as a later version than 1."""
+
+CLOSED = "closed="
+"""Stands there, with one of the reasons below, for a job that came without a token and accepts no event until it is
+given one: its key is a random secret that nobody knows, and revoked."""
+
+LEFT_OUT, REVOKED, SECURED = "left_out", "revoked", "secured"
+"""The token was left out of the export; it was revoked; it never had one, and this environment wants one."""
+
 _WHOLE_BROKER = frozenset({"tls", "username"})
 
 
@@ -85,9 +95,34 @@ class JobRow(NamedTuple):
         return self.record_updated_ms is not None
 
     @property
+    def imported_kid(self) -> int:
+        """The version of the token that the record had."""
+        return next((int(name[len(KID) :]) for name in self._marks() if name.startswith(KID)), 1)
+
+    @property
+    def closed(self) -> str:
+        """Why the import gave the job a key that nobody has; empty if it did not, or has been replaced since."""
+        if self.token_revoked_ms is None or self.kid != self.imported_kid:
+            return ""
+        return next((name[len(CLOSED) :] for name in self._marks() if name.startswith(CLOSED)), "")
+
+    @property
     def untouched(self) -> bool:
         """It is as it was imported."""
-        return self.updated_ms == self.record_updated_ms and self.kid <= 1
+        return self.updated_ms == self.record_updated_ms and self.kid <= self.imported_kid
+
+    def _marks(self) -> list[str]:
+        return self.absent.split(" ") if self.absent and "=" in self.absent else []
+
+
+def marked(absent: str, kid: int, closed: str) -> str:
+    """The absent names with what tells a key that came with its job from one that it was given later."""
+    names = [name for name in absent.split(" ") if name and not name.startswith((KID, CLOSED))]
+    if kid > 1:
+        names.append(f"{KID}{kid}")
+    if closed:
+        names.append(CLOSED + closed)
+    return " ".join(names)
 
 
 def record_of(row: JobRow, vault: Vault) -> LegacyRecord:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass, field
 
 from .damage import Damaged
@@ -20,6 +21,7 @@ from .layout import (
     RECORD_SUFFIX,
     EntryKind,
     Layout,
+    open_folder,
     read_regular_file,
 )
 from .logs import JobLogs, KeptLine, read_logs
@@ -37,6 +39,7 @@ class SourceJob:
         bytes_read: how much memory its files took, for keeping what is read at once within bounds.
         digests: SHA-256 of each log; the audit log's with those of its small files behind it.
         damage: files beside the record that could not be taken over as a whole, by path within the folder.
+        secured: why every job must have a token in this environment; None where it need not.
     """
 
     record: LegacyRecord
@@ -44,6 +47,7 @@ class SourceJob:
     logs: JobLogs = field(default_factory=lambda: NO_LOGS)
     digests: dict[EntryKind, bytes] = field(default_factory=dict)
     damage: list[tuple[str, Damaged]] = field(default_factory=list)
+    secured: str | None = None
 
     @property
     def last_seq(self) -> int:
@@ -61,12 +65,25 @@ class SourceJob:
 
 
 class SourceReader:
-    """Reads the jobs of one registry."""
+    """Reads the jobs of one registry.
 
-    def __init__(self, layout: Layout) -> None:
+    Args:
+        layout: its folders.
+        secured: why every job must have a token here; None where it need not.
+    """
+
+    def __init__(self, layout: Layout, secured: str | None = None) -> None:
         self._jobs = f"{layout.jobs}/"
-        self._audit = f"{layout.audit}/" if layout.audit.is_dir() else None
+        audit = open_folder(str(layout.audit))
+        self._audit = audit if isinstance(audit, int) else None
+        self._secured = secured
         self.audit_name = f"../{layout.audit.name}"
+
+    def close(self) -> None:
+        """Gives the folder of the audit log back."""
+        if self._audit is not None:
+            os.close(self._audit)
+            self._audit = None
 
     def read(self, file_name: str, *, unless: str | None = None) -> SourceJob | LegacyRecord | Damaged | None:
         """The job of a record's file; None if the file has gone.
@@ -81,19 +98,30 @@ class SourceReader:
         record = parse_record(raw, file_name)
         if isinstance(record, Damaged) or record.status == unless:
             return record
-        source = SourceJob(record, len(raw))
+        source = SourceJob(record, len(raw), secured=self._secured)
         self._read_logs(source, file_name[: -len(RECORD_SUFFIX)])
         return source
 
     def _read_logs(self, source: SourceJob, job_id: str) -> None:
+        folder = None if self._audit is None else open_folder(job_id, folder=self._audit)
+        if isinstance(folder, Damaged):
+            source.damage.append((f"{self.audit_name}/{job_id}", folder))
+            folder = None
+        try:
+            self._read_files(source, job_id, folder)
+        finally:
+            if folder is not None:
+                os.close(folder)
+
+    def _read_files(self, source: SourceJob, job_id: str, folder: int | None) -> None:
         content = read_regular_file(self._jobs + job_id + LOG_SUFFIX, MAX_LOG_BYTES)
         found: list[tuple[EntryKind, bytes]] = []
         if isinstance(content, bytes):
             found.append((EntryKind.EVENT_LOG, content))
         elif content is not None:
             source.damage.append((job_id + LOG_SUFFIX, content))
-        if self._audit is not None:
-            content = read_regular_file(f"{self._audit}{job_id}/{AUDIT_LOG}", MAX_LOG_BYTES)
+        if folder is not None:
+            content = read_regular_file(AUDIT_LOG, MAX_LOG_BYTES, folder=folder)
             if isinstance(content, bytes):
                 found.append((EntryKind.AUDIT_LOG, content))
             elif content is not None:
@@ -110,12 +138,12 @@ class SourceReader:
                 if kind is EntryKind.AUDIT_LOG:
                     name = f"{self.audit_name}/{job_id}/{AUDIT_LOG}"
                 source.damage.append((name, damaged))
-        if self._audit is not None:
-            self._read_audit_files(source, job_id)
+        if folder is not None:
+            self._read_audit_files(source, job_id, folder)
 
-    def _read_audit_files(self, source: SourceJob, job_id: str) -> None:
+    def _read_audit_files(self, source: SourceJob, job_id: str, folder: int) -> None:
         for kind, name in ((EntryKind.AUDIT_META, AUDIT_META), (EntryKind.AUDIT_STATUS, AUDIT_STATUS)):
-            raw = read_regular_file(f"{self._audit}{job_id}/{name}", MAX_AUDIT_FILE_BYTES)
+            raw = read_regular_file(name, MAX_AUDIT_FILE_BYTES, folder=folder)
             if raw is None:
                 continue
             if isinstance(raw, Damaged):

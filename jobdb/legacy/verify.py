@@ -18,8 +18,13 @@ from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.transaction import Row, Transaction
 from ..errors import StorageFailed
 from ..vault import Vault
-from .ready import ReadyJob, logs_are, packed
+from .ready import STORED_COLUMNS, ReadyJob, logs_are, packed
 from .rows import JobRow, record_of
+from .state import STATE_FIELD, is_ahead
+from .state_rows import whole_state
+
+_KID = 3 + STORED_COLUMNS.index("kid")
+"""In a row of ``legacy_written``: the first of that name, which is the job's."""
 
 Written = tuple[int, ReadyJob, int]
 """A job's number, what its files hold, and how many lines that are no events."""
@@ -98,6 +103,8 @@ class Verification:
         digests = (stored.event_digest or b"", stored.audit_digest or b"")
         if origin[4:] != stored.origin[4:] or logs_are(record, origin, events, lines) != digests:
             raise _failed(f"the logs of job {row.job_id} are not in the database as they are in its files")
+        if source.state:
+            self._check_state(source)
 
     def finish(self) -> None:
         """Compares the whole.
@@ -121,7 +128,7 @@ class Verification:
 
     def _check_secrets(self, sources: Sequence[ReadyJob], rows: Sequence[Row]) -> None:
         """The tokens and passwords of jobs and of their rows, in the same order."""
-        sealed = [(row[1], token_binding(row[3], 1)) for row in rows if row[1] is not None]
+        sealed = [(row[1], token_binding(row[3], row[_KID])) for row in rows if row[1] is not None]
         sealed += [(row[2], password_binding(row[3])) for row in rows if row[2] is not None]
         found = iter(self._vault.unseal_many(sealed)) if sealed else iter(())
         tokens = [None if row[1] is None else next(found) for row in rows]
@@ -129,6 +136,13 @@ class Verification:
         for source, token, password in zip(sources, tokens, passwords, strict=True):
             if source.token != token or source.password != password:
                 raise _failed(f"a secret of job {source.job_id} is not in the database as it is in its files")
+            if source.state:
+                self._check_state(source)
+
+    def _check_state(self, source: ReadyJob) -> None:
+        row = self._tx.one("legacy_job", job_id=source.job_id)
+        if row is None or is_ahead(source.state, whole_state(self._tx, JobRow(*row))):
+            raise _failed(f"the {STATE_FIELD} of job {source.job_id} is not in the database as it is in its file")
 
 
 def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -14,7 +14,9 @@ from ..engines.sql.sealing import Sealer
 from ..engines.sql.transaction import Transaction
 from ..vault import Vault
 from .plan import NEW, Plan
-from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, ReadyJob
+from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, ReadyJob
+from .rows import JobRow
+from .state_rows import nobodys_token, write_state
 from .verify import Verification, Written
 
 Json = Any
@@ -24,8 +26,9 @@ Planned = tuple[ReadyJob, Plan]
 _SPEC_BEGINS = len(JOB_COLUMNS)
 _ORIGIN_BEGINS = _SPEC_BEGINS + len(SPEC_COLUMNS)
 _TOKEN_BEGINS = _ORIGIN_BEGINS + len(ORIGIN_COLUMNS)
+_TOKEN_ENDS = _TOKEN_BEGINS + len(TOKEN_COLUMNS)
 _SPEC = ("job", "prompt", "broker", "broker_password", "expected_artifacts", "extra")
-_TOKEN = ("job", "sealed", "created_ms")
+_TOKEN = ("job", "sealed", "kid", "created_ms", "expires_ms", "revoked_ms")
 _ORIGIN = ("job", *ORIGIN_COLUMNS)
 _LINE = ("job", "log", "number", "raw")
 _EVENT = ("job", "seq", "event", "attempt", "recorded_ms", "digest", "payload")
@@ -66,15 +69,17 @@ class PortionWriter:
         stored = [marshal.loads(source.stored) for source in new]
         self._tx.run_rows("legacy_insert_job", JOB_COLUMNS, [values[:_SPEC_BEGINS] for values, _, _ in stored])
         numbers: dict[str, int] = dict(tx.all("legacy_new_numbers", after=row[0] if row else 0))
-        passwords, tokens = self._sealed_passwords(new), self._sealed_tokens(new)
+        passwords = self._sealed_passwords(new)
+        tokens = self._sealed_tokens(new, [values[_TOKEN_BEGINS] for values, _, _ in stored])
         specs, keys, origins, lines, events = [], [], [], [], []
         written: list[Written] = []
         for source, (values, its_events, its_lines) in zip(new, stored, strict=True):
             job = numbers[source.job_id]
             written.append((job, source, len(its_lines)))
             specs.append(_spec(job, values, None if source.password is None else next(passwords)))
-            if source.token:
-                keys.append((job, next(tokens), source.created_ms))
+            kid, _imported, *times = values[_TOKEN_BEGINS:_TOKEN_ENDS]
+            if kid is not None:
+                keys.append((job, next(tokens), kid, *times))
             origins.append((job, *values[_ORIGIN_BEGINS:_TOKEN_BEGINS]))
             events += [(job, *event) for event in its_events]
             if its_lines:
@@ -84,6 +89,9 @@ class PortionWriter:
         self._tx.run_rows("legacy_put_import", _ORIGIN, origins)
         self._tx.run_rows("legacy_insert_line", _LINE, lines)
         self._tx.run_rows("legacy_insert_event", _EVENT, events)
+        for source in new:
+            if source.state:
+                self._write_state(source)
         return written
 
     def _update(self, job: int, source: ReadyJob, plan: Plan) -> None:
@@ -96,17 +104,32 @@ class PortionWriter:
             tx.run("legacy_update_job", job=job, **columns)
             spec = _spec(job, stored.values, next(self._sealed_passwords([source]), None))
             tx.run("legacy_update_spec", **dict(zip(_SPEC, spec, strict=True)))
-            if source.token and not plan.keeps_token:
-                (sealed,) = self._sealed_tokens([source])
-                tx.run("legacy_put_token", job=job, sealed=sealed, created_ms=source.created_ms)
+        kid, _imported, *times = stored.key
+        new_key = kid is not None and kid > plan.kid_here
+        if new_key or (source.token and not plan.keeps_token and not plan.only_logs):
+            (sealed,) = self._sealed_tokens([source], [kid])
+            tx.run("legacy_put_token", **dict(zip(_TOKEN, (job, sealed, kid, *times), strict=True)))
+            tx.run("legacy_raise_kid", job=job, kid=kid)
         tx.run("legacy_put_import", job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
         tx.run("legacy_delete_lines", job=job)
         self._tx.run_rows("legacy_insert_line", _LINE, [(job, *line) for line in stored.lines])
         self._tx.run_rows("legacy_insert_event", _EVENT, [(job, *event) for event in plan.new_events])
+        if source.state:
+            self._write_state(source)
 
-    def _sealed_tokens(self, jobs: Sequence[ReadyJob]) -> Iterator[bytes]:
-        """Of the jobs that have one, in order."""
-        return iter(self._sealer.seal_many([(job.token, token_binding(job.job_id, 1)) for job in jobs if job.token]))
+    def _write_state(self, source: ReadyJob) -> None:
+        row = self._tx.one("legacy_job", job_id=source.job_id)
+        assert row is not None and source.state is not None
+        write_state(self._tx, self._sealer, JobRow(*row), source.state)
+
+    def _sealed_tokens(self, jobs: Sequence[ReadyJob], kids: Sequence[int | None]) -> Iterator[bytes]:
+        """Of the jobs that have a key, in order; where nobody has it, a secret that is forgotten at once."""
+        secrets = [
+            (job.token or nobodys_token(), token_binding(job.job_id, kid))
+            for job, kid in zip(jobs, kids, strict=True)
+            if kid is not None
+        ]
+        return iter(self._sealer.seal_many(secrets))
 
     def _sealed_passwords(self, jobs: Sequence[ReadyJob]) -> Iterator[bytes]:
         """Of the jobs that have one, in order."""

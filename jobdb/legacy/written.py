@@ -16,6 +16,7 @@ from .logs import seqs_of
 from .records import LegacyRecord
 from .rows import JobRow
 from .source import audit_text
+from .state import STATE_FIELD
 from .stored import stored_logs
 
 _AUDIT_NAMES = {
@@ -36,7 +37,10 @@ class JobFile:
 
 def record_bytes(record: LegacyRecord) -> bytes:
     """A record as the old scripts write it."""
-    return json.dumps(record.as_document(), indent=2, ensure_ascii=False).encode("utf-8")
+    document = record.as_document()
+    if record.state:
+        document[STATE_FIELD] = record.state
+    return json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8")
 
 
 def job_files(

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-_MOST_BYTES = 65_535
+from ..protocol.topics import mqtt_problem
 
 
 def is_topic(topic: str) -> bool:
-    """Return whether events can be published on a topic and subscribed to there.
-
-    Imported records hold what they like. A wildcard, or a name beyond a client's reach, as all with a dollar sign
-    first, would subscribe to something else; a NUL makes a broker end the connection.
-    """
-    if not topic or topic[0] == "$" or any(char in topic for char in "+#\0"):
-        return False
-    try:
-        return len(topic.encode()) <= _MOST_BYTES
-    except UnicodeEncodeError:
-        return False
+    """Return whether events can be published on a topic and subscribed to there; records that are old may name any."""
+    return mqtt_problem(topic) is None
 
 
 def topic_matches(name: str, topic: str) -> bool:

@@ -76,3 +76,30 @@ def test_a_folder_without_a_registry(cli: Any, tmp_path: Path) -> None:
     cli("import", tmp_path / "empty", code=2)
     cli("import", tmp_path / "missing", code=2)
     cli("import", code=2)
+
+
+def test_import_names_tokens_that_are_short_missing_or_left_out(cli: Any, old: Path, tmp_path: Path) -> None:
+    """Named in text, on a terminal and in --json, and no failure: the exit code stays 0."""
+    jobs = old / ".mam" / "jobs"
+    (jobs / "cut.json").unlink()
+    record = json.loads((jobs / "abc12345.json").read_bytes())
+    (jobs / "abc12345.json").write_text(json.dumps(record | {"auth_token": "changeme"}))
+    (jobs / "bare.json").write_text(json.dumps(record | {"job_id": "bare", "auth_token": None}))
+    done = cli("import", old)
+    assert "of 1 job the token has less than 128 bits" in done.err and "abc12345" in done.err
+    assert "of 1 job no token came" in done.err and "bare" in done.err
+    assert "changeme" not in done.out + done.err
+    rows = cli("import", old, "--json").json_lines
+    assert {row["job_id"]: row["warning"] for row in rows[:-1]} == {
+        "abc12345": "weak_token",
+        "bare": "unsigned",
+        "def67890": None,
+    }
+    assert (rows[-1]["summary"]["weak_token"], rows[-1]["summary"]["no_usable_token"]) == (1, 0)
+    assert "abc12345.json" in cli.on_terminal("import", old)
+    cli("export", tmp_path / "out")
+    other = f"sqlite:///{tmp_path}/other.db"
+    cli("--db", other, "init")
+    done = cli("--db", other, "import", tmp_path / "out")
+    assert "of 2 jobs nobody has the token" in done.err and "def67890" in done.err
+    assert cli("--db", other, "show", "def67890", "--json").json["auth"] == "required"

@@ -58,3 +58,31 @@ def test_what_a_server_cannot_hold_is_named(server: PostgresServer, sample: Path
         named = [row.file for row in report.rows() if row.damage is Damage.NOT_HELD]
         assert named == [path.name]
         assert report.counts[Outcome.IMPORTED] == 199
+
+
+def test_what_a_job_is_trusted_by_comes_over_to_a_server_and_back(server: PostgresServer, tmp_path: Path) -> None:
+    state = {
+        "version": 1,
+        "auth_required": True,
+        "kid": 2,
+        "keys": [{"kid": 1, "created_ms": 1, "expires_ms": 5, "revoked_ms": 7}],
+        "attempt": 3,
+        "subscribers": [
+            {"subscriber": "s", "start_seq": 1, "last_seq": 9, "handled_seq": 4, "skipped": [[3, 3], [5, 6]]}
+        ],
+    }
+    record = {"schema_version": 1, "job_id": "j", "status": "pending", "created_at": "2026-06-19T09:32:00Z"}
+    record |= {"updated_at": "2026-06-19T09:32:00Z", "prompt": "p", "agent": "a", "broker": None, "topic_prefix": "t"}
+    record |= {"last_seq": 9, "auth_token": None, "jobdb_state": state}
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "j.json").write_text(json.dumps(record))
+    with Registry.open(PostgresDatabase(server).url) as registry:
+        assert import_registry(registry, tmp_path / "jobs").counts[Outcome.IMPORTED] == 1
+        assert import_registry(registry, tmp_path / "jobs").counts[Outcome.UNCHANGED] == 1
+        export_registry(registry, tmp_path / "out")
+        assert json.loads((tmp_path / "out" / ".mam" / "jobs" / "j.json").read_bytes()) == record
+        state["subscribers"][0]["last_seq"] = 12  # type: ignore[index]
+        state["keys"][0]["expires_ms"] = 3  # type: ignore[index]
+        (tmp_path / "jobs" / "j.json").write_text(json.dumps(record))
+        assert import_registry(registry, tmp_path / "jobs").counts[Outcome.UPDATED] == 1
+        assert registry.engine.subscriptions(job_id="j", subscriber="s", limit=9)[0].last_seq == 12

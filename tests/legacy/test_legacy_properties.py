@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from jobdb import Registry
 from jobdb.legacy import Outcome, export_registry, import_registry
 from jobdb.legacy.records import format_ms
+from jobdb.protocol.topics import topic_problem
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(
@@ -43,7 +44,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "prompt": draw(TEXT),
         "agent": draw(TEXT),
         "broker": draw(st.sampled_from([None, broker])),
-        "topic_prefix": draw(TEXT),
+        "topic_prefix": draw(TEXT.filter(lambda text: topic_problem(text) is None)),
         "last_seq": draw(st.integers(0, 2**53 - 1)),
     }
     rest = draw(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,42 @@ def test_an_import_through_a_second_process(sample: Path, open_database: Open, m
     assert contents(here) == contents(there)
     assert snapshot(sample) == before
     assert import_registry(there, sample).counts[Outcome.UNCHANGED] == 200
+
+
+def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An agent that works there may write any file into it, and the import is started there, with the key at hand."""
+    layout = find_registry(sample)
+    names = [path.name for path in layout.jobs.glob("*.json")]
+    expected = list(reading.Reader(layout).read(names))
+    mark = tmp_path / "run"
+    program = f"open({str(mark)!r}, 'a').write(__name__)\nraise SystemExit\n"
+    for name in ("json", "struct", "hashlib", "subprocess", "signal", "sitecustomize", "usercustomize", "apsw"):
+        (sample / f"{name}.py").write_text(program)
+    (sample / "jobdb").mkdir()
+    (sample / "jobdb" / "__init__.py").write_text(program)
+    monkeypatch.chdir(sample)
+    monkeypatch.setenv("PYTHONPATH", str(sample))
+    for first in ("", ".", str(sample)):  # `python -c`, a relative path, `python -m`
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "path", [first, *sys.path])
+            with reading.ReadingProcesses(layout, 1) as process:
+                assert list(process.read(names)) == expected
+                environment = Path(f"/proc/{process._processes[0].process.pid}/environ").read_bytes()
+                assert b"JOBDB_KEY" not in environment and b"PATH=" in environment
+    assert not mark.exists()
+
+
+def test_an_environment_that_wants_tokens_is_known_there_too(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = find_registry(sample)
+    names = [path.name for path in layout.jobs.glob("*.json")]
+    open_answers = list(reading.Reader(layout).read(names))
+    monkeypatch.setenv("MQTT_PASSWORD", "hunter2")
+    here = reading.Reader(layout)
+    with reading.ReadingProcesses(layout, 1) as there:
+        answers = list(there.read(names))
+        arguments = Path(f"/proc/{there._processes[0].process.pid}/cmdline").read_bytes()
+    assert answers == list(here.read(names)) != open_answers
+    assert b"MQTT_PASSWORD is set" in arguments and b"hunter2" not in arguments
 
 
 def test_a_reading_process_that_dies_stops_the_import(

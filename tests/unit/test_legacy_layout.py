@@ -17,6 +17,7 @@ from jobdb.legacy.layout import (
     list_audit_folder,
     list_jobs_folder,
     new_registry,
+    open_folder,
     read_regular_file,
     shown_name,
 )
@@ -109,13 +110,53 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     assert kind("folder.json") is Damage.NOT_A_FILE
     assert kind("pipe.json") is Damage.NOT_A_FILE
     assert kind("dangling.json") is Damage.DANGLING_LINK
-    assert kind("loop.json") is Damage.UNREADABLE
-    assert read_regular_file(str(tmp_path / "link.json"), 100) == b"content"
+    assert kind("loop.json") is Damage.LINK
+    assert kind("link.json") is Damage.LINK
     assert read_regular_file(str(tmp_path / "missing.json"), 100) is None
     assert read_regular_file(str(tmp_path / "good" / "below"), 100) is None
     assert kind("good") is None
     (tmp_path / "large").write_bytes(b"x" * 101)
     assert kind("large") is Damage.TOO_LARGE
+
+
+def test_only_the_folder_that_is_named_may_be_a_link(tmp_path: Path) -> None:
+    """An agent that may write into a workspace must not have another registry read, or written, through it."""
+    make(tmp_path / "real" / ".mam" / "jobs", "a.json")
+    (tmp_path / "named").symlink_to(tmp_path / "real")
+    assert find_registry(tmp_path / "named").jobs == tmp_path / "named" / ".mam" / "jobs"
+    (tmp_path / "records").symlink_to(tmp_path / "real" / ".mam" / "jobs")
+    assert find_registry(tmp_path / "records").jobs == tmp_path / "records"
+    for inside in (".mam", ".mam/jobs", ".hermes"):
+        workspace = tmp_path / inside.replace("/", "_")
+        (workspace / inside).parent.mkdir(parents=True)
+        target = tmp_path / "real" / ".mam" / "jobs" if inside.endswith("jobs") else tmp_path / "real" / ".mam"
+        (workspace / inside).symlink_to(target)
+        for look in (find_registry, new_registry):
+            with pytest.raises(InvalidInput, match="is a link"):
+                look(workspace)
+
+
+def test_a_folder_in_an_open_one(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "file").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "logs")
+    assert open_folder(str(tmp_path / "missing")) is None
+    found = open_folder(str(tmp_path / "link"))
+    assert isinstance(found, Damaged) and found.kind is Damage.LINK
+    outer = open_folder(str(tmp_path))
+    assert isinstance(outer, int)
+    try:
+        assert open_folder("link", folder=outer) == found
+        assert open_folder("missing", folder=outer) is None
+        inner = open_folder("logs", folder=outer)
+        assert isinstance(inner, int)
+        try:
+            assert read_regular_file("file", 9, folder=inner) == b"x"
+            assert open_folder("file", folder=inner) is None
+        finally:
+            os.close(inner)
+    finally:
+        os.close(outer)
 
 
 def test_names_are_shown_printable() -> None:

@@ -118,6 +118,24 @@ def test_a_link_that_leads_nowhere_is_no_lock(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("create", [True, False])
+def test_a_lock_that_is_no_file_of_its_own_is_refused_at_once(tmp_path: Path, create: bool) -> None:
+    """A link would lock another file, a pipe would make us wait, and neither excludes an old script."""
+    path = tmp_path / ".lock"
+    (tmp_path / "other").write_bytes(b"")
+    for make in (
+        lambda: path.symlink_to(tmp_path / "other"),
+        lambda: os.mkfifo(path),
+        path.mkdir,
+        lambda: path.symlink_to("/dev/null"),
+    ):
+        make()
+        with pytest.raises(Unusable, match="lock"), registry_lock(tmp_path, timeout_sec=1, create=create):
+            pass
+        path.rmdir() if path.is_dir() else path.unlink()
+    assert (tmp_path / "other").stat().st_mode & 0o777 == 0o644
+
+
 def test_a_lock_that_was_replaced_meanwhile_is_taken_anew(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)

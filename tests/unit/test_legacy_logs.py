@@ -110,6 +110,36 @@ def test_many_bad_lines_are_counted() -> None:
     assert "and 7 more lines" in found.damage[EVENTS].reason
 
 
+def test_lines_that_say_nothing_are_stored_as_one_or_not_at_all() -> None:
+    found = read(b"\n" * 5000 + line(1) + b"{}\n" * 300 + b"\n" + line(2) + b"\n\n", b"\n")
+    assert found.forms == {EVENTS: "b5000 1 k301 2 b2", AUDIT: "b1"}
+    assert [(kept.number, kept.raw) for kept in found.kept] == [(5002, b"{}\n" * 300)]
+    assert "line 5002 " in found.damage[EVENTS].reason and "and 295 more lines" in found.damage[EVENTS].reason
+    assert read(b"").forms == {EVENTS: ""}
+    assert read(b"\nx").forms == {EVENTS: "k2 !"}
+
+
+def test_a_form_that_names_each_kept_line_is_still_understood() -> None:
+    """As imports wrote it before runs of lines were stored as one."""
+    assert write_log("k k 1 k !", {1: "one"}.__getitem__, iter([b"a", b"", b"z"])) == b"a\n\none\nz"
+
+
+def test_events_that_are_written_otherwise_are_known_to_be_in_their_log() -> None:
+    """An export must not add them once more at its end."""
+    found = read(line(1).replace(b"\n", b"\r\n") + b" " + line(2) + line(3))
+    assert found.forms[EVENTS] == "k2 3 =1-2"
+    assert seqs_of(found.forms[EVENTS]) == {1, 2, 3}
+
+
+def test_what_a_short_line_is_does_not_depend_on_those_before_it() -> None:
+    """Short lines are remembered with what they are: of one log, for in the other they may be something else."""
+    found = read(b'{"a":1}\n' * 3, b'{"a":1}\n' * 3 + b"x\n" * 3)
+    assert "line 3 " in found.damage[EVENTS].reason
+    assert "line 4 " in found.damage[AUDIT].reason and "line 3 " not in found.damage[AUDIT].reason
+    many = read(b"x\n" * 9 + b'{"a":1}\n' + b" \n", b"x\n" * 9 + b'{"a":1}\n{"a":1,"a":1}\n \n')
+    assert "and 5 more" in many.damage[EVENTS].reason and "and 5 more" in many.damage[AUDIT].reason
+
+
 def test_a_line_that_shows_the_token_is_no_event_and_is_kept_masked() -> None:
     token = 'to"ken-äöü-123'
     raw = line(3, auth_token=token).rstrip(b"\n")
@@ -138,7 +168,7 @@ LINES = st.one_of(
     st.builds(line, st.integers(1, 6), st.sampled_from(["", "x"])),
     st.builds(lambda seq: line(seq).rstrip(b"\n") + b"\r\n", st.integers(1, 6)),
     st.binary(max_size=30).map(lambda raw: raw + b"\n"),
-    st.just(b"\n"),
+    st.sampled_from([b"\n", b"\n\n\n", b"{}\n", b" \n", b"\r\n", "\u2028\n".encode()]),
 )
 
 

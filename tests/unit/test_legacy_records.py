@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from jobdb import InvalidInput, arguments
 from jobdb.legacy.damage import Damage, Damaged
 from jobdb.legacy.records import (
     FIELDS,
@@ -22,6 +23,7 @@ from jobdb.legacy.records import (
     parse_record,
     parse_time,
 )
+from jobdb.protocol.topics import mqtt_problem, topic_problem
 
 LEGAL: dict[str, Any] = {
     "schema_version": 1,
@@ -170,10 +172,46 @@ def test_bytes_that_are_no_json_object(raw: bytes, kind: Damage) -> None:
         ({"last_seq": 2**53}, Damage.OUT_OF_RANGE),
         ({"expected_artifacts": "report.md"}, Damage.WRONG_TYPE),
         ({"expected_artifacts": [1]}, Damage.WRONG_TYPE),
+        ({"topic_prefix": "a/#"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "jobdb/jobs/+"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a\0b"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a\x1bb"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a\x85b"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a\ufffeb"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a\U0001ffffb"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": ""}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "$SYS/broker"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "$share/group/a"}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "a/" * 200}, Damage.BAD_TOPIC),
+        ({"topic_prefix": "\u65e5" * 1025}, Damage.BAD_TOPIC),
+        ({"jobdb_state": None}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 2}}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 1, "auth": "never"}}, Damage.BAD_STATE),
+        (
+            {"jobdb_state": {"version": 1, "kid": 1, "keys": [{"kid": 1, "created_ms": 0, "revoked_ms": 1}]}},
+            Damage.BAD_STATE,
+        ),
+        ({"jobdb_state": {"version": 1, "kid": 0}}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 1, "kid": 2, "keys": [{"kid": 1, "created_ms": 2**50}]}}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 1, "attempt": -1}}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 1, "subscribers": [{"subscriber": "s"}]}}, Damage.BAD_STATE),
+        ({"jobdb_state": {"version": 1, "kid": 2}, "auth_token": None}, Damage.BAD_STATE),
     ],
 )
 def test_fields_that_are_not_what_they_must_be(change: dict[str, Any], kind: Damage) -> None:
     assert damage_of(encode(LEGAL | change)) is kind
+
+
+def test_register_and_import_refuse_the_same_topics() -> None:
+    """One function decides; register only takes a slash at the end off first."""
+    for topic in ("a/#", "+", "", "$SYS", "a\0b", "a\nb", "\ud800", "x" * 1025, "a/" * 200 + "b"):
+        assert topic_problem(topic)
+        with pytest.raises(InvalidInput):
+            arguments.topic_prefix(topic)
+    for topic in ("a", "/a", "a//b", "a/b c", "\u65e5\u672c", "a/" * 199 + "b", "x" * 1024):
+        assert topic_problem(topic) is None
+        assert arguments.topic_prefix(topic) == topic
+        assert isinstance(parse_record(encode(LEGAL | {"topic_prefix": topic}), "abc12345.json"), LegacyRecord)
 
 
 @pytest.mark.parametrize(
@@ -229,7 +267,7 @@ LEGAL_RECORDS = st.builds(
             "prompt": TEXT,
             "agent": TEXT,
             "broker": st.none() | BROKERS,
-            "topic_prefix": TEXT,
+            "topic_prefix": TEXT.filter(lambda text: topic_problem(text) is None),
             "last_seq": st.integers(0, 2**53 - 1),
         }
     ),
@@ -309,3 +347,11 @@ def test_a_usual_record_is_read_as_every_other(changes: dict[str, Any]) -> None:
     if quick is not None:
         assert isinstance(full, LegacyRecord)
         assert quick.fingerprint() == full.fingerprint()
+
+
+def test_what_no_broker_takes_as_a_topic() -> None:
+    assert (
+        mqtt_problem("x" * 65_535) is mqtt_problem("jobdb/jobs/a b/\u00e9/events") is mqtt_problem("a/" * 200) is None
+    )
+    for topic in ("", "x" * 65_536, "\u65e5" * 21_846, "a/" * 201, "$SYS", "a/#", "a\x7f", "\U0001fffe", "\ud800"):
+        assert mqtt_problem(topic), topic[:20]
