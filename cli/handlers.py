@@ -10,6 +10,8 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
+from jobdb.environment import without_secrets
+
 from .output import warn
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ _LONGEST_PAUSE_SEC = 60.0
 
 
 def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
-    """Runs a shell command for an event: the payload on its stdin, the event's name in its environment.
+    """Run a shell command for an event: the payload on its stdin, the event's name in its environment.
+
+    The environment is this command's own, without the secrets in it (`jobdb.environment.SECRETS`).
 
     Args:
         command: for ``/bin/sh``.
@@ -31,7 +35,7 @@ def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> boo
         Whether it was successful in the end.
     """
     environment = {
-        **os.environ,
+        **without_secrets(os.environ),
         "JOBDB_JOB_ID": event.job_id,
         "JOBDB_EVENT": event.event.value,
         "JOBDB_SEQ": str(event.seq),

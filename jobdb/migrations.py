@@ -116,7 +116,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     connection.execute("BEGIN EXCLUSIVE")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-            MIGRATIONS.apply(Database(connection))
+            MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin takes part in our schema
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

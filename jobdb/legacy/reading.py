@@ -6,7 +6,6 @@ answers over another; it holds no lock and no database, and ends when its input 
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import subprocess
@@ -19,7 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from ..environment import without_secrets
 from ..errors import Unusable
+from ..interpreters import isolated
 from ..model import JobStatus
 from .collecting import rare_collection
 from .layout import Layout, count_records
@@ -46,7 +47,7 @@ _ANSWER_BYTES_AHEAD = 1 << 20
 _WHOLE, _PUT_OFF = "whole", "put off"
 _PENDING = JobStatus.PENDING.value
 _LENGTH = struct.Struct("<I")
-_PROGRAM = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from jobdb.legacy.reading import serve; serve()"
+_PROGRAM = "from jobdb.legacy.reading import serve; serve()"
 
 
 class Reader:
@@ -141,9 +142,12 @@ class _Process:
     """One reading process: what it was asked, and what it has answered."""
 
     def __init__(self, layout: Layout) -> None:
-        arguments = [json.dumps(sys.path), str(layout.jobs), str(layout.audit)]
+        # It reads what agents have written and needs no secret for that.
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            isolated(_PROGRAM, str(layout.jobs), str(layout.audit)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=without_secrets(os.environ),
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self._pipe_in = self.process.stdin
@@ -203,7 +207,7 @@ def serve() -> None:
 
     # An interrupt from the terminal is for the importing process, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])))
+    source = SourceReader(Layout(Path(sys.argv[1]), Path(sys.argv[2])))
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
         with rare_collection():

@@ -9,6 +9,11 @@ Records are dicts of the old shape, token included, because the old scripts sign
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ..interpreters import leave_out_current_folder
+
+    leave_out_current_folder()  # -m has put it before everything else, and a workspace is for agents to write to
+
 import atexit
 import os
 import secrets
