@@ -112,7 +112,7 @@ def subscribe(
                 if json:
                     output.json_line(event.as_dict())
                 else:
-                    output.line(event.payload)
+                    output.payload_line(event.payload)
                 # The event counts as handled when the next one is asked for: by then the reader must have it.
                 output.flush()
                 continue

@@ -26,6 +26,7 @@ LAYERS = [
         "given_secret",
         "environment",
         "interpreters",
+        "terminal",
     },
     {"mountinfo", "filesystem", "filesystem_policy"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
