@@ -14,14 +14,13 @@ import apsw
 from ...errors import InvalidInput, TimedOut
 from . import opened
 from .failures import translate
+from .question import VIEWS, authorize
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..sql.transaction import Row
 
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
 _INSTRUCTIONS_A_LOOK = 10_000
 
 
@@ -49,7 +48,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
             connection.pragma("trusted_schema", 0)
             deadline = time.monotonic() + timeout_sec
             connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
-            connection.authorizer = _allowed
+            connection.authorizer = authorize
             return _rows(connection, sql, limit)
         finally:
             connection.close()
@@ -57,7 +56,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         raise TimedOut(f"the query took longer than {timeout_sec:g} s and was ended; narrow it") from None
     except (apsw.SQLError, apsw.AuthError, apsw.BindingsError) as error:
         raise InvalidInput(
-            f"cannot run this query: {error}. Use one SELECT on {', '.join(VIEWS)}; "
+            f"cannot run this query: {error}. Use one SELECT on {', '.join(sorted(VIEWS))}; "
             "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
         ) from None
     except apsw.Error as error:
@@ -89,14 +88,3 @@ def _rows(connection: apsw.Connection, sql: str, limit: int) -> tuple[list[str],
     except apsw.ExecTraceAbort:
         raise InvalidInput("one statement at a time; use one SELECT") from None
     return columns, rows
-
-
-def _allowed(operation: int, first: str | None, second: str | None, _database: str | None, _through: str | None) -> int:
-    """Reading is allowed, but for the sealed columns, by whatever way they are reached; nothing else is."""
-    if operation == apsw.SQLITE_READ and (first, second) not in SEALED:
-        return apsw.SQLITE_OK
-    if operation in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
-        return apsw.SQLITE_OK
-    if operation == apsw.SQLITE_FUNCTION and second != "load_extension":
-        return apsw.SQLITE_OK
-    return apsw.SQLITE_DENY
