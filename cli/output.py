@@ -190,6 +190,13 @@ def name_database(url: str | None) -> None:
     _command = f"jobdb --db {shlex.quote(url)}"
 
 
+def word(text: str) -> str:
+    """``text`` as one word of a command that is suggested: people paste those, and a database may hold any name."""
+    import shlex
+
+    return shlex.quote(text)
+
+
 def hint(text: str, *, here: bool = True) -> None:
     """What a person may want to do next; scripts are not bothered with it.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote  # a command that is advised is pasted into a shell
 
 from ..registry import Registry
 from .findings import Report, ago
@@ -53,7 +54,9 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
         report.good("stuck jobs", "every silent job has a lease or a limit that ends it")
     if asking:
         waited = f", the longest for {ago(now - since)}" if since else ""
-        report.warn("permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {example}")
+        report.warn(
+            "permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {quote(example)}"
+        )
     else:
         report.good("permissions", "no job waits for a person")
 
@@ -86,13 +89,13 @@ def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
         report.warn(
             "subscribers",
             f"{subscriber} has accepted {int(events)} events of {jobs} jobs that its handler has not done{again}",
-            f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1",
+            f"{report.command} subscribe {quote(job)} --subscriber {quote(subscriber)} --idle-timeout-sec 1",
         )
     for subscriber, jobs, events, job in unseen:
         report.warn(
             "subscribers",
             f"{subscriber} has not seen the last {int(events)} events of {jobs} jobs{again}",
-            f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1",
+            f"{report.command} subscribe {quote(job)} --subscriber {quote(subscriber)} --idle-timeout-sec 1",
         )
     if not unhandled and not unseen:
         report.good("subscribers", "none is behind")
