@@ -131,9 +131,11 @@ def register_job(registry_dir: Folder, record: Mapping[str, Json] | None = None,
         InvalidInput: a field is missing or is not what it should be.
         AlreadyExists: there is a job of that id.
     """
+    if record is not None and not isinstance(record, Mapping):
+        raise InvalidInput(f"record must be a dict of a job's fields, not {type(record).__name__}")
     given = {**(record or {}), **fields}
     for name in ("agent", "prompt"):
-        if name not in given:
+        if given.get(name) is None:
             raise InvalidInput(f"a job needs {name}; give it as {name}=…")
     job_id = given.get("job_id") or secrets.token_hex(4)
     broker, password = _broker(given.get("broker"))
