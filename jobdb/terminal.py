@@ -10,15 +10,16 @@ exact; in JSON the characters can be escaped without changing what it says.
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 # Spaces of other widths: harmless, although str.isprintable counts them with the controls.
 _SPACES = frozenset("\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 # Letters and marks without a shape (Unicode's Default_Ignorable_Code_Point outside of the categories of controls), but
 # for the two selectors that choose between the text form and the picture form of a sign.
-_WITHOUT_SHAPE = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0") | frozenset(
-    map(chr, [*range(0xFE00, 0xFE0E), *range(0xE0100, 0xE01F0)])
-)
+_without_shape = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
+).search
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -28,7 +29,11 @@ def is_plain(character: str) -> bool:
     No control (C0, DEL, C1), no format character (bidirectional, zero-width, tags), no separator of lines, no lone
     surrogate, nothing that Unicode has not assigned.
     """
-    return (character.isprintable() or character in _SPACES) and character not in _WITHOUT_SHAPE
+    return (character.isprintable() or character in _SPACES) and not _without_shape(character)
+
+
+def _all_plain(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or not _without_shape(text))
 
 
 def visible(text: str, *, keep: str = "") -> str:
@@ -38,14 +43,14 @@ def visible(text: str, *, keep: str = "") -> str:
         text: what somebody wrote.
         keep: characters to leave as they are, such as the newline.
     """
-    if text.isascii() and text.isprintable():
+    if _all_plain(text):
         return text
     return "".join(one if is_plain(one) or one in keep else _written_out(one) for one in text)
 
 
 def visible_json(text: str) -> str:
     """Return JSON text with every character that is not plain as an escape of JSON: another text, the same value."""
-    if text.isascii() and text.isprintable():
+    if _all_plain(text):
         return text
     return "".join(one if is_plain(one) else _json_escape(one) for one in text)
 
