@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -119,4 +120,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Workers are spawned with ``python -c``, which would look for its modules in the current folder first.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     sys.exit(main())

@@ -322,4 +322,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # Workers are spawned with ``python -c``, which would look for its modules in the current folder first.
+    os.environ.setdefault("PYTHONSAFEPATH", "1")
     sys.exit(main())

@@ -11,6 +11,8 @@ import gc
 import os
 import sys
 
+from jobdb.interpreters import leave_out_current_folder
+
 INTERRUPTED = 130
 DEFECT = 70
 
@@ -19,6 +21,7 @@ def main() -> None:
     """Runs the command line of this process and exits with its code."""
     # What is imported stays: there is no use in looking through it again and again while more comes in.
     gc.set_threshold(50_000)
+    leave_out_current_folder()
     try:
         from .process import put_in_order
 

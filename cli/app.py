@@ -81,7 +81,17 @@ def root(
 def _log_to_stderr(verbose: int) -> None:
     import logging
 
-    logging.basicConfig(stream=sys.stderr, format="jobdb: %(levelname)s: %(name)s: %(message)s")
+    from jobdb.terminal import visible
+
+    class OneLine(logging.Formatter):
+        """A message is one line, whatever names are in it: it cannot pass for another message."""
+
+        def formatMessage(self, record: logging.LogRecord) -> str:
+            return visible(super().formatMessage(record))
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine("jobdb: %(levelname)s: %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("jobdb").setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable
 
 from jobdb.errors import InvalidInput
@@ -12,7 +13,8 @@ def missing_artifacts(folder: str, expected: Iterable[str]) -> list[tuple[str, s
     """Which of the expected paths are not there, each with the reason.
 
     A path counts only where it is, with all links followed, inside the folder with all links followed: a job cannot
-    pass by pointing at a file that was there before it.
+    pass by pointing at a file that was there before it. It must be a regular file, or, where it is expected with a
+    slash at its end, a folder.
 
     Args:
         folder: where they are looked for.
@@ -34,8 +36,13 @@ def _fault(root: str, path: str) -> str | None:
     place = os.path.realpath(os.path.join(root, path))
     if os.path.commonpath((root, place)) != root:
         return "leads out of the folder"
-    if not os.path.exists(place):
-        return "is not there"
-    if path.endswith("/") and not os.path.isdir(place):
-        return "is no folder"
-    return None
+    try:
+        mode = os.stat(place).st_mode
+    except OSError as problem:
+        return "is not there" if isinstance(problem, FileNotFoundError) else f"cannot be seen: {problem.strerror}"
+    if path.endswith("/"):
+        return None if stat.S_ISDIR(mode) else "is no folder"
+    if stat.S_ISDIR(mode):
+        return "is a folder, not a file"
+    # A pipe, a socket or a device is there, and holds nothing that the job has made.
+    return None if stat.S_ISREG(mode) else "is no regular file"

@@ -89,7 +89,10 @@ def publish_with_ticket(
         check_deliverable()
     with TicketOutbox.open(ticket) as outbox:
         recorded = outbox.publish(event, detail=detail, data=facts)
-        output.line(recorded.payload if json else str(recorded.seq))
+        if json:
+            output.payload_line(recorded.payload)
+        else:
+            output.line(str(recorded.seq))
         output.flush()
         if deliver:
             from jobdb.mqtt import Relay

@@ -57,16 +57,24 @@ def _opened(address: str) -> AbstractContextManager[None]:
     """Opens the browser on a private file that leads to the address: a browser's arguments are for all to see."""
     import contextlib
     import html
+    import os
     import tempfile
     import webbrowser
     from collections.abc import Iterator
     from pathlib import Path
+
+    from jobdb.environment import absolute_places, without_secrets
 
     @contextlib.contextmanager
     def opened() -> Iterator[None]:
         with tempfile.TemporaryDirectory(prefix="jobdb-ui-") as folder:
             page = Path(folder) / "jobdb.html"
             page.write_text(f'<meta http-equiv="refresh" content="0; url={html.escape(address)}">', "utf-8")
+            # The browser gets this process's environment, and is found by its PATH.
+            kept = without_secrets(os.environ)
+            for name in os.environ.keys() - kept.keys():
+                del os.environ[name]
+            os.environ.update(kept, PATH=absolute_places(kept.get("PATH", os.defpath)))
             if not webbrowser.open(page.as_uri()):
                 output.hint("there is no browser here; open the address elsewhere")
             yield

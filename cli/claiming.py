@@ -9,7 +9,7 @@ import typer
 from jobdb.errors import InvalidInput
 
 from .completing import job_ids
-from .output import hint, json_line, line, note
+from .output import hint, json_line, line, note, word
 from .parameters import ClaimedAttempt, JobId, Json, LeaseSec
 from .settings import registry_of
 
@@ -68,8 +68,9 @@ def claim(
         json_line(taken.job.as_dict())
         return
     line(taken.job_id)
-    hint(f"what is to be done: jobdb show {taken.job_id}")
-    hint(f"next: jobdb publish {taken.job_id} started --attempt {taken.attempt}")
+    name = word(taken.job_id)
+    hint(f"what is to be done: jobdb show {name}")
+    hint(f"next: jobdb publish {name} started --attempt {taken.attempt}")
 
 
 def _this_worker() -> str:

@@ -1,4 +1,9 @@
-"""Shell completion of job ids, statuses and events. It must never fail aloud, write, or make a person wait."""
+"""Shell completion of job ids, statuses and events. It must never fail aloud, write, or make a person wait.
+
+What a completion answers is code to the shell: zsh evaluates values and help texts, bash expands values, and all put a
+value into a line that a person then runs. So a value comes from a fixed list or matches a pattern without a character
+that means something to any shell, and no text out of a database (an agent's name, a prompt) becomes a help text.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,11 @@ _MOST = 200
 
 
 def job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """The newest jobs whose ids begin as typed, each with its status and agent."""
+    """Return the newest jobs whose ids begin as typed, each with its status."""
+    import re
     import warnings
 
-    from jobdb.errors import JobdbError
+    from jobdb.protocol import JOB_ID_PATTERN
     from jobdb.registry import Registry
 
     try:
@@ -22,20 +28,25 @@ def job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
                 jobs = registry.jobs(limit=_MOST)
             finally:
                 registry.close(checkpoint=False)
-    except (JobdbError, OSError):
+    except Exception:  # whatever is wrong with the database is said by the command, not in the middle of a typed line
         return []
-    return [(job.job_id, f"{job.status} {job.agent}") for job in jobs if job.job_id.startswith(incomplete)]
+    # The verbs register no other ids; a database file that came from elsewhere may hold some.
+    return [
+        (job.job_id, job.status.value)
+        for job in jobs
+        if job.job_id.startswith(incomplete) and re.fullmatch(JOB_ID_PATTERN, job.job_id)
+    ]
 
 
 def statuses(incomplete: str) -> list[str]:
-    """The statuses that begin as typed."""
+    """Return the statuses that begin as typed."""
     from jobdb.model import JobStatus
 
     return [status.value for status in JobStatus if status.startswith(incomplete)]
 
 
 def events(incomplete: str) -> list[str]:
-    """The events that begin as typed."""
+    """Return the events that begin as typed."""
     from jobdb.model import EventKind
 
     return [event.value for event in EventKind if event.startswith(incomplete)]

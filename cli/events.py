@@ -69,7 +69,7 @@ def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: 
         page = registry.events(job_id, after=after, limit=_PAGE)
         for event in page:
             if wire:
-                output.line(event.payload)
+                output.payload_line(event.payload)
             elif json:
                 output.json_line(event.as_dict())
             else:

@@ -58,14 +58,16 @@ def _lines(rows: list[tuple[str, str, str, str | None]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from jobdb.terminal import visible
+
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
     for level, check, message, mend in rows:
-        said = Text(output.visible(message))
+        said = Text(visible(message))
         if mend:
-            said.append(f"\n→ {output.visible(mend)}", "cyan")
+            said.append(f"\n→ {visible(mend)}", "cyan")
         grid.add_row(Text(level, _STYLES[level]), check, said)
     output.console().print(grid)
 

@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
+
+from jobdb.environment import without_secrets
+from jobdb.terminal import visible_json
 
 from .output import warn
 
@@ -19,7 +23,9 @@ _LONGEST_PAUSE_SEC = 60.0
 
 
 def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
-    """Runs a shell command for an event: the payload on its stdin, the event's name in its environment.
+    """Run a shell command for an event: the payload on its stdin, the event's name in its environment.
+
+    The environment is this command's own, without the secrets in it (`jobdb.environment.SECRETS`).
 
     Args:
         command: for ``/bin/sh``.
@@ -31,12 +37,14 @@ def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> boo
         Whether it was successful in the end.
     """
     environment = {
-        **os.environ,
+        **without_secrets(os.environ),
         "JOBDB_JOB_ID": event.job_id,
         "JOBDB_EVENT": event.event.value,
         "JOBDB_SEQ": str(event.seq),
     }
-    payload = event.payload.encode() + b"\n"
+    # A handler that prints what it gets prints it on our terminal, if that is where we are.
+    shown = sys.stdout.isatty() or sys.stderr.isatty()
+    payload = (visible_json(event.payload) if shown else event.payload).encode() + b"\n"
     for attempt in range(retries + 1):
         if attempt:
             time.sleep(min(pause_sec * 2 ** (attempt - 1), _LONGEST_PAUSE_SEC))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +69,7 @@ def list_jobs(
         jobs = registry.all_jobs(
             status=status or (), agent=agent, agent_session=agent_session, after=after, limit=min(limit or _PAGE, _PAGE)
         )
-        shown = jobs if limit == 0 else islice(jobs, limit)
+        shown = jobs if limit == 0 else islice(jobs, min(limit, sys.maxsize))
         if json:
             for job in shown:
                 output.json_line(job.as_dict())
@@ -109,9 +110,9 @@ def _draw(jobs: list[Job], *, more: bool) -> None:
     told = [place for place, name in enumerate(headings) if name == "PROMPT" or any(row[place] for row in rows)]
     output.table([headings[place] for place in told], [[row[place] for place in told] for row in rows], wide="PROMPT")
     if more:
-        output.hint(f"there are more: --after {jobs[-1].job_id}, or --limit 0 for all")
+        output.hint(f"there are more: --after {output.word(jobs[-1].job_id)}, or --limit 0 for all")
     elif len(jobs) == 1:
-        output.hint(f"all about it: jobdb show {jobs[0].job_id}")
+        output.hint(f"all about it: jobdb show {output.word(jobs[0].job_id)}")
 
 
 def _row(job: Job, now: datetime, *, narrow: bool) -> list[output.Cell]:
@@ -189,17 +190,18 @@ def show(ctx: typer.Context, job: JobId, json: Json = False) -> None:
             wide="DETAIL",
         )
         if found.last_seq > _LATEST:
-            output.hint(f"all events: jobdb events {found.job_id}")
+            output.hint(f"all events: jobdb events {output.word(found.job_id)}")
     if output.on_terminal():
         _suggest(found)
 
 
 def _suggest(job: Job) -> None:
     """What can be done with the job as it is."""
+    name = output.word(job.job_id)
     if job.status is JobStatus.PENDING:
-        output.hint(f"next: jobdb claim --job {job.job_id}")
+        output.hint(f"next: jobdb claim --job {name}")
     elif not job.terminal:
-        output.hint(f"to follow it: jobdb events {job.job_id} --follow; to end it: jobdb cancel {job.job_id}")
+        output.hint(f"to follow it: jobdb events {name} --follow; to end it: jobdb cancel {name}")
 
 
 def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:

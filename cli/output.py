@@ -2,6 +2,8 @@
 
 Called by every command. Rich is imported only when something is drawn on a terminal. Text that came from somebody
 else (prompts, details, names) is made harmless first: a control character in a prompt must not steer the terminal.
+Functions here do that to what they are given; on a terminal the streams do it again to whatever comes by another way
+(`jobdb.terminal`), and so does the console on which tables are drawn.
 """
 
 from __future__ import annotations
@@ -9,7 +11,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from jobdb.terminal import guarded, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +22,10 @@ if TYPE_CHECKING:
 Cell = str | tuple[str, str]
 """A cell of a table: its text, or the text and a style that is used on a terminal."""
 
-# C0 and C1 controls, line and paragraph separators, all that turns the direction of writing, lone surrogates.
-_CONTROLS = "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 _MOST_CELLS = 40
 _LEAST_CELLS = 12
 _GAP = 2
 _command = "jobdb"
-_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def prepare_streams() -> None:
@@ -46,22 +48,7 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
-def visible(text: str, *, keep: str = "") -> str:
-    """``text`` with its control characters written out as escapes, but for those in ``keep``."""
-    if text.isprintable():
-        return text
-    import re
-
-    def escape(match: re.Match[str]) -> str:
-        character = match[0]
-        if character in keep:
-            return character
-        number = ord(character)
-        return _SHORT.get(character) or (f"\\x{number:02x}" if number < 256 else f"\\u{number:04x}")
-
-    return re.sub(_CONTROLS, escape, text)
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
 
 
 def on_terminal() -> bool:
@@ -78,10 +65,15 @@ def line(text: str) -> None:
 
 
 def json_line(value: Any) -> None:
-    """One JSON value on one line: compact, and in UTF-8 rather than in ASCII escapes."""
+    """One JSON value on one line: compact, and in UTF-8, but for characters that a terminal would not show."""
     import json
 
-    line(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    line(visible_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
+
+
+def payload_line(payload: str) -> None:
+    """One event's payload: exactly as it travels; on a terminal the same JSON, with escapes for what would not show."""
+    line(visible_json(payload) if sys.stdout.isatty() else payload)
 
 
 def fields(*values: object) -> None:
@@ -112,6 +104,7 @@ def table(
     from rich.table import Table
     from rich.text import Text
 
+    columns = [visible(column) for column in columns]
     cells = [[Text(visible(_text(cell)), style=_style(cell)) for cell in row] for row in rows]
     widths = [max([len(column), *(row[number].cell_len for row in cells)]) for number, column in enumerate(columns)]
     widths[1:] = [min(width, _MOST_CELLS) for width in widths[1:]]
@@ -138,9 +131,9 @@ def fits(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
 
 def console() -> Console:
     """A terminal to draw on. Rich heeds NO_COLOR and the terminal's width by itself."""
-    from rich.console import Console
+    from .drawing import PlainConsole
 
-    return Console(highlight=False, markup=False, emoji=False)
+    return PlainConsole()
 
 
 def record(pairs: Mapping[str, Cell | None]) -> None:
@@ -148,7 +141,7 @@ def record(pairs: Mapping[str, Cell | None]) -> None:
     shown = {name: cell for name, cell in pairs.items() if cell is not None}
     if not on_terminal():
         for name, cell in shown.items():
-            line(f"{name}: {visible(_text(cell))}")
+            line(f"{visible(name)}: {visible(_text(cell))}")
         return
     from rich.table import Table
     from rich.text import Text
@@ -157,7 +150,7 @@ def record(pairs: Mapping[str, Cell | None]) -> None:
     drawn.add_column(style="bold", no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, cell in shown.items():
-        drawn.add_row(name, Text(visible(_text(cell), keep="\n"), style=_style(cell)))
+        drawn.add_row(visible(name), Text(visible(_text(cell), keep="\n"), style=_style(cell)))
     console().print(drawn)
 
 
@@ -197,6 +190,13 @@ def name_database(url: str | None) -> None:
     _command = f"jobdb --db {shlex.quote(url)}"
 
 
+def word(text: str) -> str:
+    """``text`` as one word of a command that is suggested: people paste those, and a database may hold any name."""
+    import shlex
+
+    return shlex.quote(text)
+
+
 def hint(text: str, *, here: bool = True) -> None:
     """What a person may want to do next; scripts are not bothered with it.
 
@@ -212,16 +212,16 @@ def progress(what: str) -> Callable[[int, int], None]:
     """A counter for long work, on one line of a terminal; scripts see nothing of it."""
 
     def show(done: int, total: int) -> None:
-        if sys.stderr.isatty() and total:
+        if sys.stderr.isatty() and total and sys.__stderr__ is not None:
             # It gives way to what is said next: the result counts, and the work may have several passes.
-            _to_stderr(f"\r{' ' * 40}\r" if done == total else f"\r{done} of {total} {what}", end="")
+            text = f"\r{' ' * 40}\r" if done == total else f"\r{done} of {total} {what}"
+            with suppress(OSError):
+                print(text, end="", file=sys.__stderr__, flush=True)  # past the guard, which would show the \r
 
     return show
 
 
-def _to_stderr(text: str, *, end: str = "\n") -> None:
-    try:
-        sys.stderr.write(text + end)
+def _to_stderr(text: str) -> None:
+    with suppress(OSError):  # nobody listens; the exit code still says it
+        sys.stderr.write(text + "\n")
         sys.stderr.flush()
-    except OSError:
-        pass  # nobody listens; the exit code still says it

@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import inputs
 from .completing import events
-from .output import flush, hint, line
+from .output import flush, hint, line, payload_line
 from .parameters import Attempt, Data, Deliver, Detail, JobId, TicketFile
 from .settings import registry_of
 
@@ -78,7 +78,10 @@ def publish_one(
         check_deliverable()
     with registry_of(ctx) as registry:
         recorded = registry.publish(job, event, detail=detail, data=facts, attempt=attempt)
-        line(recorded.payload if json else str(recorded.seq))
+        if json:
+            payload_line(recorded.payload)
+        else:
+            line(str(recorded.seq))
         if recorded.event is EventKind.STARTED and not json:
             claimed = "" if attempt is None else f" --attempt {attempt}"
             hint(

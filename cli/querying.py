@@ -46,9 +46,9 @@ def query(
             output.json_line(dict(zip(columns, map(_json_ready, row), strict=True)))
     elif form == "csv":
         import csv
-        import sys
 
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        # A carriage return is quoted only where it is a part of a line's end, and read as one unless it is quoted.
+        writer = csv.writer(_CsvLines(), lineterminator="\r\n")
         writer.writerow(columns)
         writer.writerows([_json_ready(value) for value in row] for row in rows)
     else:
@@ -62,6 +62,13 @@ def query(
             output.table(columns, cells)
     if len(rows) == limit:
         output.note(f"the first {limit} rows; --limit shows more")
+
+
+class _CsvLines:
+    """Where the CSV writer writes: stdout, with plain line ends."""
+
+    def write(self, row: str) -> None:
+        output.line(row.removesuffix("\r\n"))
 
 
 def _json_ready(value: Any) -> Any:

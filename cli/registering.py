@@ -131,10 +131,11 @@ def register(
         variable=auth_token_env,
     )
     broker, password = _broker(broker_host, broker_port, broker_tls, broker_username, broker_password_file, no_broker)
+    text = _prompt(prompt, prompt_place)
     with registry_of(ctx) as registry:
         job = registry.register(
             agent=agent,
-            prompt=_prompt(prompt, prompt_place),
+            prompt=text,
             job_id=job_id,
             agent_session=agent_session,
             priority=priority,
@@ -169,8 +170,12 @@ def _prompt(prompt: str | None, place: str | None) -> str:
     from jobdb.arguments import MAX_PROMPT_CHARS
 
     if place is not None:
-        return inputs.read_text(place, what="prompt", most_chars=MAX_PROMPT_CHARS)
+        prompt = inputs.read_text(place, what="prompt", most_chars=MAX_PROMPT_CHARS)
     assert prompt is not None
+    if not prompt.strip():
+        where = "" if place is None else " from stdin" if place == inputs.STDIN else f" in {place!r}"
+        why = "; was the command before it successful?" if place == inputs.STDIN else "; say what is to be done"
+        raise InvalidInput(f"the prompt{where} is empty{why}")
     return prompt
 
 

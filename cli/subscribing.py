@@ -66,7 +66,9 @@ def subscribe(
     Prints each event's payload on a line, or runs --exec for it. What a subscriber has handled is kept under
     its name: started again, it goes on with the first event that it had not handled. An event whose command
     fails is tried again with growing pauses; if it still fails, the event stays unhandled and the exit code
-    is 1. Following one job ends with the job: 0 completed, 1 error, 6 cancelled; 3 when the time was over.
+    is 1. The command gets this one's environment without the secrets in it: JOBDB_KEY, MQTT_PASSWORD,
+    PGPASSWORD and a password in JOBDB_URL are left out; JOBDB_KEY_FILE and other names of files stay.
+    Following one job ends with the job: 0 completed, 1 error, 6 cancelled; 3 when the time was over.
 
     With --broker or --from-broker the events come over MQTT: each is verified, checked for replay and recorded
     in the database before the broker may forget it.
@@ -110,7 +112,7 @@ def subscribe(
                 if json:
                     output.json_line(event.as_dict())
                 else:
-                    output.line(event.payload)
+                    output.payload_line(event.payload)
                 # The event counts as handled when the next one is asked for: by then the reader must have it.
                 output.flush()
                 continue

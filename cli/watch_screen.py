@@ -11,9 +11,8 @@ from rich.text import Text
 
 from jobdb.errors import UnknownJob
 from jobdb.model import Event, Job, JobStatus, Verdict
+from jobdb.terminal import visible
 from jobdb.watching import Snapshot, WatchedJob, snapshot
-
-from .output import visible
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
@@ -167,7 +166,7 @@ class View:
         lines += [Text("")] * max(0, self._page - drawn)
         lines += refusals
         more = f"{first + 1}–{min(first + self._page, len(now.jobs))} of {len(now.jobs)} · " if now.jobs else ""
-        prompt = f"agent: {self.agent}▏ Enter" if self.typing else more + self._filter() + _KEYS
+        prompt = f"agent: {visible(self.agent)}▏ Enter" if self.typing else more + self._filter() + _KEYS
         lines.append(Text(prompt, "dim", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
@@ -208,7 +207,7 @@ class View:
 
     def _draw_job(self, job: Job, events: list[Event], size: ConsoleDimensions) -> RenderableType:
         head = Text.assemble(
-            (job.job_id, "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {visible(job.agent)}"
+            (visible(job.job_id), "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {visible(job.agent)}"
         )
         head.append(f"  attempt {job.attempt}" + (f"  {visible(job.worker)}" if job.worker else ""))
         prompt = Text(visible(job.prompt, keep="\n"), overflow="ellipsis")
@@ -221,7 +220,7 @@ class View:
         self._page = room
         self._older = max(0, min(self._older, len(events) - room))
         for event in events[max(0, len(events) - room - self._older) : len(events) - self._older]:
-            table.add_row(str(event.seq), event.timestamp, event.event.value, Text(visible(event.detail)))
+            table.add_row(str(event.seq), visible(event.timestamp), event.event.value, Text(visible(event.detail)))
         foot = Text("↑↓ older, newer · Esc back · q end", "dim")
         return Group(head, Text(""), prompt, Text(""), table, Text(""), foot)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from . import model
@@ -28,10 +29,20 @@ RESERVED_FIELD = "jobdb_state"
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
 
 
+def shown(value: object, most: int = 60) -> str:
+    """Return a value's ``repr`` for a message, cut; its type where it has none, as integers of thousands of digits."""
+    try:
+        return f"{value!r:.{most}}"
+    except Exception:  # somebody else's __repr__; what is wrong with the argument is still to be said
+        return f"a value of type {type(value).__name__}"
+
+
 def text(name: str, value: object, *, most: int, least: int = 1) -> str:
     """``value`` as text of a bounded length that UTF-8 can hold and that has no NUL."""
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
+    if type(value) is not str:
+        value = str.__str__(value)  # a driver may take a subclass, such as an enumeration's member, for something else
     if not least <= len(value) <= most:
         wanted = f"{least} to {most}" if least else f"at most {most}"
         raise InvalidInput(f"{name} has {len(value)} characters; it may have {wanted}")
@@ -50,25 +61,54 @@ def optional_text(name: str, value: object, *, most: int) -> str | None:
 
 def integer(name: str, value: object, *, least: int, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput(f"{name} must be a whole number, not {value!r:.60}")
+        raise InvalidInput(f"{name} must be a whole number, not {shown(value)}")
     if not least <= value <= most:
-        raise InvalidInput(f"{name} is {value}; it may be {least} to {most}")
-    return value
+        raise InvalidInput(f"{name} is {shown(value)}; it may be {least} to {most}")
+    return int(value)
 
 
 def seconds_as_ms(name: str, value: object, *, most: float = MAX_LEASE_SEC) -> int:
     """A positive duration in seconds, as whole milliseconds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput(f"{name} must be a number of seconds, not {value!r:.60}")
+        raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
     if not 0 < value <= most:
-        raise InvalidInput(f"{name} is {value}; it may be above 0 and at most {most:.0f} seconds")
+        raise InvalidInput(f"{name} is {shown(value)}; it may be above 0 and at most {most:.0f} seconds")
     return max(1, round(value * 1000))
+
+
+def seconds(name: str, value: object, *, most: float = MAX_TIMEOUT_SEC) -> float:
+    """A duration in seconds that may be 0, such as the most that a wait may take."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
+    if not 0 <= value <= most:
+        raise InvalidInput(f"{name} is {shown(value)}; it may be 0 to {most:.0f} seconds")
+    return float(value)
+
+
+def limit_sec(name: str, value: object) -> float | None:
+    """The most that a wait may take, in seconds; none when None or infinite."""
+    if value is None or (isinstance(value, float) and value == math.inf):
+        return None
+    return seconds(name, value)
+
+
+def items(name: str, values: object, *, of: str) -> Iterable[Any]:
+    """What iterates over several things: no text and no mapping, whose parts would be taken for them."""
+    if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
+        raise InvalidInput(f"{name} must be a list of {of}, not {type(values).__name__}")
+    return values
+
+
+def flag(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidInput(f"{name} must be True or False, not {shown(value)}")
+    return value
 
 
 def job_id(value: object) -> str:
     if not isinstance(value, str) or not _is_job_id(value):
         raise InvalidInput(
-            f"{value!r:.80} is no job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
+            f"{shown(value, 80)} is no job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
         )
     return value
 
@@ -77,44 +117,45 @@ def event_kind(value: object) -> EventKind:
     if isinstance(value, EventKind):
         return value
     try:
-        return EventKind(value)  # type: ignore[arg-type]
+        return EventKind(value if isinstance(value, str) else "")
     except ValueError:
-        raise InvalidInput(f"{value!r:.60} is no event; the events are {', '.join(EventKind)}") from None
+        raise InvalidInput(f"{shown(value)} is no event; the events are {', '.join(EventKind)}") from None
 
 
-def statuses(values: Iterable[object]) -> tuple[JobStatus, ...]:
+def statuses(values: object) -> tuple[JobStatus, ...]:
+    """The statuses of one name or of several."""
     found = []
-    for value in values:
+    for value in [values] if isinstance(values, str) else items("status", values, of="statuses"):
         try:
-            found.append(JobStatus(value))  # type: ignore[arg-type]
+            found.append(JobStatus(value if isinstance(value, str) else ""))
         except ValueError:
-            raise InvalidInput(f"{value!r:.60} is no status; the statuses are {', '.join(JobStatus)}") from None
+            raise InvalidInput(f"{shown(value)} is no status; the statuses are {', '.join(JobStatus)}") from None
     return tuple(dict.fromkeys(found))
 
 
 def start(value: object) -> str:
-    if value not in ("beginning", "now"):
-        raise InvalidInput(f"{value!r:.60} is no start; it is 'beginning' or 'now'")
-    return str(value)
+    if not isinstance(value, str) or value not in ("beginning", "now"):
+        raise InvalidInput(f"{shown(value)} is no start; it is 'beginning' or 'now'")
+    return value
 
 
 def topic_prefix(value: object) -> str | None:
     """Check the beginning of an MQTT topic, as the import of old records does."""
     if value is None:
         return None
-    topic = text("topic_prefix", value, most=MAX_PREFIX_CHARS).rstrip("/")
+    topic = text("topic_prefix", value, most=MAX_PREFIX_CHARS)
+    if not (topic := topic.rstrip("/")):
+        raise InvalidInput("topic_prefix is nothing but slashes; name one topic")
     problem = topic_problem(topic)
     if problem:
         raise InvalidInput(f"topic_prefix {topic!r:.80} {problem}")
     return topic
 
 
-def artifacts(values: Sequence[object]) -> tuple[str, ...]:
+def artifacts(values: object) -> tuple[str, ...]:
     """Relative paths that stay inside the folder that they are looked for in."""
-    if isinstance(values, str):
-        raise InvalidInput("expected_artifacts is a list of paths, not one text")
     found = []
-    for value in values:
+    for value in items("expected_artifacts", values, of="paths"):
         path = text("an expected artifact", value, most=4096)
         if path.startswith("/") or ".." in path.split("/"):
             raise InvalidInput(f"expected artifact {path!r:.80} must be a relative path without '..'")
@@ -140,18 +181,24 @@ def json_object(name: str, value: object) -> dict[str, Any]:
     return result
 
 
-def broker(value: Broker) -> Broker:
+def broker(value: object) -> Broker:
     """Where events are published, every field checked."""
+    if not isinstance(value, model.Broker):
+        raise InvalidInput(f"broker must be a Broker, not {type(value).__name__}")
     text("the broker's host", value.host, most=255)
     integer("the broker's port", value.port, least=1, most=65_535)
+    flag("the broker's tls", value.tls)
     optional_text("the broker's username", value.username, most=1024)
+    flag("the broker's has_password", value.has_password)
     return value
 
 
-def new_job(new: NewJob) -> NewJob:
+def new_job(new: object) -> NewJob:
     """A job to register, every field checked."""
-    if new.auth not in ("required", "never"):
-        raise InvalidInput(f"auth is {new.auth!r:.40}; it is 'required' or 'never'")
+    if not isinstance(new, model.NewJob):
+        raise InvalidInput(f"a job to register must be a NewJob, not {type(new).__name__}")
+    if not isinstance(new.auth, str) or new.auth not in ("required", "never"):
+        raise InvalidInput(f"auth is {shown(new.auth, 40)}; it is 'required' or 'never'")
     if new.auth == "never" and new.auth_token is not None:
         raise InvalidInput("a token was given together with auth='never'; give one of them")
     return model.NewJob(

@@ -115,6 +115,8 @@ def check_secret(secret: str, *, where: str = "the command line", what: str = "t
     Raises:
         InvalidInput: it is none; the message does not repeat it.
     """
+    if not isinstance(secret, str):
+        raise InvalidInput(f"the {what} from {where} must be text, not {type(secret).__name__}")
     encoded = _encoded(secret)
     if encoded is None:
         fault = "is not UTF-8; give it as text"

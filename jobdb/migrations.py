@@ -128,7 +128,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     connection.execute("BEGIN EXCLUSIVE")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
-            MIGRATIONS.apply(Database(connection))
+            MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin takes part in our schema
             # A registry that lost its mark had made some steps, or all, before.
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")

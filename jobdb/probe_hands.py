@@ -18,6 +18,8 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
+from .environment import without_secrets
+
 _HELPER = Path(__file__).with_name("probe_helper.py")
 
 
@@ -74,6 +76,7 @@ class LocalHand:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=without_secrets(os.environ),
             bufsize=0,
             close_fds=True,
             process_group=0,  # an interrupt from the keyboard is the caller's: it still needs us to clear up

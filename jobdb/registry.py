@@ -96,10 +96,13 @@ class Registry:
             UnsafeFileSystem: the folder's file system cannot hold the database safely.
             StorageFailed, Unavailable: the disk, its rights or the server.
         """
-        if durability not in ("full", "normal"):
-            raise InvalidInput(f"durability is {durability!r:.40}; it is 'full' or 'normal'")
+        if not isinstance(durability, str) or durability not in ("full", "normal"):
+            raise InvalidInput(f"durability is {arguments.shown(durability, 40)}; it is 'full' or 'normal'")
         busy_sec = arguments.seconds_as_ms("busy_timeout_sec", busy_timeout_sec) / 1000
         place = parse_url(default_url() if url is None else url)
+        arguments.flag("create", create)
+        if vault is not None and not isinstance(vault, Vault):
+            raise InvalidInput(f"vault must be a Vault, not {type(vault).__name__}")
         if url is None:
             _require_trust()
         from .engines.opening import open_engine
@@ -186,8 +189,8 @@ class Registry:
             broker_password=broker_password,
             timeout_sec=timeout_sec,
             idle_timeout_sec=idle_timeout_sec,
-            expected_artifacts=tuple(expected_artifacts),
-            extra=extra or {},
+            expected_artifacts=arguments.artifacts(expected_artifacts),
+            extra={} if extra is None else extra,
             idempotency_key=idempotency_key,
             auth=auth,
             auth_token=auth_token,
@@ -197,10 +200,11 @@ class Registry:
     def register_many(self, jobs: Iterable[NewJob]) -> list[Job]:
         """Records many jobs in one transaction: all or none. Arguments and errors as for :meth:`register`."""
         checked = []
-        for job in jobs:
-            if job.auth == "never" and (reason := is_secure_environment(job.broker)):
+        for job in arguments.items("jobs", jobs, of="NewJob"):
+            new = arguments.new_job(job)
+            if new.auth == "never" and (reason := is_secure_environment(new.broker)):
                 raise InvalidInput(f"auth='never' is refused because {reason}; leave it out and a token is made")
-            checked.append(arguments.new_job(job))
+            checked.append(new)
         return self.engine.register(checked) if checked else []
 
     def get(self, job_id: str) -> Job:
@@ -234,7 +238,7 @@ class Registry:
             UnknownJob: ``after`` names no job.
         """
         wanted = model.JobFilter(
-            statuses=arguments.statuses([status] if isinstance(status, str) else status),
+            statuses=arguments.statuses(status),
             agent=arguments.optional_text("agent", agent, most=128),
             agent_session=arguments.optional_text("agent_session", agent_session, most=256),
         )
@@ -281,10 +285,11 @@ class Registry:
         Jobs with events that still wait for the broker stay. Returns the ids of the deleted jobs; call it until it
         returns none.
         """
-        now = self.engine.store.clock() if now_ms is None else now_ms
-        if isinstance(older_than_sec, bool) or not 0 <= older_than_sec <= arguments.MAX_TIMEOUT_SEC:
-            raise InvalidInput(f"older_than_sec is {older_than_sec!r}; it may be 0 to ten years in seconds")
+        older_than_sec = arguments.seconds("older_than_sec", older_than_sec)
         limit = arguments.integer("limit", limit, least=1, most=arguments.MAX_PAGE)
+        if now_ms is not None:
+            now_ms = arguments.integer("now_ms", now_ms, least=0, most=2**53)
+        now = self.engine.store.clock() if now_ms is None else now_ms
         return self.engine.prune(finished_before_ms=now - round(older_than_sec * 1000), limit=limit)
 
     # -- who works on it
@@ -322,6 +327,7 @@ class Registry:
         agent_session = arguments.optional_text("agent_session", agent_session, most=256)
         if job_id is not None:
             job_id = arguments.job_id(job_id)
+        wait_sec = arguments.seconds("wait_sec", wait_sec)
         deadline = time.monotonic() + wait_sec
         while True:
             seen = self.engine.store.data_version() if wait_sec > 0 else 0
@@ -404,7 +410,7 @@ class Registry:
 
     def publish_many(self, events: Iterable[NewEvent]) -> list[Event]:
         """Records many events in one transaction: all or none. Arguments and errors as for :meth:`publish`."""
-        checked = [_checked_event(event) for event in events]
+        checked = [_checked_event(event) for event in arguments.items("events", events, of="NewEvent")]
         return self.engine.publish(checked) if checked else []
 
     def complete(
@@ -478,7 +484,8 @@ class Registry:
         start: str = "beginning",
     ) -> list[Acceptance]:
         """Accepts a batch in one transaction, a verdict each. Arguments as for :meth:`accept`."""
-        batch = [item if isinstance(item, model.Arrival) else model.Arrival(item) for item in arrivals]
+        given = arguments.items("arrivals", arrivals, of="payloads")
+        batch = [item if isinstance(item, model.Arrival) else model.Arrival(item) for item in given]
         subscriber = arguments.text("subscriber", subscriber, most=256)
         window = arguments.integer("window", window, least=0, most=1_000_000)
         start = arguments.start(start)
@@ -516,6 +523,8 @@ class Registry:
 
         subscriber = arguments.text("subscriber", subscriber, most=256)
         start = arguments.start(start)
+        timeout_sec = arguments.limit_sec("timeout_sec", timeout_sec)
+        idle_timeout_sec = arguments.limit_sec("idle_timeout_sec", idle_timeout_sec)
         if job_id is None:
             return follow_all(self.engine, subscriber, start, timeout_sec, idle_timeout_sec)
         return follow_job(self.engine, arguments.job_id(job_id), subscriber, start, timeout_sec, idle_timeout_sec)
@@ -532,11 +541,12 @@ class Registry:
     def refusals(self, *, job_id: str | None = None, limit: int = 100) -> list[Refusal]:
         """Authentic events that were refused, newest first; the last 64 of each job and 10,000 in all are kept."""
         limit = arguments.integer("limit", limit, least=1, most=arguments.MAX_PAGE)
+        job_id = None if job_id is None else arguments.job_id(job_id)
         return self.engine.refusals(job_id=job_id, below=2**62, limit=limit)
 
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
         """How often each refusal was given, for one job or in all."""
-        return self.engine.verdict_counts(job_id)
+        return self.engine.verdict_counts(None if job_id is None else arguments.job_id(job_id))
 
     def wait(self, job_id: str, *, timeout_sec: float | None = None) -> Job:
         """Waits until a job has ended and returns it.
@@ -546,6 +556,7 @@ class Registry:
             TimedOut: it was still going after ``timeout_sec`` seconds.
         """
         job_id = arguments.job_id(job_id)
+        timeout_sec = arguments.limit_sec("timeout_sec", timeout_sec)
         deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
         store = self.engine.store
         while True:
@@ -568,7 +579,9 @@ def _attempt(value: object) -> int:
     return arguments.integer("attempt", value, least=0, most=2**53 - 1)
 
 
-def _checked_event(event: NewEvent) -> NewEvent:
+def _checked_event(event: object) -> NewEvent:
+    if not isinstance(event, model.NewEvent):
+        raise InvalidInput(f"an event to publish must be a NewEvent, not {type(event).__name__}")
     arguments.job_id(event.job_id)
     arguments.text("detail", event.detail, most=65_536, least=0)
     if not isinstance(event.data, Mapping):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import arguments
 from .model import JobStatus, format_time, from_ms
 from .registry import Registry
 
@@ -83,6 +84,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
         registry: the open registry.
         days: how many days back ``by_day`` and ``durations`` go.
     """
+    days = arguments.integer("days", days, least=1, most=3660)
     store = registry.engine.store
     store.learn(_STATEMENTS)
     with store.read() as tx:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from . import arguments
+from .errors import InvalidInput
 from .given_secret import check_token
+from .vault import Vault
 
 if TYPE_CHECKING:
     from .engines.base import Engine
     from .model import TokenInfo
-    from .vault import Vault
 
 DEFAULT_OVERLAP_SEC = 3600.0
 
@@ -52,7 +53,8 @@ class Tokens:
             IllegalTransition: the job has ended.
             InvalidInput: the given token is too short, or the job had it before.
         """
-        overlap_ms = 0 if overlap_sec == 0 else arguments.seconds_as_ms("overlap_sec", overlap_sec)
+        overlap_sec = arguments.seconds("overlap_sec", overlap_sec, most=arguments.MAX_LEASE_SEC)
+        overlap_ms = arguments.seconds_as_ms("overlap_sec", overlap_sec) if overlap_sec else 0
         if token is not None:
             check_token(token)
         return self._engine.rotate_token(arguments.job_id(job_id), overlap_ms=overlap_ms, token=token)
@@ -72,4 +74,6 @@ class Tokens:
         Returns:
             How many secrets were sealed anew.
         """
+        if not isinstance(new, Vault):
+            raise InvalidInput(f"the new vault must be a Vault, not {type(new).__name__}")
         return self._engine.rekey(new)

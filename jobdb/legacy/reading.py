@@ -6,7 +6,6 @@ answers over another; it holds no lock and no database, and ends when its input 
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import subprocess
@@ -19,8 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from ..environment import without_secrets
 from ..errors import Unusable
 from ..given_secret import is_secure_environment
+from ..interpreters import isolated
 from ..model import JobStatus
 from .collecting import rare_collection
 from .layout import Layout, count_records
@@ -47,13 +48,7 @@ _ANSWER_BYTES_AHEAD = 1 << 20
 _WHOLE, _PUT_OFF = "whole", "put off"
 _PENDING = JobStatus.PENDING.value
 _LENGTH = struct.Struct("<I")
-_PROGRAM = (
-    "import json, sys; own = [each for each in sys.path if not each.endswith('-packages')]; "
-    "sys.path[:] = own + [each for each in json.loads(sys.argv[1]) if each not in own]; "
-    "from jobdb.legacy.reading import serve; serve()"
-)
-"""Isolated (``-I``) until it has its paths: the standard library comes first, the current folder is not among them.
-Whoever may write a ``json.py`` into the workspace that is imported must not have it run here."""
+_PROGRAM = "from jobdb.legacy.reading import serve; serve()"
 
 
 class Reader:
@@ -151,13 +146,13 @@ class _Process:
     """One reading process: what it was asked, and what it has answered."""
 
     def __init__(self, layout: Layout, secured: str | None) -> None:
-        # Names of files are text here and there: both must decode them alike, and -I leaves PYTHONUTF8 out.
-        python = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _PROGRAM]
-        arguments = [json.dumps(_paths()), os.path.abspath(layout.jobs), os.path.abspath(layout.audit), secured or ""]
-        # It opens no database and so needs no key.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBDB_KEY")}
+        # It reads what agents have written and needs no secret for that.
+        arguments = (os.path.abspath(layout.jobs), os.path.abspath(layout.audit), secured or "")
         self.process = subprocess.Popen(
-            [*python, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            isolated(_PROGRAM, *arguments),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=without_secrets(os.environ),
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self._pipe_in = self.process.stdin
@@ -227,7 +222,7 @@ def serve() -> None:
     # An interrupt from the terminal is for the importing process, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The environment was looked at by the importing process: this one is not handed all of it.
-    source = SourceReader(Layout(Path(sys.argv[2]), Path(sys.argv[3])), sys.argv[4] or None)
+    source = SourceReader(Layout(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3] or None)
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
         with rare_collection():

@@ -9,6 +9,11 @@ Records are dicts of the old shape, token included, because the old scripts sign
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from ..interpreters import leave_out_current_folder
+
+    leave_out_current_folder()  # -m has put it before everything else, and a workspace is for agents to write to
+
 import atexit
 import os
 import secrets
@@ -147,9 +152,11 @@ def register_job(registry_dir: Folder, record: Mapping[str, Json] | None = None,
         InvalidInput: a field is missing or is not what it should be.
         AlreadyExists: there is a job of that id.
     """
+    if record is not None and not isinstance(record, Mapping):
+        raise InvalidInput(f"record must be a dict of a job's fields, not {type(record).__name__}")
     given = {**(record or {}), **fields}
     for name in ("agent", "prompt"):
-        if name not in given:
+        if given.get(name) is None:
             raise InvalidInput(f"a job needs {name}; give it as {name}=…")
     job_id = given.get("job_id") or secrets.token_hex(4)
     broker, password = _broker(given.get("broker"))

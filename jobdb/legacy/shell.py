@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import JobdbError
 from ..model import JobStatus
+from ..terminal import guarded, visible_json
 from . import registry as functions
 
 Json = Any
@@ -21,6 +22,7 @@ Json = Any
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
+    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
     given = _parser().parse_args(arguments)
     try:
         return int(_COMMANDS[given.command](given))
@@ -55,7 +57,8 @@ def _list(given: argparse.Namespace) -> int:
 
 def _show(given: argparse.Namespace) -> int:
     record = functions.load_job(given.registry_dir, given.job_id)
-    print(json.dumps(_shown(record, given.with_secrets), ensure_ascii=False, indent=2))
+    shown = json.dumps(_shown(record, given.with_secrets), ensure_ascii=False, indent=2)
+    print("\n".join(map(visible_json, shown.split("\n"))))
     return 0
 
 

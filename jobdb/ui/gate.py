@@ -1,17 +1,27 @@
-"""Who gets in: requests that came to a loopback name with the key that ``jobdb ui`` printed.
+"""Who gets in: requests of this user's processes, to a loopback name, with the key that ``jobdb ui`` printed.
 
 The files are for their owner alone, and a port on the loopback interface is open to every user of the machine, and by a
 name that an attacker's DNS points there to every web page. So the first request brings the key in the address, gets it
 as a cookie, and is sent on to an address without it.
+
+A browser sends a host's cookies to every port of it (https://www.rfc-editor.org/rfc/rfc6265#section-8.5): whoever
+serves another port of this machine, and gets the browser to visit it, learns the key. So the key does not open alone.
+The other end of a connection must be a process of this user's, where the system tells whose it is; and a request that a
+page of another origin has caused, another port included, is refused, as far as the browser says so
+(https://www.w3.org/TR/fetch-metadata/).
 """
 
 from __future__ import annotations
 
 import hmac
+import html
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
+
+from .peer import owner_of
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -45,18 +55,43 @@ class Gate:
         if scope["method"] not in ("GET", "HEAD"):
             await _answer(send, 405, "this site is for reading only\n")
             return
+        if not _is_ours(scope):
+            await _answer(send, 403, "this site is for the user who started it only\n")
+            return
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = [value for name, value in query if name == "key"]
         if given and self._fits(given[-1]):
             rest = urlencode([(name, value) for name, value in query if name != "key"])
             path = "/" + scope["path"].lstrip("/")
             cookie = f"{self._cookie}={self._key.decode()}; Path=/; HttpOnly; SameSite=Strict"
-            await _answer(send, 303, "", location=path + ("?" + rest if rest else ""), set_cookie=cookie)
+            path += "?" + rest if rest else ""
+            if self._caused_here(headers, followed=False):
+                await _answer(send, 303, "", location=path, set_cookie=cookie)
+            else:
+                # As with --open: after a redirect the browser would still count the file that led here as the cause,
+                # and send no cookie. This page is ours.
+                page = f'<meta http-equiv="refresh" content="0; url={html.escape(path)}">'
+                await _answer(send, 200, page, set_cookie=cookie, content_type="text/html; charset=utf-8")
+            return
+        if not self._caused_here(headers):
+            await _answer(send, 403, "another site asked for this page; open the address that 'jobdb ui' has printed\n")
             return
         if not self._fits(self._sent(headers.get(b"cookie", ""))):
             await _answer(send, 403, "open the address that 'jobdb ui' has printed: it holds the key\n")
             return
         await self._site(scope, receive, send)
+
+    def _caused_here(self, headers: dict[bytes, str], *, followed: bool = True) -> bool:
+        """Return whether a page of this site caused the request, or a person, or a client that is no browser.
+
+        Args:
+            headers: the request's.
+            followed: let a link elsewhere that leads here count too: it opens a page that the other cannot read.
+        """
+        origin = headers.get(b"origin")
+        ours = origin is None or origin in {f"http://{name}" for name in self._names}
+        document = headers.get(b"sec-fetch-mode") == "navigate" and headers.get(b"sec-fetch-dest") == "document"
+        return ours and ((followed and document) or headers.get(b"sec-fetch-site", "none") in ("none", "same-origin"))
 
     def _sent(self, header: str) -> str:
         try:
@@ -69,8 +104,16 @@ class Gate:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._key)
 
 
+def _is_ours(scope: Scope) -> bool:
+    """Return whether the other end belongs to this user, or to root, or the system does not tell."""
+    client, server = scope.get("client"), scope.get("server")
+    if not client or not server:
+        return True
+    return owner_of(tuple(client), tuple(server)) in (None, 0, os.getuid())
+
+
 async def _answer(send: Send, status: int, text: str, **headers: str) -> None:
-    pairs = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
-    pairs += [(name.replace("_", "-").encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    headers = {"content_type": "text/plain; charset=utf-8", "cache_control": "no-store", **headers}
+    pairs = [(name.replace("_", "-").encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": text.encode()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import socket
 from collections.abc import Callable
@@ -58,6 +59,7 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
         Unavailable: Datasette is not installed.
     """
     path = _checked(url)
+    os.environ["DATASETTE_LOAD_PLUGINS"] = ""  # or importing Datasette runs every plugin that happens to be installed
     try:
         import uvicorn
         from datasette.app import Datasette

@@ -99,8 +99,18 @@ class Cli:
         """The same database through the library, to prepare or to look."""
         return Registry.open(self.database, vault=Vault.open(env=self.env))
 
-    def on_terminal(self, *arguments: str | Path, columns: int = 100, env: dict[str, str] | None = None) -> str:
-        """What the command writes when stdout and stderr are a terminal."""
+    def on_terminal(
+        self,
+        *arguments: str | Path,
+        columns: int = 100,
+        env: dict[str, str] | None = None,
+        codes: tuple[int, ...] = (0, 1),
+        keys: tuple[str, str] = ("", ""),
+    ) -> str:
+        """What the command writes when stdout and stderr are a terminal.
+
+        Keys are typed once the first text of the pair has appeared.
+        """
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [*COMMAND, *map(str, arguments)],
@@ -111,6 +121,7 @@ class Cli:
             stderr=theirs,
         )
         os.close(theirs)
+        awaited, typed = (text.encode() for text in keys)
         written, deadline = b"", time.monotonic() + TIMEOUT_SEC
         try:
             while time.monotonic() < deadline:
@@ -122,7 +133,10 @@ class Cli:
                     if not chunk:
                         break
                     written += chunk
-            assert process.wait(timeout=30) in (0, 1)
+                if typed and awaited in written:
+                    os.write(ours, typed)
+                    typed = b""
+            assert process.wait(timeout=30) in codes, written
         finally:
             process.kill()
             process.wait()
@@ -144,13 +158,23 @@ def bare(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 @pytest.fixture
 def cli(bare: Cli) -> Cli:
     """The command line with an empty database."""
+    return _with_database(bare)
+
+
+@pytest.fixture(scope="module")
+def module_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The command line with a database that all tests of a file share."""
+    return _with_database(Cli(tmp_path_factory.mktemp("shared"), tmp_path_factory.getbasetemp() / "compiled"))
+
+
+def _with_database(cli: Cli) -> Cli:
     from jobdb.filemodes import create_private
     from jobdb.migrations import migrate
 
-    bare.database.parent.mkdir(mode=0o700)
-    create_private(bare.database)
-    migrate(bare.database, backup=False)
-    return bare
+    cli.database.parent.mkdir(mode=0o700)
+    create_private(cli.database)
+    migrate(cli.database, backup=False)
+    return cli
 
 
 @pytest.fixture

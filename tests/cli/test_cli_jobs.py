@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from rich.cells import cell_len
 
 HOSTILE = [
     "plain",
-    "",
     " spaces around ",
     "two\nlines\ttab",
     "\x1b]0;title\x07\x1b[31mred\x1b[0m",
@@ -284,6 +284,41 @@ def test_wait_checks_artifacts_inside_the_folder(cli: Any, tmp_path: Path) -> No
     (work / "b.txt").symlink_to("out/a.txt")
     assert cli("wait", job, "--check-artifacts", work).err == ""
     cli("wait", job, "--check-artifacts", tmp_path / "nowhere", code=2)
+
+
+def test_only_a_regular_file_is_an_artifact(cli: Any, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    (work / "folder").mkdir(parents=True)
+    os.mkfifo(work / "pipe")
+    os.symlink("pipe", work / "link")
+    os.symlink("/dev/null", work / "device")
+    os.symlink("loop", work / "loop")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(work / "socket"))
+        names = ("folder", "pipe", "link", "device", "loop", "socket", "folder/.", ".")
+        job = cli.register(*(word for name in names for word in ("--expect", name)))
+        cli("complete", job)
+        told = cli("wait", job, "--check-artifacts", work, code=1).err
+    faults = dict(re.findall(r"but '([^']+)' (.+?) \(looked in", told))
+    assert faults.keys() == set(names), told
+    assert {faults["pipe"], faults["link"], faults["socket"]} == {"is no regular file"}
+    assert {faults["folder"], faults["folder/."], faults["."]} == {"is a folder, not a file"}
+    job = cli.register("--expect", "folder/", "--expect", "pipe/")
+    cli("complete", job)
+    assert "'folder/'" not in cli("wait", job, "--check-artifacts", work, code=1).err
+    for outside in ("/etc/passwd", "../x", "a/../../x", ""):
+        cli("register", "-a", "x", "p", "--expect", outside, code=2)
+
+
+def test_an_empty_prompt_is_refused_wherever_it_comes_from(cli: Any) -> None:
+    (cli.folder / "empty").write_text(" \n\t\n")
+    for given in ("", "\n", " \t\n"):
+        assert "is empty" in cli("register", "-a", "x", given, code=2).err
+        told = cli("register", "-a", "x", "-", input=given, code=2).err
+        assert "from stdin is empty" in told and "was the command before it successful?" in told
+        assert "is empty" in cli("register", "-a", "x", "--prompt-file", "-", input=given, code=2).err
+    assert "'empty' is empty" in cli("register", "-a", "x", "--prompt-file", "empty", code=2).err
+    assert cli("list").out == ""
 
 
 def test_tables_on_a_terminal(cli: Any) -> None:

@@ -166,3 +166,15 @@ def test_the_commands(folder: Path) -> None:
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr
     assert shell(folder, "show", "nobody").returncode == 2
+
+
+def test_bad_fields_are_invalid_input(folder: Path) -> None:
+    good = {"agent": "a", "prompt": "p"}
+    for bad in (
+        5, "ab", [1], {"prompt": None}, {"agent": None}, {"agent": 5}, {"expected_artifacts": "out.txt"},
+        {"expected_artifacts": {"a": 1}}, {"timeout_sec": True}, {"timeout_sec": float("nan")}, {"broker": "host"},
+        {"broker": {"host": 5}}, {"broker": {"host": "h", "port": "1883"}}, {"job_id": "a b"}, {"topic_prefix": 5},
+    ):  # fmt: skip
+        with pytest.raises(InvalidInput):
+            old.register_job(folder, {**good, **bad} if isinstance(bad, dict) else bad)
+    assert old.list_jobs(folder) == []

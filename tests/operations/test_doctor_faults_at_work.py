@@ -208,3 +208,16 @@ def test_wal_on_a_network_file_system(house: House, two_hosts: Any) -> None:
     assert "probe" in asked["mend"]
     both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))
     assert house.doctor(before=f"{both} & wait").report["ok"]
+
+
+@pytest.mark.parametrize("name", ["$(touch PWNED)", "a; touch PWNED; '", '`touch PWNED`"', "-x $(touch PWNED)"])
+def test_advice_is_a_command_whatever_names_are_in_the_database(house: House, name: str) -> None:
+    with at(house, -1) as registry:
+        job = registry.register(agent=name, prompt="p", idle_timeout_sec=0)
+        event = registry.publish(job.job_id, "started")
+        registry.accept(event.payload, subscriber=name)
+        registry.publish(job.job_id, "progress")
+    diagnosis = house.doctor()
+    diagnosis.found("subscribers", "warn", name)
+    diagnosis.mended("subscribers")
+    assert not (house.root / "PWNED").exists()

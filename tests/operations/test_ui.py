@@ -56,9 +56,12 @@ class Site:
         self.key = parts.query.removeprefix("key=")
         self.cookie = f"jobdb_ui_{self.port}={self.key}"
 
-    def get(self, path: str, *, cookie: str | None = None, host: str | None = None, method: str = "GET") -> Answer:
+    def get(
+        self, path: str, *, cookie: str | None = None, host: str | None = None, method: str = "GET", **more: str
+    ) -> Answer:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Cookie": self.cookie if cookie is None else cookie, "Host": host or f"127.0.0.1:{self.port}"}
+        headers |= {name.replace("_", "-"): value for name, value in more.items()}
         try:
             connection.request(method, path, headers=headers)
             return Answer(connection.getresponse())
@@ -220,6 +223,45 @@ def test_other_names_and_methods_are_refused(site: Site) -> None:
     assert site.get("/jobs/v_jobs", method="DELETE").status == 405
 
 
+def test_a_page_of_another_port_gets_nothing_with_our_cookie(site: Site) -> None:
+    """The browser sends the cookie of 127.0.0.1 whichever port the page that asks came from."""
+    assert site.get("/", Origin=f"http://127.0.0.1:{site.port}").status == 200
+    assert site.get("/", Sec_Fetch_Site="same-origin").status == 200
+    assert site.get("/", Sec_Fetch_Site="none").status == 200
+    for origin in (f"http://127.0.0.1:{site.port + 1}", "http://127.0.0.1", "https://evil.example", "null"):
+        assert site.get("/jobs/v_jobs.json", Origin=origin).status == 403
+    for dest in ("iframe", "script", "image", "empty"):
+        for where in ("same-site", "cross-site"):
+            assert site.get("/", Sec_Fetch_Site=where, Sec_Fetch_Dest=dest, Sec_Fetch_Mode="navigate").status == 403
+            assert site.get("/", Sec_Fetch_Site=where, Sec_Fetch_Dest=dest, Sec_Fetch_Mode="no-cors").status == 403
+
+
+def test_the_cookie_of_one_run_is_no_good_at_another(site: Site, house: House) -> None:
+    other = Site(house)
+    try:
+        for cookie in (site.cookie, site.cookie.replace(str(site.port), str(other.port))):
+            assert other.get("/", cookie=cookie).status == 403
+    finally:
+        other.stop()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose process it is")
+def test_another_user_gets_nothing_even_with_the_key(site: Site) -> None:
+    if os.geteuid() != 0:
+        return  # only root can be another user here; tests/unit/test_ui_peer.py has the rule
+    nobody = 65534
+    ask = (
+        "import encodings.idna, http.client, os\n"
+        f"os.setgid({nobody}); os.setuid({nobody})\n"
+        f"connection = http.client.HTTPConnection('127.0.0.1', {site.port}, timeout=60)\n"
+        f"connection.request('GET', '/', headers={{'Cookie': {site.cookie!r}}})\n"
+        "print(connection.getresponse().status)\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", ask], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "403\n", done.stderr
+    assert site.get("/").status == 200
+
+
 def test_it_listens_on_the_loopback_alone(site: Site) -> None:
     import psutil
 
@@ -296,3 +338,13 @@ def test_in_a_browser(site: Site, browser: Any, house: House) -> None:
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")
     assert loaded and all(name.startswith(f"http://127.0.0.1:{site.port}/") for name in loaded)
     assert len(browser.get_screenshot_as_png()) > 10_000
+
+
+def test_a_file_leads_a_browser_there_as_with_open(site: Site, browser: Any, house: House) -> None:
+    page = house.root / "jobdb.html"
+    page.write_text(f'<meta http-equiv="refresh" content="0; url={site.address}">')
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    browser.get(page.as_uri())
+    WebDriverWait(browser, 60).until(lambda shown: shown.current_url.startswith("http://127.0.0.1"))
+    assert browser.title == "jobdb", browser.page_source

@@ -153,17 +153,17 @@ def test_a_read_only_server_is_named(url):
 
 
 def test_durability_is_set_for_the_session(url):
+    def setting(registry):
+        with registry.engine.store._pool.connection() as connection:
+            return connection.execute("SHOW synchronous_commit").fetchone()
+
     migrate_postgresql(url)
     for durability, expected in (("full", "on"), ("normal", "off")):
         with Registry.open(url, durability=durability) as registry:
-            columns, rows = registry.engine.store.query(
-                "SELECT current_setting('synchronous_commit')", limit=1, timeout_sec=5
-            )
-            assert rows == [(expected,)] and len(columns) == 1
+            assert setting(registry) == (expected,)
     asked = url.replace("options=", "options=-csynchronous_commit%3Doff%20")
     with Registry.open(asked) as registry:
-        rows = registry.engine.store.query("SELECT current_setting('synchronous_commit')", limit=1, timeout_sec=5)[1]
-        assert rows == [("on",)]
+        assert setting(registry) == ("on",)
 
 
 def test_a_forked_child_is_refused_and_its_parent_goes_on(url):

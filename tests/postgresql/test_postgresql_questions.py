@@ -3,13 +3,20 @@
 import json
 
 import pytest
+from conformance_kit.databases import KEY
 
-from jobdb import InvalidInput, Registry, TimedOut
+from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
 
 
-@pytest.fixture
-def ask(url):
-    with Registry.open(url, create=True) as registry:
+@pytest.fixture(scope="module")
+def ask(server):
+    import psycopg
+
+    schema = "questions"
+    with psycopg.connect(server.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}".encode())
+    url = server.url(schema=schema)
+    with Registry.open(url, create=True, vault=Vault.open(env={"JOBDB_KEY": KEY})) as registry:
         registry.register(agent="codex", prompt="100 % of it", job_id="j")
         yield lambda sql, **more: registry.engine.store.query(sql, **{"limit": 10, "timeout_sec": 20, **more})
 
@@ -69,6 +76,131 @@ def test_anything_else_is_refused(ask, sql):
 def test_sealed_secrets_are_not_shown(ask, sql):
     with pytest.raises(InvalidInput, match="sealed"):
         ask(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT query_to_xml('SELECT sealed FROM tokens', true, false, '')",
+        "SELECT query_to_xml_and_xmlschema('SELECT sealed FROM tokens', true, false, '')",
+        "SELECT pg_catalog.\"query_to_xml\"('TA' || 'BLE tokens', true, false, '')",
+        "SELECT table_to_xml('tokens', true, false, '')",
+        "SELECT table_to_xml(('tok' || 'ens')::regclass, true, false, '') FROM v_jobs",
+        "SELECT table_to_xml_and_xmlschema('tokens', true, false, '')",
+        "SELECT schema_to_xml(current_schema(), true, false, '')",
+        "SELECT schema_to_xml_and_xmlschema('public', true, false, '')",
+        "SELECT database_to_xml(true, false, '')",
+        "SELECT cursor_to_xml('c', 1, true, false, '')",
+        "SELECT * FROM ts_stat('SELECT to_tsvector(encode(sealed, ''hex'')) FROM tokens')",
+        "SELECT ts_rewrite('a'::tsquery, 'SELECT ''a''::tsquery, ''b''::tsquery FROM tokens')",
+        "SELECT 1 FROM v_jobs WHERE xmlexists('/*' PASSING query_to_xml('TABLE tokens', true, false, ''))",
+        "SELECT x FROM v_jobs, LATERAL (SELECT table_to_xml('tokens', true, false, '') AS x OFFSET 0) AS q",
+        "SELECT count(*) FILTER (WHERE table_to_xml('tokens', true, false, '') IS NULL) FROM v_jobs",
+        "SELECT job_id FROM v_jobs ORDER BY table_to_xml('tokens', true, false, '')::text",
+        "SELECT job_id FROM v_jobs LIMIT length(table_to_xml('tokens', true, false, '')::text)",
+        "SELECT sum(pg_sleep(1)::text::int) OVER () FROM v_jobs",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT * FROM pg_ls_dir('.')",
+        "SELECT pg_read_binary_file('PG_VERSION')",
+        "SELECT lo_get(1)",
+        "SELECT lo_import('/etc/passwd')",
+        "SELECT current_setting('data_directory')",
+        "SELECT set_config('statement_timeout', '0', false)",
+        "SELECT pg_sleep(0)",
+        "SELECT pg_terminate_backend(1)",
+        "SELECT pg_advisory_lock(1)",
+        "SELECT nextval('events_id_seq')",
+        "SELECT most_common_vals FROM pg_stats WHERE tablename = 'tokens'",
+        "SELECT * FROM pg_statistic",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT query FROM pg_stat_activity",
+        "SELECT * FROM information_schema.columns",
+        "SELECT * FROM pg_largeobject",
+        "SELECT value FROM settings",
+        "SELECT * FROM jobdb_migrations",
+        "SELECT jobdb_now_ms()",
+    ],
+)
+def test_nothing_but_the_registry_is_read_and_nothing_runs_sql_of_its_own(ask, sql):
+    with pytest.raises(InvalidInput, match=r"no view of the registry|is not run|sealed"):
+        ask(sql)
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        "CREATE FUNCTION {0}.leak() RETURNS SETOF bytea LANGUAGE SQL IMMUTABLE AS 'SELECT sealed FROM {0}.tokens'",
+        "CREATE VIEW {0}.leak AS SELECT 1 AS one FROM {0}.tokens",
+    ],
+)
+def test_what_somebody_made_there_is_not_the_registrys(url, definition):
+    import psycopg
+
+    with Registry.open(url, create=True) as registry, psycopg.connect(url, autocommit=True) as connection:
+        (schema,) = connection.execute("SELECT current_schema()").fetchone()
+        connection.execute(definition.format(schema).encode())
+        for sql in ("SELECT * FROM leak()", "SELECT leak()", "SELECT * FROM leak"):
+            with pytest.raises(InvalidInput):
+                registry.engine.store.query(sql, limit=5, timeout_sec=20)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT agent, count(*), max(created_at), string_agg(job_id, ',' ORDER BY job_id) FROM v_jobs GROUP BY agent",
+        "SELECT date_trunc('day', created_at::timestamptz)::date, avg(duration_sec)::numeric FROM v_jobs GROUP BY 1",
+        "SELECT job_id, rank() OVER (PARTITION BY agent ORDER BY created_at) FROM v_jobs",
+        "SELECT to_char(now() - created_at::timestamptz, 'HH24') FROM v_jobs WHERE created_at < to_char(now(), 'YYYY')",
+        "SELECT extra::jsonb ->> 'k', jsonb_array_length(expected_artifacts::jsonb) FROM v_jobs",
+        "SELECT * FROM v_jobs, jsonb_array_elements_text(expected_artifacts::jsonb) AS path",
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_sec) FROM v_jobs",
+        "SELECT coalesce(detail, '-'), upper(agent), length(prompt), prompt ~* 'it$', md5(prompt) FROM v_jobs",
+        "SELECT json_agg(row_to_json(j)) FROM v_jobs AS j",
+        "SELECT e.event, j.agent FROM v_events AS e JOIN v_jobs AS j USING (job_id) WHERE e.seq IN (1, 2, 3)",
+        "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 9) SELECT i FROM n",
+        "SELECT verdict, sum(count) FROM v_verdicts GROUP BY ROLLUP (verdict)",
+        "SELECT 'tokens', 'query_to_xml(1)' FROM v_jobs WHERE prompt <> ':funcid 2923'",
+        "SELECT day::date FROM generate_series(now() - interval '3 days', now(), '1 day') AS day",
+        "VALUES (1, 'a'), (2, 'b')",
+    ],
+)
+def test_ordinary_questions_are_answered(ask, sql):
+    ask(sql)
+
+
+def test_the_documented_reader_asks_and_does_nothing_else(url):
+    """The roles and grants as docs/deployment.md gives them."""
+    import psycopg
+
+    with Registry.open(url, create=True) as registry, psycopg.connect(url, autocommit=True) as connection:
+        registry.register(agent="codex", prompt="p", job_id="j")
+        (schema,) = connection.execute("SELECT current_schema()").fetchone()
+        connection.execute(b"DROP ROLE IF EXISTS jobs_reader")
+        connection.execute(b"CREATE ROLE jobs_reader LOGIN")
+        connection.execute(f"GRANT USAGE ON SCHEMA {schema} TO jobs_reader".encode())
+        views = "v_jobs, v_events, v_subscriptions, v_refusals, v_verdicts"
+        connection.execute(f"GRANT SELECT ON {views} TO jobs_reader".encode())
+        try:
+            # Also where the grant on the schema's version is not given.
+            for more in ("SELECT 1", "GRANT SELECT ON jobdb_migrations TO jobs_reader"):
+                connection.execute(more.encode())
+                with Registry.open(as_role(url, "jobs_reader")) as reading:
+                    asked = reading.engine.store.query("SELECT job_id FROM v_jobs", limit=5, timeout_sec=20)
+                    assert asked == (["job_id"], [("j",)])
+                    for sql in ("SELECT sealed FROM tokens", "SELECT * FROM jobs"):
+                        with pytest.raises(InvalidInput):
+                            reading.engine.store.query(sql, limit=5, timeout_sec=20)
+                    with pytest.raises(JobdbError, match="may not do this"):
+                        reading.register(agent="a", prompt="p")
+                    with pytest.raises(JobdbError, match="may not do this"):
+                        reading.get("j")
+        finally:
+            connection.execute(b"DROP OWNED BY jobs_reader")
+            connection.execute(b"DROP ROLE jobs_reader")
+
+
+def as_role(url: str, role: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}user={role}"
 
 
 def test_a_long_question_is_ended(ask):

@@ -107,12 +107,18 @@ DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= CAST(:newe
 -- limit_question: how long a person's query may take, in this transaction.
 SELECT set_config('statement_timeout', :timeout, true);
 
--- tables_of_question: what the temporary view that was made of a person's query reads itself, not through other views.
-SELECT DISTINCT c.relname::TEXT
-FROM pg_rewrite AS r
-JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::REGCLASS AND d.objid = r.oid
-JOIN pg_class AS c ON d.refclassid = 'pg_class'::REGCLASS AND c.oid = d.refobjid
-WHERE r.ev_class = 'jobdb_question'::REGCLASS AND c.relname <> 'jobdb_question';
+-- tree_of_question: what the server has read a person's query as, all of it: the rule of the temporary view made of it.
+SELECT ev_action::TEXT FROM pg_rewrite WHERE ev_class = 'pg_temp.jobdb_question'::REGCLASS;
+
+-- relations_of_question: the tables and views that it names, and whether each lies where the registry's views lie.
+SELECT c.relname::TEXT, c.relnamespace = v.relnamespace
+FROM pg_class AS c, pg_class AS v
+WHERE c.oid = ANY(CAST(:numbers AS OID[])) AND c.oid <> 'pg_temp.jobdb_question'::REGCLASS
+  AND v.oid = to_regclass('v_jobs');
+
+-- functions_of_question: the functions that it calls, and whether each is the server's own; its volatility.
+SELECT p.proname::TEXT, p.pronamespace = 'pg_catalog'::REGNAMESPACE, p.provolatile::TEXT
+FROM pg_proc AS p WHERE p.oid = ANY(CAST(:numbers AS OID[]));
 
 -- copy_patience: a session that is silent in a transaction is ended otherwise.
 SELECT set_config('idle_in_transaction_session_timeout', '0', true);

@@ -19,5 +19,8 @@ CREATE TABLE jobdb_migrations (
 -- schema_version: the last migration that was applied.
 SELECT COALESCE(max(number), 0) FROM jobdb_migrations;
 
+-- may_only_ask: whether the role may read the views; null where there are none.
+SELECT has_table_privilege(to_regclass('v_jobs'), 'SELECT');
+
 -- note_migration: it was applied.
 INSERT INTO jobdb_migrations (number, name) VALUES (:number, :name);

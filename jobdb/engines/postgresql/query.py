@@ -1,7 +1,6 @@
 """Ad-hoc questions: one read-only SELECT, meant for the documented views, in a transaction that is rolled back.
 
-To learn which tables a question reads, it is first made into a temporary view: PostgreSQL notes what a view depends on.
-What the role may do through functions of the server's is its administrator's to grant or not.
+What a question reads and calls is checked before it is run: see ``question``.
 """
 
 from __future__ import annotations
@@ -16,9 +15,8 @@ from ...errors import InvalidInput, TimedOut
 from ..sql.transaction import Row
 from .connections import Connection
 from .failures import message
+from .question import VIEWS, check_question
 
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED = frozenset({"tokens", "specs"})
 LONGEST_SEC = 7 * 86_400
 
 
@@ -38,21 +36,14 @@ def run_query(
         The columns' names and the rows.
 
     Raises:
-        InvalidInput: it is no single SELECT, or it reads a table that holds sealed secrets.
+        InvalidInput: it is no single SELECT, or it reads or calls what it must not.
         TimedOut: it took too long.
     """
     question = sql.strip().rstrip(";")
     timeout_sec = min(max(0.001, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.001
     try:
         connection.execute(statements["limit_question"].encode(), {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
-        # With parameters, be they none, the server takes one statement only.
-        look = f"CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{question}\n) AS answer"
-        connection.execute(look.replace("%", "%%").encode(), [])
-        for (table,) in connection.execute(statements["tables_of_question"].encode()):
-            if table in SEALED:
-                raise InvalidInput(
-                    f"table {table} holds sealed secrets, and they are not shown; use one SELECT on {', '.join(VIEWS)}"
-                )
+        check_question(connection, statements, question)
         connection.execute(b"SET TRANSACTION READ ONLY")
         with connection.cursor(name="jobdb_question") as cursor:
             cursor.execute(question.replace("%", "%%").encode(), [])

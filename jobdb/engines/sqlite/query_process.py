@@ -22,9 +22,8 @@ import apsw
 
 from ...errors import InvalidInput, JobdbError, TimedOut
 from .failures import translate
+from .question import VIEWS, authorize
 
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
 MOST_BYTES_OF_A_VALUE = 64 * 1_048_576
 """Four times the largest that a registry holds, a prompt."""
 MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
@@ -55,7 +54,7 @@ def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, MOST_BYTES_OF_A_VALUE)
         deadline = time.monotonic() + timeout_sec
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
-        connection.authorizer = _allowed
+        connection.authorizer = authorize
         _send_rows(connection, sql, limit)
     except apsw.InterruptError:
         raise TimedOut(too_slow(timeout_sec)) from None
@@ -68,7 +67,7 @@ def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
         ) from None
     except (apsw.SQLError, apsw.AuthError, apsw.BindingsError, apsw.MismatchError, apsw.RangeError) as error:
         raise InvalidInput(
-            f"cannot run this query: {error}. Use one SELECT on {', '.join(VIEWS)}; "
+            f"cannot run this query: {error}. Use one SELECT on {', '.join(sorted(VIEWS))}; "
             "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
         ) from None
     except apsw.Error as error:
@@ -125,14 +124,3 @@ def _say(value: Any) -> int:
     if value == []:
         sys.stdout.flush()
     return len(line)
-
-
-def _allowed(operation: int, first: str | None, second: str | None, _database: str | None, _through: str | None) -> int:
-    """Reading is allowed, but for the sealed columns, by whatever way they are reached; nothing else is."""
-    if operation == apsw.SQLITE_READ and (first, second) not in SEALED:
-        return apsw.SQLITE_OK
-    if operation in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
-        return apsw.SQLITE_OK
-    if operation == apsw.SQLITE_FUNCTION and second != "load_extension":
-        return apsw.SQLITE_OK
-    return apsw.SQLITE_DENY

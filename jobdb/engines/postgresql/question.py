@@ -1,0 +1,99 @@
+"""What a person's query may touch on PostgreSQL: the registry's views and tables without secrets, and pure functions.
+
+A server has functions that run SQL given as text (``query_to_xml``, ``ts_stat``), read tables by their names
+(``table_to_xml``), files (``pg_read_file``), large objects and settings. Looking for their names in the text would miss
+what is quoted, aliased or an operator. So the server parses the query, as a temporary view, and what it has understood
+is read from the view's rule: the number of every relation and every function in it. Only what is on the lists below
+passes. A role that may read the views alone is the stronger fence: docs/deployment.md.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ...errors import InvalidInput, Unusable
+
+if TYPE_CHECKING:
+    from .connections import Connection
+
+VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
+SEALED = frozenset({"tokens", "specs"})
+TABLES = frozenset({"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals"})
+
+# Of the server's own functions those that are marked immutable compute from their arguments alone: they pass. Others
+# heed the clock, the time zone, the text search configuration or a type's way of being written, and read no table:
+HARMLESS = frozenset(
+    """
+    age array_to_json array_to_string clock_timestamp concat concat_ws convert convert_from convert_to current_database
+    current_schema current_user date date_part date_trunc extract format gen_random_uuid generate_series in_range
+    json_agg json_agg_strict json_array json_build_array json_build_object json_object_agg json_object_agg_strict
+    json_object_agg_unique json_object_agg_unique_strict json_populate_record json_populate_recordset json_to_record
+    json_to_recordset jsonb_agg jsonb_agg_strict jsonb_build_array jsonb_build_object jsonb_object_agg
+    jsonb_object_agg_strict jsonb_object_agg_unique jsonb_object_agg_unique_strict jsonb_path_exists_tz
+    jsonb_path_match_tz jsonb_path_query_array_tz jsonb_path_query_first_tz jsonb_path_query_tz jsonb_populate_record
+    jsonb_populate_recordset jsonb_to_record jsonb_to_recordset length make_timestamptz now numeric overlaps
+    phraseto_tsquery pg_typeof plainto_tsquery quote_literal quote_nullable random row_to_json session_user
+    statement_timestamp time timeofday timestamp timestamptz timetz timezone to_char to_date to_json to_jsonb to_number
+    to_timestamp to_tsquery to_tsvector transaction_timestamp ts_headline version websearch_to_tsquery
+    """.split()  # noqa: SIM905
+)
+
+_NUMBER = re.compile(
+    r" :(relid|funcid|aggfnoid|winfnoid|tsmhandler|opfuncid|hashfuncid|negfuncid|startInRangeFunc|endInRangeFunc) (\d+)"
+)
+_OPERATORS = frozenset({"opfuncid", "hashfuncid", "negfuncid", "startInRangeFunc", "endInRangeFunc"})
+
+# The view calls a known function and reads a known view besides: found again, they show that the rule is understood.
+_MARK, _MARKED_VIEW = "concat", VIEWS[0]
+_VIEW = "CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{}\n) AS answer, concat('jobdb') AS mark FROM v_jobs"
+
+
+def check_question(connection: Connection, statements: Mapping[str, str], question: str) -> None:
+    """Let the server parse a query and refuse what it must not touch; nothing of it is run.
+
+    Args:
+        connection: in a transaction that will be rolled back.
+        statements: the named statements.
+        question: the query, without its last semicolon.
+
+    Raises:
+        InvalidInput: it reads or calls something that is on no list.
+        psycopg.Error: it is no single SELECT.
+    """
+    # With parameters, be they none, the server takes one statement only.
+    connection.execute(_VIEW.format(question).replace("%", "%%").encode(), [])
+    row = connection.execute(statements["tree_of_question"].encode()).fetchone()
+    named = _NUMBER.findall(row[0]) if row is not None else []
+
+    def numbers(*kinds: str) -> dict[str, list[str]]:
+        return {"numbers": sorted({number for kind, number in named if kind in kinds and number != "0"})}
+
+    relations = connection.execute(statements["relations_of_question"].encode(), numbers("relid")).fetchall()
+    given = connection.execute(
+        statements["functions_of_question"].encode(), numbers("funcid", "aggfnoid", "winfnoid", "tsmhandler")
+    ).fetchall()
+    operators = connection.execute(statements["functions_of_question"].encode(), numbers(*_OPERATORS)).fetchall()
+    if (_MARKED_VIEW, True) not in relations or (_MARK, True, "s") not in given:
+        raise Unusable(
+            "this release of PostgreSQL writes queries down in a form that jobdb does not know, so it cannot tell what "
+            "one reads; ask with psql, as a role that may read the views alone"
+        )
+    for name, ours in relations:
+        if ours and name in SEALED:
+            raise InvalidInput(
+                f"table {name} holds sealed secrets, and they are not shown; use one SELECT on {', '.join(VIEWS)}"
+            )
+        if not (ours and (name in VIEWS or name in TABLES)):
+            raise InvalidInput(f"{name} is no view of the registry; use one SELECT on {', '.join(VIEWS)}")
+    for name, servers, volatility in given:
+        if not servers or (volatility != "i" and name not in HARMLESS):
+            raise InvalidInput(
+                f"function {name} may reach more than its arguments, and is not run; use functions that only compute"
+            )
+    for name, servers, volatility in operators:
+        if not servers or volatility == "v":
+            raise InvalidInput(
+                f"an operator runs function {name}, which is not the server's own; use built-in operators"
+            )

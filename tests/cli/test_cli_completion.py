@@ -1,0 +1,220 @@
+"""Completion in real shells over a database whose values are written for a shell: nothing of them is run or offered."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobdb.cli.app import command
+
+from jobdb.protocol import JOB_ID_PATTERN
+
+PATIENCE_SEC = 60
+PLAIN = ("j1", "a:b", "x_y.z@h-1")
+# In which place of the shell's syntax a value is evaluated differs: bare, in quotes of either kind, after an escape.
+HOSTILE = [
+    wrap.format(run)
+    for run in ("$(echo>{0})", "`echo>{0}`", "${{(e):-$(echo>{0})}}", "=(echo>{0})", "<(echo>{0})", "; echo>{0};")
+    for wrap in ("{}", "\\{}", "'{}", '"{}', "\n{}", "a]{}", "a)){}", "x:{}", "'\"\\\\{}")
+]
+
+
+@pytest.fixture
+def hostile(cli: Any) -> Any:
+    """A database with three plain ids, and with hostile text wherever text can be; the shell's ``jobdb`` is ours."""
+    tools = cli.folder / "bin"
+    tools.mkdir()
+    (tools / "jobdb").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobdb.cli "$@"\n')
+    (tools / "jobdb").chmod(0o755)
+    cli.env["PATH"] = f"{tools}:{os.environ['PATH']}"
+    texts = [text.format("PWNED") for text in HOSTILE]
+    with cli.library() as registry:
+        for number, text in enumerate(texts):
+            job_id = PLAIN[number] if number < len(PLAIN) else f"evil{number}"
+            registry.register(agent=text, prompt=text, job_id=job_id, agent_session=text, extra={text: text})
+    # Ids that no verb would take: in a file that came from elsewhere they may be.
+    with sqlite3.connect(cli.database) as connection:
+        for number, text in enumerate(texts):
+            connection.execute("UPDATE jobs SET job_id = ? WHERE job_id = ?", (f"e{text}", f"evil{number}"))
+    connection.close()
+    return cli
+
+
+def script(cli: Any, shell: str) -> str:
+    shown = subprocess.run(
+        ["jobdb", "--show-completion", shell],
+        env={**cli.env, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        cwd=cli.folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SEC,
+    )
+    assert shown.returncode == 0
+    return shown.stdout
+
+
+def unharmed(cli: Any) -> bool:
+    return not [path for path in cli.folder.rglob("*") if "PWNED" in path.name]
+
+
+class Terminal:
+    """A shell on a terminal of its own."""
+
+    def __init__(self, arguments: list[str], *, env: dict[str, str], folder: Path) -> None:
+        self.written = ""
+        self.child, self._ours = pty.fork()
+        if self.child == 0:
+            os.chdir(folder)
+            os.execvpe(arguments[0], arguments, {**env, "TERM": "vt100", "COLUMNS": "200", "LINES": "50"})
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def read_until(self, pattern: str) -> str:
+        """Reads until the pattern has appeared in what was written since the last call."""
+        deadline = time.monotonic() + PATIENCE_SEC
+        while not re.search(pattern, self.written):
+            assert time.monotonic() < deadline, f"{pattern} did not appear in {self.written!r}"
+            if select.select([self._ours], [], [], 0.2)[0]:
+                self.written += os.read(self._ours, 65536).decode(errors="replace")
+        seen, self.written = self.written, ""
+        return seen
+
+    def end(self) -> None:
+        os.kill(self.child, signal.SIGKILL)
+        os.waitpid(self.child, 0)
+        os.close(self._ours)
+
+
+@pytest.fixture
+def terminal() -> Iterator[Callable[..., Terminal]]:
+    running: list[Terminal] = []
+
+    def start(*arguments: str, **where: Any) -> Terminal:
+        running.append(Terminal(list(arguments), **where))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.end()
+
+
+@pytest.mark.parametrize("line", ["show ", "claim --job ", "token show ", "events e"])
+def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
+    hostile: Any, line: str, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
+) -> None:
+    require(shutil.which("zsh") is not None, "zsh is not installed: apt-get install zsh")
+    (hostile.folder / "_jobdb").write_text(script(hostile, "zsh"))
+    dump = hostile.folder / "dump"
+    (hostile.folder / ".zshrc").write_text(
+        f"PROMPT='ready> '\nautoload -Uz compinit; compinit -u -d {dump}\nsource ./_jobdb\n"
+        "complete-and-say() { zle expand-or-complete; print -n ' TAB-ENDED ' }\n"
+        "zle -N complete-and-say; bindkey '^I' complete-and-say\n"
+    )
+    shell = terminal("zsh", "-i", env={**hostile.env, "ZDOTDIR": str(hostile.folder)}, folder=hostile.folder)
+    shell.read_until("ready> ")
+    shell.type(f"jobdb {line}\t")
+    seen = shell.read_until(" TAB-ENDED ")
+    if not line.endswith("e"):
+        shell.type("\t")
+        seen += shell.read_until(" TAB-ENDED ")
+        assert "j1" in seen and "x_y.z@h-1" in seen, seen
+    assert unharmed(hostile), seen
+    assert "PWNED" not in seen
+
+
+def test_completion_in_bash_runs_nothing_and_offers_plain_ids(
+    hostile: Any, require: Callable[[bool, str], None]
+) -> None:
+    require(shutil.which("bash") is not None, "bash is not installed")
+    ask = 'COMP_WORDS=(jobdb show ""); COMP_CWORD=2; _jobdb_completion jobdb; printf "%s\\n" "${COMPREPLY[@]}"'
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"{script(hostile, 'bash')}\n{ask}"],
+        env=hostile.env,
+        cwd=hostile.folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SEC,
+    )
+    assert sorted(done.stdout.split("\n")) == ["", *sorted(PLAIN)], done.stderr
+    assert unharmed(hostile)
+
+
+def test_tab_in_bash_on_a_terminal_runs_nothing(
+    hostile: Any, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
+) -> None:
+    require(shutil.which("bash") is not None, "bash is not installed")
+    (hostile.folder / "rc").write_text("PS1='ready> '\n" + script(hostile, "bash"))
+    shell = terminal("bash", "--rcfile", "./rc", "-i", env=hostile.env, folder=hostile.folder)
+    shell.read_until("ready> ")
+    shell.type("jobdb show \t\t")
+    seen = shell.read_until(r"x_y\.z@h-1")
+    assert unharmed(hostile) and "PWNED" not in seen, seen
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+@pytest.mark.parametrize("line", ["show ", "claim --job ", "subscribe ", "list --status "])
+def test_what_is_given_to_a_shell_is_of_plain_characters(hostile: Any, shell: str, line: str) -> None:
+    asked = {
+        "_JOBDB_COMPLETE": f"complete_{shell}",
+        "_TYPER_COMPLETE_ARGS": f"jobdb {line}",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "_TYPER_COMPLETE_WORD_TO_COMPLETE": "",
+        "COMP_WORDS": f"jobdb {line}",
+        "COMP_CWORD": str(len(line.split()) + 1),
+    }
+    told = hostile(env=asked)
+    assert told.err == ""
+    words = told.out.removeprefix("_arguments '*: :((").rstrip("\n").removesuffix("))'")
+    assert re.fullmatch(r'[\w.@:\\"\t\n -]+', words, re.ASCII), words
+    assert "j1" in words or "pending" in words
+
+
+def test_a_database_that_cannot_be_read_completes_to_nothing(cli: Any) -> None:
+    cli.register("--job-id", "j1")
+    with sqlite3.connect(cli.database) as connection:
+        connection.execute("PRAGMA ignore_check_constraints = 1")
+        connection.execute("UPDATE jobs SET status = '$(echo>PWNED)'")
+    connection.close()
+    told = cli(env={"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": "jobdb show ", "COMP_CWORD": "2"})
+    assert (told.out.strip(), told.err) == ("", "")
+
+
+def test_no_job_id_holds_what_a_shell_reads() -> None:
+    for character in map(chr, range(0x250)):
+        plain = character.isascii() and (character.isalnum() or character in "_.:@-")
+        assert bool(re.fullmatch(JOB_ID_PATTERN, f"a{character}")) == plain
+    assert not re.fullmatch(JOB_ID_PATTERN, "a\n") and not re.fullmatch(JOB_ID_PATTERN, "-a")
+
+
+def test_only_the_one_module_completes_values() -> None:
+    """A new completion goes through ``jobdb.cli.completing``, where the rule is."""
+
+    def walk(one: Any) -> Iterator[Any]:
+        yield from one.params
+        for name in getattr(one, "commands", {}):
+            yield from walk(one.commands[name])
+
+    given = [parameter._custom_shell_complete for parameter in walk(command())]
+    inner = [
+        cell.cell_contents
+        for found in given
+        if found is not None
+        for cell in found.__closure__ or ()
+        if callable(cell.cell_contents)
+    ]
+    assert inner
+    for function in inner:
+        assert getattr(function, "__wrapped__", function).__module__ in ("jobdb.cli.completing", "typer.main")

@@ -1,0 +1,32 @@
+"""What the processes that we start get to know of our environment."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobdb.environment import SECRETS, absolute_places, without_secrets
+
+
+def test_secrets_are_left_out_and_names_of_files_stay() -> None:
+    kept = {"PATH": "/bin", "JOBDB_KEY_FILE": "/k", "PGPASSFILE": "/p", "MQTT_USERNAME": "me", "JOBDB_URL": "jobs.db"}
+    assert without_secrets({**kept, **dict.fromkeys(SECRETS, "secret")}) == kept
+
+
+@pytest.mark.parametrize(
+    ("given", "left"),
+    [
+        ("postgresql://me:hush@db:5432/jobs", "postgresql://me@db:5432/jobs"),
+        ("postgres://me:hu@sh:x@db/jobs?sslmode=require", "postgres://me@db/jobs?sslmode=require"),
+        ("postgresql://db/jobs?user=me&password=hush", "postgresql://db/jobs?user=me"),
+        ("postgresql://db/jobs?password=hush&user=me", "postgresql://db/jobs?user=me"),
+        ("postgresql://db/jobs?PASSWORD=hush&sslpassword=hush", "postgresql://db/jobs"),
+        ("postgresql://me@db/jobs", "postgresql://me@db/jobs"),
+        ("sqlite:////a:b@c/jobs.db", "sqlite:////a:b@c/jobs.db"),
+    ],
+)
+def test_a_url_keeps_its_place_and_loses_its_password(given: str, left: str) -> None:
+    assert without_secrets({"JOBDB_URL": given}) == {"JOBDB_URL": left}
+
+
+def test_programs_are_looked_for_in_absolute_places_alone() -> None:
+    assert absolute_places(":/usr/bin:.::bin:/bin:") == "/usr/bin:/bin"
