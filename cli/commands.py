@@ -62,6 +62,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "init": Entry("database", "init", "Make a database."),
         "migrate": Entry("database", "migrate", "Bring an older database to the present schema."),
         "doctor": Entry("examining", "doctor", "Check the database and all around it."),
+        "identity": Entry("identity", "identity", "Show which registry this is; say that it was moved, or copied."),
         "probe": Entry(
             "examining", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."
         ),

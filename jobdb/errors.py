@@ -14,6 +14,7 @@
         ├── NotAJobdbDatabase
         ├── SchemaMismatch
         ├── UnsafeFileSystem
+        ├── MovedOrCopied
         ├── StorageFailed
         │   └── SyncFailed
         ├── Unavailable
@@ -106,6 +107,10 @@ class SchemaMismatch(Unusable):
 
 class UnsafeFileSystem(Unusable):
     """The folder's file system does not keep the promises that the journal needs."""
+
+
+class MovedOrCopied(Unusable):
+    """The database is not where it was: a copy must not connect to a broker in the original's name."""
 
 
 class StorageFailed(Unusable):

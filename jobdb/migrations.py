@@ -8,6 +8,7 @@ connection open, and always with the file locked for everybody else. Called by `
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import sqlite3
@@ -20,6 +21,7 @@ from .engines.sqlite import opened
 from .engines.sqlite.header import read_header
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 from .filemodes import create_private, sync_folder
+from .identity import PLACE, file_place
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -117,6 +119,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
             MIGRATIONS.apply(Database(connection))
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+                (PLACE, json.dumps(file_place(path))),
+            )
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

@@ -18,7 +18,7 @@ LAYERS = [
     {"lifecycle", "urls", "protocol", "replay", "vault", "masterkey", "filemodes", "given_secret"},
     {"mountinfo", "filesystem", "filesystem_policy"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
-    {"arguments", "engines", "migrations"},
+    {"arguments", "engines", "identity", "migrations"},
     {"subscription", "tokens"},
     {"registry"},
     {"legacy", "mqtt", "doctor", "copy", "backup", "stats", "prometheus", "queries", "watching", "ui"},

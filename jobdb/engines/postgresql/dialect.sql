@@ -38,6 +38,9 @@ SELECT jobdb_channel();
 -- settled_event: up to which number no event can appear any more, and the last number given out.
 SELECT settled, newest FROM jobdb_settled_event();
 
+-- place_of_database: where the tables lie.
+SELECT jobdb_place();
+
 -- sealing_key: a rekey waits for those who seal, and they for it.
 SELECT value FROM settings WHERE name = :name FOR SHARE;
 

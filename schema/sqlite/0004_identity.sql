@@ -1,0 +1,53 @@
+-- Who a database is, where it lies, what job ids and tokens were used before, and how long each lease was meant to last.
+
+-- The registry's own id: a copy or a restored backup is another registry to brokers and tickets. Whoever makes one
+-- replaces it. A restored backup of an older version has one already when it comes here.
+DELETE FROM settings
+WHERE name = 'identity' AND EXISTS (SELECT 1 FROM settings AS s WHERE s.name = 'registry_id');
+
+INSERT INTO settings (name, value) VALUES ('registry_id', lower(hex(randomblob(16)))) ON CONFLICT (name) DO NOTHING;
+
+-- What brokers know this database by keeps its sessions and what they hold, for as long as the registry id is this one.
+UPDATE settings
+SET name = 'broker_identity',
+    value = (SELECT s.value FROM settings AS s WHERE s.name = 'registry_id') || ' ' || value
+WHERE name = 'identity';
+
+-- Fingerprints (HMAC) of the tokens that people gave: none is taken a second time. Generated tokens bear a mark instead.
+CREATE TABLE token_fingerprints (
+    fingerprint BLOB PRIMARY KEY CHECK (length(fingerprint) = 16),
+    job_id      TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Tokens of jobs up to this number have neither yet; see jobdb/engines/sql/reuse.py.
+INSERT INTO settings (name, value)
+SELECT 'tokens_to_fingerprint', CAST(max(job) AS TEXT) FROM tokens HAVING max(job) IS NOT NULL;
+
+-- Pruned jobs whose old events a new job of the same id could not tell from its own: those that were not signed, and
+-- those whose tokens were deleted before they had fingerprints.
+CREATE TABLE tombstones (
+    job_id    TEXT    PRIMARY KEY,
+    unsigned  INTEGER NOT NULL CHECK (unsigned IN (0, 1)),
+    last_seq  INTEGER NOT NULL,
+    attempt   INTEGER NOT NULL,
+    pruned_ms INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- How long a lease was meant to last: an end later than now plus this was computed while a clock was ahead.
+ALTER TABLE jobs ADD COLUMN lease_ms INTEGER;
+
+UPDATE jobs SET lease_ms = max(0, lease_until_ms - updated_ms) WHERE lease_until_ms IS NOT NULL;
+
+DROP INDEX jobs_leased;
+
+CREATE INDEX jobs_leased ON jobs (lease_until_ms, lease_ms) WHERE status = 'running' AND lease_until_ms IS NOT NULL;
+
+ALTER TABLE leases ADD COLUMN lease_ms INTEGER;
+
+-- The same for the overlap after a rotation.
+ALTER TABLE tokens ADD COLUMN overlap_ms INTEGER;
+
+UPDATE tokens
+SET overlap_ms = (SELECT max(0, tokens.expires_ms - n.created_ms) FROM tokens AS n
+                  WHERE n.job = tokens.job AND n.kid > tokens.kid ORDER BY n.kid LIMIT 1)
+WHERE expires_ms IS NOT NULL;
