@@ -36,7 +36,7 @@ WHERE job = :job;
 
 -- legacy_put_token: the record's token, as version 1.
 INSERT INTO tokens (job, kid, sealed, imported, created_ms) VALUES (:job, 1, :sealed, 1, :created_ms)
-ON CONFLICT (job, kid) DO UPDATE SET sealed = excluded.sealed, imported = 1, expires_ms = NULL, revoked_ms = NULL;
+ON CONFLICT (job, kid) DO UPDATE SET sealed = excluded.sealed, imported = 1, expires_ms = NULL, revoked_ms = NULL, remembered = 0;
 
 -- legacy_put_import: what the job looked like in the old registry.
 INSERT INTO imports (job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form,
@@ -130,3 +130,6 @@ WHERE id = :job;
 
 -- legacy_next_seq: a number for an event that an old agent will send by itself.
 UPDATE jobs SET last_seq = last_seq + 1, updated_ms = :now WHERE job_id = :job_id RETURNING last_seq;
+
+-- legacy_tombstones: whether any id of a pruned job is remembered.
+SELECT 1 FROM tombstones LIMIT 1;

@@ -1,4 +1,4 @@
--- Who a database is, where it lies, what job ids and tokens were used before, and how long each lease was meant to last.
+-- Who a database is, which job ids and tokens were used before, and how long each lease was meant to last.
 
 -- The registry's own id: a copy or a restored backup is another registry to brokers and tickets. Whoever makes one
 -- replaces it. A restored backup of an older version has one already when it comes here.
@@ -34,24 +34,24 @@ $$;
 
 INSERT INTO settings (name, value) VALUES ('place', jobdb_place()) ON CONFLICT (name) DO NOTHING;
 
--- Fingerprints (HMAC) of the tokens that people gave: none is taken a second time. Generated tokens bear a mark instead.
+-- Fingerprints (HMAC) of the tokens that people gave: no id has one a second time. Generated tokens bear a mark instead.
 CREATE TABLE token_fingerprints (
-    fingerprint BYTEA PRIMARY KEY CHECK (length(fingerprint) = 16),
-    job_id      TEXT  NOT NULL
+    fingerprint BYTEA NOT NULL CHECK (length(fingerprint) = 16),
+    job_id      TEXT  NOT NULL,
+    PRIMARY KEY (fingerprint, job_id)
 );
 
--- Tokens of jobs up to this number have neither yet; see jobdb/engines/sql/reuse.py.
-INSERT INTO settings (name, value)
-SELECT 'tokens_to_fingerprint', max(job)::TEXT FROM tokens HAVING max(job) IS NOT NULL;
+-- 1: it has a fingerprint or a mark. Not those of before this migration and of imports.
+ALTER TABLE tokens ADD COLUMN remembered BIGINT NOT NULL DEFAULT 0 CHECK (remembered IN (0, 1));
 
--- Pruned jobs whose old events a new job of the same id could not tell from its own: those that were not signed, and
--- those whose tokens were deleted before they had fingerprints.
+-- Pruned jobs, but for those with a generated id whose tokens are remembered: a later job of the same id that is not
+-- signed, or has a token that may be an old one, would take their events for its own.
 CREATE TABLE tombstones (
-    job_id    TEXT   PRIMARY KEY,
-    unsigned  BIGINT NOT NULL CHECK (unsigned IN (0, 1)),
-    last_seq  BIGINT NOT NULL,
-    attempt   BIGINT NOT NULL,
-    pruned_ms BIGINT NOT NULL
+    job_id       TEXT   PRIMARY KEY,
+    unremembered BIGINT NOT NULL CHECK (unremembered IN (0, 1)),
+    last_seq     BIGINT NOT NULL,
+    attempt      BIGINT NOT NULL,
+    pruned_ms    BIGINT NOT NULL
 );
 
 -- How long a lease was meant to last: an end later than now plus this was computed while a clock was ahead.

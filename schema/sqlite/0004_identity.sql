@@ -1,4 +1,4 @@
--- Who a database is, where it lies, what job ids and tokens were used before, and how long each lease was meant to last.
+-- Who a database is, which job ids and tokens were used before, and how long each lease was meant to last.
 
 -- The registry's own id: a copy or a restored backup is another registry to brokers and tickets. Whoever makes one
 -- replaces it. A restored backup of an older version has one already when it comes here.
@@ -13,24 +13,24 @@ SET name = 'broker_identity',
     value = (SELECT s.value FROM settings AS s WHERE s.name = 'registry_id') || ' ' || value
 WHERE name = 'identity';
 
--- Fingerprints (HMAC) of the tokens that people gave: none is taken a second time. Generated tokens bear a mark instead.
+-- Fingerprints (HMAC) of the tokens that people gave: no id has one a second time. Generated tokens bear a mark instead.
 CREATE TABLE token_fingerprints (
-    fingerprint BLOB PRIMARY KEY CHECK (length(fingerprint) = 16),
-    job_id      TEXT NOT NULL
+    fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 16),
+    job_id      TEXT NOT NULL,
+    PRIMARY KEY (fingerprint, job_id)
 ) STRICT, WITHOUT ROWID;
 
--- Tokens of jobs up to this number have neither yet; see jobdb/engines/sql/reuse.py.
-INSERT INTO settings (name, value)
-SELECT 'tokens_to_fingerprint', CAST(max(job) AS TEXT) FROM tokens HAVING max(job) IS NOT NULL;
+-- 1: it has a fingerprint or a mark. Not those of before this migration and of imports.
+ALTER TABLE tokens ADD COLUMN remembered INTEGER NOT NULL DEFAULT 0 CHECK (remembered IN (0, 1));
 
--- Pruned jobs whose old events a new job of the same id could not tell from its own: those that were not signed, and
--- those whose tokens were deleted before they had fingerprints.
+-- Pruned jobs, but for those with a generated id whose tokens are remembered: a later job of the same id that is not
+-- signed, or has a token that may be an old one, would take their events for its own.
 CREATE TABLE tombstones (
-    job_id    TEXT    PRIMARY KEY,
-    unsigned  INTEGER NOT NULL CHECK (unsigned IN (0, 1)),
-    last_seq  INTEGER NOT NULL,
-    attempt   INTEGER NOT NULL,
-    pruned_ms INTEGER NOT NULL
+    job_id       TEXT    PRIMARY KEY,
+    unremembered INTEGER NOT NULL CHECK (unremembered IN (0, 1)),
+    last_seq     INTEGER NOT NULL,
+    attempt      INTEGER NOT NULL,
+    pruned_ms    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- How long a lease was meant to last: an end later than now plus this was computed while a clock was ahead.

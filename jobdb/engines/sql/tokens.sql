@@ -44,3 +44,20 @@ WHERE s.broker_password IS NOT NULL AND s.job > :after ORDER BY s.job LIMIT :lim
 
 -- reseal_password: the same password under another master key.
 UPDATE specs SET broker_password = :sealed WHERE job = :job;
+
+-- token_fingerprints: which job ids a given token was used for.
+SELECT job_id FROM token_fingerprints WHERE fingerprint = :fingerprint ORDER BY job_id = :job_id DESC, job_id LIMIT 1;
+
+-- keep_fingerprint: a person gave this token for a job of this id.
+INSERT INTO token_fingerprints (fingerprint, job_id) VALUES (:fingerprint, :job_id)
+ON CONFLICT (fingerprint, job_id) DO NOTHING;
+
+-- tombstone: what is known of a pruned job of this id.
+SELECT unremembered, pruned_ms FROM tombstones WHERE job_id = :job_id;
+
+-- keep_tombstone: a job of this id is pruned.
+INSERT INTO tombstones (job_id, unremembered, last_seq, attempt, pruned_ms)
+VALUES (:job_id, :unremembered, :last_seq, :attempt, :now)
+ON CONFLICT (job_id) DO UPDATE
+SET unremembered = CASE WHEN excluded.unremembered = 1 THEN 1 ELSE tombstones.unremembered END,
+    last_seq = excluded.last_seq, attempt = excluded.attempt, pruned_ms = excluded.pruned_ms;
