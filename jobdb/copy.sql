@@ -46,12 +46,12 @@ INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, ext
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
 -- copy_read_tokens: their tokens, sealed.
-SELECT job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms
+SELECT job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms, ended_ms
 FROM tokens ORDER BY job, kid;
 
 -- copy_write_tokens: the same.
-INSERT INTO tokens (job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms)
-VALUES (:job, :kid, :sealed, :imported, :created_ms, :expires_ms, :revoked_ms, :remembered, :overlap_ms);
+INSERT INTO tokens (job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms, ended_ms)
+VALUES (:job, :kid, :sealed, :imported, :created_ms, :expires_ms, :revoked_ms, :remembered, :overlap_ms, :ended_ms);
 
 -- copy_read_events: what was said.
 SELECT id, job, seq, event, attempt, recorded_ms, digest, payload

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engines.base import Engine
-from ..engines.sql.rows import token_binding
+from ..engines.sql.rows import CLOCK_SLACK_MS, overlap_is_over, token_binding
 from ..errors import UnknownJob
 from ..protocol import WireEvent, verify
 from .link import Report
@@ -110,12 +110,14 @@ class CatchingUp:
             row = tx.one("token_of_event", job_id=wire.job_id, kid=wire.kid)
         if row is None:
             return False
-        present_kid, topic_prefix, sealed, imported, expires_ms, revoked_ms = row
+        present_kid, topic_prefix, updated_ms, sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms = row
         if topic != f"{topic_prefix}/events":
             return False
         if not present_kid:
             return True
-        if sealed is None or revoked_ms is not None or (expires_ms is not None and expires_ms <= self._store.clock()):
+        if sealed is None or revoked_ms is not None:
+            return False
+        if overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=self._store.clock(), updated_ms=updated_ms):
             return False
         token = self._engine.vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
         return verify(wire, token, legacy=bool(imported))
@@ -179,23 +181,24 @@ class CatchingUp:
         Args:
             stopped: asked between pages whether to end.
         """
-        before = self._store.clock() - self._grace_ms
+        now = self._store.clock()
+        before, latest = now - self._grace_ms, now + CLOCK_SLACK_MS
         if self._job_id is not None:
-            self._sweep_job(self._job_id, before)
+            self._sweep_job(self._job_id, before, latest)
         else:
-            self._sweep_all(before, stopped)
-            self._say_cancelled()
+            self._sweep_all(before, latest, stopped)
+            self._say_cancelled(latest)
 
-    def _sweep_job(self, job_id: str, before: int) -> None:
+    def _sweep_job(self, job_id: str, before: int, latest: int) -> None:
         with self._store.read() as tx:
             row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
             if row is None or row[3] is None or row[4] >= row[2]:
                 return
-            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before)
+            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before, latest=latest)
         if overdue is not None and overdue[0] is not None:
             self.close_gap(job_id, row[4], overdue[0] + 1)
 
-    def _sweep_all(self, before: int, stopped: Callable[[], bool]) -> None:
+    def _sweep_all(self, before: int, latest: int, stopped: Callable[[], bool]) -> None:
         """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
         settled = self._store.settled_event()  # what is not can still be followed by an event of a lower number
         _jobs, position = self._engine.news(self._subscriber, after=None, limit=0)
@@ -207,7 +210,7 @@ class CatchingUp:
             more = len(rows) == _PAGE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:
-                if recorded_ms >= before:
+                if before <= recorded_ms <= latest:  # later ones were recorded while a clock was ahead
                     more = False
                     break
                 position = number
@@ -219,10 +222,10 @@ class CatchingUp:
         if position > begun_at:
             self._engine.advance_feed(self._subscriber, event=position)
 
-    def _say_cancelled(self) -> None:
+    def _say_cancelled(self, latest: int) -> None:
         """No event says it."""
         with self._store.read() as tx:
-            rows = tx.all("cancelled_since", since=self._cancelled_since, limit=_PAGE)
+            rows = tx.all("cancelled_since", since=self._cancelled_since, latest=latest, limit=_PAGE)
         for job_id, finished_ms in rows:
             self._cancelled_since = max(self._cancelled_since, finished_ms)
             self._report(f"job {job_id} was cancelled")

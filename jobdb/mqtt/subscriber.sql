@@ -6,7 +6,7 @@ FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :
 WHERE j.job_id = :job_id;
 
 -- token_of_event: what is needed to believe an event.
-SELECT j.kid, j.topic_prefix, t.sealed, t.imported, t.expires_ms, t.revoked_ms
+SELECT j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms, t.ended_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
 WHERE j.job_id = :job_id;
 
@@ -36,12 +36,12 @@ FROM events AS e JOIN jobs AS j ON j.id = e.job
 WHERE e.id > :after AND e.id <= :settled
 ORDER BY e.id LIMIT :limit;
 
--- overdue_event: the newest of a job's events that were recorded before a moment.
-SELECT max(seq) FROM events WHERE job = :job AND seq > :after AND recorded_ms < :before;
+-- overdue_event: the newest of a job's events that were recorded before a moment, or while a clock was ahead.
+SELECT max(seq) FROM events WHERE job = :job AND seq > :after AND (recorded_ms < :before OR recorded_ms > :latest);
 
 -- cancelled_since: jobs that were cancelled: no event says so.
 SELECT job_id, finished_ms FROM jobs
-WHERE finished_ms > :since AND status = 'cancelled'
+WHERE finished_ms > :since AND finished_ms <= :latest AND status = 'cancelled'
 ORDER BY finished_ms LIMIT :limit;
 
 -- live_topics: where living jobs' events go.

@@ -47,6 +47,9 @@ ALTER TABLE leases ADD COLUMN lease_ms INTEGER;
 -- The same for the overlap after a rotation.
 ALTER TABLE tokens ADD COLUMN overlap_ms INTEGER;
 
+-- When its overlap was first seen to be over. It is over from then on, also when the clock is set back.
+ALTER TABLE tokens ADD COLUMN ended_ms INTEGER;
+
 UPDATE tokens
 SET overlap_ms = (SELECT max(0, tokens.expires_ms - n.created_ms) FROM tokens AS n
                   WHERE n.job = tokens.job AND n.kid > tokens.kid ORDER BY n.kid LIMIT 1)

@@ -14,7 +14,7 @@ from ...model import Verdict
 from ...protocol import verify
 from ...replay import ReplayFacts, judge
 from .moving import Moves, event_of, event_row, run_each, run_moves
-from .rows import STATUSES, shorten, token_binding
+from .rows import STATUSES, overlap_is_over, shorten, token_binding
 
 if TYPE_CHECKING:
     from ...model import Acceptance
@@ -31,7 +31,8 @@ class _Job:
     """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
     Attributes:
-        keys: sealed, imported, expires_ms, revoked_ms of the tokens that the batch names, by version.
+        keys: sealed, imported, revoked_ms, expires_ms, overlap_ms and ended_ms of the tokens that the batch names, by
+            version.
         stored: digest and moment of the events that the batch has looked up or recorded, by seq.
         rows: events to be recorded.
         moves: the events that the job is moved by.
@@ -54,6 +55,7 @@ class _Job:
         "subscription",
         "terminal_seq",
         "topic_prefix",
+        "updated_ms",
     )
 
     def __init__(self, row: Row, start: str) -> None:
@@ -65,6 +67,7 @@ class _Job:
             self.attempt,
             self.kid,
             self.topic_prefix,
+            self.updated_ms,
             self.subscription,
             self.start_seq,
             self.last_accepted,
@@ -160,9 +163,9 @@ class Batch:
             if row is None:
                 self._jobs[wire.job_id] = None
                 return None
-            job = self._jobs[wire.job_id] = _Job(row[:10], self._start)
-            sealed, imported, expires_ms, revoked_ms, digest, recorded_ms = row[10:]
-            job.keys[wire.kid] = None if sealed is None else (sealed, imported, expires_ms, revoked_ms)
+            job = self._jobs[wire.job_id] = _Job(row[:11], self._start)
+            key, (digest, recorded_ms) = row[11:17], row[17:]
+            job.keys[wire.kid] = None if key[0] is None else key
             job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
             return job
         if wire.seq not in job.stored:
@@ -178,8 +181,15 @@ class Batch:
         key = job.keys[wire.kid]
         if key is None:
             return Verdict.REVOKED_KEY, f"the job has no key {wire.kid}"
-        sealed, imported, expires_ms, revoked_ms = key
-        if revoked_ms is not None or (expires_ms is not None and expires_ms <= self._now):
+        sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms = key
+        over = expires_ms is not None and overlap_is_over(
+            expires_ms, overlap_ms, ended_ms, now_ms=self._now, updated_ms=job.updated_ms
+        )
+        if over and ended_ms is None:
+            # It stays over, whatever becomes of the clock.
+            self._tx.run("end_overlap", job=job.number, kid=wire.kid, now=self._now)
+            job.keys[wire.kid] = (*key[:5], self._now)
+        if over or revoked_ms is not None:
             return Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over"
         token = self._vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
         if not verify(wire, token, legacy=bool(imported)):

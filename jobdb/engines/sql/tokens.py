@@ -9,7 +9,7 @@ from ... import model
 from ...errors import IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus, from_ms
 from .reuse import FINGERPRINT_KEY, reseal_key
-from .rows import password_binding, token_binding
+from .rows import overlap_is_over, password_binding, token_binding
 from .sealing import KEY_ID, Sealer
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ class TokenVerbs:
             rows = tx.all("list_tokens", job_id=job_id)
             now = tx.now_ms
         found = []
-        for kid, created_ms, expires_ms, revoked_ms, imported, present in rows:
+        for kid, created_ms, expires_ms, revoked_ms, imported, present, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
                 state = "revoked"
-            elif expires_ms is not None and expires_ms <= now:
+            elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
                 state = "present" if kid == present else "overlap"
@@ -82,7 +82,7 @@ class TokenVerbs:
             token = memory.token_for(job_id, token)
             sealed = sealer.seal(token, bound_to=token_binding(job_id, kid))
             tx.run("insert_token", job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
-            tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms)
+            tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
             tx.run("set_kid", job=number, kid=kid, now=tx.now_ms)
         memory.warn()
         return kid

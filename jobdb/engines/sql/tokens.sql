@@ -12,7 +12,7 @@ FROM jobs AS j JOIN tokens AS t ON t.job = j.id AND t.kid = CASE WHEN :kid = 0 T
 WHERE j.job_id = :job_id;
 
 -- list_tokens: a job's tokens without their secrets.
-SELECT t.kid, t.created_ms, t.expires_ms, t.revoked_ms, t.imported, j.kid
+SELECT t.kid, t.created_ms, t.expires_ms, t.revoked_ms, t.imported, j.kid, t.overlap_ms, t.ended_ms, j.updated_ms
 FROM jobs AS j JOIN tokens AS t ON t.job = j.id
 WHERE j.job_id = :job_id ORDER BY t.kid;
 
@@ -23,7 +23,11 @@ SELECT COALESCE(max(kid), 0) FROM tokens WHERE job = :job;
 UPDATE jobs SET kid = :kid, updated_ms = :now WHERE id = :job;
 
 -- expire_tokens: the older tokens stay valid for an overlap.
-UPDATE tokens SET expires_ms = :until WHERE job = :job AND kid < :kid AND (expires_ms IS NULL OR expires_ms > :until);
+UPDATE tokens SET expires_ms = :until, overlap_ms = CAST(:until AS BIGINT) - :now
+WHERE job = :job AND kid < :kid AND (expires_ms IS NULL OR expires_ms > :until);
+
+-- end_overlap: it was seen that the overlap is over.
+UPDATE tokens SET ended_ms = :now WHERE job = :job AND kid = :kid AND ended_ms IS NULL;
 
 -- revoke_token: at once.
 UPDATE tokens SET revoked_ms = :now WHERE job = :job AND kid = :kid AND revoked_ms IS NULL;
