@@ -97,7 +97,7 @@ def overlap_is_over(
             computed.
         ended_ms: when it was first seen that the overlap is over.
         now_ms: this moment.
-        updated_ms: when the job was changed last. If the end had come by then it stays over, though a clock was set back.
+        updated_ms: when the job was changed last. If the end had come by then it stays over, whatever the clock says.
     """
     if expires_ms is None:
         return False
