@@ -135,9 +135,9 @@ INSERT INTO token_fingerprints (fingerprint, job_id)
 VALUES (:fingerprint, :job_id);
 
 -- copy_read_tombstones: ids of pruned jobs that are not given to every job again.
-SELECT job_id, unremembered, last_seq, attempt, pruned_ms
+SELECT job_id, unremembered, pruned_ms
 FROM tombstones ORDER BY job_id;
 
 -- copy_write_tombstones: the same.
-INSERT INTO tombstones (job_id, unremembered, last_seq, attempt, pruned_ms)
-VALUES (:job_id, :unremembered, :last_seq, :attempt, :pruned_ms);
+INSERT INTO tombstones (job_id, unremembered, pruned_ms)
+VALUES (:job_id, :unremembered, :pruned_ms);

@@ -49,8 +49,6 @@ ALTER TABLE tokens ADD COLUMN remembered BIGINT NOT NULL DEFAULT 0 CHECK (rememb
 CREATE TABLE tombstones (
     job_id       TEXT   PRIMARY KEY,
     unremembered BIGINT NOT NULL CHECK (unremembered IN (0, 1)),
-    last_seq     BIGINT NOT NULL,
-    attempt      BIGINT NOT NULL,
     pruned_ms    BIGINT NOT NULL
 );
 

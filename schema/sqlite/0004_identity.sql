@@ -28,8 +28,6 @@ ALTER TABLE tokens ADD COLUMN remembered INTEGER NOT NULL DEFAULT 0 CHECK (remem
 CREATE TABLE tombstones (
     job_id       TEXT    PRIMARY KEY,
     unremembered INTEGER NOT NULL CHECK (unremembered IN (0, 1)),
-    last_seq     INTEGER NOT NULL,
-    attempt      INTEGER NOT NULL,
     pruned_ms    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 

@@ -108,7 +108,7 @@ WHERE status = 'running'
 ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
 
 -- prune_candidates: locked likewise, against all who refer to them.
-SELECT id, job_id, kid, last_seq, attempt,
+SELECT id, job_id, kid,
        (SELECT t.kid FROM tokens AS t WHERE t.job = jobs.id AND t.remembered = 0 LIMIT 1) IS NOT NULL
 FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)

@@ -84,17 +84,9 @@ class JobVerbs:
         with self.store.write() as tx:
             doomed = tx.all("prune_candidates", before=finished_before_ms, limit=limit)
             tombstones = []
-            for number, job_id, kid, last_seq, attempt, unremembered in doomed:
+            for number, job_id, kid, unremembered in doomed:
                 if unremembered or not kid or not is_generated(job_id):
-                    tombstones.append(
-                        {
-                            "job_id": job_id,
-                            "unremembered": int(bool(unremembered)),
-                            "last_seq": last_seq,
-                            "attempt": attempt,
-                            "now": tx.now_ms,
-                        }
-                    )
+                    tombstones.append({"job_id": job_id, "unremembered": int(unremembered), "now": tx.now_ms})
                 tx.run("delete_verdict_counts", job=number)
                 tx.run("delete_job", job=number)
             run_each(tx, "keep_tombstone", tombstones)

@@ -56,7 +56,7 @@ SET status = 'cancelled', finished_ms = :now, updated_ms = :now, terminal_seq = 
 WHERE id = :job AND status IN ('pending', 'running');
 
 -- prune_candidates: terminal jobs that ended before a moment and have nothing left to deliver.
-SELECT id, job_id, kid, last_seq, attempt,
+SELECT id, job_id, kid,
        (SELECT t.kid FROM tokens AS t WHERE t.job = jobs.id AND t.remembered = 0 LIMIT 1) IS NOT NULL
 FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)

@@ -60,8 +60,8 @@ ON CONFLICT (fingerprint, job_id) DO NOTHING;
 SELECT unremembered, pruned_ms FROM tombstones WHERE job_id = :job_id;
 
 -- keep_tombstone: a job of this id is pruned.
-INSERT INTO tombstones (job_id, unremembered, last_seq, attempt, pruned_ms)
-VALUES (:job_id, :unremembered, :last_seq, :attempt, :now)
+INSERT INTO tombstones (job_id, unremembered, pruned_ms)
+VALUES (:job_id, :unremembered, :now)
 ON CONFLICT (job_id) DO UPDATE
 SET unremembered = CASE WHEN excluded.unremembered = 1 THEN 1 ELSE tombstones.unremembered END,
-    last_seq = excluded.last_seq, attempt = excluded.attempt, pruned_ms = excluded.pruned_ms;
+    pruned_ms = excluded.pruned_ms;
