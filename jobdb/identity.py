@@ -221,12 +221,13 @@ def _here(store: Store, tx: Transaction) -> dict[str, str]:
 def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, str]) -> str | None:
     if recorded == here or not recorded:
         return None
-    inodes_last = one_machine = True
+    inodes_last = True
+    # Not the folder alone tells: the host that owns the disk shares it too, and marked databases stay out of WAL there.
+    one_machine = _is_this_machine_s(store)
     if "path" in here:
         from .filesystem import place
 
         found = place(os.path.dirname(here["path"]))
-        one_machine = found.journal == "wal"
         inodes_last = _FLEETING_INODES.match(found.fs_type) is None
         if found.fs_type in ("cifs", "smb3"):
             inodes_last = "serverino" in found.options
@@ -249,9 +250,13 @@ def _is_worth_noting(store: Store, identity: Identity) -> bool:
     recorded, here = identity.recorded, identity.here
     if not recorded:
         return True
-    if recorded.get("path") == here.get("path") or getattr(plain(store), "journal", None) != "wal":
+    if recorded.get("path") == here.get("path") or not _is_this_machine_s(store):
         return False
     return recorded.get("machine") == here.get("machine")
+
+
+def _is_this_machine_s(store: Store) -> bool:
+    return getattr(plain(store), "journal", None) == "wal"
 
 
 def _machine() -> str:

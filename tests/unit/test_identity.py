@@ -174,6 +174,19 @@ def test_a_cloned_machine_is_another_place(original: Path, monkeypatch: pytest.M
             require_place(registry.engine.store)
 
 
+def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from jobdb.engines.sqlite.sharing import set_shared
+
+    set_shared(original, True)
+    monkeypatch.setattr(identity, "_in_container", lambda: False)
+    for machine in "ab":
+        monkeypatch.setattr(identity, "_machine", lambda machine=machine: machine * 32)
+        with Registry.open(original) as registry:
+            if machine == "a":
+                adopt_place(registry.engine.store)
+            require_place(registry.engine.store)
+
+
 @pytest.mark.parametrize("place", ["", "not JSON", "[]", None])
 def test_a_place_that_was_never_noted_is_noted_at_the_first_connection(original: Path, place: str | None) -> None:
     with plain_sqlite(original) as connection:
