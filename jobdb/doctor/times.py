@@ -26,7 +26,7 @@ _REPAIRS = (
 
 
 def check_times(report: Report, registry: Registry, *, fix: bool) -> None:
-    """Ends and moments in the future; with ``fix`` they are put to now first."""
+    """Report ends and moments that are later than they can be; with ``fix`` put them to now first."""
     store = registry.engine.store
     store.learn(_STATEMENTS)
     repaired = 0

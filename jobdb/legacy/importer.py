@@ -193,7 +193,7 @@ class _Import:
             self._damaged(name, Damaged(Damage(kind), why), job_id)
 
     def _unless_pruned(self, source: ReadyJob) -> Plan:
-        """A job that is not there is new, unless it was: pruned, it must not come back with its tokens and its life."""
+        """Plan a job that is not there as new, unless it is pruned: it must not come back to life with its tokens."""
         if self._tombstones is None:
             self._tombstones = self._tx.one("legacy_tombstones") is not None
         if not self._tombstones:

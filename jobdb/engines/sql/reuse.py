@@ -42,17 +42,17 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class TokenMemory:
-    """The key of one database's marks and fingerprints, read once."""
+    """Hold the key of one database's marks and fingerprints, read once."""
 
     def __init__(self) -> None:
         self._key: bytes | None = None
 
     def within(self, tx: Transaction, sealer: Sealer) -> _TokensOf:
-        """The memory for the tokens of one transaction."""
+        """Return the memory for the tokens of one transaction."""
         return _TokensOf(self, tx, sealer)
 
     def key(self, tx: Transaction, sealer: Sealer) -> bytes:
-        """The key; made when the database has none.
+        """Return the key; make it when the database has none.
 
         Raises:
             KeyProblem: there is no master key, or it is not the database's.
@@ -72,6 +72,8 @@ class TokenMemory:
 
 
 class _TokensOf:
+    """Make, check and remember the tokens of one transaction."""
+
     def __init__(self, memory: TokenMemory, tx: Transaction, sealer: Sealer) -> None:
         self._memory = memory
         self._tx = tx
@@ -80,7 +82,7 @@ class _TokensOf:
         self._shared: list[tuple[str, str]] = []
 
     def token_for(self, job_id: str, given: str | None) -> str:
-        """The token of a job: a new one, or the given one, which is remembered.
+        """Return the token of a job: a new one, or the given one, which is remembered.
 
         Raises:
             InvalidInput: a job of this id had the given token.
@@ -103,7 +105,7 @@ class _TokensOf:
         return given
 
     def warn(self) -> None:
-        """Says it when another id has the same token; called when the transaction is committed."""
+        """Warn when another id has the same token; called when the transaction is committed."""
         if not self._shared:
             return
         import warnings
@@ -118,24 +120,24 @@ class _TokensOf:
 
 
 def generate_job_id() -> str:
-    """A new job id: 12 hex digits, 48 random bits."""
+    """Make a new job id: 12 hex digits, 48 random bits."""
     return os.urandom(_ID_BYTES).hex()
 
 
 def is_generated(job_id: str) -> bool:
-    """Whether an id is like those that are generated. Nobody gives such a one to a second job, but on purpose."""
+    """Tell whether an id is like those that are generated. Nobody gives such a one to a second job, but on purpose."""
     return len(job_id) == 2 * _ID_BYTES and not job_id.strip("0123456789abcdef")
 
 
 def make_token(key: bytes, job_id: str) -> str:
-    """A new token of 43 characters, as long as ``secrets.token_urlsafe(32)``, 192 bits of it random."""
+    """Make a new token of 43 characters, as long as ``secrets.token_urlsafe(32)``, 192 bits of it random."""
     random = os.urandom(_RANDOM_BYTES)
     encoded = binascii.b2a_base64(random + _mark(key, job_id, random), newline=False)
     return encoded.rstrip(b"=").translate(_URL_SAFE).decode()
 
 
 def is_marked(key: bytes, job_id: str, token: str) -> bool:
-    """Whether a token was generated under this key for a job of this id."""
+    """Tell whether a token was generated under this key for a job of this id."""
     if len(token) != _TOKEN_CHARS:
         return False
     try:
@@ -146,7 +148,7 @@ def is_marked(key: bytes, job_id: str, token: str) -> bool:
 
 
 def refuse_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
-    """Refuses an id for a job that would take a pruned job's events for its own.
+    """Refuse an id for a job that would take a pruned job's events for its own.
 
     Args:
         tx: the transaction that registers the job.
@@ -175,7 +177,7 @@ def refuse_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
 
 
 def reseal_key(kept: str, vault: Vault, *, to: Vault) -> str:
-    """The key under another master key, as the setting holds it."""
+    """Seal the key under another master key, as the setting holds it."""
     return vault.reseal(bytes.fromhex(kept), bound_to=_BINDING, to=to).hex()
 
 

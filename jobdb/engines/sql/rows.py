@@ -89,7 +89,7 @@ def token_binding(job_id: str, kid: int) -> str:
 def overlap_is_over(
     expires_ms: int | None, overlap_ms: int | None, ended_ms: int | None, *, now_ms: int, updated_ms: int
 ) -> bool:
-    """Whether a token that was rotated out is valid no more.
+    """Tell whether a token that was rotated out is valid no more.
 
     Args:
         expires_ms: the end of the overlap, Unix milliseconds; None: it has none.

@@ -52,7 +52,7 @@ class Sealer:
         return self.vault.seal_many(secrets)
 
     def check(self) -> None:
-        """Makes sure that the key at hand is the database's; it raises as `seal` does."""
+        """Make sure that the key at hand is the database's; it raises as `seal` does."""
         if self._checked:
             return
         known = self._tx.one("sealing_key", name=KEY_ID)
