@@ -26,8 +26,11 @@ UPDATE jobs SET kid = :kid, updated_ms = :now WHERE id = :job;
 UPDATE tokens SET expires_ms = :until, overlap_ms = CAST(:until AS BIGINT) - :now
 WHERE job = :job AND kid < :kid AND (expires_ms IS NULL OR expires_ms > :until);
 
--- end_overlap: it was seen that the overlap is over.
-UPDATE tokens SET ended_ms = :now WHERE job = :job AND kid = :kid AND ended_ms IS NULL;
+-- end_overlap: notes it if a token's overlap is over, so that it stays over whatever becomes of the clock.
+UPDATE tokens SET ended_ms = :now
+WHERE job = :job AND kid = :kid AND ended_ms IS NULL AND expires_ms IS NOT NULL
+  AND (expires_ms <= :now OR expires_ms - overlap_ms > CAST(:now AS BIGINT) + 60000
+       OR expires_ms <= (SELECT j.updated_ms FROM jobs AS j WHERE j.id = :job));
 
 -- revoke_token: at once.
 UPDATE tokens SET revoked_ms = :now WHERE job = :job AND kid = :kid AND revoked_ms IS NULL;
