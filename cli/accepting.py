@@ -96,15 +96,19 @@ def _batches(descriptor: int) -> Iterator[list[bytes]]:
     from jobdb.protocol import MAX_PAYLOAD_BYTES
 
     most = MAX_PAYLOAD_BYTES + 1
-    rest = b""
+    rest = bytearray()  # grows in place: a line may come in a thousand pieces
     while chunk := os.read(descriptor, _CHUNK_BYTES):
-        *whole, rest = (rest + chunk).split(b"\n")
-        rest = rest[: most + 1]
-        lines = [line[:most].removesuffix(b"\r") for line in whole if line.strip()]
-        for first in range(0, len(lines), _BATCH):
-            yield lines[first : first + _BATCH]
+        first, *whole = chunk.split(b"\n")
+        rest += first[: most + 1 - len(rest)]
+        if not whole:
+            continue
+        lines = [bytes(rest), *whole[:-1]]
+        rest = bytearray(whole[-1][: most + 1])
+        lines = [line[:most].removesuffix(b"\r") for line in lines if line.strip()]
+        for begin in range(0, len(lines), _BATCH):
+            yield lines[begin : begin + _BATCH]
     if rest.strip():
-        yield [rest[:most].removesuffix(b"\r")]
+        yield [bytes(rest[:most]).removesuffix(b"\r")]
 
 
 def _print(answer: Acceptance, *, json: bool) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jobdb.model import Event
     from jobdb.registry import Registry
 
-_PAGE = 500
+_PAGE = 100  # an event may have 256 KiB
 _LONGEST_WAIT_SEC = 60.0
 _STYLES = {"permission_required": "bold magenta", "completed": "green", "error": "bold red"}
 

@@ -11,6 +11,9 @@ from typing import Any
 from jobdb.errors import InvalidInput
 
 STDIN = "-"
+_MOST_DIGITS = 400
+_MOST_VALUES = 50_000
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 
 
 def read_bytes(place: str, *, what: str, most: int) -> bytes:
@@ -61,8 +64,17 @@ def json_object(text: str | None, *, option: str, most: int = 1_048_576) -> dict
         text = read_text(text[1:], what=f"JSON for {option}", most_chars=most)
     import json
 
+    from jobdb.protocol.values import has_more_values
+
+    if has_more_values(text, _MOST_VALUES):
+        raise InvalidInput(f"{option} holds more than {_MOST_VALUES} values; put them into a file, and name that here")
     try:
-        value = json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+        value = json.loads(
+            text,
+            object_pairs_hook=_without_doubles,
+            parse_constant=_no_constant,
+            parse_int=_bounded_integer if _has_long_digits(text) else None,
+        )
     except RecursionError:
         raise InvalidInput(f"{option} is nested too deeply; give flatter JSON") from None
     except ValueError as problem:
@@ -75,9 +87,24 @@ def json_object(text: str | None, *, option: str, most: int = 1_048_576) -> dict
 def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ValueError(f"the name {name!r:.80} is there twice")
+            seen.add(name)
     return found
+
+
+def _has_long_digits(text: str) -> bool:
+    """Whether there may be a number that is too long: without, Python's own conversion is much faster than ours."""
+    return b"0" * (_MOST_DIGITS + 1) in text.encode("utf-8", "surrogatepass").translate(_DIGITS_AS_ZEROS)
+
+
+def _bounded_integer(literal: str) -> int:
+    """As ``int``, which takes quadratic time. No double has more digits."""
+    if len(literal) > _MOST_DIGITS:
+        raise ValueError(f"a whole number has {len(literal)} digits; it may have {_MOST_DIGITS}")
+    return int(literal)
 
 
 def _no_constant(name: str) -> Any:
@@ -90,6 +117,7 @@ def _kind(value: object) -> str:
     return "text" if isinstance(value, str) else "a single value"
 
 
+_MOST_CHARS = 20  # of a number of seconds, or of weeks
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
@@ -100,6 +128,7 @@ def duration(text: str, *, option: str) -> float:
         InvalidInput: it is none.
     """
     number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
-    if number.isascii() and number.replace(".", "", 1).isdigit() and (unit or float(number) == 0):
+    plain = len(number) <= _MOST_CHARS and number.isascii() and number.replace(".", "", 1).isdigit()
+    if plain and (unit or float(number) == 0):
         return float(number) * _UNITS.get(unit, 1)
     raise InvalidInput(f"{option} is {text!r:.40}; write a number and a unit, such as 45s, 90m, 12h, 30d or 2w")

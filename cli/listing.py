@@ -27,6 +27,8 @@ STYLES = {
 }
 _WAITS = "bold magenta"
 _LATEST = 5
+_PAGE = 32
+"""Jobs that are read at a time: their prompts may have four million characters each."""
 _WIDE = 100
 _NARROW_ID = 16
 _NARROW_AGENT = 12
@@ -64,7 +66,7 @@ def list_jobs(
     """
     with registry_of(ctx) as registry:
         jobs = registry.all_jobs(
-            status=status or (), agent=agent, agent_session=agent_session, after=after, limit=min(limit or 500, 500)
+            status=status or (), agent=agent, agent_session=agent_session, after=after, limit=min(limit or _PAGE, _PAGE)
         )
         shown = jobs if limit == 0 else islice(jobs, limit)
         if json:

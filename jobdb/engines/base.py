@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..vault import Vault
     from .sql.subscriptions import Followed
     from .sql.transaction import Store
+    from .sql.verifying import Examined
 
 
 class Engine(Protocol):
@@ -140,6 +141,16 @@ class Engine(Protocol):
         """Gives each wire payload its verdict for a subscriber and acts on it."""
         ...
 
+    def examine(self, arrivals: Sequence[Arrival]) -> list[Examined]:
+        """Parses wire payloads and verifies what is worth it, before the write lock is asked for."""
+        ...
+
+    def accept_examined(
+        self, examined: Sequence[Examined], *, subscriber: str, window: int, start: str
+    ) -> list[Acceptance]:
+        """Does the rest of accept."""
+        ...
+
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
         """Reads recorded refusals, newest first."""
         ...
@@ -150,7 +161,7 @@ class Engine(Protocol):
 
     # -- subscribers
 
-    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int) -> Followed:
+    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int, give: bool = True) -> Followed:
         """Accepts a job's recorded events for a subscriber and gives what it has not handled."""
         ...
 
@@ -162,7 +173,7 @@ class Engine(Protocol):
         """Reads which jobs have news for a subscriber of all jobs."""
         ...
 
-    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int) -> Followed:
+    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, give: bool = True) -> Followed:
         """The same as follow, for a subscriber of all jobs."""
         ...
 

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engines.base import Engine
-from ..engines.sql.rows import CLOCK_SLACK_MS, overlap_is_over, token_binding
+from ..engines.sql.rows import CLOCK_SLACK_MS
+from ..engines.sql.verifying import Sender, refusal
 from ..errors import UnknownJob
-from ..protocol import WireEvent, verify
+from ..protocol import WireEvent
 from .link import Report
 
 STATEMENTS = Path(__file__).parent / "subscriber.sql"
@@ -107,20 +108,9 @@ class CatchingUp:
         change nothing.
         """
         with self._store.read() as tx:
-            row = tx.one("token_of_event", job_id=wire.job_id, kid=wire.kid)
-        if row is None:
-            return False
-        present_kid, topic_prefix, updated_ms, sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms = row
-        if topic != f"{topic_prefix}/events":
-            return False
-        if not present_kid:
-            return True
-        if sealed is None or revoked_ms is not None:
-            return False
-        if overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=self._store.clock(), updated_ms=updated_ms):
-            return False
-        token = self._engine.vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
-        return verify(wire, token, legacy=bool(imported))
+            row = tx.one("sender_of_event", job_id=wire.job_id, kid=wire.kid)
+            now = tx.now_ms
+        return row is not None and refusal(wire, topic, Sender(*row), self._engine.vault, now) is None
 
     def accepted(self, job_id: str, seq: int) -> None:
         """Notes what came from the broker."""
@@ -155,9 +145,9 @@ class CatchingUp:
         """
         try:
             if self._job_id is None:
-                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit)
+                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit, give=False)
             else:
-                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit)
+                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit, give=False)
         except UnknownJob:
             return False
         return True

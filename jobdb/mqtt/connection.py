@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
+from ..protocol import MAX_PAYLOAD_BYTES
 from .settings import BrokerSettings
 
 if TYPE_CHECKING:
@@ -29,10 +30,14 @@ KEEPALIVE_SEC = 30
 CONNECT_SEC = 10.0
 GOODBYE_SEC = 5.0
 _QUIET_SEC = 0.5
+_LOOK_SEC = 0.05
 ANSWER_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
 """A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
 MOST_IN_FLIGHT = 500
-LARGEST_PACKET = 1_048_576
+LARGEST_PACKET = MAX_PAYLOAD_BYTES + 65_536
+"""The broker sends nothing larger (MQTT 5): no event is, with its topic and its properties."""
+TOO_LARGE = bytes(MAX_PAYLOAD_BYTES + 1)
+"""Stands for the content of a message that is too large to be an event: that content is not kept."""
 _TAKEN_OVER = 0x8E
 _REFUSED = 0x80
 
@@ -74,7 +79,8 @@ class Connection:
         client_id: under which it knows us.
         version: MQTT_5 or MQTT_311.
         session_sec: how long the broker keeps our session after a disconnect, in seconds; 0: begin clean.
-        on_message: called in the network thread for each message; must be quick and must not raise.
+        on_message: called in the network thread for each message. Nothing else is read while it runs, and the
+            connection ends when it raises.
         on_acknowledged: called in the network thread with a message id, and why the broker refused it, or None.
         on_end: called in the network thread when the connection has ended.
 
@@ -256,7 +262,8 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = "\ufffd"
-        self._on_message(Message(self, message.mid, topic, bytes(message.payload), message.retain, message.qos))
+        payload = TOO_LARGE if len(message.payload) > MAX_PAYLOAD_BYTES else bytes(message.payload)
+        self._on_message(Message(self, message.mid, topic, payload, message.retain, message.qos))
 
     def _acknowledged(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
         if self._on_acknowledged is not None:
@@ -278,12 +285,14 @@ class Connection:
         if not self.ended.is_set():
             self._client.ack(mid, 1)
 
-    def subscribe(self, filters: Sequence[str]) -> list[str]:
+    def subscribe(self, filters: Sequence[str], *, meanwhile: Callable[[], None] = lambda: None) -> list[str]:
         """Subscribes at QoS 1 and waits for the answer.
 
         Args:
             filters: topic filters. Their retained messages come where the session did not have them yet (MQTT 5), or
                 each time (MQTT 3.1.1).
+            meanwhile: called again and again until the answer is there: it may stand behind more messages than find
+                room, so whoever waits here has to take them.
 
         Returns:
             The filters that the broker refused, each with its reason.
@@ -303,8 +312,14 @@ class Connection:
         code, mid = self._client.subscribe(wanted)
         if code != 0 or mid is None:
             raise ConnectionFailed("the connection broke")
+        deadline = time.monotonic() + CONNECT_SEC
+        answered = False
+        while not answered and time.monotonic() < deadline:
+            with self._suback:
+                answered = self._suback.wait_for(lambda: mid in self._subscribed or self.ended.is_set(), _LOOK_SEC)
+            if not answered:
+                meanwhile()
         with self._suback:
-            self._suback.wait_for(lambda: mid in self._subscribed or self.ended.is_set(), CONNECT_SEC)
             reasons = self._subscribed.pop(mid, None)
         if reasons is None:
             raise ConnectionFailed("it did not answer the subscription")

@@ -9,24 +9,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from ..engines.base import Engine
+from ..engines.sql.verifying import Examined
 from ..errors import Busy
 from ..model import Acceptance, Arrival, Verdict
-from ..protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse
+from ..protocol import WireEvent
 from .catching_up import CatchingUp
 from .connection import ConnectionFailed, Message
+from .inbox import Inbox
 from .link import Link, Report
 from .refusals import Refusals
 from .settings import BrokerSettings
+from .topics import is_topic, topic_matches
 
 BATCH = 500
+BATCH_BYTES = 1_048_576
+TURN_SEC = 1.0
 GRACE_SEC = 10.0
 SWEEP_SEC = 2.0
-MOST_UNACKNOWLEDGEABLE = 10_000
 _SUSPICIOUS_LOSSES = 3
+_UNUSABLE_SAID = 20
 
 
 class Intake:
@@ -82,7 +87,8 @@ class Intake:
             report=report,
         )
         self._on_accepted = on_accepted
-        self._inbox: deque[Message] = deque()
+        self._inbox = Inbox()
+        self._unusable: set[str] = set()
         self._activity = threading.Event()
         self._stop = threading.Event()
         self._forget = False
@@ -142,9 +148,8 @@ class Intake:
 
     def _arrived(self, message: Message) -> None:
         """In the network's thread."""
-        if message.qos == 0 and len(self._inbox) >= MOST_UNACKNOWLEDGEABLE:
-            return  # nothing was promised for it, and its sender could fill our memory
-        self._inbox.append(message)
+        self._activity.set()  # before there is room, which the intake makes
+        self._inbox.put(message)
         self._activity.set()
 
     def _run(self) -> None:
@@ -156,6 +161,7 @@ class Intake:
         except BaseException as failure:
             self._failure = failure
         finally:
+            self._inbox.close()
             self._link.close(forget_session=self._forget)
             with self._news_changed:
                 self._news_changed.notify_all()
@@ -171,8 +177,8 @@ class Intake:
                 f"the connection is lost again and again: does another process subscribe as {self._subscriber!r}?"
             )
         try:
-            while self._inbox and not self._stop.is_set():
-                self._accept_batch()
+            self._accept_waiting()
+            self._refusals.say_dropped(self._inbox.take_dropped())
             if time.monotonic() >= self._topics_at:
                 self._subscribe()
             if time.monotonic() >= self._sweep_at:
@@ -211,7 +217,7 @@ class Intake:
         if not wanted:
             return
         try:
-            refused = connection.subscribe(wanted)
+            refused = connection.subscribe(wanted, meanwhile=self._accept_waiting)
         except ConnectionFailed as failure:
             self._link.drop(str(failure))
             return
@@ -222,31 +228,53 @@ class Intake:
 
     def _wanted(self) -> list[str]:
         if self._job_id is not None:
-            return self._filters
+            return [topic for topic in self._filters if self._usable(topic)]
         with self._store.read() as tx:
             topics = [f"{row[0]}/events" for row in tx.all("live_topics")]
         return self._filters + [
-            topic for topic in topics if not any(topic_matches(name, topic) for name in self._filters)
+            topic
+            for topic in topics
+            if self._usable(topic) and not any(topic_matches(name, topic) for name in self._filters)
         ]
+
+    def _usable(self, topic: str) -> bool:
+        """Whether a job's topic can be subscribed to; of one that cannot it is said once, of many how many."""
+        if is_topic(topic):
+            return True
+        if topic not in self._unusable:
+            self._unusable.add(topic)
+            count = len(self._unusable)
+            if count <= _UNUSABLE_SAID or count % 1000 == 0:
+                self._report(
+                    f"topic {topic!r:.200} of a job is none that MQTT allows ({count} such so far); its events come "
+                    "from the database alone"
+                )
+        return False
 
     # -- accepting
 
+    def _accept_waiting(self) -> None:
+        """Accepts what waits, for a bounded time: there is more to do, however much comes in."""
+        until = time.monotonic() + TURN_SEC
+        while self._inbox and not self._stop.is_set():
+            if time.monotonic() > until:
+                self._activity.set()
+                return
+            self._accept_batch()
+
     def _accept_batch(self) -> None:
         """All that has arrived, up to a bound, in one transaction; then its acknowledgements, in order."""
-        batch = [self._inbox[place] for place in range(min(len(self._inbox), BATCH))]
-        wires = [_parsed(message) for message in batch]
-        run = _Run(self._known, Counter(wire.job_id for wire in wires if wire is not None))
-        kept = [
-            message
-            for message, wire in zip(batch, wires, strict=True)
-            if wire is None or self._prepare(message, wire, run)
-        ]
-        arrivals = [Arrival(message.payload, message.topic) for message in kept]
+        batch = self._inbox.first(BATCH, BATCH_BYTES)
+        examined = self._engine.examine([Arrival(message.payload, message.topic) for message in batch])
+        run = _Run(self._known, Counter(each.wire.job_id for each in examined if each.wire is not None))
+        kept = [each for message, each in zip(batch, examined, strict=True) if self._prepare(message, each, run)]
         answers = []
-        if arrivals:
-            answers = self._engine.accept(arrivals, subscriber=self._subscriber, window=self._window, start="beginning")
+        if kept:
+            answers = self._engine.accept_examined(
+                kept, subscriber=self._subscriber, window=self._window, start="beginning"
+            )
+        self._inbox.remove(len(batch))
         for message in batch:
-            self._inbox.popleft()
             message.acknowledge()
         accepted = []
         for answer in answers:
@@ -255,20 +283,23 @@ class Intake:
                 accepted.append(answer.job_id)
         self._tell(accepted)
 
-    def _prepare(self, message: Message, wire: WireEvent, run: _Run) -> bool:
+    def _prepare(self, message: Message, examined: Examined, run: _Run) -> bool:
         """Makes ready for one message; False when it can be passed over.
 
         A job that is seen for the first time gets its beginning, and what is recorded here between the last accepted
         event and this one is accepted first: the broker has lost it, or delivered it before we subscribed.
         """
-        if self._job_id is not None and wire.job_id != self._job_id:
-            return not self._known.shares_topic(wire.job_id, message.topic)
+        job_id, wire = examined.job_id, examined.wire
+        if self._job_id is not None and job_id is not None and job_id != self._job_id:
+            return not self._known.shares_topic(job_id, message.topic)
+        if wire is None:
+            return True
         numbers = self._known.numbers_of(wire.job_id)
         if numbers is not None and wire.seq <= numbers.last_seq:
             numbers = self._known.look_again(wire.job_id)
         last = max(numbers.last_seq if numbers else 0, run.last_of(wire.job_id))
         if numbers is None or message.retained or wire.seq > last + 1:
-            if not self._known.is_authentic(wire, message.topic):
+            if not examined.genuine and not self._known.is_authentic(wire, message.topic):
                 return True
             numbers = self._known.begin(wire.job_id)
             if numbers is None:
@@ -334,22 +365,3 @@ class _Run:
             self._recorded[job_id] = self._known.recorded_digests(job_id, after=last, limit=BATCH)
         genuine = self._recorded[job_id].get(wire.seq, wire.digest) == wire.digest
         self._last[job_id] = max(last, wire.seq) if genuine else last
-
-
-def _parsed(message: Message) -> WireEvent | None:
-    """None where accept will say that it is malformed."""
-    try:
-        return parse(message.payload)
-    except (MalformedPayload, UnsupportedVersion):
-        return None
-
-
-def topic_matches(name: str, topic: str) -> bool:
-    """Whether a topic filter covers a topic. Source: MQTT 5, section 4.7."""
-    levels, parts = name.split("/"), topic.split("/")
-    for place, level in enumerate(levels):
-        if level == "#":
-            return True
-        if place >= len(parts) or level not in ("+", parts[place]):
-            return False
-    return len(levels) == len(parts)

@@ -29,6 +29,8 @@ class Refusals:
         self._since = clock()
         self._said = 0
         self._unsaid = 0
+        self._dropped = 0
+        self._dropped_at = self._since - period_sec
 
     def say(self, answer: Acceptance) -> None:
         """One refusal."""
@@ -40,6 +42,17 @@ class Refusals:
         job = answer.job_id or "?"
         seq = "?" if answer.seq is None else answer.seq
         self._report(f"refused: {answer.verdict} job {job} seq {seq}: {answer.reason}")
+
+    def say_dropped(self, count: int) -> None:
+        """Messages that nobody looked at; said once a period."""
+        self._dropped += count
+        now = self._clock()
+        if self._dropped and now - self._dropped_at >= self._period_sec:
+            self._report(
+                f"dropped: {self._dropped} messages at QoS 0, which came faster than they can be looked at; who may "
+                "publish on the topics is the broker's to restrict"
+            )
+            self._dropped, self._dropped_at = 0, now
 
     def _turn_over(self) -> None:
         now = self._clock()

@@ -22,6 +22,7 @@ from ..errors import Busy
 from .link import Link, Report
 from .outbox import Outbox, Parcel
 from .settings import BrokerSettings
+from .topics import is_topic
 
 LEASE_SEC = 15.0
 DRAIN_SEC = 10.0
@@ -366,11 +367,10 @@ class Relay:
         if connection.largest_packet is not None and size > connection.largest_packet:
             self._refused(lane, parcel, f"{size} bytes are more than its limit of {connection.largest_packet}")
             return False
-        try:
-            mid = connection.publish(parcel.topic, parcel.payload, retain=parcel.retain)
-        except ValueError as error:  # a topic that MQTT does not allow, from an imported record
-            self._refused(lane, parcel, str(error))
+        if not is_topic(parcel.topic):
+            self._refused(lane, parcel, "the topic is none that MQTT allows")
             return False
+        mid = connection.publish(parcel.topic, parcel.payload, retain=parcel.retain)
         lane.in_flight[mid] = parcel
         lane.newest[parcel.job] = parcel.number
         return True

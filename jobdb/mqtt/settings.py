@@ -166,6 +166,6 @@ def _port(text: str, what: str, *, tls: bool) -> int:
     text = text.strip()
     if not text:
         return TLS_PORT if tls else PORT
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
+    if not text.isascii() or not text.isdigit() or len(text) > 5 or not 1 <= int(text) <= 65_535:
         raise InvalidInput(f"{what} is {text!r:.20}; a port is 1 to 65535")
     return int(text)

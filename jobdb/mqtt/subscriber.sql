@@ -5,11 +5,6 @@ SELECT j.id, j.status, j.last_seq, s.start_seq, s.last_seq, s.handled_seq, j.top
 FROM jobs AS j LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 WHERE j.job_id = :job_id;
 
--- token_of_event: what is needed to believe an event.
-SELECT j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms, t.ended_ms
-FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
-WHERE j.job_id = :job_id;
-
 -- recorded_between: whether events of these seqs are recorded.
 SELECT 1 FROM events WHERE job = :job AND seq > :after AND seq < :before LIMIT 1;
 
@@ -26,8 +21,8 @@ FROM jobs AS j
 JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 JOIN events AS e ON e.job = j.id
 WHERE j.job_id = :job_id AND e.seq > s.handled_seq AND e.seq > :after AND e.seq <= s.last_seq
-  AND NOT EXISTS (SELECT 1 FROM gaps AS g
-                  WHERE g.subscription = s.id AND e.seq BETWEEN g.first_seq AND g.last_seq)
+  AND e.seq > COALESCE((SELECT g.last_seq FROM gaps AS g
+                        WHERE g.subscription = s.id AND g.first_seq <= e.seq ORDER BY g.first_seq DESC LIMIT 1), 0)
 ORDER BY e.seq LIMIT :limit;
 
 -- recorded_after: the events after one, in the order in which they were recorded.

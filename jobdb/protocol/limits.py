@@ -21,6 +21,9 @@ MAX_KID = 2**31 - 1
 MAX_DEPTH = 64
 """How deep objects and arrays may nest; the payload itself is level 1, ``data`` level 2."""
 
+MAX_VALUES = 10_000
+"""How many values a payload may hold: objects, arrays, strings, numbers, literals; the payload itself is one."""
+
 MAX_JOB_ID_CHARS = 128
 MAX_DETAIL_CHARS = 65_536
 """In code points; the payload as a whole is bounded by ``MAX_PAYLOAD_BYTES``."""

@@ -24,12 +24,14 @@ from .limits import (
     MAX_KID,
     MAX_PAYLOAD_BYTES,
     MAX_SEQ,
+    MAX_VALUES,
     SCHEMA_VERSION,
     TIMESTAMP_PATTERN,
     MalformedPayload,
     UnsupportedVersion,
 )
 from .signature import sign
+from .values import has_more_values
 
 _KINDS: dict[str, EventKind] = {kind.value: kind for kind in EventKind}
 _FIELDS = ("schema_version", "seq", "job_id", "event", "timestamp", "detail", "data")
@@ -56,6 +58,7 @@ class WireEvent(NamedTuple):
         payload: the whole parsed object.
         message: the canonical form without ``data.hmac_sig``: what is signed.
         text: the wire form on one line: as received, line breaks between JSON's tokens made blanks.
+        digest: SHA-256 of ``message``: two events are the same event when their digests are equal.
     """
 
     seq: int
@@ -70,14 +73,10 @@ class WireEvent(NamedTuple):
     payload: dict[str, Any]
     message: bytes
     text: str
+    digest: bytes
 
     def __repr__(self) -> str:
         return f"WireEvent(seq={self.seq}, job_id={self.job_id!r}, event={self.event.value!r})"
-
-    @property
-    def digest(self) -> bytes:
-        """SHA-256 of ``message``: two events are the same event when their digests are equal."""
-        return hashlib.sha256(self.message).digest()
 
 
 def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
@@ -96,6 +95,7 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
     No other exception leaves this function, whatever it is given. Source: RFC 8259, RFC 7493 (I-JSON).
     """
     text = _text(payload)
+    _check_values(text)
     decoded = _decode(text)
     if type(decoded) is not dict:
         raise MalformedPayload("it is not a JSON object")
@@ -191,13 +191,16 @@ def build(
             message = canonical(payload)
         except MalformedPayload:
             # Tuples, enumerations and the like have a JSON form: write it, and take what a reader would see.
-            payload = _decode(_encode(payload))
+            text = _encode(payload)
+            _check_values(text)
+            payload = _decode(text)
             stamped = payload["data"]
             message = canonical(payload)
         if token is not None:
             stamped["hmac_sig"] = sign(message, token)
         text = _encode(payload)
         _check_size(text)
+        _check_values(text)
         return _event(payload, stamped, message, text)
     except MalformedPayload as problem:
         raise InvalidInput(
@@ -222,6 +225,7 @@ def _built_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None
         f'"event":"{kind._value_}","timestamp":"{timestamp}","detail":{detail_text},"data":{data_text}}}'
     )
     _check_size(text)
+    _check_values(text)
     return _assembled(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
 
 
@@ -283,7 +287,10 @@ def _assembled(
     signature = data.get("hmac_sig")
     if type(signature) is not str and "hmac_sig" in data:
         raise MalformedPayload("data.hmac_sig is not a string")
-    return WireEvent(seq, job_id, kind, timestamp, detail, data, attempt, kid, signature, payload, message, text)
+    digest = hashlib.sha256(message).digest()
+    return WireEvent(
+        seq, job_id, kind, timestamp, detail, data, attempt, kid, signature, payload, message, text, digest
+    )
 
 
 def _text(payload: bytes | bytearray | str | Mapping[str, Any]) -> str:
@@ -316,6 +323,11 @@ def _check_size(text: str) -> None:
         size = len(_utf8(text))
     if size > MAX_PAYLOAD_BYTES:
         raise MalformedPayload(f"it is larger than {MAX_PAYLOAD_BYTES} bytes")
+
+
+def _check_values(text: str) -> None:
+    if has_more_values(text, MAX_VALUES):
+        raise MalformedPayload(f"it holds more than {MAX_VALUES} values")
 
 
 def _utf8(text: str) -> bytes:

@@ -11,6 +11,7 @@ import pytest
 
 from jobdb import NewJob
 from jobdb.engines.statements import VERB_FILES, load_statements
+from jobdb.mqtt.catching_up import STATEMENTS as MQTT_STATEMENTS
 
 JOBS = int(os.environ.get("JOBDB_PLAN_JOBS", "20000"))
 
@@ -69,11 +70,13 @@ HOT = {
     "outbox_page": {"after": 100, "limit": 100},
     "outbox_page_of_job": {"job_id": "job77", "after": 0, "limit": 100},
     "accept_state": {**_SUBSCRIBER, "kid": 1, "seq": 2},
+    "sender_of_event": {"job_id": "job77", "kid": 1},
     "stored_event": {"job": 77, "seq": 2},
     "key_of_event": {"job": 77, "kid": 1},
     "subscription_state": _SUBSCRIBER,
     "gap_that_holds": {"subscription": 10, "seq": 2},
     "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
+    "follow_seqs": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
     "mark_handled": {**_SUBSCRIBER, "seq": 3, "after": 2},
     "news_since": {"after": 1000, "settled": 2**62, "limit": 1000},
     "expired_leases": {"now": 1500, "limit": 100},
@@ -150,6 +153,42 @@ def _others(parameters, number):
         name: value + number if isinstance(value, int) else value and f"{value}{number}"
         for name, value in parameters.items()
     }
+
+
+_GAPS = """
+DELETE FROM gaps;
+DELETE FROM subscriptions WHERE id = 77;
+UPDATE subscriptions SET id = 77, subscriber = 'watcher2', last_seq = {most}, handled_seq = {most} - 20 WHERE job = 77;
+INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
+WITH RECURSIVE s (seq) AS (SELECT 4 UNION ALL SELECT seq + 1 FROM s WHERE seq < {most})
+SELECT 77, seq, 'progress', 1, 1, zeroblob(32), '{{}}' FROM s WHERE seq % 2 = 0;
+INSERT INTO gaps (subscription, first_seq, last_seq) SELECT 77, seq - 1, seq - 1 FROM events WHERE job = 77 AND seq > 3
+"""
+
+
+@pytest.mark.parametrize(
+    "name", ["gap_that_holds", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
+)
+def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_database, name):
+    """For every event each of the skipped ranges before it was looked at."""
+    database = make_database("sqlite-wal")
+    most = 4000
+    values = {
+        "job_id": "job77", "subscription": 77, "subscriber": "watcher2", "after": most - 20, "seq": most, "limit": 10,
+    }  # fmt: skip
+    with database.open() as registry:
+        registry.engine.store.learn(MQTT_STATEMENTS)
+        connection = registry.engine.store._writer
+        for statement in (_FILL.format(jobs=100, digest="zeroblob(32)") + ";" + _GAPS.format(most=most)).split(";"):
+            connection.execute(statement)
+        sql, _ = registry.engine.store._statements[name]
+        wanted = re.findall(r":(\w+)", load_statements(MQTT_STATEMENTS, *VERB_FILES)[name])
+        looks = []
+        connection.set_progress_handler(lambda: bool(looks.append(1)), 10)
+        rows = connection.execute(sql, [values[parameter] for parameter in dict.fromkeys(wanted)]).fetchall()
+        connection.set_progress_handler(None, 0)
+    assert len(rows) == {"follow_events": 10, "follow_seqs": 10, "accepted_unhandled": 10}.get(name, 0)
+    assert len(looks) < 200  # some dozens of instructions for each row, and not some for each range
 
 
 def test_a_scan_or_a_sort_would_be_noticed(database):

@@ -26,6 +26,7 @@ from vector_material import (
     event,
     legacy,
     line,
+    of_values,
     raw,
     raw_data,
     sized,
@@ -99,6 +100,10 @@ def canonical_cases() -> list[Case]:
         Case("largest seq", line(seq=2**53 - 1), "accepted", missing=(1, 2**53 - 2)),
         Case("262144 bytes", sized(262_144), "accepted"),
         Case("65536 characters of detail", [*around("detail", "\u00e9", 65_536)], "accepted"),
+        Case("10000 values", of_values(10_000, 0), "accepted"),
+        Case("10000 values, most of them empty", of_values(10_000, []), "accepted"),
+        Case("commas and brackets in a text are no values", [*around("detail", "[,{,", 16_000)], "accepted"),
+        Case("escaped quotation marks end no text", [*around("detail", '",[\\', 8_000)], "accepted"),
         Case("a token beyond ASCII", line(sign_with=WIDE_TOKEN), "accepted", "wide token"),
         Case("the second key", line(data={"hmac_kid": 2, "attempt": 1}, sign_with=SECOND_TOKEN), "accepted", "rotated"),
         Case("the first key within the overlap", line(), "accepted", "rotated"),
@@ -163,6 +168,8 @@ def malformed_cases() -> list[Case]:
     large = {
         "262145 bytes": sized(262_145),
         "262145 bytes, all but one of them blanks": [("{", 1), (" ", 262_144)],
+        "10001 values": of_values(10_001, 0),
+        "10001 values, most of them empty": of_values(10_001, {}),
         "100000 levels deep": [("[", 100_000), ("]", 100_000)],
         "100000 objects deep": [('{"a":', 40_000), ("1", 1), ("}", 40_000)],
     }

@@ -134,8 +134,18 @@ def sized(size: int) -> list[tuple[str, int]]:
 
 
 def around(field: str, char: str, times: int) -> list[tuple[str, int]]:
-    head, tail = line(**{field: char * times}).split(char * times)
-    return [(head, 1), (char, times), (tail, 1)]
+    written = text_of(char)[1:-1]
+    head, tail = line(**{field: char * times}).split(written * times)
+    return [(head, 1), (written, times), (tail, 1)]
+
+
+def of_values(count: int, item: Any) -> list[tuple[str, int]]:
+    """A signed event of that many values, most of them the same item in a list in ``data``."""
+    beside = 11  # the payload, its seven fields, attempt, the signature, the list
+    signed = text(event(data={"attempt": 1, "x": [item] * (count - beside)}))
+    one = text_of(item) + ","
+    head, tail = signed.split(one * (count - beside - 1))
+    return [(head, 1), (one, count - beside - 1), (tail, 1)]
 
 
 HISTORY = [event(seq=n, event="started" if n == 1 else "progress", detail=f"step {n}") for n in (1, 2, 5)]

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 
 const MAX_BYTES = 262144;
 const MAX_DEPTH = 64;
+const MAX_VALUES = 10000;
 const MAX_INTEGER = Number.MAX_SAFE_INTEGER;
 const KINDS = ["started", "progress", "permission_required", "completed", "error"];
 const TERMINAL = ["completed", "error"];
@@ -35,6 +36,7 @@ class Reader {
   constructor(text) {
     this.text = text;
     this.at = 0;
+    this.values = 0;
   }
 
   document() {
@@ -49,6 +51,8 @@ class Reader {
   }
 
   value(depth) {
+    this.values += 1;
+    if (this.values > MAX_VALUES) throw new Malformed("too many values");
     this.blanks();
     const char = this.text[this.at];
     if (char === "{" || char === "[") {

@@ -15,7 +15,19 @@ PACKAGE = ROOT / "jobdb"
 # Lower layers first; a module may import from its own layer and from lower ones.
 LAYERS = [
     {"errors", "model"},
-    {"lifecycle", "urls", "protocol", "replay", "vault", "masterkey", "filemodes", "given_secret"},
+    {
+        "lifecycle",
+        "urls",
+        "protocol",
+        "replay",
+        "vault",
+        "masterkey",
+        "filemodes",
+        "given_secret",
+        "environment",
+        "interpreters",
+        "terminal",
+    },
     {"mountinfo", "filesystem", "filesystem_policy"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
     {"arguments", "engines", "identity", "migrations"},

@@ -38,7 +38,13 @@ def test_the_limits() -> None:
     fields = section("The event")
     for number in (protocol.MAX_SEQ, protocol.MAX_KID, protocol.MAX_JOB_ID_CHARS, protocol.MAX_DETAIL_CHARS):
         assert re.search(rf"\b{number}\b", fields), number
-    for number in (protocol.MAX_PAYLOAD_BYTES, protocol.MAX_DEPTH, REFUSALS_PER_JOB, REFUSALS_IN_ALL):
+    for number in (
+        protocol.MAX_PAYLOAD_BYTES,
+        protocol.MAX_DEPTH,
+        protocol.MAX_VALUES,
+        REFUSALS_PER_JOB,
+        REFUSALS_IN_ALL,
+    ):
         assert re.search(rf"\b{number}\b", TEXT), number
     assert all(f"`{kind}`" in fields for kind in EventKind)
 

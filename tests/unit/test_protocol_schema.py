@@ -38,7 +38,7 @@ def test_limits_are_those_of_the_code() -> None:
     assert fields["job_id"]["pattern"] == JOB["properties"]["job_id"]["pattern"] == whole(protocol.JOB_ID_PATTERN)
     assert fields["timestamp"]["pattern"] == whole(protocol.TIMESTAMP_PATTERN)
     assert f"{{0,{protocol.MAX_JOB_ID_CHARS - 1}}}" in protocol.JOB_ID_PATTERN
-    for number in (protocol.MAX_PAYLOAD_BYTES, protocol.MAX_DEPTH):
+    for number in (protocol.MAX_PAYLOAD_BYTES, protocol.MAX_DEPTH, protocol.MAX_VALUES):
         assert re.search(rf"\b{number}\b", EVENT["description"])
 
 

@@ -19,6 +19,7 @@ from .failures import message
 
 VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
 SEALED = frozenset({"tokens", "specs"})
+LONGEST_SEC = 7 * 86_400
 
 
 def run_query(
@@ -41,9 +42,10 @@ def run_query(
         TimedOut: it took too long.
     """
     question = sql.strip().rstrip(";")
+    timeout_sec = min(max(0.001, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.001
     try:
         connection.execute(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE")
-        connection.execute(statements["limit_question"].encode(), {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
+        connection.execute(statements["limit_question"].encode(), {"timeout": f"{round(timeout_sec * 1000)}ms"})
         # With parameters, be they none, the server takes one statement only.
         look = f"CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{question}\n) AS answer"
         connection.execute(look.replace("%", "%%").encode(), [])

@@ -11,6 +11,12 @@ LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
 
+-- sender_of_event: who may speak for a job with a key, before the write lock is asked for.
+SELECT j.id, j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms,
+       t.ended_ms
+FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
+WHERE j.job_id = :job_id;
+
 -- stored_event: the same of a further event of the job.
 SELECT digest, recorded_ms FROM events WHERE job = :job AND seq = :seq;
 
@@ -33,20 +39,30 @@ WHERE id = :subscription;
 -- insert_gap: seqs that a subscriber skipped over.
 INSERT INTO gaps (subscription, first_seq, last_seq) VALUES (:subscription, :first_seq, :last_seq);
 
--- gap_that_holds: the skipped range in which a seq lies.
+-- gap_that_holds: the skipped range in which a seq lies. Ranges are apart, so only the nearest before it can hold it.
 SELECT first_seq, last_seq FROM gaps
-WHERE subscription = :subscription AND first_seq <= :seq AND last_seq >= :seq
-ORDER BY first_seq DESC LIMIT 1;
+WHERE subscription = :subscription AND last_seq >= :seq
+  AND first_seq = (SELECT max(first_seq) FROM gaps WHERE subscription = :subscription AND first_seq <= :seq);
 
 -- delete_gap: a skipped range is taken apart.
 DELETE FROM gaps WHERE subscription = :subscription AND first_seq = :first_seq;
 
--- follow_events: recorded events in order, less those that the subscriber skipped over.
+-- follow_events: recorded events in order, less those that the subscriber skipped over: in the nearest range before.
 SELECT CAST(:job_id AS TEXT), e.seq, e.event, e.attempt, e.recorded_ms, e.payload
 FROM events AS e
 WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
-  AND NOT EXISTS (SELECT 1 FROM gaps AS g
-                  WHERE g.subscription = :subscription AND e.seq BETWEEN g.first_seq AND g.last_seq)
+  AND e.seq > COALESCE((SELECT g.last_seq FROM gaps AS g
+                        WHERE g.subscription = :subscription AND g.first_seq <= e.seq
+                        ORDER BY g.first_seq DESC LIMIT 1), 0)
+ORDER BY e.seq LIMIT :limit;
+
+-- follow_seqs: the same without the events.
+SELECT CAST(:job_id AS TEXT), e.seq
+FROM events AS e
+WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
+  AND e.seq > COALESCE((SELECT g.last_seq FROM gaps AS g
+                        WHERE g.subscription = :subscription AND g.first_seq <= e.seq
+                        ORDER BY g.first_seq DESC LIMIT 1), 0)
 ORDER BY e.seq LIMIT :limit;
 
 -- count_verdict: some more of a verdict.
@@ -92,9 +108,9 @@ WHERE subscriber = :subscriber AND handled_seq < :seq AND last_seq >= :seq
        OR handled_seq >= :after
           AND NOT EXISTS (SELECT 1 FROM events AS e
                           WHERE e.job = subscriptions.job AND e.seq > :after AND e.seq < :seq
-                            AND NOT EXISTS (SELECT 1 FROM gaps AS g
-                                            WHERE g.subscription = subscriptions.id
-                                              AND e.seq BETWEEN g.first_seq AND g.last_seq)))
+                            AND e.seq > COALESCE((SELECT g.last_seq FROM gaps AS g
+                                                  WHERE g.subscription = subscriptions.id AND g.first_seq <= e.seq
+                                                  ORDER BY g.first_seq DESC LIMIT 1), 0)))
   AND job = (SELECT id FROM jobs WHERE job_id = :job_id);
 
 -- list_subscriptions: the numbers of each subscriber and job.

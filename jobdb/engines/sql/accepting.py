@@ -1,7 +1,7 @@
-"""What the verb accept does in its transaction: verify, check for replay, record and apply wire events.
+"""What the verb accept does in its transaction: check for replay, record and apply wire events.
 
-The checks that need no database (is it a payload at all) are the protocol's; those that need one are made here, on one
-row that holds all they depend on; the replay rules are :mod:`jobdb.replay`'s.
+What could be found out before it asked for the lock (:mod:`.verifying`) is not done again; what may have changed since
+is looked at here, on one row that holds all it depends on. The replay rules are :mod:`jobdb.replay`'s.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 from ... import model
 from ...lifecycle import next_status
 from ...model import Verdict
-from ...protocol import verify
 from ...replay import ReplayFacts, judge
 from .moving import Moves, event_of, event_row, run_each, run_moves
-from .rows import STATUSES, overlap_is_over, shorten, token_binding
+from .rows import STATUSES, shorten
+from .verifying import Sender, refusal
 
 if TYPE_CHECKING:
     from ...model import Acceptance
     from ...protocol import WireEvent
     from ...vault import Vault
     from .transaction import Row, Transaction
+    from .verifying import Examined
 
 REFUSALS_PER_JOB = 64
 REFUSALS_IN_ALL = 10_000
@@ -31,8 +32,7 @@ class _Job:
     """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
     Attributes:
-        keys: sealed, imported, revoked_ms, expires_ms, overlap_ms and ended_ms of the tokens that the batch names, by
-            version.
+        keys: who may speak for it with the tokens that the batch names, by version.
         stored: digest and moment of the events that the batch has looked up or recorded, by seq.
         rows: events to be recorded.
         moves: the events that the job is moved by.
@@ -75,14 +75,15 @@ class _Job:
         self.status = STATUSES[status]
         if self.subscription is None:
             self.start_seq = self.last_accepted = self.last_seq if start == "now" else 0
-        self.keys: dict[int, Row | None] = {}
+        self.keys: dict[int, Sender] = {}
         self.stored: dict[int, tuple[bytes, int] | None] = {}
         self.rows: list[dict[str, Any]] = []
         self.moves = Moves()
         self.advanced = False
 
-    def topic_differs(self, topic: str | None) -> bool:
-        return topic is not None and topic != self.topic_prefix + "/events"
+    def key(self, kid: int, row: Row | None) -> None:
+        """Notes a token: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms; None: there is none."""
+        self.keys[kid] = Sender(self.number, self.kid, self.topic_prefix, self.updated_ms, *(row or (None,) * 6))
 
     def apply(self, wire: WireEvent, now: int) -> None:
         """Records a new event and moves the job, never backwards."""
@@ -111,18 +112,22 @@ class Batch:
         self._now = tx.now_ms
         self._jobs: dict[str, _Job | None] = {}
         self._refused: dict[tuple[int, str], int] = {}
+        self._over: set[tuple[int, int]] = set()
 
-    def accept(self, wire: WireEvent, topic: str | None) -> Acceptance:
+    def accept(self, examined: Examined) -> Acceptance:
         """The verdict on one event, in the order of the documented checks."""
+        wire = examined.wire
+        if wire is None:
+            assert examined.refused is not None
+            self._note_key(examined.job, examined.kid, examined.refused.verdict)
+            return self._counted(examined.job, examined.refused)
         job = self._job(wire)
         if job is None:
             return self._no(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
-        if job.topic_differs(topic):
-            return self._no(job.number, wire, Verdict.WRONG_TOPIC, "it came on a topic that is not its job's")
-        if job.kid:
-            problem = self._unauthentic(job, wire)
-            if problem is not None:
-                return self._no(job.number, wire, *problem)
+        problem = refusal(wire, examined.topic, job.keys[wire.kid], self._vault, self._now, verified=examined.sealed)
+        if problem is not None:
+            self._note_key(job.number, wire.kid, problem[0])
+            return self._no(job.number, wire, *problem)
         stored = job.stored[wire.seq]
         verdict, reason = judge(self._facts(job, wire, stored))
         if verdict is Verdict.ACCEPTED:
@@ -140,14 +145,19 @@ class Batch:
         _record_refusal(self._tx, job.number, self._subscriber, wire, verdict, reason)
         return self._no(job.number, wire, verdict, reason)
 
-    def counted(self, job: int, answer: Acceptance) -> Acceptance:
+    def _counted(self, job: int, answer: Acceptance) -> Acceptance:
         """Counts a refusal."""
         key = job, answer.verdict.value
         self._refused[key] = self._refused.get(key, 0) + 1
         return answer
 
+    def _note_key(self, job: int, kid: int, verdict: Verdict) -> None:
+        """Remembers a key that was refused: if its overlap is over, that is noted at the end."""
+        if verdict is Verdict.REVOKED_KEY and kid:
+            self._over.add((job, kid))
+
     def _no(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
-        return self.counted(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
+        return self._counted(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
 
     # -- what is decided from
 
@@ -164,37 +174,15 @@ class Batch:
                 self._jobs[wire.job_id] = None
                 return None
             job = self._jobs[wire.job_id] = _Job(row[:11], self._start)
-            key, (digest, recorded_ms) = row[11:17], row[17:]
-            job.keys[wire.kid] = None if key[0] is None else key
+            digest, recorded_ms = row[17:]
+            job.key(wire.kid, row[11:17])
             job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
             return job
         if wire.seq not in job.stored:
             job.stored[wire.seq] = self._tx.one("stored_event", job=job.number, seq=wire.seq)
         if wire.kid not in job.keys:
-            job.keys[wire.kid] = self._tx.one("key_of_event", job=job.number, kid=wire.kid)
+            job.key(wire.kid, self._tx.one("key_of_event", job=job.number, kid=wire.kid))
         return job
-
-    def _unauthentic(self, job: _Job, wire: WireEvent) -> tuple[Verdict, str] | None:
-        """Why an event does not prove that it is its job's; None when it does."""
-        if wire.signature is None:
-            return Verdict.UNSIGNED, "the job has a token and the event no signature"
-        key = job.keys[wire.kid]
-        if key is None:
-            return Verdict.REVOKED_KEY, f"the job has no key {wire.kid}"
-        sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms = key
-        over = expires_ms is not None and overlap_is_over(
-            expires_ms, overlap_ms, ended_ms, now_ms=self._now, updated_ms=job.updated_ms
-        )
-        if over and ended_ms is None:
-            # It stays over, whatever becomes of the clock.
-            self._tx.run("end_overlap", job=job.number, kid=wire.kid, now=self._now)
-            job.keys[wire.kid] = (*key[:5], self._now)
-        if over or revoked_ms is not None:
-            return Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over"
-        token = self._vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
-        if not verify(wire, token, legacy=bool(imported)):
-            return Verdict.BAD_SIGNATURE, f"the signature does not verify with key {wire.kid}"
-        return None
 
     def _facts(self, job: _Job, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:
         skipped = False
@@ -256,6 +244,8 @@ class Batch:
         ]
         run_each(self._tx, "advance_subscription", advanced)
         run_moves(self._tx, (move for job in jobs for move in job.moves.rows(job.number, job.attempt, self._now)))
+        for number, kid in sorted(self._over):
+            self._tx.run("end_overlap", job=number, kid=kid, now=self._now)
         # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
         for (number, verdict), count in sorted(self._refused.items()):
             self._tx.run("count_verdict", job=number, verdict=verdict, count=count, now=self._now)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from ... import model
 from ...model import Verdict, from_ms
-from ...protocol import MalformedPayload, UnsupportedVersion, WireEvent, parse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from ...model import Acceptance, Arrival, Refusal
     from ...vault import Vault
     from .transaction import Row, Store
+    from .verifying import Examined
 
 
 class AcceptVerbs:
@@ -27,18 +27,24 @@ class AcceptVerbs:
 
     def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
         """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
+        return self.accept_examined(self.examine(arrivals), subscriber=subscriber, window=window, start=start)
+
+    def examine(self, arrivals: Sequence[Arrival]) -> list[Examined]:
+        """Parses a batch and verifies it as far as that is worth it without the write lock; changes nothing."""
+        from .verifying import examine
+
+        return examine(self.store, self.vault, arrivals)
+
+    def accept_examined(
+        self, examined: Sequence[Examined], *, subscriber: str, window: int, start: str
+    ) -> list[Acceptance]:
+        """Gives each its verdict and acts on it; the whole batch is one transaction."""
         from .accepting import Batch
 
-        parsed = [_parse(arrival) for arrival in arrivals]
         with self.store.write() as tx:
-            tx.lock_jobs(wire.job_id for wire in parsed if isinstance(wire, WireEvent))
+            tx.lock_jobs(each.wire.job_id for each in examined if each.wire is not None)
             batch = Batch(tx, self.vault, subscriber, window, start)
-            answers = []
-            for wire, arrival in zip(parsed, arrivals, strict=True):
-                if isinstance(wire, WireEvent):
-                    answers.append(batch.accept(wire, arrival.topic))
-                else:
-                    answers.append(batch.counted(0, wire))
+            answers = [batch.accept(each) for each in examined]
             batch.write()
         return answers
 
@@ -53,17 +59,6 @@ class AcceptVerbs:
         with self.store.read() as tx:
             rows = tx.all("verdict_totals") if job_id is None else tx.all("verdict_counts_of_job", job_id=job_id)
         return {Verdict(verdict): int(count) for verdict, count, _last_ms in rows}
-
-
-def _parse(arrival: Arrival) -> WireEvent | Acceptance:
-    try:
-        return parse(arrival.payload)
-    except MalformedPayload as error:
-        return model.Acceptance(Verdict.MALFORMED, reason=error.reason)
-    except UnsupportedVersion as error:
-        return model.Acceptance(
-            Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1"
-        )
 
 
 def _refusal(row: Row) -> Refusal:

@@ -30,18 +30,33 @@ class Followed(NamedTuple):
     after: int = 0
 
 
+class _Found(NamedTuple):
+    """The same as it was read. The payloads are parsed when the lock is given back: they may be large."""
+
+    rows: list[Row]
+    ended: JobStatus | None
+    after: int
+
+    def followed(self) -> Followed:
+        return Followed(tuple(map(event_from_row, self.rows)), self.ended, self.after)
+
+
 class SubscriptionVerbs:
     """Verbs of subscribers that read the database itself."""
 
     store: Store
 
-    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int) -> Followed:
-        """Accepts a job's recorded events for a subscriber and gives those that are not handled, in order."""
+    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int, give: bool = True) -> Followed:
+        """Accepts a job's recorded events for a subscriber and gives those that are not handled, in order.
+
+        With ``give`` false it gives none, however many it accepts.
+        """
         if (followed := self._nothing_new(job_id, subscriber)) is not None:
             return followed
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            return self._follow(tx, job_id, subscriber, start, limit, start_event=None)
+            found = self._follow(tx, job_id, subscriber, start, limit, start_event=None, give=give)
+        return found.followed()
 
     def _nothing_new(self, job_id: str, subscriber: str) -> Followed | None:
         """A look without the write lock: a job's news must not cost every follower of another job a transaction."""
@@ -66,7 +81,8 @@ class SubscriptionVerbs:
         start: str,
         limit: int,
         start_event: int | None,
-    ) -> Followed:
+        give: bool,
+    ) -> _Found:
         row = tx.one("subscription_state", job_id=job_id, subscriber=subscriber)
         if row is None:
             raise UnknownJob(job_id)
@@ -76,11 +92,11 @@ class SubscriptionVerbs:
             made = tx.one("insert_subscription", job=number, subscriber=subscriber, start_seq=start_seq, now=tx.now_ms)
             assert made is not None
             subscription, last_seq, handled_seq = made[0], start_seq, start_seq
-        rows = tx.all("follow_events", job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
-        events = tuple(event_from_row(event) for event in rows)
-        self._accept_recorded(tx, subscription, last_seq, [event.seq for event in events])
+        statement = "follow_events" if give else "follow_seqs"
+        rows = tx.all(statement, job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
+        self._accept_recorded(tx, subscription, last_seq, [row[1] for row in rows])
         final = JobStatus(status)
-        return Followed(events, final if final.terminal and not events else None, handled_seq)
+        return _Found(rows if give else [], final if final.terminal and not rows else None, handled_seq)
 
     @staticmethod
     def _accept_recorded(tx: Transaction, subscription: int, last_seq: int, seqs: list[int]) -> None:
@@ -136,13 +152,14 @@ class SubscriptionVerbs:
         jobs = list(dict.fromkeys(row[1] for row in rows))
         return jobs, rows[-1][0] if rows else after
 
-    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int) -> Followed:
+    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, give: bool = True) -> Followed:
         """The same as follow, for a subscriber of all jobs."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             feed = tx.one("get_feed", subscriber=subscriber)
             assert feed is not None
-            return self._follow(tx, job_id, subscriber, "beginning", limit, start_event=feed[0])
+            found = self._follow(tx, job_id, subscriber, "beginning", limit, start_event=feed[0], give=give)
+        return found.followed()
 
     def advance_feed(self, subscriber: str, *, event: int) -> None:
         """Notes how far the feed was looked through."""

@@ -1,32 +1,39 @@
-"""Ad-hoc questions: one read-only SELECT, meant for the documented views, on a connection of its own.
+"""Ad-hoc questions: one read-only SELECT, meant for the documented views, in a process of its own.
 
-The connection is read-only, and an authorizer lets a statement read and nothing else: no sealed secret, no pragma, no
-attached file, no write. Source: https://sqlite.org/c3ref/set_authorizer.html
+That process can be ended whatever it is at, and its memory is bounded: see :mod:`.query_process`. It opens the database
+itself, so nothing of its ending touches the connections and the locks of this one.
 """
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING
+import json
+import os
+import subprocess
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-import apsw
-
-from ...errors import InvalidInput, TimedOut
-from . import opened
-from .failures import translate
+from ... import errors
+from ...environment import without_secrets
+from ...errors import InvalidInput, JobdbError, StorageFailed, TimedOut
+from ...interpreters import isolated
+from .query_process import BUSY_SEC, too_slow
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..sql.transaction import Row
 
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
-_INSTRUCTIONS_A_LOOK = 10_000
+_PROGRAM = "from jobdb.engines.sqlite.query_process import main; main()"
+STARTING_SEC = 30.0
+"""How long a busy machine may take to start a process."""
+GRACE_SEC = 0.5
+"""The process ends by itself where it can, and tells so."""
+LONGEST_SEC = 7 * 86_400
 
 
 def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-    """Runs one SELECT.
+    """Run one SELECT.
 
     Args:
         path: the database.
@@ -38,65 +45,79 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         The columns' names and the rows.
 
     Raises:
-        InvalidInput: it is no single SELECT on the views.
+        InvalidInput: it is no single SELECT on the views, or its answer is too large.
         TimedOut: it took too long.
+        StorageFailed: the process could not be started, or was ended from outside.
     """
-    identity = opened.add(path)
+    timeout_sec = min(max(0.0, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.0
+    question = json.dumps({"path": os.fspath(path), "sql": sql, "limit": limit, "timeout_sec": timeout_sec})
     try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        process = subprocess.Popen(
+            isolated(_PROGRAM),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=without_secrets(os.environ),
+            process_group=0,  # Ctrl-C is for this process, which then ends the other
+        )
+    except OSError as problem:
+        raise StorageFailed(f"cannot start a process for the query: {problem.strerror}; try again") from problem
+    with process:
         try:
-            connection.set_busy_timeout(5000)
-            connection.pragma("trusted_schema", 0)
-            deadline = time.monotonic() + timeout_sec
-            connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
-            connection.authorizer = _allowed
-            return _rows(connection, sql, limit)
+            return _read(process, question, timeout_sec)
         finally:
-            connection.close()
-    except apsw.InterruptError:
-        raise TimedOut(f"the query took longer than {timeout_sec:g} s and was ended; narrow it") from None
-    except (apsw.SQLError, apsw.AuthError, apsw.BindingsError) as error:
-        raise InvalidInput(
-            f"cannot run this query: {error}. Use one SELECT on {', '.join(VIEWS)}; "
-            "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
-        ) from None
-    except apsw.Error as error:
-        raise translate(error, path, 5.0) from error
-    finally:
-        opened.remove(identity)
+            process.kill()
 
 
-def _rows(connection: apsw.Connection, sql: str, limit: int) -> tuple[list[str], list[Row]]:
-    columns: list[str] = []
-    statements = 0
-
-    def look(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
-        """Before each statement: its columns are known here even if no row comes."""
-        nonlocal columns, statements
-        statements += 1
-        columns = columns or [column[0] for column in cursor.get_description()]
-        return statements == 1
-
-    cursor = connection.cursor()
-    cursor.exec_trace = look
-    rows: list[Row] = []
-    try:
-        for row in cursor.execute(sql):
-            rows.append(row)
-            if len(rows) > limit:
-                rows.pop()
-                break
-    except apsw.ExecTraceAbort:
-        raise InvalidInput("one statement at a time; use one SELECT") from None
-    return columns, rows
+def _read(process: subprocess.Popen[bytes], question: str, timeout_sec: float) -> tuple[list[str], list[Row]]:
+    assert process.stdin is not None and process.stdout is not None
+    found: list[Any] = []
+    with _Watchdog(process, STARTING_SEC):
+        with suppress(BrokenPipeError):  # it has ended, which is seen below
+            process.stdin.write(question.encode("ascii") + b"\n")
+            process.stdin.close()
+        begun = process.stdout.readline()
+    with _Watchdog(process, timeout_sec + GRACE_SEC) as watchdog:
+        for line in process.stdout if begun else ():
+            found.append(json.loads(line, object_hook=_bytes_or_end))
+    end = found.pop() if found else None
+    if not isinstance(end, dict):
+        if watchdog.barked:
+            raise TimedOut(too_slow(timeout_sec))
+        raise StorageFailed("the process that ran the query was ended before it was done; try again")
+    if end["error"] is not None:
+        raise _error(end["error"], end["message"])
+    return found[0], [tuple(row) for row in found[1:]]
 
 
-def _allowed(operation: int, first: str | None, second: str | None, _database: str | None, _through: str | None) -> int:
-    """Reading is allowed, but for the sealed columns, by whatever way they are reached; nothing else is."""
-    if operation == apsw.SQLITE_READ and (first, second) not in SEALED:
-        return apsw.SQLITE_OK
-    if operation in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
-        return apsw.SQLITE_OK
-    if operation == apsw.SQLITE_FUNCTION and second != "load_extension":
-        return apsw.SQLITE_OK
-    return apsw.SQLITE_DENY
+class _Watchdog:
+    """Ends a process after a time, unless the block is left before."""
+
+    def __init__(self, process: subprocess.Popen[bytes], after_sec: float) -> None:
+        self._process = process
+        self._timer = threading.Timer(after_sec, self._bark)
+        self._timer.daemon = True
+        self.barked = False
+
+    def _bark(self) -> None:
+        self.barked = True
+        self._process.kill()
+
+    def __enter__(self) -> _Watchdog:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._timer.cancel()
+
+
+def _bytes_or_end(value: dict[str, Any]) -> Any:
+    return bytes.fromhex(value["hex"]) if "hex" in value else value
+
+
+def _error(name: str, message: str) -> JobdbError:
+    kind = getattr(errors, name, None)
+    if kind is errors.Busy:
+        return errors.Busy(message, waited_sec=BUSY_SEC)
+    if isinstance(kind, type) and issubclass(kind, JobdbError):
+        return kind(message)
+    return InvalidInput(message)

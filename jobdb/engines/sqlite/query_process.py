@@ -1,0 +1,138 @@
+"""The process in which a person's query runs: started by :mod:`.query`, which ends it when its time is over.
+
+SQLite looks at the clock between its instructions. Within one, such as a function over megabytes, it cannot be
+interrupted from inside the process: ``instr`` and ``LIKE`` take hours for what they may be given.
+
+It reads one line of JSON from stdin, the question, and writes lines of JSON: an empty list when it begins, the columns,
+a list for each row, and an object at the end. The connection is read-only, and an authorizer lets a statement read and
+nothing else: no sealed secret, no pragma, no attached file, no write. Source: https://sqlite.org/c3ref/set_authorizer.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from ...errors import InvalidInput, JobdbError, TimedOut
+from .failures import translate
+
+VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
+SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
+MOST_BYTES_OF_A_VALUE = 64 * 1_048_576
+"""Four times the largest that a registry holds, a prompt."""
+MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
+MOST_BYTES_OF_MEMORY = 512 * 1_048_576
+BUSY_SEC = 5.0
+_INSTRUCTIONS_A_LOOK = 10_000
+
+
+def main() -> None:
+    """Answer the question on stdin."""
+    question = json.loads(sys.stdin.buffer.readline())
+    _say([])
+    try:
+        _answer(Path(question["path"]), question["sql"], question["limit"], question["timeout_sec"])
+    except JobdbError as problem:
+        _say({"error": type(problem).__name__, "message": str(problem)})
+    else:
+        _say({"error": None})
+    sys.stdout.flush()
+
+
+def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
+    _bound_this_process(timeout_sec)
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(round(BUSY_SEC * 1000))
+        connection.pragma("trusted_schema", 0)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, MOST_BYTES_OF_A_VALUE)
+        deadline = time.monotonic() + timeout_sec
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
+        connection.authorizer = _allowed
+        _send_rows(connection, sql, limit)
+    except apsw.InterruptError:
+        raise TimedOut(too_slow(timeout_sec)) from None
+    except UnicodeDecodeError:
+        raise InvalidInput("the answer holds text that is not UTF-8; ask for hex(…) of it") from None
+    except (apsw.NoMemError, apsw.TooBigError, MemoryError):
+        raise InvalidInput(
+            f"the query takes more than {MOST_BYTES_OF_MEMORY >> 20} MiB of memory, or a value of it more than "
+            f"{MOST_BYTES_OF_A_VALUE >> 20} MiB; narrow it"
+        ) from None
+    except (apsw.SQLError, apsw.AuthError, apsw.BindingsError, apsw.MismatchError, apsw.RangeError) as error:
+        raise InvalidInput(
+            f"cannot run this query: {error}. Use one SELECT on {', '.join(VIEWS)}; "
+            "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
+        ) from None
+    except apsw.Error as error:
+        raise translate(error, path, BUSY_SEC) from error
+
+
+def too_slow(timeout_sec: float) -> str:
+    """Return the sentence for a query whose time is over."""
+    return f"the query took longer than {timeout_sec:g} s and was ended; narrow it"
+
+
+def _bound_this_process(timeout_sec: float) -> None:
+    """Limit memory, and the processor's time in case that nobody is left to end this process."""
+    apsw.hard_heap_limit(MOST_BYTES_OF_MEMORY)
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        most = math.ceil(timeout_sec) + 5
+        resource.setrlimit(resource.RLIMIT_CPU, (most, most))
+
+
+def _send_rows(connection: apsw.Connection, sql: str, limit: int) -> None:
+    statements = 0
+
+    def look(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
+        """Before each statement: its columns are known here even if no row comes."""
+        nonlocal statements
+        statements += 1
+        if statements == 1:
+            _say([column[0] for column in cursor.get_description()])
+        return statements == 1
+
+    cursor = connection.cursor()
+    cursor.exec_trace = look
+    sent = 0
+    try:
+        for count, row in enumerate(cursor.execute(sql)):
+            if count == limit:
+                break
+            sent += _say([{"hex": value.hex()} if isinstance(value, bytes) else value for value in row])
+            if sent > MOST_BYTES_OF_AN_ANSWER:
+                raise InvalidInput(
+                    f"the answer is larger than {MOST_BYTES_OF_AN_ANSWER >> 20} MiB; ask for fewer columns or rows"
+                )
+    except apsw.ExecTraceAbort:
+        raise InvalidInput("one statement at a time; use one SELECT") from None
+    if not statements:
+        _say([])
+
+
+def _say(value: Any) -> int:
+    line = json.dumps(value, separators=(",", ":")) + "\n"
+    sys.stdout.write(line)
+    if value == []:
+        sys.stdout.flush()
+    return len(line)
+
+
+def _allowed(operation: int, first: str | None, second: str | None, _database: str | None, _through: str | None) -> int:
+    """Reading is allowed, but for the sealed columns, by whatever way they are reached; nothing else is."""
+    if operation == apsw.SQLITE_READ and (first, second) not in SEALED:
+        return apsw.SQLITE_OK
+    if operation in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
+        return apsw.SQLITE_OK
+    if operation == apsw.SQLITE_FUNCTION and second != "load_extension":
+        return apsw.SQLITE_OK
+    return apsw.SQLITE_DENY

@@ -1,0 +1,45 @@
+"""The environment of processes that we start: a command for each event, a reader, a browser. Without our secrets.
+
+A variable that holds a secret is left out. One that names a place (``JOBDB_KEY_FILE``, ``PGPASSFILE``,
+``CREDENTIALS_DIRECTORY``) stays: the place has an owner and a mode of its own, and a handler that calls ``jobdb`` finds
+its key there.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+SECRETS = ("JOBDB_KEY", "MQTT_PASSWORD", "PGPASSWORD")
+"""Variables whose value is a secret. ``JOBDB_URL`` is handed on without the password that it may hold."""
+
+_PASSWORD_PARAMETER = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=[^&]*&?")
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment for a process of somebody else's, without the values that open the registry.
+
+    Args:
+        environ: the environment to copy, such as ``os.environ``.
+    """
+    kept = {name: value for name, value in environ.items() if name not in SECRETS}
+    if "JOBDB_URL" in kept:
+        kept["JOBDB_URL"] = _without_password(kept["JOBDB_URL"])
+    return kept
+
+
+def absolute_places(path: str) -> str:
+    """Return a ``PATH`` without the entries that stand for the current folder, where anybody may have put a program."""
+    return os.pathsep.join(entry for entry in path.split(os.pathsep) if os.path.isabs(entry))
+
+
+def _without_password(url: str) -> str:
+    """Return a database URL whose password, if it has one, must come from elsewhere."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or not scheme.startswith("postgres"):
+        return url
+    authority, at, place = rest.rpartition("@")
+    if at and ":" in authority:
+        authority = authority.partition(":")[0]
+    return _PASSWORD_PARAMETER.sub("", f"{scheme}://{authority}{at}{place}").rstrip("?&")
