@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobdb.errors import InvalidInput
+from jobdb.errors import InvalidInput, MovedOrCopied
 
 from . import inputs, output
 from .settings import registry_of
@@ -61,7 +61,12 @@ def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVER_S
     """Hands a job's waiting events to its broker, as far as that works within the limit; says what is left."""
     from jobdb.mqtt import RegistryOutbox, Relay
 
-    outbox = RegistryOutbox(registry.engine, job_id=job_id, report=output.note)
+    try:
+        outbox = RegistryOutbox(registry.engine, job_id=job_id, report=output.note)
+    except MovedOrCopied as refusal:
+        # The event is recorded: an answer that it is not would make its agent say it again.
+        output.warn(f"the events of job {job_id} wait: {refusal}")
+        return
     done = Relay(outbox, report=_quiet).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
     left = outbox.left()
     if left and not done.in_charge:

@@ -63,6 +63,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "migrate": Entry("database", "migrate", "Bring an older database to the present schema."),
         "trust": Entry("trusting", "trust", "Trust the database of a folder that came from elsewhere."),
         "doctor": Entry("examining", "doctor", "Check the database and all around it."),
+        "identity": Entry("identity", "identity", "Show which registry this is; say that it was moved, or copied."),
         "probe": Entry(
             "examining", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."
         ),

@@ -22,21 +22,26 @@ def doctor(
     full: Annotated[
         bool, typer.Option("--full", help="Read every page and follow every reference; takes time with the size.")
     ] = False,
+    fix: Annotated[
+        bool,
+        typer.Option("--fix", help="Put right what was recorded while a clock was ahead, by this host's clock of now."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Check the database and all around it.
 
     A line for each check: ok, warn or fail, what was found, and after an arrow the command that mends it.
-    Changes nothing. Exit code 0 when nothing failed (warnings are no failure), else 5.
+    Changes nothing, unless --fix is given. Exit code 0 when nothing failed (warnings are no failure), else 5.
 
     \b
     Examples:
       jobdb doctor
       jobdb doctor --full --json
+      jobdb doctor --fix                       # after a clock was ahead, and is right again
     """
     from jobdb.doctor import examine
 
-    report = examine(place_of(ctx), full=full)
+    report = examine(place_of(ctx), full=full, fix=fix)
     if json:
         output.json_line(report.as_dict())
     else:

@@ -39,6 +39,8 @@ TABLES = (
     "refusals",
     "imports",
     "import_lines",
+    "token_fingerprints",
+    "tombstones",
     "settings",
 )
 LEFT_BEHIND = ("leases",)

@@ -15,8 +15,9 @@ UPDATE sqlite_sequence
 SET seq = max(seq, (SELECT COALESCE(max(event), 0) FROM feeds), (SELECT COALESCE(max(start_event), 0) FROM feeds))
 WHERE name = 'events';
 
--- copy_read_settings: the one fact that belongs to the jobs and not to the place: what their secrets are sealed under.
-SELECT name, value FROM settings WHERE name = 'key_id';
+-- copy_read_settings: the facts that belong to the jobs and not to the place: what their secrets are sealed under, and
+-- what their tokens are told by.
+SELECT name, value FROM settings WHERE name IN ('key_id', 'fingerprint_key');
 
 -- copy_write_settings: the same.
 INSERT INTO settings (name, value) VALUES (:name, :value);
@@ -24,16 +25,17 @@ INSERT INTO settings (name, value) VALUES (:name, :value);
 -- copy_read_jobs: the jobs' states.
 SELECT id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec, has_broker,
        kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms, updated_ms, started_ms,
-       finished_ms, last_event, last_event_ms, detail, idempotency_key
+       finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms
 FROM jobs ORDER BY id;
 
 -- copy_write_jobs: the same.
 INSERT INTO jobs (id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
-       has_broker, kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms, updated_ms,
-       started_ms, finished_ms, last_event, last_event_ms, detail, idempotency_key)
+       has_broker, kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms,
+       updated_ms, started_ms, finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms)
 VALUES (:id, :job_id, :status, :agent, :agent_session, :priority, :topic_prefix, :timeout_sec, :idle_timeout_sec,
-       :has_broker, :kid, :last_seq, :terminal_seq, :attempt, :strikes, :worker, :lease_until_ms, :created_ms,
-       :updated_ms, :started_ms, :finished_ms, :last_event, :last_event_ms, :detail, :idempotency_key);
+       :has_broker, :kid, :last_seq, :terminal_seq, :attempt, :strikes, :worker, :lease_until_ms,
+       :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event, :last_event_ms, :detail, :idempotency_key,
+       :lease_ms);
 
 -- copy_read_specs: what does not change of them.
 SELECT job, prompt, broker, broker_password, expected_artifacts, extra
@@ -44,12 +46,12 @@ INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, ext
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
 -- copy_read_tokens: their tokens, sealed.
-SELECT job, kid, sealed, imported, created_ms, expires_ms, revoked_ms
+SELECT job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms, ended_ms
 FROM tokens ORDER BY job, kid;
 
 -- copy_write_tokens: the same.
-INSERT INTO tokens (job, kid, sealed, imported, created_ms, expires_ms, revoked_ms)
-VALUES (:job, :kid, :sealed, :imported, :created_ms, :expires_ms, :revoked_ms);
+INSERT INTO tokens (job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms, ended_ms)
+VALUES (:job, :kid, :sealed, :imported, :created_ms, :expires_ms, :revoked_ms, :remembered, :overlap_ms, :ended_ms);
 
 -- copy_read_events: what was said.
 SELECT id, job, seq, event, attempt, recorded_ms, digest, payload
@@ -123,3 +125,19 @@ FROM import_lines ORDER BY job, log, number;
 -- copy_write_import_lines: the same.
 INSERT INTO import_lines (job, log, number, raw)
 VALUES (:job, :log, :number, :raw);
+
+-- copy_read_token_fingerprints: which tokens were given before.
+SELECT fingerprint, job_id
+FROM token_fingerprints ORDER BY fingerprint, job_id;
+
+-- copy_write_token_fingerprints: the same.
+INSERT INTO token_fingerprints (fingerprint, job_id)
+VALUES (:fingerprint, :job_id);
+
+-- copy_read_tombstones: ids of pruned jobs that are not given to every job again.
+SELECT job_id, unremembered, pruned_ms
+FROM tombstones ORDER BY job_id;
+
+-- copy_write_tombstones: the same.
+INSERT INTO tombstones (job_id, unremembered, pruned_ms)
+VALUES (:job_id, :unremembered, :pruned_ms);

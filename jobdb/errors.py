@@ -16,6 +16,7 @@
         ├── SchemaMismatch
         ├── UntrustedDatabase
         ├── UnsafeFileSystem
+        ├── MovedOrCopied
         ├── StorageFailed
         │   └── SyncFailed
         ├── Unavailable
@@ -119,6 +120,10 @@ class UntrustedDatabase(Unusable):
 
 class UnsafeFileSystem(Unusable):
     """The folder's file system does not keep the promises that the journal needs."""
+
+
+class MovedOrCopied(Unusable):
+    """The database is not where it was: a copy must not connect to a broker in the original's name."""
 
 
 class StorageFailed(Unusable):

@@ -8,6 +8,7 @@ connection open, and always with the file locked for everybody else. Called by `
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import sqlite3
@@ -24,6 +25,7 @@ from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 from .filemodes import copy_owner, refuse_strange_companions, sync_folder
+from .identity import PLACE, file_place
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -132,6 +134,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
             # A registry that lost its mark had made some steps, or all, before.
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+                (PLACE, json.dumps(file_place(path))),
+            )
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:

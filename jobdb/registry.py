@@ -175,7 +175,8 @@ class Registry:
             auth_token: the token to use; one is generated when None. Prefer that.
 
         Raises:
-            InvalidInput: an argument is not what it should be.
+            InvalidInput: an argument is not what it should be; or a pruned job of this id had the token, or may have
+                had it, or the new one is not to be signed and could not be told from it.
             AlreadyExists: the id is taken, or the key was used for something else.
         """
         new = model.NewJob(

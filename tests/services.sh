@@ -7,6 +7,7 @@ have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 have_postgres() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }
 missing=""
 have mosquitto || missing="$missing mosquitto"
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing="$missing faketime"
 have_postgres || missing="$missing postgresql"
 have pgbouncer || missing="$missing pgbouncer"
 have jq || missing="$missing jq"

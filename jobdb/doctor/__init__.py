@@ -1,8 +1,8 @@
 """Is all well? One line a check: ok, warn or fail, with the command that mends it.
 
-Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes no data, makes no key, and
-never raises for what it finds: a database that cannot be opened is a finding. (What SQLite does on every opening it
-does here too: it rolls back what a dead writer left, and copies the WAL as far as it can.)
+Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes no data unless asked to fix
+times, makes no key, and never raises for what it finds: a database that cannot be opened is a finding. (What SQLite
+does on every opening it does here too: it rolls back what a dead writer left, and copies the WAL as far as it can.)
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .database import check_database
 from .files import Leftovers, check_file, check_leftovers, check_place
 from .findings import Finding, Report, mend_for
 from .state import check_state
+from .times import check_times
 
 __all__ = ["Finding", "Report", "examine"]
 
@@ -31,6 +32,7 @@ def examine(
     url: DatabaseUrl,
     *,
     full: bool = False,
+    fix: bool = False,
     clock: Callable[[], int] = now_ms,
     place_of: Callable[[str], Placement] = place,
 ) -> Report:
@@ -39,6 +41,7 @@ def examine(
     Args:
         url: where it is.
         full: also compare indexes with tables and follow every reference; takes time with the size.
+        fix: put right what was recorded while a clock was ahead; nothing else is changed.
         clock: Unix time in milliseconds.
         place_of: tells what file system a folder is on.
 
@@ -64,6 +67,7 @@ def examine(
         return report
     try:
         if check_database(report, registry, full=full):
+            check_times(report, registry, fix=fix)
             check_state(report, registry, now=clock())
     except JobdbError as error:
         report.fail("reading", str(error), mend_for(report, error) or f"{report.command} doctor --full")

@@ -13,6 +13,7 @@ from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
 from ..engines.timing import plain
 from ..errors import JobdbError, KeyProblem
 from ..filemodes import file_warning, folder_warning
+from ..identity import read_identity
 from ..masterkey import default_key_path
 from ..registry import Registry
 from .files import split_advice
@@ -35,6 +36,7 @@ def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
     else:
         report.good("server", store.describe())
     _check_override(report, registry)
+    _check_identity(report, registry)
     _check_key(report, registry)
     return True
 
@@ -111,6 +113,18 @@ def _check_override(report: Report, registry: Registry) -> None:
             "Move it to a local disk, check it there with --full, then take the note away",
             f"{report.command} init --no-shared",
         )
+
+
+def _check_identity(report: Report, registry: Registry) -> None:
+    found = read_identity(registry.engine.store)
+    if found.problem is None:
+        report.good("identity", f"registry {found.registry_id}, in its place")
+        return
+    report.warn(
+        "identity",
+        f"{found.problem}: it connects to no broker until you say whether it was moved (identity --moved) or is a copy",
+        f"{report.command} identity --copy",
+    )
 
 
 def _check_key(report: Report, registry: Registry) -> None:

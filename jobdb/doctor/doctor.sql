@@ -30,7 +30,8 @@ SELECT count(*), min(last_event_ms), min(job_id) FROM jobs
 WHERE status = 'running' AND last_event = 'permission_required';
 
 -- doctor_relay: whether a relay holds the right to deliver.
-SELECT count(*) FROM leases WHERE name = 'relay' AND until_ms > :now;
+SELECT count(*) FROM leases
+WHERE name = 'relay' AND until_ms > :now AND until_ms - COALESCE(lease_ms, 3600000) <= CAST(:now AS BIGINT) + 60000;
 
 -- doctor_unhandled: subscribers with events that their handlers have not done. One that only accepts handles nothing.
 SELECT s.subscriber, count(*), sum(s.last_seq - s.handled_seq), min(j.job_id)

@@ -136,7 +136,7 @@ def _check_clock(report: Report, registry: Registry, now: int) -> None:
         report.fail(
             "clock",
             f"the newest record is {ago(latest - now)} in the future: the clock of this host, or of one that wrote, is "
-            "wrong; set it right on every host",
+            "wrong; set it right on every host. What was recorded meanwhile is put right with doctor --fix then",
             "timedatectl set-ntp true",
         )
     else:

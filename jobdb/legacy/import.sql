@@ -38,7 +38,8 @@ WHERE job = :job;
 INSERT INTO tokens (job, sealed, kid, imported, created_ms, expires_ms, revoked_ms)
 VALUES (:job, :sealed, :kid, 1, :created_ms, :expires_ms, :revoked_ms)
 ON CONFLICT (job, kid) DO UPDATE
-SET sealed = excluded.sealed, imported = 1, expires_ms = excluded.expires_ms, revoked_ms = excluded.revoked_ms;
+SET sealed = excluded.sealed, imported = 1, expires_ms = excluded.expires_ms, revoked_ms = excluded.revoked_ms,
+    overlap_ms = NULL, ended_ms = NULL, remembered = 0;
 
 -- legacy_close_token: a key that was revoked or replaced elsewhere; what closes it here already stays.
 UPDATE tokens
@@ -173,3 +174,6 @@ WHERE id = :job;
 
 -- legacy_next_seq: a number for an event that an old agent will send by itself.
 UPDATE jobs SET last_seq = last_seq + 1, updated_ms = :now WHERE job_id = :job_id RETURNING last_seq;
+
+-- legacy_tombstones: whether any id of a pruned job is remembered.
+SELECT 1 FROM tombstones LIMIT 1;

@@ -34,7 +34,7 @@ from .ordering import PORTION_JOBS, portions
 from .packing import Answer
 from .plan import NEW, Plan, keep_token, plan_known
 from .reading import Reader, reader_for
-from .ready import PutOff, ReadyJob
+from .ready import JOB_COLUMNS, PutOff, ReadyJob
 from .report import ImportReport, Outcome, ReportRow
 from .rows import JobRow
 from .state import is_ahead
@@ -115,6 +115,7 @@ class _Import:
         self._holds_nul = sqlite
         self._done = 0
         self._logs_not_read = 0
+        self._tombstones: bool | None = None
 
     def everything(self, progress: Progress) -> None:
         """Takes over what there is; in a dry run, all but the writing."""
@@ -201,12 +202,23 @@ class _Import:
         for name, kind, why in source.damage:
             self._damaged(name, Damaged(Damage(kind), why), job_id)
 
+    def _unless_pruned(self, source: ReadyJob) -> Plan:
+        """Plan a job that is not there as new, unless it is pruned: it must not come back to life with its tokens."""
+        if self._tombstones is None:
+            self._tombstones = self._tx.one("legacy_tombstones") is not None
+        if not self._tombstones:
+            return NEW
+        row = self._tx.one("tombstone", job_id=source.job_id)
+        if row is None or dict(zip(JOB_COLUMNS, source.unpacked().job, strict=True))["updated_ms"] > row[1]:
+            return NEW
+        return Plan(Outcome.SKIPPED, "it was here and is pruned, and its record has not changed since", None, [])
+
     def _planned(self, source: ReadyJob) -> tuple[ReadyJob, Plan]:
         if not self._verification.jobs_before:
-            return source, NEW
+            return source, self._unless_pruned(source)
         found = self._tx.one("legacy_job", job_id=source.job_id)
         if found is None:
-            return source, NEW
+            return source, self._unless_pruned(source)
         row = JobRow(*found)
         kept = keep_token(source, row, self._vault)
         digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..engines.base import Engine
+from ..engines.sql.rows import CLOCK_SLACK_MS
 from ..engines.sql.verifying import Sender, refusal
 from ..errors import UnknownJob
 from ..protocol import WireEvent
@@ -170,23 +171,24 @@ class CatchingUp:
         Args:
             stopped: asked between pages whether to end.
         """
-        before = self._store.clock() - self._grace_ms
+        now = self._store.clock()
+        before, latest = now - self._grace_ms, now + CLOCK_SLACK_MS
         if self._job_id is not None:
-            self._sweep_job(self._job_id, before)
+            self._sweep_job(self._job_id, before, latest)
         else:
-            self._sweep_all(before, stopped)
-            self._say_cancelled()
+            self._sweep_all(before, latest, stopped)
+            self._say_cancelled(latest)
 
-    def _sweep_job(self, job_id: str, before: int) -> None:
+    def _sweep_job(self, job_id: str, before: int, latest: int) -> None:
         with self._store.read() as tx:
             row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
             if row is None or row[3] is None or row[4] >= row[2]:
                 return
-            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before)
+            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before, latest=latest)
         if overdue is not None and overdue[0] is not None:
             self.close_gap(job_id, row[4], overdue[0] + 1)
 
-    def _sweep_all(self, before: int, stopped: Callable[[], bool]) -> None:
+    def _sweep_all(self, before: int, latest: int, stopped: Callable[[], bool]) -> None:
         """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
         settled = self._store.settled_event()  # what is not can still be followed by an event of a lower number
         _jobs, position = self._engine.news(self._subscriber, after=None, limit=0)
@@ -198,7 +200,7 @@ class CatchingUp:
             more = len(rows) == _PAGE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:
-                if recorded_ms >= before:
+                if before <= recorded_ms <= latest:  # later ones were recorded while a clock was ahead
                     more = False
                     break
                 position = number
@@ -210,10 +212,10 @@ class CatchingUp:
         if position > begun_at:
             self._engine.advance_feed(self._subscriber, event=position)
 
-    def _say_cancelled(self) -> None:
+    def _say_cancelled(self, latest: int) -> None:
         """No event says it."""
         with self._store.read() as tx:
-            rows = tx.all("cancelled_since", since=self._cancelled_since, limit=_PAGE)
+            rows = tx.all("cancelled_since", since=self._cancelled_since, latest=latest, limit=_PAGE)
         for job_id, finished_ms in rows:
             self._cancelled_since = max(self._cancelled_since, finished_ms)
             self._report(f"job {job_id} was cancelled")

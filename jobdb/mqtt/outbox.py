@@ -6,7 +6,6 @@ that is down costs one step of an index each, however many events wait for it.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import Protocol
 
 from ..engines.base import Engine
 from ..engines.sql.rows import broker_from_text, password_binding
-from ..engines.sql.transaction import Row, Store, Transaction
+from ..engines.sql.transaction import Row, Transaction
 from ..errors import KeyProblem
+from ..identity import require_place
 from ..model import EventKind
 from .settings import BrokerSettings, Environment
 
@@ -92,19 +92,6 @@ class Outbox(Protocol):
         ...
 
 
-def database_identity(store: Store) -> str:
-    """What tells this database from others at a broker; made when first asked for."""
-    store.learn(STATEMENTS)
-    with store.read() as tx:
-        row = tx.one("get_identity")
-    if row is None:
-        with store.write() as tx:
-            tx.run("insert_identity", value=secrets.token_hex(8))
-            row = tx.one("get_identity")
-            assert row is not None
-    return str(row[0])
-
-
 class RegistryOutbox:
     """The outbox of a registry.
 
@@ -113,6 +100,9 @@ class RegistryOutbox:
         environment: what the environment says about brokers; read now when None.
         job_id: deliver only this job's events.
         report: takes a sentence about a job whose broker cannot be used.
+
+    Raises:
+        MovedOrCopied: the database may be a copy, which must not deliver in the original's name.
     """
 
     def __init__(
@@ -128,7 +118,8 @@ class RegistryOutbox:
         self._environment = environment or Environment.read()
         self._job_id = job_id
         self._report = report
-        self._identity = database_identity(self._store)
+        self._store.learn(STATEMENTS)
+        self._identity = require_place(self._store)
         self._settings: dict[tuple[str, bytes | None], BrokerSettings | None] = {}
         self._next_job = 0
 

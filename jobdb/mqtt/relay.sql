@@ -28,8 +28,5 @@ ORDER BY o.event LIMIT :limit;
 -- count_waiting_of_job: how many events of a job wait.
 SELECT count(*) FROM jobs AS j JOIN outbox AS o ON o.job = j.id WHERE j.job_id = :job_id;
 
--- insert_identity: what tells this database from others at a broker; made once.
-INSERT INTO settings (name, value) VALUES ('identity', :value) ON CONFLICT (name) DO NOTHING;
-
--- get_identity: reads it.
-SELECT value FROM settings WHERE name = 'identity';
+-- job_instance: what tells a job from others that have or had its id.
+SELECT id, created_ms FROM jobs WHERE job_id = :job_id;

@@ -17,13 +17,13 @@ from .. import arguments
 from ..engines.base import Engine
 from ..engines.sql.rows import broker_from_text, event_from_row
 from ..errors import InvalidInput
+from ..identity import require_place
 from ..model import Acceptance, Broker, Event, Job
 from ..registry import Registry
 from ..subscription import Limits, in_order
 from .catching_up import STATEMENTS
 from .intake import GRACE_SEC, Intake
 from .link import Report
-from .outbox import database_identity
 from .settings import BrokerSettings, Environment, read_address
 
 DEFAULT_FILTERS = ("jobdb/jobs/+/events",)
@@ -164,6 +164,7 @@ def subscribe(
     Raises:
         UnknownJob: there is none of that id.
         InvalidInput: an argument is not what it should be, or paho-mqtt is missing.
+        MovedOrCopied: the database may be a copy, which must not take the original's events.
     """
     from .connection import import_paho
 
@@ -174,6 +175,7 @@ def subscribe(
     session_sec = arguments.integer("session_sec", session_sec, least=1, most=2**32 - 2)
     engine = registry.engine
     engine.store.learn(STATEMENTS)
+    identity = require_place(engine.store)  # the broker gives whoever comes under this name what it keeps for it
     unhandled: list[str] = []
     if job_id is not None:
         job_id = arguments.job_id(job_id)
@@ -186,7 +188,7 @@ def subscribe(
         engine,
         subscriber=subscriber,
         settings=settings,
-        client_id=settings.client_id("sub", database_identity(engine.store), subscriber, job_id or ""),
+        client_id=settings.client_id("sub", identity, subscriber, job_id or ""),
         job_id=job_id,
         filters=filters,
         start=start,

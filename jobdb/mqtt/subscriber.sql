@@ -31,12 +31,12 @@ FROM events AS e JOIN jobs AS j ON j.id = e.job
 WHERE e.id > :after AND e.id <= :settled
 ORDER BY e.id LIMIT :limit;
 
--- overdue_event: the newest of a job's events that were recorded before a moment.
-SELECT max(seq) FROM events WHERE job = :job AND seq > :after AND recorded_ms < :before;
+-- overdue_event: the newest of a job's events that were recorded before a moment, or while a clock was ahead.
+SELECT max(seq) FROM events WHERE job = :job AND seq > :after AND (recorded_ms < :before OR recorded_ms > :latest);
 
 -- cancelled_since: jobs that were cancelled: no event says so.
 SELECT job_id, finished_ms FROM jobs
-WHERE finished_ms > :since AND status = 'cancelled'
+WHERE finished_ms > :since AND finished_ms <= :latest AND status = 'cancelled'
 ORDER BY finished_ms LIMIT :limit;
 
 -- live_topics: where living jobs' events go.

@@ -9,6 +9,7 @@ Called by ``jobdb ticket`` (which issues) and ``publish --ticket`` and ``relay -
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -16,10 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import IllegalTransition, InvalidInput, StorageFailed
+from ..errors import IllegalTransition, InvalidInput, StorageFailed, UnknownJob
 from ..filemodes import sync_folder
+from ..identity import read_identity, require_place
 from ..protocol import JOB_ID_PATTERN, MAX_KID, MAX_SEQ
 from ..registry import Registry
+from .outbox import STATEMENTS
 from .settings import BrokerSettings, Environment
 
 VERSION = 1
@@ -39,6 +42,8 @@ class Ticket:
         kid: the token's version; 0 without a token.
         attempt: the claim that the events belong to; 0 before the first claim.
         next_seq: the number of the next event when the ticket was issued.
+        registry_id: the registry that issued it; None in a ticket of an older version.
+        job_instance: tells the job from others that have or had its id there, 32 hex digits; None likewise.
     """
 
     job_id: str
@@ -52,6 +57,8 @@ class Ticket:
     kid: int
     attempt: int
     next_seq: int
+    registry_id: str | None = None
+    job_instance: str | None = None
 
     def settings(self, environment: Environment) -> BrokerSettings:
         """The way to the broker, completed by this machine's environment (certificates)."""
@@ -77,6 +84,8 @@ class Ticket:
             "kid": self.kid,
             "attempt": self.attempt,
             "next_seq": self.next_seq,
+            "registry_id": self.registry_id,
+            "job_instance": self.job_instance,
         }
         return json.dumps(content, indent=2) + "\n"
 
@@ -95,7 +104,11 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
         UnknownJob: there is none of that id.
         IllegalTransition: the job has ended.
         InvalidInput: neither the job nor the environment names a broker.
+        MovedOrCopied: the database may be a copy, and the original issues tickets for the same job.
     """
+    store = registry.engine.store
+    require_place(store)
+    store.learn(STATEMENTS)
     job = registry.get(job_id)
     if job.terminal:
         raise IllegalTransition(f"job {job_id} has ended as {job.status}; a ticket for it would be of no use")
@@ -110,7 +123,12 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
         )
     settings = environment.settings(broker, password)
     kid, token = (0, None) if job.auth == "never" else registry.engine.token(job_id, kid=None)
-    registry.engine.store.sync()  # the ticket leaves this host: the claim that it names must not be undone
+    registry_id = read_identity(store).registry_id
+    with store.read() as tx:
+        row = tx.one("job_instance", job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    store.sync()  # the ticket leaves this host: the claim that it names must not be undone
     return Ticket(
         job_id=job.job_id,
         topic=job.topic,
@@ -123,7 +141,14 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
         kid=kid,
         attempt=job.attempt,
         next_seq=job.last_seq + 1,
+        registry_id=registry_id,
+        job_instance=_instance(registry_id, *row),
     )
+
+
+def _instance(registry_id: str, number: int, created_ms: int) -> str:
+    """Name a job for good: neither its id nor its number does, both are given again after a prune."""
+    return hashlib.sha256(f"{registry_id} {number} {created_ms}".encode()).hexdigest()[:32]
 
 
 def write_ticket(ticket: Ticket, path: Path) -> None:
@@ -193,6 +218,8 @@ def _parsed(content: bytes) -> Ticket | None:
             kid=found["kid"],
             attempt=found["attempt"],
             next_seq=found["next_seq"],
+            registry_id=found.get("registry_id"),
+            job_instance=found.get("job_instance"),
         )
         version = found["jobdb_ticket"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -210,6 +237,11 @@ def _parsed(content: bytes) -> Ticket | None:
         and _within(ticket.attempt, 0, MAX_SEQ)
         and _within(ticket.next_seq, 1, MAX_SEQ)
         and (ticket.kid == 0) == (ticket.token is None)
+        and (ticket.registry_id is None) == (ticket.job_instance is None)
+        and all(
+            name is None or (type(name) is str and re.fullmatch("[0-9a-f]{32}", name))
+            for name in (ticket.registry_id, ticket.job_instance)
+        )
     )
     return ticket if sound else None
 

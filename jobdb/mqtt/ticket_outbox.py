@@ -234,11 +234,15 @@ class TicketOutbox:
 
 
 def _name(ticket: Ticket) -> str:
-    """A digest of what makes a ticket unique: its registry (told by broker and topic), job and attempt.
+    """Digest what makes a ticket unique: its registry, job and attempt.
 
-    The token is no part: after a rotation a new ticket goes on where the old one was.
+    The job is named by its instance: a job that was pruned and registered again under its id numbers its events anew.
+    In a ticket of an older version broker, topic and job id have to do. The token is no part: after a rotation a new
+    ticket goes on where the old one was.
     """
-    parts = (ticket.host.lower(), str(ticket.port), ticket.topic, ticket.job_id, str(ticket.attempt))
+    parts = [ticket.host.lower(), str(ticket.port), ticket.topic, ticket.job_id, str(ticket.attempt)]
+    if ticket.registry_id is not None and ticket.job_instance is not None:
+        parts += [ticket.registry_id, ticket.job_instance]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 

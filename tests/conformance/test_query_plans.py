@@ -80,6 +80,7 @@ HOT = {
     "mark_handled": {**_SUBSCRIBER, "seq": 3, "after": 2},
     "news_since": {"after": 1000, "settled": 2**62, "limit": 1000},
     "expired_leases": {"now": 1500, "limit": 100},
+    "void_leases": {"now": 1500, "limit": 100},
     "prune_candidates": {"before": 1000, "limit": 100},
     "list_refusals": {"below": 2**62, "job_id": None, "limit": 100},
     "token_by_kid": {"job_id": "job77", "kid": 0},

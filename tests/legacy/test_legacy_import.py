@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from legacy_kit import contents, read_records, snapshot
 
-from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, Verdict
+from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, UnknownJob, Verdict
 from jobdb.engines.sqlite.transaction import ROWS_TOGETHER, SqliteTransaction
 from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import Damage
@@ -534,3 +534,16 @@ def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
     assert f"{log.name.partition('.')[0]}.json" in named
     assert import_registry(registry, sample).counts[Outcome.DAMAGED] == 6
     assert sum(registry.count_by_status().values()) == 200
+
+
+def test_a_pruned_job_comes_back_only_with_a_record_that_has_changed(sample: Path, registry: Registry) -> None:
+    job_id = one_of(sample, status="completed")
+    import_registry(registry, sample)
+    pruned = registry.prune(older_than_sec=0, limit=10_000, now_ms=2**42)
+    assert job_id in pruned
+    again = import_registry(registry, sample)
+    assert set(rows(again, Outcome.SKIPPED)) == {f"{name}.json" for name in pruned}
+    with pytest.raises(UnknownJob):
+        registry.get(job_id)
+    edit(sample, job_id, updated_at="2035-01-01T00:00:00Z")
+    assert set(rows(import_registry(registry, sample), Outcome.IMPORTED)) == {f"{job_id}.json"}

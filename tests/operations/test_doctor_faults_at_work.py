@@ -170,6 +170,19 @@ def test_a_clock_that_was_ahead(house: House, monkeypatch: pytest.MonkeyPatch) -
     assert examined(house, 4, monkeypatch)["clock"] == ["ok"]  # a clock that is right, later on
 
 
+def test_what_a_clock_that_was_ahead_has_left(house: House) -> None:
+    with at(house, 3) as registry:
+        job = registry.register(agent="codex", prompt="p")
+        registry.claim(worker="w", job_id=job.job_id, lease_sec=60)
+        registry.engine.take_lease("relay", holder="dead", lease_ms=15_000)
+    diagnosis = house.doctor()
+    diagnosis.found("times", "warn", "1 leases of jobs", "1 named leases")
+    after = diagnosis.mended("times")
+    after.is_ok("clock")
+    after.found("leases", "warn", "1 expired")
+    after.mended("leases")
+
+
 def test_forged_and_replayed_events(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     with house.registry() as registry:
         job = registry.register(agent="codex", prompt="p")

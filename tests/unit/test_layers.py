@@ -32,7 +32,7 @@ LAYERS = [
     {"mountinfo", "filesystem", "filesystem_policy"},
     {"nfs_exports"},
     {"probe", "probe_checks", "probe_hands", "probe_helper", "probe_peer", "probe_record"},
-    {"arguments", "engines", "companions", "migrations", "trust"},
+    {"arguments", "engines", "companions", "identity", "migrations", "trust"},
     {"subscription", "tokens"},
     {"registry"},
     {

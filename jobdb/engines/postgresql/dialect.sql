@@ -38,6 +38,9 @@ SELECT jobdb_channel();
 -- settled_event: up to which number no event can appear any more, and the last number given out.
 SELECT settled, newest FROM jobdb_settled_event();
 
+-- place_of_database: where the tables lie.
+SELECT jobdb_place();
+
 -- sealing_key: a rekey waits for those who seal, and they for it.
 SELECT value FROM settings WHERE name = :name FOR SHARE;
 
@@ -46,8 +49,8 @@ SELECT value FROM settings WHERE name = :name FOR UPDATE;
 
 -- claim_next: jobs that another worker is just taking are passed over.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE id = (
     SELECT id FROM jobs WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 )
@@ -55,8 +58,8 @@ RETURNING id;
 
 -- claim_next_by_agent: the same among one agent's jobs.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE id = (
     SELECT id FROM jobs WHERE status = 'pending' AND agent = :agent
     ORDER BY priority DESC, id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
@@ -65,8 +68,8 @@ RETURNING id;
 
 -- claim_next_by_session: the same among the jobs of one agent session.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE id = (
     SELECT id FROM jobs
     WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
@@ -80,6 +83,21 @@ SELECT job_id, id, strikes, worker, attempt FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
 
+-- void_leases: locked likewise.
+SELECT job_id, id, worker, attempt FROM jobs
+WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAST(:now AS BIGINT) + 60000
+  AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
+ORDER BY lease_until_ms DESC LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
+
+-- start_limits_now: locked likewise.
+UPDATE jobs
+SET started_ms = CASE WHEN COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 THEN :now ELSE started_ms END,
+    last_event_ms = CASE WHEN last_event_ms > CAST(:now AS BIGINT) + 60000 THEN :now ELSE last_event_ms END
+WHERE id IN (SELECT id FROM jobs
+             WHERE status = 'running'
+               AND (COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 OR last_event_ms > CAST(:now AS BIGINT) + 60000)
+             ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED);
+
 -- overdue_jobs: locked likewise.
 SELECT job_id, id, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms FROM jobs
 WHERE status = 'running'
@@ -90,7 +108,9 @@ WHERE status = 'running'
 ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
 
 -- prune_candidates: locked likewise, against all who refer to them.
-SELECT id, job_id FROM jobs
+SELECT id, job_id, kid,
+       (SELECT t.kid FROM tokens AS t WHERE t.job = jobs.id AND t.remembered = 0 LIMIT 1) IS NOT NULL
+FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
 ORDER BY finished_ms LIMIT :limit FOR UPDATE SKIP LOCKED;
 

@@ -1,9 +1,9 @@
 -- Statements about accepting wire events, subscribers and refusals.
 
 -- accept_state: everything that a verdict is decided from, in one look.
-SELECT j.id, j.status, j.last_seq, j.terminal_seq, j.attempt, j.kid, j.topic_prefix,
+SELECT j.id, j.status, j.last_seq, j.terminal_seq, j.attempt, j.kid, j.topic_prefix, j.updated_ms,
        s.id, s.start_seq, s.last_seq,
-       t.sealed, t.imported, t.expires_ms, t.revoked_ms,
+       t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms, t.ended_ms,
        e.digest, e.recorded_ms
 FROM jobs AS j
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
@@ -12,7 +12,8 @@ LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
 
 -- sender_of_event: who may speak for a job with a key, before the write lock is asked for.
-SELECT j.id, j.kid, j.topic_prefix, t.sealed, t.imported, t.expires_ms, t.revoked_ms
+SELECT j.id, j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms,
+       t.ended_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
 WHERE j.job_id = :job_id;
 
@@ -20,7 +21,7 @@ WHERE j.job_id = :job_id;
 SELECT digest, recorded_ms FROM events WHERE job = :job AND seq = :seq;
 
 -- key_of_event: the same of a further key of the job.
-SELECT sealed, imported, expires_ms, revoked_ms FROM tokens WHERE job = :job AND kid = :kid;
+SELECT sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms FROM tokens WHERE job = :job AND kid = :kid;
 
 -- insert_subscription: a subscriber sees a job for the first time.
 INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, created_ms)

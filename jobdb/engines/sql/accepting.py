@@ -55,6 +55,7 @@ class _Job:
         "subscription",
         "terminal_seq",
         "topic_prefix",
+        "updated_ms",
     )
 
     def __init__(self, row: Row, start: str) -> None:
@@ -66,6 +67,7 @@ class _Job:
             self.attempt,
             self.kid,
             self.topic_prefix,
+            self.updated_ms,
             self.subscription,
             self.start_seq,
             self.last_accepted,
@@ -80,8 +82,8 @@ class _Job:
         self.advanced = False
 
     def key(self, kid: int, row: Row | None) -> None:
-        """Notes a token: sealed, imported, expires_ms, revoked_ms; None: there is none of that version."""
-        self.keys[kid] = Sender(self.number, self.kid, self.topic_prefix, *(row or (None, None, None, None)))
+        """Notes a token: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms; None: there is none."""
+        self.keys[kid] = Sender(self.number, self.kid, self.topic_prefix, self.updated_ms, *(row or (None,) * 6))
 
     def apply(self, wire: WireEvent, now: int) -> None:
         """Records a new event and moves the job, never backwards."""
@@ -110,18 +112,21 @@ class Batch:
         self._now = tx.now_ms
         self._jobs: dict[str, _Job | None] = {}
         self._refused: dict[tuple[int, str], int] = {}
+        self._over: set[tuple[int, int]] = set()
 
     def accept(self, examined: Examined) -> Acceptance:
         """The verdict on one event, in the order of the documented checks."""
         wire = examined.wire
         if wire is None:
             assert examined.refused is not None
+            self._note_key(examined.job, examined.kid, examined.refused.verdict)
             return self._counted(examined.job, examined.refused)
         job = self._job(wire)
         if job is None:
             return self._no(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
         problem = refusal(wire, examined.topic, job.keys[wire.kid], self._vault, self._now, verified=examined.sealed)
         if problem is not None:
+            self._note_key(job.number, wire.kid, problem[0])
             return self._no(job.number, wire, *problem)
         stored = job.stored[wire.seq]
         verdict, reason = judge(self._facts(job, wire, stored))
@@ -146,6 +151,11 @@ class Batch:
         self._refused[key] = self._refused.get(key, 0) + 1
         return answer
 
+    def _note_key(self, job: int, kid: int, verdict: Verdict) -> None:
+        """Remembers a key that was refused: if its overlap is over, that is noted at the end."""
+        if verdict is Verdict.REVOKED_KEY and kid:
+            self._over.add((job, kid))
+
     def _no(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
         return self._counted(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
 
@@ -163,9 +173,9 @@ class Batch:
             if row is None:
                 self._jobs[wire.job_id] = None
                 return None
-            job = self._jobs[wire.job_id] = _Job(row[:10], self._start)
-            digest, recorded_ms = row[14:]
-            job.key(wire.kid, row[10:14])
+            job = self._jobs[wire.job_id] = _Job(row[:11], self._start)
+            digest, recorded_ms = row[17:]
+            job.key(wire.kid, row[11:17])
             job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
             return job
         if wire.seq not in job.stored:
@@ -234,6 +244,8 @@ class Batch:
         ]
         run_each(self._tx, "advance_subscription", advanced)
         run_moves(self._tx, (move for job in jobs for move in job.moves.rows(job.number, job.attempt, self._now)))
+        for number, kid in sorted(self._over):
+            self._tx.run("end_overlap", job=number, kid=kid, now=self._now)
         # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
         for (number, verdict), count in sorted(self._refused.items()):
             self._tx.run("count_verdict", job=number, verdict=verdict, count=count, now=self._now)

@@ -76,9 +76,14 @@ class ClaimVerbs:
         return record()
 
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
-        """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits."""
+        """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits.
+
+        A lease that ends later than it can was taken while a clock was ahead: it has run out too. The limits of a job
+        that began later than now count from now.
+        """
         with self.store.write() as tx:
             now, done = tx.now_ms, []
+            tx.run("start_limits_now", now=now, limit=limit)
             for row in tx.all("overdue_jobs", now=now, limit=limit):
                 job_id, reason, why = _overdue(row, now)
                 self._end(tx, job_id, row[1], reason, why)
@@ -95,6 +100,11 @@ class ClaimVerbs:
                 else:
                     tx.run("return_to_pending", job=number, now=now, detail=shorten(reason))
                     done.append(model.Reaped(job_id, "returned", reason))
+            for job_id, number, worker, attempt in tx.all("void_leases", now=now, limit=limit):
+                if job_id not in ended:
+                    reason = f"the lease of {worker} at attempt {attempt} ended too late: a clock was ahead"
+                    tx.run("return_void", job=number, now=now, detail=shorten(reason))
+                    done.append(model.Reaped(job_id, "returned", reason))
             return done
 
     def _end(self, tx: Transaction, job_id: str, number: int, reason: str, why: str) -> None:
@@ -109,7 +119,10 @@ class ClaimVerbs:
             tx.run("end_job", job=number, now=tx.now_ms, detail=shorten(reason))
 
     def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
-        """Takes or renews a named lease; False while another holder has it."""
+        """Takes or renews a named lease; False while another holder has it.
+
+        Not one that ends later than it can: that was taken while a clock was ahead.
+        """
         with self.store.write() as tx:
             until = tx.now_ms + lease_ms
             return tx.run("take_lease", name=name, holder=holder, until_ms=until, now=tx.now_ms) > 0

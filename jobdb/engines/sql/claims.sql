@@ -1,9 +1,11 @@
 -- Statements about claims, leases and timeouts. Without statistics SQLite takes the wrong index for some: they are named.
+-- An end that is later than now plus its own length was computed while a clock was ahead: it is void. A minute of
+-- difference is borne (60000): hosts that share a folder have clocks of their own, and a clock is set back by seconds.
 
 -- claim_next: the oldest pending job of the highest priority becomes the worker's.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE id = (
     SELECT id FROM jobs INDEXED BY jobs_pending WHERE status = 'pending' ORDER BY priority DESC, id LIMIT 1
 )
@@ -11,8 +13,8 @@ RETURNING id;
 
 -- claim_next_by_agent: the same among one agent's jobs.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE id = (
     SELECT id FROM jobs INDEXED BY jobs_pending_by_agent
     WHERE status = 'pending' AND agent = :agent ORDER BY priority DESC, id LIMIT 1
@@ -21,8 +23,8 @@ RETURNING id;
 
 -- claim_next_by_session: the same among the jobs of one agent session.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE id = (
     SELECT id FROM jobs INDEXED BY jobs_pending_by_session
     WHERE status = 'pending' AND agent_session IS NOT NULL AND agent_session = :agent_session
@@ -33,13 +35,13 @@ RETURNING id;
 
 -- claim_job: one named job, if it is pending.
 UPDATE jobs
-SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until, started_ms = :now,
-    updated_ms = :now
+SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
+    lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE job_id = :job_id AND status = 'pending'
 RETURNING id;
 
 -- renew_lease: a live claim's lease gets a new end.
-UPDATE jobs SET lease_until_ms = :lease_until, updated_ms = :now WHERE id = :job;
+UPDATE jobs SET lease_until_ms = :lease_until, lease_ms = CAST(:lease_until AS BIGINT) - :now, updated_ms = :now WHERE id = :job;
 
 -- release_job: a claimed job goes back to pending.
 UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now WHERE id = :job;
@@ -48,6 +50,26 @@ UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, update
 SELECT job_id, id, strikes, worker, attempt FROM jobs INDEXED BY jobs_leased
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit;
+
+-- void_leases: running jobs whose lease ends later than it can.
+SELECT job_id, id, worker, attempt FROM jobs INDEXED BY jobs_leased
+WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAST(:now AS BIGINT) + 60000
+  AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
+ORDER BY lease_until_ms DESC LIMIT :limit;
+
+-- return_void: that is not its worker's fault, and counts no strike.
+UPDATE jobs
+SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now, detail = :detail
+WHERE id = :job;
+
+-- start_limits_now: running jobs that began or spoke later than now; their limits count from now.
+UPDATE jobs
+SET started_ms = CASE WHEN COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 THEN :now ELSE started_ms END,
+    last_event_ms = CASE WHEN last_event_ms > CAST(:now AS BIGINT) + 60000 THEN :now ELSE last_event_ms END
+WHERE id IN (SELECT id FROM jobs
+             WHERE status = 'running'
+               AND (COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 OR last_event_ms > CAST(:now AS BIGINT) + 60000)
+             LIMIT :limit);
 
 -- return_to_pending: an expired lease counts one strike.
 UPDATE jobs
@@ -70,10 +92,12 @@ SET status = 'error', finished_ms = :now, updated_ms = :now, terminal_seq = last
     detail = :detail
 WHERE id = :job;
 
--- take_lease: a named lease, if it is free, ours or past its end.
-INSERT INTO leases (name, holder, until_ms) VALUES (:name, :holder, :until_ms)
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
-WHERE leases.holder = excluded.holder OR leases.until_ms <= :now;
+-- take_lease: a named lease, if it is free, ours, past its end, or void.
+INSERT INTO leases (name, holder, until_ms, lease_ms) VALUES (:name, :holder, :until_ms, CAST(:until_ms AS BIGINT) - :now)
+ON CONFLICT (name) DO UPDATE
+SET holder = excluded.holder, until_ms = excluded.until_ms, lease_ms = excluded.lease_ms
+WHERE leases.holder = excluded.holder OR leases.until_ms <= :now
+   OR leases.until_ms - COALESCE(leases.lease_ms, 3600000) > CAST(:now AS BIGINT) + 60000;
 
 -- drop_lease: gives a named lease back.
 DELETE FROM leases WHERE name = :name AND holder = :holder;

@@ -9,6 +9,7 @@ from .arrivals import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
+from .reuse import TokenMemory
 from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
 
@@ -29,6 +30,7 @@ class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs
         self.store = store
         self.vault = vault
         self.standings = Standings()
+        self.memory = TokenMemory()
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the database."""

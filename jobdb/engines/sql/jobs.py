@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import heapq
 import json
-import os
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus
 from .moving import run_each
+from .reuse import TokenMemory, generate_job_id, is_generated, refuse_reuse
 from .rows import broker_to_text, default_topic_prefix, password_binding, shorten, token_binding
 from .sealing import Sealer
 
@@ -30,16 +30,18 @@ class JobVerbs:
 
     store: Store
     vault: Vault
+    memory: TokenMemory
 
     def register(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Records new jobs with their tokens; all or none. A known idempotency key answers with the job it made."""
         from .job_rows import jobs_from_rows
 
         with self.store.write() as tx:
-            batch = _Registration(tx, self.vault)
+            batch = _Registration(tx, self.vault, self.memory)
             for job in jobs:
                 batch.add(job)
             batch.write()
+        batch.memory.warn()
         return jobs_from_rows(batch.records)
 
     def get(self, job_id: str) -> Job:
@@ -81,10 +83,14 @@ class JobVerbs:
         """Deletes up to ``limit`` jobs that ended before a moment and have nothing left to deliver."""
         with self.store.write() as tx:
             doomed = tx.all("prune_candidates", before=finished_before_ms, limit=limit)
-            for number, _job_id in doomed:
+            tombstones = []
+            for number, job_id, kid, unremembered in doomed:
+                if unremembered or not kid or not is_generated(job_id):
+                    tombstones.append({"job_id": job_id, "unremembered": int(unremembered), "now": tx.now_ms})
                 tx.run("delete_verdict_counts", job=number)
                 tx.run("delete_job", job=number)
-            return [job_id for _number, job_id in doomed]
+            run_each(tx, "keep_tombstone", tombstones)
+            return [row[1] for row in doomed]
 
     def count_by_status(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status."""
@@ -111,13 +117,15 @@ class _Registration:
 
     Attributes:
         records: the jobs as rows of the view ``job_records``.
+        memory: what tells their tokens from those of jobs before.
     """
 
-    def __init__(self, tx: Transaction, vault: Vault) -> None:
+    def __init__(self, tx: Transaction, vault: Vault, memory: TokenMemory) -> None:
         self.records: list[Row] = []
         self._tx = tx
         self._now = tx.now_ms
         self._sealer = Sealer(tx, vault)
+        self.memory = memory.within(tx, self._sealer)
         self._specs: list[dict[str, Any]] = []
         self._tokens: list[tuple[int, str, str]] = []
 
@@ -130,6 +138,8 @@ class _Registration:
                 self.records.append(_same_registration(_job_record(self._tx, known[0]), new))
                 return
         signed = new.auth != "never"
+        if new.job_id is not None and (new.auth_token is not None or not signed):
+            refuse_reuse(self._tx, new.job_id, signed=signed)
         job_id, number, prefix = self._insert(new, kid=int(signed))
         password = None
         if new.broker_password is not None:
@@ -148,7 +158,7 @@ class _Registration:
             }
         )
         if signed:
-            token = _make_token() if new.auth_token is None else new.auth_token
+            token = self.memory.token_for(job_id, new.auth_token)
             self._tokens.append((number, token, token_binding(job_id, 1)))
         self.records.append(
             (
@@ -196,7 +206,7 @@ class _Registration:
     def _insert(self, new: NewJob, *, kid: int) -> tuple[str, int, str]:
         """The job's id, its number and its topic prefix."""
         for _ in range(_ID_ATTEMPTS):
-            job_id = new.job_id or os.urandom(6).hex()
+            job_id = new.job_id or generate_job_id()
             prefix = new.topic_prefix or default_topic_prefix(job_id)
             row = self._tx.one(
                 "insert_job",
@@ -235,12 +245,6 @@ def _page(tx: Transaction, wanted: JobFilter, below: int, limit: int) -> Iterabl
             pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
     merged = heapq.merge(*pages, key=lambda row: -row[-1])
     return islice(merged, limit)
-
-
-def _make_token() -> str:
-    from secrets import token_urlsafe  # here: who publishes makes no token
-
-    return token_urlsafe(32)
 
 
 def _same_registration(record: Row, new: NewJob) -> Row:

@@ -13,8 +13,8 @@ INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, ext
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
 -- insert_token: a job's token under its version number.
-INSERT INTO tokens (job, kid, sealed, imported, created_ms)
-VALUES (:job, :kid, :sealed, :imported, :now);
+INSERT INTO tokens (job, kid, sealed, imported, created_ms, remembered)
+VALUES (:job, :kid, :sealed, :imported, :now, 1);
 
 -- job_by_idempotency_key: the job that was registered under this key before.
 SELECT job_id FROM jobs WHERE idempotency_key = :idempotency_key;
@@ -56,7 +56,9 @@ SET status = 'cancelled', finished_ms = :now, updated_ms = :now, terminal_seq = 
 WHERE id = :job AND status IN ('pending', 'running');
 
 -- prune_candidates: terminal jobs that ended before a moment and have nothing left to deliver.
-SELECT id, job_id FROM jobs
+SELECT id, job_id, kid,
+       (SELECT t.kid FROM tokens AS t WHERE t.job = jobs.id AND t.remembered = 0 LIMIT 1) IS NOT NULL
+FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
 ORDER BY finished_ms LIMIT :limit;
 

@@ -25,11 +25,14 @@ class Sealer:
     Args:
         tx: the transaction.
         vault: the master key.
+
+    Attributes:
+        vault: the same.
     """
 
     def __init__(self, tx: Transaction, vault: Vault) -> None:
         self._tx = tx
-        self._vault = vault
+        self.vault = vault
         self._checked = False
 
     def seal(self, secret: str, *, bound_to: str) -> bytes:
@@ -38,29 +41,30 @@ class Sealer:
         Raises:
             KeyProblem: the database's secrets are under another master key, or it has some and there is no key.
         """
-        self._check()
-        return self._vault.seal(secret, bound_to=bound_to)
+        self.check()
+        return self.vault.seal(secret, bound_to=bound_to)
 
     def seal_many(self, secrets: Sequence[tuple[str, str]]) -> list[bytes]:
         """Seals secrets, each given with what it is bound to. It raises as `seal` does."""
         if not secrets:
             return []
-        self._check()
-        return self._vault.seal_many(secrets)
+        self.check()
+        return self.vault.seal_many(secrets)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Make sure that the key at hand is the database's; it raises as `seal` does."""
         if self._checked:
             return
         known = self._tx.one("sealing_key", name=KEY_ID)
         if known is None:
             # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
-            self._tx.run("keep_setting", name=KEY_ID, value=self._vault.key_for_first_secret().key_id)
+            self._tx.run("keep_setting", name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
             known = self._tx.one("sealing_key", name=KEY_ID)
             assert known is not None
-        if known[0] != self._vault.key_id:
+        if known[0] != self.vault.key_id:
             raise KeyProblem(
                 f"this database's secrets are sealed under master key {known[0]}, and the key found here "
-                f"({self._vault.master.source}) is {self._vault.key_id}; give this process the database's key "
+                f"({self.vault.master.source}) is {self.vault.key_id}; give this process the database's key "
                 "(JOBDB_KEY or JOBDB_KEY_FILE)"
             )
         self._checked = True

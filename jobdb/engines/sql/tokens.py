@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from ... import model
 from ...errors import IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus, from_ms
-from .rows import password_binding, token_binding
-from .sealing import KEY_ID, seal
+from .reuse import FINGERPRINT_KEY, reseal_key
+from .rows import overlap_is_over, password_binding, token_binding
+from .sealing import KEY_ID, Sealer
 
 if TYPE_CHECKING:
     from ...model import TokenInfo
     from ...vault import Vault
+    from .reuse import TokenMemory
     from .transaction import Store, Transaction
 
 _PAGE = 500
@@ -24,6 +26,7 @@ class TokenVerbs:
 
     store: Store
     vault: Vault
+    memory: TokenMemory
 
     def token(self, job_id: str, *, kid: int | None) -> tuple[int, str]:
         """A job's token in clear, with its version; the present one if none is named."""
@@ -45,10 +48,10 @@ class TokenVerbs:
             rows = tx.all("list_tokens", job_id=job_id)
             now = tx.now_ms
         found = []
-        for kid, created_ms, expires_ms, revoked_ms, imported, present in rows:
+        for kid, created_ms, expires_ms, revoked_ms, imported, present, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
                 state = "revoked"
-            elif expires_ms is not None and expires_ms <= now:
+            elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
                 state = "present" if kid == present else "overlap"
@@ -72,17 +75,17 @@ class TokenVerbs:
             highest = tx.one("highest_kid", job=number)
             assert highest is not None
             kid: int = highest[0] + 1
-            if token is None:
-                import secrets
-
-                token = secrets.token_urlsafe(32)
-            else:
+            if token is not None:
                 self._refuse_old_token(tx, job_id, number, token)
-            sealed = seal(tx, self.vault, token, bound_to=token_binding(job_id, kid))
+            sealer = Sealer(tx, self.vault)
+            memory = self.memory.within(tx, sealer)
+            token = memory.token_for(job_id, token)
+            sealed = sealer.seal(token, bound_to=token_binding(job_id, kid))
             tx.run("insert_token", job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
-            tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms)
+            tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
             tx.run("set_kid", job=number, kid=kid, now=tx.now_ms)
-            return kid
+        memory.warn()
+        return kid
 
     def _refuse_old_token(self, tx: Transaction, job_id: str, number: int, token: str) -> None:
         """A token that the job had before would make valid again whoever holds it."""
@@ -127,6 +130,9 @@ class TokenVerbs:
                     tx.run("reseal_password", job=job, sealed=fresh)
                     count += 1
                 after = passwords[-1][1]
+            kept = tx.one("get_setting", name=FINGERPRINT_KEY)
+            if kept is not None:
+                tx.run("put_setting", name=FINGERPRINT_KEY, value=reseal_key(kept[0], self.vault, to=new))
             tx.run("put_setting", name=KEY_ID, value=new.key_id)
         self.vault.forget()
         self.vault = new

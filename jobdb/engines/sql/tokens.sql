@@ -12,7 +12,7 @@ FROM jobs AS j JOIN tokens AS t ON t.job = j.id AND t.kid = CASE WHEN :kid = 0 T
 WHERE j.job_id = :job_id;
 
 -- list_tokens: a job's tokens without their secrets.
-SELECT t.kid, t.created_ms, t.expires_ms, t.revoked_ms, t.imported, j.kid
+SELECT t.kid, t.created_ms, t.expires_ms, t.revoked_ms, t.imported, j.kid, t.overlap_ms, t.ended_ms, j.updated_ms
 FROM jobs AS j JOIN tokens AS t ON t.job = j.id
 WHERE j.job_id = :job_id ORDER BY t.kid;
 
@@ -23,7 +23,14 @@ SELECT COALESCE(max(kid), 0) FROM tokens WHERE job = :job;
 UPDATE jobs SET kid = :kid, updated_ms = :now WHERE id = :job;
 
 -- expire_tokens: the older tokens stay valid for an overlap.
-UPDATE tokens SET expires_ms = :until WHERE job = :job AND kid < :kid AND (expires_ms IS NULL OR expires_ms > :until);
+UPDATE tokens SET expires_ms = :until, overlap_ms = CAST(:until AS BIGINT) - :now
+WHERE job = :job AND kid < :kid AND (expires_ms IS NULL OR expires_ms > :until);
+
+-- end_overlap: notes it if a token's overlap is over, so that it stays over whatever becomes of the clock.
+UPDATE tokens SET ended_ms = :now
+WHERE job = :job AND kid = :kid AND ended_ms IS NULL AND expires_ms IS NOT NULL
+  AND (expires_ms <= :now OR expires_ms - overlap_ms > CAST(:now AS BIGINT) + 60000
+       OR expires_ms <= (SELECT j.updated_ms FROM jobs AS j WHERE j.id = :job));
 
 -- revoke_token: at once.
 UPDATE tokens SET revoked_ms = :now WHERE job = :job AND kid = :kid AND revoked_ms IS NULL;
@@ -44,3 +51,20 @@ WHERE s.broker_password IS NOT NULL AND s.job > :after ORDER BY s.job LIMIT :lim
 
 -- reseal_password: the same password under another master key.
 UPDATE specs SET broker_password = :sealed WHERE job = :job;
+
+-- token_fingerprints: which job ids a given token was used for.
+SELECT job_id FROM token_fingerprints WHERE fingerprint = :fingerprint ORDER BY job_id = :job_id DESC, job_id LIMIT 1;
+
+-- keep_fingerprint: a person gave this token for a job of this id.
+INSERT INTO token_fingerprints (fingerprint, job_id) VALUES (:fingerprint, :job_id)
+ON CONFLICT (fingerprint, job_id) DO NOTHING;
+
+-- tombstone: what is known of a pruned job of this id.
+SELECT unremembered, pruned_ms FROM tombstones WHERE job_id = :job_id;
+
+-- keep_tombstone: a job of this id is pruned.
+INSERT INTO tombstones (job_id, unremembered, pruned_ms)
+VALUES (:job_id, :unremembered, :now)
+ON CONFLICT (job_id) DO UPDATE
+SET unremembered = CASE WHEN excluded.unremembered = 1 THEN 1 ELSE tombstones.unremembered END,
+    pruned_ms = excluded.pruned_ms;

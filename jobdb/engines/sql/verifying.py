@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ... import model
 from ...model import Verdict
 from ...protocol import MalformedPayload, UnsupportedVersion, parse, verify
-from .rows import token_binding
+from .rows import overlap_is_over, token_binding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,19 +39,25 @@ class Sender(NamedTuple):
         job: jobs.id.
         kid: the version of the job's present token; 0: it has none, and needs no signatures.
         topic_prefix: where its events come from.
+        updated_ms: when the job was changed last, Unix milliseconds.
         sealed: the token that an event names, sealed; None: there is none of that version.
         imported: it comes from the old registry.
-        expires_ms: until when it is valid, Unix milliseconds; None: no end.
         revoked_ms: since when it is revoked, Unix milliseconds; None: it is not.
+        expires_ms: until when it is valid, Unix milliseconds; None: no end.
+        overlap_ms: how long that was to be, in milliseconds; None: it is not known.
+        ended_ms: when it was first seen to be over; None: it was not.
     """
 
     job: int
     kid: int
     topic_prefix: str
+    updated_ms: int
     sealed: bytes | None
     imported: int | None
-    expires_ms: int | None
     revoked_ms: int | None
+    expires_ms: int | None
+    overlap_ms: int | None
+    ended_ms: int | None
 
 
 class Examined(NamedTuple):
@@ -64,6 +70,7 @@ class Examined(NamedTuple):
         job: jobs.id of the job that the refusal counts for; 0: of none.
         genuine: whether it was looked at and is its job's; otherwise that is still to be found out.
         sealed: the sealed token that it was verified with.
+        kid: the version of the token that a refused event names; 0: none.
     """
 
     wire: WireEvent | None
@@ -72,6 +79,7 @@ class Examined(NamedTuple):
     job: int = 0
     genuine: bool = False
     sealed: bytes | None = None
+    kid: int = 0
 
     @property
     def job_id(self) -> str | None:
@@ -128,7 +136,10 @@ def refusal(
     sealed = sender.sealed
     if sealed is None:
         return Verdict.REVOKED_KEY, f"the job has no key {wire.kid}"
-    if sender.revoked_ms is not None or (sender.expires_ms is not None and sender.expires_ms <= now):
+    over = sender.expires_ms is not None and overlap_is_over(
+        sender.expires_ms, sender.overlap_ms, sender.ended_ms, now_ms=now, updated_ms=sender.updated_ms
+    )
+    if over or sender.revoked_ms is not None:
         return Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over"
     if sealed != verified:
         token = vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
@@ -170,7 +181,7 @@ def _verify(
             examined[place] = Examined(wire, topic, None, number, True, sender.sealed)
         else:
             refused = model.Acceptance(no[0], wire.job_id, wire.seq, reason=no[1])
-            examined[place] = Examined(None, topic, refused, number)
+            examined[place] = Examined(None, topic, refused, number, kid=wire.kid)
 
 
 def _read_senders(store: Store, names: Iterable[tuple[str, int]], known: dict[tuple[str, int], Sender | None]) -> int:

@@ -19,7 +19,7 @@ BEGINNING_MS = 1_800_000_000_000
 _schemas = itertools.count(1)
 _TABLES = (
     "jobs, specs, tokens, events, outbox, subscriptions, gaps, feeds, verdict_counts, refusals, leases, settings, "
-    "imports, import_lines"
+    "imports, import_lines, token_fingerprints, tombstones"
 )
 
 
