@@ -20,6 +20,9 @@ def main() -> None:
     # What is imported stays: there is no use in looking through it again and again while more comes in.
     gc.set_threshold(50_000)
     try:
+        from .process import put_in_order
+
+        put_in_order()
         from .app import run
 
         run()

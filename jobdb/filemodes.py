@@ -49,6 +49,7 @@ def secure_folder(path: str | os.PathLike[str]) -> list[str]:
         try:
             os.mkdir(name, 0o700)
             made.insert(0, name)
+            os.chmod(name, 0o700)  # a umask may have taken our own rights away
         except FileExistsError:
             if not os.path.isdir(name):
                 raise StorageFailed(
@@ -104,6 +105,7 @@ def create_private(path: str | os.PathLike[str]) -> bool:
         except PermissionError:
             # Where mknod is for root alone (macOS); in a folder that may not be written this fails as well.
             os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.chmod(place, 0o600)  # a umask may have taken our own rights away
     except FileExistsError:
         return False
     except OSError as problem:
@@ -167,7 +169,14 @@ def _is_own(path: str | os.PathLike[str], found: os.stat_result) -> bool:
     if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
         return False
     place = os.path.realpath(path)
-    return place not in (os.path.realpath(os.curdir), os.path.realpath(os.path.expanduser("~")), "/")
+    return place not in (_current_folder(), os.path.realpath(os.path.expanduser("~")), "/")
+
+
+def _current_folder() -> str | None:
+    try:
+        return os.path.realpath(os.getcwd())
+    except OSError:
+        return None  # it was removed
 
 
 def _sentence(what: str, path: str, mode: int, wanted: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ... import model
@@ -11,7 +12,7 @@ from .rows import shorten
 from .sealing import KEY_ID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ...model import Claim, Job, NewEvent, Reaped
     from ...vault import Vault
@@ -72,7 +73,7 @@ class ClaimVerbs:
             number = _live_claim(tx, job_id, attempt, "release")[0]
             tx.run("release_job", job=number, now=tx.now_ms)
             record = _record(tx, number)
-        return _job_of(record)
+        return record()
 
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
         """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits."""
@@ -119,21 +120,17 @@ class ClaimVerbs:
             tx.run("drop_lease", name=name, holder=holder)
 
 
-def _record(tx: Transaction, number: int) -> Row:
+def _record(tx: Transaction, number: int) -> Callable[[], Job]:
     """The job as the view ``job_records`` has it; made an object when the lock is no longer held."""
+    from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and may find none
+
     row = tx.one("get_job_by_number", job=number)
     assert row is not None
-    return row
+    return partial(job_from_row, row)
 
 
-def _job_of(record: Row) -> Job:
-    from .job_rows import job_from_row
-
-    return job_from_row(record)
-
-
-def _claim_of(record: Row) -> Claim:
-    job = _job_of(record)
+def _claim_of(record: Callable[[], Job]) -> Claim:
+    job = record()
     return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import time
 from typing import TYPE_CHECKING
 
 import apsw
@@ -17,8 +19,30 @@ if TYPE_CHECKING:
 _LEAST_ROOM_BYTES = 64 * 1024
 """A -shm grows by 32 KiB, and so much must be free when it is made."""
 
-_READS = frozenset({apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ})
+_READS = frozenset(
+    {
+        apsw.SQLITE_IOERR_READ,
+        apsw.SQLITE_IOERR_SHORT_READ,
+        apsw.SQLITE_IOERR_CORRUPTFS,
+        apsw.SQLITE_IOERR_DATA,
+        apsw.SQLITE_IOERR_IN_PAGE,
+        apsw.SQLITE_IOERR_FSTAT,
+        apsw.SQLITE_IOERR_ACCESS,
+    }
+)
 """No room is no reason for a failed read."""
+
+_LOCKS = frozenset(
+    {
+        apsw.SQLITE_IOERR_LOCK,
+        apsw.SQLITE_IOERR_UNLOCK,
+        apsw.SQLITE_IOERR_RDLOCK,
+        apsw.SQLITE_IOERR_CHECKRESERVEDLOCK,
+        apsw.SQLITE_IOERR_SHMLOCK,
+    }
+)
+_CHECK_SEC = 2.0
+"""So long it is looked whether a database is damaged, or was only not to be read for a moment."""
 
 
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
@@ -34,28 +58,121 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
             f"{database} is no SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )
     if isinstance(error, apsw.CorruptError):
+        return _damaged_or_not_read(database, error)
+    if isinstance(error, (apsw.NoMemError, MemoryError)) or _code(error) == apsw.SQLITE_IOERR_NOMEM:
         return StorageFailed(
-            f"{database} is damaged ({error}); stop the writers, keep a copy of the file with its -wal, and run "
-            "'jobdb doctor --full', then 'jobdb restore'"
+            f"there was not enough memory for a verb on {database}; it was rolled back. Free memory, or give less at a "
+            "time, and try again"
         )
-    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError)):
-        return StorageFailed(
-            f"{database} or its folder cannot be written by this user ({error}); nothing was written. "
-            "Check owner and mode of the folder, the database and its -wal and -shm"
-        )
-    if isinstance(error, apsw.IOError):
-        if getattr(error, "extendedresult", 0) not in _READS and _no_room(database):
-            return StorageFailed(
-                f"the disk that holds {database} is full ({error}); the verb was rolled back. "
-                "Free space there and try again"
-            )
-        return StorageFailed(
-            f"the disk failed under {database} ({error}); the verb was rolled back. "
-            "Check the room on the disk, the disk itself and the system log"
-        )
+    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError, apsw.AuthError)):
+        return _not_opened(database, error)
+    if isinstance(error, (apsw.IOError, apsw.NoLFSError)):
+        return _disk_failed(database, error)
     if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
         return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
     return StorageFailed(f"SQLite refused to work on {database}: {error}")
+
+
+def _code(error: apsw.Error) -> int:
+    return int(getattr(error, "extendedresult", 0))
+
+
+def _not_opened(database: Path, error: apsw.Error) -> StorageFailed:
+    if _code(error) == apsw.SQLITE_READONLY_DBMOVED:
+        return StorageFailed(
+            f"{database} was moved, removed or replaced while it was open; nothing was written. Open the registry anew"
+        )
+    if (why := _no_descriptor()) is not None:
+        return StorageFailed(
+            f"a file of {database} cannot be opened: {why}; nothing was written. Close files or raise the limit "
+            "(ulimit -n), and try again"
+        )
+    return StorageFailed(
+        f"{database} or its folder cannot be written by this user ({error}); nothing was written. "
+        "Check owner and mode of the folder, the database and its -wal and -shm"
+    )
+
+
+def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
+    code = _code(error)
+    if code in _READS:
+        return _not_read(database, error)
+    if code in _LOCKS:
+        return StorageFailed(
+            f"the file system gave no lock on {database} ({error}); the verb was rolled back. Check the mount and, on "
+            f"a shared folder, the server: 'jobdb probe {database.parent}'"
+        )
+    if _no_room(database):
+        return StorageFailed(
+            f"the disk that holds {database} is full ({error}); the verb was rolled back. "
+            "Free space there and try again"
+        )
+    if (limit := _largest_file()) is not None:
+        return StorageFailed(
+            f"{database} cannot be written ({error}), and this process may write no file larger than {limit} bytes; "
+            "the verb was rolled back. Raise the limit (ulimit -f), or check the disk and the system log"
+        )
+    return StorageFailed(
+        f"the disk failed under {database} ({error}); the verb was rolled back. "
+        "Check the room on the disk, the disk itself and the system log"
+    )
+
+
+def _not_read(database: Path, error: apsw.Error) -> StorageFailed:
+    return StorageFailed(
+        f"{database} could not be read ({error}); the verb was rolled back and the file is as it was. Check the mount, "
+        "the disk and the system log, and try again when they are well"
+    )
+
+
+def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
+    """SQLite calls a database corrupt also where the disk answered a read with an error (SQLITE_IOERR_CORRUPTFS).
+
+    So the file is read once more, through SQLite, for a limited time.
+    """
+    from . import opened
+
+    try:
+        file = opened.add(database)
+        connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+        try:
+            connection.set_busy_timeout(round(_CHECK_SEC * 1000))
+            connection.read("main", 0, 0, 4096)
+            deadline = time.monotonic() + _CHECK_SEC
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+            if connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
+                return _not_read(database, error)
+        finally:
+            connection.close()
+            opened.remove(file)
+    except (apsw.IOError, OSError) as failure:
+        return _not_read(database, failure if isinstance(failure, apsw.Error) else error)
+    except (apsw.Error, JobdbError):
+        pass  # it is damaged, or too large to tell in time
+    return StorageFailed(
+        f"{database} is damaged, or its disk cannot be read ({error}); stop the writers, keep a copy of the file with "
+        "its -wal, and run 'jobdb doctor --full' when the disk is well: only if that finds damage, 'jobdb restore'"
+    )
+
+
+def _no_descriptor() -> str | None:
+    """Why no file can be opened by this process at the moment, if so."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            return error.strerror
+    return None
+
+
+def _largest_file() -> int | None:
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else limit
 
 
 def _no_room(database: Path) -> bool:

@@ -17,6 +17,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
+from .descriptors import above_standard_streams
 from .locks import busy_error
 from .shared_page import SharedPage
 
@@ -49,12 +50,14 @@ class Gate:
         self._path = gate_path(database)
         self._entered = False  # or perhaps only about to be
         try:
-            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._fd = above_standard_streams(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
         try:
+            if os.fstat(self._fd).st_mode & 0o777 == 0:
+                os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
             self.page = self._shared_page()
         except BaseException:
             os.close(self._fd)
@@ -167,7 +170,5 @@ class Gate:
 
 
 def jitter(shortest: float, longest: float) -> float:
-    """A random time between two, in seconds. Only who has to wait imports ``random``."""
-    from random import uniform
-
-    return uniform(shortest, longest)
+    """Return some time between two, in seconds. Nothing is imported for it: there may be no file descriptor left."""
+    return shortest + (longest - shortest) * (time.monotonic_ns() * 2654435761 >> 16 & 1023) / 1023

@@ -7,6 +7,7 @@ the first step of ``__exit__``, is undone when the block is destroyed or by whoe
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import InvalidInput, Refused
+from ...errors import InvalidInput, Refused, StorageFailed
 from .failures import translate
 from .locks import busy_error
 from .mutex import Hold, let_go
@@ -40,6 +41,16 @@ class _Scope:
 
     def _failed(self, failure: apsw.Error) -> Exception:
         return translate(failure, self._store.path, time.monotonic() - self._started)
+
+    def _reraise(self, error: apsw.Error | OSError) -> None:
+        """Raises the error for what SQLite or a lack of file descriptors has done to the block, and for no other."""
+        if isinstance(error, apsw.Error):
+            raise self._failed(error) from error
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise StorageFailed(
+                f"this process could open no file during a verb on {self._store.path}: {error.strerror}; nothing was "
+                "written. Close files or raise the limit (ulimit -n), and try again"
+            ) from error
 
 
 class _OpenScope(_Scope):
@@ -120,8 +131,8 @@ class WriteScope(_OpenScope):
                 store._mend(store._wal)
         elif isinstance(error, (Refused, InvalidInput)):
             store.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
-        elif isinstance(error, apsw.Error):
-            raise self._failed(error) from error
+        elif isinstance(error, (apsw.Error, OSError)):
+            self._reraise(error)
 
 
 class ReadScope(_OpenScope):
@@ -170,5 +181,5 @@ class ReadScope(_OpenScope):
         except BaseException:
             let_go(self._mutex, hold)
             raise
-        if isinstance(error, apsw.Error):
-            raise self._failed(error) from error
+        if isinstance(error, (apsw.Error, OSError)):
+            self._reraise(error)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
+from .descriptors import above_standard_streams
 
 if TYPE_CHECKING:
     from .shared_page import SharedPage
@@ -48,14 +49,24 @@ class WalSync:
         self._mutex = threading.RLock()  # a signal handler may sync while its thread does
         self._failure: OSError | None = None
         self._stalled_sync: int | None = None
-        self._directory_synced = False
+        self._folder = self._open_folder()
 
     def _open(self) -> int:
         try:
-            return os.open(self._wal, os.O_RDWR | os.O_CLOEXEC)
+            return above_standard_streams(os.open(self._wal, os.O_RDWR | os.O_CLOEXEC))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
+
+    def _open_folder(self) -> int:
+        """Now: after a commit there may be no file descriptor left, and the commit would be in doubt for that alone."""
+        try:
+            return above_standard_streams(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError as error:
+            os.close(self._fd)
+            raise StorageFailed(
+                f"cannot open {self._wal.parent}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
 
     def sync(self) -> None:
@@ -141,14 +152,19 @@ class WalSync:
         """Opens the file anew when another process has mended it, lest the old failure be reported here once more."""
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
-            fresh = self._open()
+            try:
+                fresh = self._open()
+            except StorageFailed as error:
+                raise SyncFailed(
+                    f"{error}. The last commit was made and is not known to be durable; read the state before going on"
+                ) from error
             os.close(self._fd)
             self._fd, self._rewrites = fresh, rewrites
 
     def _flush(self) -> None:
         self.refuse_after_failure()
         try:
-            if not self._directory_synced:
+            if self._folder >= 0:
                 self._sync_directory()
             os.fdatasync(self._fd)
         except OSError as error:
@@ -181,17 +197,23 @@ class WalSync:
 
     def _sync_directory(self) -> None:
         """The WAL may have been created by us just now: its name must be durable too."""
-        folder = os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        self._directory_synced = True
+        os.fsync(self._folder)
+        self._close_folder()
+
+    def _close_folder(self) -> None:
+        if self._folder >= 0:
+            try:
+                os.close(self._folder)
+            finally:
+                self._folder = -1
 
     def close(self) -> None:
         """Closes the descriptor; the lock of a sync goes with it."""
-        if self._fd >= 0:
-            try:
-                os.close(self._fd)
-            finally:
-                self._fd = -1  # closed also where that reports an error
+        try:
+            self._close_folder()
+        finally:
+            if self._fd >= 0:
+                try:
+                    os.close(self._fd)
+                finally:
+                    self._fd = -1  # closed also where that reports an error
