@@ -50,7 +50,10 @@ def now_ms() -> int:
 
 
 class Registry:
-    """The job registry. Open it with :meth:`open`; share it between threads; open another one after a fork.
+    """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
+
+    A forked child may not open a SQLite database that its parent had open (it raises ForkedRegistry): open it after
+    the fork in each process, or start processes with spawn or forkserver. PostgreSQL: open another one in the child.
 
     Attributes:
         engine: the domain verbs behind it, for tools that need what is not here.

@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -178,8 +178,9 @@ class Pool:
         """
         stale = MOST_CONNECTIONS
         while True:
-            connection = self._take()
+            connection: Connection | None = None
             try:
+                connection = self._take()
                 try:
                     connection.execute(self._first(connection, begin), prepare=False)
                 except psycopg.Error as error:
@@ -190,7 +191,17 @@ class Pool:
                 yield connection
                 return
             finally:
+                if connection is not None:
+                    self._give_back(connection)
+
+    def _give_back(self, connection: Connection) -> None:
+        """Gives it back; once more where an exception cuts that off, or the pool would count it for ever."""
+        try:
+            self._pool.putconn(connection)
+        except BaseException:
+            with suppress(ValueError):  # it was given back already
                 self._pool.putconn(connection)
+            raise
 
     def _first(self, connection: Connection, begin: str) -> bytes:
         if not begin.startswith("BEGIN"):
