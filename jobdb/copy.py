@@ -11,7 +11,6 @@ So does the registry's id: to brokers and tickets a copy is another registry, un
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -21,9 +20,9 @@ from typing import Any
 from .engines.sql.transaction import Row, Transaction
 from .engines.statements import load_statements, parameters
 from .errors import AlreadyExists, StorageFailed
+from .identity import REGISTRY_ID, new_registry_id
 from .registry import Registry
 
-REGISTRY_ID = "registry_id"
 _SESSIONS = ("identity", "broker_identity")
 STATEMENTS = Path(__file__).with_suffix(".sql")
 TABLES = (
@@ -142,11 +141,6 @@ def _identify(reading: Transaction | None, writing: Transaction) -> None:
             found = reading.one("get_setting", name=name)
             if found is not None:
                 writing.run("put_setting", name=name, value=found[0])
-
-
-def new_registry_id() -> str:
-    """Return the id of another registry: 32 hex digits."""
-    return secrets.token_hex(16)
 
 
 def digest_of(registry: Registry) -> str:

@@ -21,7 +21,6 @@ from jobdb.schema import APPLICATION_ID
 
 from .atomic_files import ScratchFile
 from .companions import journals_with_content, refuse_if_removed_is_open, set_aside
-from .copy import REGISTRY_ID, new_registry_id
 from .engines.sqlite import opened
 from .engines.sqlite.failures import translate
 from .engines.sqlite.gate import Gate
@@ -30,6 +29,7 @@ from .engines.sqlite.sharing import SHARED
 from .engines.statements import load_statements
 from .errors import Busy, InvalidInput, NotAJobdbDatabase, StorageFailed
 from .filemodes import copy_owner, secure_folder, sync_folder
+from .identity import REGISTRY_ID, new_registry_id
 from .saved_file import copy_saved, open_alone, require_file, saved_uri, verify
 from .swapping import other_names, put_in_place
 from .urls import DatabaseUrl
