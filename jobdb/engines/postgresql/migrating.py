@@ -107,7 +107,7 @@ def require_version(connection: Connection, address: Address) -> None:
     if version < VERSION:
         raise SchemaMismatch(
             f"{address.shown} has schema version {version} and this jobdb needs {VERSION}; stop the workers of "
-            "the older jobdb, which would go on writing, take a backup (pg_dump) and run 'jobdb migrate' on the same URL"
+            "the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' on the URL"
         )
     if version > VERSION:
         raise SchemaMismatch(_newer(address, version))
