@@ -189,7 +189,7 @@ def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLi
     else:
         return
     raise StorageFailed(
-        f"{place} {what}, and jobdb would write to it; nothing was written. See where it came from "
+        f"{place} {what}, and would be written to; nothing was. See where it came from "
         f"('ls -l {place}'), and remove it if nobody has the database open"
     )
 
@@ -308,6 +308,8 @@ def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = 
     place = os.path.realpath(db_path)
     findings = []
     for suffix in ("", *companions):
+        if os.path.islink(place + suffix):
+            continue  # refused when the database is opened; chmod would change the file that it leads to
         warning = file_warning(place + suffix)
         if warning:
             findings.append(warning)

@@ -68,6 +68,8 @@ class HeldFiles:
         self._database = _held(f"{path}")
         # They keep order among writers; the data lies in the others.
         self._beside = [_held(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
+        self._index = f"{path}-shm" if wal else ""
+        self._index_bytes = lstat(self._index).st_size if wal else 0
         self._looked = time.monotonic()
         self._refusal: str | None = None
         self._log, self._link, self._linked = "", "", ""
@@ -97,6 +99,26 @@ class HeldFiles:
             os.close(self._log_fd)
             self._log_fd, self._link = -1, ""
 
+    def check_index(self, now: float) -> None:
+        """Look whether the ``-shm`` was cut short, before SQLite reads it, unless the last look was a moment ago.
+
+        SQLite has it mapped into memory: who reads what was cut off is killed (SIGBUS).
+
+        Args:
+            now: by ``time.monotonic()``.
+
+        Raises:
+            DatabaseReplaced: it was. It raises from then on.
+            StorageFailed: it cannot be looked at.
+        """
+        if now - self._looked < WRITES_TRUST_SEC or not self._index:
+            return
+        try:
+            if lstat(self._index).st_size < self._index_bytes:
+                self._refuse(f"{self._index} was cut short")
+        except OSError as error:
+            self._unseen(self._index, error)
+
     def check_before(self, trust_sec: float) -> None:
         """Look at every name before a verb begins, unless that was done a moment ago.
 
@@ -117,6 +139,8 @@ class HeldFiles:
                 beside = lstat(name)
                 if beside.st_ino != inode or beside.st_dev != device:
                     self._refuse(f"{name} is another file")
+                if beside.st_size < self._index_bytes and name == self._index:
+                    self._refuse(f"{name} was cut short")
             if self._link and readlink(self._link) != self._linked:
                 self._refuse(f"{self._log} is gone")
         except OSError as error:
@@ -140,6 +164,8 @@ class HeldFiles:
             self._unseen(name, error)
         if found.st_ino != inode or found.st_dev != device:
             self._refuse(f"{name} is another file")
+        if not found.st_size:
+            self._refuse(f"{name} was emptied")
         if self._log and not access(self._log, F_OK):
             self._refuse(f"{self._log} is gone")
         return found
@@ -164,8 +190,8 @@ class HeldFiles:
 
     def _refuse(self, what: str) -> NoReturn:
         self._refusal = (
-            f"{what}: it was removed, renamed or replaced while this registry had it open. What this call did is not "
-            f"in the database that others find at {self._path}, and this registry does nothing more. See what lies "
+            f"{what}: it was removed, renamed, replaced or cut while this registry had it open. What this call did is "
+            f"not in the database that others find at {self._path}, and this registry does nothing more. See what lies "
             "there, put back what belongs there ('jobdb restore' takes a backup), then open the registry anew"
         )
         raise DatabaseReplaced(self._refusal)

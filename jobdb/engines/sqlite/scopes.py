@@ -95,6 +95,7 @@ class WriteScope(_OpenScope):
             if store._gate is not None:
                 store._gate.enter(started, store.busy_sec)
             writer = store._writer
+            store._held.check_index(started)
             writer.execute("BEGIN IMMEDIATE")
             store._refuse_other_journal(writer)
             return SqliteTransaction(writer, store._statements, store.clock)
@@ -150,6 +151,7 @@ class ReadScope(_OpenScope):
             if store._closed:  # while this one waited
                 store.check()
             store._busy_since = started
+            store._held.check_index(started)
             reader = store._read_connection()
             reader.execute("BEGIN")
             store._refuse_other_journal(reader)
