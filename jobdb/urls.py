@@ -69,6 +69,11 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
     return DatabaseUrl("sqlite", Path(name), text)
 
 
+def default_url(environ: Mapping[str, str] = os.environ) -> str:
+    """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
+    return environ.get("JOBDB_URL") or DEFAULT_URL
+
+
 def require_current_folder(place: DatabaseUrl) -> None:
     """Refuse a file's name that begins in the current folder where that was removed.
 
@@ -88,8 +93,3 @@ def current_folder_gone() -> str | None:
     except OSError:
         pass  # only its name is not to be had
     return None
-
-
-def default_url(environ: Mapping[str, str] = os.environ) -> str:
-    """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
-    return environ.get("JOBDB_URL") or DEFAULT_URL
