@@ -51,6 +51,12 @@ def ask(tmp_path_factory):
         "DELETE FROM jobs",
         "CREATE TEMP TABLE x (y)",
         "VACUUM INTO 'copy.db'",
+        "SELECT '\ud800'",
+        "SELECT 1 -- \0; DELETE FROM jobs",
+        "",
+        b"SELECT 1",
+        None,
+        "SELECT " + " " * 2_000_000 + "1",
     ],
 )
 def test_what_is_not_the_registrys_is_refused(ask, sql):

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import errors as server
 
+from ...arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..sql.transaction import Row
 from . import values
@@ -20,6 +21,8 @@ from .failures import message
 from .question import VIEWS, check_question
 
 LONGEST_SEC = 7 * 86_400
+LONGEST_QUERY = 1_048_576
+"""In characters."""
 MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
 
 
@@ -42,7 +45,7 @@ def run_query(
         InvalidInput: it is no single SELECT, reads or calls what it must not, or its answer is too large.
         TimedOut: it took too long.
     """
-    question = sql.strip().rstrip(";")
+    question = text("the query", sql, most=LONGEST_QUERY).strip().rstrip(";")
     timeout_sec = min(max(0.001, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.001
     try:
         connection.execute(statements["limit_question"].encode(), {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
