@@ -233,6 +233,16 @@ def test_an_answer_holds_plain_values_only(ask, sql, value):
     assert (type(found), found) == (type(value), value)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT chr(0)", "SELECT lpad('x', 1000000000, 'y')", "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
+     "SELECT " + ", ".join(["1"] * 2_000), "SELECT num_nulls(" + ", ".join(["1"] * 200) + ")"],
+)  # fmt: skip
+def test_what_asks_too_much_is_the_querys_fault(ask, sql):
+    with pytest.raises(InvalidInput):
+        ask(sql)
+
+
 def test_an_answer_is_bounded(ask):
     with pytest.raises(InvalidInput, match="larger than 256 MiB"):
         ask("SELECT repeat('x', 20000000) FROM generate_series(1, 1000)", limit=10_000)
