@@ -23,7 +23,7 @@ HOSTILE = [
     "ünïcödé 日本語 🎉 \u202e right-to-left",
     '{"json": [1, 2]}',
     "\\n literal \\x1b",
-    "\x85\u2028\u2029\ufeff",
+    "a\x85\u2028\u2029\ufeff",
 ]
 
 
