@@ -82,7 +82,7 @@ def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path)
 
     jobs = workspace / ".mam" / "jobs"
     jobs.mkdir(parents=True)
-    done = run(isolated(_PROGRAM, str(jobs), str(workspace / "audit"), ""), workspace, PYTHONPATH=".")
+    done = run(isolated(_PROGRAM, str(jobs), str(workspace / "audit")), workspace, PYTHONPATH=".")
     assert (done.returncode, done.stdout, trapped(workspace)) == (0, "", ""), done.stderr
 
 
