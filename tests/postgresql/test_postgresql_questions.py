@@ -1,11 +1,13 @@
 """Ad-hoc questions on PostgreSQL: reading only, no sealed secret."""
 
 import json
+import sqlite3
 
 import pytest
 from conformance_kit.databases import KEY
 
 from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
+from jobdb.copy import copy_registry
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +211,46 @@ def test_a_long_question_is_ended(ask):
     assert ask("SELECT 1 AS x") == (["x"], [(1,)])
 
 
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("SELECT sum(n) FROM generate_series(1, 3::bigint) AS n", 6),
+        ("SELECT avg(n) FROM generate_series(1, 4) AS n", 2.5),
+        ("SELECT 'NaN'::float8 = 'NaN'::numeric", True),
+        ("SELECT 1e300::numeric + 0.5", 1e300),
+        ("SELECT 1e400::numeric", "1" + "0" * 400),
+        ("SELECT date 'infinity'", "infinity"),
+        ("SELECT timestamp '10000-01-01'", "10000-01-01 00:00:00"),
+        ("SELECT time '24:00'", "24:00:00"),
+        ("SELECT interval '1 day' * 1e9", "1000000000 days"),
+        ("SELECT ARRAY[1, 2]", "{1,2}"),
+        ("SELECT ROW(1, 2)", "(1,2)"),
+        ("""SELECT '{"a": 1e999}'::json""", '{"a": 1e999}'),
+        ("SELECT '00000000-0000-0000-0000-000000000001'::uuid", "00000000-0000-0000-0000-000000000001"),
+        ("SELECT '\\x00ff'::bytea", b"\0\xff"),
+    ],
+)
+def test_an_answer_holds_plain_values_only(ask, sql, value):
+    ((found,),) = ask(sql)[1]
+    assert (type(found), found) == (type(value), value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT chr(0)", "SELECT lpad('x', 1000000000, 'y')", "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
+     "SELECT " + ", ".join(["1"] * 2_000), "SELECT num_nulls(" + ", ".join(["1"] * 200) + ")"],
+)  # fmt: skip
+def test_what_asks_too_much_is_the_querys_fault(ask, sql):
+    with pytest.raises(InvalidInput):
+        ask(sql)
+
+
+def test_an_answer_is_bounded(ask):
+    with pytest.raises(InvalidInput, match="larger than 256 MiB"):
+        ask("SELECT repeat('x', 20000000) FROM generate_series(1, 1000)", limit=10_000)
+    assert len(ask("SELECT n FROM generate_series(1, 5000) AS n", limit=4_000)[1]) == 4_000
+
+
 def test_a_nul_in_one_event_does_not_make_the_view_unreadable(url):
     said = {"a": "x\0\0y", "b": "\\u0000", "c": "\\\0", "d": "\\\\u0000", "e\0": 1}
     with Registry.open(url, create=True) as registry:
@@ -252,3 +294,16 @@ def test_whatever_is_accepted_can_be_read(engine, url, tmp_path):
             if literal != '"\\\\u0000\\u0000"':
                 assert json.loads(shown) == {"n": json.loads(expected)}, literal[:40]
             assert events[seq - 1].data["n"] == json.loads(literal)
+
+
+def test_a_copy_names_what_the_server_cannot_keep(url, tmp_path):
+    with Registry.open(tmp_path / "jobs.db", create=True) as source:
+        source.register(agent="codex", prompt="p", job_id="j")
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("UPDATE jobs SET agent_session = 'a' || char(0)")
+    with (
+        Registry.open(tmp_path / "jobs.db") as source,
+        Registry.open(url, create=True) as target,
+        pytest.raises(InvalidInput, match="agent_session of the row in table jobs"),
+    ):
+        copy_registry(source, target)
