@@ -20,7 +20,7 @@ from jobdb.schema import APPLICATION_ID, VERSION
 from .atomic_files import ScratchFile
 from .companions import free_name, journals_with_content, set_aside_stale
 from .engines.sqlite import opened
-from .engines.sqlite.contents import Contents, contents, refuse_foreign
+from .engines.sqlite.contents import Contents, inspect, refuse_foreign
 from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
@@ -53,8 +53,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         refuse_strange_companions(path)
         if header.empty:
             set_aside_stale(path, busy_sec)
-            header = read_header(path)
-        found = contents(path, header)
+        header, found = inspect(path)
         refuse_foreign(path, found)
         if header.user_version > VERSION:
             raise SchemaMismatch(

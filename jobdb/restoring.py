@@ -24,13 +24,14 @@ from .companions import journals_with_content, refuse_if_removed_is_open, set_as
 from .engines.sqlite import opened
 from .engines.sqlite.failures import translate
 from .engines.sqlite.gate import Gate
+from .engines.sqlite.lookup import immutable_uri, lookup
 from .engines.sqlite.opening import allowed_placement
 from .engines.sqlite.sharing import SHARED
 from .engines.statements import load_statements
 from .errors import Busy, InvalidInput, NotAJobdbDatabase, StorageFailed
 from .filemodes import copy_owner, secure_folder, sync_folder
 from .identity import REGISTRY_ID, new_registry_id
-from .saved_file import copy_saved, open_alone, require_file, saved_uri, verify
+from .saved_file import copy_saved, open_alone, require_file, verify
 from .swapping import other_names, put_in_place
 from .urls import DatabaseUrl
 
@@ -159,19 +160,12 @@ def changes_since(backup: Path, url: DatabaseUrl) -> SinceBackup | None:
     target = Path(os.path.realpath(sqlite_path(url)))
     if journals_with_content(source) or not target.is_file() or target.stat().st_size == 0:
         return None
-    identity = opened.add(target)
     try:
-        connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
-            connection.set_busy_timeout(1000)
-            connection.execute("ATTACH ? AS restored", (saved_uri(source),))
+        with lookup(target, busy_sec=1.0, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI) as connection:
+            connection.execute("ATTACH ? AS restored", (immutable_uri(source),))
             return _compare(connection)[0]
-        finally:
-            connection.close()
     except apsw.Error:
         return None
-    finally:
-        opened.remove(identity)
 
 
 def sqlite_path(url: DatabaseUrl) -> Path:
@@ -329,7 +323,7 @@ class _Swap:
         """A connection in an exclusive transaction that writes nothing; None when somebody has come in between."""
         connection = self._connect(deadline)
         try:
-            connection.execute("ATTACH ? AS restored", (saved_uri(self._scratch.path),))
+            connection.execute("ATTACH ? AS restored", (immutable_uri(self._scratch.path),))
             connection.execute("BEGIN EXCLUSIVE")
             if connection.pragma("journal_mode") != "delete" or journals_with_content(self._target):
                 connection.close()

@@ -11,7 +11,6 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import apsw
 
@@ -21,6 +20,7 @@ from .companions import pages_to_restore
 from .engines.sqlite import opened
 from .engines.sqlite.failures import translate
 from .engines.sqlite.header import read_header
+from .engines.sqlite.lookup import immutable_uri, lookup
 from .errors import InvalidInput, JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 
 if TYPE_CHECKING:
@@ -105,25 +105,17 @@ def copy_live(source: Path, target: Path, identity: tuple[int, int]) -> None:
     Raises:
         StorageFailed: another file stands at the name now, or the disk is full or failed.
     """
-    noted = opened.add(source)
+    before = os.stat(source)
     try:
-        before = os.stat(source)
-        try:
-            connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
-        except apsw.Error as error:
-            raise translate(error, source, 0.0) from error
-        try:
-            connection.set_busy_timeout(30_000)
+        with lookup(source, busy_sec=30.0) as connection:
             if any((found.st_dev, found.st_ino) != identity for found in (before, os.stat(source))):
                 raise StorageFailed(
                     f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
                     "the registry anew"
                 )
             _copy(connection, source, target, unreadable=lambda error, path, _named: translate(error, path, 30.0))
-        finally:
-            connection.close()
-    finally:
-        opened.remove(noted)
+    except apsw.Error as error:
+        raise translate(error, source, 0.0) from error
 
 
 def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Translator) -> None:
@@ -160,11 +152,6 @@ def open_alone(scratch: Path) -> apsw.Connection:
     return connection
 
 
-def saved_uri(path: Path) -> str:
-    """Return the URI under which SQLite reads a file that nobody writes, and looks for no journal of it."""
-    return f"file:{quote(os.fspath(path.absolute()))}?immutable=1"
-
-
 @contextmanager
 def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
     """Open a saved registry to read it: as a database that others may be using, but for a finished file in WAL mode.
@@ -183,23 +170,15 @@ def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
     except NotAJobdbDatabase:
         raise foreign from None
     in_use = any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
-    name = saved_uri(path) if in_wal and not in_use else str(path)
-    noted = opened.add(path)
-    try:
-        connection = apsw.Connection(name, flags=_READ_URI)
-        try:
-            connection.set_busy_timeout(5_000)
-            version = connection.pragma("user_version")
-            assert isinstance(version, int)
-            if connection.pragma("application_id") != APPLICATION_ID:
-                raise foreign
-            if version > VERSION:
-                raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {VERSION}")
-            yield connection
-        finally:
-            connection.close()
-    finally:
-        opened.remove(noted)
+    name = immutable_uri(path) if in_wal and not in_use else str(path)
+    with lookup(path, busy_sec=5.0, name=name, flags=_READ_URI) as connection:
+        version = connection.pragma("user_version")
+        assert isinstance(version, int)
+        if connection.pragma("application_id") != APPLICATION_ID:
+            raise foreign
+        if version > VERSION:
+            raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {VERSION}")
+        yield connection
 
 
 def _unreadable(error: apsw.Error, path: Path, named: Path) -> JobdbError:

@@ -180,21 +180,13 @@ def _key_id(file: Path) -> str | None:
     import apsw
 
     from .engines.sql.sealing import KEY_ID
-    from .engines.sqlite import opened
+    from .engines.sqlite.lookup import lookup
     from .filemodes import refuse_strange_companions
 
     refuse_strange_companions(file)
-    noted = opened.add(file)
     try:
-        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(5000)
-            connection.pragma("trusted_schema", 0)
+        with lookup(file, busy_sec=5.0) as connection:
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (KEY_ID,)).fetchone()
-        finally:
-            connection.close()
     except apsw.Error:
         return None
-    finally:
-        opened.remove(noted)
     return None if row is None else str(row[0])

@@ -19,8 +19,8 @@ from pathlib import Path
 from jobdb.schema import VERSION
 
 from ..engines.sqlite import opened
-from ..engines.sqlite.contents import Contents, contents, unmarked
-from ..engines.sqlite.header import Header, read_header
+from ..engines.sqlite.contents import Contents, inspect, unmarked
+from ..engines.sqlite.header import Header
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
 from ..errors import JobdbError, Unusable
 from ..filemodes import COMPANIONS, check_modes
@@ -86,8 +86,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
         return False
     with opened.standard_library_may_look(path) as free:
         try:
-            header = read_header(path) if free else None
-            found = Contents.OURS if header is None else contents(path, header)
+            header, found = inspect(path) if free else (None, Contents.OURS)
         except JobdbError as error:
             cause = error.__cause__
             if isinstance(cause, OSError):  # it could not be read: that says nothing against what is in it

@@ -130,21 +130,15 @@ def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
 
     So the file is read once more, through SQLite, for a limited time.
     """
-    from . import opened
+    from .lookup import lookup
 
     try:
-        file = opened.add(database)
-        connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(round(_CHECK_SEC * 1000))
+        with lookup(database, busy_sec=_CHECK_SEC) as connection:
             connection.read("main", 0, 0, 4096)
             deadline = time.monotonic() + _CHECK_SEC
             connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
             if connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
                 return _not_read(database, error)
-        finally:
-            connection.close()
-            opened.remove(file)
     except (apsw.IOError, OSError) as failure:
         return _not_read(database, failure if isinstance(failure, apsw.Error) else error)
     except (apsw.Error, JobdbError):
