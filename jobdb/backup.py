@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import arguments
-from .atomic_files import ScratchFile, is_free, numbered, time_stamp
+from .atomic_files import ScratchFile, first_free, is_free, numbered, time_stamp
 from .engines.sqlite.store import SqliteStore
 from .errors import AlreadyExists, InvalidInput, StorageFailed
 from .filemodes import COMPANIONS, secure_folder, sync_folder
@@ -147,15 +147,8 @@ def _require_free(target: Path) -> None:
 
 
 def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
-    for name in numbered(f"{target.stem}-{stamp}", target.suffix):
-        named = target.with_name(name)
-        if is_free(named):
-            try:
-                scratch.name(named)
-            except FileExistsError:
-                continue
-            return named
-    raise AssertionError("there is always another name")
+    names = map(target.with_name, numbered(f"{target.stem}-{stamp}", target.suffix))
+    return first_free(filter(is_free, names), scratch.name)
 
 
 def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from jobdb.schema import APPLICATION_ID, VERSION
 
-from .atomic_files import ScratchFile
+from .atomic_files import ScratchFile, first_free
 from .companions import free_name, journals_with_content, set_aside_stale
 from .engines.sqlite import opened
 from .engines.sqlite.contents import Contents, inspect, refuse_foreign
@@ -158,12 +158,9 @@ def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
             copy.close()
         copy_owner(scratch.descriptor, os.stat(path), mode=True)
         scratch.sync()
-        for kept in free_name(path, f"v{version}", ".bak"):
-            with contextlib.suppress(FileExistsError):
-                scratch.name(kept)
-                sync_folder(kept.parent)
-                return kept
-    raise AssertionError("there is always another name")
+        kept = first_free(free_name(path, f"v{version}", ".bak"), scratch.name)
+        sync_folder(kept.parent)
+    return kept
 
 
 def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:

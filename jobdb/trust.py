@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .atomic_files import write_file
 from .errors import DatabaseMissing, JobdbError, KeyProblem, StorageFailed, UntrustedDatabase
 from .filemodes import secure_folder
 from .urls import DEFAULT_URL, parse_url
@@ -114,15 +115,9 @@ def _noted(file: Path) -> int | None:
 def _write(file: Path) -> None:
     note = _note(file)
     text = b"%d %s\n" % (os.stat(file).st_ino, os.fsencode(file))
-    temporary = note.with_name(f"{note.name}.{os.urandom(8).hex()}.new")
     secure_folder(note.parent)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, text)
-        finally:
-            os.close(fd)
-        os.replace(temporary, note)
+        write_file(note, text, may_be_link=True)
     except OSError as error:
         raise StorageFailed(f"cannot note it in {note.parent}: {error.strerror}; check its owner and mode") from error
 

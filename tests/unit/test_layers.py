@@ -24,6 +24,7 @@ LAYERS = [
         "masterkey",
         "filemodes",
         "atomic_files",
+        "ofd_locks",
         "given_secret",
         "environment",
         "interpreters",

@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import fcntl
 import os
-import struct
-import sys
 from typing import TYPE_CHECKING
+
+from ... import ofd_locks
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _SHARED = (0x40000002, 510)
 _ALIVE = (128, 1)
-_AVAILABLE = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 
 
 class LockGuard:
@@ -41,7 +40,7 @@ class LockGuard:
 
         Called while a connection holds SQLite's own locks, so that nobody is in the way.
         """
-        if not _AVAILABLE:
+        if not ofd_locks.AVAILABLE:
             return False
         for suffix, place in (("", _SHARED), ("-shm", _ALIVE)):
             if suffix not in self._files:
@@ -78,9 +77,8 @@ def _open_above_standard_streams(path: str) -> int:
 
 
 def _set(fd: int, kind: int, place: tuple[int, int]) -> bool:
-    # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", kind, os.SEEK_SET, *place, 0))
+        ofd_locks.set_lock(fd, kind, *place)
     except OSError:
         return False
     return True
