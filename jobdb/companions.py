@@ -18,6 +18,7 @@ from .atomic_files import is_free, numbered, rename_exclusively, time_stamp
 from .engines.sqlite.gate import Gate
 from .errors import Busy, StorageFailed
 from .filemodes import JOURNALS, sync_folder
+from .kernel_locks import locks_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,31 +136,19 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
 def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
     """Refuse to go on while a process works on a database of this name that was removed or moved away.
 
-    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128; read here from /proc/locks.
+    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
     Source: https://sqlite.org/walformat.html#wal_locks
 
     Raises:
         Busy: a process does.
     """
-    try:
-        found = os.stat(f"{database}-shm")
-        lines = Path("/proc/locks").read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return
-    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
-    for line in lines:
-        fields = line.split()
-        if len(fields) < 8 or "->" in fields or fields[1] != "POSIX" or not fields[6].isdigit():
-            continue
-        device, _, inode = fields[5].rpartition(":")
-        # Btrfs and overlays give another anonymous device to stat than to /proc/locks.
-        same = device == f"{major:02x}:{minor:02x}" or (major == 0 and device.startswith("00:"))
-        if same and inode == str(found.st_ino) and 120 <= int(fields[6]) <= 128:
+    for lock in locks_on(f"{database}-shm"):
+        if lock.kind == "POSIX" and 120 <= lock.first <= 128:
             raise Busy(
-                f"process {fields[4]} still has a database open that was removed from {database} or replaced there; "
+                f"process {lock.pid} still has a database open that was removed from {database} or replaced there; "
                 "stop the workers, the relay and the subscribers, and try again. Nothing was changed",
                 waited_sec=waited_sec,
-                holder=f"pid {fields[4]}",
+                holder=f"pid {lock.pid}",
             )
 
 

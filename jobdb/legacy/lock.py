@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import Busy, Unusable
+from ..kernel_locks import locks_on
 from .layout import LOCK_NAME
 
 WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS = 100
@@ -67,22 +68,9 @@ def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> Iterator
 
 
 def lock_holder(path: Path) -> str | None:
-    """ "python3 (pid 4711)" for another process that holds an flock on the file, else None. Linux only."""
-    try:
-        status = os.stat(path)
-        lines = Path("/proc/locks").read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    inode = str(status.st_ino)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    for line in lines:
-        fields = line.split()
-        if "->" in fields or len(fields) < 6 or fields[1] != "FLOCK":
-            continue
-        pid = fields[4]
-        if fields[5] == f"{device}:{inode}" and pid.isdigit() and int(pid) not in (0, os.getpid()):
-            return f"{_command(pid)} (pid {pid})"
-    return None
+    """Return "python3 (pid 4711)" for another process that holds an flock on the file, else None."""
+    others = (lock for lock in locks_on(path) if lock.kind == "FLOCK" and lock.pid > 0 and lock.pid != os.getpid())
+    return next((lock.holder for lock in others), None)
 
 
 def _acquire(path: Path, deadline: float, timeout_sec: float, create: bool) -> int | None:
@@ -120,7 +108,7 @@ def _open(path: Path, create: bool) -> int | None:
         ) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise Unusable(f"{path} is no regular file, so the old scripts' lock cannot be taken on it; remove it")
+        raise Unusable(f"{path} is not a regular file, so the old scripts' lock cannot be taken on it; remove it")
     return fd
 
 
@@ -199,10 +187,3 @@ class _Waiter:
                 os.close(self._fd)
             else:
                 self._done.set()
-
-
-def _command(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip() or "a process"
-    except OSError:
-        return "a process"

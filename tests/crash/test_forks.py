@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from jobdb import ForkedRegistry, Registry
 from jobdb.backup import back_up, restore
 from jobdb.engines.sqlite.query import run_query
@@ -19,14 +17,6 @@ from jobdb.urls import parse_url
 
 LIMIT_SEC = 30.0
 REFUSED, DONE, FAILED = 7, 0, 1
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    Registry.open(path, create=True).close()
-    return path
 
 
 def forked(run: Callable[[], object]) -> int:

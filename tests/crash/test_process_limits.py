@@ -19,15 +19,6 @@ from jobdb.engines.sqlite.failures import translate
 from jobdb.engines.sqlite.sharing import set_shared
 from jobdb.migrations import migrate
 
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    Registry.open(path, create=True).close()
-    return path
-
-
 # -- the disk
 
 

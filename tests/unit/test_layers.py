@@ -25,6 +25,7 @@ LAYERS = [
         "filemodes",
         "atomic_files",
         "ofd_locks",
+        "kernel_locks",
         "given_secret",
         "environment",
         "interpreters",
