@@ -51,7 +51,7 @@ def text(name: str, value: object, *, most: int, least: int = 1) -> str:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidInput(f"{name} is no valid Unicode text (a lone surrogate); is its encoding right?") from None
+        raise InvalidInput(f"{name} is not valid Unicode text (a lone surrogate); is its encoding right?") from None
     return value
 
 
@@ -108,7 +108,7 @@ def flag(name: str, value: object) -> bool:
 def job_id(value: object) -> str:
     if not isinstance(value, str) or not _is_job_id(value):
         raise InvalidInput(
-            f"{shown(value, 80)} is no job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
+            f"{shown(value, 80)} is not a job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
         )
     return value
 
@@ -119,7 +119,7 @@ def event_kind(value: object) -> EventKind:
     try:
         return EventKind(value if isinstance(value, str) else "")
     except ValueError:
-        raise InvalidInput(f"{shown(value)} is no event; the events are {', '.join(EventKind)}") from None
+        raise InvalidInput(f"{shown(value)} is not an event; the events are {', '.join(EventKind)}") from None
 
 
 def statuses(values: object) -> tuple[JobStatus, ...]:
@@ -129,13 +129,13 @@ def statuses(values: object) -> tuple[JobStatus, ...]:
         try:
             found.append(JobStatus(value if isinstance(value, str) else ""))
         except ValueError:
-            raise InvalidInput(f"{shown(value)} is no status; the statuses are {', '.join(JobStatus)}") from None
+            raise InvalidInput(f"{shown(value)} is not a status; the statuses are {', '.join(JobStatus)}") from None
     return tuple(dict.fromkeys(found))
 
 
 def start(value: object) -> str:
     if not isinstance(value, str) or value not in ("beginning", "now"):
-        raise InvalidInput(f"{shown(value)} is no start; it is 'beginning' or 'now'")
+        raise InvalidInput(f"{shown(value)} is not a start; it is 'beginning' or 'now'")
     return value
 
 

@@ -117,7 +117,7 @@ def _checked(target: Path, source: Path) -> Path:
     try:
         os.fsencode(target).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{str(target)!r} is no valid UTF-8, which SQLite needs; name another file") from None
+        raise InvalidInput(f"{str(target)!r} is not valid UTF-8, which SQLite needs; name another file") from None
     target = target.absolute()
     if target.is_dir() or not target.name or target.name == "..":
         raise InvalidInput(f"{target} is a folder; name a file in it, such as {target / 'jobs.db'}")

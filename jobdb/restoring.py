@@ -188,7 +188,7 @@ def _checked_target(url: DatabaseUrl, source: Path, backup: Path) -> Path:
     try:
         os.fsencode(given).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{str(given)!r} is no valid UTF-8, which SQLite needs; name another file") from None
+        raise InvalidInput(f"{str(given)!r} is not valid UTF-8, which SQLite needs; name another file") from None
     target = Path(os.path.realpath(given))
     try:
         found = os.lstat(target)

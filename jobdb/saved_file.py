@@ -46,7 +46,7 @@ def require_file(path: Path) -> Path:
         reason = f": {error.strerror}" if isinstance(error, PermissionError) else f" is not there{link}"
         raise InvalidInput(f"{path}{reason}; name a file that 'jobdb backup' has made") from None
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidInput(f"{path} is no file; name a file that 'jobdb backup' has made")
+        raise InvalidInput(f"{path} is not a file; name a file that 'jobdb backup' has made")
     return Path(os.path.realpath(path))
 
 
@@ -163,7 +163,7 @@ def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
             f"{named} is in the middle of a transaction: the -journal beside it is not rolled back. Run "
             f"'jobdb --db {named} doctor', which does that, and try again"
         )
-    foreign = NotAJobdbDatabase(f"{named} is no backup of a jobdb database")
+    foreign = NotAJobdbDatabase(f"{named} is not a backup of a jobdb database")
     try:
         with opened.standard_library_may_look(path) as free:
             in_wal = free and read_header(path).wal

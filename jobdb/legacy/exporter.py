@@ -62,7 +62,7 @@ def export_registry(
         The report: a row for each job. A job of which the folder has something newer is skipped, with the reason.
 
     Raises:
-        InvalidInput: the folder holds two registries, or it is no folder.
+        InvalidInput: the folder holds two registries, or it is not a folder.
         Busy: the old registry's lock was held by somebody else for too long.
         KeyProblem: the master key is not the one that sealed the secrets.
         StorageFailed: a file could not be written; those before it were.

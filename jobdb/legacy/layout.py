@@ -76,7 +76,7 @@ def find_registry(directory: Path) -> Layout:
     """
     try:
         if not directory.is_dir():
-            raise InvalidInput(f"{directory} is no folder; give the workspace or its .mam/jobs")
+            raise InvalidInput(f"{directory} is not a folder; give the workspace or its .mam/jobs")
         found = [folder for name in WORKSPACE_FOLDERS if (folder := directory / name / "jobs").is_dir()]
         if len(found) > 1:
             found = [folder for folder in found if _looks_like_records(folder)] or found[:1]
@@ -101,7 +101,7 @@ def new_registry(directory: Path) -> Layout:
     ``.mam/jobs`` in it. Nothing is created here.
 
     Raises:
-        InvalidInput: the folder holds two registries, or something is there that is no folder.
+        InvalidInput: the folder holds two registries, or something is there that is not a folder.
     """
     if directory.is_dir():
         try:
@@ -113,7 +113,7 @@ def new_registry(directory: Path) -> Layout:
             for folder in folders:
                 _layout(folder, named=directory)
     elif os.path.lexists(directory):
-        raise InvalidInput(f"{directory} is no folder; name one to export to")
+        raise InvalidInput(f"{directory} is not a folder; name one to export to")
     return _layout(
         directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs", named=directory
     )

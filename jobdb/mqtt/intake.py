@@ -246,7 +246,7 @@ class Intake:
             count = len(self._unusable)
             if count <= _UNUSABLE_SAID or count % 1000 == 0:
                 self._report(
-                    f"topic {topic!r:.200} of a job is none that MQTT allows ({count} such so far); its events come "
+                    f"topic {topic!r:.200} of a job is not one that MQTT allows ({count} such so far); its events come "
                     "from the database alone"
                 )
         return False

@@ -301,7 +301,7 @@ def test_only_a_regular_file_is_an_artifact(cli: Any, tmp_path: Path) -> None:
         told = cli("wait", job, "--check-artifacts", work, code=1).err
     faults = dict(re.findall(r"but '([^']+)' (.+?) \(looked in", told))
     assert faults.keys() == set(names), told
-    assert {faults["pipe"], faults["link"], faults["socket"]} == {"is no regular file"}
+    assert {faults["pipe"], faults["link"], faults["socket"]} == {"is not a regular file"}
     assert {faults["folder"], faults["folder/."], faults["."]} == {"is a folder, not a file"}
     job = cli.register("--expect", "folder/", "--expect", "pipe/")
     cli("complete", job)

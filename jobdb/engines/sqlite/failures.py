@@ -55,7 +55,7 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
         )
     if isinstance(error, apsw.NotADBError):
         return NotAJobdbDatabase(
-            f"{database} is no SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+            f"{database} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )
     if isinstance(error, apsw.CorruptError):
         return _damaged_or_not_read(database, error)
