@@ -77,7 +77,7 @@ def seconds_as_ms(name: str, value: object, *, most: float = MAX_LEASE_SEC) -> i
 
 
 def seconds(name: str, value: object, *, most: float = MAX_TIMEOUT_SEC) -> float:
-    """A duration in seconds that may be 0, such as the most that a wait may take."""
+    """Return a duration in seconds that may be 0, such as the most that a wait may take."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
     if not 0 <= value <= most:
@@ -86,14 +86,14 @@ def seconds(name: str, value: object, *, most: float = MAX_TIMEOUT_SEC) -> float
 
 
 def limit_sec(name: str, value: object) -> float | None:
-    """The most that a wait may take, in seconds; none when None or infinite."""
+    """Return the most that a wait may take, in seconds; none when None or infinite."""
     if value is None or (isinstance(value, float) and value == math.inf):
         return None
     return seconds(name, value)
 
 
 def items(name: str, values: object, *, of: str) -> Iterable[Any]:
-    """What iterates over several things: no text and no mapping, whose parts would be taken for them."""
+    """Return an iterable of several things; refuse text and mappings, whose parts would be taken for them."""
     if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
         raise InvalidInput(f"{name} must be a list of {of}, not {type(values).__name__}")
     return values
@@ -123,7 +123,7 @@ def event_kind(value: object) -> EventKind:
 
 
 def statuses(values: object) -> tuple[JobStatus, ...]:
-    """The statuses of one name or of several."""
+    """Return the statuses of one name or of several."""
     found = []
     for value in [values] if isinstance(values, str) else items("status", values, of="statuses"):
         try:

@@ -113,7 +113,7 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
 
 
 def _checked(target: Path, source: Path) -> Path:
-    """The target's place, its folder's links followed; refused when it is, or would become, a part of a database."""
+    """Return the target, its folder's links followed; refuse one that is, or would become, a part of a database."""
     try:
         os.fsencode(target).decode("utf-8")
     except UnicodeDecodeError:

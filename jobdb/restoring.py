@@ -183,7 +183,7 @@ def sqlite_path(url: DatabaseUrl) -> Path:
 
 
 def _checked_target(url: DatabaseUrl, source: Path, backup: Path) -> Path:
-    """The file that is to be replaced or made, at the end of whatever links lead to it."""
+    """Return the file that is to be replaced or made, at the end of whatever links lead to it."""
     given = sqlite_path(url)
     try:
         os.fsencode(given).decode("utf-8")
@@ -320,7 +320,7 @@ class _Swap:
             connection.close()
 
     def _locked_transaction(self, deadline: float) -> apsw.Connection | None:
-        """A connection in an exclusive transaction that writes nothing; None when somebody has come in between."""
+        """Return a connection in an exclusive transaction that writes nothing; None when somebody came in between."""
         connection = self._connect(deadline)
         try:
             connection.execute("ATTACH ? AS restored", (immutable_uri(self._scratch.path),))
@@ -361,7 +361,7 @@ class _Swap:
 
 
 def _note(valid_again: list[tuple[str, int]] | None) -> Change:
-    """The note that the doctor reads: when it was restored, and which revoked tokens are valid again, if known."""
+    """Return the note for the doctor: when it was restored, and which revoked tokens are valid again, if known."""
     found = {
         "at_ms": time.time_ns() // 1_000_000,
         "known": valid_again is not None,

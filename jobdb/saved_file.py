@@ -182,7 +182,7 @@ def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
 
 
 def _unreadable(error: apsw.Error, path: Path, named: Path) -> JobdbError:
-    """The error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
+    """Return the error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StorageFailed(f"{named} is damaged ({error}); use another backup")
     return translate(error, path, 0.0)

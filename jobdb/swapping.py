@@ -77,7 +77,7 @@ def _own_names(target: Path, found: os.stat_result) -> list[Path]:
 
 
 def _interrupted(target: Path) -> Path | None:
-    """The name under which an interrupted restore was about to keep the file."""
+    """Return the name under which an interrupted restore was about to keep the file."""
     found = os.lstat(target)
     names = _own_names(target, found) if found.st_nlink > 1 else []
     return names[0] if names else None

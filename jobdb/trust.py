@@ -34,7 +34,7 @@ _MOST_INDEX_BYTES = 256 << 20
 
 
 def default_place(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
+    """Return the file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
     return None if environ.get("JOBDB_URL") else parse_url(DEFAULT_URL).path
 
 
@@ -104,7 +104,7 @@ def _note(file: Path) -> Path:
 
 
 def _noted(file: Path) -> int | None:
-    """The inode that was noted for a path. Not its device: that has another number after a restart, here and there."""
+    """Return the inode that was noted for a path. Device numbers are not noted: some change with a restart."""
     try:
         inode, _, place = _note(file).read_bytes().rstrip(b"\n").partition(b" ")
     except (OSError, KeyProblem):
@@ -123,7 +123,7 @@ def _write(file: Path) -> None:
 
 
 def _doubt(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
-    """What speaks against a database that no note tells of; None when it is this user's by its key."""
+    """Return what speaks against a database that no note tells of; None when it is this user's by its key."""
     users = {os.geteuid(), _sudo_user()}
     if found.st_uid not in users or folder.st_uid not in users:
         return "it belongs to another user"
@@ -143,7 +143,7 @@ def _sudo_user() -> int:
 
 
 def _tracked(file: Path) -> bool:
-    """Whether a git work tree around it has a file of that name in its index. Rather once too often than too rarely."""
+    """Tell whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
     for folder in file.parents:
         git = folder / ".git"
         if not os.path.lexists(git):

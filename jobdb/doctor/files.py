@@ -109,7 +109,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
 
 
 def _mend_reading(path: Path, error: OSError) -> str | None:
-    """What gives this user the right to read, or lets the one who has it look; None where no right is missing."""
+    """Return the command that gives this user the right to read, or runs as who has it; None where none is missing."""
     if not isinstance(error, PermissionError):
         return None
     place = path.absolute()
@@ -219,7 +219,7 @@ def check_leftovers(report: Report, path: Path, before: Leftovers) -> None:
 
 
 def _unfinished(path: Path) -> list[Path]:
-    """What restore, and migrate's backup, build beside the database under names of their own."""
+    """Return what restore, and migrate's backup, build beside the database under names of their own."""
     ours = re.compile(re.escape(path.name) + r"\.(?:restoring|copying)(?:-[0-9a-f]{8})?")
     return sorted(path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name))
 

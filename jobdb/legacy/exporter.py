@@ -184,7 +184,7 @@ def without_secrets(record: LegacyRecord) -> LegacyRecord:
 
 
 def _link_above(file: JobFile, layout: Layout) -> Path | None:
-    """The folder of the audit log, or the job's in it, if it is a link; that of the records was looked at before."""
+    """Return the folder of the audit log, or the job's in it, if it is a link; the records' was looked at before."""
     folders = (file.path.parent, file.path.parent.parent) if file.path.parent != layout.jobs else ()
     return next((folder for folder in folders if folder.is_symlink()), None)
 

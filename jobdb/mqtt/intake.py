@@ -238,7 +238,7 @@ class Intake:
         ]
 
     def _usable(self, topic: str) -> bool:
-        """Whether a job's topic can be subscribed to; of one that cannot it is said once, of many how many."""
+        """Tell whether a job's topic can be subscribed to; of one that cannot it is said once, of many how many."""
         if is_topic(topic):
             return True
         if topic not in self._unusable:

@@ -277,7 +277,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Looks what is there before the store would put it into WAL."""
+    """Refuse another program's file before the store would put it into WAL."""
     from ..engines.sqlite import opened
     from ..engines.sqlite.contents import look_into
     from ..engines.sqlite.header import read_header

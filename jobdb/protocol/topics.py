@@ -46,5 +46,5 @@ def mqtt_problem(topic: str) -> str | None:
 
 
 def _has_plane_end(text: str) -> bool:
-    """Whether it has one of the last two code points of a Unicode plane, which are no characters."""
+    """Tell whether it has one of the last two code points of a Unicode plane, which are no characters."""
     return any(ord(char) & 0xFFFE == 0xFFFE for char in text)

@@ -78,7 +78,7 @@ def refuse_foreign(path: Path, found: Contents) -> None:
 
 
 def unmarked(path: Path) -> SchemaMismatch:
-    """The error for a registry without its mark."""
+    """Return the error for a registry without its mark."""
     return SchemaMismatch(
         f"{path} holds a registry whose mark is missing, as after '.dump' into a new file; "
         f"run 'jobdb --db {path} migrate', which puts it back"
@@ -86,7 +86,7 @@ def unmarked(path: Path) -> SchemaMismatch:
 
 
 def _our_names() -> set[str]:
-    """Every table and view that a migration makes."""
+    """Return every table and view that a migration makes."""
     scripts = [file.read_text("utf-8") for _number, _name, file in migration_files("sqlite")]
     return {_STEPS, *(name for script in scripts for name in _MADE.findall(script))}
 

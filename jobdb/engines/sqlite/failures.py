@@ -150,7 +150,7 @@ def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
 
 
 def _no_descriptor() -> str | None:
-    """Why no file can be opened by this process at the moment, if so."""
+    """Return why no file can be opened by this process at the moment, if so."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
