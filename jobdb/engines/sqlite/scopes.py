@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import InvalidInput, Refused, StorageFailed
+from . import snapshots
 from .failures import translate
 from .locks import busy_error
 from .mutex import Hold, let_go
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 class _Scope:
     """What both kinds of transactions have in common."""
 
-    __slots__ = ("_hold", "_mutex", "_started", "_store")
+    __slots__ = ("_begun", "_hold", "_mutex", "_started", "_store")
 
     def __init__(self, store: SqliteStore, mutex: Mutex) -> None:
         self._hold: Hold | None = None
         self._store = store
         self._mutex = mutex
         self._started = 0.0
+        self._begun: tuple[int, int] | None = None
 
     def _failed(self, failure: apsw.Error) -> Exception:
         return translate(failure, self._store.path, time.monotonic() - self._started)
@@ -153,6 +155,8 @@ class ReadScope(_OpenScope):
             reader = store._read_connection()
             reader.execute("BEGIN")
             store._refuse_other_journal(reader)
+            index = store._index
+            self._begun = None if index is None else snapshots.begin(index)
             return SqliteTransaction(reader, store._statements, store.clock)
         except apsw.Error as failure:
             let_go(self._mutex, hold)
@@ -167,9 +171,17 @@ class ReadScope(_OpenScope):
         store, hold = self._store, self._hold
         assert hold is not None
         try:
+            if kind is None and os.getpid() != store._pid:
+                store.check()
+            index, begun = store._index, self._begun
+            if (
+                index is not None
+                and begun is not None
+                and snapshots.has_moved(index, begun)
+                and (kind is None or issubclass(kind, Exception))
+            ):
+                snapshots.refuse_without_lock(store.path)
             if kind is None:
-                if os.getpid() != store._pid:
-                    store.check()
                 store._read_connection().execute("COMMIT")
                 self._mutex.release(hold)
             else:
