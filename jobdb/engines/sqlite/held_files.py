@@ -25,9 +25,9 @@ from .descriptors import above_standard_streams
 if TYPE_CHECKING:
     from pathlib import Path
 
-WRITES_TRUST_SEC = 0.001
+_WRITES_TRUST_SEC = 0.001
 """For so long a verb that begins believes the last look: one that writes looks again when it has committed."""
-READS_TRUST_SEC = 0.00025
+_READS_TRUST_SEC = 0.00025
 """A read does not, and a look costs more than half of the cheapest one."""
 _TICK_NS = 50_000_000
 """Two changes of a folder within a tick of the kernel's clock, of 10 ms at most, can have the same time."""
@@ -74,6 +74,11 @@ class HeldFiles:
         path: the database file, without links in its name.
         wal: it is open in WAL mode, with a ``-wal`` and a ``-shm``.
         gate: there is a gate file, too.
+
+    Attributes:
+        read_until: the moment, by ``time.monotonic()``, until which a read that begins believes the last look; never,
+            where there is a rollback journal, which is made by a name.
+        write_until: the same for a write, which looks again when it has committed.
     """
 
     def __init__(self, path: Path, *, wal: bool, gate: bool = False) -> None:
@@ -81,7 +86,7 @@ class HeldFiles:
         self._database = _held(f"{path}")
         # They keep order among writers; the data lies in the others.
         self._beside = [_held(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
-        self._looked = time.monotonic()
+        self.read_until = self.write_until = 0.0
         self._refusal: str | None = None
         self._log, self._link, self._linked = "", "", ""
         self._log_fd = self._folder_fd = -1
@@ -115,11 +120,8 @@ class HeldFiles:
         self._log_fd = self._folder_fd = -1
         self._link, self._unchanged = "", (0, 0)
 
-    def check_before(self, trust_sec: float) -> None:
-        """Look at every name before a verb begins, unless that was done a moment ago.
-
-        Args:
-            trust_sec: how old the last such look may be, in seconds.
+    def check_before(self) -> None:
+        """Look at every name before a verb begins.
 
         Raises:
             DatabaseReplaced: a name is gone or leads to another file. It raises from then on.
@@ -127,16 +129,17 @@ class HeldFiles:
             Unusable: the database has been given a second name.
         """
         now = monotonic()
-        if now - self._looked < trust_sec and self._refusal is None:
-            return
         times = self._times()  # before the looks: what changes after it is seen by the next
         found = self._look_at_database()
         if times == (0, 0) or times != self._unchanged:
             self._look_beside()
             self._unchanged = times
+        if self._log:
+            self._refuse_emptied(found)
         if found.st_nlink > 1:
             raise _two_names(self._path)
-        self._looked = now
+        if self._log:
+            self.read_until, self.write_until = now + _READS_TRUST_SEC, now + _WRITES_TRUST_SEC
 
     def check(self) -> None:
         """Look whether every name still leads to its file, after a commit and before it is answered.
@@ -152,6 +155,17 @@ class HeldFiles:
         self._look_at_database()
         self._look_beside()
         self._unchanged = times
+
+    def _refuse_emptied(self, database: os.stat_result) -> None:
+        """``: > file``: the -shm is mapped, and a process that goes on to it is ended by a signal."""
+        if database.st_size == 0:
+            self._refuse(f"{self._path} is empty")
+        name = self._beside[0][0]
+        try:
+            if lstat(name).st_size == 0:
+                self._refuse(f"{name} is empty")
+        except OSError as error:
+            self._unseen(name, error)
 
     def _look_at_database(self) -> os.stat_result:
         if self._refusal is not None:
@@ -190,7 +204,7 @@ class HeldFiles:
     def intact(self) -> bool:
         """Whether every name still leads to the file that is open."""
         try:
-            self.check_before(0.0)
+            self.check_before()
         except (DatabaseReplaced, StorageFailed):
             return False
         except Unusable:
@@ -206,9 +220,10 @@ class HeldFiles:
         ) from error
 
     def _refuse(self, what: str) -> NoReturn:
+        self.read_until = self.write_until = 0.0
         self._refusal = (
-            f"{what}: it was removed, renamed or replaced while this registry had it open. What this call did is not "
-            f"in the database that others find at {self._path}, and this registry does nothing more. See what lies "
+            f"{what}: it was removed, renamed, cut or replaced while this registry had it open. What this call did is "
+            f"not in the database that others find at {self._path}, and this registry does nothing more. See what lies "
             "there, put back what belongs there ('jobdb restore' takes a backup), then open the registry anew"
         )
         raise DatabaseReplaced(self._refusal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import snapshots
+from .snapshots import COPIED, FRAMES, SALT, refuse_without_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def find_problems(reader: apsw.Connection, path: Path, index: memoryview | None,
     """
     reader.execute("BEGIN")
     try:
-        begun = None if index is None else snapshots.begin(index)
+        begun = None if index is None else (index[FRAMES], index[SALT])
         try:
             found = [str(row[0]) for row in reader.execute(f"PRAGMA {'integrity' if full else 'quick'}_check({_MOST})")]
             problems = [] if found == ["ok"] else found
@@ -37,8 +37,8 @@ def find_problems(reader: apsw.Connection, path: Path, index: memoryview | None,
                 orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
                 problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MOST]]
         finally:
-            if index is not None and begun is not None and snapshots.has_moved(index, begun):
-                snapshots.refuse_without_lock(path)
+            if index is not None and begun is not None and (index[COPIED] > begun[0] or index[SALT] != begun[1]):
+                refuse_without_lock(path)
         return problems
     finally:
         if reader.in_transaction:

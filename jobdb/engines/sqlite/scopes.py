@@ -10,16 +10,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import apsw
 
 from ...errors import InvalidInput, Refused, StorageFailed
-from . import snapshots
 from .failures import translate
 from .locks import busy_error
 from .mutex import Hold, let_go
+from .snapshots import COPIED, FRAMES, SALT, refuse_without_lock
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Scope:
         self._begun: tuple[int, int] | None = None
 
     def _failed(self, failure: apsw.Error) -> Exception:
-        return translate(failure, self._store.path, time.monotonic() - self._started)
+        return translate(failure, self._store.path, monotonic() - self._started)
 
     def _reraise(self, error: apsw.Error | OSError) -> None:
         """Raises the error for what SQLite or a lack of file descriptors has done to the block, and for no other."""
@@ -87,18 +87,21 @@ class WriteScope(_OpenScope):
         if store._wal is not None:
             store._wal.refuse_after_failure()
         hold = self._hold = Hold(sys._getframe(1))
-        self._started = started = time.monotonic()
+        self._started = started = monotonic()
         try:
             if not self._mutex.acquire(hold, store.busy_sec):
-                raise busy_error(store.path, time.monotonic() - started)
+                raise busy_error(store.path, monotonic() - started)
             if store._closed:  # while this one waited
                 store.check()
             store._busy_since = started
             if store._gate is not None:
                 store._gate.enter(started, store.busy_sec)
-            writer = store._writer
+            held, writer = store._held, store._writer
+            if monotonic() >= held.write_until:
+                held.check_before()  # SQLite's first access to a -shm that was cut ends the process by a signal
             writer.execute("BEGIN IMMEDIATE")
-            store._refuse_other_journal(writer)
+            if monotonic() >= held.write_until:
+                store._refuse_other_journal(writer)
             return SqliteTransaction(writer, store._statements, store.clock)
         except apsw.Error as failure:
             let_go(self._mutex, hold)
@@ -146,17 +149,19 @@ class ReadScope(_OpenScope):
         store = self._store
         store.check()
         hold = self._hold = Hold(sys._getframe(1))
-        self._started = started = time.monotonic()
+        self._started = started = monotonic()
         try:
             self._mutex.acquire(hold, None)
             if store._closed:  # while this one waited
                 store.check()
             store._busy_since = started
-            reader = store._read_connection()
+            reader = store._reader or store._read_connection()
             reader.execute("BEGIN")
-            store._refuse_other_journal(reader)
+            if monotonic() >= store._held.read_until:
+                store._refuse_other_journal(reader)
             index = store._index
-            self._begun = None if index is None else snapshots.begin(index)
+            if index is not None:
+                self._begun = index[FRAMES], index[SALT]
             return SqliteTransaction(reader, store._statements, store.clock)
         except apsw.Error as failure:
             let_go(self._mutex, hold)
@@ -175,14 +180,16 @@ class ReadScope(_OpenScope):
                 store.check()
             index, begun = store._index, self._begun
             if (
-                index is not None
-                and begun is not None
-                and snapshots.has_moved(index, begun)
+                begun is not None
+                and index is not None
+                and (index[COPIED] > begun[0] or index[SALT] != begun[1])
                 and (kind is None or issubclass(kind, Exception))
             ):
-                snapshots.refuse_without_lock(store.path)
+                refuse_without_lock(store.path)
             if kind is None:
-                store._read_connection().execute("COMMIT")
+                reader = store._reader
+                assert reader is not None
+                reader.execute("COMMIT")
                 self._mutex.release(hold)
             else:
                 self._mutex.let_go(hold)

@@ -21,20 +21,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 INDEX_BYTES = 136
-_FRAMES, _SALT, _COPIED = 4, 8, 32  # 32-bit words: mxFrame, aSalt[0], nBackfillAttempted
+FRAMES, SALT, COPIED = 4, 8, 32
+"""Where the index says how long the WAL is, which one, and how far it was copied: the
+32-bit words mxFrame, aSalt[0] and nBackfillAttempted.
+
+A read notes the first two before it begins. If the third is more than the first was then, or the second another, others
+went on past it, or it began with a later commit than was noted. Spelt out in `scopes`, where a call would cost as much.
+"""
 _READ_LOCKS = range(123, 128)
 _LOOKS = 10
 _PAUSE_SEC = 0.0005
-
-
-def begin(index: memoryview) -> tuple[int, int]:
-    """Return how long the WAL is, in frames, and which one it is, before a read begins."""
-    return index[_FRAMES], index[_SALT]
-
-
-def has_moved(index: memoryview, begun: tuple[int, int]) -> bool:
-    """Tell whether others went on past what a read began with. They may, if it began with more than was noted."""
-    return index[_COPIED] > begun[0] or index[_SALT] != begun[1]
 
 
 def refuse_without_lock(path: Path) -> None:

@@ -19,7 +19,7 @@ from . import forking, opened
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .failures import translate
 from .gate import Gate, jitter
-from .held_files import READS_TRUST_SEC, WRITES_TRUST_SEC, HeldFiles, refuse_hard_links
+from .held_files import HeldFiles, refuse_hard_links
 from .integrity import find_problems
 from .mutex import Held, Mutex
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
@@ -357,10 +357,9 @@ class SqliteStore:
 
         SQLite would follow it without a word, on a network file system too.
         """
+        self._held.check_before()
         if self.journal != "delete":
-            self._held.check_before(READS_TRUST_SEC if connection is self._reader else WRITES_TRUST_SEC)
             return
-        self._held.check_before(0.0)  # its journal would be made by a name that may be another database's by now
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
         if str(connection.pragma("journal_mode")).lower() != "delete":
             raise UnsafeFileSystem(
@@ -417,7 +416,7 @@ class SqliteStore:
         from .query import run_query
 
         self.check()
-        self._held.check_before(0.0)
+        self._held.check_before()
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
@@ -438,7 +437,7 @@ class SqliteStore:
             full: compare the indexes with their tables and follow the foreign keys too.
         """
         self.check()
-        self._held.check_before(0.0)
+        self._held.check_before()
         try:
             with Held(self._reader_mutex):
                 self._busy_since = time.monotonic()
@@ -450,7 +449,7 @@ class SqliteStore:
     def checkpoint(self) -> tuple[int, int]:
         """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
         self.check()
-        self._held.check_before(0.0)
+        self._held.check_before()
         self.sync()
         with Held(self._mutex):
             self._busy_since = started = time.monotonic()
@@ -464,7 +463,8 @@ class SqliteStore:
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         self.check()
-        self._held.check_before(WRITES_TRUST_SEC)
+        if time.monotonic() >= self._held.write_until:
+            self._held.check_before()
         with Held(self._reader_mutex):
             self._busy_since = time.monotonic()
             try:
