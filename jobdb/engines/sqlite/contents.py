@@ -53,10 +53,24 @@ def contents(path: Path, header: Header) -> Contents:
     if header.application_id != 0:
         return Contents.OURS if header.application_id == APPLICATION_ID else Contents.FOREIGN
     mark, names, steps = look_into(path)
+    return _decide(mark, header.user_version, names, steps)
+
+
+def contents_seen(connection: apsw.Connection) -> Contents:
+    """Tell what an open database holds, by the same rule.
+
+    Raises:
+        apsw.Error: it cannot be read.
+    """
+    mark, names, steps = _seen(connection)
+    return _decide(mark, int(str(connection.pragma("user_version"))), names, steps)
+
+
+def _decide(mark: int, version: int, names: set[str], steps: bool) -> Contents:
     if mark != 0:  # set meanwhile, or still in the log
         return Contents.OURS if mark == APPLICATION_ID else Contents.FOREIGN
     if not names:
-        return Contents.EMPTY if header.user_version == 0 else Contents.FOREIGN
+        return Contents.EMPTY if version == 0 else Contents.FOREIGN
     return Contents.UNMARKED if steps and names <= _our_names() else Contents.FOREIGN
 
 
@@ -110,12 +124,16 @@ def _look(name: str, flags: int) -> tuple[int, set[str], bool]:
         connection.set_busy_timeout(10_000)
         connection.pragma("trusted_schema", 0)
         connection.execute("BEGIN")
-        rows = connection.execute(_NAMES).fetchall()
-        mark = connection.pragma("application_id")
-        names = {str(row[0]) for row in rows}
-        return int(str(mark)), names, _STEPS in names and _our_steps(connection)
+        return _seen(connection)
     finally:
         connection.close()
+
+
+def _seen(connection: apsw.Connection) -> tuple[int, set[str], bool]:
+    rows = connection.execute(_NAMES).fetchall()
+    mark = connection.pragma("application_id")
+    names = {str(row[0]) for row in rows}
+    return int(str(mark)), names, _STEPS in names and _our_steps(connection)
 
 
 _NAMES = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_'"
