@@ -17,18 +17,17 @@ from typing import Any
 
 import apsw
 
-from jobdb.schema import APPLICATION_ID
-
 from .atomic_files import ScratchFile
 from .companions import journals_with_content, refuse_if_removed_is_open, set_aside
 from .engines.sqlite import opened
+from .engines.sqlite.contents import contents_seen, refuse_foreign
 from .engines.sqlite.failures import translate
 from .engines.sqlite.gate import Gate
 from .engines.sqlite.lookup import immutable_uri, lookup
 from .engines.sqlite.opening import allowed_placement
 from .engines.sqlite.sharing import SHARED
 from .engines.statements import load_statements
-from .errors import Busy, InvalidInput, NotAJobdbDatabase, StorageFailed
+from .errors import Busy, InvalidInput, StorageFailed
 from .filemodes import copy_owner, secure_folder, sync_folder
 from .identity import REGISTRY_ID, new_registry_id
 from .saved_file import copy_saved, open_alone, require_file, verify
@@ -308,7 +307,7 @@ class _Swap:
             connection.pragma("locking_mode", "EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE; COMMIT")
             refuse_if_removed_is_open(self._target, self._busy_sec)
-            _refuse_foreign(connection, self._target)
+            refuse_foreign(self._target, contents_seen(connection))
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")
             connection.pragma("journal_mode", "delete")
@@ -399,10 +398,3 @@ def _write(scratch: Path, changes: list[Change]) -> None:
             connection.close()
     except apsw.Error as error:
         raise translate(error, scratch, 0.0) from error
-
-
-def _refuse_foreign(connection: apsw.Connection, target: Path) -> None:
-    if connection.pragma("application_id") == APPLICATION_ID:
-        return
-    if connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
-        raise NotAJobdbDatabase(f"{target} is a SQLite database of another program; name another file with --db")

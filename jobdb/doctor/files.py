@@ -98,14 +98,14 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     if found is Contents.FOREIGN:
         report.fail("file", f"{path} is a SQLite database of another program", "jobdb --db ANOTHER_FILE init")
         return False
-    _check_names(report, path)
+    one_name = _has_one_name(report, path)
     _check_owners(report, path)
     _check_modes(report, path)
     leftovers.journal_age_sec = _age_of_content(Path(f"{path}-journal"))
     if found is Contents.UNMARKED:
         report.fail("schema", str(unmarked(path)), f"{report.command} migrate")
         return False
-    return header is None or _check_header(report, path, header, found, placement)
+    return one_name and (header is None or _check_header(report, path, header, found, placement))
 
 
 def _mend_reading(path: Path, error: OSError) -> str | None:
@@ -146,16 +146,18 @@ def _check_header(report: Report, path: Path, header: Header, found: Contents, p
     return True
 
 
-def _check_names(report: Report, path: Path) -> None:
+def _has_one_name(report: Report, path: Path) -> bool:
     names = path.stat().st_nlink
     if names > 1:
-        report.warn(
+        report.fail(
             "file",
-            f"{path} has {names} names (hard links): who opens another one has another WAL, and both are damaged",
+            f"{path} has {names} names (hard links), so no command opens it: who opens another one has another WAL, "
+            "and both would be damaged. Remove the others",
             f"find {shlex.quote(str(path.absolute().parent))} -xdev -samefile {shlex.quote(str(path.absolute()))}",
         )
-    else:
-        report.good("file", f"{path.absolute()}, {path.stat().st_size >> 10} KiB")
+        return False
+    report.good("file", f"{path.absolute()}, {path.stat().st_size >> 10} KiB")
+    return True
 
 
 def _check_owners(report: Report, path: Path) -> None:

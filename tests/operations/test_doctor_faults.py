@@ -79,7 +79,7 @@ def test_a_file_of_another_user_beside_the_database(house: House, saved: Path, r
 
 def test_a_second_name_of_the_file(house: House, saved: Path) -> None:
     os.link(house.database, house.database.parent / "copy.db")
-    advice = house.doctor().found("file", "warn", "2 names")["mend"]
+    advice = house.doctor().found("file", "fail", "2 names")["mend"]
     names = house.sh(advice).stdout.split()
     assert sorted(Path(name).name for name in names) == ["copy.db", "jobs.db"]
     (house.database.parent / "copy.db").unlink()

@@ -57,12 +57,24 @@ def inspect(path: Path) -> tuple[Header, Contents]:
     if header.application_id != 0:
         return header, Contents.OURS if header.application_id == APPLICATION_ID else Contents.FOREIGN
     seen = look_into(path)
-    header = header._replace(application_id=seen.mark, user_version=seen.version)
+    return header._replace(application_id=seen.mark, user_version=seen.version), _decide(seen)
+
+
+def contents_seen(connection: apsw.Connection) -> Contents:
+    """Tell what an open database holds, by the same rule.
+
+    Raises:
+        apsw.Error: it cannot be read.
+    """
+    return _decide(_seen(connection))
+
+
+def _decide(seen: Inside) -> Contents:
     if seen.mark != 0:  # set since, or still in the log
-        return header, Contents.OURS if seen.mark == APPLICATION_ID else Contents.FOREIGN
+        return Contents.OURS if seen.mark == APPLICATION_ID else Contents.FOREIGN
     if not seen.names:
-        return header, Contents.EMPTY if seen.version == 0 else Contents.FOREIGN
-    return header, Contents.UNMARKED if seen.migrated and seen.names <= _our_names() else Contents.FOREIGN
+        return Contents.EMPTY if seen.version == 0 else Contents.FOREIGN
+    return Contents.UNMARKED if seen.migrated and seen.names <= _our_names() else Contents.FOREIGN
 
 
 def refuse_foreign(path: Path, found: Contents) -> None:
@@ -128,9 +140,13 @@ def look_into(path: Path) -> Inside:
 def _look(path: Path, flags: int, *, name: str | None = None) -> Inside:
     with lookup(path, busy_sec=_BUSY_SEC, name=name, flags=flags) as connection:
         connection.execute("BEGIN")
-        names = {str(row[0]) for row in connection.execute(_NAMES).fetchall()}
-        mark, version = connection.pragma("application_id"), connection.pragma("user_version")
-        return Inside(int(str(mark)), int(str(version)), names, _STEPS in names and _our_steps(connection))
+        return _seen(connection)
+
+
+def _seen(connection: apsw.Connection) -> Inside:
+    names = {str(row[0]) for row in connection.execute(_NAMES).fetchall()}
+    mark, version = connection.pragma("application_id"), connection.pragma("user_version")
+    return Inside(int(str(mark)), int(str(version)), names, _STEPS in names and _our_steps(connection))
 
 
 _NAMES = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_'"

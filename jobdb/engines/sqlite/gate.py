@@ -14,8 +14,10 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ... import ofd_locks
 from ...errors import StorageFailed
 from ...filemodes import create_beside, open_private
 from .descriptors import above_standard_streams
@@ -29,6 +31,8 @@ _LONGEST_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
 _POLL_SEC = 1e-3
 """The same where nobody has passed the gate since: who holds it may share no memory with us, and will wake nobody."""
+_CHECKPOINT = (0, 1)
+"""The bytes of the gate file that are locked during a checkpoint."""
 _AT_THE_DOOR_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
 
@@ -140,6 +144,29 @@ class Gate:
         """Leaves the gate unless it was left already: for whoever was cut off and cannot know how far it came."""
         if self._entered:
             self.leave()
+
+    def begin_checkpoint(self) -> bool:
+        """Keep everybody else from copying the WAL; False when somebody is at it.
+
+        SQLite has a lock for that, and one for each reader, in the ``-shm``: a POSIX lock, which any close of that file
+        in this process drops. Two that copy at once can ruin the database: when one is done, the next writer starts the
+        WAL over, and the other copies what it does not know. While one copies, nobody starts it over.
+        """
+        if not ofd_locks.AVAILABLE:
+            return True
+        try:
+            ofd_locks.set_lock(self._fd, fcntl.F_WRLCK, *_CHECKPOINT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # no such locks here: SQLite's own has to do
+        return True
+
+    def end_checkpoint(self) -> None:
+        """Let others copy the WAL. It can be called again."""
+        if ofd_locks.AVAILABLE:
+            with suppress(OSError):
+                ofd_locks.set_lock(self._fd, fcntl.F_UNLCK, *_CHECKPOINT)
 
     def close(self) -> None:
         """Closes the file; a lock that is held on it is released."""
