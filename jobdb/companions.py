@@ -136,20 +136,31 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
 def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
     """Refuse to go on while a process works on a database of this name that was removed or moved away.
 
-    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
-    Source: https://sqlite.org/walformat.html#wal_locks
-
     Raises:
         Busy: a process does.
     """
-    for lock in locks_on(f"{database}-shm"):
-        if lock.kind == "POSIX" and 120 <= lock.first <= 128:
-            raise Busy(
-                f"process {lock.pid} still has a database open that was removed from {database} or replaced there; "
-                "stop the workers, the relay and the subscribers, and try again. Nothing was changed",
-                waited_sec=waited_sec,
-                holder=f"pid {lock.pid}",
-            )
+    holder = index_holder(database)
+    if holder is not None:
+        raise Busy(
+            f"process {holder} still has a database open that was removed from {database} or replaced there; "
+            "stop the workers, the relay and the subscribers, and try again. Nothing was changed",
+            waited_sec=waited_sec,
+            holder=f"pid {holder}",
+        )
+
+
+def index_holder(database: Path, *, but: int = 0) -> int | None:
+    """Return the id of a process that works with the -shm beside a name; None where none is known.
+
+    Args:
+        database: the name.
+        but: the id of a process that is not meant.
+
+    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
+    Source: https://sqlite.org/walformat.html#wal_locks
+    """
+    locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and 120 <= lock.first <= 128)
+    return next((lock.pid for lock in locks if lock.pid != but), None)
 
 
 def _is_empty(database: Path) -> bool:

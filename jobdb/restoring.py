@@ -391,9 +391,11 @@ def _write(scratch: Path, changes: list[Change]) -> None:
     try:
         connection = open_alone(scratch)
         try:
-            with connection:
-                for name, values in changes:
-                    connection.execute(known[name], values)
+            # Not apsw's own block: its rollback fails where SQLite has rolled back on a full disk, and hides the cause.
+            connection.execute("BEGIN IMMEDIATE")
+            for name, values in changes:
+                connection.execute(known[name], values)
+            connection.execute("COMMIT")
         finally:
             connection.close()
     except apsw.Error as error:

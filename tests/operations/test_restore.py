@@ -224,6 +224,16 @@ def test_a_backup_in_the_middle_of_a_transaction_is_no_backup(folder: Path, data
     assert jobs_in(database) == ["early", "late"]
 
 
+@pytest.mark.parametrize("version", [-16777211, 0])
+def test_a_backup_whose_header_is_damaged_is_no_backup(folder: Path, database: Path, version: int) -> None:
+    connection = sqlite3.connect(folder / "saved.db")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    with pytest.raises(StorageFailed, match=r"saved\.db is damaged \(schema version"):
+        restore(folder / "saved.db", url_of(database))
+    assert jobs_in(database) == ["early", "late"]
+
+
 def test_a_finished_backup_is_read_without_a_trace(folder: Path, database: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     restore(folder / "saved.db", url_of(database))

@@ -87,6 +87,7 @@ class HeldFiles:
         # They keep order among writers; the data lies in the others.
         self._beside = [_held(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
         self.read_until = self.write_until = 0.0
+        self._index_bytes = lstat(f"{path}-shm").st_size if wal else 0
         self._refusal: str | None = None
         self._log, self._link, self._linked = "", "", ""
         self._log_fd = self._folder_fd = -1
@@ -135,7 +136,7 @@ class HeldFiles:
             self._look_beside()
             self._unchanged = times
         if self._log:
-            self._refuse_emptied(found)
+            self._refuse_cut(found)
         if found.st_nlink > 1:
             raise _two_names(self._path)
         if self._log:
@@ -156,14 +157,14 @@ class HeldFiles:
         self._look_beside()
         self._unchanged = times
 
-    def _refuse_emptied(self, database: os.stat_result) -> None:
-        """``: > file``: the -shm is mapped, and a process that goes on to it is ended by a signal."""
+    def _refuse_cut(self, database: os.stat_result) -> None:
+        """``: > file``: the -shm is mapped, and a process that goes on to what was cut off is ended by a signal."""
         if database.st_size == 0:
-            self._refuse(f"{self._path} is empty")
+            self._refuse(f"{self._path} was emptied")
         name = self._beside[0][0]
         try:
-            if lstat(name).st_size == 0:
-                self._refuse(f"{name} is empty")
+            if lstat(name).st_size < self._index_bytes:
+                self._refuse(f"{name} was cut short")
         except OSError as error:
             self._unseen(name, error)
 
