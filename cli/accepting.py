@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _CHUNK_BYTES = 1 << 18
 _BATCH = 500
+_BATCH_OF_SHORT_LINES = 5_000
+_SHORT_BYTES = 64
+"""A line of so many bytes is no event; a transaction for each few of them would cost far more than they do."""
 
 
 def accept(
@@ -105,8 +108,9 @@ def _batches(descriptor: int) -> Iterator[list[bytes]]:
         lines = [bytes(rest), *whole[:-1]]
         rest = bytearray(whole[-1][: most + 1])
         lines = [line[:most].removesuffix(b"\r") for line in lines if line.strip()]
-        for begin in range(0, len(lines), _BATCH):
-            yield lines[begin : begin + _BATCH]
+        most_lines = _BATCH if len(chunk) > _SHORT_BYTES * len(lines) else _BATCH_OF_SHORT_LINES
+        for begin in range(0, len(lines), most_lines):
+            yield lines[begin : begin + most_lines]
     if rest.strip():
         yield [bytes(rest[:most]).removesuffix(b"\r")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Annotated, Any
 
 import typer
@@ -72,4 +73,8 @@ class _CsvLines:
 
 
 def _json_ready(value: Any) -> Any:
-    return value.hex() if isinstance(value, bytes) else value
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and not isfinite(value):  # JSON has no number for it
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    return value

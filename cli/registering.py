@@ -168,11 +168,12 @@ def _prompt_place(prompt: str | None, prompt_file: str | None) -> str | None:
 
 def _prompt(prompt: str | None, place: str | None) -> str:
     from jobdb.arguments import MAX_PROMPT_CHARS
+    from jobdb.terminal import shows_something
 
     if place is not None:
         prompt = inputs.read_text(place, what="prompt", most_chars=MAX_PROMPT_CHARS)
     assert prompt is not None
-    if not prompt.strip():
+    if not shows_something(prompt):
         where = "" if place is None else " from stdin" if place == inputs.STDIN else f" in {place!r}"
         why = "; was the command before it successful?" if place == inputs.STDIN else "; say what is to be done"
         raise InvalidInput(f"the prompt{where} is empty{why}")

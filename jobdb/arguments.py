@@ -37,38 +37,55 @@ def shown(value: object, most: int = 60) -> str:
         return f"a value of type {type(value).__name__}"
 
 
-def text(name: str, value: object, *, most: int, least: int = 1) -> str:
+def plain(value: Any) -> Any:
+    """Return text or a number as the plain type that it is derived from; anything else as it is.
+
+    A driver may take a subclass, such as an enumeration's member, for something else, and what a subclass answers to a
+    comparison is not what is stored.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is float:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int) and kind is not bool:
+        return int.__int__(value)
+    return float.__float__(value) if isinstance(value, float) else value
+
+
+def text(name: str, value: Any, *, most: int, least: int = 1) -> str:
     """``value`` as text of a bounded length that UTF-8 can hold and that has no NUL."""
     if not isinstance(value, str):
         raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
-    if type(value) is not str:
-        value = str.__str__(value)  # a driver may take a subclass, such as an enumeration's member, for something else
-    if not least <= len(value) <= most:
+    plain_text: str = str.__str__(value)  # of a subclass, such as an enumeration's member
+    if not least <= len(plain_text) <= most:
         wanted = f"{least} to {most}" if least else f"at most {most}"
-        raise InvalidInput(f"{name} has {len(value)} characters; it may have {wanted}")
-    if "\0" in value:
+        raise InvalidInput(f"{name} has {len(plain_text)} characters; it may have {wanted}")
+    if "\0" in plain_text:
         raise InvalidInput(f"{name} holds a NUL character; leave it out")
     try:
-        value.encode("utf-8")
+        plain_text.encode("utf-8")
     except UnicodeEncodeError:
         raise InvalidInput(f"{name} is not valid Unicode text (a lone surrogate); is its encoding right?") from None
-    return value
+    return plain_text
 
 
 def optional_text(name: str, value: object, *, most: int) -> str | None:
     return None if value is None else text(name, value, most=most)
 
 
-def integer(name: str, value: object, *, least: int, most: int) -> int:
+def integer(name: str, value: Any, *, least: int, most: int) -> int:
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidInput(f"{name} must be a whole number, not {shown(value)}")
     if not least <= value <= most:
         raise InvalidInput(f"{name} is {shown(value)}; it may be {least} to {most}")
-    return int(value)
+    return value
 
 
-def seconds_as_ms(name: str, value: object, *, most: float = MAX_LEASE_SEC) -> int:
+def seconds_as_ms(name: str, value: Any, *, most: float = MAX_LEASE_SEC) -> int:
     """A positive duration in seconds, as whole milliseconds."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
     if not 0 < value <= most:
@@ -76,8 +93,9 @@ def seconds_as_ms(name: str, value: object, *, most: float = MAX_LEASE_SEC) -> i
     return max(1, round(value * 1000))
 
 
-def seconds(name: str, value: object, *, most: float = MAX_TIMEOUT_SEC) -> float:
+def seconds(name: str, value: Any, *, most: float = MAX_TIMEOUT_SEC) -> float:
     """Return a duration in seconds that may be 0, such as the most that a wait may take."""
+    value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
     if not 0 <= value <= most:
@@ -105,7 +123,8 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def job_id(value: object) -> str:
+def job_id(value: Any) -> str:
+    value = plain(value)
     if not isinstance(value, str) or not _is_job_id(value):
         raise InvalidInput(
             f"{shown(value, 80)} is not a job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
@@ -113,9 +132,10 @@ def job_id(value: object) -> str:
     return value
 
 
-def event_kind(value: object) -> EventKind:
+def event_kind(value: Any) -> EventKind:
     if isinstance(value, EventKind):
         return value
+    value = plain(value)
     try:
         return EventKind(value if isinstance(value, str) else "")
     except ValueError:
@@ -127,13 +147,14 @@ def statuses(values: object) -> tuple[JobStatus, ...]:
     found = []
     for value in [values] if isinstance(values, str) else items("status", values, of="statuses"):
         try:
-            found.append(JobStatus(value if isinstance(value, str) else ""))
+            found.append(JobStatus(plain(value) if isinstance(value, str) else ""))
         except ValueError:
             raise InvalidInput(f"{shown(value)} is not a status; the statuses are {', '.join(JobStatus)}") from None
     return tuple(dict.fromkeys(found))
 
 
-def start(value: object) -> str:
+def start(value: Any) -> str:
+    value = plain(value)
     if not isinstance(value, str) or value not in ("beginning", "now"):
         raise InvalidInput(f"{shown(value)} is not a start; it is 'beginning' or 'now'")
     return value
@@ -197,9 +218,10 @@ def new_job(new: object) -> NewJob:
     """A job to register, every field checked."""
     if not isinstance(new, model.NewJob):
         raise InvalidInput(f"a job to register must be a NewJob, not {type(new).__name__}")
-    if not isinstance(new.auth, str) or new.auth not in ("required", "never"):
+    auth = plain(new.auth)
+    if not isinstance(auth, str) or auth not in ("required", "never"):
         raise InvalidInput(f"auth is {shown(new.auth, 40)}; it is 'required' or 'never'")
-    if new.auth == "never" and new.auth_token is not None:
+    if auth == "never" and new.auth_token is not None:
         raise InvalidInput("a token was given together with auth='never'; give one of them")
     return model.NewJob(
         agent=text("agent", new.agent, most=128),
@@ -215,6 +237,6 @@ def new_job(new: object) -> NewJob:
         expected_artifacts=artifacts(new.expected_artifacts),
         extra=json_object("extra", new.extra),
         idempotency_key=optional_text("idempotency_key", new.idempotency_key, most=256),
-        auth=new.auth,
+        auth=auth,
         auth_token=None if new.auth_token is None else check_token(new.auth_token),
     )

@@ -37,9 +37,14 @@ def absolute_places(path: str) -> str:
 def _without_password(url: str) -> str:
     """Return a database URL whose password, if it has one, must come from elsewhere."""
     scheme, separator, rest = url.partition("://")
-    if not separator or not scheme.startswith("postgres"):
+    if not separator or scheme == "sqlite":
         return url
-    authority, at, place = rest.rpartition("@")
-    if at and ":" in authority:
-        authority = authority.partition(":")[0]
-    return _PASSWORD_PARAMETER.sub("", f"{scheme}://{authority}{at}{place}").rstrip("?&")
+    address, question, parameters = rest.partition("?")
+    authority, slash, name = address.partition("/")
+    user, at, host = authority.rpartition("@")
+    if not at and ":" in authority and "@" in name:
+        # A password with a slash in it, which libpq does not take for one.
+        user, at, host = address.rpartition("@")
+        slash = name = ""
+    place = f"{user.partition(':')[0]}{at}{host}{slash}{name}"
+    return _PASSWORD_PARAMETER.sub("", f"{scheme}://{place}{question}{parameters}").rstrip("?&")

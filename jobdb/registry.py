@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from . import arguments, model
@@ -586,14 +585,15 @@ def _attempt(value: object) -> int:
 def _checked_event(event: object) -> NewEvent:
     if not isinstance(event, model.NewEvent):
         raise InvalidInput(f"an event to publish must be a NewEvent, not {type(event).__name__}")
-    arguments.job_id(event.job_id)
-    arguments.text("detail", event.detail, most=65_536, least=0)
     if not isinstance(event.data, Mapping):
         raise InvalidInput(f"data must be an object (a mapping), not {type(event.data).__name__}")
-    if event.attempt is not None:
-        _attempt(event.attempt)
-    kind = arguments.event_kind(event.event)
-    return event if kind is event.event else replace(event, event=kind)
+    return model.NewEvent(
+        job_id=arguments.job_id(event.job_id),
+        event=arguments.event_kind(event.event),
+        detail=arguments.text("detail", event.detail, most=65_536, least=0),
+        data=event.data,
+        attempt=None if event.attempt is None else _attempt(event.attempt),
+    )
 
 
 def _require_trust() -> None:

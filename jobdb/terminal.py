@@ -20,6 +20,8 @@ _SPACES = frozenset("\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\
 _without_shape = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 ).search
+_BLANK_PATTERN = "\u2800"
+"""Braille without a dot: a sign, but an empty one."""
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
@@ -34,6 +36,11 @@ def is_plain(character: str) -> bool:
 
 def _all_plain(text: str) -> bool:
     return text.isprintable() and (text.isascii() or not _without_shape(text))
+
+
+def shows_something(text: str) -> bool:
+    """Return whether a person who reads the text sees anything of it."""
+    return any(is_plain(one) and not one.isspace() and one != _BLANK_PATTERN for one in text)
 
 
 def visible(text: str, *, keep: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -66,7 +67,19 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
         raise InvalidInput("a registry in memory would be gone with its process; name a file")
     if not name or "\0" in name:
         raise InvalidInput(f"{text!r} names no file; write sqlite:///relative/jobs.db or sqlite:////absolute/jobs.db")
+    _require_utf8(name)
     return DatabaseUrl("sqlite", Path(name), text)
+
+
+def _require_utf8(name: str) -> None:
+    """Refuse a file that SQLite cannot open, because its name or the current folder's is no UTF-8."""
+    with suppress(FileNotFoundError):  # the current folder was removed, which is said when the file is opened
+        try:
+            os.path.abspath(name).encode("utf-8")
+        except UnicodeEncodeError:
+            raise InvalidInput(
+                f"{os.path.abspath(name)!r} is not valid UTF-8, which SQLite needs; rename it, or name another file"
+            ) from None
 
 
 def default_url(environ: Mapping[str, str] = os.environ) -> str:

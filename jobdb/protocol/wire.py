@@ -107,13 +107,13 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
         data_text = flat(data)
         if data_text is not None:
             return _parsed_flat(decoded, data, data_text, text)
+    version = decoded.get("schema_version")
+    if type(version) is not int:
+        raise MalformedPayload("schema_version is missing or not an integer")
     message = canonical(decoded)
     signature = data.get("hmac_sig") if type(data) is dict else None
     if signature is not None and (type(signature) is not str or not signature.isascii()):
         canonical({"": {"": signature}})  # not signed, but it must be JSON as everything else, as deep as it stands
-    version = decoded.get("schema_version")
-    if type(version) is not int:
-        raise MalformedPayload("schema_version is missing or not an integer")
     if version != SCHEMA_VERSION:
         job_id = decoded.get("job_id")
         raise UnsupportedVersion(version, job_id if type(job_id) is str and _is_job_id(job_id) else None)

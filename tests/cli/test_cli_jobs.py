@@ -312,7 +312,7 @@ def test_only_a_regular_file_is_an_artifact(cli: Any, tmp_path: Path) -> None:
 
 def test_an_empty_prompt_is_refused_wherever_it_comes_from(cli: Any) -> None:
     (cli.folder / "empty").write_text(" \n\t\n")
-    for given in ("", "\n", " \t\n"):
+    for given in ("", "\n", " \t\n", "\u200b", "\ufeff\n", "\u2800 \u3164", "\u202e\u00ad\x1b"):
         assert "is empty" in cli("register", "-a", "x", given, code=2).err
         told = cli("register", "-a", "x", "-", input=given, code=2).err
         assert "from stdin is empty" in told and "was the command before it successful?" in told

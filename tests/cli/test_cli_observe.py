@@ -246,3 +246,9 @@ def test_an_interrupt_is_quiet(cli: Any) -> None:
     waiting.send_signal(signal.SIGINT)
     out, err = waiting.communicate(timeout=60)
     assert (waiting.returncode, out, err) == (130, b"", b"")
+
+
+def test_an_answer_in_json_is_json_although_a_number_is_none(cli: Any) -> None:
+    cli("init")
+    (row,) = cli("query", "SELECT 9e999 AS most, -9e999 AS least, 0.5 AS half, x'00ff' AS raw", "--json").json_lines
+    assert row == {"most": "Infinity", "least": "-Infinity", "half": 0.5, "raw": "00ff"}

@@ -147,7 +147,9 @@ def test_a_file_that_was_emptied_ends_no_process(database: Path, suffix: str, ve
         registry.jobs()
         os.truncate(f"{database}{suffix}", 0)
         time.sleep(LOOK_SEC)
-        with pytest.raises(DatabaseReplaced, match="was (emptied|cut short): it was removed, renamed, cut or replaced"):
+        with pytest.raises(
+            DatabaseReplaced, match=r"was (emptied|cut short): it was removed, renamed, cut or replaced"
+        ):
             VERBS[verb](registry)
     if suffix:
         assert found(database) == {"one"}

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 import pytest
@@ -227,6 +228,42 @@ def test_text_of_another_type_is_kept_as_text(registry: Registry) -> None:
         "a",
         "b",
     )
+
+
+class Lying(int):
+    """A whole number that says of itself that it is small."""
+
+    def __le__(self, other: Any) -> bool:
+        return True
+
+    __ge__ = __lt__ = __gt__ = __le__
+
+
+class Spoiled(int):
+    def __int__(self) -> int:
+        raise RuntimeError("no number")
+
+
+class Status(StrEnum):
+    WAITING = "pending"
+    JOB = "j"
+    SAID = "progress"
+
+
+def test_what_is_stored_is_what_was_checked_and_not_what_a_subclass_says(registry: Registry) -> None:
+    for call in (
+        lambda value: registry.register(agent="a", prompt="p", priority=value),
+        lambda value: registry.jobs(limit=value),
+        lambda value: registry.prune(older_than_sec=1, limit=value),
+        lambda value: registry.tokens.revoke("j", value),
+    ):
+        with pytest.raises(InvalidInput):
+            call(Lying(10**30))
+    assert type(registry.register(agent="a", prompt="p", priority=Spoiled(3)).priority) is int
+    assert registry.get(Status.JOB).job_id == "j"  # type: ignore[arg-type]
+    event = registry.publish(Status.JOB, Status.SAID, detail=Name("x"))  # type: ignore[arg-type]
+    assert (type(event.job_id), type(event.detail), event.event) == (str, str, "progress")
+    assert all(job.status == "pending" for job in registry.jobs(status=Status.WAITING))
 
 
 ANYTHING = st.one_of(

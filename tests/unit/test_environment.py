@@ -21,6 +21,12 @@ def test_secrets_are_left_out_and_names_of_files_stay() -> None:
         ("postgresql://db/jobs?password=hush&user=me", "postgresql://db/jobs?user=me"),
         ("postgresql://db/jobs?PASSWORD=hush&sslpassword=hush", "postgresql://db/jobs"),
         ("postgresql://me@db/jobs", "postgresql://me@db/jobs"),
+        ("postgresql://me:hush@db/jobs?options=-c%20x@y", "postgresql://me@db/jobs?options=-c%20x@y"),
+        ("postgresql://me:hush@db/j@bs", "postgresql://me@db/j@bs"),
+        ("postgresql://me:hu/sh@db/jobs", "postgresql://me@db/jobs"),
+        ("postgresql:///jobs?host=/a@b", "postgresql:///jobs?host=/a@b"),
+        ("PostgreSQL://me:hush@db/jobs", "PostgreSQL://me@db/jobs"),
+        (" postgresql://me:hush@db/jobs", " postgresql://me@db/jobs"),
         ("sqlite:////a:b@c/jobs.db", "sqlite:////a:b@c/jobs.db"),
     ],
 )

@@ -287,3 +287,15 @@ def test_many_arrivals_of_many_unknown_jobs(registry: Registry) -> None:
     assert {each.refused.verdict if each.refused else None for each in examined} == {"unknown_job"}
     assert registry.accept_many(arrivals, subscriber="s")[-1].verdict == "unknown_job"
     assert registry.verdict_counts() == {"unknown_job": 2000}
+
+
+def test_lines_that_are_no_events(tmp_path: Path) -> None:
+    """They are answered in few transactions: each waits for the disk."""
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"{}\n" * 100_000)
+    descriptor = os.open(junk, os.O_RDONLY)
+    try:
+        batches = [len(lines) for lines in accepting._batches(descriptor)]
+    finally:
+        os.close(descriptor)
+    assert sum(batches) == 100_000 and len(batches) < 30 and max(batches) <= 5_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from jobdb import InvalidInput
@@ -46,3 +48,16 @@ def test_plain_names_and_urls_of_files() -> None:
     for url in ("mysql://h/db", "sqlite://", "sqlite:///", ""):
         with pytest.raises(InvalidInput):
             parse_url(url)
+
+
+def test_a_name_that_sqlite_cannot_take_is_refused_before_a_file_is_made(tmp_path, monkeypatch) -> None:
+    with pytest.raises(InvalidInput, match="not valid UTF-8"):
+        parse_url(os.fsdecode(b"\xff.db"))
+    with pytest.raises(InvalidInput, match="not valid UTF-8"):
+        parse_url("\ud800.db")
+    folder = os.path.join(os.fsencode(tmp_path), b"\xff")
+    os.mkdir(folder)
+    monkeypatch.chdir(folder)
+    with pytest.raises(InvalidInput, match="not valid UTF-8"):
+        parse_url("jobs.db")
+    assert parse_url(tmp_path / "jobs.db").path == tmp_path / "jobs.db" and os.listdir(folder) == []

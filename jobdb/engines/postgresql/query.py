@@ -7,17 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from typing import Any
 
 import psycopg
 from psycopg import errors as server
 
+from ...arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..sql.transaction import Row
+from . import values
 from .connections import Connection
 from .failures import message
 from .question import VIEWS, check_question
 
 LONGEST_SEC = 7 * 86_400
+LONGEST_QUERY = 1_048_576
+"""In characters."""
+MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
 
 
 def run_query(
@@ -36,10 +42,10 @@ def run_query(
         The columns' names and the rows.
 
     Raises:
-        InvalidInput: it is no single SELECT, or it reads or calls what it must not.
+        InvalidInput: it is no single SELECT, reads or calls what it must not, or its answer is too large.
         TimedOut: it took too long.
     """
-    question = sql.strip().rstrip(";")
+    question = text("the query", sql, most=LONGEST_QUERY).strip().rstrip(";")
     timeout_sec = min(max(0.001, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.001
     try:
         connection.execute(statements["limit_question"].encode(), {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
@@ -47,8 +53,8 @@ def run_query(
         connection.execute(b"SET TRANSACTION READ ONLY")
         with connection.cursor(name="jobdb_question") as cursor:
             cursor.execute(question.replace("%", "%%").encode(), [])
-            columns = [column.name for column in cursor.description or ()]
-            return columns, cursor.fetchmany(limit)
+            values.load_plain(cursor.adapters)
+            return [column.name for column in cursor.description or ()], _rows(cursor, limit)
     except server.QueryCanceled:
         raise TimedOut(f"the query took longer than {timeout_sec:g} s and was ended; narrow it") from None
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.InternalError) as error:
@@ -59,3 +65,22 @@ def run_query(
     finally:
         with suppress(psycopg.Error):
             connection.execute(b"ROLLBACK")
+
+
+def _rows(cursor: psycopg.ServerCursor[tuple[Any, ...]], limit: int) -> list[Row]:
+    """Fetch rows, more at a time the smaller they are, so that what is held beyond the bound is one fetch."""
+    found: list[Row] = []
+    size, at_a_time = 0, 1
+    while len(found) < limit:
+        more = cursor.fetchmany(min(at_a_time, limit - len(found)))
+        if not more:
+            break
+        found += more
+        fetched = sum(len(value) if isinstance(value, (str, bytes)) else 8 for row in more for value in row)
+        size += fetched
+        if size > MOST_BYTES_OF_AN_ANSWER:
+            raise InvalidInput(
+                f"the answer is larger than {MOST_BYTES_OF_AN_ANSWER >> 20} MiB; ask for fewer columns or rows"
+            )
+        at_a_time = max(1, min(1_000, 4 * at_a_time, 16 * 1_048_576 * len(more) // max(1, fetched)))
+    return found

@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ... import errors
+from ...arguments import text
 from ...environment import without_secrets
 from ...errors import InvalidInput, JobdbError, StorageFailed, TimedOut
 from ...interpreters import isolated
@@ -30,6 +31,8 @@ STARTING_SEC = 30.0
 GRACE_SEC = 0.5
 """The process ends by itself where it can, and tells so."""
 LONGEST_SEC = 7 * 86_400
+LONGEST_QUERY = 1_048_576
+"""In characters."""
 
 
 def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
@@ -49,6 +52,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         TimedOut: it took too long.
         StorageFailed: the process could not be started, or was ended from outside.
     """
+    sql = text("the query", sql, most=LONGEST_QUERY)
     timeout_sec = min(max(0.0, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.0
     question = json.dumps({"path": os.fspath(path), "sql": sql, "limit": limit, "timeout_sec": timeout_sec})
     try:

@@ -4,8 +4,8 @@ SQLite looks at the clock between its instructions. Within one, such as a functi
 interrupted from inside the process: ``instr`` and ``LIKE`` take hours for what they may be given.
 
 It reads one line of JSON from stdin, the question, and writes lines of JSON: an empty list when it begins, the columns,
-a list for each row, and an object at the end. The connection is read-only, and an authorizer lets a statement read and
-nothing else: no sealed secret, no pragma, no attached file, no write. Source: https://sqlite.org/c3ref/set_authorizer.html
+a list for each row, and an object at the end. The connection is read-only, and a statement may read and
+nothing else: no sealed secret, no pragma, no attached file, no write; see :mod:`.question`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import apsw
 
 from ...errors import InvalidInput, JobdbError, TimedOut
 from .failures import translate
-from .question import VIEWS, authorize
+from .question import VIEWS, authorize, check_program
 
 MOST_BYTES_OF_A_VALUE = 64 * 1_048_576
 """Four times the largest that a registry holds, a prompt."""
@@ -54,6 +54,7 @@ def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
         connection.limit(apsw.SQLITE_LIMIT_LENGTH, MOST_BYTES_OF_A_VALUE)
         deadline = time.monotonic() + timeout_sec
         connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
+        check_program(connection, sql)
         connection.authorizer = authorize
         _send_rows(connection, sql, limit)
     except apsw.InterruptError:
