@@ -52,6 +52,11 @@ def _report(error: Exception) -> int:
         complain(str(error))
         return error.exit_code
     if isinstance(error, OSError):
+        from jobdb.urls import current_folder_gone
+
+        if isinstance(error, FileNotFoundError) and (gone := current_folder_gone()):
+            complain(gone)
+            return 5
         place = f"{error.filename}: " if error.filename else ""
         complain(f"{place}{error.strerror or error}; check the place, its rights and its disk, and try again")
         return 5

@@ -110,4 +110,11 @@ def run() -> None:
 
     output.prepare_streams()
     warnings.showwarning = _show_warning
-    command().main(prog_name="jobdb")
+    try:
+        command().main(prog_name="jobdb")
+    except SystemExit:
+        try:
+            output.flush()  # what was said before a command ran: --version, --help
+        except BrokenPipeError:
+            raise SystemExit(141) from None
+        raise

@@ -144,6 +144,8 @@ class CommandGroup(PlainGroup):
 
         Without this, Typer would answer an interrupt or a reader that went away each in its own version's way.
         """
+        from jobdb.errors import JobdbError
+
         from . import output
 
         try:
@@ -152,20 +154,13 @@ class CommandGroup(PlainGroup):
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except BrokenPipeError:
-            _give_up_stdout()
+            output.give_up_stdout()
             raise SystemExit(141) from None
-        except OSError:
-            _give_up_stdout()
-            raise
+        except Exception as error:
+            broken = output.give_up_stdout()
+            if broken is None or isinstance(error, JobdbError) or getattr(error, "filename", None):
+                raise
+            if isinstance(broken, BrokenPipeError):
+                raise SystemExit(141) from None
+            raise output.stdout_failed(broken) from error
         return result
-
-
-def _give_up_stdout() -> None:
-    """Lets the interpreter's last flush go nowhere, so that it does not fail aloud."""
-    import os
-    import sys
-
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

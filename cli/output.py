@@ -19,6 +19,8 @@ from jobdb.terminal import guarded, visible, visible_json
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jobdb.errors import StorageFailed
+
 Cell = str | tuple[str, str]
 """A cell of a table: its text, or the text and a style that is used on a terminal."""
 
@@ -61,7 +63,12 @@ def on_terminal() -> bool:
 
 def line(text: str) -> None:
     """One line of data."""
-    sys.stdout.write(text + "\n")
+    try:
+        sys.stdout.write(text + "\n")
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise stdout_failed(error) from error
 
 
 def json_line(value: Any) -> None:
@@ -83,7 +90,35 @@ def fields(*values: object) -> None:
 
 def flush() -> None:
     """Hands everything to the reader now: before a pause, and before an event counts as handled."""
-    sys.stdout.flush()
+    broken = give_up_stdout()
+    if isinstance(broken, BrokenPipeError):
+        raise broken
+    if broken is not None:
+        raise stdout_failed(broken) from broken
+
+
+def give_up_stdout() -> OSError | None:
+    """Hand everything over; where that fails, let the rest go nowhere, or the interpreter's last flush fails aloud.
+
+    Returns:
+        How it failed.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
+
+
+def stdout_failed(error: OSError) -> StorageFailed:
+    """The error for data that could not be handed over: a full disk, a terminal that is gone."""
+    from jobdb.errors import StorageFailed
+
+    return StorageFailed(
+        f"stdout could not be written: {error.strerror}. What the command did stands, and some of its answer is lost: "
+        "mend that, and look at the state before running it again"
+    )
 
 
 def table(

@@ -58,16 +58,18 @@ def place_of(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
         ctx: the command's context.
         found: what the current folder brings must be trusted; False where it is only replaced.
     """
-    from jobdb.urls import default_url, parse_url
+    from jobdb.urls import default_url, parse_url, require_current_folder
 
     db = settings_of(ctx).db
+    place = parse_url(db or default_url())
+    require_current_folder(place)
     if db is None and found:
         from jobdb.trust import default_place, require_trust
 
         default = default_place()
         if default is not None:
             require_trust(default)
-    return parse_url(db or default_url())
+    return place
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from .errors import InvalidInput, TimedOut, UnknownJob
 from .given_secret import is_secure_environment
 from .model import JobStatus, Verdict
 from .tokens import Tokens
-from .urls import DatabaseUrl, default_url, parse_url
+from .urls import DatabaseUrl, default_url, parse_url, require_current_folder
 from .vault import Vault
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ class Registry:
             raise InvalidInput(f"durability is {arguments.shown(durability, 40)}; it is 'full' or 'normal'")
         busy_sec = arguments.seconds_as_ms("busy_timeout_sec", busy_timeout_sec) / 1000
         place = parse_url(default_url() if url is None else url)
+        require_current_folder(place)
         arguments.flag("create", create)
         if vault is not None and not isinstance(vault, Vault):
             raise InvalidInput(f"vault must be a Vault, not {type(vault).__name__}")

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from .errors import InvalidInput
+from .errors import InvalidInput, StorageFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -80,6 +80,27 @@ def _require_utf8(name: str) -> None:
             raise InvalidInput(
                 f"{os.path.abspath(name)!r} is not valid UTF-8, which SQLite needs; rename it, or name another file"
             ) from None
+
+
+def require_current_folder(place: DatabaseUrl) -> None:
+    """Refuse a file's name that begins in the current folder where that was removed.
+
+    Raises:
+        StorageFailed: it was.
+    """
+    if place.path is not None and not place.path.is_absolute() and (gone := current_folder_gone()):
+        raise StorageFailed(gone)
+
+
+def current_folder_gone() -> str | None:
+    """What to say where the current folder was removed, so that no name in it can be found; None where it is there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return "the current folder was removed; go to another one with cd, or give whole paths (sqlite:////FOLDER/FILE)"
+    except OSError:
+        pass  # only its name is not to be had
+    return None
 
 
 def default_url(environ: Mapping[str, str] = os.environ) -> str:

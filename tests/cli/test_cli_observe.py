@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+COMMAND = (sys.executable, "-m", "jobdb.cli")
 
 
 def published(cli: Any, *events: str, **options: Any) -> tuple[str, list[str]]:
@@ -230,13 +233,38 @@ def test_a_reader_that_goes_away_is_no_drama(cli: Any) -> None:
     assert listing.stderr.read() == b""
 
 
-def test_output_that_cannot_be_written_is_told(cli: Any, require: Callable[[bool, str], None]) -> None:
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["register", "--agent", "a", "x"], ["--version"], ["accept", "-s", "s"]]
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_cannot_be_written_is_told(
+    cli: Any, require: Callable[[bool, str], None], arguments: list[str], unbuffered: str
+) -> None:
     require(Path("/dev/full").exists(), "there is no /dev/full here")
     cli.register()
+    cli.env["PYTHONUNBUFFERED"] = unbuffered
     with open("/dev/full", "wb") as full:
-        listing = cli.start("list", stdout=full)
-        _, err = listing.communicate(timeout=60)
-    assert listing.returncode == 5 and err.startswith(b"jobdb: ")
+        ended = cli.start(*arguments, stdout=full, stdin=subprocess.PIPE)
+        _, err = ended.communicate(b"{}\n", timeout=60)
+    assert ended.returncode == 5
+    assert err.startswith(b"jobdb: stdout could not be written: No space left on device") and err.count(b"\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["list"], ["init"], ["backup", "kept.db"], ["doctor"], ["trust"], ["--db", "x", "list"]]
+)
+def test_a_current_folder_that_was_removed_is_named(cli: Any, tmp_path: Path, arguments: list[str]) -> None:
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    environ = {name: value for name, value in cli.env.items() if name != "JOBDB_URL"}
+    ended = subprocess.run(
+        ["sh", "-c", 'rmdir "$0" && exec "$@"', str(folder), *COMMAND, *arguments],
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        timeout=60,
+    )
+    assert ended.returncode == 5 and ended.stderr.startswith(b"jobdb: the current folder was removed; go to another")
 
 
 def test_an_interrupt_is_quiet(cli: Any) -> None:

@@ -158,6 +158,45 @@ def test_out_of_file_descriptors_a_claim_is_answered_or_not_made(database: Path,
         assert answers[0] == "ok", "nothing is opened for it"
 
 
+_FEW_DESCRIPTORS = """
+import os, resource, sys
+from jobdb import JobdbError, Registry
+with Registry.open(sys.argv[1]) as registry:
+    registry.register(agent="a", prompt="p")
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True: held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError: pass
+answers = []
+for _ in range(24):
+    try:
+        with Registry.open(sys.argv[1]) as registry:
+            registry.register(agent="a", prompt="p")
+        answers.append("ok")
+    except JobdbError as error:
+        answers.append(str(error))
+    os.close(held.pop())
+import json; print(json.dumps(answers))
+"""
+
+
+def test_opening_with_too_few_file_descriptors_says_what_helps(database: Path) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", _FEW_DESCRIPTORS, str(database)],
+        env={**os.environ, "JOBDB_KEY": "42" * 32},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert found.returncode == 0, found.stderr
+    answers = json.loads(found.stdout.splitlines()[-1])
+    assert answers[-1] == "ok"
+    assert [answer for answer in answers if answer != "ok" and "ulimit -n" not in answer] == []
+    with Registry.open(database) as registry:
+        assert len(registry.jobs()) == 1 + answers.count("ok")
+
+
 # -- what the command takes over from its parent
 
 

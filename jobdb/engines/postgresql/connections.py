@@ -32,6 +32,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     Attributes:
         client: its name.
         number: how many transactions it has begun.
+        warnings: what the server has warned of, the last ones: SQLSTATE and text.
         direct: whether the server's session is its own, and not lent by a pooler.
         configured_commit: `synchronous_commit` as the server is configured for this role and database.
         configured_path: `search_path` likewise.
@@ -40,6 +41,7 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     client = ""
     number = 0
+    warnings: deque[tuple[str | None, str | None]]
     direct = False
     configured_commit = "on"
     configured_path = ""

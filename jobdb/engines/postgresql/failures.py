@@ -60,6 +60,12 @@ def connection_lost(error: psycopg.Error) -> bool:
     return sqlstate.startswith(("08", "57P")) or isinstance(error, server.IdleInTransactionSessionTimeout)
 
 
+def _in_recovery(error: psycopg.Error) -> bool:
+    """Whether a standby refused to begin a transaction that writes; asked of the server's code, not of its language."""
+    where = error.diag.source_function or ""  # what checks the value of transaction_read_only, called so or so
+    return isinstance(error, server.FeatureNotSupported) and ("check_hook" in where or "read_only" in where)
+
+
 def translate(error: psycopg.Error, place: str, waited_sec: float) -> JobdbError:
     """The jobdb error that says what ``error`` means for the database at ``place``. Nothing of it was committed."""
     what = message(error)
@@ -72,7 +78,7 @@ def translate(error: psycopg.Error, place: str, waited_sec: float) -> JobdbError
     raced = isinstance(error, server.UniqueViolation) and error.diag.constraint_name in _RACES
     if raced or isinstance(error, _PASSING) or connection_lost(error):
         return RolledBack(f"{place}: {what}; nothing was written. Try again when the server is well")
-    if isinstance(error, server.ReadOnlySqlTransaction):
+    if isinstance(error, server.ReadOnlySqlTransaction) or _in_recovery(error):
         return StorageFailed(f"{place} is read-only ({what}); name the primary server in the URL")
     if isinstance(error, server.InsufficientPrivilege):
         return StorageFailed(

@@ -6,7 +6,7 @@ A writer that dies in between leaves a notification out, so whoever waits looks 
 Source: https://www.postgresql.org/docs/current/sql-notify.html
 
 Behind a pooler LISTEN would be left to whoever is lent the session next, and so would the notification: there the
-``Poller`` stands in, and whoever waits looks again after a moment.
+``Poller`` stands in, and whoever waits looks again after a moment. So it does on a standby, which only reads.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import psycopg
+from psycopg import errors as server
 from psycopg import sql
 
 from ...errors import JobdbError
@@ -45,11 +46,14 @@ def listen(address: Address, channel: str) -> Listener | Poller:
         introduce(connection)
         if connection.direct:
             return Listener(address, channel, connection)
+        why = "is behind a pooler or an address translation"
+    except server.ReadOnlySqlTransaction:
+        why = "is a standby, which cannot LISTEN"
     except BaseException:
         connection.close()
         raise
     connection.close()
-    LOGGER.info("%s is behind a pooler or an address translation: looking every %g s instead", address.shown, POLL_SEC)
+    LOGGER.info("%s %s: looking every %g s instead", address.shown, why, POLL_SEC)
     return Poller()
 
 

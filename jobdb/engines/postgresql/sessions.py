@@ -20,15 +20,20 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections import deque
 from typing import TYPE_CHECKING
 
 from psycopg import errors as server
 
 if TYPE_CHECKING:
+    from psycopg.errors import Diagnostic
+
     from .connections import Connection
 
 IDLE_IN_TRANSACTION_SEC = 120
 _PREPARE_AFTER = 5
+_WARNINGS_KEPT = 4
+_CUT_SHORT = ("01000", "57P01")
 _TAKEN_BACK = {"role": "DEFAULT", "statement_timeout": "DEFAULT"}
 _DURABLE = ("on", "local", "remote_write", "remote_apply")
 
@@ -46,12 +51,36 @@ def introduce(connection: Connection) -> None:
     Args:
         connection: in autocommit, fresh; its ``direct``, ``configured_commit`` and ``configured_path`` are set.
     """
+    _keep_warnings(connection)
     row = connection.execute(_LOOK, prepare=False).fetchone()
     assert row is not None
     backend, address, port, connection.configured_commit, connection.configured_path = row
     connection.direct = backend == connection.info.backend_pid and _sees_us(connection, address, port)
     if connection.direct and _name_uniquely(connection):
         connection.prepare_threshold = _PREPARE_AFTER
+
+
+def _keep_warnings(connection: Connection) -> None:
+    kept = connection.warnings = deque(maxlen=_WARNINGS_KEPT)
+
+    def keep(notice: Diagnostic) -> None:  # it is valid in here only, and must not refer to the connection
+        if notice.severity_nonlocalized == "WARNING":
+            kept.append((notice.sqlstate, notice.message_primary))
+
+    connection.add_notice_handler(keep)
+
+
+def unconfirmed(connection: Connection) -> str | None:
+    """What the server said if it stopped waiting for its synchronous standby: the COMMIT succeeds all the same.
+
+    The caller empties ``connection.warnings`` before the COMMIT. The server warns when somebody cancels the wait
+    (``pg_cancel_backend``), and when it is shut down.
+    Source: https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
+    """
+    for sqlstate, message in connection.warnings:
+        if sqlstate in _CUT_SHORT:
+            return message or "it warned at the commit"
+    return None
 
 
 def _name_uniquely(connection: Connection) -> bool:

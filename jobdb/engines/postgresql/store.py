@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from ...errors import ForkedRegistry, InvalidInput, JobdbError, Unavailable
+from ...errors import ForkedRegistry, InvalidInput, JobdbError, SyncFailed, Unavailable
 from ..statements import for_psycopg, read_statements
 from .connections import Address, Connection, Pool
 from .failures import RolledBack, connection_lost, translate
 from .listener import Listener, Poller, listen
 from .query import run_query
-from .sessions import doubt
+from .sessions import doubt, unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -175,6 +175,7 @@ class PostgresStore:
             RolledBack: the server undid it, or the connection broke before the commit: it can be run again.
             Busy: another writer held a lock for longer than ``busy_sec``.
             Unavailable: the connection broke at the commit, and its outcome could not be learned.
+            SyncFailed: committed, and the server's synchronous standby did not confirm it.
         """
         with self._transaction("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE") as tx:
             yield tx
@@ -208,6 +209,7 @@ class PostgresStore:
                     connection.execute(self._statements["say_committed"].encode())
 
     def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
+        connection.warnings.clear()
         try:
             connection.execute(b"COMMIT", prepare=False)
         except psycopg.Error as error:
@@ -220,6 +222,11 @@ class PostgresStore:
                 raise RolledBack(
                     f"{self.address.shown}: the connection broke at the commit; nothing was written. Try again"
                 ) from error
+        if tx.transaction is not None and (why := unconfirmed(connection)):
+            raise SyncFailed(
+                f"{self.address.shown} has committed this and no synchronous standby has confirmed it ({why}): a "
+                "failover may lose it. Bring the standby back, and read the state before going on"
+            )
 
     def _was_committed(self, lost: Connection, transaction: str) -> bool:
         """Asks the server what became of a transaction whose commit was not answered.
@@ -298,7 +305,10 @@ class PostgresStore:
                 with self.read() as tx:
                     row = tx.one("channel")
                 assert row is not None
-                self._listener = listen(self.address, row[0])
+                try:
+                    self._listener = listen(self.address, row[0])
+                except psycopg.Error as error:
+                    raise translate(error, self.address.shown, 0.0) from error
             return self._listener
 
     def settled_event(self) -> int:

@@ -41,6 +41,8 @@ _LOCKS = frozenset(
         apsw.SQLITE_IOERR_SHMLOCK,
     }
 )
+_NEEDED_DESCRIPTORS = 10
+"""SQLite and jobdb keep so many open for a database, or a few less."""
 _CHECK_SEC = 2.0
 """So long it is looked whether a database is damaged, or was only not to be read for a moment."""
 
@@ -178,12 +180,17 @@ def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
 
 
 def _no_descriptor() -> str | None:
-    """Return why no file can be opened by this process at the moment, if so."""
+    """Return why this process cannot open the files that a database needs at the moment, if so."""
+    opened: list[int] = []
     try:
-        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        for _ in range(_NEEDED_DESCRIPTORS):  # those that a failed opening had are closed by now
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             return error.strerror
+    finally:
+        for fd in opened:
+            os.close(fd)
     return None
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ... import ofd_locks
 from ...errors import StorageFailed
 from ...filemodes import create_beside, open_private
-from .descriptors import above_standard_streams
+from .descriptors import above_standard_streams, what_to_do
 from .locks import busy_error
 from .shared_page import SharedPage
 
@@ -58,16 +58,14 @@ class Gate:
                 create_beside(self._path, database)
             self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
         except OSError as error:
-            raise StorageFailed(
-                f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
-            ) from error
+            raise StorageFailed(f"cannot open {self._path}: {error.strerror}; {what_to_do(error)}") from error
         try:
             if os.fstat(self._fd).st_mode & 0o777 == 0:
                 os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
             self.page = SharedPage(self._fd)
         except OSError as error:
             os.close(self._fd)
-            raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
+            raise StorageFailed(f"cannot read {self._path}: {error.strerror}; {what_to_do(error)}") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
         """Waits its turn.

@@ -20,6 +20,7 @@ from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
 from .contents import Contents, inspect, refuse_foreign, unmarked
+from .descriptors import what_to_do
 from .failures import translate
 from .header import Header, read_header
 from .held_files import refuse_hard_links
@@ -62,7 +63,8 @@ def open_store(
         return _open_store(path, create, busy_sec, settings)
     except OSError as error:
         raise StorageFailed(
-            f"cannot open {path}: {error.strerror}; check the disk, and owner and mode of the folder and the files"
+            f"cannot open {error.filename or path}: {error.strerror}; "
+            + what_to_do(error, "check the disk, and owner and mode of the folder and the files")
         ) from error
     except apsw.Error as error:
         raise translate(error, path, 0.0) from error
