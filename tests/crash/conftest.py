@@ -3,4 +3,5 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "torture"))
+for _folder in ("torture", "conformance"):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / _folder))

@@ -107,7 +107,7 @@ def test_a_url_that_libpq_cannot_read_shows_no_password():
 
 def test_without_the_driver_the_message_says_what_to_install():
     program = (
-        "import sys; sys.modules['psycopg'] = sys.modules['psycopg_pool'] = None\n"
+        "import sys; sys.modules['psycopg'] = None\n"
         "import jobdb\n"
         "try: jobdb.Registry.open('postgresql://h/n')\n"
         "except jobdb.Unavailable as error: print(error)\n"
@@ -152,9 +152,9 @@ def test_a_read_only_server_is_named(url):
         assert len(registry.jobs()) == 1
 
 
-def test_durability_is_set_for_the_session(url):
+def test_durability_is_set_for_each_transaction(url):
     def setting(registry):
-        with registry.engine.store._pool.connection() as connection:
+        with registry.engine.store._pool.connection("BEGIN READ WRITE") as connection:
             return connection.execute("SHOW synchronous_commit").fetchone()
 
     migrate_postgresql(url)
