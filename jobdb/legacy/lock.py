@@ -9,13 +9,13 @@ from __future__ import annotations
 import _thread
 import errno
 import fcntl
-import io
 import os
 import stat
 import time
 import weakref
 from pathlib import Path
 
+from ..descriptors import Owner
 from ..errors import Busy, Unusable
 from .layout import LOCK_NAME
 
@@ -23,7 +23,7 @@ WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS = 100
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 
 
-class RegistryLock(io.FileIO):
+class RegistryLock(Owner):
     """The lock as it is held, or the fact that there is none to hold; ``with`` ends it.
 
     A file object, since what ends the lock is then C code alone: the end of the block, or the destruction of what an
@@ -49,7 +49,7 @@ class RegistryLock(io.FileIO):
         return not self.held and os.path.lexists(self.path)
 
 
-_files: weakref.WeakSet[io.FileIO] = weakref.WeakSet()
+_files: weakref.WeakSet[Owner] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
@@ -175,7 +175,7 @@ def _locked_in_time(lock: RegistryLock, seconds: float) -> bool:
     Raises:
         OSError: the file cannot be locked.
     """
-    waiting = io.FileIO(os.dup(lock.fileno()))
+    waiting = Owner(os.dup(lock.fileno()))
     _files.add(waiting)
     failures: list[OSError] = []
     done = _thread.allocate_lock()

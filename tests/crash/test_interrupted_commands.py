@@ -164,10 +164,16 @@ def test_restore(folder: Path, others: Others) -> None:
 
 
 def test_copy(folder: Path, others: Others) -> None:
-    path, other = folder / "jobs.db", folder / "copy.db"
+    path, other, empty = folder / "jobs.db", folder / "copy.db", folder / "empty.db"
+    Registry.open(empty, create=True).close()
+
+    def new_target() -> Registry:
+        shutil.copy(empty, other)
+        return Registry.open(other, busy_timeout_sec=1)
+
     with Registry.open(path, create=True, busy_timeout_sec=1) as source:
         source.register(agent="a", prompt="p")
-        targets = [Registry.open(other, create=True, busy_timeout_sec=1)]
+        targets = [new_target()]
 
         def check(where: str) -> None:
             others.find_free(where, path, other)
@@ -176,7 +182,7 @@ def test_copy(folder: Path, others: Others) -> None:
                 copy_registry(source, targets[0])
             targets.pop().close()
             other.unlink()
-            targets.append(Registry.open(other, create=True, busy_timeout_sec=1))
+            targets.append(new_target())
 
         assert each_place(lambda: copy_registry(source, targets[0]), check, most=MOST) > 10
         targets.pop().close()
@@ -191,6 +197,7 @@ def _old_registry(folder: Path) -> Path:
         "agent": "a",
         "prompt": "p",
         "status": "pending",
+        "broker": {"host": "localhost", "port": 1883},
         "topic_prefix": "python/mqtt/jobs/abc12345",
         "auth_token": secrets.token_urlsafe(32),
         "created_at": "2026-06-19T09:32:00Z",

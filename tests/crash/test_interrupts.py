@@ -126,7 +126,7 @@ def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(bench: Bench, verb: st
     run = _verbs(bench)[verb]
     bench.publish()
     run()
-    assert each_place(run, bench.check, most=60) > 20
+    assert each_place(run, bench.check, most=12 if verb == "subscribe" else 30) > 10
     bench.finish()
 
 
@@ -135,7 +135,7 @@ def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(bench: Bench, verb: st
     run = _verbs(bench)[verb]
     bench.publish()
     run()
-    assert each_place(run, bench.check, most=60, opcodes=True) > 5
+    assert each_place(run, bench.check, most=40, opcodes=True) > 5
     bench.finish()
 
 
@@ -144,7 +144,7 @@ def test_an_opening_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
         bench.open().close()
 
     open_and_close()
-    assert each_place(open_and_close, bench.check, most=60) > 20
+    assert each_place(open_and_close, bench.check, most=25) > 20
     bench.registry.close()
     gc.collect()
     with opened.standard_library_may_open(bench.path):
@@ -166,7 +166,7 @@ def test_a_closing_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
         registries[-1].get(bench.job)
 
     registries.append(bench.open())
-    assert each_place(close, check, most=60) > 20
+    assert each_place(close, check, most=25) > 20
     bench.registry.close()
     gc.collect()
     with opened.standard_library_may_open(bench.path):
@@ -183,7 +183,7 @@ def test_a_storm_of_real_signals(bench: Bench) -> None:
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        for number in range(60):
+        for number in range(30):
             try:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
                 while True:

@@ -23,6 +23,7 @@ LAYERS = [
         "vault",
         "masterkey",
         "filemodes",
+        "descriptors",
         "atomic_files",
         "given_secret",
         "environment",

@@ -16,6 +16,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from ...descriptors import Owner
 from ...errors import StorageFailed
 from ...filemodes import create_beside, open_private
 from .descriptors import above_standard_streams
@@ -52,17 +53,20 @@ class Gate:
         try:
             if not os.path.lexists(self._path):
                 create_beside(self._path, database)
-            self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+            self._file = Owner(
+                above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+            )
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
+        self._fd = self._file.fileno()
         try:
             if os.fstat(self._fd).st_mode & 0o777 == 0:
                 os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
             self.page = SharedPage(self._fd)
         except OSError as error:
-            os.close(self._fd)
+            self._file.close()
             raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
@@ -147,7 +151,7 @@ class Gate:
             self._entered = False
             self.page.close()
             try:
-                os.close(self._fd)
+                self._file.close()
             finally:
                 self._fd = -1  # closed also where that reports an error
 
