@@ -177,7 +177,8 @@ def test_copy(folder: Path, others: Others) -> None:
 
         def check(where: str) -> None:
             others.find_free(where, path, other)
-            source.get(source.register(agent="a", prompt="p").job_id)
+            source.reap()
+            assert len(source.jobs()) == 1
             if not targets[0].jobs():
                 copy_registry(source, targets[0])
             targets.pop().close()

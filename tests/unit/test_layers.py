@@ -24,6 +24,7 @@ LAYERS = [
         "masterkey",
         "filemodes",
         "descriptors",
+        "shortage",
         "atomic_files",
         "given_secret",
         "environment",
