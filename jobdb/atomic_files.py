@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import ofd_locks
+from .descriptors import Owner
 from .errors import StorageFailed
 from .filemodes import COMPANIONS, JOURNALS, copy_owner
 
@@ -179,8 +180,6 @@ class ScratchFile:
 
     Attributes:
         path: its present name.
-        descriptor: open for reading and writing. Closing it drops this process's locks on the file, so it is closed
-            last.
 
     Raises:
         StorageFailed: it cannot be made.
@@ -189,14 +188,14 @@ class ScratchFile:
     def __init__(self, target: Path, purpose: str) -> None:
         import secrets
 
-        _remove_abandoned(target, purpose)
+        self._file: Owner | None = None
         self._placed = False
-        self.descriptor = -1
+        _remove_abandoned(target, purpose)
         try:
             while True:
                 self.path = target.with_name(f"{target.name}.{purpose}-{secrets.token_hex(4)}")
                 flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
-                self.descriptor = os.open(self.path, flags, 0o600)
+                self._file = Owner(os.open(self.path, flags, 0o600))
                 if _marked_in_use(self.descriptor) is not False and self.is_in_place():
                     break
                 self.close()  # somebody took it for abandoned before it was marked
@@ -209,6 +208,12 @@ class ScratchFile:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def descriptor(self) -> int:
+        """Open for reading and writing."""
+        assert self._file is not None
+        return self._file.fileno()
 
     def is_in_place(self) -> bool:
         """Tell whether its name still stands for it."""
@@ -261,16 +266,18 @@ class ScratchFile:
         self.path, self._placed = path, False
 
     def close(self) -> None:
-        """Remove it unless it was given its name, and close it."""
-        if self.descriptor < 0:
+        """Remove it unless it was given its name, and close it: last, for that drops this process's locks on it."""
+        if self._file is None or self._file.closed:
             return
         if not self._placed:
             for suffix in ("", *COMPANIONS):
                 if not suffix and not self.is_in_place():
                     continue
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        os.close(self.descriptor)
-        self.descriptor = -1
+        self._file.close()
+
+    def __del__(self) -> None:
+        self.close()  # where an exception has cut off the block, or the end of it
 
     def __enter__(self) -> Self:
         return self

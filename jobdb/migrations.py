@@ -63,8 +63,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         if header.user_version == VERSION and found is Contents.OURS:
             return None
         try:
-            with contextlib.closing(_alone(path, busy_sec)) as connection:
-                return _migrate(connection, path, keep=backup and found is not Contents.EMPTY)
+            return _migrate_alone(path, busy_sec, keep=backup and found is not Contents.EMPTY)
         except sqlite3.OperationalError as error:
             raise _translated(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
@@ -115,6 +114,22 @@ def _alone(path: Path, busy_sec: float) -> sqlite3.Connection:
             if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.002, 0.02))
+
+
+def _migrate_alone(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
+    """Migrate on a connection that has the file to itself, and close that whatever comes.
+
+    Closed twice: an exception can cut the first off. The collector of garbage comes late, since sqlite-utils makes
+    circles of references, and nobody could open the file until then.
+    """
+    connection = _alone(path, busy_sec)
+    try:
+        try:
+            return _migrate(connection, path, keep=keep)
+        finally:
+            connection.close()
+    finally:
+        connection.close()
 
 
 def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path | None:

@@ -30,7 +30,7 @@ def open_engine(
     """Opens the engine that the URL names; arguments as for ``Registry.open``."""
     if url.path is None:
         try:
-            import psycopg_pool  # noqa: F401 - asked for by name, so that the message below fits
+            import psycopg  # noqa: F401 - asked for by name, so that the message below fits
         except ImportError as error:
             raise Unavailable(
                 f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"

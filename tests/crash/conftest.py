@@ -7,7 +7,8 @@ import pytest
 
 from jobdb import Registry
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "torture"))
+for _folder in ("torture", "conformance"):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / _folder))
 
 
 @pytest.fixture

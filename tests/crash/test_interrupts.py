@@ -2,7 +2,6 @@
 registry and all other processes work on at once, and nothing that was acknowledged is lost."""
 
 import gc
-import os
 import random
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from conformance_kit.interrupting import Interrupted, each_place
 
 from jobdb import Busy, Registry
 from jobdb.engines.sqlite import opened
@@ -32,66 +32,12 @@ for line in sys.stdin:
 """
 
 
-STRIDE = int(os.environ.get("JOBDB_INTERRUPT_STRIDE", "37"))
-
-
-class Interrupted(BaseException):
-    """What the signal handler of these tests raises."""
-
-
-class Interrupt:
-    """Raises once, at the n-th of the places where Python may run a signal handler.
-
-    Args:
-        number: which place, from 1.
-        opcodes: every step of the interpreter counts; otherwise every call and every return from C.
-    """
-
-    def __init__(self, number: int, *, opcodes: bool) -> None:
-        self.left = number
-        self.opcodes = opcodes
-        self.raised = False
-
-    def __enter__(self) -> None:
-        if self.opcodes:
-            frame = sys._getframe(1)
-            sys.settrace(self._trace)
-            frame.f_trace = None
-        else:
-            sys.setprofile(self._profile)
-
-    def __exit__(self, *_: object) -> None:
-        sys.setprofile(None)
-        sys.settrace(None)
-
-    def _count(self) -> None:
-        self.left -= 1
-        if self.left == 0:
-            sys.setprofile(None)
-            sys.settrace(None)
-            self.raised = True
-            raise Interrupted
-
-    def _profile(self, frame: FrameType, event: str, _argument: Any) -> None:
-        if event in ("call", "c_return") and frame.f_code.co_filename != __file__:
-            self._count()
-
-    def _trace(self, frame: FrameType, event: str, _argument: Any) -> Any:
-        if frame.f_code.co_filename == __file__:
-            return None
-        frame.f_trace_opcodes = True
-        if event in ("call", "opcode"):
-            self._count()
-        return self._trace
-
-
 class Bench:
     """A registry of this process and one of another, on one database, with a job to publish to."""
 
     def __init__(self, path: Path, durability: str) -> None:
         self.path = path
         self.durability = durability
-        self.stride = 1
         self.registry = self.open()
         self.job = self.registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
         self._other = subprocess.Popen(
@@ -150,26 +96,8 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
         Registry.open(path, create=True).close()
         set_shared(path, True)
     made = Bench(path, "normal" if request.param == "normal" else "full")
-    if request.param == "delete":
-        made.stride = 3  # each check there waits for the disk some ten times
     yield made
     made.close()
-
-
-def _each_place(run: Callable[[], object], check: Callable[[str], None], *, opcodes: bool, stride: int = 1) -> int:
-    """Runs a verb again and again, cut off at one place later each time, until it ends before its place comes."""
-    number, places = 1, 0
-    while True:
-        interrupt = Interrupt(number, opcodes=opcodes)
-        try:
-            with interrupt:
-                run()
-        except Interrupted:
-            pass
-        if not interrupt.raised:
-            return places
-        check(f"interrupted at place {number}")
-        number, places = number + stride, places + 1
 
 
 def _refused(bench: Bench) -> None:
@@ -198,8 +126,7 @@ def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(bench: Bench, verb: st
     run = _verbs(bench)[verb]
     bench.publish()
     run()
-    stride = bench.stride * (9 if verb == "subscribe" else 1)
-    assert stride * _each_place(run, bench.check, opcodes=False, stride=stride) > 20
+    assert each_place(run, bench.check, most=12 if verb == "subscribe" else 30) > 10
     bench.finish()
 
 
@@ -208,7 +135,7 @@ def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(bench: Bench, verb: st
     run = _verbs(bench)[verb]
     bench.publish()
     run()
-    assert _each_place(run, bench.check, opcodes=True, stride=STRIDE) > 5
+    assert each_place(run, bench.check, most=40, opcodes=True) > 5
     bench.finish()
 
 
@@ -217,7 +144,7 @@ def test_an_opening_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
         bench.open().close()
 
     open_and_close()
-    assert _each_place(open_and_close, bench.check, opcodes=False, stride=7) > 20
+    assert each_place(open_and_close, bench.check, most=25) > 20
     bench.registry.close()
     gc.collect()
     with opened.standard_library_may_open(bench.path):
@@ -239,7 +166,7 @@ def test_a_closing_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
         registries[-1].get(bench.job)
 
     registries.append(bench.open())
-    assert _each_place(close, check, opcodes=False) > 20
+    assert each_place(close, check, most=25) > 20
     bench.registry.close()
     gc.collect()
     with opened.standard_library_may_open(bench.path):
@@ -256,7 +183,7 @@ def test_a_storm_of_real_signals(bench: Bench) -> None:
 
     before = signal.signal(signal.SIGALRM, ring)
     try:
-        for number in range(60):
+        for number in range(30):
             try:
                 signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
                 while True:

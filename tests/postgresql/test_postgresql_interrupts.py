@@ -7,7 +7,7 @@ import signal
 import psycopg
 
 from jobdb import Registry
-from jobdb.engines.postgresql.connections import MOST_CONNECTIONS
+from jobdb.engines.postgresql.pool import MOST_CONNECTIONS
 
 
 class Interrupted(Exception):

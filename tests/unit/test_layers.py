@@ -23,6 +23,8 @@ LAYERS = [
         "vault",
         "masterkey",
         "filemodes",
+        "descriptors",
+        "shortage",
         "atomic_files",
         "ofd_locks",
         "kernel_locks",

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ... import ofd_locks
+from ...descriptors import Owner
 from ...errors import StorageFailed
 from ...filemodes import create_beside, open_private
 from .descriptors import above_standard_streams, what_to_do
@@ -56,15 +57,18 @@ class Gate:
         try:
             if not os.path.lexists(self._path):
                 create_beside(self._path, database)
-            self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+            self._file = Owner(
+                above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+            )
         except OSError as error:
             raise StorageFailed(f"cannot open {self._path}: {error.strerror}; {what_to_do(error)}") from error
+        self._fd = self._file.fileno()
         try:
             if os.fstat(self._fd).st_mode & 0o777 == 0:
                 os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
             self.page = SharedPage(self._fd)
         except OSError as error:
-            os.close(self._fd)
+            self._file.close()
             raise StorageFailed(f"cannot read {self._path}: {error.strerror}; {what_to_do(error)}") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
@@ -172,7 +176,7 @@ class Gate:
             self._entered = False
             self.page.close()
             try:
-                os.close(self._fd)
+                self._file.close()
             finally:
                 self._fd = -1  # closed also where that reports an error
 
