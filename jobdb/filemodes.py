@@ -189,7 +189,7 @@ def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLi
     else:
         return
     raise StorageFailed(
-        f"{place} {what}, and jobdb would write to it; nothing was written. See where it came from "
+        f"{place} {what}, and would be written to; nothing was. See where it came from "
         f"('ls -l {place}'), and remove it if nobody has the database open"
     )
 

@@ -27,7 +27,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .engines.timing import plain
 from .errors import MovedOrCopied
 
 if TYPE_CHECKING:
@@ -211,11 +210,17 @@ def differing_fact(
 # -- the facts
 
 
+def _plain(store: Store) -> Any:
+    from .engines.timing import plain  # which imports logging, and a program that keeps no log needs neither
+
+    return plain(store)
+
+
 def _here(store: Store, tx: Transaction) -> dict[str, str]:
     row = tx.one("place_of_database")
     if row is not None and row[0] is not None:
         return _facts(row[0])
-    return file_place(plain(store).path)  # type: ignore[attr-defined]
+    return file_place(_plain(store).path)
 
 
 def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, str]) -> str | None:
@@ -256,7 +261,7 @@ def _is_worth_noting(store: Store, identity: Identity) -> bool:
 
 
 def _is_this_machine_s(store: Store) -> bool:
-    return getattr(plain(store), "journal", None) == "wal"
+    return getattr(_plain(store), "journal", None) == "wal"
 
 
 def _machine() -> str:
@@ -311,7 +316,7 @@ def _is_id(text: str | None) -> bool:
 
 
 def _command(store: Store) -> str:
-    path = getattr(plain(store), "path", None)
+    path = getattr(_plain(store), "path", None)
     if path is None:
         return "jobdb --db URL"
     import shlex

@@ -189,15 +189,6 @@ class _Process:
         self.process.wait()
 
 
-def _paths() -> list[str]:
-    """Where this process finds modules, but for the current folder; and where jobdb is, however it was found."""
-    home = str(Path(__file__).resolve().parents[2])
-    here = {"", os.curdir}
-    with suppress(OSError):
-        here |= {os.getcwd(), os.path.realpath(os.curdir)}
-    return [*dict.fromkeys([*(each for each in sys.path if os.path.isabs(each) and each not in here), home])]
-
-
 def _widen(pipe: IO[bytes]) -> None:
     """Lets the process read ahead while nobody takes its answers: as far as the system allows, where it does."""
     import fcntl

@@ -63,6 +63,8 @@ COMMANDS: dict[str, list[list[str]]] = {
     "migrate": [["--db", f"db/{EVIL}-none.db", "migrate"]],
     "doctor": [["doctor"], ["doctor", "--json"], ["doctor", "--full"], ["--db", f"db/{EVIL}-none.db", "doctor"]],
     "probe": [["probe", EVIL]],
+    "identity": [["identity"], ["identity", "--json"], ["--db", f"db/{EVIL}-none.db", "identity"]],
+    "trust": [["trust"], ["trust", EVIL], ["trust", "--json"]],
     "backup": [["backup", f"db/{EVIL}-saved"], ["backup", "db/saved"]],
     "restore": [["restore", EVIL], ["restore", "db/saved"]],
     "reap": [["reap"], ["reap", "--json"]],
@@ -83,7 +85,7 @@ def hostile(module_cli: Any) -> Any:
         broker = Broker("127.0.0.1", 1, False, EVIL, False)
         registry.register(
             agent="a" + EVIL, prompt=LONG, job_id="evil", agent_session=EVIL, extra={EVIL: [LONG]}, broker=broker,
-            topic_prefix="t/" + EVIL, expected_artifacts=[EVIL], idempotency_key=EVIL,
+            expected_artifacts=[EVIL], idempotency_key=EVIL,
         )  # fmt: skip
         registry.claim(worker=EVIL, job_id="evil")
         registry.publish("evil", "permission_required", detail=LONG, data={EVIL: {EVIL: LONG}})
@@ -108,6 +110,7 @@ def hostile(module_cli: Any) -> Any:
     # No verb writes such text, and a file that came from elsewhere may hold it.
     with sqlite3.connect(cli.database) as connection:
         connection.execute("UPDATE refusals SET reason = ?", (EVIL,))
+        connection.execute("UPDATE jobs SET topic_prefix = ?", ("t/" + EVIL,))
     connection.close()
     return cli
 

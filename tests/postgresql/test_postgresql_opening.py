@@ -152,10 +152,10 @@ def test_a_read_only_server_is_named(url):
         assert len(registry.jobs()) == 1
 
 
-def test_durability_is_set_for_the_session(url):
+def test_durability_is_set_in_each_transaction(url):
     def setting(registry):
-        with registry.engine.store._pool.connection() as connection:
-            return connection.execute("SHOW synchronous_commit").fetchone()
+        with registry.engine.store.write() as tx:
+            return tx._connection.execute("SHOW synchronous_commit").fetchone()
 
     migrate_postgresql(url)
     for durability, expected in (("full", "on"), ("normal", "off")):

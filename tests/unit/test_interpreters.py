@@ -82,7 +82,7 @@ def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path)
 
     jobs = workspace / ".mam" / "jobs"
     jobs.mkdir(parents=True)
-    done = run(isolated(_PROGRAM, str(jobs), str(workspace / "audit")), workspace, PYTHONPATH=".")
+    done = run(isolated(_PROGRAM, str(jobs), str(workspace / "audit"), ""), workspace, PYTHONPATH=".")
     assert (done.returncode, done.stdout, trapped(workspace)) == (0, "", ""), done.stderr
 
 
@@ -111,6 +111,14 @@ def test_every_python_that_is_started_is_isolated() -> None:
                 if isinstance(node, ast.List) and node.elts and ast.unparse(node.elts[0]) == "sys.executable"
             ]
             assert all(ast.unparse(one.elts[1]) in ("*flags", "'-I'") for one in calls), path
-            assert "multiprocessing" not in text and "ProcessPoolExecutor" not in text, path
+            imported = {
+                name.partition(".")[0]
+                for node in ast.walk(ast.parse(text))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for name in (
+                    [node.module or ""] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names]
+                )
+            }
+            assert not imported & {"multiprocessing", "concurrent"}, path
             if "sys.executable" in text:
                 assert str(path.relative_to(ROOT)) in allowed, path

@@ -280,5 +280,5 @@ def page_path(gate: int) -> str:
     import hashlib
 
     status = os.fstat(gate)
-    text = f"jobdb page 2 {boot_identity()} {status.st_dev} {status.st_ino}"
+    text = f"page 2 of jobdb {boot_identity()} {status.st_dev} {status.st_ino}"
     return f"{FOLDER}/jobdb-{os.geteuid()}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
