@@ -135,17 +135,34 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
 def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
     """Refuse to go on while a process works on a database of this name that was removed or moved away.
 
-    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128; read here from /proc/locks.
-    Source: https://sqlite.org/walformat.html#wal_locks
-
     Raises:
         Busy: a process does.
+    """
+    holder = index_holder(database)
+    if holder is not None:
+        raise Busy(
+            f"process {holder} still has a database open that was removed from {database} or replaced there; "
+            "stop the workers, the relay and the subscribers, and try again. Nothing was changed",
+            waited_sec=waited_sec,
+            holder=f"pid {holder}",
+        )
+
+
+def index_holder(database: Path, *, but: int = 0) -> str | None:
+    """Return the id of a process that works with the -shm beside a name; None where none is known.
+
+    Args:
+        database: the name.
+        but: the id of a process that is not meant.
+
+    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128; read here from /proc/locks.
+    Source: https://sqlite.org/walformat.html#wal_locks
     """
     try:
         found = os.stat(f"{database}-shm")
         lines = Path("/proc/locks").read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
-        return
+        return None
     major, minor = os.major(found.st_dev), os.minor(found.st_dev)
     for line in lines:
         fields = line.split()
@@ -154,13 +171,10 @@ def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
         device, _, inode = fields[5].rpartition(":")
         # Btrfs and overlays give another anonymous device to stat than to /proc/locks.
         same = device == f"{major:02x}:{minor:02x}" or (major == 0 and device.startswith("00:"))
-        if same and inode == str(found.st_ino) and 120 <= int(fields[6]) <= 128:
-            raise Busy(
-                f"process {fields[4]} still has a database open that was removed from {database} or replaced there; "
-                "stop the workers, the relay and the subscribers, and try again. Nothing was changed",
-                waited_sec=waited_sec,
-                holder=f"pid {fields[4]}",
-            )
+        meant = fields[4] != str(but)
+        if meant and same and inode == str(found.st_ino) and 120 <= int(fields[6]) <= 128:
+            return fields[4]
+    return None
 
 
 def _is_empty(database: Path) -> bool:

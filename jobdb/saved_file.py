@@ -19,7 +19,7 @@ from jobdb.schema import APPLICATION_ID, VERSION
 
 from .companions import pages_to_restore
 from .engines.sqlite import opened
-from .engines.sqlite.failures import translate
+from .engines.sqlite.failures import is_read_error, translate
 from .engines.sqlite.header import read_header
 from .errors import InvalidInput, JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 
@@ -146,7 +146,7 @@ def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Tra
     except (apsw.BusyError, apsw.LockedError, apsw.CorruptError, apsw.NotADBError) as error:
         raise unreadable(error, path, path) from error
     except apsw.Error as error:
-        raise translate(error, target, 0.0) from error
+        raise translate(error, path if is_read_error(error) else target, 0.0) from error
 
 
 def open_alone(scratch: Path) -> apsw.Connection:
@@ -193,6 +193,8 @@ def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
             assert isinstance(version, int)
             if connection.pragma("application_id") != APPLICATION_ID:
                 raise foreign
+            if version < 1:
+                raise StorageFailed(f"{named} is damaged (schema version {version}); use another backup")
             if version > VERSION:
                 raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {VERSION}")
             yield connection

@@ -5,20 +5,22 @@ SELECT count(*), min(lease_until_ms) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now;
 
 -- doctor_overdue: running jobs past their limits.
-SELECT count(*) FROM jobs
-WHERE status = 'running'
-  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
-       OR (idle_timeout_sec > 0
-           AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
-                    ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now));
+SELECT count(*)
+FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
+                     ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
+      WHERE status = 'running') AS running
+WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
+   OR (idle_timeout_sec > 0
+       AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
 -- doctor_overdue_imports: those of them that the import brought, and whose agents may know nothing of this database.
-SELECT count(*) FROM jobs
-WHERE status = 'running' AND attempt = 0 AND EXISTS (SELECT 1 FROM imports WHERE imports.job = jobs.id)
-  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
-       OR (idle_timeout_sec > 0
-           AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
-                    ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now));
+SELECT count(*)
+FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
+                     ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
+      WHERE status = 'running' AND attempt = 0 AND EXISTS (SELECT 1 FROM imports WHERE imports.job = jobs.id)) AS running
+WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
+   OR (idle_timeout_sec > 0
+       AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
 -- doctor_unleased: silent running jobs that neither a lease nor a limit will ever end, and one of them.
 SELECT count(*), min(job_id) FROM jobs

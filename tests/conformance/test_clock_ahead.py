@@ -71,6 +71,23 @@ def test_limits_count_from_now_where_they_began_later(registry, clock, limit):
     assert registry.get(job.job_id).status is JobStatus.ERROR
 
 
+@pytest.mark.parametrize("limit", ["timeout_sec", "idle_timeout_sec"])
+def test_limits_count_from_the_registration_where_a_clock_was_behind_at_the_claim(registry, clock, limit):
+    job = registry.register(agent="a", prompt="p", **{"timeout_sec": 0, "idle_timeout_sec": 0, limit: 3600})
+    clock.advance(-YEARS_SEC)
+    registry.claim(worker="w", job_id=job.job_id, lease_sec=60)
+    clock.advance(YEARS_SEC)
+    (reaped,) = registry.reap()
+    assert (reaped.job_id, reaped.action) == (job.job_id, "returned")
+    clock.advance(-YEARS_SEC)
+    registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
+    clock.advance(YEARS_SEC + 3599)
+    assert registry.reap() == []
+    clock.advance(2)
+    (reaped,) = registry.reap()
+    assert (reaped.job_id, reaped.action) == (job.job_id, "ended")
+
+
 def test_an_overlap_that_ends_later_than_it_can_is_over(registry, clock):
     job = registry.register(agent="a", prompt="p", auth_token=GIVEN)
     clock.advance(YEARS_SEC)

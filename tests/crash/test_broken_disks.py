@@ -1,15 +1,18 @@
 """Disks that fail and fill up. The long versions are in tests/torture."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
-from harness.broken_disks import fail_at_points, fail_under_load, fill_disk
+from harness.broken_disks import fail_at_points, fail_under_load, fill_disk, small_disk
 from harness.registries import Journal, open_registry
 from harness.requirements import need_lossy_mount
 from lossyfs.mount import LossyMount
 
 from jobdb import StorageFailed, SyncFailed
+from jobdb.backup import back_up, restore
+from jobdb.urls import parse_url
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +44,33 @@ def test_full_disks_of_many_sizes(tmp_path: Path) -> None:
     print(report)
     assert len(report.where) == 2
     assert not report.broken
+
+
+def test_a_restore_onto_a_full_disk_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    with open_registry(tmp_path / "from" / "jobs.db", create=True) as registry:
+        registry.register(agent="a", prompt="saved", job_id="saved")
+        back_up(registry, tmp_path / "saved.db")
+    pages = (tmp_path / "saved.db").stat().st_size // 4096
+    said = set()
+    for room in (pages // 2, pages + 1, pages + 2, pages + 3, 3 * pages):
+        disk = tmp_path / f"disk{room}"
+        with small_disk(disk, 1 << 10):
+            database = disk / "jobs.db"
+            with open_registry(database, create=True) as registry:
+                registry.register(agent="a", prompt="here", job_id="here")
+            free = os.statvfs(disk).f_bfree
+            (disk / "filler").write_bytes(bytes((free - room) * 4096))
+            try:
+                restore(tmp_path / "saved.db", parse_url(database))
+            except StorageFailed as error:
+                said.add("is full" in str(error))
+                expected = "here"
+            else:
+                expected = "saved"
+            (disk / "filler").unlink()
+            with open_registry(database) as registry:
+                assert [job.job_id for job in registry.jobs()] == [expected]
+    assert said == {True}
 
 
 def test_a_failed_sync_is_not_reported_as_success(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
 from harness.registries import open_registry
 
-from jobdb import DatabaseReplaced, Registry, Unusable
+from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
+from jobdb.backup import back_up
 from jobdb.engines.sqlite import ofd_locks
 
 LIMIT_SEC = 60.0
@@ -135,23 +137,6 @@ def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, 
         open_registry(database, create=True).close()
 
 
-@pytest.mark.parametrize("suffix", ["", "-shm"])
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_file_that_was_emptied_ends_no_process(database: Path, suffix: str, verb: str) -> None:
-    """SQLite has the ``-shm`` mapped: to touch what was cut off would be a SIGBUS."""
-    if verb == "sync":
-        return  # asks about what was written before, and that is in the log
-    with open_registry(database) as registry:
-        registry.register(agent="a", prompt="p", job_id="one")
-        registry.jobs()
-        os.truncate(f"{database}{suffix}", 0)
-        time.sleep(LOOK_SEC)
-        with pytest.raises(DatabaseReplaced, match="is empty: it was removed, renamed, cut or replaced"):
-            VERBS[verb](registry)
-    if suffix:
-        assert found(database) == {"one"}
-
-
 def test_a_gate_that_is_gone_is_told_too(database: Path) -> None:
     """The next process would queue at another one, and learn nothing of a sync that failed."""
     with open_registry(database) as registry:
@@ -173,6 +158,71 @@ def test_a_rollback_journal_is_no_different(tmp_path: Path, damage: Callable[[Pa
                 verb(registry)
             assert not os.path.exists(f"{database}-journal")
         shutil.rmtree(tmp_path / "moved", ignore_errors=True)
+
+
+def _work_with_a_short_index(database: Path, size: int) -> None:
+    for name, verb in VERBS.items():
+        if name == "sync":
+            continue  # does not read it
+        registry = open_registry(database.with_name(f"{name}.db"), create=True)
+        registry.register(agent="a", prompt="p", job_id="one")
+        registry.jobs()
+        os.truncate(f"{registry.engine.store.path}-shm", size)  # type: ignore[attr-defined]
+        time.sleep(LOOK_SEC)
+        for _ in range(2):
+            with pytest.raises(DatabaseReplaced, match=r"-shm was cut short"):
+                verb(registry)
+        registry.close()
+        assert found(database.with_name(f"{name}.db")) == {"one"}
+
+
+@pytest.mark.parametrize("size", [0, 4096])
+def test_an_index_that_is_cut_short_is_told_and_kills_nobody(database: Path, size: int) -> None:
+    """SQLite has it mapped: whoever reads what is missing gets SIGBUS."""
+    process = _spawn.Process(target=_work_with_a_short_index, args=(database, size))
+    process.start()
+    process.join(LIMIT_SEC)
+    assert process.exitcode == 0
+
+
+def test_a_database_that_was_emptied_is_told_and_keeps_its_log(database: Path) -> None:
+    registry = open_registry(database)
+    registry.register(agent="a", prompt="p", job_id="one")
+    os.truncate(database, 0)
+    time.sleep(LOOK_SEC)
+    with pytest.raises(DatabaseReplaced, match="was emptied"):
+        registry.register(agent="a", prompt="p")
+    registry.close()
+    assert os.stat(f"{database}-wal").st_size > 0
+
+
+def _hold(database: Path, ready: Event, done: Event) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p", job_id="only-in-the-log")
+        ready.set()
+        done.wait(LIMIT_SEC)
+
+
+def test_whoever_cannot_read_for_lack_of_the_log_is_told_where_it_is(database: Path) -> None:
+    ready, done = _spawn.Event(), _spawn.Event()
+    process = _spawn.Process(target=_hold, args=(database, ready, done))
+    process.start()
+    assert ready.wait(LIMIT_SEC)
+    rm_log(database)
+    said = rf"was removed or emptied while process {process.pid} had it open"
+    with pytest.raises(StorageFailed, match=said):
+        found(database)
+    with open_registry(database) as registry, pytest.raises(StorageFailed, match=said):
+        back_up(registry, database.with_name("b.db"))
+    (descriptor,) = [
+        name for name in Path(f"/proc/{process.pid}/fd").iterdir() if os.readlink(name) == f"{database}-wal (deleted)"
+    ][:1]
+    shutil.copy(descriptor, database.with_name("copied"))
+    process.kill()
+    process.join(LIMIT_SEC)
+    rm_index(database)
+    database.with_name("copied").replace(f"{database}-wal")
+    assert found(database) == {"only-in-the-log"}
 
 
 @pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file, rm_log])

@@ -224,6 +224,16 @@ def test_a_backup_in_the_middle_of_a_transaction_is_no_backup(folder: Path, data
     assert jobs_in(database) == ["early", "late"]
 
 
+@pytest.mark.parametrize("version", [-16777211, 0])
+def test_a_backup_whose_header_is_damaged_is_no_backup(folder: Path, database: Path, version: int) -> None:
+    connection = sqlite3.connect(folder / "saved.db")
+    connection.execute(f"PRAGMA user_version = {version}")
+    connection.close()
+    with pytest.raises(StorageFailed, match=r"saved\.db is damaged \(schema version"):
+        restore(folder / "saved.db", url_of(database))
+    assert jobs_in(database) == ["early", "late"]
+
+
 def test_a_finished_backup_is_read_without_a_trace(folder: Path, database: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     restore(folder / "saved.db", url_of(database))
@@ -276,6 +286,17 @@ def test_what_cannot_be_replaced_is_refused(folder: Path, database: Path) -> Non
     (folder / "second").unlink()
     assert jobs_in(database) == ["early", "late"]
     assert not list(folder.rglob("*.restoring*")) and not list(folder.rglob("*.replaced*"))
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", "-gate"])
+def test_what_a_journal_cannot_be_is_named(folder: Path, database: Path, suffix: str) -> None:
+    for other in ("-wal", "-shm", "-gate"):
+        Path(f"{database}{other}").unlink(missing_ok=True)
+    (folder / "victim").write_text("precious")
+    Path(f"{database}{suffix}").symlink_to(folder / "victim")
+    with pytest.raises(StorageFailed, match=rf"{suffix} is a symbolic link"):
+        restore(folder / "saved.db", url_of(database))
+    assert (folder / "victim").read_text() == "precious" and Path(f"{database}{suffix}").is_symlink()
 
 
 def test_what_is_no_file_is_no_backup(folder: Path, database: Path) -> None:

@@ -99,13 +99,14 @@ WHERE id IN (SELECT id FROM jobs
              ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED);
 
 -- overdue_jobs: locked likewise.
-SELECT job_id, id, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms FROM jobs
+SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms
+FROM jobs CROSS JOIN LATERAL
+    (SELECT CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
+                 ELSE COALESCE(started_ms, created_ms) END AS began_ms) AS limits
 WHERE status = 'running'
-  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
-       OR (idle_timeout_sec > 0
-           AND GREATEST(last_event_ms, started_ms, CASE WHEN started_ms IS NULL THEN created_ms END)
-               + idle_timeout_sec * 1000 <= :now))
-ORDER BY id LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
+  AND ((timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
+       OR (idle_timeout_sec > 0 AND GREATEST(last_event_ms, began_ms) + idle_timeout_sec * 1000 <= :now))
+ORDER BY id LIMIT :limit FOR NO KEY UPDATE OF jobs SKIP LOCKED;
 
 -- prune_candidates: locked likewise, against all who refer to them.
 SELECT id, job_id, kid,

@@ -171,8 +171,7 @@ def _live_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
 
 def _overdue(row: Row, now_ms: int) -> tuple[str, str, str]:
     """(job id, reason for a person, reason as a word) of a job past a time limit."""
-    job_id, _number, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms = row
-    started = started_ms if started_ms is not None else created_ms
+    job_id, _number, timeout_sec, idle_timeout_sec, started, last_event_ms = row
     if timeout_sec > 0 and started + timeout_sec * 1000 <= now_ms:
         return job_id, f"timed out: running for more than {timeout_sec} s", "timeout"
     since = from_ms(max(started, last_event_ms or 0))

@@ -77,13 +77,15 @@ SET status = 'pending', lease_until_ms = NULL, worker = NULL, strikes = strikes 
     detail = :detail
 WHERE id = :job;
 
--- overdue_jobs: running jobs past their time limits.
-SELECT job_id, id, timeout_sec, idle_timeout_sec, started_ms, last_event_ms, created_ms FROM jobs
-WHERE status = 'running'
-  AND ((timeout_sec > 0 AND COALESCE(started_ms, created_ms) + timeout_sec * 1000 <= :now)
-       OR (idle_timeout_sec > 0
-           AND CASE WHEN last_event_ms > COALESCE(started_ms, created_ms) THEN last_event_ms
-                    ELSE COALESCE(started_ms, created_ms) END + idle_timeout_sec * 1000 <= :now))
+-- overdue_jobs: running jobs past their time limits, which count from the claim: from the registration, should a clock
+-- have been behind at the claim.
+SELECT job_id, id, timeout_sec, idle_timeout_sec, began_ms, last_event_ms
+FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
+                     ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
+      WHERE status = 'running') AS running
+WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
+   OR (idle_timeout_sec > 0
+       AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now)
 ORDER BY id LIMIT :limit;
 
 -- end_job: a job for which nothing can be signed or numbered any more ends as a cancelled one does, without an event.

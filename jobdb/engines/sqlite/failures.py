@@ -102,7 +102,7 @@ def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
             f"the file system gave no lock on {database} ({error}); the verb was rolled back. Check the mount and, on "
             f"a shared folder, the server: 'jobdb probe {database.parent}'"
         )
-    if _no_room(database):
+    if no_room(database):
         return StorageFailed(
             f"the disk that holds {database} is full ({error}); the verb was rolled back. "
             "Free space there and try again"
@@ -118,10 +118,38 @@ def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
     )
 
 
+def is_read_error(error: apsw.Error) -> bool:
+    """Tell whether an error came from reading a file, and not from writing another."""
+    return _code(error) in _READS
+
+
 def _not_read(database: Path, error: apsw.Error) -> StorageFailed:
-    return StorageFailed(
+    return _log_is_gone(database) or StorageFailed(
         f"{database} could not be read ({error}); the verb was rolled back and the file is as it was. Check the mount, "
         "the disk and the system log, and try again when they are well"
+    )
+
+
+def _log_is_gone(database: Path) -> StorageFailed | None:
+    """The error for a database whose log was removed or emptied under a process that has it open.
+
+    The ``-shm`` goes on telling which pages are to be read from the log.
+    """
+    from ...companions import index_holder
+
+    holder = index_holder(database, but=os.getpid())
+    try:
+        if holder is None or os.stat(f"{database}-wal").st_size > 0:
+            return None
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    return StorageFailed(
+        f"{database} cannot be read: its log {database}-wal was removed or emptied while process {holder} had it open, "
+        "and what was not yet copied from it into the database is nowhere else. If the log was removed, that process "
+        f"still holds it: find it with 'ls -l /proc/{holder}/fd' and copy it before you stop the process. Then stop "
+        f"whatever has the database open, remove {database}-shm, and put the copy in the log's place"
     )
 
 
@@ -175,8 +203,8 @@ def _largest_file() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-def _no_room(database: Path) -> bool:
-    """Whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
+def no_room(database: Path) -> bool:
+    """Tell whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
     try:
         found = os.statvfs(database.parent)
     except (AttributeError, OSError):

@@ -170,6 +170,7 @@ class SqliteStore:
 
     def _read_connection(self) -> apsw.Connection:
         if self._reader is None:
+            self._held.check_before()
             reader = self._connect()
             if not self._held.intact():  # by the same name it may be another file by now
                 reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
