@@ -145,6 +145,7 @@ def restore(
 
 def _tell(done: Restored, *, asked: bool) -> None:
     """Say what a restore has taken back, which nothing else shows."""
+    _warn_of_key(done.key_id)
     for path in done.set_aside:
         output.warn(f"kept as {path}: what the database that was there had not yet copied into its file")
     since = done.since
@@ -176,6 +177,25 @@ def _tell(done: Restored, *, asked: bool) -> None:
         output.note(
             "to brokers and tickets this is another registry: sessions begin anew, and tickets are to be issued anew. "
             "Where it goes on in the place of the one that was saved, restore with --same-registry"
+        )
+
+
+def _warn_of_key(needed: str | None) -> None:
+    """Whose secrets cannot be unsealed here signs and verifies nothing."""
+    if needed is None:
+        return
+    from jobdb.errors import KeyProblem
+    from jobdb.vault import Vault
+
+    try:
+        found = Vault.open(create=False).key_id
+    except KeyProblem:
+        found = None
+    if found != needed:
+        here = f"the key found here is {found}" if found else "no key is found here"
+        output.warn(
+            f"its secrets are sealed under master key {needed}, and {here}: no event is signed or verified without it "
+            "(JOBDB_KEY_FILE names a file that holds the key)"
         )
 
 

@@ -308,6 +308,8 @@ def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = 
     place = os.path.realpath(db_path)
     findings = []
     for suffix in ("", *companions):
+        if os.path.islink(place + suffix):
+            continue  # refused when the database is opened; chmod would change the file that it leads to
         warning = file_warning(place + suffix)
         if warning:
             findings.append(warning)

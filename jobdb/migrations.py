@@ -21,6 +21,7 @@ from .atomic_files import ScratchFile, first_free
 from .companions import free_name, journals_with_content, set_aside_stale
 from .engines.sqlite import opened
 from .engines.sqlite.contents import Contents, inspect, refuse_foreign
+from .engines.sqlite.failures import no_room
 from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
 from .errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
@@ -186,6 +187,6 @@ def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) ->
             "Nothing was changed",
             waited_sec=busy_sec,
         )
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and no_room(path)):
         return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
     return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")

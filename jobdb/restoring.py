@@ -28,7 +28,7 @@ from .engines.sqlite.opening import allowed_placement
 from .engines.sqlite.sharing import SHARED
 from .engines.statements import load_statements
 from .errors import Busy, InvalidInput, StorageFailed
-from .filemodes import copy_owner, secure_folder, sync_folder
+from .filemodes import copy_owner, refuse_strange_companions, secure_folder, sync_folder
 from .identity import REGISTRY_ID, new_registry_id
 from .saved_file import copy_saved, open_alone, require_file, verify
 from .swapping import other_names, put_in_place
@@ -82,6 +82,7 @@ class Restored:
         since: what the replaced database knew and the backup does not; None when that cannot be known.
         revoked: whether the tokens that ``since`` counts were revoked in the restored registry too.
         same_registry: whether brokers and tickets take it for the registry that the backup was made of.
+        key_id: the id of the master key that its secrets are sealed under; None when it has none.
     """
 
     path: Path
@@ -92,6 +93,7 @@ class Restored:
     since: SinceBackup | None
     revoked: bool
     same_registry: bool
+    key_id: str | None
 
 
 def restore(backup: Path, url: DatabaseUrl, *, busy_sec: float = 5.0) -> Path | None:
@@ -129,12 +131,15 @@ def restore_registry(
         InvalidInput: the backup is no file, is the database itself, or the database has other names.
         NotAJobdbDatabase, StorageFailed, SchemaMismatch: the backup is not sound, or what stands at the place is a
             database of another program.
+        StorageFailed: beside the database lies a link, a folder or somebody else's file by the name of its journal.
         UnsafeFileSystem: the folder's file system cannot hold a database safely.
         Unusable: this process has the present one open.
     """
     source = require_file(backup)
     target = _checked_target(url, source, backup)
     allowed_placement(target)
+    if target.exists():
+        refuse_strange_companions(target)
     secure_folder(target.parent)
     with ScratchFile(target, "restoring") as scratch:
         copy_saved(source, scratch.path)
@@ -143,9 +148,10 @@ def restore_registry(
         if not same_registry:
             changes += [("forget_sessions", ()), ("put_restored_setting", (REGISTRY_ID, new_registry_id()))]
         _write(scratch.path, changes)
+        key_id = _key_of(scratch.path)
         swap = _Swap(scratch, target, busy_sec, revoke_since=revoke_since)
         swap.run()
-    return Restored(target, jobs, events, swap.kept, swap.set_aside, swap.since, swap.revoked, same_registry)
+    return Restored(target, jobs, events, swap.kept, swap.set_aside, swap.since, swap.revoked, same_registry, key_id)
 
 
 def changes_since(backup: Path, url: DatabaseUrl) -> SinceBackup | None:
@@ -400,3 +406,15 @@ def _write(scratch: Path, changes: list[Change]) -> None:
             connection.close()
     except apsw.Error as error:
         raise translate(error, scratch, 0.0) from error
+
+
+def _key_of(scratch: Path) -> str | None:
+    try:
+        connection = open_alone(scratch)
+        try:
+            row = connection.execute(load_statements(STATEMENTS)["key_of_restored"]).fetchone()
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise translate(error, scratch, 0.0) from error
+    return None if row is None else str(row[0])

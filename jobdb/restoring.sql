@@ -41,3 +41,6 @@ DELETE FROM settings WHERE name IN ('identity', 'broker_identity');
 
 -- is_marked_shared: whether several hosts use the database that is replaced.
 SELECT 1 FROM main.settings WHERE name = 'shared' AND value = '1';
+
+-- key_of_restored: the master key that the restored registry's secrets are sealed under.
+SELECT value FROM settings WHERE name = 'key_id';

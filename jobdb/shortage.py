@@ -1,6 +1,6 @@
 """Naming what a process lacks to do a call: file descriptors.
 
-A part of jobdb that is imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare
+A module that is imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare
 OSError where there is none left. The verbs of `Registry` turn it into an error that says what to do.
 """
 

@@ -87,6 +87,14 @@ def trust(path: Path) -> Path:
     return file
 
 
+def needs_key_id(path: Path) -> bool:
+    """Tell whether a database that this user has just made could not be noted, so that its key's id has to do."""
+    if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
+        return False
+    file = path.resolve()
+    return _noted(file) != os.stat(file).st_ino
+
+
 def note_trust(path: Path) -> None:
     """Note a database that this user has just made, as far as it is one that a folder can lead to."""
     if (path.parent.name, path.name) == (".jobdb", "jobs.db"):

@@ -7,13 +7,14 @@ import shlex
 import time
 from pathlib import Path
 
+from ..companions import journals_with_content
 from ..engines.sql.sealing import KEY_ID
 from ..engines.sqlite.locks import readers
 from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
 from ..engines.timing import plain
 from ..errors import JobdbError, KeyProblem
 from ..filemodes import file_warning, folder_warning
-from ..identity import read_identity
+from ..identity import Identity, read_identity
 from ..masterkey import default_key_path
 from ..registry import Registry
 from .files import split_advice
@@ -117,6 +118,7 @@ def _check_override(report: Report, registry: Registry) -> None:
 
 def _check_identity(report: Report, registry: Registry) -> None:
     found = read_identity(registry.engine.store)
+    _check_log_left_behind(report, found)
     if found.problem is None:
         report.good("identity", f"registry {found.registry_id}, in its place")
         return
@@ -125,6 +127,21 @@ def _check_identity(report: Report, registry: Registry) -> None:
         f"{found.problem}: it connects to no broker until you say whether it was moved (identity --moved) or is a copy",
         f"{report.command} identity --copy",
     )
+
+
+def _check_log_left_behind(report: Report, identity: Identity) -> None:
+    """Report a database that was renamed while its log kept the old name: SQLite looks for none there."""
+    before, here = identity.recorded.get("path"), identity.here.get("path")
+    if not before or not here or before == here or os.path.lexists(before):
+        return
+    left = journals_with_content(Path(before))
+    if left:
+        report.fail(
+            "left behind",
+            f"the database was renamed from {before} without {' and '.join(map(str, left))}: what is in it is missing "
+            "here. Stop whatever has the database open, and give it its old name again",
+            None if journals_with_content(Path(here)) else f"mv -n {shlex.quote(here)} {shlex.quote(before)}",
+        )
 
 
 def _check_key(report: Report, registry: Registry) -> None:

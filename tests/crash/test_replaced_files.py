@@ -136,25 +136,6 @@ def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, 
         open_registry(database, create=True).close()
 
 
-@pytest.mark.parametrize("suffix", ["", "-shm"])
-@pytest.mark.parametrize("verb", VERBS)
-def test_a_file_that_was_emptied_ends_no_process(database: Path, suffix: str, verb: str) -> None:
-    """SQLite has the ``-shm`` mapped: to touch what was cut off would be a SIGBUS."""
-    if verb == "sync":
-        return  # asks about what was written before, and that is in the log
-    with open_registry(database) as registry:
-        registry.register(agent="a", prompt="p", job_id="one")
-        registry.jobs()
-        os.truncate(f"{database}{suffix}", 0)
-        time.sleep(LOOK_SEC)
-        with pytest.raises(
-            DatabaseReplaced, match=r"was (emptied|cut short): it was removed, renamed, cut or replaced"
-        ):
-            VERBS[verb](registry)
-    if suffix:
-        assert found(database) == {"one"}
-
-
 def test_a_gate_that_is_gone_is_told_too(database: Path) -> None:
     """The next process would queue at another one, and learn nothing of a sync that failed."""
     with open_registry(database) as registry:

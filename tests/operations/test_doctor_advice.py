@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -157,6 +159,32 @@ def test_a_job_of_our_own_is_reaped(place: Path) -> None:
     with Registry.open(path) as registry:
         registry.claim(worker="w", job_id="one", lease_sec=0.001)
     assert bad(path, "leases").mend == f"jobdb --db {path} reap"
+
+
+def test_a_log_that_kept_the_old_name_is_found(place: Path) -> None:
+    path = place / "db" / "jobs.db"
+    registry = Registry.open(path, create=True)
+    registry.register(agent="a", prompt="p", job_id="one")
+    registry.close(checkpoint=False)
+    path.rename(path.with_name("new.db"))
+    found = bad(path.with_name("new.db"), "left behind")
+    assert found.level == "fail" and f"{path}-wal" in found.message
+    assert found.mend is not None and subprocess.run(shlex.split(found.mend), check=True)
+    with Registry.open(path) as registry:
+        assert registry.get("one").agent == "a"
+    assert all(finding.level == "ok" for finding in examine(parse_url(path)).findings)
+
+
+def test_no_mode_is_changed_through_a_link(place: Path) -> None:
+    path = make(place / "db" / "jobs.db")
+    Path(f"{path}-gate").unlink()
+    others = place / "others"
+    others.write_text("x")
+    others.chmod(0o644)
+    Path(f"{path}-gate").symlink_to(others)
+    report = examine(parse_url(path))
+    assert not [finding for finding in report.findings if finding.mend and "chmod" in finding.mend]
+    assert "is a symbolic link" in bad(path, "open").message
 
 
 def test_a_secret_that_was_changed_is_no_fault_of_the_key(place: Path) -> None:

@@ -281,6 +281,15 @@ def test_what_a_broken_off_restore_left(house: House, saved: Path) -> None:
     assert not left.exists()
 
 
+def test_a_restored_database_of_another_key_is_told_at_once(house: House) -> None:
+    saved = house.root / "saved.db"
+    house.jobdb(f"init && jobdb register --agent a x && jobdb backup {saved}")
+    done = house.sh(f"XDG_CONFIG_HOME={house.root}/other jobdb restore {saved} --yes")
+    assert done.returncode == 0 and "sealed under master key" in done.stderr and "no key is found here" in done.stderr
+    house.doctor(before=f"export XDG_CONFIG_HOME={house.root}/other").found("master key", "fail")
+    assert "sealed under" not in house.sh(f"jobdb restore {saved} --yes").stderr
+
+
 def test_a_restore_that_made_revoked_tokens_valid_again(house: House, saved: Path) -> None:
     job = house.jobdb("list").split()[0]
     house.jobdb(f"token rotate {job}")

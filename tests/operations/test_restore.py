@@ -288,6 +288,17 @@ def test_what_cannot_be_replaced_is_refused(folder: Path, database: Path) -> Non
     assert not list(folder.rglob("*.restoring*")) and not list(folder.rglob("*.replaced*"))
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", "-gate"])
+def test_what_a_journal_cannot_be_is_named(folder: Path, database: Path, suffix: str) -> None:
+    for other in ("-wal", "-shm", "-gate"):
+        Path(f"{database}{other}").unlink(missing_ok=True)
+    (folder / "victim").write_text("precious")
+    Path(f"{database}{suffix}").symlink_to(folder / "victim")
+    with pytest.raises(StorageFailed, match=rf"{suffix} is a symbolic link"):
+        restore(folder / "saved.db", url_of(database))
+    assert (folder / "victim").read_text() == "precious" and Path(f"{database}{suffix}").is_symlink()
+
+
 def test_what_is_no_file_is_no_backup(folder: Path, database: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "dangling").symlink_to("nowhere")

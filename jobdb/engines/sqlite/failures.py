@@ -42,7 +42,7 @@ _LOCKS = frozenset(
     }
 )
 _NEEDED_DESCRIPTORS = 10
-"""SQLite and jobdb keep so many open for a database, or a few less."""
+"""So many are kept open for a database, or a few less."""
 _CHECK_SEC = 2.0
 """So long it is looked whether a database is damaged, or was only not to be read for a moment."""
 
@@ -104,7 +104,7 @@ def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
             f"the file system gave no lock on {database} ({error}); the verb was rolled back. Check the mount and, on "
             f"a shared folder, the server: 'jobdb probe {database.parent}'"
         )
-    if _no_room(database):
+    if no_room(database):
         return StorageFailed(
             f"the disk that holds {database} is full ({error}); the verb was rolled back. "
             "Free space there and try again"
@@ -204,8 +204,8 @@ def _largest_file() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-def _no_room(database: Path) -> bool:
-    """Whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
+def no_room(database: Path) -> bool:
+    """Tell whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
     try:
         found = os.statvfs(database.parent)
     except (AttributeError, OSError):

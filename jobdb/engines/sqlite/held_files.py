@@ -86,8 +86,9 @@ class HeldFiles:
         self._database = _held(f"{path}")
         # They keep order among writers; the data lies in the others.
         self._beside = [_held(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
+        self._index = f"{path}-shm" if wal else ""
+        self._index_bytes = lstat(self._index).st_size if wal else 0
         self.read_until = self.write_until = 0.0
-        self._index_bytes = lstat(f"{path}-shm").st_size if wal else 0
         self._refusal: str | None = None
         self._log, self._link, self._linked = "", "", ""
         self._log_fd = self._folder_fd = -1
@@ -135,8 +136,8 @@ class HeldFiles:
         if times == (0, 0) or times != self._unchanged:
             self._look_beside()
             self._unchanged = times
-        if self._log:
-            self._refuse_cut(found)
+        if self._index:
+            self._refuse_cut_index()
         if found.st_nlink > 1:
             raise _two_names(self._path)
         if self._log:
@@ -157,16 +158,13 @@ class HeldFiles:
         self._look_beside()
         self._unchanged = times
 
-    def _refuse_cut(self, database: os.stat_result) -> None:
-        """``: > file``: the -shm is mapped, and a process that goes on to what was cut off is ended by a signal."""
-        if database.st_size == 0:
-            self._refuse(f"{self._path} was emptied")
-        name = self._beside[0][0]
+    def _refuse_cut_index(self) -> None:
+        """Refuse a -shm that was cut short: SQLite has it mapped, and who reads what was cut off is killed (SIGBUS)."""
         try:
-            if lstat(name).st_size < self._index_bytes:
-                self._refuse(f"{name} was cut short")
+            if lstat(self._index).st_size < self._index_bytes:
+                self._refuse(f"{self._index} was cut short")
         except OSError as error:
-            self._unseen(name, error)
+            self._unseen(self._index, error)
 
     def _look_at_database(self) -> os.stat_result:
         if self._refusal is not None:
@@ -178,6 +176,8 @@ class HeldFiles:
             self._unseen(name, error)
         if found.st_ino != inode or found.st_dev != device:
             self._refuse(f"{name} is another file")
+        if not found.st_size:
+            self._refuse(f"{name} was emptied")
         return found
 
     def _look_beside(self) -> None:
@@ -223,7 +223,7 @@ class HeldFiles:
     def _refuse(self, what: str) -> NoReturn:
         self.read_until = self.write_until = 0.0
         self._refusal = (
-            f"{what}: it was removed, renamed, cut or replaced while this registry had it open. What this call did is "
+            f"{what}: it was removed, renamed, replaced or cut while this registry had it open. What this call did is "
             f"not in the database that others find at {self._path}, and this registry does nothing more. See what lies "
             "there, put back what belongs there ('jobdb restore' takes a backup), then open the registry anew"
         )
