@@ -11,7 +11,7 @@ So does the registry's id: to brokers and tickets a copy is another registry, un
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 
 from .engines.sql.transaction import Row, Transaction
 from .engines.statements import load_statements, parameters
-from .errors import AlreadyExists, StorageFailed
+from .errors import AlreadyExists, InvalidInput, StorageFailed
 from .identity import REGISTRY_ID, new_registry_id
 from .registry import Registry
 
@@ -168,8 +168,24 @@ def _copy_table(table: str, reading: Transaction, writing: Transaction) -> Diges
     digest = Digest()
     for batch in _batches(reading.iterate(f"copy_read_{table}")):
         digest.add(batch)
-        writing.run_many(name, (dict(zip(columns, row, strict=True)) for row in batch))
+        try:
+            writing.run_many(name, (dict(zip(columns, row, strict=True)) for row in batch))
+        except Exception:
+            _refuse_nul(table, columns, batch)
+            raise
     return digest
+
+
+def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
+    """Name the value that a server could not take: old records may hold a NUL, and a file keeps it."""
+    for row in batch:
+        for column, value in zip(columns, row, strict=True):
+            if isinstance(value, str) and "\0" in value:
+                raise InvalidInput(
+                    f"{column} of the row in table {table} with {columns[0]} {row[0]} holds a NUL character, which "
+                    "PostgreSQL cannot keep; nothing was copied. Put it right where the job was imported from and import "
+                    "it again, or prune the job"
+                ) from None
 
 
 def _digest(table: str, tx: Transaction) -> Digest:

@@ -62,7 +62,7 @@ class Gate:
         given = [value for name, value in query if name == "key"]
         if given and self._fits(given[-1]):
             rest = urlencode([(name, value) for name, value in query if name != "key"])
-            path = "/" + scope["path"].lstrip("/")
+            path = "/" + scope["path"].lstrip("/\\")  # a browser takes both for the beginning of a host
             cookie = f"{self._cookie}={self._key.decode()}; Path=/; HttpOnly; SameSite=Strict"
             path += "?" + rest if rest else ""
             if self._caused_here(headers, followed=False):

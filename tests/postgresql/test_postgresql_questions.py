@@ -1,11 +1,13 @@
 """Ad-hoc questions on PostgreSQL: reading only, no sealed secret."""
 
 import json
+import sqlite3
 
 import pytest
 from conformance_kit.databases import KEY
 
 from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
+from jobdb.copy import copy_registry
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +235,16 @@ def test_an_answer_holds_plain_values_only(ask, sql, value):
     assert (type(found), found) == (type(value), value)
 
 
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT chr(0)", "SELECT lpad('x', 1000000000, 'y')", "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
+     "SELECT " + ", ".join(["1"] * 2_000), "SELECT num_nulls(" + ", ".join(["1"] * 200) + ")"],
+)  # fmt: skip
+def test_what_asks_too_much_is_the_querys_fault(ask, sql):
+    with pytest.raises(InvalidInput):
+        ask(sql)
+
+
 def test_an_answer_is_bounded(ask):
     with pytest.raises(InvalidInput, match="larger than 256 MiB"):
         ask("SELECT repeat('x', 20000000) FROM generate_series(1, 1000)", limit=10_000)
@@ -282,3 +294,16 @@ def test_whatever_is_accepted_can_be_read(engine, url, tmp_path):
             if literal != '"\\\\u0000\\u0000"':
                 assert json.loads(shown) == {"n": json.loads(expected)}, literal[:40]
             assert events[seq - 1].data["n"] == json.loads(literal)
+
+
+def test_a_copy_names_what_the_server_cannot_keep(url, tmp_path):
+    with Registry.open(tmp_path / "jobs.db", create=True) as source:
+        source.register(agent="codex", prompt="p", job_id="j")
+    with sqlite3.connect(tmp_path / "jobs.db") as connection:
+        connection.execute("UPDATE jobs SET agent_session = 'a' || char(0)")
+    with (
+        Registry.open(tmp_path / "jobs.db") as source,
+        Registry.open(url, create=True) as target,
+        pytest.raises(InvalidInput, match="agent_session of the row in table jobs"),
+    ):
+        copy_registry(source, target)

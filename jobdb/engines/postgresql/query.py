@@ -25,6 +25,19 @@ LONGEST_QUERY = 1_048_576
 """In characters."""
 MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
 
+_OF_THE_QUERY = (
+    psycopg.ProgrammingError,
+    psycopg.DataError,
+    psycopg.NotSupportedError,
+    psycopg.InternalError,
+    # What one query asks too much of, although to the driver they are the server's troubles:
+    server.ProgramLimitExceeded,
+    server.StatementTooComplex,
+    server.TooManyArguments,
+    server.TooManyColumns,
+    server.OutOfMemory,
+)
+
 
 def run_query(
     connection: Connection, statements: Mapping[str, str], sql: str, *, limit: int, timeout_sec: float
@@ -57,7 +70,7 @@ def run_query(
             return [column.name for column in cursor.description or ()], _rows(cursor, limit)
     except server.QueryCanceled:
         raise TimedOut(f"the query took longer than {timeout_sec:g} s and was ended; narrow it") from None
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError, psycopg.InternalError) as error:
+    except _OF_THE_QUERY as error:
         raise InvalidInput(
             f"cannot run this query: {message(error)}. Use one SELECT on {', '.join(VIEWS)}; "
             "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
