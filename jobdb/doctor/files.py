@@ -18,6 +18,7 @@ from pathlib import Path
 
 from jobdb.schema import VERSION
 
+from ..companions import index_holder, journals_with_content
 from ..engines.sqlite import opened
 from ..engines.sqlite.contents import Contents, inspect, unmarked
 from ..engines.sqlite.header import Header
@@ -75,7 +76,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
-        report.fail("file", f"there is no database at {path}", f"{report.command} init")
+        report.fail("file", *_nothing_there(report, path, f"there is no database at {path}"))
         return False
     except OSError as error:
         report.fail("file", f"cannot look at {path}: {error.strerror}", _mend_reading(path, error))
@@ -108,6 +109,26 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     return one_name and (header is None or _check_header(report, path, header, found, placement))
 
 
+def _nothing_there(report: Report, path: Path, message: str) -> tuple[str, str]:
+    """Say what is known of the database that was there, and what to do."""
+    place = Path(os.path.realpath(path))
+    holder = index_holder(place)
+    if holder is not None:
+        return (
+            f"{message}, and process {holder} has the database open that was: while it runs, its files can be copied "
+            f"from /proc/{holder}/fd. Where the database was renamed, stop that process and give it its old name again",
+            f"ls -l /proc/{holder}/fd",
+        )
+    left = journals_with_content(place)
+    if left:
+        return (
+            f"{message}, and beside it lies {' and '.join(map(str, left))}, which is a part of the database that was: "
+            "if you still have that, give it its old name again",
+            f"{report.command} restore BACKUP",
+        )
+    return message, f"{report.command} init"
+
+
 def _mend_reading(path: Path, error: OSError) -> str | None:
     """Return the command that gives this user the right to read, or runs as who has it; None where none is missing."""
     if not isinstance(error, PermissionError):
@@ -125,7 +146,7 @@ def _mend_reading(path: Path, error: OSError) -> str | None:
 
 def _check_header(report: Report, path: Path, header: Header, found: Contents, placement: Placement) -> bool:
     if found is Contents.EMPTY:
-        report.fail("schema", f"{path} is empty", f"{report.command} init")
+        report.fail("schema", *_nothing_there(report, path, f"{path} is empty"))
         return False
     if header.user_version != VERSION:
         older = header.user_version < VERSION

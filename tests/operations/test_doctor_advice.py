@@ -175,6 +175,22 @@ def test_a_log_that_kept_the_old_name_is_found(place: Path) -> None:
     assert all(finding.level == "ok" for finding in examine(parse_url(path)).findings)
 
 
+def test_what_is_left_of_a_database_that_was_removed(place: Path) -> None:
+    path = place / "db" / "jobs.db"
+    registry = Registry.open(path, create=True)
+    registry.register(agent="a", prompt="p", job_id="one")
+    path.unlink()
+    found = bad(path, "file")
+    assert f"process {os.getpid()} has the database open" in found.message
+    assert found.mend == f"ls -l /proc/{os.getpid()}/fd"
+    registry.close()
+    found = bad(path, "file")
+    assert f"{path}-wal" in found.message and found.mend == f"jobdb --db {path} restore BACKUP"
+    path.touch()
+    found = bad(path, "schema")
+    assert f"{path}-wal" in found.message and found.mend == f"jobdb --db {path} restore BACKUP"
+
+
 def test_no_mode_is_changed_through_a_link(place: Path) -> None:
     path = make(place / "db" / "jobs.db")
     Path(f"{path}-gate").unlink()
