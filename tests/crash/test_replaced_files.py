@@ -23,6 +23,8 @@ from harness.registries import open_registry
 
 from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable, ofd_locks
 from jobdb.backup import back_up
+from jobdb.doctor import examine
+from jobdb.urls import parse_url
 
 LIMIT_SEC = 60.0
 LOOK_SEC = 0.003
@@ -382,6 +384,9 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
             for create in (False, True):
                 with pytest.raises(Unusable, match="hard link"):
                     open_registry(name, create=create, journal=journal)  # type: ignore[arg-type]
+        if journal == "wal":
+            mends = [finding.mend for finding in examine(parse_url(database)).findings if finding.mend]
+            assert mends and all(mend.startswith("find ") for mend in mends), "no command that is refused as well"
         other.unlink()
         registry.register(agent="a", prompt="p", job_id="three")
     assert found(database, journal) == {"one", "three"}

@@ -106,8 +106,8 @@ def require_version(connection: Connection, address: Address) -> None:
         raise DatabaseMissing(f"{address.shown} holds no registry; make one with 'jobdb init' on the same URL")
     if version < VERSION:
         raise SchemaMismatch(
-            f"{address.shown} has schema version {version} and this jobdb needs {VERSION}; take a backup (pg_dump) and "
-            f"run 'jobdb migrate' on the same URL"
+            f"{address.shown} has schema version {version} and this jobdb needs {VERSION}; stop the workers of "
+            "the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' on the URL"
         )
     if version > VERSION:
         raise SchemaMismatch(_newer(address, version))

@@ -6,7 +6,6 @@ some library would be written into the file that got the number. Source: https:/
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 
@@ -21,10 +20,3 @@ def above_standard_streams(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
     finally:
         os.close(fd)
-
-
-def what_to_do(error: OSError, otherwise: str = "check its owner and mode, and the disk") -> str:
-    """Return the advice for a file that was not opened: ``otherwise``, unless it is descriptors that are lacking."""
-    if error.errno in (errno.EMFILE, errno.ENFILE):
-        return "close files or raise the limit (ulimit -n), and try again"
-    return otherwise

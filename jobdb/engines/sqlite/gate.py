@@ -21,7 +21,7 @@ from ... import ofd_locks
 from ...descriptors import Owner
 from ...errors import StorageFailed
 from ...filemodes import create_beside, open_private
-from .descriptors import above_standard_streams, what_to_do
+from .descriptors import above_standard_streams
 from .locks import busy_error
 from .shared_page import SharedPage
 
@@ -61,7 +61,9 @@ class Gate:
                 above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
             )
         except OSError as error:
-            raise StorageFailed(f"cannot open {self._path}: {error.strerror}; {what_to_do(error)}") from error
+            raise StorageFailed(
+                f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
         self._fd = self._file.fileno()
         try:
             if os.fstat(self._fd).st_mode & 0o777 == 0:
@@ -69,7 +71,7 @@ class Gate:
             self.page = SharedPage(self._fd)
         except OSError as error:
             self._file.close()
-            raise StorageFailed(f"cannot read {self._path}: {error.strerror}; {what_to_do(error)}") from error
+            raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
         """Waits its turn.

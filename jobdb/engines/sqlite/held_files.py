@@ -50,8 +50,8 @@ def refuse_hard_links(path: Path) -> None:
 def _two_names(path: Path) -> Unusable:
     return Unusable(
         f"{path} has a second name (a hard link), and who opens that one has another write-ahead log: commits would be "
-        f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; to keep a copy "
-        "use 'jobdb backup'"
+        f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
+        "one is wanted, is made by jobdb backup after that"
     )
 
 

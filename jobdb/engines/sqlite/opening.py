@@ -6,6 +6,7 @@ Everything that may be refused is refused here, before a byte is written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import warnings
 from typing import TYPE_CHECKING
@@ -20,7 +21,6 @@ from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
 from .contents import Contents, inspect, refuse_foreign, unmarked
-from .descriptors import what_to_do
 from .failures import translate
 from .header import Header, read_header
 from .held_files import refuse_hard_links
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 SHARED_BUSY_SEC = 10.0
+_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
 
 
@@ -61,13 +62,26 @@ def open_store(
     settings = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
     try:
         return _open_store(path, create, busy_sec, settings)
+    except StorageFailed as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_DESCRIPTORS:
+            raise _no_descriptors(path, error.__cause__) from error
+        raise
     except OSError as error:
+        if error.errno in _NO_DESCRIPTORS:
+            raise _no_descriptors(path, error) from error
         raise StorageFailed(
-            f"cannot open {error.filename or path}: {error.strerror}; "
-            + what_to_do(error, "check the disk, and owner and mode of the folder and the files")
+            f"cannot open {error.filename or path}: {error.strerror}; check the disk, and owner and mode of the folder "
+            "and the files"
         ) from error
     except apsw.Error as error:
         raise translate(error, path, 0.0) from error
+
+
+def _no_descriptors(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"cannot open {error.filename or path}: {error.strerror}; close files or raise the limit (ulimit -n), "
+        "and try again"
+    )
 
 
 def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, Any]) -> SqliteStore:

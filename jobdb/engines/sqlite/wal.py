@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
 from ...filemodes import open_private
-from .descriptors import above_standard_streams, what_to_do
+from .descriptors import above_standard_streams
 
 if TYPE_CHECKING:
     from .shared_page import SharedPage
@@ -62,7 +62,9 @@ class WalSync:
         try:
             return above_standard_streams(open_private(self._wal, os.O_RDWR, database=self._database))
         except OSError as error:
-            raise StorageFailed(f"cannot open {self._wal}: {error.strerror}; {what_to_do(error)}") from error
+            raise StorageFailed(
+                f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
 
     def _open_folder(self) -> int:
         """Now: after a commit there may be no file descriptor left, and the commit would be in doubt for that alone."""
@@ -70,7 +72,9 @@ class WalSync:
             return above_standard_streams(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             os.close(self._fd)
-            raise StorageFailed(f"cannot open {self._wal.parent}: {error.strerror}; {what_to_do(error)}") from error
+            raise StorageFailed(
+                f"cannot open {self._wal.parent}: {error.strerror}; check its owner and mode, and the disk"
+            ) from error
 
     def sync(self) -> None:
         """Returns when all that was written to the WAL before the call is durable: by a sync that began after it.
