@@ -307,6 +307,8 @@ class SqliteStore:
         A reader that acts on what it read calls it too: the commit may have been made by a process that is still
         waiting for its own sync.
         """
+        if os.getpid() != self._pid:
+            self.check()
         if self._wal is not None:
             self._wal.sync()
             self._mend(self._wal)
@@ -355,6 +357,7 @@ class SqliteStore:
 
     def settings(self) -> dict[str, Any]:
         """The settings as they are in force, read from the connection."""
+        self.check()
         names = [setting.pragma for setting in self._settings()]
         with Held(self._mutex):
             found: dict[str, Any] = {name: self._writer.pragma(name) for name in ("journal_mode", *names)}
