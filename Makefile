@@ -21,6 +21,8 @@ types: $(READY)
 
 torture: $(READY)
 	$(PY) -m pytest -q -s -o timeout=0 tests/torture
+	JOBDB_INTERRUPT_STRIDE=1 $(PY) -m pytest -q -o timeout=0 tests/crash/test_interrupts.py \
+		tests/crash/test_interrupted_commands.py tests/postgresql/test_postgresql_interrupts.py
 
 # A real kernel NFS client in a small virtual machine; as root on Debian. About 15 minutes without KVM.
 test-nfs: $(READY)

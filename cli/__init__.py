@@ -32,7 +32,12 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:
-        sys.exit(_report(error))
+        try:
+            code = _report(error)
+        except OSError as lack:  # no file descriptor even for what tells of it
+            code = 5
+            sys.stderr.write(f"jobdb: {error}; and this cannot be told better ({lack}). Raise the limit (ulimit -n)\n")
+        sys.exit(code)
     finally:
         # The interpreter's last collections would look through every module once more: a tenth of the whole run.
         gc.freeze()
@@ -41,6 +46,7 @@ def main() -> None:
 def _report(error: Exception) -> int:
     """Says on stderr what happened; returns the exit code for it."""
     from jobdb.errors import JobdbError
+    from jobdb.shortage import is_shortage, out_of_descriptors
 
     from .output import complain
 
@@ -51,6 +57,9 @@ def _report(error: Exception) -> int:
     if isinstance(error, JobdbError):
         complain(str(error))
         return error.exit_code
+    if is_shortage(error):
+        complain(str(out_of_descriptors(error)))
+        return 5
     if isinstance(error, OSError):
         from jobdb.urls import current_folder_gone
 

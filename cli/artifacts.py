@@ -25,7 +25,7 @@ def missing_artifacts(folder: str, expected: Iterable[str]) -> list[tuple[str, s
     """
     root = os.path.realpath(folder)
     if not os.path.isdir(root):
-        raise InvalidInput(f"--check-artifacts: {folder!r} is no folder; name the one that the job worked in")
+        raise InvalidInput(f"--check-artifacts: {folder!r} is not a folder; name the one that the job worked in")
     found = ((path, _fault(root, path)) for path in expected)
     return [(path, fault) for path, fault in found if fault is not None]
 
@@ -41,8 +41,8 @@ def _fault(root: str, path: str) -> str | None:
     except OSError as problem:
         return "is not there" if isinstance(problem, FileNotFoundError) else f"cannot be seen: {problem.strerror}"
     if path.endswith("/"):
-        return None if stat.S_ISDIR(mode) else "is no folder"
+        return None if stat.S_ISDIR(mode) else "is not a folder"
     if stat.S_ISDIR(mode):
         return "is a folder, not a file"
     # A pipe, a socket or a device is there, and holds nothing that the job has made.
-    return None if stat.S_ISREG(mode) else "is no regular file"
+    return None if stat.S_ISREG(mode) else "is not a regular file"

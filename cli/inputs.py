@@ -96,7 +96,7 @@ def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _has_long_digits(text: str) -> bool:
-    """Whether there may be a number that is too long: without, Python's own conversion is much faster than ours."""
+    """Tell whether a number may be too long: where none is, Python's own conversion is much faster than ours."""
     return b"0" * (_MOST_DIGITS + 1) in text.encode("utf-8", "surrogatepass").translate(_DIGITS_AS_ZEROS)
 
 

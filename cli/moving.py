@@ -202,7 +202,7 @@ _TRUST = {
 
 
 def _say_trust(report: ImportReport) -> None:
-    """How many jobs came with less than full trust, and which."""
+    """Return how many jobs came with less than full trust, and which."""
     from jobdb.legacy.damage import TrustWarning
 
     for warning, what in _TRUST.items():

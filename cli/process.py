@@ -13,7 +13,7 @@ _NEEDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGALRM")
 
 
 def put_in_order() -> None:
-    """Lets this process learn how its children end, be stopped, and open files that are no standard stream."""
+    """Restore what this process needs: to learn how its children end, to be stopped, to keep its standard streams."""
     # Ignored, the kernel forgets how children end, and a handler that failed would count as done.
     if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -144,7 +144,7 @@ def restore(
 
 
 def _tell(done: Restored, *, asked: bool) -> None:
-    """What a restore takes back without a word otherwise."""
+    """Say what a restore has taken back, which nothing else shows."""
     _warn_of_key(done.key_id)
     for path in done.set_aside:
         output.warn(f"kept as {path}: what the database that was there had not yet copied into its file")

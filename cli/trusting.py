@@ -29,13 +29,12 @@ def trust(
       jobdb trust
       jobdb trust ~/project
     """
-    from jobdb.trust import trust as note_trust
+    from jobdb.trust import trust as trust_database
 
     file = place or Path()
     if file.is_dir():
-        inner = file / "jobs.db" if file.name == ".jobdb" else file / ".jobdb" / "jobs.db"
-        file = inner
-    trusted = note_trust(file)
+        file = file / "jobs.db" if file.name == ".jobdb" else file / ".jobdb" / "jobs.db"
+    trusted = trust_database(file)
     if json:
         json_line({"path": str(trusted), "trusted": True})
         return

@@ -66,7 +66,7 @@ def text(name: str, value: Any, *, most: int, least: int = 1) -> str:
     try:
         plain_text.encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidInput(f"{name} is no valid Unicode text (a lone surrogate); is its encoding right?") from None
+        raise InvalidInput(f"{name} is not valid Unicode text (a lone surrogate); is its encoding right?") from None
     return plain_text
 
 
@@ -94,7 +94,7 @@ def seconds_as_ms(name: str, value: Any, *, most: float = MAX_LEASE_SEC) -> int:
 
 
 def seconds(name: str, value: Any, *, most: float = MAX_TIMEOUT_SEC) -> float:
-    """A duration in seconds that may be 0, such as the most that a wait may take."""
+    """Return a duration in seconds that may be 0, such as the most that a wait may take."""
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
@@ -104,14 +104,14 @@ def seconds(name: str, value: Any, *, most: float = MAX_TIMEOUT_SEC) -> float:
 
 
 def limit_sec(name: str, value: object) -> float | None:
-    """The most that a wait may take, in seconds; none when None or infinite."""
+    """Return the most that a wait may take, in seconds; none when None or infinite."""
     if value is None or (isinstance(value, float) and value == math.inf):
         return None
     return seconds(name, value)
 
 
 def items(name: str, values: object, *, of: str) -> Iterable[Any]:
-    """What iterates over several things: no text and no mapping, whose parts would be taken for them."""
+    """Return an iterable of several things; refuse text and mappings, whose parts would be taken for them."""
     if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
         raise InvalidInput(f"{name} must be a list of {of}, not {type(values).__name__}")
     return values
@@ -127,7 +127,7 @@ def job_id(value: Any) -> str:
     value = plain(value)
     if not isinstance(value, str) or not _is_job_id(value):
         raise InvalidInput(
-            f"{shown(value, 80)} is no job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
+            f"{shown(value, 80)} is not a job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
         )
     return value
 
@@ -139,24 +139,24 @@ def event_kind(value: Any) -> EventKind:
     try:
         return EventKind(value if isinstance(value, str) else "")
     except ValueError:
-        raise InvalidInput(f"{shown(value)} is no event; the events are {', '.join(EventKind)}") from None
+        raise InvalidInput(f"{shown(value)} is not an event; the events are {', '.join(EventKind)}") from None
 
 
 def statuses(values: object) -> tuple[JobStatus, ...]:
-    """The statuses of one name or of several."""
+    """Return the statuses of one name or of several."""
     found = []
     for value in [values] if isinstance(values, str) else items("status", values, of="statuses"):
         try:
             found.append(JobStatus(plain(value) if isinstance(value, str) else ""))
         except ValueError:
-            raise InvalidInput(f"{shown(value)} is no status; the statuses are {', '.join(JobStatus)}") from None
+            raise InvalidInput(f"{shown(value)} is not a status; the statuses are {', '.join(JobStatus)}") from None
     return tuple(dict.fromkeys(found))
 
 
 def start(value: Any) -> str:
     value = plain(value)
     if not isinstance(value, str) or value not in ("beginning", "now"):
-        raise InvalidInput(f"{shown(value)} is no start; it is 'beginning' or 'now'")
+        raise InvalidInput(f"{shown(value)} is not a start; it is 'beginning' or 'now'")
     return value
 
 

@@ -1,8 +1,9 @@
 """Giving a finished file its name: exclusively, or in exchange for the file that stands there.
 
-Called by backup, restore and migrate. A file is built under a name of its own beside its target (`ScratchFile`); its
-final name is taken with one system call, so at every moment the name stands for a whole file. Linux can rename without
-replacing, and exchange two names (renameat2); where the file system cannot, hard links serve.
+Called by backup, restore, migrate and export, and where a database is trusted. A file is built under a name of its own
+beside its target (`ScratchFile`, `write_file`); its final name is taken with one system call, so at every moment the
+name stands for a whole file. Linux can rename without replacing, and exchange two names (renameat2); where the file
+system cannot, hard links serve.
 Source: https://man7.org/linux/man-pages/man2/rename.2.html
 """
 
@@ -14,14 +15,17 @@ import os
 import re
 import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import ofd_locks
+from .descriptors import Owner
 from .errors import StorageFailed
 from .filemodes import COMPANIONS, JOURNALS, copy_owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
     from typing import Self
 
@@ -79,6 +83,46 @@ def exchange(one: Path, other: Path) -> bool:
     return True
 
 
+def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None:
+    """Write a file of mode 0600 in one step: beside its place, synced, then renamed; the name is not synced.
+
+    The file beside it is one that nobody else can have made, and both are found in the folder as it is when it is
+    opened: nothing is written through a link, and nothing into a file that is known by another name too.
+
+    Args:
+        path: the file.
+        content: what it is to hold.
+        may_be_link: its folder may be a link: it is the one that was named.
+
+    Raises:
+        OSError: it could not be written; what was there before is still there.
+    """
+    import secrets
+
+    follow = 0 if may_be_link else os.O_NOFOLLOW
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
+    try:
+        beside = f".{path.name}.{secrets.token_hex(8)}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(beside, flags, 0o600, dir_fd=folder)
+        try:
+            try:
+                os.fchmod(fd, 0o600)
+                view = memoryview(content)
+                while view:
+                    view = view[os.write(fd, view) :]
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(beside, dir_fd=folder)
+            raise
+    finally:
+        os.close(folder)
+
+
 def _renameat2(source: Path, target: Path, flags: int) -> None:
     import ctypes  # here, as below: who only opens a registry names no file
 
@@ -105,6 +149,20 @@ def numbered(stem: str, suffix: str = "") -> Iterator[str]:
         number += 1
 
 
+def first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Path:
+    """Return the first of the names that could be taken.
+
+    Args:
+        names: names without end, such as `numbered` ones.
+        take: takes a name exclusively; raises FileExistsError where something has it.
+    """
+    for name in names:
+        with suppress(FileExistsError):
+            take(name)
+            return name
+    raise AssertionError("there is always another name")
+
+
 def is_free(path: Path) -> bool:
     """Tell whether neither a file of this name is there nor one that SQLite would take for a part of it."""
     return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNALS))
@@ -122,8 +180,6 @@ class ScratchFile:
 
     Attributes:
         path: its present name.
-        descriptor: open for reading and writing. Closing it drops this process's locks on the file, so it is closed
-            last.
 
     Raises:
         StorageFailed: it cannot be made.
@@ -132,21 +188,32 @@ class ScratchFile:
     def __init__(self, target: Path, purpose: str) -> None:
         import secrets
 
+        self._file: Owner | None = None
+        self._placed = False
         _remove_abandoned(target, purpose)
         try:
             while True:
                 self.path = target.with_name(f"{target.name}.{purpose}-{secrets.token_hex(4)}")
                 flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
-                self.descriptor = os.open(self.path, flags, 0o600)
+                self._file = Owner(os.open(self.path, flags, 0o600))
                 if _marked_in_use(self.descriptor) is not False and self.is_in_place():
                     break
-                os.close(self.descriptor)  # somebody took it for abandoned before it was marked
+                self.close()  # somebody took it for abandoned before it was marked
             copy_owner(self.descriptor, os.stat(target.parent), mode=False)
         except OSError as error:
+            self.close()
             raise StorageFailed(
                 f"cannot make a file in {target.parent}: {error.strerror}; check its owner, mode and disk"
             ) from error
-        self._placed = False
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def descriptor(self) -> int:
+        """Open for reading and writing."""
+        assert self._file is not None
+        return self._file.fileno()
 
     def is_in_place(self) -> bool:
         """Tell whether its name still stands for it."""
@@ -199,16 +266,18 @@ class ScratchFile:
         self.path, self._placed = path, False
 
     def close(self) -> None:
-        """Remove it unless it was given its name, and close it."""
-        if self.descriptor < 0:
+        """Remove it unless it was given its name, and close it: last, for that drops this process's locks on it."""
+        if self._file is None or self._file.closed:
             return
         if not self._placed:
             for suffix in ("", *COMPANIONS):
                 if not suffix and not self.is_in_place():
                     continue
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-        os.close(self.descriptor)
-        self.descriptor = -1
+        self._file.close()
+
+    def __del__(self) -> None:
+        self.close()  # where an exception has cut off the block, or the end of it
 
     def __enter__(self) -> Self:
         return self
@@ -247,13 +316,10 @@ def _marked_in_use(descriptor: int) -> bool | None:
 
     A lock of the open file description and not of the process: SQLite's own closing of the file leaves it.
     """
-    import struct
-
-    command = getattr(fcntl, "F_OFD_SETLK", None)
-    if command is None:
+    if not ofd_locks.AVAILABLE:
         return None
     try:
-        fcntl.fcntl(descriptor, command, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, _IN_USE_BYTE, 1, 0))
+        ofd_locks.set_lock(descriptor, fcntl.F_WRLCK, _IN_USE_BYTE, 1)
     except OSError as error:
         return False if error.errno in (errno.EAGAIN, errno.EACCES) else None
     return True

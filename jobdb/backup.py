@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import arguments
-from .atomic_files import ScratchFile, is_free, numbered, time_stamp
+from .atomic_files import ScratchFile, first_free, is_free, numbered, time_stamp
 from .engines.sqlite.store import SqliteStore
 from .errors import AlreadyExists, InvalidInput, StorageFailed
 from .filemodes import COMPANIONS, secure_folder, sync_folder
@@ -113,11 +113,11 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
 
 
 def _checked(target: Path, source: Path) -> Path:
-    """The target's place, its folder's links followed; refused when it is, or would become, a part of a database."""
+    """Return the target, its folder's links followed; refuse one that is, or would become, a part of a database."""
     try:
         os.fsencode(target).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{str(target)!r} is no valid UTF-8, which SQLite needs; name another file") from None
+        raise InvalidInput(f"{str(target)!r} is not valid UTF-8, which SQLite needs; name another file") from None
     target = target.absolute()
     if target.is_dir() or not target.name or target.name == "..":
         raise InvalidInput(f"{target} is a folder; name a file in it, such as {target / 'jobs.db'}")
@@ -147,15 +147,8 @@ def _require_free(target: Path) -> None:
 
 
 def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
-    for name in numbered(f"{target.stem}-{stamp}", target.suffix):
-        named = target.with_name(name)
-        if is_free(named):
-            try:
-                scratch.name(named)
-            except FileExistsError:
-                continue
-            return named
-    raise AssertionError("there is always another name")
+    names = map(target.with_name, numbered(f"{target.stem}-{stamp}", target.suffix))
+    return first_free(filter(is_free, names), scratch.name)
 
 
 def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -18,6 +18,7 @@ from .atomic_files import is_free, numbered, rename_exclusively, time_stamp
 from .engines.sqlite.gate import Gate
 from .errors import Busy, StorageFailed
 from .filemodes import JOURNALS, sync_folder
+from .kernel_locks import locks_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -148,33 +149,18 @@ def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
         )
 
 
-def index_holder(database: Path, *, but: int = 0) -> str | None:
+def index_holder(database: Path, *, but: int = 0) -> int | None:
     """Return the id of a process that works with the -shm beside a name; None where none is known.
 
     Args:
         database: the name.
         but: the id of a process that is not meant.
 
-    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128; read here from /proc/locks.
+    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
     Source: https://sqlite.org/walformat.html#wal_locks
     """
-    try:
-        found = os.stat(f"{database}-shm")
-        lines = Path("/proc/locks").read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
-    for line in lines:
-        fields = line.split()
-        if len(fields) < 8 or "->" in fields or fields[1] != "POSIX" or not fields[6].isdigit():
-            continue
-        device, _, inode = fields[5].rpartition(":")
-        # Btrfs and overlays give another anonymous device to stat than to /proc/locks.
-        same = device == f"{major:02x}:{minor:02x}" or (major == 0 and device.startswith("00:"))
-        meant = fields[4] != str(but)
-        if meant and same and inode == str(found.st_ino) and 120 <= int(fields[6]) <= 128:
-            return fields[4]
-    return None
+    locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and 120 <= lock.first <= 128)
+    return next((lock.pid for lock in locks if lock.pid != but), None)
 
 
 def _is_empty(database: Path) -> bool:

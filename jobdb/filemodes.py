@@ -36,7 +36,7 @@ def secure_folder(path: str | os.PathLike[str]) -> list[str]:
         The folders that this call made, the innermost one first.
 
     Raises:
-        StorageFailed: it cannot be made, or something that is no folder stands there.
+        StorageFailed: it cannot be made, or something that is not a folder stands there.
     """
     folder = os.path.abspath(path)
     missing = []
@@ -181,7 +181,7 @@ def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLi
     if stat.S_ISLNK(found.st_mode):
         what = "is a symbolic link"
     elif not stat.S_ISREG(found.st_mode):
-        what = "is no regular file"
+        what = "is not a regular file"
     elif found.st_nlink > 1:
         what = "has a second name (a hard link)"
     elif not _is_ours(found, database):
@@ -189,7 +189,7 @@ def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLi
     else:
         return
     raise StorageFailed(
-        f"{place} {what}, and would be written to; nothing was. See where it came from "
+        f"{place} {what}, so nothing was written to it. See where it came from "
         f"('ls -l {place}'), and remove it if nobody has the database open"
     )
 

@@ -303,7 +303,7 @@ def _settings(tx: Transaction) -> dict[str, str]:
 
 
 def _facts(text: str | None) -> dict[str, str]:
-    """What was noted; nothing where it is not what we write."""
+    """Return what was noted; nothing where it is not what we write."""
     try:
         found = json.loads(text or "{}")
     except ValueError:

@@ -17,10 +17,10 @@ from pathlib import Path
 
 from jobdb.schema import APPLICATION_ID, VERSION
 
-from .atomic_files import ScratchFile
+from .atomic_files import ScratchFile, first_free
 from .companions import free_name, journals_with_content, set_aside_stale
 from .engines.sqlite import opened
-from .engines.sqlite.contents import Contents, contents, refuse_foreign
+from .engines.sqlite.contents import Contents, inspect, refuse_foreign
 from .engines.sqlite.failures import no_room
 from .engines.sqlite.header import read_header
 from .engines.sqlite.held_files import refuse_hard_links
@@ -54,8 +54,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         refuse_strange_companions(path)
         if header.empty:
             set_aside_stale(path, busy_sec)
-            header = read_header(path)
-        found = contents(path, header)
+        header, found = inspect(path)
         refuse_foreign(path, found)
         if header.user_version > VERSION:
             raise SchemaMismatch(
@@ -65,8 +64,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         if header.user_version == VERSION and found is Contents.OURS:
             return None
         try:
-            with contextlib.closing(_alone(path, busy_sec)) as connection:
-                return _migrate(connection, path, keep=backup and found is not Contents.EMPTY)
+            return _migrate_alone(path, busy_sec, keep=backup and found is not Contents.EMPTY)
         except sqlite3.OperationalError as error:
             raise _translated(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
@@ -119,6 +117,22 @@ def _alone(path: Path, busy_sec: float) -> sqlite3.Connection:
             time.sleep(random.uniform(0.002, 0.02))
 
 
+def _migrate_alone(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
+    """Migrate on a connection that has the file to itself, and close that whatever comes.
+
+    Closed twice: an exception can cut the first off. The collector of garbage comes late, since sqlite-utils makes
+    circles of references, and nobody could open the file until then.
+    """
+    connection = _alone(path, busy_sec)
+    try:
+        try:
+            return _migrate(connection, path, keep=keep)
+        finally:
+            connection.close()
+    finally:
+        connection.close()
+
+
 def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path | None:
     from sqlite_utils import Database
 
@@ -160,12 +174,9 @@ def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
             copy.close()
         copy_owner(scratch.descriptor, os.stat(path), mode=True)
         scratch.sync()
-        for kept in free_name(path, f"v{version}", ".bak"):
-            with contextlib.suppress(FileExistsError):
-                scratch.name(kept)
-                sync_folder(kept.parent)
-                return kept
-    raise AssertionError("there is always another name")
+        kept = first_free(free_name(path, f"v{version}", ".bak"), scratch.name)
+        sync_folder(kept.parent)
+    return kept
 
 
 def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:

@@ -110,7 +110,7 @@ def _judged(found: tuple[Export, ...], who: str) -> ExportFinding:
 
 
 def _exported(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
-    """The exports behind a path that a client mounted: with version 4 it may begin at the one with fsid=0."""
+    """Return the exports behind a path that a client mounted: with version 4 it may begin at the one with fsid=0."""
     tops = [export.path for export in exports if {"fsid=0", "fsid=root"} & set(export.options)]
     for top in ("/", *tops):
         if found := _covering(os.path.normpath(os.path.join(top, path.lstrip("/"))), exports):
@@ -119,7 +119,7 @@ def _exported(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
 
 
 def _covering(folder: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
-    """The exports, to whomever, of the nearest exported folder at or above one."""
+    """Return the exports, to whomever, of the nearest exported folder at or above one."""
     above = [export for export in exports if _holds(export.path, folder)]
     nearest = max((len(export.path) for export in above), default=0)
     return tuple(export for export in above if len(export.path) == nearest)
@@ -130,7 +130,7 @@ def _holds(top: str, folder: str) -> bool:
 
 
 def _is_this_host(placement: Placement) -> bool:
-    """Whether the server's address is one of this host's: only those can be bound to."""
+    """Tell whether the server's address is one of this host's: only those can be bound to."""
     address = next((option[5:] for option in placement.options if option.startswith("addr=")), "")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if not address:

@@ -13,7 +13,6 @@ import fcntl
 import os
 import secrets
 import shlex
-import struct
 import sys
 import time
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from .errors import UnsafeFileSystem
 from .filesystem import Placement, nearest_existing, place
 from .filesystem_policy import OTHER_WAYS
 from .nfs_exports import ExportFinding, check_export
+from .ofd_locks import set_lock
 from .probe_checks import LOCAL_PLAN, Check, failed_check, run_plan
 from .probe_hands import HandFailed, LocalHand
 from .probe_helper import LOCK_LENGTH, LOCK_START
@@ -155,10 +155,8 @@ def _two_owners(name: str) -> Check:
 
 
 def _lock_of_file(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
-    # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks
-    request = struct.pack("@hhqqi4x", kind, os.SEEK_SET, LOCK_START, LOCK_LENGTH, 0)
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+        set_lock(fd, kind, LOCK_START, LOCK_LENGTH)
     except (BlockingIOError, PermissionError):
         return False
     return True

@@ -13,6 +13,7 @@ from . import arguments, model
 from .errors import InvalidInput, TimedOut, UnknownJob
 from .given_secret import is_secure_environment
 from .model import JobStatus, Verdict
+from .shortage import names_shortage
 from .tokens import Tokens
 from .urls import DatabaseUrl, default_url, parse_url, require_current_folder
 from .vault import Vault
@@ -48,6 +49,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+@names_shortage
 class Registry:
     """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
 

@@ -17,20 +17,20 @@ from typing import Any
 
 import apsw
 
-from jobdb.schema import APPLICATION_ID
-
 from .atomic_files import ScratchFile
 from .companions import journals_with_content, refuse_if_removed_is_open, set_aside
 from .engines.sqlite import opened
+from .engines.sqlite.contents import contents_seen, refuse_foreign
 from .engines.sqlite.failures import translate
 from .engines.sqlite.gate import Gate
+from .engines.sqlite.lookup import immutable_uri, lookup
 from .engines.sqlite.opening import allowed_placement
 from .engines.sqlite.sharing import SHARED
 from .engines.statements import load_statements
-from .errors import Busy, InvalidInput, NotAJobdbDatabase, StorageFailed
+from .errors import Busy, InvalidInput, StorageFailed
 from .filemodes import copy_owner, refuse_strange_companions, secure_folder, sync_folder
 from .identity import REGISTRY_ID, new_registry_id
-from .saved_file import copy_saved, open_alone, require_file, saved_uri, verify
+from .saved_file import copy_saved, open_alone, require_file, verify
 from .swapping import other_names, put_in_place
 from .urls import DatabaseUrl
 
@@ -165,19 +165,12 @@ def changes_since(backup: Path, url: DatabaseUrl) -> SinceBackup | None:
     target = Path(os.path.realpath(sqlite_path(url)))
     if journals_with_content(source) or not target.is_file() or target.stat().st_size == 0:
         return None
-    identity = opened.add(target)
     try:
-        connection = apsw.Connection(str(target), flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
-        try:
-            connection.set_busy_timeout(1000)
-            connection.execute("ATTACH ? AS restored", (saved_uri(source),))
+        with lookup(target, busy_sec=1.0, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI) as connection:
+            connection.execute("ATTACH ? AS restored", (immutable_uri(source),))
             return _compare(connection)[0]
-        finally:
-            connection.close()
     except apsw.Error:
         return None
-    finally:
-        opened.remove(identity)
 
 
 def sqlite_path(url: DatabaseUrl) -> Path:
@@ -195,12 +188,12 @@ def sqlite_path(url: DatabaseUrl) -> Path:
 
 
 def _checked_target(url: DatabaseUrl, source: Path, backup: Path) -> Path:
-    """The file that is to be replaced or made, at the end of whatever links lead to it."""
+    """Return the file that is to be replaced or made, at the end of whatever links lead to it."""
     given = sqlite_path(url)
     try:
         os.fsencode(given).decode("utf-8")
     except UnicodeDecodeError:
-        raise InvalidInput(f"{str(given)!r} is no valid UTF-8, which SQLite needs; name another file") from None
+        raise InvalidInput(f"{str(given)!r} is not valid UTF-8, which SQLite needs; name another file") from None
     target = Path(os.path.realpath(given))
     try:
         found = os.lstat(target)
@@ -320,7 +313,7 @@ class _Swap:
             connection.pragma("locking_mode", "EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE; COMMIT")
             refuse_if_removed_is_open(self._target, self._busy_sec)
-            _refuse_foreign(connection, self._target)
+            refuse_foreign(self._target, contents_seen(connection))
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")
             connection.pragma("journal_mode", "delete")
@@ -332,10 +325,10 @@ class _Swap:
             connection.close()
 
     def _locked_transaction(self, deadline: float) -> apsw.Connection | None:
-        """A connection in an exclusive transaction that writes nothing; None when somebody has come in between."""
+        """Return a connection in an exclusive transaction that writes nothing; None when somebody came in between."""
         connection = self._connect(deadline)
         try:
-            connection.execute("ATTACH ? AS restored", (saved_uri(self._scratch.path),))
+            connection.execute("ATTACH ? AS restored", (immutable_uri(self._scratch.path),))
             connection.execute("BEGIN EXCLUSIVE")
             if connection.pragma("journal_mode") != "delete" or journals_with_content(self._target):
                 connection.close()
@@ -373,7 +366,7 @@ class _Swap:
 
 
 def _note(valid_again: list[tuple[str, int]] | None) -> Change:
-    """The note that the doctor reads: when it was restored, and which revoked tokens are valid again, if known."""
+    """Return the note for the doctor: when it was restored, and which revoked tokens are valid again, if known."""
     found = {
         "at_ms": time.time_ns() // 1_000_000,
         "known": valid_again is not None,
@@ -425,10 +418,3 @@ def _key_of(scratch: Path) -> str | None:
     except apsw.Error as error:
         raise translate(error, scratch, 0.0) from error
     return None if row is None else str(row[0])
-
-
-def _refuse_foreign(connection: apsw.Connection, target: Path) -> None:
-    if connection.pragma("application_id") == APPLICATION_ID:
-        return
-    if connection.execute("SELECT 1 FROM sqlite_schema").fetchone() is not None:
-        raise NotAJobdbDatabase(f"{target} is a SQLite database of another program; name another file with --db")

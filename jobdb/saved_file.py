@@ -11,7 +11,6 @@ import stat
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import apsw
 
@@ -21,6 +20,7 @@ from .companions import pages_to_restore
 from .engines.sqlite import opened
 from .engines.sqlite.failures import is_read_error, translate
 from .engines.sqlite.header import read_header
+from .engines.sqlite.lookup import immutable_uri, lookup
 from .errors import InvalidInput, JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def require_file(path: Path) -> Path:
         reason = f": {error.strerror}" if isinstance(error, PermissionError) else f" is not there{link}"
         raise InvalidInput(f"{path}{reason}; name a file that 'jobdb backup' has made") from None
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidInput(f"{path} is no file; name a file that 'jobdb backup' has made")
+        raise InvalidInput(f"{path} is not a file; name a file that 'jobdb backup' has made")
     return Path(os.path.realpath(path))
 
 
@@ -105,25 +105,17 @@ def copy_live(source: Path, target: Path, identity: tuple[int, int]) -> None:
     Raises:
         StorageFailed: another file stands at the name now, or the disk is full or failed.
     """
-    noted = opened.add(source)
+    before = os.stat(source)
     try:
-        before = os.stat(source)
-        try:
-            connection = apsw.Connection(str(source), flags=apsw.SQLITE_OPEN_READONLY)
-        except apsw.Error as error:
-            raise translate(error, source, 0.0) from error
-        try:
-            connection.set_busy_timeout(30_000)
+        with lookup(source, busy_sec=30.0) as connection:
             if any((found.st_dev, found.st_ino) != identity for found in (before, os.stat(source))):
                 raise StorageFailed(
                     f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
                     "the registry anew"
                 )
             _copy(connection, source, target, unreadable=lambda error, path, _named: translate(error, path, 30.0))
-        finally:
-            connection.close()
-    finally:
-        opened.remove(noted)
+    except apsw.Error as error:
+        raise translate(error, source, 0.0) from error
 
 
 def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Translator) -> None:
@@ -160,11 +152,6 @@ def open_alone(scratch: Path) -> apsw.Connection:
     return connection
 
 
-def saved_uri(path: Path) -> str:
-    """Return the URI under which SQLite reads a file that nobody writes, and looks for no journal of it."""
-    return f"file:{quote(os.fspath(path.absolute()))}?immutable=1"
-
-
 @contextmanager
 def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
     """Open a saved registry to read it: as a database that others may be using, but for a finished file in WAL mode.
@@ -176,36 +163,28 @@ def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
             f"{named} is in the middle of a transaction: the -journal beside it is not rolled back. Run "
             f"'jobdb --db {named} doctor', which does that, and try again"
         )
-    foreign = NotAJobdbDatabase(f"{named} is no backup of a jobdb database")
+    foreign = NotAJobdbDatabase(f"{named} is not a backup of a jobdb database")
     try:
         with opened.standard_library_may_look(path) as free:
             in_wal = free and read_header(path).wal
     except NotAJobdbDatabase:
         raise foreign from None
     in_use = any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
-    name = saved_uri(path) if in_wal and not in_use else str(path)
-    noted = opened.add(path)
-    try:
-        connection = apsw.Connection(name, flags=_READ_URI)
-        try:
-            connection.set_busy_timeout(5_000)
-            version = connection.pragma("user_version")
-            assert isinstance(version, int)
-            if connection.pragma("application_id") != APPLICATION_ID:
-                raise foreign
-            if version < 1:
-                raise StorageFailed(f"{named} is damaged (schema version {version}); use another backup")
-            if version > VERSION:
-                raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {VERSION}")
-            yield connection
-        finally:
-            connection.close()
-    finally:
-        opened.remove(noted)
+    name = immutable_uri(path) if in_wal and not in_use else str(path)
+    with lookup(path, busy_sec=5.0, name=name, flags=_READ_URI) as connection:
+        version = connection.pragma("user_version")
+        assert isinstance(version, int)
+        if connection.pragma("application_id") != APPLICATION_ID:
+            raise foreign
+        if version < 1:
+            raise StorageFailed(f"{named} is damaged (schema version {version}); use another backup")
+        if version > VERSION:
+            raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {VERSION}")
+        yield connection
 
 
 def _unreadable(error: apsw.Error, path: Path, named: Path) -> JobdbError:
-    """The error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
+    """Return the error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StorageFailed(f"{named} is damaged ({error}); use another backup")
     return translate(error, path, 0.0)

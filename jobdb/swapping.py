@@ -10,7 +10,7 @@ import os
 import re
 from pathlib import Path
 
-from .atomic_files import UNSUPPORTED, ScratchFile, exchange, rename_exclusively
+from .atomic_files import UNSUPPORTED, ScratchFile, exchange, first_free, rename_exclusively
 from .companions import free_name, journals_with_content
 from .filemodes import JOURNALS, sync_folder
 
@@ -77,7 +77,7 @@ def _own_names(target: Path, found: os.stat_result) -> list[Path]:
 
 
 def _interrupted(target: Path) -> Path | None:
-    """The name under which an interrupted restore was about to keep the file."""
+    """Return the name under which an interrupted restore was about to keep the file."""
     found = os.lstat(target)
     names = _own_names(target, found) if found.st_nlink > 1 else []
     return names[0] if names else None
@@ -86,46 +86,34 @@ def _interrupted(target: Path) -> Path | None:
 def _exchanged(scratch: ScratchFile, target: Path) -> Path | None:
     """Give the new file the name to keep the old one under, and exchange the two; None where that cannot be done."""
     before = scratch.path
-    for kept in free_name(target, _WORD):
-        try:
-            scratch.name(kept)
-        except FileExistsError:
-            continue
-        try:
-            exchanged = exchange(kept, target)
-        except OSError:
-            scratch.take_back(before)
-            raise
-        if exchanged:
-            scratch.path = target
-            return kept
+    kept = first_free(free_name(target, _WORD), scratch.name)
+    try:
+        exchanged = exchange(kept, target)
+    except OSError:
         scratch.take_back(before)
-        return None
-    raise AssertionError("there is always another name")
+        raise
+    if exchanged:
+        scratch.path = target
+        return kept
+    scratch.take_back(before)
+    return None
 
 
 def _linked(target: Path) -> Path:
-    for kept in free_name(target, _WORD):
-        try:
-            os.link(target, kept, follow_symlinks=False)
-        except FileExistsError:
-            continue
-        return kept
-    raise AssertionError("there is always another name")
+    return first_free(free_name(target, _WORD), lambda kept: os.link(target, kept, follow_symlinks=False))
 
 
 def _renamed(scratch: ScratchFile, target: Path, journals: list[str]) -> tuple[Path, tuple[Path, ...]]:
     """Where the file system has neither: the name stands for nothing for a moment, in which the gate is held."""
-    for kept in free_name(target, _WORD):
-        moved = []
-        for suffix in journals:
-            rename_exclusively(Path(f"{target}{suffix}"), Path(f"{kept}{suffix}"))
-            moved.append(Path(f"{kept}{suffix}"))
-        rename_exclusively(target, kept)
-        scratch.replace(target)
-        sync_folder(target.parent)
-        return kept, _worth_telling(moved)
-    raise AssertionError("there is always another name")
+    kept = next(free_name(target, _WORD))
+    moved = []
+    for suffix in journals:
+        rename_exclusively(Path(f"{target}{suffix}"), Path(f"{kept}{suffix}"))
+        moved.append(Path(f"{kept}{suffix}"))
+    rename_exclusively(target, kept)
+    scratch.replace(target)
+    sync_folder(target.parent)
+    return kept, _worth_telling(moved)
 
 
 def _worth_telling(moved: list[Path]) -> tuple[Path, ...]:

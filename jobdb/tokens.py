@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from . import arguments
 from .errors import InvalidInput
 from .given_secret import check_token
+from .shortage import names_shortage
 from .vault import Vault
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_OVERLAP_SEC = 3600.0
 
 
+@names_shortage
 class Tokens:
     """The tokens of a registry's jobs."""
 

@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .atomic_files import write_file
 from .errors import DatabaseMissing, JobdbError, KeyProblem, StorageFailed, UntrustedDatabase
 from .filemodes import secure_folder
 from .urls import DEFAULT_URL, parse_url
@@ -33,7 +34,7 @@ _MOST_INDEX_BYTES = 256 << 20
 
 
 def default_place(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """The file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
+    """Return the file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
     return None if environ.get("JOBDB_URL") else parse_url(DEFAULT_URL).path
 
 
@@ -86,6 +87,14 @@ def trust(path: Path) -> Path:
     return file
 
 
+def needs_key_id(path: Path) -> bool:
+    """Tell whether a database that this user has just made could not be noted, so that its key's id has to do."""
+    if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
+        return False
+    file = path.resolve()
+    return _noted(file) != os.stat(file).st_ino
+
+
 def note_trust(path: Path) -> None:
     """Note a database that this user has just made, as far as it is one that a folder can lead to."""
     if (path.parent.name, path.name) == (".jobdb", "jobs.db"):
@@ -103,7 +112,7 @@ def _note(file: Path) -> Path:
 
 
 def _noted(file: Path) -> int | None:
-    """The inode that was noted for a path. Not its device: that has another number after a restart, here and there."""
+    """Return the inode that was noted for a path. Device numbers are not noted: some change with a restart."""
     try:
         inode, _, place = _note(file).read_bytes().rstrip(b"\n").partition(b" ")
     except (OSError, KeyProblem):
@@ -114,21 +123,15 @@ def _noted(file: Path) -> int | None:
 def _write(file: Path) -> None:
     note = _note(file)
     text = b"%d %s\n" % (os.stat(file).st_ino, os.fsencode(file))
-    temporary = note.with_name(f"{note.name}.{os.urandom(8).hex()}.new")
     secure_folder(note.parent)
     try:
-        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            os.write(fd, text)
-        finally:
-            os.close(fd)
-        os.replace(temporary, note)
+        write_file(note, text, may_be_link=True)
     except OSError as error:
         raise StorageFailed(f"cannot note it in {note.parent}: {error.strerror}; check its owner and mode") from error
 
 
 def _doubt(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
-    """What speaks against a database that no note tells of; None when it is this user's by its key."""
+    """Return what speaks against a database that no note tells of; None when it is this user's by its key."""
     users = {os.geteuid(), _sudo_user()}
     if found.st_uid not in users or folder.st_uid not in users:
         return "it belongs to another user"
@@ -148,7 +151,7 @@ def _sudo_user() -> int:
 
 
 def _tracked(file: Path) -> bool:
-    """Whether a git work tree around it has a file of that name in its index. Rather once too often than too rarely."""
+    """Tell whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
     for folder in file.parents:
         git = folder / ".git"
         if not os.path.lexists(git):
@@ -180,21 +183,13 @@ def _key_id(file: Path) -> str | None:
     import apsw
 
     from .engines.sql.sealing import KEY_ID
-    from .engines.sqlite import opened
+    from .engines.sqlite.lookup import lookup
     from .filemodes import refuse_strange_companions
 
     refuse_strange_companions(file)
-    noted = opened.add(file)
     try:
-        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(5000)
-            connection.pragma("trusted_schema", 0)
+        with lookup(file, busy_sec=5.0) as connection:
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (KEY_ID,)).fetchone()
-        finally:
-            connection.close()
     except apsw.Error:
         return None
-    finally:
-        opened.remove(noted)
     return None if row is None else str(row[0])

@@ -78,15 +78,18 @@ def _require_utf8(name: str) -> None:
             os.path.abspath(name).encode("utf-8")
         except UnicodeEncodeError:
             raise InvalidInput(
-                f"{os.path.abspath(name)!r} is no valid UTF-8, which SQLite needs; rename it, or name another file"
+                f"{os.path.abspath(name)!r} is not valid UTF-8, which SQLite needs; rename it, or name another file"
             ) from None
 
 
+<<<<<<< HEAD
 def default_url(environ: Mapping[str, str] = os.environ) -> str:
     """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
     return environ.get("JOBDB_URL") or DEFAULT_URL
 
 
+=======
+>>>>>>> h/review
 def require_current_folder(place: DatabaseUrl) -> None:
     """Refuse a file's name that begins in the current folder where that was removed.
 
@@ -106,3 +109,11 @@ def current_folder_gone() -> str | None:
     except OSError:
         pass  # only its name is not to be had
     return None
+<<<<<<< HEAD
+=======
+
+
+def default_url(environ: Mapping[str, str] = os.environ) -> str:
+    """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
+    return environ.get("JOBDB_URL") or DEFAULT_URL
+>>>>>>> h/review

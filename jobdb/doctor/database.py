@@ -69,7 +69,7 @@ def _check_soundness(report: Report, store: SqliteStore, *, full: bool) -> bool:
 
 
 def _says_damage(error: JobdbError) -> bool:
-    """Whether the file itself is bad. A disk, a lock or a right that is missing is none of a backup's business."""
+    """Tell whether the file itself is bad. A disk, a lock or a right that is missing is none of a backup's business."""
     import apsw
 
     return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
@@ -172,7 +172,7 @@ def _check_key(report: Report, registry: Registry) -> None:
 
 
 def _mend_key(error: KeyProblem) -> str | None:
-    """The command for a key file that is there and may not be read: another key would not help."""
+    """Return the command for a key file that is there and may not be read: another key would not help."""
     denied = error.__cause__
     if not isinstance(denied, PermissionError) or not denied.filename:
         return None

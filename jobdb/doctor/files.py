@@ -20,8 +20,8 @@ from jobdb.schema import VERSION
 
 from ..companions import index_holder, journals_with_content
 from ..engines.sqlite import opened
-from ..engines.sqlite.contents import Contents, contents, unmarked
-from ..engines.sqlite.header import Header, read_header
+from ..engines.sqlite.contents import Contents, inspect, unmarked
+from ..engines.sqlite.header import Header
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
 from ..errors import JobdbError, Unusable
 from ..filemodes import COMPANIONS, check_modes
@@ -87,8 +87,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
         return False
     with opened.standard_library_may_look(path) as free:
         try:
-            header = read_header(path) if free else None
-            found = Contents.OURS if header is None else contents(path, header)
+            header, found = inspect(path) if free else (None, Contents.OURS)
         except JobdbError as error:
             cause = error.__cause__
             if isinstance(cause, OSError):  # it could not be read: that says nothing against what is in it
@@ -100,14 +99,14 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     if found is Contents.FOREIGN:
         report.fail("file", f"{path} is a SQLite database of another program", "jobdb --db ANOTHER_FILE init")
         return False
-    _check_names(report, path)
+    one_name = _has_one_name(report, path)
     _check_owners(report, path)
     _check_modes(report, path)
     leftovers.journal_age_sec = _age_of_content(Path(f"{path}-journal"))
     if found is Contents.UNMARKED:
         report.fail("schema", str(unmarked(path)), f"{report.command} migrate")
         return False
-    return header is None or _check_header(report, path, header, found, placement)
+    return one_name and (header is None or _check_header(report, path, header, found, placement))
 
 
 def _nothing_there(report: Report, path: Path, message: str) -> tuple[str, str]:
@@ -131,7 +130,7 @@ def _nothing_there(report: Report, path: Path, message: str) -> tuple[str, str]:
 
 
 def _mend_reading(path: Path, error: OSError) -> str | None:
-    """What gives this user the right to read, or lets the one who has it look; None where no right is missing."""
+    """Return the command that gives this user the right to read, or runs as who has it; None where none is missing."""
     if not isinstance(error, PermissionError):
         return None
     place = path.absolute()
@@ -168,16 +167,18 @@ def _check_header(report: Report, path: Path, header: Header, found: Contents, p
     return True
 
 
-def _check_names(report: Report, path: Path) -> None:
+def _has_one_name(report: Report, path: Path) -> bool:
     names = path.stat().st_nlink
     if names > 1:
-        report.warn(
+        report.fail(
             "file",
-            f"{path} has {names} names (hard links): who opens another one has another WAL, and both are damaged",
+            f"{path} has {names} names (hard links), so no command opens it: who opens another one has another WAL, "
+            "and both would be damaged. Remove the others",
             f"find {shlex.quote(str(path.absolute().parent))} -xdev -samefile {shlex.quote(str(path.absolute()))}",
         )
-    else:
-        report.good("file", f"{path.absolute()}, {path.stat().st_size >> 10} KiB")
+        return False
+    report.good("file", f"{path.absolute()}, {path.stat().st_size >> 10} KiB")
+    return True
 
 
 def _check_owners(report: Report, path: Path) -> None:
@@ -241,7 +242,7 @@ def check_leftovers(report: Report, path: Path, before: Leftovers) -> None:
 
 
 def _unfinished(path: Path) -> list[Path]:
-    """What restore, and migrate's backup, build beside the database under names of their own."""
+    """Return what restore, and migrate's backup, build beside the database under names of their own."""
     ours = re.compile(re.escape(path.name) + r"\.(?:restoring|copying)(?:-[0-9a-f]{8})?")
     return sorted(path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name))
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ..errors import Unavailable
+from ..errors import KeyProblem, Unavailable
 from .sql.engine import SqlEngine
+from .sql.sealing import Sealer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ..urls import DatabaseUrl
     from ..vault import Vault
@@ -30,7 +33,7 @@ def open_engine(
     """Opens the engine that the URL names; arguments as for ``Registry.open``."""
     if url.path is None:
         try:
-            import psycopg_pool  # noqa: F401 - asked for by name, so that the message below fits
+            import psycopg  # noqa: F401 - asked for by name, so that the message below fits
         except ImportError as error:
             raise Unavailable(
                 f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
@@ -40,6 +43,7 @@ def open_engine(
         return _listened_to(open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault))
     from .sqlite.opening import open_store
 
+    made = create and not url.path.exists()
     store: Store = open_store(
         url.path,
         create=create,
@@ -48,7 +52,18 @@ def open_engine(
         clock=clock,
         checkpoint_pages=checkpoint_pages,
     )
+    if made:
+        _put_key_id(store, url.path, vault)
     return _listened_to(SqlEngine(store, vault))
+
+
+def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
+    """Where no note of a new database can be kept, as without a home folder, it must be known by the key's id."""
+    from ..trust import needs_key_id
+
+    if needs_key_id(path):
+        with suppress(KeyProblem), store.write() as tx:
+            Sealer(tx, vault).check()
 
 
 def _listened_to(engine: Engine) -> Engine:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from secrets import token_hex
 from typing import TYPE_CHECKING
 
+from ..atomic_files import write_file
 from ..engines.sql.transaction import Transaction
 from ..errors import StorageFailed
 from ..filemodes import secure_folder, sync_folder
@@ -63,7 +62,7 @@ def export_registry(
         The report: a row for each job. A job of which the folder has something newer is skipped, with the reason.
 
     Raises:
-        InvalidInput: the folder holds two registries, or it is no folder.
+        InvalidInput: the folder holds two registries, or it is not a folder.
         Busy: the old registry's lock was held by somebody else for too long.
         KeyProblem: the master key is not the one that sealed the secrets.
         StorageFailed: a file could not be written; those before it were.
@@ -184,46 +183,8 @@ def without_secrets(record: LegacyRecord) -> LegacyRecord:
     return replace(record, auth_token=None, broker_password=None)
 
 
-def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None:
-    """Writes a file of mode 0600 as the old scripts do: beside its place, synced, then renamed.
-
-    The file beside it is one that nobody else can have made, and both are found in the folder as it is when it is
-    opened: nothing is written through a link, and nothing into a file that is known by another name too.
-
-    Args:
-        path: the file.
-        content: what it is to hold.
-        may_be_link: its folder may be a link: it is the one that was named.
-
-    Raises:
-        OSError: it could not be written; what was there before is still there.
-    """
-    follow = 0 if may_be_link else os.O_NOFOLLOW
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
-    try:
-        beside = f".{path.name}.{token_hex(8)}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(beside, flags, 0o600, dir_fd=folder)
-        try:
-            try:
-                os.fchmod(fd, 0o600)
-                view = memoryview(content)
-                while view:
-                    view = view[os.write(fd, view) :]
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-            os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(beside, dir_fd=folder)
-            raise
-    finally:
-        os.close(folder)
-
-
 def _link_above(file: JobFile, layout: Layout) -> Path | None:
-    """The folder of the audit log, or the job's in it, if it is a link; that of the records was looked at before."""
+    """Return the folder of the audit log, or the job's in it, if it is a link; the records' was looked at before."""
     folders = (file.path.parent, file.path.parent.parent) if file.path.parent != layout.jobs else ()
     return next((folder for folder in folders if folder.is_symlink()), None)
 

@@ -76,7 +76,7 @@ def find_registry(directory: Path) -> Layout:
     """
     try:
         if not directory.is_dir():
-            raise InvalidInput(f"{directory} is no folder; give the workspace or its .mam/jobs")
+            raise InvalidInput(f"{directory} is not a folder; give the workspace or its .mam/jobs")
         found = [folder for name in WORKSPACE_FOLDERS if (folder := directory / name / "jobs").is_dir()]
         if len(found) > 1:
             found = [folder for folder in found if _looks_like_records(folder)] or found[:1]
@@ -101,7 +101,7 @@ def new_registry(directory: Path) -> Layout:
     ``.mam/jobs`` in it. Nothing is created here.
 
     Raises:
-        InvalidInput: the folder holds two registries, or something is there that is no folder.
+        InvalidInput: the folder holds two registries, or something is there that is not a folder.
     """
     if directory.is_dir():
         try:
@@ -113,7 +113,7 @@ def new_registry(directory: Path) -> Layout:
             for folder in folders:
                 _layout(folder, named=directory)
     elif os.path.lexists(directory):
-        raise InvalidInput(f"{directory} is no folder; name one to export to")
+        raise InvalidInput(f"{directory} is not a folder; name one to export to")
     return _layout(
         directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs", named=directory
     )
@@ -135,7 +135,7 @@ def list_jobs_folder(layout: Layout) -> Iterator[str]:
 
 
 def list_audit_folder(layout: Layout) -> Iterator[str]:
-    """The names of the audit log's folders, which are ids. Without the audit log, or if it is a link, there are none.
+    """List the audit log's folders, whose names are ids; none without the audit log, or where it is a link.
 
     Raises:
         Unusable: the folder may not be read.
@@ -172,7 +172,7 @@ def classify(name: str) -> EntryKind:
 
 
 def open_folder(path: str, *, folder: int | None = None) -> int | Damaged | None:
-    """A descriptor of a folder that is no link, for opening what is in it.
+    """Return a descriptor of a folder that is no link, for opening what is in it.
 
     Args:
         path: the folder.
@@ -194,7 +194,7 @@ def open_folder(path: str, *, folder: int | None = None) -> int | Damaged | None
 
 
 def read_regular_file(path: str, limit: int, *, folder: int | None = None) -> bytes | Damaged | None:
-    """The content of a regular file; a link is not followed.
+    """Return the content of a regular file; a link is not followed.
 
     Args:
         path: the file.
@@ -249,7 +249,7 @@ def _rest(fd: int, limit: int) -> bytes:
 
 
 def _layout(jobs: Path, *, named: Path) -> Layout:
-    """The folders of a registry, of which only what was named may be a link.
+    """Return the folders of a registry, of which only what was named may be a link.
 
     Raises:
         InvalidInput: the folder of records, or the one that it lies in, is a link.
@@ -265,7 +265,7 @@ def _layout(jobs: Path, *, named: Path) -> Layout:
 
 
 def _link(path: str, folder: int | None) -> Damaged:
-    """What a link leads to is of no matter, but who made it may want to know that it leads nowhere."""
+    """Return the damage of a link, which says whether it leads nowhere; where it leads is not looked at."""
     try:
         os.stat(path, dir_fd=folder)
     except FileNotFoundError:

@@ -6,46 +6,64 @@ the kernel, and whoever only looks in now and then (``LOCK_NB`` and sleep) never
 
 from __future__ import annotations
 
+import _thread
 import errno
 import fcntl
 import os
 import stat
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
 from pathlib import Path
 
+from ..descriptors import Owner
 from ..errors import Busy, Unusable
+from ..kernel_locks import locks_on
 from .layout import LOCK_NAME
 
 WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS = 100
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 
 
-class RegistryLock:
-    """The lock as it is held, or the fact that there is none to hold.
+class RegistryLock(Owner):
+    """The lock as it is held, or the fact that there is none to hold; ``with`` ends it.
+
+    A file object, since what ends the lock is then C code alone: the end of the block, or the destruction of what an
+    exception has cut off. Nobody is kept out for longer, wherever a Ctrl-C comes.
 
     A folder without a lock file is not given one: an import leaves its source as it is. Old writers create the file
     before they write anything, so it is enough to see, at the end, that there still is none: `writer_appeared`.
+
+    Args:
+        path: the lock file.
+        fd: a descriptor of it; of anything else where there is none.
+        held: whether there is one.
     """
 
-    def __init__(self, path: Path, fd: int | None) -> None:
+    def __init__(self, path: Path, fd: int, *, held: bool) -> None:
+        super().__init__(fd)
         self.path = path
-        self._fd = fd
-
-    @property
-    def held(self) -> bool:
-        return self._fd is not None
+        self.held = held
+        _files.add(self)
 
     def writer_appeared(self) -> bool:
         """Whether an old writer may have been at work beside us since the lock was asked for."""
-        return self._fd is None and os.path.lexists(self.path)
+        return not self.held and os.path.lexists(self.path)
 
 
-@contextmanager
-def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> Iterator[RegistryLock]:
-    """Holds the lock of a registry's folder.
+_files: weakref.WeakSet[Owner] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """A lock belongs to the open file, which a forked child shares: the child would keep it when its parent ends."""
+    for file in _files:
+        file.close()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
+
+
+def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> RegistryLock:
+    """Take the lock of a registry's folder, to be held in a ``with`` block.
 
     Args:
         folder: the folder of records.
@@ -58,55 +76,37 @@ def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> Iterator
     """
     path = folder / LOCK_NAME
     deadline = time.monotonic() + timeout_sec
-    fd = _acquire(path, deadline, timeout_sec, create)
-    try:
-        yield RegistryLock(path, fd)
-    finally:
-        if fd is not None:
-            os.close(fd)
-
-
-def lock_holder(path: Path) -> str | None:
-    """ "python3 (pid 4711)" for another process that holds an flock on the file, else None. Linux only."""
-    try:
-        status = os.stat(path)
-        lines = Path("/proc/locks").read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return None
-    inode = str(status.st_ino)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    for line in lines:
-        fields = line.split()
-        if "->" in fields or len(fields) < 6 or fields[1] != "FLOCK":
-            continue
-        pid = fields[4]
-        if fields[5] == f"{device}:{inode}" and pid.isdigit() and int(pid) not in (0, os.getpid()):
-            return f"{_command(pid)} (pid {pid})"
-    return None
-
-
-def _acquire(path: Path, deadline: float, timeout_sec: float, create: bool) -> int | None:
     for _ in range(WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS):
-        fd = _open(path, create)
-        if fd is None:
-            return None
+        lock = _open(path, create)
+        if lock is None:
+            return RegistryLock(path, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), held=False)
         try:
-            fd = _lock(fd, path, deadline, timeout_sec)
+            lock = _lock(lock, deadline, timeout_sec)
+            if _same_file(lock.fileno(), path):
+                return lock
         except OSError as error:
+            lock.close()
             raise Unusable(
                 f"{path} cannot be locked: {error.strerror}; without the lock the old scripts could write meanwhile. "
                 "Stop them, copy the folder to a local disk and use the copy"
             ) from error
-        if _same_file(fd, path):
-            return fd
-        os.close(fd)
+        except BaseException:
+            lock.close()
+            raise
+        lock.close()
     raise Busy(
         f"{path} is replaced again and again by another program, so it locks nothing; stop that program",
         waited_sec=timeout_sec,
     )
 
 
-def _open(path: Path, create: bool) -> int | None:
+def lock_holder(path: Path) -> str | None:
+    """Return "python3 (pid 4711)" for another process that holds an flock on the file, else None."""
+    others = (lock for lock in locks_on(path) if lock.kind == "FLOCK" and lock.pid > 0 and lock.pid != os.getpid())
+    return next((lock.holder for lock in others), None)
+
+
+def _open(path: Path, create: bool) -> RegistryLock | None:
     try:
         fd = os.open(path, (os.O_RDWR | os.O_CREAT if create else os.O_RDONLY) | _FLAGS, 0o600)
     except FileNotFoundError:
@@ -120,33 +120,70 @@ def _open(path: Path, create: bool) -> int | None:
         ) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise Unusable(f"{path} is no regular file, so the old scripts' lock cannot be taken on it; remove it")
-    return fd
+        raise Unusable(f"{path} is not a regular file, so the old scripts' lock cannot be taken on it; remove it")
+    return RegistryLock(path, fd, held=True)
 
 
-def _lock(fd: int, path: Path, deadline: float, timeout_sec: float) -> int:
-    """The locked descriptor: ``fd``, or another one of the same file where locking needs it open for writing (NFS)."""
+def _lock(lock: RegistryLock, deadline: float, timeout_sec: float) -> RegistryLock:
+    """Lock it, or another descriptor of the same file where locking needs it open for writing (NFS)."""
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return fd
+        fcntl.flock(lock.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
     except BlockingIOError:
         pass
     except OSError as error:
-        os.close(fd)
         if error.errno != errno.EBADF:
             raise
-        fd = os.open(path, os.O_RDWR | _FLAGS)
-    waiter = _Waiter(fd)
-    if not waiter.wait(deadline - time.monotonic()):
-        holder = lock_holder(path)
+        lock.close()
+        lock = RegistryLock(lock.path, os.open(lock.path, os.O_RDWR | _FLAGS), held=True)
+    try:
+        locked = _locked_in_time(lock, deadline - time.monotonic())
+    except BaseException:
+        lock.close()
+        raise
+    if not locked:
+        lock.close()
+        holder = lock_holder(lock.path)
         raise Busy(
-            f"the old registry's lock {path} was held for {timeout_sec:.1f} s"
+            f"the old registry's lock {lock.path} was held for {timeout_sec:.1f} s"
             + (f" by {holder}" if holder else "")
             + "; nothing was changed. Try again, or allow a longer wait",
             waited_sec=timeout_sec,
             holder=holder,
         )
-    return fd
+    return lock
+
+
+def _locked_in_time(lock: RegistryLock, seconds: float) -> bool:
+    """Wait in a thread of its own, through a descriptor of its own for the same open file.
+
+    The lock belongs to the open file. So it stays when the thread has closed its descriptor, unless whoever waited has
+    given up and closed theirs.
+
+    Raises:
+        OSError: the file cannot be locked.
+    """
+    waiting = Owner(os.dup(lock.fileno()))
+    _files.add(waiting)
+    failures: list[OSError] = []
+    done = _thread.allocate_lock()
+    done.acquire()
+
+    def wait() -> None:
+        try:
+            fcntl.flock(waiting.fileno(), fcntl.LOCK_EX)
+        except OSError as failure:
+            failures.append(failure)
+        finally:
+            waiting.close()
+            done.release()
+
+    # Not threading.Thread, whose start() waits in Python code: cut off there it raises a RuntimeError of its own.
+    _thread.start_new_thread(wait, ())
+    locked = done.acquire(timeout=max(0.0, seconds))
+    if failures:
+        raise failures[0]
+    return locked
 
 
 def _same_file(fd: int, path: Path) -> bool:
@@ -157,52 +194,3 @@ def _same_file(fd: int, path: Path) -> bool:
         return False
     locked = os.fstat(fd)
     return (named.st_dev, named.st_ino) == (locked.st_dev, locked.st_ino)
-
-
-class _Waiter:
-    """A thread that waits in ``flock``. Given up on, it closes the descriptor as soon as it gets the lock."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._mutex = threading.Lock()
-        self._done = threading.Event()
-        self._abandoned = False
-        self._error: OSError | None = None
-        threading.Thread(target=self._run, name="jobdb-legacy-lock", daemon=True).start()
-
-    def wait(self, seconds: float) -> bool:
-        """True once the lock is held; False when the time is over, and the descriptor is the thread's to close.
-
-        Raises:
-            OSError: the file cannot be locked.
-        """
-        try:
-            self._done.wait(max(0.0, seconds))
-        finally:
-            with self._mutex:
-                if not self._done.is_set():
-                    self._abandoned = True
-        if self._error is not None:
-            os.close(self._fd)
-            raise self._error
-        return not self._abandoned
-
-    def _run(self) -> None:
-        error = None
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
-        except OSError as failure:
-            error = failure
-        with self._mutex:
-            self._error = error
-            if self._abandoned:
-                os.close(self._fd)
-            else:
-                self._done.set()
-
-
-def _command(pid: str) -> str:
-    try:
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip() or "a process"
-    except OSError:
-        return "a process"

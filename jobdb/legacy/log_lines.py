@@ -78,7 +78,7 @@ def read_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damage
 
 
 def is_other_object(raw: bytes) -> bool:
-    """Whether a line that is no event is a JSON object without a seq, as the audit log has some."""
+    """Tell whether a line that is no event is a JSON object without a seq, as the audit log has some."""
     if not raw.lstrip().startswith(b"{"):
         return False
     document = parse_object(raw)

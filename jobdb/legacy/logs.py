@@ -205,7 +205,7 @@ class _Form:
         self._items.append(f"b{count}")
 
     def inside(self, seq: int) -> None:
-        """An event that is in a kept line."""
+        """Return an event that is in a kept line."""
         self._inside.append(seq)
 
     def finish(self, unfinished: bool) -> str:
@@ -295,7 +295,7 @@ class _Reading:
             self._found.damage[log] = wrong.summary()
 
     def _classified(self, raw: bytes, log: EntryKind, guarded: bool, wrong: _WrongLines) -> LogEvent | Damaged | None:
-        """What a line is that is no known event; what cannot be one is not looked at more closely than needed."""
+        """Return what a line is that is no known event, and look no more closely than needed at what cannot be one."""
         if len(raw) >= SHORTEST_EVENT:
             return self._event(raw, log, guarded)
         known = self._short.get(raw, _MISSING)
@@ -371,7 +371,7 @@ class _Run:
         self._blank = True
 
     def add(self, number: int, place: int, count: int, *, blank: bool) -> None:
-        """Adds the lines from a place on.
+        """Add the lines from a place on.
 
         Args:
             number: the first line's.
@@ -385,7 +385,7 @@ class _Run:
         self._blank = self._blank and blank
 
     def finish(self, ends: int, form: _Form, kept: list[KeptLine]) -> None:
-        """Ends the run before what begins at ``ends``."""
+        """End the run before what begins at ``ends``."""
         if not self._count:
             return
         if self._blank:

@@ -64,7 +64,7 @@ class Reader:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Gives back what it has open."""
+        """Give back what it has open."""
         self._source.close()
 
     def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:

@@ -258,7 +258,7 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
 
 
 def _marked(trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
-    """The job's values with its key, and the origin's with what tells the key later from one that was made here."""
+    """Return the job's values with its key, and the origin's with what tells that key from one that was made here."""
     absent = marked(origin[_ABSENT], trust.kid, trust.closed)
     return (*job[:_KID], trust.kid, *job[_KID + 1 :]), (*origin[:_ABSENT], absent, *origin[_ABSENT + 1 :])
 
@@ -266,7 +266,7 @@ def _marked(trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]) -> tu
 def with_key(
     source: ReadyJob, kid: int, *, token: str | None, revoked_ms: int | None = None, closed: str = "", note: str
 ) -> ReadyJob:
-    """The job with another key than its record has: the one that is in the database already.
+    """Return the job with another key than its record has: the one that is in the database already.
 
     Args:
         source: the job.
@@ -289,7 +289,7 @@ def with_key(
 
 
 def _state_beyond(state: State, events: Sequence[Event]) -> State | None:
-    """The state without an attempt that the events say too, or are beyond."""
+    """Return the state without an attempt that the events say too, or are beyond."""
     if state.get("attempt", 0) > max((event[2] or 0 for event in events), default=0):
         return state
     rest = {name: value for name, value in state.items() if name != "attempt"}

@@ -19,8 +19,8 @@ import os
 import secrets
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,9 +121,9 @@ def _close_idle() -> None:
         _opened.clear()
 
 
-@contextmanager
-def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SEC) -> Iterator[None]:
-    """The old lock of the folder. No function here needs it; it keeps out scripts that still write files.
+def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SEC) -> AbstractContextManager[object]:
+    """Take the old lock of the folder, to be held in a ``with`` block. No function here needs it; it keeps out scripts
+    that still write files.
 
     Args:
         registry_dir: the folder of records; made if it is missing.
@@ -133,8 +133,7 @@ def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SE
         Busy: the wait reached its limit; says who holds the lock, where that can be known.
     """
     secure_folder(registry_dir)
-    with _hold_lock(Path(registry_dir), timeout_sec=timeout, create=True):
-        yield
+    return _hold_lock(Path(registry_dir), timeout_sec=timeout, create=True)
 
 
 def register_job(registry_dir: Folder, record: Mapping[str, Json] | None = None, **fields: Json) -> Record:

@@ -187,7 +187,7 @@ class ImportReport(Report):
         events: int,
         warning: str = "",
     ) -> None:
-        """Notes what became of a file, and counts its warning."""
+        """Note what became of a file, and count its warning."""
         if warning:
             self.warnings[TrustWarning(warning)] += 1
         super().note(file, outcome, reason, job_id, damage, events, warning)
@@ -202,7 +202,7 @@ class ImportReport(Report):
         return {**super().as_dict(), "dry_run": self.dry_run}
 
     def trust(self) -> dict[str, Json]:
-        """How many jobs came with less than full trust, JSON-ready, under stable names."""
+        """Return how many jobs came with less than full trust, JSON-ready, under stable names."""
         found: dict[str, Json] = {warning.value: count for warning, count in self.warnings.items()}
         return {**found, "without_subscribers": self.without_subscribers}
 

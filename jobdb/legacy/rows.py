@@ -116,7 +116,7 @@ class JobRow(NamedTuple):
 
 
 def marked(absent: str, kid: int, closed: str) -> str:
-    """The absent names with what tells a key that came with its job from one that it was given later."""
+    """Return the absent names with what tells a key that came with its job from one that it was given later."""
     names = [name for name in absent.split(" ") if name and not name.startswith((KID, CLOSED))]
     if kid > 1:
         names.append(f"{KID}{kid}")

@@ -80,7 +80,7 @@ class SourceReader:
         self.audit_name = f"../{layout.audit.name}"
 
     def close(self) -> None:
-        """Gives the folder of the audit log back."""
+        """Give the folder of the audit log back."""
         if self._audit is not None:
             os.close(self._audit)
             self._audit = None

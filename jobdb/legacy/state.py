@@ -74,7 +74,7 @@ def make_state(
 
 
 def bounded(state: State | None) -> State | None:
-    """The state as it can be read again: without its subscribers where they are too many."""
+    """Return the state as it can be read again: without its subscribers where they are too many."""
     subscribers = state.get("subscribers", ()) if state else ()
     if not _too_many(subscribers):
         return state
@@ -84,12 +84,12 @@ def bounded(state: State | None) -> State | None:
 
 
 def kid_of(state: State | None) -> int:
-    """The version of the current token; 1 where nothing else is said."""
+    """Return the version of the current token; 1 where nothing else is said."""
     return state.get("kid", 1) if state else 1
 
 
 def key_of(state: State | None, kid: int) -> dict[str, Json] | None:
-    """What is said of one key."""
+    """Return what is said of one key."""
     keys = state.get("keys", ()) if state else ()
     return next((key for key in keys if key["kid"] == kid), None)
 
@@ -108,7 +108,7 @@ def parse_state(found: Json, *, has_token: bool) -> State | Damaged | None:
 
 
 def is_ahead(state: State | None, here: State | None) -> str:
-    """Why a state says more than another one of the same job; empty if it does not.
+    """Return why a state says more than another one of the same job; empty if it does not.
 
     Args:
         state: the one that may say more.
@@ -136,7 +136,7 @@ def is_ahead(state: State | None, here: State | None) -> str:
 
 
 def ranges_in_both(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """The seqs that lie in both of two lists of ascending ranges, as ranges."""
+    """Return the seqs that lie in both of two lists of ascending ranges, as ranges."""
     found = []
     first = second = 0
     while first < len(one) and second < len(other):

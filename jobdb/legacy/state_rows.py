@@ -23,7 +23,7 @@ _NO_END = 2**63 - 1
 
 
 def stored_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | None:
-    """What the record of a job cannot say of it.
+    """Return what the record of a job cannot say of it.
 
     Args:
         tx: a transaction.
@@ -81,7 +81,7 @@ def write_state(tx: Transaction, sealer: Sealer, row: JobRow, state: State) -> N
 
 
 def nobodys_token() -> str:
-    """A secret that is forgotten at once: it stands in for a key whose events must not verify."""
+    """Return a secret that is forgotten at once: it stands in for a key whose events must not verify."""
     return secrets.token_urlsafe(32)
 
 

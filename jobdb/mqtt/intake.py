@@ -238,7 +238,7 @@ class Intake:
         ]
 
     def _usable(self, topic: str) -> bool:
-        """Whether a job's topic can be subscribed to; of one that cannot it is said once, of many how many."""
+        """Tell whether a job's topic can be subscribed to; of one that cannot it is said once, of many how many."""
         if is_topic(topic):
             return True
         if topic not in self._unusable:
@@ -246,7 +246,7 @@ class Intake:
             count = len(self._unusable)
             if count <= _UNUSABLE_SAID or count % 1000 == 0:
                 self._report(
-                    f"topic {topic!r:.200} of a job is none that MQTT allows ({count} such so far); its events come "
+                    f"topic {topic!r:.200} of a job is not one that MQTT allows ({count} such so far); its events come "
                     "from the database alone"
                 )
         return False

@@ -368,7 +368,7 @@ class Relay:
             self._refused(lane, parcel, f"{size} bytes are more than its limit of {connection.largest_packet}")
             return False
         if not is_topic(parcel.topic):
-            self._refused(lane, parcel, "the topic is none that MQTT allows")
+            self._refused(lane, parcel, "the topic is not one that MQTT allows")
             return False
         mid = connection.publish(parcel.topic, parcel.payload, retain=parcel.retain)
         lane.in_flight[mid] = parcel

@@ -195,7 +195,7 @@ def read_ticket(path: Path) -> Ticket:
         )
     ticket = _parsed(content)
     if ticket is None:
-        raise InvalidInput(f"{path} is no ticket of this version of jobdb; make one with 'jobdb ticket JOB'")
+        raise InvalidInput(f"{path} is not a ticket of this version of jobdb; make one with 'jobdb ticket JOB'")
     return ticket
 
 

@@ -277,7 +277,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
 
 
 def _refuse_foreign(path: Path) -> None:
-    """Looks what is there before the store would put it into WAL."""
+    """Refuse another program's file before the store would put it into WAL."""
     from ..engines.sqlite import opened
     from ..engines.sqlite.contents import look_into
     from ..engines.sqlite.header import read_header
@@ -288,10 +288,10 @@ def _refuse_foreign(path: Path) -> None:
         header = read_header(path) if free else None
         if header is None or header.empty or header.application_id == APPLICATION_ID:
             return
-        mark, names, _steps = look_into(path)
-        if not mark and not names and header.user_version > SCHEMA_VERSION:
-            raise _newer(path, header.user_version)
-        if mark != APPLICATION_ID and (mark or names or header.user_version):
+        seen = look_into(path)
+        if not seen.mark and not seen.names and seen.version > SCHEMA_VERSION:
+            raise _newer(path, seen.version)
+        if seen.mark != APPLICATION_ID and (seen.mark or seen.names or seen.version):
             raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
 
 

@@ -37,7 +37,7 @@ def mqtt_problem(topic: str) -> str | None:
     if topic[0] == "$":
         return "begins with $, which is the broker's own ($SYS) or a shared subscription ($share)"
     if not (topic.isascii() and topic.isprintable()) and (_UNUSABLE.search(topic) or _has_plane_end(topic)):
-        return "has a control character or something else that is no text in MQTT"
+        return "has a control character or something else that is not text in MQTT"
     if topic.count("/") >= MAX_TOPIC_LEVELS:
         return f"has too many levels; brokers take {MAX_TOPIC_LEVELS} with {EVENTS_LEVEL!r}"
     if len(topic) * 4 > MAX_TOPIC_BYTES and len(topic.encode()) > MAX_TOPIC_BYTES:
@@ -46,5 +46,5 @@ def mqtt_problem(topic: str) -> str | None:
 
 
 def _has_plane_end(text: str) -> bool:
-    """Whether it has one of the last two code points of a Unicode plane, which are no characters."""
+    """Tell whether it has one of the last two code points of a Unicode plane, which are no characters."""
     return any(ord(char) & 0xFFFE == 0xFFFE for char in text)

@@ -80,7 +80,7 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
 def _checked(url: DatabaseUrl) -> Path:
     path = url.path
     if path is None:
-        raise InvalidInput(f"{url} is no SQLite database; 'jobdb copy' makes a file of it, which 'jobdb ui' can show")
+        raise InvalidInput(f"{url} is not a SQLite database; 'jobdb copy' makes one of it, which 'jobdb ui' can show")
     path = path.absolute()
     if not path.exists():
         raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")

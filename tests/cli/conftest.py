@@ -9,7 +9,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -175,17 +175,3 @@ def _with_database(cli: Cli) -> Cli:
     create_private(cli.database)
     migrate(cli.database, backup=False)
     return cli
-
-
-@pytest.fixture
-def require() -> Callable[[bool, str], None]:
-    """Skips when a condition is not met, or fails where everything is to be run."""
-
-    def check(met: bool, reason: str) -> None:
-        if met:
-            return
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-        pytest.skip(reason)
-
-    return check

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -160,22 +159,6 @@ def test_help_does_not_show_the_url_that_the_environment_names() -> None:
 
     shown = CliRunner().invoke(app, ["--help"], env={"JOBDB_URL": "postgresql://u:hunter2secret@h/d"})
     assert shown.exit_code == 0 and "hunter2secret" not in shown.output
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Path]:
-    """A file system of half a megabyte."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    require(shutil.which("mount") is not None and os.geteuid() == 0, "a small disk needs root's mount")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=512k,mode=700", "tmpfs", folder], capture_output=True, timeout=30
-    )
-    require(mounted.returncode == 0, "a tmpfs cannot be mounted here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], timeout=30, check=True)
 
 
 def test_a_full_disk_is_told_and_nothing_is_half_written(bare: Any, small_disk: Path) -> None:

@@ -142,7 +142,7 @@ def test_what_is_no_backup_is_told_as_such(cli: Any) -> None:
     (cli.folder / "cut.db").write_bytes(whole[: len(whole) // 3])
     refused = cli("restore", "cut.db", "--yes", code=5).err
     assert "cut.db is damaged" in refused and "use another backup" in refused and "-wal" not in refused
-    assert "is no file" in cli("restore", cli.folder, code=2).err
+    assert "is not a file" in cli("restore", cli.folder, code=2).err
     assert "is not there" in cli("restore", "nowhere.db", code=2).err
     assert "nothing is at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
 

@@ -117,6 +117,17 @@ def test_one_without_a_note_is_known_by_the_master_key(mine: Folder) -> None:
     mine.run("list", code=5)
 
 
+def test_without_a_folder_for_notes_what_a_user_makes_is_trusted_too(mine: Folder) -> None:
+    """As in a service that is given its key by the environment and has no home."""
+    mine.run.env.update(HOME="/dev/null/none", XDG_CONFIG_HOME="/dev/null/none", JOBDB_KEY="5e" * 32)
+    mine.run("init")
+    mine.run("list")
+    mine.run("register", "--agent", "a", "p")
+    mine.run("list")
+    mine.run.env["JOBDB_KEY"] = "77" * 32
+    mine.run("list", code=5)
+
+
 def test_a_known_key_id_in_a_checkout_is_no_proof(mine: Folder, tmp_path: Path) -> None:
     mine.run("init")
     mine.run("register", "--agent", "a", "p")

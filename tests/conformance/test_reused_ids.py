@@ -145,7 +145,7 @@ def test_what_is_remembered_survives_rekey_reopening_and_copying(database, make_
 
 def test_a_prune_of_many_stays_bounded(registry, clock, database):
     """Generated ids leave nothing behind; given ones a row each."""
-    many = 500
+    many = 100
     registry.register_many([NewJob(agent="a", prompt="p") for _ in range(many)])
     registry.register_many([NewJob(agent="a", prompt="p", job_id=f"given{number}") for number in range(3)])
     for job in registry.jobs(limit=1000):

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import apsw
 import pytest
 from harness.registries import open_registry
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
+from jobdb.backup import back_up
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.contents import Contents, contents
+from jobdb.engines.sqlite.contents import Contents, inspect
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.sharing import set_shared
 from jobdb.migrations import migrate
 from jobdb.mqtt.ticket_outbox import _open_store
+from jobdb.restoring import restore
 from jobdb.urls import parse_url
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
@@ -83,7 +87,7 @@ def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(pat
     with closing(sqlite3.connect(original)) as connection:
         dump = "\n".join(connection.iterdump())
     make(path, dump)
-    assert contents(path, read_header(path)) is Contents.UNMARKED
+    assert inspect(path)[1] is Contents.UNMARKED
     for name in ("open", "init", "init --shared", "init --no-shared"):
         with pytest.raises(SchemaMismatch, match=r"whose mark is missing.*jobdb --db .* migrate'"):
             COMMANDS[name](path)
@@ -123,3 +127,48 @@ def test_a_registry_with_a_table_more_stays_one(path: Path) -> None:
     make(path, "CREATE TABLE notes(x)")
     with open_registry(path) as registry:
         assert registry.jobs() == []
+
+
+def test_a_mark_that_is_only_in_the_log_is_found_there(path: Path) -> None:
+    """The process that put it back was killed before its commit was copied from the -wal into the file."""
+    original = path.with_name("original.db")
+    with open_registry(original, create=True) as registry:
+        job = registry.register(agent="a", prompt="p")
+    make(original, "PRAGMA application_id = 0")
+    connection = apsw.Connection(str(original))
+    try:
+        connection.pragma("application_id", APPLICATION_ID)
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{original}{suffix}", f"{path}{suffix}")
+    finally:
+        connection.close()
+    assert read_header(path).application_id == 0
+    assert [finding.level for finding in examine(parse_url(path)).findings if finding.check == "schema"] == ["ok"]
+    with open_registry(path) as registry:
+        assert registry.get(job.job_id).job_id == job.job_id
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_restore_judges_what_is_in_its_way_by_the_same_rule(path: Path, kind: str) -> None:
+    saved = path.with_name("saved.db")
+    with open_registry(path.with_name("original.db"), create=True) as registry:
+        back_up(registry, saved)
+    make(path, FOREIGN[kind])
+    before = digest(path)
+    with pytest.raises(NotAJobdbDatabase, match="is a SQLite database of another program; nothing was changed"):
+        restore(saved, parse_url(str(path)))
+    assert digest(path) == before
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_a_restore_replaces_a_registry_with_and_without_its_mark(path: Path, mark: bool) -> None:
+    saved = path.with_name("saved.db")
+    with open_registry(path, create=True) as registry:
+        registry.register(agent="a", prompt="p", job_id="saved")
+        back_up(registry, saved)
+        registry.register(agent="a", prompt="p", job_id="later")
+    if not mark:
+        make(path, "PRAGMA application_id = 0")
+    restore(saved, parse_url(str(path)))
+    with open_registry(path) as registry:
+        assert [job.job_id for job in registry.jobs()] == ["saved"]

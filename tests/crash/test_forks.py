@@ -4,61 +4,16 @@ import os
 import subprocess
 import sys
 import threading
-import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
+from conformance_kit.forks import DONE, FAILED, LIMIT_SEC, REFUSED, ended, forked, write
 
 from jobdb import ForkedRegistry, Registry
 from jobdb.backup import back_up, restore
 from jobdb.engines.sqlite.query import run_query
 from jobdb.migrations import migrate
 from jobdb.urls import parse_url
-
-LIMIT_SEC = 30.0
-REFUSED, DONE, FAILED = 7, 0, 1
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    Registry.open(path, create=True).close()
-    return path
-
-
-def forked(run: Callable[[], object]) -> int:
-    """Runs it in a forked child; returns `REFUSED` for a ForkedRegistry, `DONE`, or `FAILED`."""
-    child = os.fork()
-    if child == 0:
-        code = FAILED
-        try:
-            run()
-            code = DONE
-        except ForkedRegistry:
-            code = REFUSED
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(code)
-    return ended(child)
-
-
-def ended(child: int) -> int:
-    deadline = time.monotonic() + LIMIT_SEC
-    while (found := os.waitpid(child, os.WNOHANG)) == (0, 0):
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-        time.sleep(0.005)
-    return os.waitstatus_to_exitcode(found[1])
-
-
-def write(path: Path, jobs: int = 1) -> None:
-    with Registry.open(path, create=True, busy_timeout_sec=5) as registry:
-        for _ in range(jobs):
-            registry.register(agent="a", prompt="p")
 
 
 def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ def test_nothing_that_was_planted_beside_a_database_is_written_to(
         lambda: sharing.set_shared(database, True),
     ]
     for way in ways:
-        with pytest.raises(StorageFailed, match="nothing was written"):
+        with pytest.raises(StorageFailed, match="so nothing was written to it"):
             way()
     assert precious.read_bytes() == PRECIOUS
     assert sorted(os.listdir(precious.parent)) == ["authorized_keys", "private"]

@@ -19,15 +19,6 @@ from jobdb.engines.sqlite.failures import translate
 from jobdb.engines.sqlite.sharing import set_shared
 from jobdb.migrations import migrate
 
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    Registry.open(path, create=True).close()
-    return path
-
-
 # -- the disk
 
 
@@ -101,16 +92,15 @@ def test_damage_is_still_called_damage(database: Path) -> None:
 
 def test_a_close_that_reports_an_error_is_a_typed_one_and_ends(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry.open(database)
-    gate = registry.engine.store._gate._fd  # type: ignore[attr-defined]
-    real = os.close
+    gate = registry.engine.store._gate._file  # type: ignore[attr-defined]
+    real = gate.close
 
-    def eio(fd: int) -> None:
-        real(fd)
-        if fd == gate:
-            raise OSError(errno.EIO, "Input/output error")
+    def eio() -> None:
+        real()
+        raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "close", eio)
+        patched.setattr(gate, "close", eio)
         with pytest.raises(StorageFailed, match="is closed, and the disk reported"):
             registry.close()
     registry.close()
@@ -301,3 +291,47 @@ def test_a_file_size_limit_is_named(database: Path) -> None:
     assert found.returncode == 5 and "ulimit -f" in found.stderr
     with Registry.open(database) as registry:
         assert registry.jobs() == []
+
+
+_FIRST_VERB = """
+import os, resource, sys
+from jobdb import Registry
+from jobdb.errors import StorageFailed
+registry = Registry.open(sys.argv[1])
+payload = open(sys.argv[2]).read()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(os.open("/dev/null", os.O_RDONLY))
+except OSError:
+    pass
+verb = {
+    "register": lambda: registry.register(agent="a", prompt="p", job_id="new"),
+    "jobs": registry.jobs,
+    "get": lambda: registry.get("j0"),
+    "accept": lambda: registry.accept(payload, subscriber="s"),
+    "publish": lambda: registry.publish("j0", "progress"),
+    "subscribe": lambda: registry.subscribe("j0", subscriber="s"),
+}[sys.argv[3]]
+try:
+    verb()
+    outcome = "done"
+except StorageFailed as error:
+    outcome = "told" if "ulimit -n" in str(error) else str(error)
+for fd in held:
+    os.close(fd)
+verb()
+print(outcome)
+"""
+
+
+@pytest.mark.parametrize("verb", ["register", "jobs", "get", "accept", "publish", "subscribe"])
+def test_without_a_descriptor_a_first_verb_says_so_and_can_be_called_again(tmp_path: Path, verb: str) -> None:
+    path = tmp_path / "private" / "jobs.db"
+    with Registry.open(path, create=True) as registry:
+        registry.register(agent="a", prompt="p", job_id="j0")
+        (tmp_path / "payload").write_text(registry.publish("j0", "progress").payload)
+    command = [sys.executable, "-c", _FIRST_VERB, str(path), str(tmp_path / "payload"), verb]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.strip() in ("done", "told"), ran.stdout + ran.stderr

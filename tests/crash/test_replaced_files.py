@@ -21,10 +21,9 @@ from pathlib import Path
 import pytest
 from harness.registries import open_registry
 
-from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
+from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable, ofd_locks
 from jobdb.backup import back_up
 from jobdb.doctor import examine
-from jobdb.engines.sqlite import lock_guard
 from jobdb.urls import parse_url
 
 LIMIT_SEC = 60.0
@@ -334,7 +333,7 @@ def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Ca
 def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
     database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lock_guard, "_AVAILABLE", False)
+    monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
     answered = set()
     with open_registry(database) as registry:
         answered.add(registry.register(agent="a", prompt="p", job_id="mine-0").job_id)

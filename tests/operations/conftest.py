@@ -122,20 +122,6 @@ def house(tmp_path: Path) -> House:
 
 
 @pytest.fixture
-def require() -> Callable[[bool, str], None]:
-    """Skips when a condition is not met, or fails where everything is to be run."""
-
-    def check(met: bool, reason: str) -> None:
-        if met:
-            return
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-        pytest.skip(reason)
-
-    return check
-
-
-@pytest.fixture
 def two_hosts(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Callable[..., TwoHosts]]:
     """Starts a file server that two hosts mount, with the given options of fuse2host.py."""
     reason = reason_to_skip()

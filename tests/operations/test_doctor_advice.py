@@ -99,7 +99,7 @@ def test_a_disk_that_fails_calls_for_no_backup(place: Path, monkeypatch: pytest.
     def fail(_path: Path) -> None:
         raise StorageFailed("cannot read it") from OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("jobdb.doctor.files.read_header", fail)
+    monkeypatch.setattr("jobdb.engines.sqlite.contents.read_header", fail)
     found = bad(path, "file")
     assert "Input/output error" in found.message and found.mend is None
 

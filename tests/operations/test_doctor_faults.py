@@ -79,7 +79,7 @@ def test_a_file_of_another_user_beside_the_database(house: House, saved: Path, r
 
 def test_a_second_name_of_the_file(house: House, saved: Path) -> None:
     os.link(house.database, house.database.parent / "copy.db")
-    advice = house.doctor().found("file", "warn", "2 names")["mend"]
+    advice = house.doctor().found("file", "fail", "2 names")["mend"]
     names = house.sh(advice).stdout.split()
     assert sorted(Path(name).name for name in names) == ["copy.db", "jobs.db"]
     (house.database.parent / "copy.db").unlink()
@@ -104,7 +104,7 @@ def test_an_empty_file(house: House) -> None:
 def test_a_file_that_is_no_database(house: House, saved: Path) -> None:
     house.database.write_bytes(b"these are no pages\n" * 1000)
     diagnosis = house.doctor()
-    diagnosis.found("file", "fail", "no SQLite database")
+    diagnosis.found("file", "fail", "not a SQLite database")
     assert diagnosis.mended("file", BACKUP=saved).report["ok"]
     (kept,) = [path for path in house.database.parent.glob("jobs.db.replaced-*") if path.name.endswith("Z")]
     assert kept.read_bytes().startswith(b"these are no pages")

@@ -66,7 +66,7 @@ def test_the_same_tools(database: PostgresDatabase) -> None:
 
 
 def test_a_server_that_is_away(require: Require) -> None:
-    pytest.importorskip("psycopg_pool")
+    pytest.importorskip("psycopg")
     report = examine(parse_url("postgresql://nobody:hidden@127.0.0.1:1/nowhere"))
     assert [finding.check for finding in report.findings] == ["open"] and not report.ok
     assert "hidden" not in str(report.as_dict())

@@ -285,7 +285,7 @@ def test_what_cannot_be_served(house: House, site: Site) -> None:
     for command, code, words in (
         (f"jobdb ui --port {site.port}", 1, "--port 0"),
         ("jobdb --db nowhere.db ui --port 0", 5, "no database"),
-        ("jobdb --db postgresql://127.0.0.1/x ui --port 0", 2, "no SQLite"),
+        ("jobdb --db postgresql://127.0.0.1/x ui --port 0", 2, "not a SQLite"),
     ):
         done = house.sh(command)
         assert done.returncode == code and words in done.stderr and not done.stdout, done.stderr

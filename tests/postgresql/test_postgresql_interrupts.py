@@ -5,13 +5,12 @@ import random
 import signal
 
 import psycopg
+import pytest
+from conformance_kit.forks import DONE, REFUSED, ended, forked
+from conformance_kit.interrupting import Interrupted, each_place
 
 from jobdb import Registry
-from jobdb.engines.postgresql.connections import MOST_CONNECTIONS
-
-
-class Interrupted(Exception):
-    """What the signal handler raises."""
+from jobdb.engines.postgresql.pool import MOST_CONNECTIONS
 
 
 def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
@@ -62,3 +61,79 @@ def test_a_forked_child_opens_its_own_and_its_parent_goes_on(url):
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert registry.publish(job.job_id, "progress").seq == 2
+
+
+@pytest.mark.parametrize("verb", ["publish", "claim", "get", "subscribe"])
+def test_a_verb_cut_off_anywhere_keeps_no_connection_and_no_transaction(url, verb):
+    with Registry.open(url, create=True, busy_timeout_sec=5) as registry, psycopg.connect(url) as other:
+        job = registry.register(agent="a", prompt="", timeout_sec=0, idle_timeout_sec=0).job_id
+        other.autocommit = True
+        other.execute("SET lock_timeout = '2s'")
+        run = {
+            "publish": lambda: registry.publish(job, "progress"),
+            "claim": lambda: registry.claim(worker="w", agent="nobody"),
+            "get": lambda: registry.get(job),
+            "subscribe": lambda: next(registry.subscribe(job, subscriber="s", start="beginning", timeout_sec=20)),
+        }[verb]
+
+        def check(where):
+            with other.transaction():
+                other.execute("SELECT 1 FROM jobs FOR UPDATE")
+            registry.publish(job, "progress")
+
+        registry.publish(job, "progress")
+        assert each_place(run, check, most=25) > 10
+        store = registry.engine.store
+        open_now = [place for kept in store._pool._places if (place := kept()) is not None and not place.free]
+        assert len(open_now) <= 2
+        seqs = [event.seq for event in registry.events(job, limit=10_000)]
+        assert seqs == list(range(1, len(seqs) + 1))
+
+
+def test_more_verbs_are_cut_off_than_there_are_connections_and_the_next_one_does_not_wait(url):
+    """What is kept of an exception keeps no place for ever: it is free when the exception is forgotten."""
+    with Registry.open(url, create=True, busy_timeout_sec=5) as registry:
+        pool = registry.engine.store._pool
+        for _ in range(2 * MOST_CONNECTIONS):
+            held = []
+            pool._take(held)
+            del held  # cut off between taking and giving back
+        assert registry.jobs() == []
+
+
+@pytest.mark.parametrize("way", ["os._exit", "sys.exit", "collected", "in a block"])
+def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
+    with Registry.open(url, create=True) as registry:
+        job = registry.register(agent="a", prompt="").job_id
+
+        def child():
+            if way == "collected":
+                import gc
+
+                registry.engine.store._pool._idle.clear()
+                gc.collect()
+            elif way == "sys.exit":
+                raise SystemExit
+
+        if way == "in a block":
+            parent, child_id = os.getpid(), 0
+            try:
+                with registry.engine.store.write() as tx:
+                    tx.run("put_setting", name="by", value="parent")
+                    child_id = os.fork()
+            except BaseException:
+                os._exit(REFUSED)
+            finally:
+                if os.getpid() != parent:
+                    os._exit(DONE)
+            assert ended(child_id) == REFUSED
+            with registry.engine.store.read() as tx:
+                assert tx.one("get_setting", name="by") == ("parent",)
+        else:
+            backend = "SELECT pg_backend_pid()"
+            with registry.engine.store._pool.connection() as connection:
+                before = connection.execute(backend).fetchone()
+            forked(child)
+            with registry.engine.store._pool.connection() as connection:
+                assert connection.execute(backend).fetchone() == before, "the same connection, still open"
+        assert registry.publish(job, "progress").seq == 1

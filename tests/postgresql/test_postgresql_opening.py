@@ -107,7 +107,7 @@ def test_a_url_that_libpq_cannot_read_shows_no_password():
 
 def test_without_the_driver_the_message_says_what_to_install():
     program = (
-        "import sys; sys.modules['psycopg'] = sys.modules['psycopg_pool'] = None\n"
+        "import sys; sys.modules['psycopg'] = None\n"
         "import jobdb\n"
         "try: jobdb.Registry.open('postgresql://h/n')\n"
         "except jobdb.Unavailable as error: print(error)\n"

@@ -124,7 +124,7 @@ def test_sealed_secrets_are_not_shown(ask, sql):
     ],
 )
 def test_nothing_but_the_registry_is_read_and_nothing_runs_sql_of_its_own(ask, sql):
-    with pytest.raises(InvalidInput, match=r"no view of the registry|is not run|sealed"):
+    with pytest.raises(InvalidInput, match=r"not a view of the registry|is not run|sealed"):
         ask(sql)
 
 

@@ -51,13 +51,13 @@ def test_plain_names_and_urls_of_files() -> None:
 
 
 def test_a_name_that_sqlite_cannot_take_is_refused_before_a_file_is_made(tmp_path, monkeypatch) -> None:
-    with pytest.raises(InvalidInput, match="no valid UTF-8"):
+    with pytest.raises(InvalidInput, match="not valid UTF-8"):
         parse_url(os.fsdecode(b"\xff.db"))
-    with pytest.raises(InvalidInput, match="no valid UTF-8"):
+    with pytest.raises(InvalidInput, match="not valid UTF-8"):
         parse_url("\ud800.db")
     folder = os.path.join(os.fsencode(tmp_path), b"\xff")
     os.mkdir(folder)
     monkeypatch.chdir(folder)
-    with pytest.raises(InvalidInput, match="no valid UTF-8"):
+    with pytest.raises(InvalidInput, match="not valid UTF-8"):
         parse_url("jobs.db")
     assert parse_url(tmp_path / "jobs.db").path == tmp_path / "jobs.db" and os.listdir(folder) == []

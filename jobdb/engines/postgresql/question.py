@@ -86,7 +86,7 @@ def check_question(connection: Connection, statements: Mapping[str, str], questi
                 f"table {name} holds sealed secrets, and they are not shown; use one SELECT on {', '.join(VIEWS)}"
             )
         if not (ours and (name in VIEWS or name in TABLES)):
-            raise InvalidInput(f"{name} is no view of the registry; use one SELECT on {', '.join(VIEWS)}")
+            raise InvalidInput(f"{name} is not a view of the registry; use one SELECT on {', '.join(VIEWS)}")
     for name, servers, volatility in given:
         if not servers or (volatility != "i" and name not in HARMLESS):
             raise InvalidInput(

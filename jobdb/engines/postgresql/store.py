@@ -19,9 +19,10 @@ import psycopg
 
 from ...errors import ForkedRegistry, InvalidInput, JobdbError, SyncFailed, Unavailable
 from ..statements import for_psycopg, read_statements
-from .connections import Address, Connection, Pool
+from .connections import Address, Connection
 from .failures import RolledBack, connection_lost, translate
 from .listener import Listener, Poller, listen
+from .pool import Pool
 from .query import run_query
 from .sessions import doubt, unconfirmed
 
@@ -195,9 +196,13 @@ class PostgresStore:
             tx = PostgresTransaction(connection, self._statements)
             try:
                 yield tx
+                if os.getpid() != self._pid:
+                    self.check()
                 if begin.endswith("WRITE"):
                     tx.mark()
             except BaseException as error:
+                if os.getpid() != self._pid:
+                    raise  # forked in the block: the transaction is the parent's
                 doubt(connection, error)
                 _roll_back(connection)
                 if isinstance(error, psycopg.Error):

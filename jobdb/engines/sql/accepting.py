@@ -82,7 +82,7 @@ class _Job:
         self.advanced = False
 
     def key(self, kid: int, row: Row | None) -> None:
-        """Notes a token: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms; None: there is none."""
+        """Note a token: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms; None: there is none."""
         self.keys[kid] = Sender(self.number, self.kid, self.topic_prefix, self.updated_ms, *(row or (None,) * 6))
 
     def apply(self, wire: WireEvent, now: int) -> None:
@@ -152,7 +152,7 @@ class Batch:
         return answer
 
     def _note_key(self, job: int, kid: int, verdict: Verdict) -> None:
-        """Remembers a key that was refused: if its overlap is over, that is noted at the end."""
+        """Remember a key that was refused: if its overlap is over, that is noted at the end."""
         if verdict is Verdict.REVOKED_KEY and kid:
             self._over.add((job, kid))
 

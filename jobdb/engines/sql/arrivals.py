@@ -38,7 +38,7 @@ class AcceptVerbs:
     def accept_examined(
         self, examined: Sequence[Examined], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:
-        """Gives each its verdict and acts on it; the whole batch is one transaction."""
+        """Give each its verdict and act on it; the whole batch is one transaction."""
         from .accepting import Batch
 
         with self.store.write() as tx:

@@ -76,7 +76,7 @@ class ClaimVerbs:
         return record()
 
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
-        """Returns jobs whose lease ran out to pending, up to a number of strikes; ends jobs past their time limits.
+        """Return jobs whose lease ran out to pending, up to a number of strikes; end jobs past their time limits.
 
         A lease that ends later than it can was taken while a clock was ahead: it has run out too. The limits of a job
         that began later than now count from now.
@@ -119,7 +119,7 @@ class ClaimVerbs:
             tx.run("end_job", job=number, now=tx.now_ms, detail=shorten(reason))
 
     def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
-        """Takes or renews a named lease; False while another holder has it.
+        """Take or renew a named lease; False while another holder has it.
 
         Not one that ends later than it can: that was taken while a clock was ahead.
         """

@@ -7,14 +7,25 @@ has been copied and no reader needs it any more. Source: https://sqlite.org/wal.
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
+
+import apsw
+
+from ...errors import Busy, StorageFailed
+from .gate import jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from .gate import Gate
+
 _LONG_BYTES = 512 * 1024
 """Some thirty events: reading that much takes half a millisecond, copying it some milliseconds."""
+
+_CLOSE_SEC = 0.1
+"""So long a close waits for those who write or copy; when they have not ended then, one of them will be the last."""
 
 
 def wal_is_long(database: Path) -> bool:
@@ -55,3 +66,99 @@ class CheckpointSchedule:
         elif self.pages >= self._next:
             self._run()
             self._next = self.pages + self.soft_pages // 2
+
+
+class Checkpointer:
+    """Copies the WAL into the database. Under the writer's mutex.
+
+    Args:
+        writer: the connection that writes.
+        gate: the gate; None where the database has none.
+    """
+
+    def __init__(self, writer: apsw.Connection, gate: Gate | None) -> None:
+        self._writer = writer
+        self._gate = gate
+
+    def wal_is_suspect(self) -> bool:
+        """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
+        return self._gate is not None and self._gate.page.hole
+
+    def begin(self) -> bool:
+        """Keep others from copying; False when somebody is at it."""
+        return self._gate is None or self._gate.begin_checkpoint()
+
+    def end(self) -> None:
+        """Let others copy."""
+        if self._gate is not None:
+            self._gate.end_checkpoint()
+
+    def begin_last(self) -> bool:
+        """Keep others from copying and from writing, before the last connection copies the WAL and removes it.
+
+        Should this process's locks be dropped meanwhile, another one may open the database: what it commits after the
+        WAL was removed is refused, what it commits before would be lost.
+
+        Returns:
+            False when somebody else copies or writes, and so has the database open.
+        """
+        if self._gate is None:
+            return True
+        deadline = time.monotonic() + _CLOSE_SEC
+        try:
+            self._gate.enter(time.monotonic(), _CLOSE_SEC)
+        except (Busy, StorageFailed):
+            return False
+        while not self.begin():
+            if time.monotonic() > deadline:
+                self._gate.leave_if_entered()
+                return False
+            time.sleep(jitter(1e-3, 2e-3))
+        return True
+
+    def end_last(self) -> None:
+        """Let others copy and write. It can be called again."""
+        self.end()
+        if self._gate is not None:
+            self._gate.leave_if_entered()
+
+    def run(self) -> None:
+        """Copy what can be copied now. What fails is tried again after a later commit, which stands in the WAL."""
+        try:
+            if not self.wal_is_suspect() and self.begin():
+                self._copy()
+        except apsw.IOError:
+            # Perhaps its sync of the WAL failed, and no other will report that again.
+            if self._gate is not None:
+                self._gate.page.mark_hole()
+        except apsw.Error:
+            pass  # another process is at it
+        finally:
+            self.end()
+
+    def run_within(self, limit_sec: float) -> tuple[int, int]:
+        """Copy what can be copied; return the WAL's length and what of it is copied, in pages.
+
+        Args:
+            limit_sec: how long to wait for somebody else who is at it, in seconds.
+
+        Raises:
+            apsw.BusyError: the limit is over.
+            apsw.Error: the disk failed.
+        """
+        deadline = time.monotonic() + limit_sec
+        while True:
+            try:
+                if self.begin():
+                    return self._copy()
+                if time.monotonic() > deadline:
+                    raise apsw.BusyError("somebody else copies the log")
+            except apsw.BusyError:
+                if time.monotonic() > deadline:
+                    raise
+            finally:
+                self.end()
+            time.sleep(jitter(1e-3, 5e-3))
+
+    def _copy(self) -> tuple[int, int]:
+        return self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)

@@ -10,23 +10,23 @@ from __future__ import annotations
 import os
 import re
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
 from jobdb.schema import APPLICATION_ID, migration_files
 
 from ...errors import NotAJobdbDatabase, SchemaMismatch
-from . import opened
 from .failures import translate
+from .header import Header, read_header
+from .lookup import immutable_uri, lookup
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .header import Header
-
 _MADE = re.compile(r"^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)", re.MULTILINE | re.IGNORECASE)
 _STEPS = "_sqlite_migrations"
+_BUSY_SEC = 10.0
 
 
 class Contents(Enum):
@@ -38,26 +38,43 @@ class Contents(Enum):
     FOREIGN = "another program's"
 
 
-def contents(path: Path, header: Header) -> Contents:
-    """Tell what a file holds; it is opened only when its header does not say.
+def inspect(path: Path) -> tuple[Header, Contents]:
+    """Read a file's header and tell what the file holds; SQLite opens it only when the header does not say.
 
     Args:
         path: the file, which this process has not open.
-        header: its header.
+
+    Returns:
+        The header, with mark and version as SQLite sees them where they may be newer in the log than in the file; and
+        what the file holds.
 
     Raises:
         NotAJobdbDatabase, StorageFailed: it cannot be read as a database.
     """
+    header = read_header(path)
     if header.empty:
-        return Contents.EMPTY
+        return header, Contents.EMPTY
     if header.application_id != 0:
-        return Contents.OURS if header.application_id == APPLICATION_ID else Contents.FOREIGN
-    mark, names, steps = look_into(path)
-    if mark != 0:  # set meanwhile, or still in the log
-        return Contents.OURS if mark == APPLICATION_ID else Contents.FOREIGN
-    if not names:
-        return Contents.EMPTY if header.user_version == 0 else Contents.FOREIGN
-    return Contents.UNMARKED if steps and names <= _our_names() else Contents.FOREIGN
+        return header, Contents.OURS if header.application_id == APPLICATION_ID else Contents.FOREIGN
+    seen = look_into(path)
+    return header._replace(application_id=seen.mark, user_version=seen.version), _decide(seen)
+
+
+def contents_seen(connection: apsw.Connection) -> Contents:
+    """Tell what an open database holds, by the same rule.
+
+    Raises:
+        apsw.Error: it cannot be read.
+    """
+    return _decide(_seen(connection))
+
+
+def _decide(seen: Inside) -> Contents:
+    if seen.mark != 0:  # set since, or still in the log
+        return Contents.OURS if seen.mark == APPLICATION_ID else Contents.FOREIGN
+    if not seen.names:
+        return Contents.EMPTY if seen.version == 0 else Contents.FOREIGN
+    return Contents.UNMARKED if seen.migrated and seen.names <= _our_names() else Contents.FOREIGN
 
 
 def refuse_foreign(path: Path, found: Contents) -> None:
@@ -73,7 +90,7 @@ def refuse_foreign(path: Path, found: Contents) -> None:
 
 
 def unmarked(path: Path) -> SchemaMismatch:
-    """The error for a registry without its mark."""
+    """Return the error for a registry without its mark."""
     return SchemaMismatch(
         f"{path} holds a registry whose mark is missing, as after '.dump' into a new file; "
         f"run 'jobdb --db {path} migrate', which puts it back"
@@ -81,41 +98,55 @@ def unmarked(path: Path) -> SchemaMismatch:
 
 
 def _our_names() -> set[str]:
-    """Every table and view that a migration makes."""
+    """Return every table and view that a migration makes."""
     scripts = [file.read_text("utf-8") for _number, _name, file in migration_files("sqlite")]
     return {_STEPS, *(name for script in scripts for name in _MADE.findall(script))}
 
 
-def look_into(path: Path) -> tuple[int, set[str], bool]:
-    """Return the mark as SQLite sees it, the names of all tables and views, and whether our migrations ran there."""
-    identity = opened.add(path)
+class Inside(NamedTuple):
+    """What SQLite sees in a file.
+
+    Attributes:
+        mark: the application id.
+        version: the user version.
+        names: of all tables and views.
+        migrated: whether our migrations ran there.
+    """
+
+    mark: int
+    version: int
+    names: set[str]
+    migrated: bool
+
+
+def look_into(path: Path) -> Inside:
+    """Open a file with SQLite and return what is in it, the log included.
+
+    Raises:
+        NotAJobdbDatabase, StorageFailed, Busy: it cannot be read as a database.
+    """
     try:
         if os.path.exists(f"{path}-wal") or os.path.exists(f"{path}-journal"):
-            return _look(str(path), apsw.SQLITE_OPEN_READONLY)
+            return _look(path, apsw.SQLITE_OPEN_READONLY)
         # Nothing to take into account, so nothing is left beside it: in WAL even a reader makes files.
-        return _look(f"{path.absolute().as_uri()}?immutable=1", apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+        return _look(path, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, name=immutable_uri(path))
     except apsw.ReadOnlyError:
-        return _look(
-            str(path), apsw.SQLITE_OPEN_READWRITE
-        )  # the journal of a writer that was killed is to be rolled back
+        # The journal of a writer that was killed is to be rolled back.
+        return _look(path, apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error as error:
-        raise translate(error, path, 10.0) from error
-    finally:
-        opened.remove(identity)
+        raise translate(error, path, _BUSY_SEC) from error
 
 
-def _look(name: str, flags: int) -> tuple[int, set[str], bool]:
-    connection = apsw.Connection(name, flags=flags)
-    try:
-        connection.set_busy_timeout(10_000)
-        connection.pragma("trusted_schema", 0)
+def _look(path: Path, flags: int, *, name: str | None = None) -> Inside:
+    with lookup(path, busy_sec=_BUSY_SEC, name=name, flags=flags) as connection:
         connection.execute("BEGIN")
-        rows = connection.execute(_NAMES).fetchall()
-        mark = connection.pragma("application_id")
-        names = {str(row[0]) for row in rows}
-        return int(str(mark)), names, _STEPS in names and _our_steps(connection)
-    finally:
-        connection.close()
+        return _seen(connection)
+
+
+def _seen(connection: apsw.Connection) -> Inside:
+    names = {str(row[0]) for row in connection.execute(_NAMES).fetchall()}
+    mark, version = connection.pragma("application_id"), connection.pragma("user_version")
+    return Inside(int(str(mark)), int(str(version)), names, _STEPS in names and _our_steps(connection))
 
 
 _NAMES = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_'"

@@ -42,7 +42,7 @@ _LOCKS = frozenset(
     }
 )
 _NEEDED_DESCRIPTORS = 10
-"""SQLite and jobdb keep so many open for a database, or a few less."""
+"""So many are kept open for a database, or a few less."""
 _CHECK_SEC = 2.0
 """So long it is looked whether a database is damaged, or was only not to be read for a moment."""
 
@@ -57,7 +57,7 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
         )
     if isinstance(error, apsw.NotADBError):
         return NotAJobdbDatabase(
-            f"{database} is no SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+            f"{database} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )
     if isinstance(error, apsw.CorruptError):
         return _damaged_or_not_read(database, error)
@@ -160,21 +160,15 @@ def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
 
     So the file is read once more, through SQLite, for a limited time.
     """
-    from . import opened
+    from .lookup import lookup
 
     try:
-        file = opened.add(database)
-        connection = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
-        try:
-            connection.set_busy_timeout(round(_CHECK_SEC * 1000))
+        with lookup(database, busy_sec=_CHECK_SEC) as connection:
             connection.read("main", 0, 0, 4096)
             deadline = time.monotonic() + _CHECK_SEC
             connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
             if connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
                 return _not_read(database, error)
-        finally:
-            connection.close()
-            opened.remove(file)
     except (apsw.IOError, OSError) as failure:
         return _not_read(database, failure if isinstance(failure, apsw.Error) else error)
     except (apsw.Error, JobdbError):
@@ -186,7 +180,7 @@ def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
 
 
 def _no_descriptor() -> str | None:
-    """Why this process cannot open the files that a database needs at the moment, if so."""
+    """Return why this process cannot open the files that a database needs at the moment, if so."""
     opened: list[int] = []
     try:
         for _ in range(_NEEDED_DESCRIPTORS):  # those that a failed opening had are closed by now

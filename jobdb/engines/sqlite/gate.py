@@ -14,8 +14,11 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ... import ofd_locks
+from ...descriptors import Owner
 from ...errors import StorageFailed
 from ...filemodes import create_beside, open_private
 from .descriptors import above_standard_streams
@@ -29,6 +32,8 @@ _LONGEST_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
 _POLL_SEC = 1e-3
 """The same where nobody has passed the gate since: who holds it may share no memory with us, and will wake nobody."""
+_CHECKPOINT = (0, 1)
+"""The bytes of the gate file that are locked during a checkpoint."""
 _AT_THE_DOOR_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
 
@@ -52,17 +57,20 @@ class Gate:
         try:
             if not os.path.lexists(self._path):
                 create_beside(self._path, database)
-            self._fd = above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+            self._file = Owner(
+                above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+            )
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._path}: {error.strerror}; check its owner and mode, and the disk"
             ) from error
+        self._fd = self._file.fileno()
         try:
             if os.fstat(self._fd).st_mode & 0o777 == 0:
                 os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
             self.page = SharedPage(self._fd)
         except OSError as error:
-            os.close(self._fd)
+            self._file.close()
             raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
     def enter(self, started: float, limit_sec: float) -> None:
@@ -141,13 +149,36 @@ class Gate:
         if self._entered:
             self.leave()
 
+    def begin_checkpoint(self) -> bool:
+        """Keep everybody else from copying the WAL; False when somebody is at it.
+
+        SQLite has a lock for that, and one for each reader, in the ``-shm``: a POSIX lock, which any close of that file
+        in this process drops. Two that copy at once can ruin the database: when one is done, the next writer starts the
+        WAL over, and the other copies what it does not know. While one copies, nobody starts it over.
+        """
+        if not ofd_locks.AVAILABLE:
+            return True
+        try:
+            ofd_locks.set_lock(self._fd, fcntl.F_WRLCK, *_CHECKPOINT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # no such locks here: SQLite's own has to do
+        return True
+
+    def end_checkpoint(self) -> None:
+        """Let others copy the WAL. It can be called again."""
+        if ofd_locks.AVAILABLE:
+            with suppress(OSError):
+                ofd_locks.set_lock(self._fd, fcntl.F_UNLCK, *_CHECKPOINT)
+
     def close(self) -> None:
         """Closes the file; a lock that is held on it is released."""
         if self._fd >= 0:
             self._entered = False
             self.page.close()
             try:
-                os.close(self._fd)
+                self._file.close()
             finally:
                 self._fd = -1  # closed also where that reports an error
 

@@ -47,7 +47,7 @@ def read_header(path: Path) -> Header:
         return Header(True, False, 0, 0)
     if len(head) < 100 or not head.startswith(_MAGIC):
         raise NotAJobdbDatabase(
-            f"{path} is no SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+            f"{path} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )
     user_version, _incremental_vacuum, application_id = struct.unpack(">III", head[60:72])
     return Header(False, head[18] == _WAL_VERSION, user_version, application_id)

@@ -17,31 +17,39 @@ https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
-import struct
-import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
+
+from ... import ofd_locks
+from .snapshots import INDEX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 _SHARED = (0x40000002, 510)
 _ALIVE = (128, 1)
-_AVAILABLE = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 
 
 class LockGuard:
-    """The descriptors and their locks for one database. Close it only when no connection of this process is open."""
+    """The descriptors and their locks for one database. Close it only when no connection of this process is open.
+
+    Attributes:
+        index: the begin of the ``-shm`` as 32-bit words, for `snapshots`; None where there is none to look at.
+    """
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[int, tuple[int, int]]] = {}
+        self._mapped: mmap.mmap | None = None
+        self.index: memoryview | None = None
 
     def hold(self, path: Path) -> bool:
         """Take the locks, or what of them is not held; False where this system or file system has none such.
 
         Called while a connection holds SQLite's own locks, so that nobody is in the way.
         """
-        if not _AVAILABLE:
+        if not ofd_locks.AVAILABLE:
             return False
         for suffix, place in (("", _SHARED), ("-shm", _ALIVE)):
             if suffix not in self._files:
@@ -51,7 +59,15 @@ class LockGuard:
                     return False
                 self._files[suffix] = fd, place
         held = [_set(fd, fcntl.F_RDLCK, place) for fd, place in self._files.values()]
+        if self.index is None:
+            self._map(self._files["-shm"][0])
         return all(held)
+
+    def _map(self, fd: int) -> None:
+        with suppress(OSError, ValueError):
+            if os.fstat(fd).st_size >= INDEX_BYTES:
+                self._mapped = mmap.mmap(fd, INDEX_BYTES, prot=mmap.PROT_READ)
+                self.index = memoryview(self._mapped).cast("I")
 
     def let_go(self) -> None:
         """Release the locks, not the descriptors: the last connection is about to be closed, and wants EXCLUSIVE."""
@@ -60,6 +76,10 @@ class LockGuard:
 
     def close(self) -> None:
         """Close the descriptors."""
+        if self.index is not None and self._mapped is not None:
+            self.index.release()
+            self._mapped.close()
+            self.index = self._mapped = None
         for fd, _place in self._files.values():
             os.close(fd)
         self._files.clear()
@@ -78,9 +98,8 @@ def _open_above_standard_streams(path: str) -> int:
 
 
 def _set(fd: int, kind: int, place: tuple[int, int]) -> bool:
-    # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("@hhqqi4x", kind, os.SEEK_SET, *place, 0))
+        ofd_locks.set_lock(fd, kind, *place)
     except OSError:
         return False
     return True

@@ -109,10 +109,12 @@ def _close_guards() -> None:
         _guards.pop(identity).close()
 
 
-def hold_locks(file: OpenFile, path: Path) -> None:
+def hold_locks(file: OpenFile, path: Path) -> LockGuard:
     """Guards this process's locks on a WAL database to which it has just opened a connection."""
     with _lock:
-        _guards.setdefault(file.identity, LockGuard()).hold(path)
+        guard = _guards.setdefault(file.identity, LockGuard())
+        guard.hold(path)
+        return guard
 
 
 def let_go_of_locks(file: OpenFile) -> None:

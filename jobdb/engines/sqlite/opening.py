@@ -20,7 +20,7 @@ from ...filemodes import check_modes, create_private, refuse_strange_companions,
 from ...filesystem import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
-from .contents import Contents, contents, refuse_foreign, unmarked
+from .contents import Contents, inspect, refuse_foreign, unmarked
 from .failures import translate
 from .header import Header, read_header
 from .held_files import refuse_hard_links
@@ -203,8 +203,7 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
         if not free:
             return None
         _roll_back_unfinished(path)
-        header = read_header(path)
-        found = contents(path, header)
+        header, found = inspect(path)
     refuse_foreign(path, found)
     if found is Contents.UNMARKED:
         raise unmarked(path)
@@ -213,8 +212,6 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
             raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
         _make(path)
         return read_header(path)
-    if header.application_id == 0:
-        return _checked_header(path, create=create)  # another process has just made it
     if header.user_version < VERSION:
         raise SchemaMismatch(
             f"{path} has schema version {header.user_version} and this jobdb needs {VERSION}; "

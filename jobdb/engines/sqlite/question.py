@@ -74,7 +74,7 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
     connection.authorizer = authorize
     for table, place in _read(connection, sql, tables):
         if table not in TABLES:
-            raise InvalidInput(f"{table} is no view of the registry; use one SELECT on {', '.join(sorted(VIEWS))}")
+            raise InvalidInput(f"{table} is not a view of the registry; use one SELECT on {', '.join(sorted(VIEWS))}")
         if (table, place) in sealed:
             raise InvalidInput(
                 f"table {table} holds sealed secrets, and they are not shown; use one SELECT on "

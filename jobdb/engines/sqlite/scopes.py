@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import time
+from time import monotonic
 from typing import TYPE_CHECKING
 
 import apsw
@@ -19,6 +19,7 @@ from ...errors import InvalidInput, Refused, StorageFailed
 from .failures import translate
 from .locks import busy_error
 from .mutex import Hold, let_go
+from .snapshots import COPIED, FRAMES, SALT, refuse_without_lock
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -31,16 +32,17 @@ if TYPE_CHECKING:
 class _Scope:
     """What both kinds of transactions have in common."""
 
-    __slots__ = ("_hold", "_mutex", "_started", "_store")
+    __slots__ = ("_begun", "_hold", "_mutex", "_started", "_store")
 
     def __init__(self, store: SqliteStore, mutex: Mutex) -> None:
         self._hold: Hold | None = None
         self._store = store
         self._mutex = mutex
         self._started = 0.0
+        self._begun: tuple[int, int] | None = None
 
     def _failed(self, failure: apsw.Error) -> Exception:
-        return translate(failure, self._store.path, time.monotonic() - self._started)
+        return translate(failure, self._store.path, monotonic() - self._started)
 
     def _reraise(self, error: apsw.Error | OSError) -> None:
         """Raises the error for what SQLite or a lack of file descriptors has done to the block, and for no other."""
@@ -85,19 +87,21 @@ class WriteScope(_OpenScope):
         if store._wal is not None:
             store._wal.refuse_after_failure()
         hold = self._hold = Hold(sys._getframe(1))
-        self._started = started = time.monotonic()
+        self._started = started = monotonic()
         try:
             if not self._mutex.acquire(hold, store.busy_sec):
-                raise busy_error(store.path, time.monotonic() - started)
+                raise busy_error(store.path, monotonic() - started)
             if store._closed:  # while this one waited
                 store.check()
             store._busy_since = started
             if store._gate is not None:
                 store._gate.enter(started, store.busy_sec)
-            writer = store._writer
-            store._held.check_index(started)
+            held, writer = store._held, store._writer
+            if monotonic() >= held.write_until:
+                held.check_before()  # SQLite's first access to a -shm that was cut ends the process by a signal
             writer.execute("BEGIN IMMEDIATE")
-            store._refuse_other_journal(writer)
+            if monotonic() >= held.write_until:
+                store._refuse_other_journal(writer)
             return SqliteTransaction(writer, store._statements, store.clock)
         except apsw.Error as failure:
             let_go(self._mutex, hold)
@@ -145,16 +149,19 @@ class ReadScope(_OpenScope):
         store = self._store
         store.check()
         hold = self._hold = Hold(sys._getframe(1))
-        self._started = started = time.monotonic()
+        self._started = started = monotonic()
         try:
             self._mutex.acquire(hold, None)
             if store._closed:  # while this one waited
                 store.check()
             store._busy_since = started
-            store._held.check_index(started)
-            reader = store._read_connection()
+            reader = store._reader or store._read_connection()
             reader.execute("BEGIN")
-            store._refuse_other_journal(reader)
+            if monotonic() >= store._held.read_until:
+                store._refuse_other_journal(reader)
+            index = store._index
+            if index is not None:
+                self._begun = index[FRAMES], index[SALT]
             return SqliteTransaction(reader, store._statements, store.clock)
         except apsw.Error as failure:
             let_go(self._mutex, hold)
@@ -169,10 +176,20 @@ class ReadScope(_OpenScope):
         store, hold = self._store, self._hold
         assert hold is not None
         try:
+            if kind is None and os.getpid() != store._pid:
+                store.check()
+            index, begun = store._index, self._begun
+            if (
+                begun is not None
+                and index is not None
+                and (index[COPIED] > begun[0] or index[SALT] != begun[1])
+                and (kind is None or issubclass(kind, Exception))
+            ):
+                refuse_without_lock(store.path)
             if kind is None:
-                if os.getpid() != store._pid:
-                    store.check()
-                store._read_connection().execute("COMMIT")
+                reader = store._reader
+                assert reader is not None
+                reader.execute("COMMIT")
                 self._mutex.release(hold)
             else:
                 self._mutex.let_go(hold)

@@ -13,32 +13,26 @@ import apsw
 from ...errors import Busy, SchemaMismatch
 from ...filemodes import refuse_strange_companions
 from . import opened
-from .contents import Contents, contents, refuse_foreign, unmarked
+from .contents import Contents, inspect, refuse_foreign, unmarked
 from .failures import translate
-from .header import read_header
 from .held_files import refuse_hard_links
+from .lookup import lookup
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SHARED = "shared"
+_BUSY_SEC = 10.0
 
 
 def is_shared(path: Path) -> bool:
     """Whether the database bears the mark; read without changing its journal mode."""
-    file = opened.add(path)
     try:
         # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            connection.set_busy_timeout(10_000)
+        with lookup(path, busy_sec=_BUSY_SEC, flags=apsw.SQLITE_OPEN_READWRITE) as connection:
             row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
-        finally:
-            connection.close()
     except apsw.Error as error:
-        raise translate(error, path, 10.0) from error
-    finally:
-        opened.remove(file)
+        raise translate(error, path, _BUSY_SEC) from error
     return row is not None and row[0] == "1"
 
 
@@ -63,7 +57,7 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
     with opened.standard_library_may_open(path):
         refuse_hard_links(path)
         refuse_strange_companions(path)
-        found = contents(path, read_header(path))
+        _header, found = inspect(path)
         refuse_foreign(path, found)
         if found is not Contents.OURS:
             raise (

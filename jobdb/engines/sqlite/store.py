@@ -6,20 +6,21 @@ gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasyn
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, StorageFailed, UnsafeFileSystem
+from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, UnsafeFileSystem
 from ..statements import PositionalStatements, read_statements
 from . import forking, opened
-from .checkpoints import CheckpointSchedule, wal_is_long
+from .checkpoints import Checkpointer, CheckpointSchedule
+from .closing import close_half_opened, shut_down
 from .failures import translate
 from .gate import Gate, jitter
-from .held_files import READS_TRUST_SEC, WRITES_TRUST_SEC, HeldFiles, refuse_hard_links
+from .held_files import HeldFiles, refuse_hard_links
+from .integrity import find_problems
 from .mutex import Held, Mutex
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .scopes import ReadScope, WriteScope
@@ -86,11 +87,12 @@ class SqliteStore:
             if journal == "wal":
                 refuse_wal_reset_bug()
             self._writer = self._connect()
-            if journal == "wal":
-                opened.hold_locks(self._open_file, self.path)
-            self._checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpoint_passive)
+            self._index = opened.hold_locks(self._open_file, self.path).index if journal == "wal" else None
             if self._group_commit:
                 self._gate = Gate(self.path)
+            self._checkpointer = Checkpointer(self._writer, self._gate)
+            self._checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpointer.run)
+            if self._gate is not None:
                 self._writer.set_wal_hook(self._after_wal_commit)
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
@@ -99,7 +101,7 @@ class SqliteStore:
         except BaseException:
             self._shut = self._closed = True
             try:
-                self._close_what_is_open()
+                close_half_opened(self)
             finally:
                 opened.remove(self._open_file)
             raise
@@ -110,20 +112,6 @@ class SqliteStore:
         return self._open_file.identity
 
     # -- opening and closing
-
-    def _close_what_is_open(self) -> None:
-        """After opening failed half-way: a connection left to the garbage collector would be closed at any moment."""
-        if self._wal is not None:
-            self._wal.close()
-        if self._gate is not None:
-            self._gate.close()
-        held: HeldFiles | None = getattr(self, "_held", None)
-        if held is not None:
-            held.close()
-        writer: apsw.Connection | None = getattr(self, "_writer", None)
-        if writer is not None:
-            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            writer.close()
 
     def _connect(self) -> apsw.Connection:
         started = time.monotonic()
@@ -168,6 +156,7 @@ class SqliteStore:
 
     def _read_connection(self) -> apsw.Connection:
         if self._reader is None:
+            self._held.check_before()
             reader = self._connect()
             if not self._held.intact():  # by the same name it may be another file by now
                 reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
@@ -197,58 +186,7 @@ class SqliteStore:
         self._closed = True
         with Held(self._mutex), Held(self._reader_mutex):
             if not self._shut:
-                self._shut_down(checkpoint)
-
-    def _shut_down(self, checkpoint: bool) -> None:
-        """Every step runs, whatever became of those before it; each can be run again."""
-        failures: list[Exception] = []
-        cut_off: BaseException | None = None
-        self._busy_since = time.monotonic() - self.busy_sec
-        for step in (
-            self._close_reader,
-            lambda: self._close_writer(checkpoint),
-            self._held.close,
-            lambda: None if self._wal is None else self._wal.close(),
-            lambda: None if self._gate is None else self._gate.close(),
-            lambda: opened.remove(self._open_file),
-        ):
-            try:
-                try:
-                    step()
-                except (apsw.Error, OSError):
-                    raise
-                except BaseException as error:
-                    cut_off = error
-                    step()
-            except (apsw.Error, OSError) as failure:
-                failures.append(failure)
-        self._shut = True
-        if cut_off is not None:
-            raise cut_off
-        if failures:
-            raise StorageFailed(
-                f"{self.path} is closed, and the disk reported while it was ({failures[0]}): what was answered before "
-                "stands as far as the disk keeps it. Check the disk and the system log, and run 'jobdb doctor'"
-            ) from failures[0]
-
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            with contextlib.suppress(apsw.ConnectionClosedError):
-                self._reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
-            self._reader.close()
-
-    def _close_writer(self, checkpoint: bool) -> None:
-        # SQLite removes the WAL by its name, which may be another database's by now.
-        keep_wal = not self._held.intact() or self._wal_has_a_hole() or not (checkpoint or wal_is_long(self.path))
-        try:
-            if keep_wal:
-                self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            else:
-                opened.let_go_of_locks(self._open_file)
-        except apsw.ConnectionClosedError:
-            return  # a close that was cut off had come so far
-        finally:
-            self._writer.close()
+                shut_down(self, checkpoint)
 
     def check(self) -> None:
         """Refuses work in a forked child or after close, before any call into SQLite.
@@ -349,10 +287,9 @@ class SqliteStore:
 
         SQLite would follow it without a word, on a network file system too.
         """
+        self._held.check_before()
         if self.journal != "delete":
-            self._held.check_before(READS_TRUST_SEC if connection is self._reader else WRITES_TRUST_SEC)
             return
-        self._held.check_before(0.0)  # its journal would be made by a name that may be another database's by now
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
         if str(connection.pragma("journal_mode")).lower() != "delete":
             raise UnsafeFileSystem(
@@ -370,6 +307,8 @@ class SqliteStore:
         A reader that acts on what it read calls it too: the commit may have been made by a process that is still
         waiting for its own sync.
         """
+        if os.getpid() != self._pid:
+            self.check()
         if self._wal is not None:
             self._wal.sync()
             self._mend(self._wal)
@@ -402,22 +341,6 @@ class SqliteStore:
         self._checkpoints.pages = pages
         return apsw.SQLITE_OK
 
-    def _wal_has_a_hole(self) -> bool:
-        """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
-        return self._gate is not None and self._gate.page.hole
-
-    def _checkpoint_passive(self) -> None:
-        if self._wal_has_a_hole():
-            return
-        try:
-            self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.IOError:
-            # Perhaps its sync of the WAL failed, and no other will report that again.
-            if self._gate is not None:
-                self._gate.page.mark_hole()
-        except apsw.Error:
-            pass  # another process is at it: the commit stands in the WAL
-
     # -- looking at it
 
     def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
@@ -425,7 +348,7 @@ class SqliteStore:
         from .query import run_query
 
         self.check()
-        self._held.check_before(0.0)
+        self._held.check_before()
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
@@ -434,6 +357,7 @@ class SqliteStore:
 
     def settings(self) -> dict[str, Any]:
         """The settings as they are in force, read from the connection."""
+        self.check()
         names = [setting.pragma for setting in self._settings()]
         with Held(self._mutex):
             found: dict[str, Any] = {name: self._writer.pragma(name) for name in ("journal_mode", *names)}
@@ -446,39 +370,34 @@ class SqliteStore:
             full: compare the indexes with their tables and follow the foreign keys too.
         """
         self.check()
-        self._held.check_before(0.0)
+        self._held.check_before()
         try:
             with Held(self._reader_mutex):
                 self._busy_since = time.monotonic()
                 reader = self._read_connection()
-                check = "integrity_check" if full else "quick_check"
-                found = [str(row[0]) for row in reader.execute(f"PRAGMA {check}(20)")]
-                problems = [] if found == ["ok"] else found
-                if full:
-                    orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
-                    problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:20]]
-                return problems
+                return find_problems(reader, self.path, self._index, full=full)
         except apsw.Error as error:
             raise translate(error, self.path, 0.0) from error
 
     def checkpoint(self) -> tuple[int, int]:
         """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
         self.check()
-        self._held.check_before(0.0)
+        self._held.check_before()
         self.sync()
         with Held(self._mutex):
-            self._busy_since = time.monotonic()
+            self._busy_since = started = time.monotonic()
             try:
-                return self._writer.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                return self._checkpointer.run_within(self.busy_sec)
             except apsw.Error as error:
-                raise translate(error, self.path, 0.0) from error
+                raise translate(error, self.path, time.monotonic() - started) from error
 
     # -- news
 
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         self.check()
-        self._held.check_before(WRITES_TRUST_SEC)
+        if time.monotonic() >= self._held.write_until:
+            self._held.check_before()
         with Held(self._reader_mutex):
             self._busy_since = time.monotonic()
             try:

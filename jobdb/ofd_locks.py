@@ -1,0 +1,32 @@
+"""Locks that belong to an open file instead of to the process: closing another descriptor of the file keeps them.
+
+They conflict with the ordinary locks of every process, those of this process's own libraries included. Linux has them.
+Source: https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+
+AVAILABLE = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
+
+
+def set_lock(descriptor: int, kind: int, start: int, length: int) -> None:
+    """Set or release a lock on a range of bytes, without waiting.
+
+    Args:
+        descriptor: the open file; for ``F_WRLCK`` it is open for writing.
+        kind: ``fcntl.F_RDLCK``, ``F_WRLCK`` or ``F_UNLCK``.
+        start: the first byte.
+        length: how many bytes.
+
+    Raises:
+        BlockingIOError, PermissionError: somebody else holds a lock that conflicts.
+        OSError: the file system has no such locks.
+    """
+    # struct flock: l_type, l_whence, l_start, l_len, l_pid; l_pid must be 0 for these locks
+    request = struct.pack("@hhqqi4x", kind, os.SEEK_SET, start, length, 0)
+    fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)

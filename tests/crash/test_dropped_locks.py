@@ -1,0 +1,176 @@
+"""Another library's close in this process drops the locks that SQLite has on the ``-shm``, in the middle of a call."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness.registries import open_registry
+
+from jobdb import Busy, ofd_locks
+
+LIMIT_SEC = 60.0
+STRESS_SEC = 3.0
+_spawn = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "private" / "jobs.db"
+    open_registry(path, create=True).close()
+    return path
+
+
+def look(tx: Any) -> object:
+    """Two tables, each of them read from its begin to its end."""
+    return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
+
+
+def by_sqlite3(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("SELECT count(*) FROM jobs").fetchone()
+
+
+def by_copy(database: Path) -> None:
+    shutil.copy(f"{database}-shm", database.with_name("copied-shm"))
+
+
+def _go_on(database: Path) -> None:
+    with open_registry(database) as registry:
+        for _ in range(3):
+            registry.register(agent="other", prompt="p")
+        registry.engine.store.checkpoint()  # type: ignore[attr-defined]
+
+
+def others_go_on(database: Path) -> None:
+    process = _spawn.Process(target=_go_on, args=(database,))
+    process.start()
+    process.join(LIMIT_SEC)
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("drop", [by_sqlite3, by_copy])
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callable[[Path], None], copied: bool) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p")
+        if copied:
+            registry.engine.store.checkpoint()  # type: ignore[attr-defined]
+        with pytest.raises(Busy, match="what was read was not used"), registry.engine.store.read() as tx:
+            look(tx)
+            drop(database)
+            others_go_on(database)
+        assert len(registry.jobs()) == 4
+        with pytest.raises(KeyboardInterrupt), registry.engine.store.read() as tx:
+            look(tx)
+            drop(database)
+            others_go_on(database)
+            raise KeyboardInterrupt
+        assert len(registry.jobs()) == 7
+
+
+def test_a_read_that_has_its_lock_is_answered_whatever_others_do(database: Path) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p")
+        for _ in range(2):
+            with registry.engine.store.read() as tx:
+                before = look(tx)
+                others_go_on(database)
+                assert look(tx) == before
+            registry.engine.store.checkpoint()  # type: ignore[attr-defined]
+
+
+def test_two_never_copy_the_log_at_once(database: Path) -> None:
+    with open_registry(database) as first, open_registry(database, busy_timeout_sec=0.1) as second:
+        first.register(agent="a", prompt="p")
+        copying = first.engine.store._checkpointer  # type: ignore[attr-defined]
+        assert copying.begin()
+        by_copy(database)
+        with pytest.raises(Busy):
+            second.engine.store.checkpoint()  # type: ignore[attr-defined]
+        second.register(agent="a", prompt="writing goes on")
+        copying.end()
+        total, copied = second.engine.store.checkpoint()  # type: ignore[attr-defined]
+        assert total == copied > 0
+
+
+def test_without_such_locks_everything_works(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p")
+        assert registry.engine.store.checkpoint()[0] > 0  # type: ignore[attr-defined]
+        assert len(registry.jobs()) == 1
+    assert not os.path.exists(f"{database}-wal")
+
+
+def _publish(database: Path, until: float, answered: dict[str, int], reopen: int) -> None:
+    """Publishes until a time is over; notes how many were answered."""
+    registry = open_registry(database, checkpoint_pages=20)
+    job_id = registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
+    number = 0
+    while time.time() < until:
+        registry.publish(job_id, "progress", detail="x" * 300)
+        number += 1
+        if number % 7 == 0:
+            registry.engine.store.checkpoint()  # type: ignore[attr-defined]
+        if reopen and number % reopen == 0:
+            registry.close()
+            registry = open_registry(database, checkpoint_pages=20)
+    registry.close()
+    answered[job_id] = number
+
+
+def _publish_elsewhere(database: Path, until: float, answers: multiprocessing.Queue[dict[str, int]]) -> None:
+    answered: dict[str, int] = {}
+    _publish(database, until, answered, 10)
+    answers.put(answered)
+
+
+def test_nothing_is_lost_while_locks_are_dropped_all_the_time(database: Path) -> None:
+    until = time.time() + STRESS_SEC
+    answered: dict[str, int] = {}
+    wrong: list[object] = []
+
+    def read() -> None:
+        with open_registry(database) as registry:
+            while time.time() < until:
+                try:
+                    with registry.engine.store.read() as tx:
+                        before = look(tx)
+                        time.sleep(0.001)
+                        after = look(tx)
+                    wrong.extend([] if before == after else [before, after])
+                except Busy:
+                    pass  # it says that it was not used
+
+    def drop() -> None:
+        while time.time() < until:
+            for suffix in ("", "-shm"):
+                os.close(os.open(f"{database}{suffix}", os.O_RDONLY))
+            time.sleep(0.0001)
+
+    answers = _spawn.Queue()
+    others = [_spawn.Process(target=_publish_elsewhere, args=(database, until, answers)) for _ in range(2)]
+    threads = [threading.Thread(target=_publish, args=(database, until, answered, 0))]
+    threads += [threading.Thread(target=work) for work in (read, drop)]
+    for started in [*others, *threads]:
+        started.start()
+    for thread in threads:
+        thread.join(LIMIT_SEC)
+    for _ in others:
+        answered |= answers.get(timeout=LIMIT_SEC)
+    for other in others:
+        other.join(LIMIT_SEC)
+    assert not wrong
+    with open_registry(database) as registry:
+        assert {job_id: registry.get(job_id).last_seq for job_id in answered} == answered
+        assert registry.engine.store.integrity(full=True) == []

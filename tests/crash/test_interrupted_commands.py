@@ -1,0 +1,290 @@
+"""What makes, saves, restores, copies and imports registries, cut off anywhere: it keeps nobody else out, and the next
+call does it."""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from conformance_kit.databases import KEY
+from conformance_kit.interrupting import each_place
+
+from jobdb import Registry
+from jobdb.backup import back_up, restore
+from jobdb.copy import copy_registry
+from jobdb.engines.sqlite import opened
+from jobdb.legacy import registry as old
+from jobdb.legacy.importer import import_registry
+from jobdb.migrations import migrate
+from jobdb.mqtt.ticket import Ticket
+from jobdb.mqtt.ticket_outbox import TicketOutbox
+from jobdb.urls import parse_url
+
+_OTHER = """
+import fcntl, json, sqlite3, sys
+for line in sys.stdin:
+    databases, locks = json.loads(line)
+    try:
+        for path in locks:
+            with open(path) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for path in databases:
+            connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+            connection.close()
+        print("free", flush=True)
+    except Exception as error:
+        print(path, type(error).__name__, error, flush=True)
+"""
+
+MOST = 30
+
+
+class Others:
+    """Another process, that takes what should be free."""
+
+    def __init__(self) -> None:
+        import subprocess
+
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def find_free(self, where: str, *databases: Path, locks: tuple[Path, ...] = ()) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        gates = [Path(f"{path}-gate") for path in databases]
+        wanted = [str(path) for path in (*locks, *gates) if path.exists()]
+        found = [str(path) for path in databases if path.exists() and path.stat().st_size]
+        print(json.dumps([found, wanted]), file=self._process.stdin, flush=True)
+        assert self._process.stdout.readline().strip() == "free", where
+
+    def close(self) -> None:
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def others() -> Iterator[Others]:
+    made = Others()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBDB_KEY", KEY)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "private"
+    made.mkdir(mode=0o700)
+    return made
+
+
+def scratch_files(folder: Path) -> list[str]:
+    words = (".partial-", ".restoring-", ".copying-")
+    return [name for name in os.listdir(folder) if any(word in name for word in words)]
+
+
+def no_file_is_taken_to_be_open(path: Path) -> None:
+    with opened.standard_library_may_open(path):
+        pass
+
+
+def test_migrate(folder: Path, others: Others) -> None:
+    from jobdb.schema.migrations import MIGRATIONS
+    from sqlite_utils import Database
+
+    old_one, path = folder / "old.db", folder / "jobs.db"
+    old_one.touch(0o600)
+    with closing(sqlite3.connect(old_one, isolation_level=None)) as connection:
+        MIGRATIONS.apply(Database(connection), stop_before="0004_identity")
+    shutil.copy(old_one, path)
+
+    def check(where: str) -> None:
+        others.find_free(where, path)
+        no_file_is_taken_to_be_open(path)
+        migrate(path)
+        with Registry.open(path) as registry:
+            registry.register(agent="a", prompt="p")
+        assert scratch_files(folder) == []
+        for name in os.listdir(folder):
+            if name.endswith(".bak"):
+                (folder / name).unlink()
+        shutil.copy(old_one, path)
+
+    assert each_place(lambda: migrate(path), check, most=MOST) > 10
+
+
+def test_back_up(folder: Path, others: Others) -> None:
+    path, target = folder / "jobs.db", folder / "saved.db"
+    with Registry.open(path, create=True, busy_timeout_sec=1) as registry:
+        registry.register(agent="a", prompt="p")
+
+        def check(where: str) -> None:
+            others.find_free(where, path)
+            target.unlink(missing_ok=True)
+            assert back_up(registry, target).jobs >= 1
+            target.unlink()
+            assert scratch_files(folder) == []
+            registry.register(agent="a", prompt="p")
+
+        assert each_place(lambda: back_up(registry, target), check, most=MOST) > 10
+    no_file_is_taken_to_be_open(path)
+
+
+def test_restore(folder: Path, others: Others) -> None:
+    path, saved = folder / "jobs.db", folder / "saved.db"
+    with Registry.open(path, create=True) as registry:
+        registry.register(agent="a", prompt="p")
+        back_up(registry, saved)
+
+    def check(where: str) -> None:
+        others.find_free(where, path, saved)
+        no_file_is_taken_to_be_open(path)
+        with Registry.open(path, busy_timeout_sec=1) as registry:
+            assert len(registry.jobs()) == 1
+        restore(saved, parse_url(str(path)), busy_sec=1)
+        assert scratch_files(folder) == []
+        for kept in folder.glob("jobs.db.replaced-*"):
+            kept.unlink()
+
+    assert each_place(lambda: restore(saved, parse_url(str(path)), busy_sec=1), check, most=MOST) > 10
+
+
+def test_copy(folder: Path, others: Others) -> None:
+    path, other, empty = folder / "jobs.db", folder / "copy.db", folder / "empty.db"
+    Registry.open(empty, create=True).close()
+
+    def new_target() -> Registry:
+        shutil.copy(empty, other)
+        return Registry.open(other, busy_timeout_sec=1)
+
+    with Registry.open(path, create=True, busy_timeout_sec=1) as source:
+        source.register(agent="a", prompt="p")
+        targets = [new_target()]
+
+        def check(where: str) -> None:
+            others.find_free(where, path, other)
+            source.reap()
+            assert len(source.jobs()) == 1
+            if not targets[0].jobs():
+                copy_registry(source, targets[0])
+            targets.pop().close()
+            other.unlink()
+            targets.append(new_target())
+
+        assert each_place(lambda: copy_registry(source, targets[0]), check, most=MOST) > 10
+        targets.pop().close()
+
+
+def _old_registry(folder: Path) -> Path:
+    jobs = folder / "workspace" / ".mam" / "jobs"
+    jobs.mkdir(parents=True)
+    record = {
+        "schema_version": 1,
+        "job_id": "abc12345",
+        "agent": "a",
+        "prompt": "p",
+        "status": "pending",
+        "broker": {"host": "localhost", "port": 1883},
+        "topic_prefix": "python/mqtt/jobs/abc12345",
+        "auth_token": secrets.token_urlsafe(32),
+        "created_at": "2026-06-19T09:32:00Z",
+        "updated_at": "2026-06-19T09:32:00Z",
+        "last_seq": 0,
+    }
+    (jobs / "abc12345.json").write_text(json.dumps(record))
+    (jobs / ".lock").touch()
+    return jobs
+
+
+def test_import(folder: Path, others: Others) -> None:
+    jobs, path = _old_registry(folder), folder / "jobs.db"
+    with Registry.open(path, create=True, busy_timeout_sec=1) as registry:
+
+        def check(where: str) -> None:
+            others.find_free(where, path, locks=(jobs / ".lock",))
+            report = import_registry(registry, jobs, lock_timeout_sec=1)
+            assert report.ok
+            registry.get("abc12345")
+
+        run = lambda: import_registry(registry, jobs, lock_timeout_sec=1)  # noqa: E731
+        assert each_place(run, check, most=MOST) > 10
+
+
+def test_waiting_for_the_old_lock(folder: Path, others: Others) -> None:
+    """Cut off while another one holds it: the thread that waits in the kernel takes nothing for nobody."""
+    jobs = _old_registry(folder)
+    with open(jobs / ".lock") as held:
+
+        def run() -> None:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            try:
+                with old.registry_lock(jobs, timeout=0.005):
+                    pass
+            except old_busy:
+                pass
+
+        def check(where: str) -> None:
+            fcntl.flock(held, fcntl.LOCK_UN)
+            with old.registry_lock(jobs, timeout=5):  # behind whoever is still in the kernel's queue
+                pass
+            others.find_free(where, locks=(jobs / ".lock",))
+
+        from jobdb import Busy as old_busy
+
+        assert each_place(run, check, most=MOST) > 10
+
+
+def test_the_old_module(folder: Path, others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, path = folder / "jobs", folder / "jobs.db"
+    monkeypatch.setenv("JOBDB_URL", str(path))
+    Registry.open(path, create=True).close()
+
+    def run() -> None:
+        record = old.register_job(jobs, agent="a", prompt="p")
+        with old.registry_lock(jobs):
+            old.next_seq(jobs, record["job_id"])
+        old.pick_pending(jobs, agent="a")
+        old.update_status(jobs, record["job_id"], "completed")
+
+    def check(where: str) -> None:
+        others.find_free(where, path, locks=(jobs / ".lock",))
+        assert old.load_job(jobs, old.register_job(jobs, agent="b", prompt="p")["job_id"])["status"] == "pending"
+
+    try:
+        assert each_place(run, check, most=MOST) > 10
+    finally:
+        old._close_idle()
+
+
+def test_a_ticket_outbox(folder: Path, others: Others) -> None:
+    path = folder / "tickets.db"
+    ticket = Ticket("abc12345", "t/events", "h", 1883, False, None, None, "s" * 43, 1, 1, 1)
+
+    def publish() -> None:
+        with TicketOutbox.open(ticket, path=path) as outbox:
+            outbox.publish("progress")
+
+    def check(where: str) -> None:
+        others.find_free(where, path)
+        publish()
+
+    publish()
+    assert each_place(publish, check, most=MOST) > 10
+    with TicketOutbox.open(ticket, path=path) as outbox:
+        waiting = outbox.left()
+        assert waiting == outbox.next_seq() - 1
+    no_file_is_taken_to_be_open(path)
