@@ -6,17 +6,17 @@ gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasyn
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, UnsafeFileSystem
+from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, StorageFailed, UnsafeFileSystem
 from ..statements import PositionalStatements, read_statements
 from . import forking, opened
-from .checkpoints import Checkpointer, CheckpointSchedule
-from .closing import close_half_opened, shut_down
+from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .failures import translate
 from .gate import Gate, jitter
 from .held_files import HeldFiles, refuse_hard_links
@@ -101,7 +101,7 @@ class SqliteStore:
         except BaseException:
             self._shut = self._closed = True
             try:
-                close_half_opened(self)
+                self._close_what_is_open()
             finally:
                 opened.remove(self._open_file)
             raise
@@ -112,6 +112,20 @@ class SqliteStore:
         return self._open_file.identity
 
     # -- opening and closing
+
+    def _close_what_is_open(self) -> None:
+        """After opening failed half-way: a connection left to the garbage collector would be closed at any moment."""
+        if self._wal is not None:
+            self._wal.close()
+        if self._gate is not None:
+            self._gate.close()
+        held: HeldFiles | None = getattr(self, "_held", None)
+        if held is not None:
+            held.close()
+        writer: apsw.Connection | None = getattr(self, "_writer", None)
+        if writer is not None:
+            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            writer.close()
 
     def _connect(self) -> apsw.Connection:
         started = time.monotonic()
@@ -186,7 +200,64 @@ class SqliteStore:
         self._closed = True
         with Held(self._mutex), Held(self._reader_mutex):
             if not self._shut:
-                shut_down(self, checkpoint)
+                self._shut_down(checkpoint)
+
+    def _shut_down(self, checkpoint: bool) -> None:
+        """Every step runs, whatever became of those before it; each can be run again."""
+        failures: list[Exception] = []
+        cut_off: BaseException | None = None
+        self._busy_since = time.monotonic() - self.busy_sec
+        for step in (
+            self._close_reader,
+            lambda: self._close_writer(checkpoint),
+            self._held.close,
+            lambda: None if self._wal is None else self._wal.close(),
+            lambda: None if self._gate is None else self._gate.close(),
+            lambda: opened.remove(self._open_file),
+        ):
+            try:
+                try:
+                    step()
+                except (apsw.Error, OSError):
+                    raise
+                except BaseException as error:
+                    cut_off = error
+                    step()
+            except (apsw.Error, OSError) as failure:
+                failures.append(failure)
+        self._shut = True
+        if cut_off is not None:
+            raise cut_off
+        if failures:
+            raise StorageFailed(
+                f"{self.path} is closed, and the disk reported while it was ({failures[0]}): what was answered before "
+                "stands as far as the disk keeps it. Check the disk and the system log, and run 'jobdb doctor'"
+            ) from failures[0]
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            with contextlib.suppress(apsw.ConnectionClosedError):
+                self._reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
+            self._reader.close()
+
+    def _close_writer(self, checkpoint: bool) -> None:
+        # SQLite removes the WAL by its name, which may be another database's by now.
+        keep_wal = (
+            not self._held.intact()
+            or self._checkpointer.wal_is_suspect()
+            or not (checkpoint or wal_is_long(self.path))
+            or not self._checkpointer.begin_last()
+        )
+        try:
+            if keep_wal:
+                self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            else:
+                opened.let_go_of_locks(self._open_file)
+        except apsw.ConnectionClosedError:
+            return  # a close that was cut off had come so far
+        finally:
+            self._writer.close()
+            self._checkpointer.end_last()
 
     def check(self) -> None:
         """Refuses work in a forked child or after close, before any call into SQLite.
