@@ -183,13 +183,8 @@ def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
             if isinstance(value, str) and "\0" in value:
                 raise InvalidInput(
                     f"{column} of the row in table {table} with {columns[0]} {row[0]} holds a NUL character, which "
-<<<<<<< HEAD
                     "PostgreSQL cannot keep; nothing was copied. Correct the record that it came from and import it "
                     "again, or prune the job"
-=======
-                    "PostgreSQL cannot keep; nothing was copied. Put it right where the job was imported from and "
-                    "import it again, or prune the job"
->>>>>>> h/review
                 ) from None
 
 

@@ -82,14 +82,6 @@ def _require_utf8(name: str) -> None:
             ) from None
 
 
-<<<<<<< HEAD
-def default_url(environ: Mapping[str, str] = os.environ) -> str:
-    """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
-    return environ.get("JOBDB_URL") or DEFAULT_URL
-
-
-=======
->>>>>>> h/review
 def require_current_folder(place: DatabaseUrl) -> None:
     """Refuse a file's name that begins in the current folder where that was removed.
 
@@ -109,11 +101,8 @@ def current_folder_gone() -> str | None:
     except OSError:
         pass  # only its name is not to be had
     return None
-<<<<<<< HEAD
-=======
 
 
 def default_url(environ: Mapping[str, str] = os.environ) -> str:
     """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
     return environ.get("JOBDB_URL") or DEFAULT_URL
->>>>>>> h/review
