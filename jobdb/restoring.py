@@ -28,10 +28,10 @@ from .engines.sqlite.opening import allowed_placement
 from .engines.sqlite.sharing import SHARED
 from .engines.statements import load_statements
 from .errors import Busy, InvalidInput, StorageFailed
-from .filemodes import copy_owner, refuse_strange_companions, secure_folder, sync_folder
+from .filemodes import copy_owner, secure_folder, sync_folder
 from .identity import REGISTRY_ID, new_registry_id
 from .saved_file import copy_saved, open_alone, require_file, verify
-from .swapping import other_names, put_in_place
+from .swapping import other_names, put_in_place, refuse_strange_journals
 from .urls import DatabaseUrl
 
 STATEMENTS = Path(__file__).with_suffix(".sql")
@@ -139,7 +139,7 @@ def restore_registry(
     target = _checked_target(url, source, backup)
     allowed_placement(target)
     if target.exists():
-        refuse_strange_companions(target)
+        refuse_strange_journals(target)
     secure_folder(target.parent)
     with ScratchFile(target, "restoring") as scratch:
         copy_saved(source, scratch.path)

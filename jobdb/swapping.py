@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .atomic_files import UNSUPPORTED, ScratchFile, exchange, first_free, rename_exclusively
 from .companions import free_name, journals_with_content
-from .filemodes import JOURNALS, sync_folder
+from .filemodes import COMPANIONS, JOURNALS, refuse_strange, sync_folder
 
 _WORD = "replaced"
 
@@ -62,6 +62,27 @@ def put_in_place(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, 
 def other_names(target: Path, found: os.stat_result) -> int:
     """Count a file's names other than this one and those that an interrupted restore has given it."""
     return found.st_nlink - 1 - len(_own_names(target, found))
+
+
+def refuse_strange_journals(target: Path) -> None:
+    """Refuse a database beside which something stands that must not be written to, as opening it does.
+
+    A journal may have the second name that an interrupted restore has given it.
+
+    Raises:
+        StorageFailed: one of them is a link, not a regular file, has another name, or belongs to somebody else.
+    """
+    kept = _interrupted(target)
+    for suffix in COMPANIONS:
+        if kept is None or not _is_same(f"{kept}{suffix}", f"{target}{suffix}"):
+            refuse_strange(f"{target}{suffix}", database=target)
+
+
+def _is_same(one: str, other: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(one), os.lstat(other))
+    except OSError:
+        return False
 
 
 def _own_names(target: Path, found: os.stat_result) -> list[Path]:
