@@ -25,6 +25,7 @@ LAYERS = [
         "filemodes",
         "descriptors",
         "shortage",
+        "flag",
         "atomic_files",
         "given_secret",
         "environment",
