@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidInput
+from ..flag import Flag
 from ..protocol import MAX_PAYLOAD_BYTES
 from .settings import BrokerSettings
 
@@ -110,7 +111,7 @@ class Connection:
         self.most_in_flight = MOST_IN_FLIGHT
         self.largest_packet: int | None = None
         self.retains = True
-        self.ended = threading.Event()
+        self.ended = Flag()
         self.why = ""
         self.taken_over = False
         self._session_sec = session_sec
@@ -118,7 +119,7 @@ class Connection:
         self._on_acknowledged = on_acknowledged
         self._on_end = on_end
         self._leaving = False
-        self._answered = threading.Event()
+        self._answered = Flag()
         self._refusal: ConnectionFailed | None = None
         self._subscribed: dict[int, list[Any]] = {}
         self._suback = threading.Condition()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from ..engines.base import Engine
 from ..engines.sql.verifying import Examined
 from ..errors import Busy
+from ..flag import Flag
 from ..model import Acceptance, Arrival, Verdict
 from ..protocol import WireEvent
 from .catching_up import CatchingUp
@@ -89,11 +90,12 @@ class Intake:
         self._on_accepted = on_accepted
         self._inbox = Inbox()
         self._unusable: set[str] = set()
-        self._activity = threading.Event()
-        self._stop = threading.Event()
+        self._activity = Flag()
+        self._stop = Flag()
         self._forget = False
         self._news: OrderedDict[str, None] = OrderedDict()
-        self._news_changed = threading.Condition()
+        self._news_lock = threading.Lock()
+        self._news_changed = Flag()
         self._failure: BaseException | None = None
         self._sweep_at = 0.0
         self._topics_at = 0.0
@@ -132,12 +134,14 @@ class Intake:
         Raises:
             JobdbError: what made the intake end.
         """
-        with self._news_changed:
-            self._news_changed.wait_for(lambda: self._news or self._failure, timeout_sec)
-            if self._news:
-                return self._news.popitem(last=False)[0]
-        self.check()
-        return None
+        self._news_changed.wait(timeout_sec)
+        with self._news_lock:
+            news = self._news.popitem(last=False)[0] if self._news else None
+            if not self._news and self._failure is None:
+                self._news_changed.clear()
+        if news is None:
+            self.check()
+        return news
 
     def check(self) -> None:
         """Raises what made the intake end, if it did."""
@@ -163,8 +167,8 @@ class Intake:
         finally:
             self._inbox.close()
             self._link.close(forget_session=self._forget)
-            with self._news_changed:
-                self._news_changed.notify_all()
+            with self._news_lock:
+                self._news_changed.set()
 
     def _turn(self) -> None:
         self._lost_to_another()
@@ -330,9 +334,9 @@ class Intake:
     def _tell(self, job_ids: Sequence[str]) -> None:
         if not job_ids:
             return
-        with self._news_changed:
+        with self._news_lock:
             self._news.update(dict.fromkeys(job_ids))
-            self._news_changed.notify_all()
+            self._news_changed.set()
 
 
 class _Run:

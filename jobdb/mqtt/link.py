@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..flag import Flag
 from .connection import MQTT_5, MQTT_311, Connection, ConnectionFailed, Message
 from .settings import BrokerSettings
 
@@ -73,7 +74,7 @@ class Link:
         self._connector: threading.Thread | None = None
         self._result: Connection | ConnectionFailed | Exception | None = None
         self._last_reason = ""
-        self._closed = threading.Event()
+        self._closed = Flag()
 
     @property
     def connecting(self) -> bool:

@@ -12,13 +12,13 @@ import os
 import random
 import secrets
 import socket
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import Busy
+from ..flag import Flag
 from .link import Link, Report
 from .outbox import Outbox, Parcel
 from .settings import BrokerSettings
@@ -139,8 +139,8 @@ class Relay:
         self._clock = clock
         self._jitter = jitter
         self._lanes: dict[BrokerSettings, _Lane] = {}
-        self._activity = threading.Event()
-        self._stop = threading.Event()
+        self._activity = Flag()
+        self._stop = Flag()
         self._may_send_until = 0.0
         self._renew_at = 0.0
         self._seen: int | None = None

@@ -25,6 +25,7 @@ LAYERS = [
         "filemodes",
         "descriptors",
         "shortage",
+        "flag",
         "atomic_files",
         "ofd_locks",
         "kernel_locks",

@@ -15,6 +15,7 @@ import logging
 import os
 import selectors
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from psycopg import errors as server
 from psycopg import sql
 
 from ...errors import JobdbError
+from ...flag import Flag
 from .sessions import introduce
 
 if TYPE_CHECKING:
@@ -61,7 +63,7 @@ class Poller:
     """Says after a moment that something may have changed."""
 
     def __init__(self) -> None:
-        self._closed = threading.Event()
+        self._closed = Flag()
         self._version = 1
 
     @property
@@ -92,7 +94,7 @@ class Listener:
     def __init__(self, address: Address, channel: str, connection: Connection) -> None:
         self._address = address
         self._channel = channel
-        self._news = threading.Condition()
+        self._news: deque[Flag] = deque()  # of those who wait
         self._version = 1
         self._connection: Connection | None = self._listen(connection)  # first: a server that is away must cost nothing
         self._stop_reader, self._stop_writer = os.pipe()
@@ -106,9 +108,15 @@ class Listener:
 
     def wait(self, seen: int, timeout_sec: float) -> int:
         """Waits until the version differs from ``seen`` or the time is over; returns the present one."""
-        with self._news:
-            self._news.wait_for(lambda: self._version != seen, timeout_sec)
-            return self._version
+        news = Flag()
+        try:
+            self._news.append(news)
+            if self._version == seen:
+                news.wait(timeout_sec)
+        finally:
+            with suppress(ValueError):
+                self._news.remove(news)
+        return self._version
 
     def close(self) -> None:
         """Ends the thread and the connection."""
@@ -126,9 +134,9 @@ class Listener:
         return connection
 
     def _bump(self) -> None:
-        with self._news:
-            self._version += 1
-            self._news.notify_all()
+        self._version += 1  # by the listener's thread alone
+        for news in list(self._news):
+            news.set()
 
     def _run(self) -> None:
         pause = _FIRST_PAUSE_SEC

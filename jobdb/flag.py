@@ -1,0 +1,56 @@
+"""A flag to wait for that an exception or a signal handler can leave in no bad state.
+
+``threading.Event`` and ``Condition`` enter their lock in Python code. A Ctrl-C between two of its steps leaves the lock
+taken, and whoever sets or waits next stands there for ever; so does a signal handler that sets an event for which its
+own thread is just beginning to wait. Here each step is one call into C.
+"""
+
+from __future__ import annotations
+
+import _thread
+import time
+from contextlib import suppress
+
+_LOOK_AGAIN_SEC = 0.25
+"""One who was woken and cut off does not pass it on: whoever else waits looks again after this time."""
+
+
+class Flag:
+    """A flag that threads wait for. Used like ``threading.Event``, from signal handlers too."""
+
+    __slots__ = ("_door", "_set")
+
+    def __init__(self) -> None:
+        self._set = False
+        self._door = _thread.allocate_lock()  # taken while the flag is not set
+        self._door.acquire()
+
+    def is_set(self) -> bool:
+        """Whether it is set."""
+        return self._set
+
+    def set(self) -> None:
+        """Set it and wake whoever waits."""
+        self._set = True
+        self._open()
+
+    def clear(self) -> None:
+        """Take it back."""
+        self._set = False
+        self._door.acquire(False)
+
+    def wait(self, timeout_sec: float) -> bool:
+        """Wait until it is set or the time is over, in seconds; return whether it is set."""
+        deadline = time.monotonic() + timeout_sec
+        while not self._set:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            if self._door.acquire(timeout=min(left, _LOOK_AGAIN_SEC)) and self._set:
+                self._open()
+        return self._set
+
+    def _open(self) -> None:
+        if self._door.locked():
+            with suppress(RuntimeError):  # another thread has just done it
+                self._door.release()
