@@ -2,6 +2,7 @@
 
 import os
 import sys
+import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -74,6 +75,25 @@ def each_place(run: Callable[[], object], check: Callable[[str], None], *, most:
     Returns:
         How many places were tried.
     """
+    # On a thread of its own: at a step at which Python itself is never cut off, an exception can leave the one before
+    # it on the thread's stack of handled exceptions, and whatever is raised there later names that as its context.
+    outcome: list[int | BaseException] = []
+
+    def work() -> None:
+        try:
+            outcome.append(_each_place(run, check, most, opcodes))
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join()
+    if isinstance(outcome[0], BaseException):
+        raise outcome[0]
+    return outcome[0]
+
+
+def _each_place(run: Callable[[], object], check: Callable[[str], None], most: int, opcodes: bool) -> int:
     number, tried, stride = 1, 0, STRIDE
     run()  # what is imported at the first use is no place of the call's
     check("not interrupted")
