@@ -336,7 +336,7 @@ def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: P
     found = [seen.get(timeout=60)]
     try:
         done = 0
-        while done < 8:
+        while done < 3:
             try:
                 restore(folder / "saved.db", url_of(database), busy_sec=5)
                 done += 1
