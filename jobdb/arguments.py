@@ -27,6 +27,7 @@ RESERVED_FIELD = "jobdb_state"
 """What an export adds to a record; as a field of somebody else's it would be taken for that."""
 
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
+_KINDS = {kind.value: kind for kind in EventKind}
 
 
 def shown(value: object, most: int = 60) -> str:
@@ -55,9 +56,9 @@ def plain(value: Any) -> Any:
 
 def text(name: str, value: Any, *, most: int, least: int = 1) -> str:
     """``value`` as text of a bounded length that UTF-8 can hold and that has no NUL."""
-    if not isinstance(value, str):
+    if type(value) is not str and not isinstance(value, str):
         raise InvalidInput(f"{name} must be text, not {type(value).__name__}")
-    plain_text: str = str.__str__(value)  # of a subclass, such as an enumeration's member
+    plain_text: str = value if type(value) is str else str.__str__(value)  # of a subclass, as an enumeration's member
     if not least <= len(plain_text) <= most:
         wanted = f"{least} to {most}" if least else f"at most {most}"
         raise InvalidInput(f"{name} has {len(plain_text)} characters; it may have {wanted}")
@@ -75,9 +76,10 @@ def optional_text(name: str, value: object, *, most: int) -> str | None:
 
 
 def integer(name: str, value: Any, *, least: int, most: int) -> int:
-    value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInput(f"{name} must be a whole number, not {shown(value)}")
+    if type(value) is not int:
+        value = plain(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise InvalidInput(f"{name} must be a whole number, not {shown(value)}")
     if not least <= value <= most:
         raise InvalidInput(f"{name} is {shown(value)}; it may be {least} to {most}")
     return value
@@ -112,6 +114,8 @@ def limit_sec(name: str, value: object) -> float | None:
 
 def items(name: str, values: object, *, of: str) -> Iterable[Any]:
     """Return an iterable of several things; refuse text and mappings, whose parts would be taken for them."""
+    if type(values) is list or type(values) is tuple:
+        return values
     if isinstance(values, (str, bytes, bytearray, Mapping)) or not isinstance(values, Iterable):
         raise InvalidInput(f"{name} must be a list of {of}, not {type(values).__name__}")
     return values
@@ -124,7 +128,8 @@ def flag(name: str, value: object) -> bool:
 
 
 def job_id(value: Any) -> str:
-    value = plain(value)
+    if type(value) is not str:
+        value = plain(value)
     if not isinstance(value, str) or not _is_job_id(value):
         raise InvalidInput(
             f"{shown(value, 80)} is not a job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
@@ -136,10 +141,10 @@ def event_kind(value: Any) -> EventKind:
     if isinstance(value, EventKind):
         return value
     value = plain(value)
-    try:
-        return EventKind(value if isinstance(value, str) else "")
-    except ValueError:
-        raise InvalidInput(f"{shown(value)} is not an event; the events are {', '.join(EventKind)}") from None
+    kind = _KINDS.get(value) if isinstance(value, str) else None
+    if kind is None:
+        raise InvalidInput(f"{shown(value)} is not an event; the events are {', '.join(EventKind)}")
+    return kind
 
 
 def statuses(values: object) -> tuple[JobStatus, ...]:

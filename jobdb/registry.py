@@ -405,18 +405,16 @@ class Registry:
             IllegalTransition: the job has ended.
             StaleAttempt: the claim was taken over or given back.
         """
-        new = model.NewEvent(
-            job_id=job_id,
-            event=arguments.event_kind(event),
-            detail=detail,
-            data={} if data is None else data,
-            attempt=attempt,
-        )
-        return self.publish_many([new])[0]
+        checked = _checked_event(job_id, event, detail, {} if data is None else data, attempt)
+        return self.engine.publish([checked])[0]
 
     def publish_many(self, events: Iterable[NewEvent]) -> list[Event]:
         """Records many events in one transaction: all or none. Arguments and errors as for :meth:`publish`."""
-        checked = [_checked_event(event) for event in arguments.items("events", events, of="NewEvent")]
+        checked = []
+        for event in arguments.items("events", events, of="NewEvent"):
+            if not isinstance(event, model.NewEvent):
+                raise InvalidInput(f"an event to publish must be a NewEvent, not {type(event).__name__}")
+            checked.append(_checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
         return self.engine.publish(checked) if checked else []
 
     def complete(
@@ -585,17 +583,15 @@ def _attempt(value: object) -> int:
     return arguments.integer("attempt", value, least=0, most=2**53 - 1)
 
 
-def _checked_event(event: object) -> NewEvent:
-    if not isinstance(event, model.NewEvent):
-        raise InvalidInput(f"an event to publish must be a NewEvent, not {type(event).__name__}")
-    if not isinstance(event.data, Mapping):
-        raise InvalidInput(f"data must be an object (a mapping), not {type(event.data).__name__}")
+def _checked_event(job_id: object, event: object, detail: object, data: object, attempt: object) -> NewEvent:
+    if type(data) is not dict and not isinstance(data, Mapping):
+        raise InvalidInput(f"data must be an object (a mapping), not {type(data).__name__}")
     return model.NewEvent(
-        job_id=arguments.job_id(event.job_id),
-        event=arguments.event_kind(event.event),
-        detail=arguments.text("detail", event.detail, most=65_536, least=0),
-        data=event.data,
-        attempt=None if event.attempt is None else _attempt(event.attempt),
+        job_id=arguments.job_id(job_id),
+        event=arguments.event_kind(event),
+        detail=arguments.text("detail", detail, most=65_536, least=0),
+        data=data,
+        attempt=None if attempt is None else _attempt(attempt),
     )
 
 

@@ -20,6 +20,9 @@ _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 _GENERATOR = 0x20
 """``inspect.CO_GENERATOR``; to import inspect takes longer than most commands."""
 _Class = TypeVar("_Class", bound=type)
+_HOT = ("publish", "publish_many", "claim", "renew", "release", "get")
+"""What fleets call all day is spared the wrapper: the models that it imports at its first use, and its transactions,
+name a shortage themselves."""
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -39,7 +42,9 @@ def out_of_descriptors(error: BaseException) -> StorageFailed:
 def names_shortage(cls: _Class) -> _Class:
     """Make the public methods of a class raise StorageFailed when there is no file descriptor left."""
     for name, found in list(vars(cls).items()):
-        if isinstance(found, FunctionType) and not name.startswith("_") and not found.__code__.co_flags & _GENERATOR:
+        if not isinstance(found, FunctionType) or name.startswith("_") or name in _HOT:
+            continue
+        if not found.__code__.co_flags & _GENERATOR:
             setattr(cls, name, _naming(found))
     return cls
 

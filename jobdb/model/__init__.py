@@ -67,6 +67,13 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    value = getattr(import_module(f".{home}", __name__), name)
+    try:
+        value = getattr(import_module(f".{home}", __name__), name)
+    except OSError as error:
+        from ..shortage import is_shortage, out_of_descriptors
+
+        if is_shortage(error):
+            raise out_of_descriptors(error) from error
+        raise
     globals()[name] = value
     return value

@@ -14,7 +14,7 @@ PACKAGE = ROOT / "jobdb"
 
 # Lower layers first; a module may import from its own layer and from lower ones.
 LAYERS = [
-    {"errors", "model"},
+    {"errors", "model", "shortage"},
     {
         "lifecycle",
         "urls",
@@ -24,7 +24,6 @@ LAYERS = [
         "masterkey",
         "filemodes",
         "descriptors",
-        "shortage",
         "flag",
         "atomic_files",
         "ofd_locks",

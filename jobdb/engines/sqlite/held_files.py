@@ -25,10 +25,10 @@ from .descriptors import above_standard_streams
 if TYPE_CHECKING:
     from pathlib import Path
 
-_WRITES_TRUST_SEC = 0.001
+_WRITES_TRUST_SEC = 0.002
 """For so long a verb that begins believes the last look: one that writes looks again when it has committed."""
-_READS_TRUST_SEC = 0.00025
-"""A read does not, and a look costs more than half of the cheapest one."""
+_READS_TRUST_SEC = 0.001
+"""A read does not, and a look costs as much as the cheapest one."""
 _TICK_NS = 50_000_000
 """Two changes of a folder within a tick of the kernel's clock, of 10 ms at most, can have the same time."""
 _TO_LOOK_AT = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -63,7 +63,7 @@ class HeldFiles:
     last whole look, every name in it leads where it led. That is exact where a change cannot have had the same time as
     the one before it: it is believed when the last one is older than the coarsest tick, of a file system that tells
     parts of a second. A folder further up that is renamed takes database and log along, and is noticed by the next verb
-    that begins a millisecond later.
+    that begins two milliseconds later.
 
     The ``-wal`` is not looked at with ``lstat``: Linux would have to give it a finer timestamp at the next write, and
     the disk to store that (measured on ext4: 16 µs of processor time and 30 µs a commit). The name that its descriptor

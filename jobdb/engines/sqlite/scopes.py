@@ -34,12 +34,13 @@ class _Scope:
 
     __slots__ = ("_begun", "_hold", "_mutex", "_started", "_store")
 
+    _begun: tuple[int, int] | None
+    _started: float
+
     def __init__(self, store: SqliteStore, mutex: Mutex) -> None:
         self._hold: Hold | None = None
         self._store = store
         self._mutex = mutex
-        self._started = 0.0
-        self._begun: tuple[int, int] | None = None
 
     def _failed(self, failure: apsw.Error) -> Exception:
         return translate(failure, self._store.path, monotonic() - self._started)
@@ -160,8 +161,7 @@ class ReadScope(_OpenScope):
             if monotonic() >= store._held.read_until:
                 store._refuse_other_journal(reader)
             index = store._index
-            if index is not None:
-                self._begun = index[FRAMES], index[SALT]
+            self._begun = None if index is None else (index[FRAMES], index[SALT])
             return SqliteTransaction(reader, store._statements, store.clock)
         except apsw.Error as failure:
             let_go(self._mutex, hold)
