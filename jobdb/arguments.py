@@ -87,22 +87,25 @@ def integer(name: str, value: Any, *, least: int, most: int) -> int:
 
 def seconds_as_ms(name: str, value: Any, *, most: float = MAX_LEASE_SEC) -> int:
     """A positive duration in seconds, as whole milliseconds."""
-    value = plain(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
-    if not 0 < value <= most:
+    duration: float = value if type(value) in (int, float) else _number_of_seconds(name, value)
+    if not 0 < duration <= most:
         raise InvalidInput(f"{name} is {shown(value)}; it may be above 0 and at most {most:.0f} seconds")
-    return max(1, round(value * 1000))
+    return max(1, round(duration * 1000))
 
 
 def seconds(name: str, value: Any, *, most: float = MAX_TIMEOUT_SEC) -> float:
     """Return a duration in seconds that may be 0, such as the most that a wait may take."""
+    duration: float = value if type(value) in (int, float) else _number_of_seconds(name, value)
+    if not 0 <= duration <= most:
+        raise InvalidInput(f"{name} is {shown(value)}; it may be 0 to {most:.0f} seconds")
+    return float(duration)
+
+
+def _number_of_seconds(name: str, value: Any) -> float:
     value = plain(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
-    if not 0 <= value <= most:
-        raise InvalidInput(f"{name} is {shown(value)}; it may be 0 to {most:.0f} seconds")
-    return float(value)
+    return value
 
 
 def limit_sec(name: str, value: object) -> float | None:

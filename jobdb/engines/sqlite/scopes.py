@@ -84,7 +84,8 @@ class WriteScope(_OpenScope):
 
     def __enter__(self) -> SqliteTransaction:
         store = self._store
-        store.check()
+        if store._closed or os.getpid() != store._pid:
+            store.check()
         if store._wal is not None:
             store._wal.refuse_after_failure()
         hold = self._hold = Hold(sys._getframe(1))
@@ -103,7 +104,8 @@ class WriteScope(_OpenScope):
             writer.execute("BEGIN IMMEDIATE")
             if monotonic() >= held.write_until:
                 store._refuse_other_journal(writer)
-            return SqliteTransaction(writer, store._statements, store.clock)
+            transaction = SqliteTransaction(writer, store._statements, store.clock)
+            return transaction  # noqa: RET504 - what cuts off a call whose result is returned is outside of the try
         except apsw.Error as failure:
             let_go(self._mutex, hold)
             raise self._failed(failure) from failure
@@ -148,7 +150,8 @@ class ReadScope(_OpenScope):
 
     def __enter__(self) -> SqliteTransaction:
         store = self._store
-        store.check()
+        if store._closed or os.getpid() != store._pid:
+            store.check()
         hold = self._hold = Hold(sys._getframe(1))
         self._started = started = monotonic()
         try:
@@ -162,7 +165,8 @@ class ReadScope(_OpenScope):
                 store._refuse_other_journal(reader)
             index = store._index
             self._begun = None if index is None else (index[FRAMES], index[SALT])
-            return SqliteTransaction(reader, store._statements, store.clock)
+            transaction = SqliteTransaction(reader, store._statements, store.clock)
+            return transaction  # noqa: RET504 - as above
         except apsw.Error as failure:
             let_go(self._mutex, hold)
             raise self._failed(failure) from failure

@@ -1,8 +1,8 @@
 """Cuts a call off at one place after another, as Ctrl-C or a SIGTERM handler that raises does."""
 
+import dis
 import os
 import sys
-import threading
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -10,6 +10,12 @@ from typing import Any
 STRIDE = int(os.environ.get("JOBDB_INTERRUPT_STRIDE", "0"))
 """Every so many places are tried; 0: as many as a test's time allows, evenly spread."""
 _TESTS = f"{os.sep}tests{os.sep}"
+
+
+_CUT_OFF_AFTER = ("RESUME", "CALL", "JUMP_BACKWARD")
+"""How the names of those instructions begin after which the interpreter looks for signals (CHECK_EVAL_BREAKER in
+CPython's bytecodes). After others nothing is ever cut off, and what is raised there can leave an exception on the
+thread's stack of those that are being handled: whatever is raised later then names it as its context."""
 
 
 class Interrupted(BaseException):
@@ -21,7 +27,8 @@ class Interrupt:
 
     Args:
         number: which place, from 1.
-        opcodes: every step of the interpreter counts; otherwise every call and every return from C.
+        opcodes: every step at which the interpreter looks for signals counts; otherwise every call and every return
+            from C.
     """
 
     def __init__(self, number: int, *, opcodes: bool) -> None:
@@ -29,6 +36,7 @@ class Interrupt:
         self.passed = 0
         self.opcodes = opcodes
         self.raised = False
+        self._last: dict[FrameType, int] = {}
 
     def __enter__(self) -> None:
         if self.opcodes:
@@ -58,8 +66,14 @@ class Interrupt:
         if _TESTS in frame.f_code.co_filename:
             return None
         frame.f_trace_opcodes = True
+        if event == "opcode":
+            last, self._last[frame] = self._last.get(frame), frame.f_lasti
+            if last is None or not dis.opname[frame.f_code.co_code[last]].startswith(_CUT_OFF_AFTER):
+                return self._trace
         if event in ("call", "opcode"):
             self._count()
+        elif event == "return":
+            self._last.pop(frame, None)
         return self._trace
 
 
@@ -75,25 +89,6 @@ def each_place(run: Callable[[], object], check: Callable[[str], None], *, most:
     Returns:
         How many places were tried.
     """
-    # On a thread of its own: at a step at which Python itself is never cut off, an exception can leave the one before
-    # it on the thread's stack of handled exceptions, and whatever is raised there later names that as its context.
-    outcome: list[int | BaseException] = []
-
-    def work() -> None:
-        try:
-            outcome.append(_each_place(run, check, most, opcodes))
-        except BaseException as error:
-            outcome.append(error)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    thread.join()
-    if isinstance(outcome[0], BaseException):
-        raise outcome[0]
-    return outcome[0]
-
-
-def _each_place(run: Callable[[], object], check: Callable[[str], None], most: int, opcodes: bool) -> int:
     number, tried, stride = 1, 0, STRIDE
     run()  # what is imported at the first use is no place of the call's
     check("not interrupted")
