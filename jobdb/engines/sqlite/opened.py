@@ -15,6 +15,7 @@ Source: https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connecti
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 import weakref
@@ -147,12 +148,20 @@ def standard_library_may_open(path: Path) -> Iterator[None]:
     """
     with _lock:
         refuse_inherited(path)
-        if path.exists() and _is_open(_identity(path)):
+        if path.exists() and _is_in_use(_identity(path)):
             raise Unusable(
                 f"{path} is open in this process; close the Registry first (two SQLite libraries on one file in one "
                 "process would release each other's locks)"
             )
         yield
+
+
+def _is_in_use(identity: tuple[int, int]) -> bool:
+    """Whether a connection is open; one that an exception has cut off while it was made may be held by a cycle only."""
+    if not _is_open(identity):
+        return False
+    gc.collect()
+    return _is_open(identity)
 
 
 # -- fork
