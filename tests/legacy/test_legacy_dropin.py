@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -115,26 +114,40 @@ def test_the_environment_names_the_database(folder: Path, tmp_path: Path, monkey
     assert old.database_url(folder) == "sqlite:////elsewhere.db"
 
 
-def _pick_all(folder: str, queue: multiprocessing.Queue[list[str]]) -> None:
+# A program of its own: it has one thread, so that the registry that it has used is closed before it forks.
+_PICKERS = """
+import multiprocessing, sys
+from pathlib import Path
+from jobdb.legacy import registry as old
+
+def pick_all(queue):
     found = []
     while (record := old.pick_pending(folder)) is not None:
         found.append(record["job_id"])
     queue.put(found)
 
+folder = Path(sys.argv[1])
+expected = [old.register_job(folder, agent="codex", prompt=str(n))["job_id"] for n in range(60)]
+context = multiprocessing.get_context("fork")
+queue = context.SimpleQueue()
+workers = [context.Process(target=pick_all, args=(queue,)) for _ in range(3)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+    assert worker.exitcode == 0, worker.exitcode
+picked = [job_id for _ in workers for job_id in queue.get()]
+assert sorted(picked) == sorted(expected), (picked, expected)
+print("picked")
+"""
+
 
 def test_each_job_is_picked_once(folder: Path) -> None:
-    expected = {old.register_job(folder, agent="codex", prompt=str(n))["job_id"] for n in range(60)}
-    # Forked on purpose: each child must open its own connection, not use its parent's.
-    context = multiprocessing.get_context("fork")
-    queue: multiprocessing.Queue[list[str]] = context.Queue()
-    workers = [context.Process(target=_pick_all, args=(str(folder), queue)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    picked = [job_id for _ in workers for job_id in queue.get(timeout=60)]
-    for worker in workers:
-        worker.join(timeout=30)
-        assert worker.exitcode == 0
-    assert sorted(picked) == sorted(expected)
+    """Forked on purpose: each child must open its own connection, not use its parent's."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _PICKERS, str(folder)], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert ran.stdout == "picked\n", ran.stderr
 
 
 def shell(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
