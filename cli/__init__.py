@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 
-from jobdb.interpreters import leave_out_current_folder
+from jobdb.system.interpreters import leave_out_current_folder
 
 INTERRUPTED = 130
 DEFECT = 70
@@ -46,7 +46,7 @@ def main() -> None:
 def _report(error: Exception) -> int:
     """Says on stderr what happened; returns the exit code for it."""
     from jobdb.errors import JobdbError
-    from jobdb.shortage import is_shortage, out_of_descriptors
+    from jobdb.system.shortage import is_shortage, out_of_descriptors
 
     from .output import complain
 

@@ -96,7 +96,7 @@ def _batches(descriptor: int) -> Iterator[list[bytes]]:
 
     A line longer than a payload may be is handed on cut, which makes it malformed, so memory stays bounded.
     """
-    from jobdb.protocol import MAX_PAYLOAD_BYTES
+    from jobdb.core.protocol import MAX_PAYLOAD_BYTES
 
     most = MAX_PAYLOAD_BYTES + 1
     rest = bytearray()  # grows in place: a line may come in a thousand pieces

@@ -81,7 +81,7 @@ def root(
 def _log_to_stderr(verbose: int) -> None:
     import logging
 
-    from jobdb.terminal import visible
+    from jobdb.system.terminal import visible
 
     class OneLine(logging.Formatter):
         """A message is one line, whatever names are in it: it cannot pass for another message."""

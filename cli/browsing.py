@@ -63,7 +63,7 @@ def _opened(address: str) -> AbstractContextManager[None]:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from jobdb.environment import absolute_places, without_secrets
+    from jobdb.system.environment import absolute_places, without_secrets
 
     @contextlib.contextmanager
     def opened() -> Iterator[None]:

@@ -17,7 +17,7 @@ def job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     import re
     import warnings
 
-    from jobdb.protocol import JOB_ID_PATTERN
+    from jobdb.core.protocol import JOB_ID_PATTERN
     from jobdb.registry import Registry
 
     try:

@@ -73,15 +73,15 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
     backup = None
     if place.path is None:
         try:
-            from jobdb.engines.postgresql.migrating import migrate_postgresql
+            from jobdb.engines.postgresql.migrations import migrate_postgresql
         except ImportError as error:
             raise Unavailable(
                 f"{place} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
             ) from error
         migrate_postgresql(place.text)
     else:
+        from jobdb.engines.sqlite.migrations import migrate as run_migrations
         from jobdb.engines.sqlite.opening import allowed_placement
-        from jobdb.migrations import migrate as run_migrations
 
         if not place.path.exists():
             raise DatabaseMissing(f"there is no database at {place.path}; make one with 'jobdb --db {place.path} init'")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from jobdb.terminal import TerminalText, visible
+from jobdb.system.terminal import TerminalText, visible
 
 
 class PlainConsole(Console):

@@ -63,7 +63,7 @@ def _lines(rows: list[tuple[str, str, str, str | None]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from jobdb.terminal import visible
+    from jobdb.system.terminal import visible
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
@@ -103,7 +103,7 @@ def probe(
       jobdb probe /srv/shared --peer north      # on host north
       jobdb probe /srv/shared --peer south      # on host south, at the same time
     """
-    from jobdb.probe import probe_folder, probe_peer
+    from jobdb.filesystem.probe.local import probe_folder, probe_peer
 
     if peer is None:
         report = probe_folder(folder, timeout_sec=timeout_sec or 10.0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from jobdb import given_secret
+from jobdb.crypto import secret_input
 from jobdb.errors import InvalidInput
 
 from .output import warn
@@ -52,11 +52,11 @@ def given_token(
         )
         return value
     if file is not None:
-        return given_secret.read_from_file(file)
+        return secret_input.read_from_file(file)
     if stdin:
-        return given_secret.read_from_stream(sys.stdin.buffer)
+        return secret_input.read_from_stream(sys.stdin.buffer)
     if descriptor is not None:
-        return given_secret.read_from_descriptor(descriptor)
+        return secret_input.read_from_descriptor(descriptor)
     if variable is not None:
-        return given_secret.read_from_environment(variable)
+        return secret_input.read_from_environment(variable)
     return None

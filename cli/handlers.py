@@ -11,8 +11,8 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from jobdb.environment import without_secrets
-from jobdb.terminal import visible_json
+from jobdb.system.environment import without_secrets
+from jobdb.system.terminal import visible_json
 
 from .output import warn
 
@@ -25,7 +25,7 @@ _LONGEST_PAUSE_SEC = 60.0
 def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
     """Run a shell command for an event: the payload on its stdin, the event's name in its environment.
 
-    The environment is this command's own, without the secrets in it (`jobdb.environment.SECRETS`).
+    The environment is this command's own, without the secrets in it (`jobdb.system.environment.SECRETS`).
 
     Args:
         command: for ``/bin/sh``.

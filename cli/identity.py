@@ -37,7 +37,7 @@ def identity(
       jobdb --db /srv/new/jobs.db identity --moved
       jobdb --db /srv/rehearsal/jobs.db identity --copy
     """
-    from jobdb.identity import adopt_place, become_copy, read_identity
+    from jobdb.engines.identity import adopt_place, become_copy, read_identity
 
     if moved and copy:
         raise InvalidInput("--moved keeps the identity and --copy makes another; give one of them")

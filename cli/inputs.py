@@ -64,7 +64,7 @@ def json_object(text: str | None, *, option: str, most: int = 1_048_576) -> dict
         text = read_text(text[1:], what=f"JSON for {option}", most_chars=most)
     import json
 
-    from jobdb.protocol.values import has_more_values
+    from jobdb.core.protocol.values import has_more_values
 
     if has_more_values(text, _MOST_VALUES):
         raise InvalidInput(f"{option} holds more than {_MOST_VALUES} values; put them into a file, and name that here")

@@ -176,7 +176,7 @@ def copy(
       jobdb copy sqlite:////var/lib/jobs/jobs.db rehearsal.db
       jobdb copy sqlite:////var/lib/jobs/jobs.db postgresql://db.example/jobs --same-registry   # moves for good
     """
-    from jobdb.copy import copy_registry
+    from jobdb.operations.copy import copy_registry
     from jobdb.registry import Registry
 
     for url in (source, target):

@@ -13,7 +13,7 @@ from .parameters import Json
 from .settings import registry_of
 
 if TYPE_CHECKING:
-    from jobdb.stats import Stats
+    from jobdb.operations.stats import Stats
 
 FORMATS = ("table", "json", "prometheus")
 
@@ -46,7 +46,7 @@ def stats(
     form = "json" if json else form or "table"
     if form not in FORMATS:
         raise InvalidInput(f"{form!r:.40} is no format; the formats are {', '.join(FORMATS)}")
-    from jobdb.stats import collect, prometheus
+    from jobdb.operations.stats import collect, prometheus
 
     with registry_of(ctx) as registry:
         found = collect(registry, days=days)

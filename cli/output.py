@@ -3,7 +3,7 @@
 Called by every command. Rich is imported only when something is drawn on a terminal. Text that came from somebody
 else (prompts, details, names) is made harmless first: a control character in a prompt must not steer the terminal.
 Functions here do that to what they are given; on a terminal the streams do it again to whatever comes by another way
-(`jobdb.terminal`), and so does the console on which tables are drawn.
+(`jobdb.system.terminal`), and so does the console on which tables are drawn.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jobdb.terminal import guarded, visible, visible_json
+from jobdb.system.terminal import guarded, visible, visible_json
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -167,8 +167,8 @@ def _prompt_place(prompt: str | None, prompt_file: str | None) -> str | None:
 
 
 def _prompt(prompt: str | None, place: str | None) -> str:
-    from jobdb.arguments import MAX_PROMPT_CHARS
-    from jobdb.terminal import shows_something
+    from jobdb.core.arguments import MAX_PROMPT_CHARS
+    from jobdb.system.terminal import shows_something
 
     if place is not None:
         prompt = inputs.read_text(place, what="prompt", most_chars=MAX_PROMPT_CHARS)
@@ -190,7 +190,7 @@ def _broker(
         return (None, None) if none else _broker_of_environment()
     if none:
         raise InvalidInput("--no-broker and --broker-host exclude each other; give one of them")
-    from jobdb.given_secret import read_from_file
+    from jobdb.crypto.secret_input import read_from_file
     from jobdb.model import Broker
 
     password = read_from_file(password_file, what="broker password") if password_file is not None else None

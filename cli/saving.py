@@ -12,7 +12,7 @@ from .parameters import Json
 from .settings import registry_of, settings_of
 
 if TYPE_CHECKING:
-    from jobdb.restoring import Restored, SinceBackup
+    from jobdb.operations.restore import Restored, SinceBackup
 
 
 def backup(
@@ -37,7 +37,7 @@ def backup(
       jobdb backup /backups/jobs.db
       jobdb backup /backups/jobs.db --keep 14      # /backups/jobs-20260619T093200Z.db, …
     """
-    from jobdb.backup import back_up
+    from jobdb.operations.backup import back_up
 
     with registry_of(ctx) as registry:
         saved = back_up(registry, file, keep=keep)
@@ -91,8 +91,8 @@ def restore(
       jobdb --db /var/lib/jobs/jobs.db restore /backups/jobs-20260619T093200Z.db --revoke-since --same-registry
       jobdb --db rehearsal/jobs.db restore /backups/jobs-20260619T093200Z.db
     """
-    from jobdb.restoring import changes_since, restore_registry, sqlite_path
-    from jobdb.saved_file import require_file, verify
+    from jobdb.operations.restore import changes_since, restore_registry, sqlite_path
+    from jobdb.operations.saved_file import require_file, verify
     from jobdb.urls import default_url, parse_url
 
     settings = settings_of(ctx)
@@ -117,7 +117,7 @@ def restore(
         revoke_since=revoke_since,
         same_registry=same_registry,
     )
-    from jobdb.trust import note_trust
+    from jobdb.engines.trust import note_trust
 
     note_trust(done.path)
     _tell(done, asked=revoke_since)
@@ -184,8 +184,8 @@ def _warn_of_key(needed: str | None) -> None:
     """Whose secrets cannot be unsealed here signs and verifies nothing."""
     if needed is None:
         return
+    from jobdb.crypto.vault import Vault
     from jobdb.errors import KeyProblem
-    from jobdb.vault import Vault
 
     try:
         found = Vault.open(create=False).key_id

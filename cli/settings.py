@@ -64,7 +64,7 @@ def place_of(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
     place = parse_url(db or default_url())
     require_current_folder(place)
     if db is None and found:
-        from jobdb.trust import default_place, require_trust
+        from jobdb.engines.trust import default_place, require_trust
 
         default = default_place()
         if default is not None:

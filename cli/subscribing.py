@@ -18,7 +18,7 @@ from .waiting import OUTCOMES, limit_sec
 
 if TYPE_CHECKING:
     from jobdb.mqtt import BrokerFollower
-    from jobdb.subscription import Follower
+    from jobdb.registry.following import Follower
 
 
 def subscribe(

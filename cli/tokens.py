@@ -165,8 +165,8 @@ def rekey(
       jobdb token rekey --new-key-file new.key
       export JOBDB_KEY_FILE=$PWD/new.key
     """
-    from jobdb.masterkey import read_key_file
-    from jobdb.vault import Vault
+    from jobdb.crypto.master_key import read_key_file
+    from jobdb.crypto.vault import Vault
 
     key = read_key_file(new_key_file)
     with registry_of(ctx, checkpoint=True) as registry:

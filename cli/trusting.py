@@ -29,7 +29,7 @@ def trust(
       jobdb trust
       jobdb trust ~/project
     """
-    from jobdb.trust import trust as trust_database
+    from jobdb.engines.trust import trust as trust_database
 
     file = place or Path()
     if file.is_dir():

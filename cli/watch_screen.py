@@ -11,8 +11,8 @@ from rich.text import Text
 
 from jobdb.errors import UnknownJob
 from jobdb.model import Event, Job, JobStatus, Verdict
-from jobdb.terminal import visible
-from jobdb.watching import Snapshot, WatchedJob, snapshot
+from jobdb.operations.snapshot import Snapshot, WatchedJob, snapshot
+from jobdb.system.terminal import visible
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry

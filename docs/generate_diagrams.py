@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from jobdb.schema import migration_files
 
-from jobdb.lifecycle import TRANSITIONS
+from jobdb.core.lifecycle import TRANSITIONS
 from jobdb.model import JobStatus
 
 FOLDER = Path(__file__).parent

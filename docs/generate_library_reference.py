@@ -16,8 +16,8 @@ from typing import Any
 
 import jobdb
 from jobdb import Registry, errors
-from jobdb.subscription import Follower
-from jobdb.tokens import Tokens
+from jobdb.registry.following import Follower
+from jobdb.registry.tokens import Tokens
 
 PAGE = Path(__file__).parent / "reference" / "library.md"
 _WIDTH = 100

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .crypto.vault import Vault
     from .errors import (
         AlreadyExists,
         Busy,
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
         Verdict,
     )
     from .registry import Registry
-    from .vault import Vault
 
 __version__ = "0.1.0"
 
@@ -103,7 +103,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
-    home = {"Registry": "registry", "Vault": "vault"}.get(name)
+    home = {"Registry": "registry", "Vault": "crypto.vault"}.get(name)
     if home is None:
         home = "errors" if hasattr(import_module(".errors", __name__), name) else "model"
     value = getattr(import_module(f".{home}", __name__), name)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import apsw
 
 from jobdb import Arrival, Busy, EventKind, NewEvent, NewJob, Registry, Vault, Verdict, __version__
-from jobdb.masterkey import make_key_file
+from jobdb.crypto.master_key import make_key_file
 
 from .. import material
 from .base import LIFE_EVENTS, About, Way

@@ -11,12 +11,12 @@ import shlex
 import warnings
 from collections.abc import Callable
 
+from ..crypto.vault import Vault
 from ..errors import InvalidInput, JobdbError
-from ..filesystem import Placement, place, refuse_mounted_file
-from ..mountinfo import read_mounts
+from ..filesystem.mounts import read_mounts
+from ..filesystem.placement import Placement, place, refuse_mounted_file
 from ..registry import Registry, now_ms
 from ..urls import DatabaseUrl, default_url, parse_url
-from ..vault import Vault
 from .database import check_database
 from .files import Leftovers, check_file, check_leftovers, check_place
 from .findings import Finding, Report, mend_for

@@ -7,15 +7,15 @@ import shlex
 import time
 from pathlib import Path
 
-from ..companions import journals_with_content
+from ..crypto.master_key import default_key_path
+from ..engines.identity import Identity, read_identity
 from ..engines.sql.sealing import KEY_ID
+from ..engines.sqlite.companions import journals_with_content
 from ..engines.sqlite.locks import readers
 from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
-from ..engines.timing import plain
+from ..engines.tracing import plain
 from ..errors import JobdbError, KeyProblem
-from ..filemodes import file_warning, folder_warning
-from ..identity import Identity, read_identity
-from ..masterkey import default_key_path
+from ..filesystem.permissions import file_warning, folder_warning
 from ..registry import Registry
 from .files import split_advice
 from .findings import Report, mend_for

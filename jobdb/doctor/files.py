@@ -18,15 +18,15 @@ from pathlib import Path
 
 from jobdb.schema import VERSION
 
-from ..companions import index_holder, journals_with_content
 from ..engines.sqlite import opened
+from ..engines.sqlite.companions import index_holder, journals_with_content
 from ..engines.sqlite.contents import Contents, inspect, unmarked
 from ..engines.sqlite.header import Header
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
 from ..errors import JobdbError, Unusable
-from ..filemodes import COMPANIONS, check_modes
-from ..filesystem import Placement
-from ..nfs_exports import check_export
+from ..filesystem.nfs_exports import check_export
+from ..filesystem.permissions import COMPANIONS, check_modes
+from ..filesystem.placement import Placement
 from .findings import Report, ago
 
 _LEAST_FREE_BYTES = 256 << 20

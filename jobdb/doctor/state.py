@@ -7,8 +7,8 @@ import shlex
 from pathlib import Path
 
 from ..errors import UnknownJob
+from ..operations.restore import RESTORED
 from ..registry import Registry
-from ..restoring import RESTORED
 from .findings import Report, ago
 
 _STATEMENTS = Path(__file__).parent / "doctor.sql"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ..crypto.vault import Vault
     from ..model import (
         Acceptance,
         Arrival,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
         TokenInfo,
         Verdict,
     )
-    from ..vault import Vault
     from .sql.subscriptions import Followed
     from .sql.transaction import Store
     from .sql.verifying import Examined

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ..crypto.vault import Vault
     from ..urls import DatabaseUrl
-    from ..vault import Vault
     from .base import Engine
     from .sql.transaction import Store
 
@@ -59,7 +59,7 @@ def open_engine(
 
 def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
     """Where no note of a new database can be kept, as without a home folder, it must be known by the key's id."""
-    from ..trust import needs_key_id
+    from .trust import needs_key_id
 
     if needs_key_id(path):
         with suppress(KeyProblem), store.write() as tx:
@@ -70,6 +70,6 @@ def _listened_to(engine: Engine) -> Engine:
     """Times the verbs for the log, where a log is kept; a program without logging does not even import it."""
     if "logging" not in sys.modules:
         return engine
-    from .timing import timed
+    from .tracing import timed
 
     return timed(engine)

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..atomic_files import write_file
+from ..crypto.vault import Vault
 from ..engines.sql.transaction import Transaction
 from ..errors import StorageFailed
-from ..filemodes import secure_folder, sync_folder
-from ..vault import Vault
+from ..filesystem.atomic_files import write_file
+from ..filesystem.permissions import secure_folder, sync_folder
 from .damage import Damage, Damaged
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS, Progress
 from .layout import RECORD_SUFFIX, Layout, new_registry, read_regular_file

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..crypto.vault import Vault
 from ..engines.sql.transaction import Transaction
 from ..errors import Busy
-from ..vault import Vault
 from .collecting import rare_collection
 from .damage import Damage, Damaged
 from .layout import (

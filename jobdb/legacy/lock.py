@@ -15,9 +15,9 @@ import time
 import weakref
 from pathlib import Path
 
-from ..descriptors import Owner
 from ..errors import Busy, Unusable
-from ..kernel_locks import locks_on
+from ..filesystem.kernel_locks import locks_on
+from ..system.descriptors import Owner
 from .layout import LOCK_NAME
 
 WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS = 100

@@ -14,9 +14,9 @@ from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
+from ..core.protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, parse
+from ..core.protocol.limits import MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ, SCHEMA_VERSION
 from ..model import EventKind
-from ..protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, parse
-from ..protocol.limits import MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ, SCHEMA_VERSION
 from .damage import Damage, Damaged, quoted
 from .jsontext import parse_object
 from .records import parse_time

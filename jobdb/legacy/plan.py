@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..crypto.vault import Vault
 from ..engines.sql.rows import token_binding
 from ..model import JobStatus
-from ..vault import Vault
 from .ready import Event, ReadyJob, Stored, with_key
 from .records import format_ms
 from .report import Outcome

@@ -18,11 +18,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ..environment import without_secrets
+from ..crypto.secret_input import is_secure_environment
 from ..errors import Unusable
-from ..given_secret import is_secure_environment
-from ..interpreters import isolated
 from ..model import JobStatus
+from ..system.environment import without_secrets
+from ..system.interpreters import isolated
 from .collecting import rare_collection
 from .layout import Layout, count_records
 from .packing import Answer, pack, unpack

@@ -16,9 +16,9 @@ from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
+from ..core.protocol.limits import JOB_ID_PATTERN
+from ..core.protocol.topics import topic_problem
 from ..model import JobStatus
-from ..protocol.limits import JOB_ID_PATTERN
-from ..protocol.topics import topic_problem
 from .damage import Damage, Damaged, quoted
 from .jsontext import parse_object
 from .state import STATE_FIELD, State, parse_state

@@ -10,7 +10,7 @@ Records are dicts of the old shape, token included, because the old scripts sign
 from __future__ import annotations
 
 if __name__ == "__main__":
-    from ..interpreters import leave_out_current_folder
+    from ..system.interpreters import leave_out_current_folder
 
     leave_out_current_folder()  # -m has put it before everything else, and a workspace is for agents to write to
 
@@ -25,9 +25,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..core.lifecycle import TRANSITIONS
 from ..errors import IllegalTransition, InvalidInput, UnknownJob
-from ..filemodes import secure_folder
-from ..lifecycle import TRANSITIONS
+from ..filesystem.permissions import secure_folder
 from ..model import Broker, JobStatus
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS
 from .layout import WORKSPACE_FOLDERS

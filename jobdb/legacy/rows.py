@@ -14,7 +14,7 @@ from ..engines.sql.rows import password_binding, token_binding
 from .records import DEFAULT_IDLE_TIMEOUT_SEC, DEFAULT_TIMEOUT_SEC, LegacyRecord
 
 if TYPE_CHECKING:
-    from ..vault import Vault
+    from ..crypto.vault import Vault
 
 Json = Any
 EMPTY_TOKEN = "auth_token=empty"

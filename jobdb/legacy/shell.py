@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import JobdbError
 from ..model import JobStatus
-from ..terminal import guarded, visible_json
+from ..system.terminal import guarded, visible_json
 from . import registry as functions
 
 Json = Any

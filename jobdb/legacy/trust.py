@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..given_secret import LEAST_BITS, is_secure_environment, length_in_bits
+from ..core.secrets import LEAST_BITS, length_in_bits
+from ..crypto.secret_input import is_secure_environment
 from ..model import Broker
 from .damage import TrustWarning
 from .records import LegacyRecord

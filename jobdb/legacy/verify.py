@@ -14,10 +14,10 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 
+from ..crypto.vault import Vault
 from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.transaction import Row, Transaction
 from ..errors import StorageFailed
-from ..vault import Vault
 from .ready import STORED_COLUMNS, ReadyJob, logs_are, packed
 from .rows import JobRow, record_of
 from .state import STATE_FIELD, is_ahead

@@ -9,10 +9,10 @@ import marshal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..crypto.vault import Vault
 from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.sealing import Sealer
 from ..engines.sql.transaction import Transaction
-from ..vault import Vault
 from .plan import NEW, Plan
 from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, ReadyJob
 from .rows import JobRow

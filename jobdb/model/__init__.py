@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{home}", __name__), name)
     except OSError as error:
-        from ..shortage import is_shortage, out_of_descriptors
+        from ..system.shortage import is_shortage, out_of_descriptors
 
         if is_shortage(error):
             raise out_of_descriptors(error) from error

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.protocol import WireEvent
 from ..engines.base import Engine
 from ..engines.sql.rows import CLOCK_SLACK_MS
 from ..engines.sql.verifying import Sender, refusal
 from ..errors import UnknownJob
-from ..protocol import WireEvent
 from .link import Report
 
 STATEMENTS = Path(__file__).parent / "subscriber.sql"

@@ -18,9 +18,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..core.protocol import MAX_PAYLOAD_BYTES
 from ..errors import InvalidInput
-from ..flag import Flag
-from ..protocol import MAX_PAYLOAD_BYTES
+from ..system.flag import Flag
 from .settings import BrokerSettings
 
 if TYPE_CHECKING:

@@ -12,12 +12,12 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
+from ..core.protocol import WireEvent
 from ..engines.base import Engine
 from ..engines.sql.verifying import Examined
 from ..errors import Busy
-from ..flag import Flag
 from ..model import Acceptance, Arrival, Verdict
-from ..protocol import WireEvent
+from ..system.flag import Flag
 from .catching_up import CatchingUp
 from .connection import ConnectionFailed, Message
 from .inbox import Inbox

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..flag import Flag
+from ..system.flag import Flag
 from .connection import MQTT_5, MQTT_311, Connection, ConnectionFailed, Message
 from .settings import BrokerSettings
 

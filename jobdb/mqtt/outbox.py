@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Protocol
 
 from ..engines.base import Engine
+from ..engines.identity import require_place
 from ..engines.sql.rows import broker_from_text, password_binding
 from ..engines.sql.transaction import Row, Transaction
 from ..errors import KeyProblem
-from ..identity import require_place
 from ..model import EventKind
 from .settings import BrokerSettings, Environment
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import Busy
-from ..flag import Flag
+from ..system.flag import Flag
 from .link import Link, Report
 from .outbox import Outbox, Parcel
 from .settings import BrokerSettings

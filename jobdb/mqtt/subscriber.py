@@ -13,14 +13,14 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
-from .. import arguments
+from ..core import arguments
 from ..engines.base import Engine
+from ..engines.identity import require_place
 from ..engines.sql.rows import broker_from_text, event_from_row
 from ..errors import InvalidInput
-from ..identity import require_place
 from ..model import Acceptance, Broker, Event, Job
 from ..registry import Registry
-from ..subscription import Limits, in_order
+from ..registry.following import Limits, in_order
 from .catching_up import STATEMENTS
 from .intake import GRACE_SEC, Intake
 from .link import Report

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..core.protocol import JOB_ID_PATTERN, MAX_KID, MAX_SEQ
+from ..engines.identity import read_identity, require_place
 from ..errors import IllegalTransition, InvalidInput, StorageFailed, UnknownJob
-from ..filemodes import sync_folder
-from ..identity import read_identity, require_place
-from ..protocol import JOB_ID_PATTERN, MAX_KID, MAX_SEQ
+from ..filesystem.permissions import sync_folder
 from ..registry import Registry
 from .outbox import STATEMENTS
 from .settings import BrokerSettings, Environment

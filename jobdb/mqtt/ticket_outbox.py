@@ -15,13 +15,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .. import arguments
+from ..core import arguments
+from ..core.protocol import build
 from ..engines.sql.moving import event_of
 from ..engines.sql.rows import wire_timestamp
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
-from ..filemodes import create_private, refuse_strange_companions, secure_folder
+from ..filesystem.permissions import create_private, refuse_strange_companions, secure_folder
 from ..model import Event
-from ..protocol import build
 from .outbox import Parcel, Room
 from .settings import BrokerSettings, Environment
 from .ticket import Ticket
@@ -247,7 +247,7 @@ def _name(ticket: Ticket) -> str:
 
 
 def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
-    from ..companions import set_aside_stale
+    from ..engines.sqlite.companions import set_aside_stale
     from ..engines.sqlite.opening import allowed_placement
     from ..engines.sqlite.store import SqliteStore
     from ..engines.statements import load_statements
@@ -259,7 +259,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
     except UnsafeFileSystem as problem:
         raise UnsafeFileSystem(f"{problem} Or set XDG_STATE_HOME to a folder on a local disk.") from None
     if placement.needs_probe:
-        from ..probe import require_locks
+        from ..filesystem.probe.local import require_locks
 
         require_locks(placement)
     refuse_strange_companions(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..protocol.topics import mqtt_problem
+from ..core.protocol.topics import mqtt_problem
 
 
 def is_topic(topic: str) -> bool:

@@ -14,7 +14,7 @@ from jobdb.schema import APPLICATION_ID, VERSION
 
 from ..engines.sqlite.header import read_header
 from ..errors import DatabaseMissing, InvalidInput, NotAJobdbDatabase, Refused, SchemaMismatch, Unavailable
-from ..filesystem import place
+from ..filesystem.placement import place
 from ..urls import DatabaseUrl
 from .gate import Gate
 

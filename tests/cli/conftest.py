@@ -168,8 +168,8 @@ def module_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
 
 
 def _with_database(cli: Cli) -> Cli:
-    from jobdb.filemodes import create_private
-    from jobdb.migrations import migrate
+    from jobdb.engines.sqlite.migrations import migrate
+    from jobdb.filesystem.permissions import create_private
 
     cli.database.parent.mkdir(mode=0o700)
     create_private(cli.database)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from jobdb.cli.app import command
 
-from jobdb.protocol import JOB_ID_PATTERN
+from jobdb.core.protocol import JOB_ID_PATTERN
 
 PATIENCE_SEC = 60
 PLAIN = ("j1", "a:b", "x_y.z@h-1")

@@ -81,8 +81,14 @@ PROBE = "import sys; from jobdb.cli import main\ntry:\n main()\nfinally: print(*
     ("arguments", "also"),
     [
         (("--help",), ("cryptography", "apsw", "jobdb.cli.publishing", "sqlite3")),
-        (("publish", "JOB", "progress"), ("sqlite3", "jobdb.cli.listing", "jobdb.legacy", "jobdb.probe")),
-        (("claim",), ("sqlite3", "cryptography", "jobdb.cli.publishing", "jobdb.legacy", "jobdb.probe")),
+        (
+            ("publish", "JOB", "progress"),
+            ("sqlite3", "jobdb.cli.listing", "jobdb.legacy", "jobdb.filesystem.probe"),
+        ),
+        (
+            ("claim",),
+            ("sqlite3", "cryptography", "jobdb.cli.publishing", "jobdb.legacy", "jobdb.filesystem.probe"),
+        ),
         (("list",), ("sqlite3", "cryptography", "jobdb.legacy")),
     ],
 )

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from jobdb.cli.commands import SECTIONS
 
+from jobdb.core.protocol import build
 from jobdb.model import Broker, EventKind
-from jobdb.protocol import build
-from jobdb.terminal import is_plain
+from jobdb.system.terminal import is_plain
 
 EVIL = (
     "\x1b]0;P\x07\x1b[31mRED\x9b32m\x9d0;C\x9c\x7f"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobdb.protocol import parse, verify
+from jobdb.core.protocol import parse, verify
 
 
 def test_claim_gives_the_first_of_the_queue(cli: Any) -> None:

@@ -11,9 +11,9 @@ from conformance_kit.wire import signed
 from jobdb.schema import migration_files
 
 from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
-from jobdb.copy import LEFT_BEHIND, STATEMENTS, TABLES, copy_registry, digest_of
 from jobdb.engines.statements import load_statements, parameters
 from jobdb.model import EventKind
+from jobdb.operations.copy import LEFT_BEHIND, STATEMENTS, TABLES, copy_registry, digest_of
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 import pytest
 from conformance_kit.wire import signed
 
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.engines.sql import verifying
-from jobdb.masterkey import MasterKey
 from jobdb.model import Arrival
-from jobdb.vault import Vault
 
 BULK = "x" * 40_000
 

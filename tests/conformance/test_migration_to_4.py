@@ -11,8 +11,8 @@ from conformance_kit.databases import vault
 from conformance_kit.wire import signed
 
 from jobdb import InvalidInput, JobStatus, Registry, SchemaMismatch, Verdict
+from jobdb.engines.identity import broker_identity, read_identity, require_place
 from jobdb.engines.sql.rows import token_binding
-from jobdb.identity import broker_identity, read_identity, require_place
 
 ENGINES = ("sqlite", "postgresql")
 NOW_MS = 1_790_000_000_000
@@ -57,25 +57,25 @@ def made_by_version_3(engine, tmp_path, request, monkeypatch):
             MIGRATIONS.apply(Database(connection), stop_before="0004_identity")
             for statement in rows():
                 connection.execute(statement)
-        return str(path), lambda: __import__("jobdb.migrations", fromlist=["migrate"]).migrate(path)
+        return str(path), lambda: __import__("jobdb.engines.sqlite.migrations", fromlist=["migrate"]).migrate(path)
     import psycopg
-
-    from jobdb.engines.postgresql import migrating
 
     server = request.getfixturevalue("postgres_server")
     schema = f"version_3_{next(_schemas)}"
     with psycopg.connect(server.url()) as connection:
         connection.execute(f"CREATE SCHEMA {schema}".encode())
+    from jobdb.engines.postgresql import migrations
+
     url = server.url(schema=schema)
     with monkeypatch.context() as patched:
-        files = migrating.migration_files
-        patched.setattr(migrating, "migration_files", lambda name: files(name)[:3])
-        migrating.migrate_postgresql(url)
+        files = migrations.migration_files
+        patched.setattr(migrations, "migration_files", lambda name: files(name)[:3])
+        migrations.migrate_postgresql(url)
     with psycopg.connect(url) as connection:
         for statement in rows():
             connection.execute(statement.replace("X'", "'\\x").encode())
         connection.execute(b"SELECT setval('jobs_id_seq', 10)")
-    return url, lambda: migrating.migrate_postgresql(url)
+    return url, lambda: migrations.migrate_postgresql(url)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -155,7 +155,7 @@ def test_tables_that_a_dump_brought_elsewhere_are_another_place(make_database, p
     with Registry.open(original.replace(f"{name}_original", name), vault=vault()) as copy:
         with pytest.raises(MovedOrCopied, match="another database"):
             require_place(copy.engine.store)
-        from jobdb.identity import become_copy
+        from jobdb.engines.identity import become_copy
 
         assert become_copy(copy.engine.store).registry_id != before
         require_place(copy.engine.store)

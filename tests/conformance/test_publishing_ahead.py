@@ -17,7 +17,7 @@ from jobdb import (
     StaleAttempt,
     UnknownJob,
 )
-from jobdb.protocol import parse, verify
+from jobdb.core.protocol import parse, verify
 
 
 @pytest.fixture

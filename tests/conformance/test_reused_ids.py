@@ -7,9 +7,9 @@ import warnings
 import pytest
 
 from jobdb import InvalidInput, JobStatus, NewJob, Verdict
-from jobdb.copy import copy_registry
-from jobdb.masterkey import MasterKey
-from jobdb.vault import Vault
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
+from jobdb.operations.copy import copy_registry
 
 GIVEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 OTHER = GIVEN[::-1]

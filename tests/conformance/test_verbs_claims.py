@@ -6,9 +6,9 @@ import pytest
 from conformance_kit.wire import signed
 
 from jobdb import EventKind, IllegalTransition, JobStatus, KeyProblem, StaleAttempt
-from jobdb.masterkey import MasterKey
-from jobdb.protocol import MAX_SEQ
-from jobdb.vault import Vault
+from jobdb.core.protocol import MAX_SEQ
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 
 
 def queue(registry, *priorities, agent="codex", session=None):

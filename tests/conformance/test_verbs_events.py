@@ -16,8 +16,8 @@ from jobdb import (
     StaleAttempt,
     UnknownJob,
 )
-from jobdb.lifecycle import next_status
-from jobdb.protocol import parse, verify
+from jobdb.core.lifecycle import next_status
+from jobdb.core.protocol import parse, verify
 
 
 def test_events_are_numbered_signed_and_move_the_job(registry, clock, job):

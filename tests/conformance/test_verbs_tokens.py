@@ -4,9 +4,9 @@ import pytest
 from conformance_kit.wire import signed
 
 from jobdb import Broker, IllegalTransition, InvalidInput, KeyProblem
-from jobdb.masterkey import MasterKey
-from jobdb.protocol import parse
-from jobdb.vault import Vault
+from jobdb.core.protocol import parse
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 
 GIVEN = "given-token-given-token-given-token-given"
 

@@ -11,7 +11,7 @@ from harness.requirements import need_lossy_mount
 from lossyfs.mount import LossyMount
 
 from jobdb import StorageFailed, SyncFailed
-from jobdb.backup import back_up, restore
+from jobdb.operations.backup import back_up, restore
 from jobdb.urls import parse_url
 
 

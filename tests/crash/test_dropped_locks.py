@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from harness.registries import open_registry
 
-from jobdb import Busy, ofd_locks
+from jobdb import Busy
+from jobdb.filesystem import ofd_locks
 
 LIMIT_SEC = 60.0
 STRESS_SEC = 3.0

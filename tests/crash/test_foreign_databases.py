@@ -16,14 +16,14 @@ from harness.registries import open_registry
 from jobdb.schema import APPLICATION_ID, VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
-from jobdb.backup import back_up
 from jobdb.doctor import examine
 from jobdb.engines.sqlite.contents import Contents, inspect
 from jobdb.engines.sqlite.header import read_header
+from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.sharing import set_shared
-from jobdb.migrations import migrate
 from jobdb.mqtt.ticket_outbox import _open_store
-from jobdb.restoring import restore
+from jobdb.operations.backup import back_up
+from jobdb.operations.restore import restore
 from jobdb.urls import parse_url
 
 COMMANDS: dict[str, Callable[[Path], object]] = {

@@ -12,12 +12,12 @@ import pytest
 from conformance_kit.forks import DONE, FAILED, LIMIT_SEC, REFUSED, ended, forked, write
 
 from jobdb import ForkedRegistry, Registry
-from jobdb.backup import back_up
-from jobdb.copy import copy_registry
 from jobdb.doctor import examine
 from jobdb.legacy.lock import registry_lock
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
+from jobdb.operations.backup import back_up
+from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from conformance_kit.forks import DONE, FAILED, LIMIT_SEC, REFUSED, ended, forked, write
 
 from jobdb import ForkedRegistry, Registry
-from jobdb.backup import back_up, restore
+from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.query import run_query
-from jobdb.migrations import migrate
+from jobdb.operations.backup import back_up, restore
 from jobdb.urls import parse_url
 
 

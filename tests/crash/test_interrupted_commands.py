@@ -18,14 +18,14 @@ from conformance_kit.databases import KEY
 from conformance_kit.interrupting import each_place
 
 from jobdb import Registry
-from jobdb.backup import back_up, restore
-from jobdb.copy import copy_registry
 from jobdb.engines.sqlite import opened
+from jobdb.engines.sqlite.migrations import migrate
 from jobdb.legacy import registry as old
 from jobdb.legacy.importer import import_registry
-from jobdb.migrations import migrate
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
+from jobdb.operations.backup import back_up, restore
+from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
 
 _OTHER = """

@@ -12,8 +12,8 @@ from harness.registries import open_registry
 
 from jobdb import StorageFailed, Unusable
 from jobdb.engines.sqlite import opened, sharing
-from jobdb.filemodes import open_private
-from jobdb.migrations import migrate
+from jobdb.engines.sqlite.migrations import migrate
+from jobdb.filesystem.permissions import open_private
 
 SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
 PRECIOUS = b"ssh-ed25519 AAAA me@laptop\n"

@@ -16,8 +16,8 @@ import pytest
 
 from jobdb import Registry, StorageFailed
 from jobdb.engines.sqlite.failures import translate
+from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.sharing import set_shared
-from jobdb.migrations import migrate
 
 # -- the disk
 

@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 from harness.registries import open_registry
 
-from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable, ofd_locks
-from jobdb.backup import back_up
+from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
 from jobdb.doctor import examine
+from jobdb.filesystem import ofd_locks
+from jobdb.operations.backup import back_up
 from jobdb.urls import parse_url
 
 LIMIT_SEC = 60.0

@@ -11,7 +11,7 @@ import pytest
 
 from jobdb import Registry, StaleAttempt
 from jobdb.doctor.findings import Finding
-from jobdb.probe_checks import Check
+from jobdb.filesystem.probe.checks import Check
 from tests.docs.commands import _root
 
 ROOT = Path(__file__).parents[2]
@@ -103,8 +103,8 @@ def test_the_worker_of_a_job_that_ended_under_its_claim_stays(registry: Registry
 
 def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Registry) -> None:
     """The end comes late, within the window: it ends the job below the highest seq."""
+    from jobdb.core.protocol import build
     from jobdb.model import EventKind
-    from jobdb.protocol import build
 
     kid, token = registry.tokens.present("one")
 

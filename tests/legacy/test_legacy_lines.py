@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobdb.core.protocol import parse
 from jobdb.legacy.collecting import RARELY, rare_collection
 from jobdb.legacy.log_lines import written_line
-from jobdb.protocol import parse
 
 JOB = "00db5c14"
 COMPACT, SPACED, MIXED = (",", ":"), (", ", ": "), (", ", ":")

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobdb import Registry
+from jobdb.core.protocol.topics import topic_problem
 from jobdb.legacy import Outcome, export_registry, import_registry
 from jobdb.legacy.records import format_ms
-from jobdb.protocol.topics import topic_problem
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(

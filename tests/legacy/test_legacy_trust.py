@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from legacy_kit import read_records
 
 from jobdb import InvalidInput, Registry
+from jobdb.core.protocol import build
 from jobdb.legacy import Outcome, export_registry, import_registry
 from jobdb.legacy.damage import Damage, TrustWarning
 from jobdb.legacy.records import LegacyRecord, parse_record
 from jobdb.model import EventKind, Verdict
-from jobdb.protocol import build
 
 Open = Callable[..., Registry]
 WHEN = "2026-06-19T09:32:00Z"

@@ -10,10 +10,10 @@ import pytest
 from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
 
 from jobdb import EventKind, Registry
+from jobdb.core.protocol import MAX_PAYLOAD_BYTES, build
 from jobdb.mqtt.connection import TOO_LARGE, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
 from jobdb.mqtt.topics import is_topic
-from jobdb.protocol import MAX_PAYLOAD_BYTES, build
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'

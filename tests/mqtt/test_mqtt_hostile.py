@@ -10,7 +10,7 @@ import pytest
 from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
 
 from jobdb import EventKind, JobStatus, Registry
-from jobdb.protocol import build
+from jobdb.core.protocol import build
 
 
 def _signed(

@@ -9,7 +9,7 @@ import pytest
 from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
 
 from jobdb import InvalidInput, JobStatus, MovedOrCopied, Verdict
-from jobdb.identity import PLACE, REGISTRY_ID, become_copy, new_registry_id
+from jobdb.engines.identity import PLACE, REGISTRY_ID, become_copy, new_registry_id
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import _name
 

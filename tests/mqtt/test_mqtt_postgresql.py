@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 from conformance_kit.servers import PostgresServer, find_binaries
 
 from jobdb import JobStatus
-from jobdb.engines.postgresql.migrating import migrate_postgresql
+from jobdb.engines.postgresql.migrations import migrate_postgresql
 
 
 @pytest.fixture

@@ -256,7 +256,7 @@ def test_an_event_that_is_too_large_for_the_broker_is_said(tmp_path: Path, mosqu
 
 def test_a_password_that_cannot_be_opened_stops_only_its_job(bench: Bench) -> None:
     from jobdb import Registry, Vault
-    from jobdb.masterkey import MasterKey
+    from jobdb.crypto.master_key import MasterKey
 
     locked = bench.job(job_id="locked", broker_password="a broker's password")
     free = bench.job(job_id="free")

@@ -20,9 +20,12 @@ from typing import Any
 
 import apsw
 
-from jobdb import atomic_files, companions, restoring, saved_file, swapping
-from jobdb.filemodes import COMPANIONS
-from jobdb.restoring import restore_registry
+from jobdb.engines.sqlite import companions
+from jobdb.filesystem import atomic_files
+from jobdb.filesystem.permissions import COMPANIONS
+from jobdb.operations import restore as restoring
+from jobdb.operations import saved_file, swapping
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 STEPS = {module.__file__ for module in (atomic_files, companions, restoring, saved_file, swapping)}

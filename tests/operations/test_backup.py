@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed
-from jobdb.backup import back_up, restore, verify
+from jobdb.operations.backup import back_up, restore, verify
 from jobdb.urls import parse_url
 
 

@@ -13,9 +13,10 @@ from jobdb.schema import VERSION, migration_files
 from jobdb.schema.migrations import MIGRATIONS
 from sqlite_utils import Database
 
-from jobdb import Registry, StorageFailed, migrations
-from jobdb.backup import restore, verify
-from jobdb.migrations import migrate
+from jobdb import Registry, StorageFailed
+from jobdb.engines.sqlite import migrations
+from jobdb.engines.sqlite.migrations import migrate
+from jobdb.operations.backup import restore, verify
 from jobdb.urls import parse_url
 
 
@@ -46,7 +47,7 @@ def version(path: Path) -> int:
 
 
 def test_two_copies_in_one_second_have_names_of_their_own(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobdb import companions
+    from jobdb.engines.sqlite import companions
 
     monkeypatch.setattr(companions, "time_stamp", lambda: "20260619T093200Z")
     Path(f"{older}.v1-20260619T093200Z.bak-wal").write_bytes(b"of a copy that was removed")

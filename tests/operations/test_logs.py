@@ -96,7 +96,7 @@ def test_who_keeps_no_log_pays_nothing(house: House) -> None:
         "import sys\nfrom jobdb import Registry\n"
         "with Registry.open(create=True) as registry:\n"
         "    registry.register(agent='a', prompt='p')\n"
-        "    print(type(registry.engine).__name__, 'jobdb.engines.timing' in sys.modules)\n"
+        "    print(type(registry.engine).__name__, 'jobdb.engines.tracing' in sys.modules)\n"
     )
     for before, timed in (
         ("", "SqlEngine False"),

@@ -14,10 +14,10 @@ from conformance_kit.databases import KEY, PostgresDatabase
 from conformance_kit.servers import PostgresServer, find_binaries
 
 from jobdb.doctor import examine
+from jobdb.operations.snapshot import snapshot
+from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
-from jobdb.stats import collect, prometheus
 from jobdb.urls import parse_url
-from jobdb.watching import snapshot
 
 Require = Callable[[bool, str], None]
 

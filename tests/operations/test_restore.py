@@ -15,9 +15,9 @@ import apsw
 import pytest
 
 from jobdb import Busy, InvalidInput, JobdbError, NotAJobdbDatabase, Registry, StorageFailed
-from jobdb.backup import back_up, changes_since, restore, restore_registry
-from jobdb.companions import journals_with_content
 from jobdb.doctor import examine
+from jobdb.engines.sqlite.companions import journals_with_content
+from jobdb.operations.backup import back_up, changes_since, restore, restore_registry
 from jobdb.urls import DatabaseUrl, parse_url
 
 
@@ -111,7 +111,7 @@ def test_one_that_was_made_at_that_moment_is_kept_too(
     folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a program that knows of no gate."""
-    from jobdb import restoring
+    from jobdb.operations import restore as restoring
 
     Path(f"{database}-wal").unlink()
     database.unlink()
@@ -161,7 +161,7 @@ def test_what_is_damaged_is_kept_as_it_is_with_its_log(folder: Path, database: P
 
 def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Path) -> None:
     """Under whatever name it is kept, opening it shows what was in it."""
-    from jobdb import companions
+    from jobdb.engines.sqlite import companions
 
     stamp = companions.time_stamp()
     for second in range(int(stamp[-3:-1]), min(60, int(stamp[-3:-1]) + 5)):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from jobdb import NewJob, Registry
-from jobdb.backup import back_up
+from jobdb.operations.backup import back_up
 
 HELPER = Path(__file__).with_name("kill_restore.py")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
-from jobdb.stats import collect, prometheus
 
 House = Any
 DAY_MS = 86_400_000
@@ -79,7 +79,7 @@ def test_prometheus(worked: House) -> None:
 
 
 def test_large_numbers_are_exact() -> None:
-    from jobdb.stats import Stats
+    from jobdb.operations.stats import Stats
 
     text = prometheus(Stats("", 14, {"completed": 12_345_678}, {}, {}, (), {}, 98_765_432, 0))
     assert 'jobdb_jobs{status="completed"} 12345678\n' in text and "jobdb_events 98765432\n" in text

@@ -23,8 +23,8 @@ from rich.console import Console, ConsoleDimensions
 
 from jobdb import Registry
 from jobdb.model import JobStatus, NewJob
+from jobdb.operations.snapshot import snapshot
 from jobdb.registry import now_ms
-from jobdb.watching import snapshot
 
 House = Any
 SMALL = ConsoleDimensions(80, 24)

@@ -7,12 +7,12 @@ import psycopg
 import pytest
 
 from jobdb import Busy, EventKind, NewEvent, Registry, TimedOut
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.engines.postgresql.store import PostgresTransaction
 from jobdb.engines.sql import events
 from jobdb.engines.sql.rows import token_binding
 from jobdb.engines.sql.sealing import seal
-from jobdb.masterkey import MasterKey
-from jobdb.vault import Vault
 
 _INSERT = """
 INSERT INTO events (job, seq, event, recorded_ms, digest, payload)

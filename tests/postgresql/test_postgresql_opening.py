@@ -12,7 +12,7 @@ from jobdb.schema import VERSION, migration_files
 
 from jobdb import DatabaseMissing, InvalidInput, Registry, SchemaMismatch, Unavailable
 from jobdb.engines.postgresql.connections import Address
-from jobdb.engines.postgresql.migrating import migrate_postgresql
+from jobdb.engines.postgresql.migrations import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
 
 

@@ -7,7 +7,7 @@ import pytest
 from conformance_kit.databases import KEY
 
 from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
-from jobdb.copy import copy_registry
+from jobdb.operations.copy import copy_registry
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from jobdb import Registry
-from jobdb.masterkey import MasterKey
+from jobdb.core.protocol import MalformedPayload, UnsupportedVersion, WireEvent, build, parse, sign, verify
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.model import Arrival, EventKind, Verdict
-from jobdb.protocol import MalformedPayload, UnsupportedVersion, WireEvent, build, parse, sign, verify
-from jobdb.vault import Vault
 
 JOBS = ("abc12345", "def67890")
 TOKENS = {(job, kid): f"token-{job}-{kid}-" + "0123456789abcdef" * 2 for job in JOBS for kid in (1, 2)}

@@ -21,11 +21,11 @@ import jsonschema  # type: ignore[import-untyped]
 import pytest
 
 from jobdb import Registry
-from jobdb.masterkey import MasterKey
+from jobdb.core.protocol import MalformedPayload, UnsupportedVersion, WireEvent, canonical, parse, sign, verify
+from jobdb.core.replay import ReplayFacts, judge
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.model import JobStatus, Verdict
-from jobdb.protocol import MalformedPayload, UnsupportedVersion, WireEvent, canonical, parse, sign, verify
-from jobdb.replay import ReplayFacts, judge
-from jobdb.vault import Vault
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = HERE.parents[1] / "schema"

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from jobdb import Registry
-from jobdb.backup import back_up, verify
 from jobdb.doctor import examine
+from jobdb.operations.backup import back_up, verify
 from jobdb.urls import parse_url
 
 WRITERS = 8

@@ -9,8 +9,8 @@ import pytest
 from twohosts import TwoHosts, finish, finish_json, start_python
 
 from jobdb.errors import UnsafeFileSystem
-from jobdb.filesystem import place
-from jobdb.probe import require_locks
+from jobdb.filesystem.placement import place
+from jobdb.filesystem.probe.local import require_locks
 
 PEER = """
 import json, sys
@@ -131,7 +131,9 @@ def test_two_processes_of_one_mount_are_no_two_hosts(two_hosts: Callable[..., Tw
 
 def test_host_without_network_is_reported_in_time(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "server")
-    program = "from jobdb.probe import probe_folder\nimport sys\nr = probe_folder(sys.argv[1], timeout_sec=2)\n"
+    program = (
+        "import sys\nfrom jobdb.filesystem.probe.local import probe_folder as p\nr = p(sys.argv[1], timeout_sec=2)\n"
+    )
     hosts.order("cut", 0)
     try:
         found = finish(start_python(program + "print(r.ok, r.checks[0].detail)", str(hosts.a)), limit_sec=60)

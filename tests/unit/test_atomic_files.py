@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import StorageFailed, atomic_files, ofd_locks
-from jobdb.atomic_files import ScratchFile, first_free, write_file
+from jobdb import StorageFailed
+from jobdb.filesystem import atomic_files, ofd_locks
+from jobdb.filesystem.atomic_files import ScratchFile, first_free, write_file
 
 
 def open_files() -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobdb.environment import SECRETS, absolute_places, without_secrets
+from jobdb.system.environment import SECRETS, absolute_places, without_secrets
 
 
 def test_secrets_are_left_out_and_names_of_files_stay() -> None:

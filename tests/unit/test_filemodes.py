@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from jobdb.errors import StorageFailed
-from jobdb.filemodes import (
+from jobdb.filesystem.permissions import (
     check_modes,
     create_beside,
     create_private,
@@ -102,7 +102,8 @@ def test_a_missing_folder_is_an_error_with_the_path(folder: Path) -> None:
 
 def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
     program = (
-        "import sys\nfrom jobdb.filemodes import create_private\nsys.stdin.read()\nprint(create_private(sys.argv[1]))"
+        "import sys\nfrom jobdb.filesystem.permissions import create_private\n"
+        "sys.stdin.read()\nprint(create_private(sys.argv[1]))"
     )
     racers = [
         subprocess.Popen(

@@ -11,13 +11,15 @@ from pathlib import Path
 import pytest
 
 from jobdb.errors import UnsafeFileSystem
-from jobdb.filesystem import decide, place, refuse_mounted_file, statfs_magic
-from jobdb.mountinfo import parse_mountinfo
-from jobdb.probe import require_locks
+from jobdb.filesystem.mounts import parse_mountinfo
+from jobdb.filesystem.placement import decide, place, refuse_mounted_file, statfs_magic
+from jobdb.filesystem.probe.local import require_locks
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux mounts")
 
-PLACE = "import json, sys; from jobdb.filesystem import place; print(json.dumps(place(sys.argv[1]).as_dict()))"
+PLACE = (
+    "import json, sys; from jobdb.filesystem.placement import place; print(json.dumps(place(sys.argv[1]).as_dict()))"
+)
 
 
 @linux_only

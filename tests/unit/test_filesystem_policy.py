@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from jobdb.filesystem import Placement, decide
-from jobdb.filesystem_policy import type_of_magic
-from jobdb.mountinfo import Mount, parse_mountinfo
+from jobdb.filesystem.mounts import Mount, parse_mountinfo
+from jobdb.filesystem.placement import Placement, decide
+from jobdb.filesystem.policy import type_of_magic
 
 MAGIC = {
     "ext4": 0xEF53,

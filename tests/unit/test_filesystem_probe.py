@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from jobdb.probe import probe_folder, probe_peer, quick_lock_probe
-from jobdb.probe_checks import LOCAL_PLAN, run_plan
-from jobdb.probe_hands import HandFailed, LocalHand
+from jobdb.filesystem.probe.checks import LOCAL_PLAN, run_plan
+from jobdb.filesystem.probe.local import probe_folder, probe_peer, quick_lock_probe
+from jobdb.filesystem.probe.parties import HandFailed, LocalHand
 
 
 def test_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_clearing_up_empties_no_folder_that_a_link_leads_to(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("probe", ["probe_folder(folder)", "probe_peer(folder, name='alone', timeout_sec=60)"])
 def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) -> None:
-    script = f"import sys; from jobdb.probe import *; folder = sys.argv[1]; {probe}"
+    script = f"import sys; from jobdb.filesystem.probe.local import *; folder = sys.argv[1]; {probe}"
     running = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], start_new_session=True, stderr=subprocess.PIPE, text=True
     )
@@ -139,7 +139,7 @@ def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
     ],
 )
 def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, order: dict[str, object]) -> None:
-    from jobdb.probe_peer import _obey
+    from jobdb.filesystem.probe.peer import _obey
 
     arena = tmp_path / "arena"
     arena.mkdir()
@@ -153,7 +153,7 @@ def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, o
     "answer", [{"errno": "x"}, {"errno": 10**30}, {"errno": None}, {"value": {}}, {"value": "a"}, {"value": None}, {}]
 )
 def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: dict[str, object]) -> None:
-    from jobdb.probe_peer import RemoteHand
+    from jobdb.filesystem.probe.peer import RemoteHand
 
     class Letters:
         """Another host that answers everything in one way."""
@@ -170,7 +170,7 @@ def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: d
 
 
 def test_a_letter_of_endless_brackets_is_no_letter(tmp_path: Path) -> None:
-    from jobdb.probe_peer import _Letters
+    from jobdb.filesystem.probe.peer import _Letters
 
     (tmp_path / "letter").write_text("[" * 500_000)
     with LocalHand(tmp_path, limit_sec=10) as hand:
@@ -178,7 +178,7 @@ def test_a_letter_of_endless_brackets_is_no_letter(tmp_path: Path) -> None:
 
 
 def test_what_the_other_host_says_is_shown_without_control_characters() -> None:
-    from jobdb.probe_peer import _reported
+    from jobdb.filesystem.probe.peer import _reported
 
     said = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
     (check,) = _reported({"arguments": {"checks": [said]}})
@@ -188,8 +188,8 @@ def test_what_the_other_host_says_is_shown_without_control_characters() -> None:
 
 def test_record_holds_for_the_mount_it_was_made_on_and_for_no_other(tmp_path: Path) -> None:
 
-    from jobdb.filesystem import Placement
-    from jobdb.probe_record import passed, record_name
+    from jobdb.filesystem.placement import Placement
+    from jobdb.filesystem.probe.record import passed, record_name
 
     (tmp_path / "registry").mkdir()
     placement = Placement(

@@ -14,19 +14,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jobdb.errors import InvalidInput
-from jobdb.given_secret import (
-    LEAST_BITS,
-    MOST_BYTES,
-    check_secret,
-    check_token,
+from jobdb.core.secrets import LEAST_BITS, MOST_BYTES, check_secret, check_token, length_in_bits
+from jobdb.crypto.secret_input import (
     is_secure_environment,
-    length_in_bits,
     read_from_descriptor,
     read_from_environment,
     read_from_file,
     read_from_stream,
 )
+from jobdb.errors import InvalidInput
 from jobdb.model import Broker
 
 TOKEN = "Wm0x-5tq_Kc2P9vYb7LdR3nE8sHfJ6gT4uAiZoQlXyM"

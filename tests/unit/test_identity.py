@@ -12,8 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import MovedOrCopied, Registry, identity
-from jobdb.identity import adopt_place, become_copy, broker_identity, differing_fact, read_identity, require_place
+from jobdb import MovedOrCopied, Registry
+from jobdb.engines import identity
+from jobdb.engines.identity import (
+    adopt_place,
+    become_copy,
+    broker_identity,
+    differing_fact,
+    read_identity,
+    require_place,
+)
 
 FILE = {"path": "/srv/a/jobs.db", "inode": "12", "machine": "m" * 32, "host": "north"}
 TABLES = {"cluster": "7", "database": "5", "table": "16402"}

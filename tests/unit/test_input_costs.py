@@ -16,14 +16,15 @@ from pathlib import Path
 import pytest
 from jobdb.cli import accepting, inputs
 
-from jobdb import InvalidInput, NewJob, Registry, arguments
+from jobdb import InvalidInput, NewJob, Registry
+from jobdb.core import arguments
+from jobdb.core.protocol import MAX_PAYLOAD_BYTES, MAX_VALUES, MalformedPayload, parse
+from jobdb.core.secrets import length_in_bits
 from jobdb.engines.sql.verifying import examine
-from jobdb.given_secret import length_in_bits
 from jobdb.model import Arrival
 from jobdb.mqtt.settings import read_address
 from jobdb.mqtt.ticket import read_ticket
 from jobdb.mqtt.topics import topic_matches
-from jobdb.protocol import MAX_PAYLOAD_BYTES, MAX_VALUES, MalformedPayload, parse
 from jobdb.urls import parse_url
 
 MOST_TIMES_A_PLAIN_ONE = 20

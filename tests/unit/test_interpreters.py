@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb.interpreters import import_path, isolated
+from jobdb.system.interpreters import import_path, isolated
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -53,7 +53,8 @@ def test_a_process_of_a_process_in_the_folder_is_isolated_too(workspace: Path, p
     """As with ``python -c``, ``python -m`` and a script in the folder itself: they have it first in their path."""
     program = "print([one for one in sys.path if not one.startswith('/')], '{0}' in sys.path)"
     inside = (
-        "from jobdb.interpreters import isolated; import os; command = isolated({!r}); os.execv(command[0], command)"
+        "from jobdb.system.interpreters import isolated; import os; "
+        "command = isolated({!r}); os.execv(command[0], command)"
     )
     for name in MODULES:
         if name not in ("numpy", "json"):
@@ -101,7 +102,7 @@ def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -
 
 def test_every_python_that_is_started_is_isolated() -> None:
     """Whoever starts a Python says so by ``sys.executable``: in one module, and in the probe, with -I beside it."""
-    allowed = {"jobdb/interpreters.py", "jobdb/probe_hands.py", "jobdb/legacy/reading.py"}
+    allowed = {"jobdb/system/interpreters.py", "jobdb/filesystem/probe/parties.py", "jobdb/legacy/reading.py"}
     for folder in ("jobdb", "cli", "schema"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text("utf-8")

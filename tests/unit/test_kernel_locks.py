@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb.kernel_locks import KernelLock, command_of, locks_on
+from jobdb.filesystem.kernel_locks import KernelLock, command_of, locks_on
 
 
 @pytest.fixture

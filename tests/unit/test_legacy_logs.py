@@ -8,11 +8,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobdb.core.protocol import parse
 from jobdb.legacy.damage import Damage
 from jobdb.legacy.layout import EntryKind
 from jobdb.legacy.log_lines import LogEvent, read_line, usual_line
 from jobdb.legacy.logs import JobLogs, mask, read_logs, seqs_of, unmask, write_log
-from jobdb.protocol import parse
 
 EVENTS, AUDIT = EntryKind.EVENT_LOG, EntryKind.AUDIT_LOG
 

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobdb import InvalidInput, arguments
+from jobdb import InvalidInput
+from jobdb.core import arguments
+from jobdb.core.protocol.topics import mqtt_problem, topic_problem
 from jobdb.legacy.damage import Damage, Damaged
 from jobdb.legacy.records import (
     FIELDS,
@@ -23,7 +25,6 @@ from jobdb.legacy.records import (
     parse_record,
     parse_time,
 )
-from jobdb.protocol.topics import mqtt_problem, topic_problem
 
 LEGAL: dict[str, Any] = {
     "schema_version": 1,

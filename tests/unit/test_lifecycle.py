@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jobdb.lifecycle import TRANSITIONS, next_status
+from jobdb.core.lifecycle import TRANSITIONS, next_status
 from jobdb.model import EventKind, JobStatus
 
 DOCS = Path(__file__).parents[2] / "docs"

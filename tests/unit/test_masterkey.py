@@ -13,8 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobdb.errors import KeyProblem
-from jobdb.masterkey import (
+from jobdb.crypto.master_key import (
     MasterKey,
     default_key_path,
     find_master_key,
@@ -23,6 +22,7 @@ from jobdb.masterkey import (
     parse_key,
     read_key_file,
 )
+from jobdb.errors import KeyProblem
 
 A = bytes(range(32))
 B = bytes(range(100, 132))
@@ -265,7 +265,7 @@ def test_a_damaged_key_of_the_user_is_not_replaced(home: dict[str, str]) -> None
 
 def test_processes_that_race_for_the_first_key_agree(home: dict[str, str]) -> None:
     program = (
-        "import sys\nfrom jobdb.masterkey import find_master_key\nprint(flush=True)\nsys.stdin.read()\n"
+        "import sys\nfrom jobdb.crypto.master_key import find_master_key\nprint(flush=True)\nsys.stdin.read()\n"
         "print(find_master_key(create=True).key_id)"
     )
     racers = [

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobdb.mountinfo import Mount, mount_for, parse_mountinfo, read_mounts, unescape
+from jobdb.filesystem.mounts import Mount, mount_for, parse_mountinfo, read_mounts, unescape
 
 TABLE = """\
 22 27 0:21 / /proc rw,nosuid - proc proc rw

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import nfs_exports
-from jobdb.filesystem import Placement, decide
-from jobdb.mountinfo import Mount
-from jobdb.nfs_exports import check_export, parse_etab, read_etab
-from jobdb.probe import probe_folder
+from jobdb.filesystem import nfs_exports
+from jobdb.filesystem.mounts import Mount
+from jobdb.filesystem.nfs_exports import check_export, parse_etab, read_etab
+from jobdb.filesystem.placement import Placement, decide
+from jobdb.filesystem.probe.local import probe_folder
 
 ETAB = (
     "/srv/jobs\t*(rw,sync,wdelay,hide,nocrossmnt,secure,root_squash,no_all_squash)\n"
@@ -69,7 +69,7 @@ def test_the_probe_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(nfs_exports, "read_etab", lambda: parse_etab(f"{tmp_path}\t*(rw,async)\n"))
     report = probe_folder(tmp_path, timeout_sec=60)
     assert not report.ok and [check.name for check in report.failures] == ["export-sync"]
-    monkeypatch.setattr("jobdb.probe.place", lambda folder: nfs("far:/srv/jobs", "addr=192.0.2.7"))
+    monkeypatch.setattr("jobdb.filesystem.probe.local.place", lambda folder: nfs("far:/srv/jobs", "addr=192.0.2.7"))
     report = probe_folder(tmp_path, timeout_sec=60)
     shown = json.loads(json.dumps(report.as_dict()))
     assert shown["ok"] is True and "exportfs -v" in shown["warnings"][0] and "export is sync" in shown["verdict"]

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobdb.core.protocol import MAX_KID, MAX_SEQ, WireEvent, build, parse, verify
 from jobdb.errors import InvalidInput
 from jobdb.model import EventKind
-from jobdb.protocol import MAX_KID, MAX_SEQ, WireEvent, build, parse, verify
 
 TOKEN = "a-token-of-some-length-0123456789abcdef"
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from jobdb import protocol
+from jobdb.core import protocol
+from jobdb.core.protocol import parse, verify
+from jobdb.core.replay import ReplayFacts, judge
 from jobdb.engines.sql.accepting import REFUSALS_IN_ALL, REFUSALS_PER_JOB
 from jobdb.model import EventKind, JobStatus, Verdict
-from jobdb.protocol import parse, verify
-from jobdb.replay import ReplayFacts, judge
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "job-protocol.md").read_text("utf-8")
 

@@ -11,7 +11,7 @@ import rfc8785
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobdb.protocol import MAX_DEPTH, MAX_PAYLOAD_BYTES, MAX_SEQ, MalformedPayload, canonical
+from jobdb.core.protocol import MAX_DEPTH, MAX_PAYLOAD_BYTES, MAX_SEQ, MalformedPayload, canonical
 
 integers = st.integers(-MAX_SEQ, MAX_SEQ)
 doubles = st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 2**64 - 1).map(

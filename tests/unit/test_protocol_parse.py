@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobdb.core.protocol import (
+    MAX_DETAIL_CHARS,
+    MAX_PAYLOAD_BYTES,
+    MalformedPayload,
+    UnsupportedVersion,
+    canonical,
+    parse,
+)
 from jobdb.model import EventKind
-from jobdb.protocol import MAX_DETAIL_CHARS, MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, canonical, parse
 
 GOOD: dict[str, Any] = {
     "schema_version": 1,

@@ -12,9 +12,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]
 import pytest
 
-from jobdb import protocol
+from jobdb.core import protocol
+from jobdb.core.protocol import parse, verify
 from jobdb.model import Broker, EventKind, Job, JobStatus
-from jobdb.protocol import parse, verify
 
 SCHEMA = Path(__file__).resolve().parents[2] / "schema"
 EVENT: dict[str, Any] = json.loads((SCHEMA / "event.schema.json").read_text())

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from jobdb.core.protocol import parse, sign, verify
 from jobdb.errors import InvalidInput
-from jobdb.protocol import parse, sign, verify
 
 OLD_TOKEN = "Tq3v0Zk8mXw1yR5uB7cD9eF2gH4iJ6kL8nP0sV3xZ5A"
 # As the old agents wrote them into their logs, signed with json.dumps(sort_keys=True, separators=(",", ":")).

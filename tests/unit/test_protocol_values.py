@@ -11,10 +11,10 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobdb.core.protocol import MAX_VALUES, MalformedPayload, build, canonical, parse
+from jobdb.core.protocol.values import has_more_values
 from jobdb.errors import InvalidInput
 from jobdb.model import EventKind
-from jobdb.protocol import MAX_VALUES, MalformedPayload, build, canonical, parse
-from jobdb.protocol.values import has_more_values
 
 _TEXTS = st.text(alphabet='[]{},":\\ \n\u00e9a', max_size=12)
 _JSON = st.recursive(

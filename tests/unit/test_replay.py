@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobdb.core.replay import ReplayFacts, judge
 from jobdb.model import JobStatus, Verdict
-from jobdb.replay import ReplayFacts, judge
 
 NEW = ReplayFacts(
     seq=1,

@@ -7,9 +7,9 @@ import os
 import pty
 import unicodedata
 
+from jobdb.core.protocol import build
 from jobdb.model import EventKind
-from jobdb.protocol import build
-from jobdb.terminal import TerminalText, guarded, is_plain, visible, visible_json
+from jobdb.system.terminal import TerminalText, guarded, is_plain, visible, visible_json
 
 CONTROLS = [chr(number) for number in (*range(0x20), *range(0x7F, 0xA0))]
 TURNING = list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -45,7 +45,7 @@ def test_json_stays_the_same_value() -> None:
 
 
 def test_a_payload_that_is_made_visible_still_verifies() -> None:
-    from jobdb.protocol import parse, verify
+    from jobdb.core.protocol import parse, verify
 
     token = "x" * 40
     detail = "".join((*CONTROLS[1:], *TURNING, *INVISIBLE, *FAR))

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.errors import InvalidInput, KeyProblem
-from jobdb.masterkey import MasterKey
-from jobdb.vault import Vault
 
 MASTER = MasterKey(bytes(range(32)), "a test")
 OTHER = MasterKey(bytes(range(1, 33)), "another test")
@@ -215,7 +215,7 @@ def test_threads_share_a_vault_and_look_the_key_up_once() -> None:
 
 def test_a_registry_without_secrets_never_loads_the_cipher() -> None:
     program = (
-        "import sys\nfrom jobdb.vault import Vault\nVault.open()\n"
+        "import sys\nfrom jobdb.crypto.vault import Vault\nVault.open()\n"
         "print([m for m in sys.modules if m.startswith(('cryptography', 'keyring', 'logging'))])"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)

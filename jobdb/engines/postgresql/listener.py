@@ -24,7 +24,7 @@ from psycopg import errors as server
 from psycopg import sql
 
 from ...errors import JobdbError
-from ...flag import Flag
+from ...system.flag import Flag
 from .sessions import introduce
 
 if TYPE_CHECKING:

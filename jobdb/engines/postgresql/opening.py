@@ -12,12 +12,12 @@ from ..statements import VERB_FILES, for_psycopg, load_statements
 from .connections import Address, Connection
 from .engine import PostgresEngine
 from .failures import translate
-from .migrating import migrate_postgresql, require_version, schema_version
+from .migrations import migrate_postgresql, require_version, schema_version
 from .store import PostgresStore
 
 if TYPE_CHECKING:
+    from ...crypto.vault import Vault
     from ...urls import DatabaseUrl
-    from ...vault import Vault
 
 STATEMENT_FILES = (*VERB_FILES, Path(__file__).with_name("dialect.sql"))
 

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import errors as server
 
-from ...arguments import text
+from ...core.arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..sql.transaction import Row
 from . import values

@@ -1,7 +1,7 @@
 """What the verb accept does in its transaction: check for replay, record and apply wire events.
 
 What could be found out before it asked for the lock (:mod:`.verifying`) is not done again; what may have changed since
-is looked at here, on one row that holds all it depends on. The replay rules are :mod:`jobdb.replay`'s.
+is looked at here, on one row that holds all it depends on. The replay rules are :mod:`jobdb.core.replay`'s.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ... import model
-from ...lifecycle import next_status
+from ...core.lifecycle import next_status
+from ...core.replay import ReplayFacts, judge
 from ...model import Verdict
-from ...replay import ReplayFacts, judge
 from .moving import Moves, event_of, event_row, run_each, run_moves
 from .rows import STATUSES, shorten
 from .verifying import Sender, refusal
 
 if TYPE_CHECKING:
+    from ...core.protocol import WireEvent
+    from ...crypto.vault import Vault
     from ...model import Acceptance
-    from ...protocol import WireEvent
-    from ...vault import Vault
     from .transaction import Row, Transaction
     from .verifying import Examined
 

@@ -11,16 +11,16 @@ from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ...core.lifecycle import next_status
+from ...core.protocol import WireEvent, build
 from ...errors import InvalidInput, KeyProblem
-from ...lifecycle import next_status
 from ...model import JobStatus
-from ...protocol import WireEvent, build
 from .moving import event_row
 from .rows import shorten, token_binding, wire_timestamp
 
 if TYPE_CHECKING:
+    from ...crypto.vault import Vault
     from ...model import NewEvent
-    from ...vault import Vault
     from .transaction import Transaction
 
 _MOST = 256

@@ -13,8 +13,8 @@ from ...model import Verdict, from_ms
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...crypto.vault import Vault
     from ...model import Acceptance, Arrival, Refusal
-    from ...vault import Vault
     from .transaction import Row, Store
     from .verifying import Examined
 

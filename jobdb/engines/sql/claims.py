@@ -14,8 +14,8 @@ from .sealing import KEY_ID
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ...crypto.vault import Vault
     from ...model import Claim, Job, NewEvent, Reaped
-    from ...vault import Vault
     from .transaction import Row, Store, Transaction
 
 

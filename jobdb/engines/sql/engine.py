@@ -14,7 +14,7 @@ from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
 
 if TYPE_CHECKING:
-    from ...vault import Vault
+    from ...crypto.vault import Vault
     from .transaction import Store
 
 

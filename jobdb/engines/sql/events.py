@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ... import model
+from ...core.lifecycle import next_status
+from ...core.protocol import WireEvent, build
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
-from ...lifecycle import next_status
 from ...model import EventKind, JobStatus
-from ...protocol import WireEvent, build
 from .ahead import Standing, Standings
 from .moving import Moves, event_of, event_row, run_each, run_moves
 from .rows import STATUSES, broker_from_text, event_from_row, password_binding, token_binding, wire_timestamp
@@ -16,8 +16,8 @@ from .rows import STATUSES, broker_from_text, event_from_row, password_binding, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ...crypto.vault import Vault
     from ...model import Broker, Delivery, Event, NewEvent
-    from ...vault import Vault
     from .transaction import Store, Transaction
 
 

@@ -17,8 +17,8 @@ from .sealing import Sealer
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ...crypto.vault import Vault
     from ...model import Job, JobFilter, NewJob
-    from ...vault import Vault
     from .transaction import Row, Store, Transaction
 
 _ABOVE_ALL = 2**62

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ... import model
-from ...lifecycle import next_status
+from ...core.lifecycle import next_status
 from ...model import JobStatus, from_ms
 from .rows import shorten
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
+    from ...core.protocol import WireEvent
     from ...model import Event
-    from ...protocol import WireEvent
     from .transaction import Transaction
 
 

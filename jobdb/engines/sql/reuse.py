@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 from ...errors import InvalidInput
 
 if TYPE_CHECKING:
-    from ...vault import Vault
+    from ...crypto.vault import Vault
     from .sealing import Sealer
     from .transaction import Transaction
 

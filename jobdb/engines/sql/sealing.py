@@ -13,7 +13,7 @@ from ...errors import KeyProblem
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...vault import Vault
+    from ...crypto.vault import Vault
     from .transaction import Transaction
 
 KEY_ID = "key_id"

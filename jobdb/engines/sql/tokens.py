@@ -13,8 +13,8 @@ from .rows import overlap_is_over, password_binding, token_binding
 from .sealing import KEY_ID, Sealer
 
 if TYPE_CHECKING:
+    from ...crypto.vault import Vault
     from ...model import TokenInfo
-    from ...vault import Vault
     from .reuse import TokenMemory
     from .transaction import Store, Transaction
 

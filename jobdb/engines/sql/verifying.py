@@ -13,16 +13,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
+from ...core.protocol import MalformedPayload, UnsupportedVersion, parse, verify
 from ...model import Verdict
-from ...protocol import MalformedPayload, UnsupportedVersion, parse, verify
 from .rows import overlap_is_over, token_binding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ...core.protocol import WireEvent
+    from ...crypto.vault import Vault
     from ...model import Acceptance, Arrival
-    from ...protocol import WireEvent
-    from ...vault import Vault
     from .transaction import Store
 
 SMALL_BYTES = 32_768

@@ -137,7 +137,7 @@ def _log_is_gone(database: Path) -> StorageFailed | None:
 
     The ``-shm`` goes on telling which pages are to be read from the log.
     """
-    from ...companions import index_holder
+    from .companions import index_holder
 
     holder = index_holder(database, but=os.getpid())
     try:
@@ -218,7 +218,7 @@ def _no_lock_manager(database: Path) -> UnsafeFileSystem | None:
     """SQLite reports ENOLCK, "no locks to be had", as BUSY: on a shared folder the two are told apart by trying."""
     if os.path.exists(f"{database}-shm"):
         return None
-    from ...probe import quick_lock_probe
+    from ...filesystem.probe.local import quick_lock_probe
 
     report = quick_lock_probe(database.parent)
     if report.ok:

@@ -17,10 +17,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ... import ofd_locks
-from ...descriptors import Owner
 from ...errors import StorageFailed
-from ...filemodes import create_beside, open_private
+from ...filesystem import ofd_locks
+from ...filesystem.permissions import create_beside, open_private
+from ...system.descriptors import Owner
 from .descriptors import above_standard_streams
 from .locks import busy_error
 from .shared_page import SharedPage

@@ -22,7 +22,7 @@ import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ... import ofd_locks
+from ...filesystem import ofd_locks
 from .snapshots import INDEX_BYTES
 
 if TYPE_CHECKING:

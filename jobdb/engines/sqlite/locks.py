@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import Busy
-from ...kernel_locks import command_of, locks_on
+from ...filesystem.kernel_locks import command_of, locks_on
 
 if TYPE_CHECKING:
     from pathlib import Path

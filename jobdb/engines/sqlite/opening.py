@@ -16,8 +16,8 @@ import apsw
 from jobdb.schema import VERSION
 
 from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from ...filemodes import check_modes, create_private, refuse_strange_companions, secure_folder
-from ...filesystem import Placement, place
+from ...filesystem.permissions import check_modes, create_private, refuse_strange_companions, secure_folder
+from ...filesystem.placement import Placement, place
 from ..statements import VERB_FILES, load_statements
 from . import opened
 from .contents import Contents, inspect, refuse_foreign, unmarked
@@ -146,7 +146,7 @@ def allowed_placement(path: Path) -> Placement:
     placement = place(path.parent, file=path)
     if placement.journal == "wal":
         return placement
-    from ...probe import require_locks
+    from ...filesystem.probe.local import require_locks
 
     try:
         require_locks(placement)
@@ -159,9 +159,9 @@ def allowed_placement(path: Path) -> Placement:
 
 
 def _make(path: Path) -> None:
-    from ...companions import set_aside_stale
-    from ...migrations import migrate, take_away_unmade
-    from ...trust import note_trust
+    from ..trust import note_trust
+    from .companions import set_aside_stale
+    from .migrations import migrate, take_away_unmade
 
     folders = secure_folder(path.parent)
     set_aside_stale(path, SHARED_BUSY_SEC)

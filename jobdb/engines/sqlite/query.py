@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ... import errors
-from ...arguments import text
-from ...environment import without_secrets
+from ...core.arguments import text
 from ...errors import InvalidInput, JobdbError, StorageFailed, TimedOut
-from ...interpreters import isolated
+from ...system.environment import without_secrets
+from ...system.interpreters import isolated
 from .query_process import BUSY_SEC, too_slow
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
-from ...filemodes import open_private
+from ...filesystem.permissions import open_private
 from .descriptors import above_standard_streams
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import Busy, SchemaMismatch
-from ...filemodes import refuse_strange_companions
+from ...filesystem.permissions import refuse_strange_companions
 from . import opened
 from .contents import Contents, inspect, refuse_foreign, unmarked
 from .failures import translate

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from ...filesystem import Placement
+    from ...filesystem.placement import Placement
     from ..sql.transaction import Row
 
 STATEMENT_CACHE = 200

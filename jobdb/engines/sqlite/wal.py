@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
-from ...filemodes import open_private
+from ...filesystem.permissions import open_private
 from .descriptors import above_standard_streams
 
 if TYPE_CHECKING:

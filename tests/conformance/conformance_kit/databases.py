@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from jobdb import Registry
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.engines.statements import for_psycopg
-from jobdb.masterkey import MasterKey
-from jobdb.vault import Vault
 
 KEY = "11" * 32
 BEGINNING_MS = 1_800_000_000_000
@@ -61,8 +61,8 @@ class SqliteDatabase:
         self.path = folder / "jobs.db"
         self.url = f"sqlite:///{self.path}"
         self._now: int | None = None
-        from jobdb.filemodes import create_private, secure_folder
-        from jobdb.migrations import migrate
+        from jobdb.engines.sqlite.migrations import migrate
+        from jobdb.filesystem.permissions import create_private, secure_folder
 
         secure_folder(folder)
         create_private(self.path)
@@ -105,7 +105,7 @@ class PostgresDatabase:
     _free: ClassVar[list[str]] = []
 
     def __init__(self, server: Any) -> None:
-        from jobdb.engines.postgresql.migrating import migrate_postgresql
+        from jobdb.engines.postgresql.migrations import migrate_postgresql
 
         self.name = "postgresql"
         if self._free:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobdb import EventKind
-from jobdb.protocol import build
+from jobdb.core.protocol import build
 
 
 def signed(

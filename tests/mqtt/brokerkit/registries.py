@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from jobdb import Broker, Event, Job, Registry, Vault
-from jobdb.masterkey import MasterKey
+from jobdb.crypto.master_key import MasterKey
 from jobdb.mqtt import BrokerFollower, BrokerSettings, Environment, RegistryOutbox, Relay, subscribe
 
 LIMIT_SEC = 60.0

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from jobdb import Registry, Vault
-from jobdb.masterkey import MasterKey
+from jobdb.crypto.master_key import MasterKey
 from jobdb.mqtt import (
     BrokerSettings,
     Environment,

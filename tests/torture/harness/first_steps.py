@@ -7,8 +7,8 @@ from random import Random
 
 from lossyfs.mount import LossyMount
 
+from jobdb.crypto.vault import Vault
 from jobdb.errors import JobdbError
-from jobdb.vault import Vault
 
 from .acknowledged import Diary, read_diary
 from .registries import open_registry

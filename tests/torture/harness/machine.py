@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from jobdb import JobdbError, Registry
-from jobdb.masterkey import MasterKey
-from jobdb.vault import Vault
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 
 from .model import Model, ModelJob, Refused
 

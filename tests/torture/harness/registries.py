@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobdb import Registry
+from jobdb.crypto.master_key import MasterKey
+from jobdb.crypto.vault import Vault
 from jobdb.engines.sqlite import opening
-from jobdb.filesystem import Placement
-from jobdb.masterkey import MasterKey
-from jobdb.vault import Vault
+from jobdb.filesystem.placement import Placement
 
 Journal = Literal["wal", "delete"]
 KEY = MasterKey(bytes(range(32)), "the tests")

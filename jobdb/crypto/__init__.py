@@ -1,0 +1,1 @@
+"""The vault, the master key, and how secrets are read in."""

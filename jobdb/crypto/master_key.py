@@ -1,0 +1,276 @@
+"""The master key: 32 bytes under which all secrets of a database are sealed, and where they are found.
+
+Sources, the first that is there wins:
+
+    JOBDB_KEY                          the key itself, 64 hex digits or base64
+    JOBDB_KEY_FILE                     a file that holds it, as text or as 32 raw bytes
+    $CREDENTIALS_DIRECTORY/jobdb.key   a systemd credential
+    the system keyring                 only with JOBDB_KEYRING=1
+    ~/.config/jobdb/master.key         made for a database's first secret; not beside the database, which travels
+
+Called by the vault; calls the file system and, when asked to, ``keyring``.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+from ..errors import KeyProblem, StorageFailed
+from ..filesystem.permissions import file_warning, folder_warning, secure_folder, sync_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY_BYTES = 32
+
+_FINGERPRINT_PREFIX = b"jobdb master key fingerprint v1\x00"
+_MOST_BYTES = 4096
+_FORMS = "64 hex digits or the base64 of 32 bytes, such as 'openssl rand -hex 32' prints"
+
+
+class MasterKey:
+    """A master key and where it came from.
+
+    Attributes:
+        secret: the 32 bytes; in no repr, and no part of a comparison.
+        source: where it was found, in words.
+        key_id: 16 hex digits that tell keys apart and say nothing about the key: safe to store and to print.
+    """
+
+    __slots__ = ("key_id", "secret", "source")
+
+    def __init__(self, secret: bytes, source: str) -> None:
+        if len(secret) != KEY_BYTES:
+            raise KeyProblem(f"the master key from {source} has {len(secret)} bytes; it must have 32")
+        self.secret = secret
+        self.source = source
+        self.key_id = hashlib.sha256(_FINGERPRINT_PREFIX + secret).hexdigest()[:16]
+
+    def __repr__(self) -> str:
+        return f"MasterKey(source={self.source!r}, key_id={self.key_id!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MasterKey) and (self.source, self.key_id) == (other.source, other.key_id)
+
+    def __hash__(self) -> int:
+        return hash((self.source, self.key_id))
+
+
+def generate_key() -> str:
+    """A new master key from the system's random source, as base64url text without padding."""
+    import secrets  # here: most processes find their key and make none
+
+    return secrets.token_urlsafe(KEY_BYTES)
+
+
+def parse_key(text: str) -> bytes:
+    """The 32 bytes of a key written as 64 hex digits or as base64 (either alphabet, padded or not).
+
+    Raises:
+        KeyProblem: it is neither; the message does not repeat it.
+    """
+    key = _decode(text.strip())
+    if key is None:
+        raise KeyProblem(f"this is no master key: {len(text.strip())} characters where there must be {_FORMS}")
+    return key
+
+
+def _decode(text: str) -> bytes | None:
+    # The decoders' own errors carry the text; none of them may leave this function, not even as a context.
+    try:
+        if len(text) == 2 * KEY_BYTES:
+            return bytes.fromhex(text) if text.isalnum() else None
+        if len(text.rstrip("=")) == 43 and len(text) <= 44:
+            standard = text.rstrip("=").replace("-", "+").replace("_", "/")
+            return binascii.a2b_base64(standard + "=", strict_mode=True)
+    except (ValueError, binascii.Error):
+        pass
+    return None
+
+
+def find_master_key(*, create: bool, env: Mapping[str, str] | None = None) -> MasterKey:
+    """Find the master key, in the order at the top of this file.
+
+    A source that is named but does not work is an error and never skipped: what is sealed under another key
+    than the operator meant is lost when that key is.
+
+    Args:
+        create: make the file in the user's configuration folder when there is no key anywhere. Processes that
+            do so at the same time agree on one key, and it is on disk when this returns.
+        env: the environment to read, the process's own when None.
+
+    Raises:
+        KeyProblem: there is no key, or the one that is named cannot be used.
+    """
+    env = os.environ if env is None else env
+    if "JOBDB_KEY" in env:
+        return _parsed(env["JOBDB_KEY"].encode("utf-8", "replace"), "the environment variable JOBDB_KEY")
+    if "JOBDB_KEY_FILE" in env:
+        return _from_named_file(env)
+    credentials = env.get("CREDENTIALS_DIRECTORY")
+    if credentials:
+        place = os.path.join(credentials, "jobdb.key")
+        if os.path.exists(place):
+            # Its mode is no matter: systemd grants access by an ACL, whose mask shows as the group's rights.
+            return _read(place, f"the systemd credential {place}")
+    if env.get("JOBDB_KEYRING") == "1":
+        return _from_keyring()
+    return _from_user_folder(env, create=create)
+
+
+def default_key_path(env: Mapping[str, str] | None = None) -> str:
+    """Where the user's own key file lies: ``${XDG_CONFIG_HOME:-~/.config}/jobdb/master.key``.
+
+    A relative XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification demands.
+
+    Raises:
+        KeyProblem: this user has no home folder.
+    """
+    env = os.environ if env is None else env
+    base = env.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(base):
+        home = env.get("HOME") or os.path.expanduser("~")
+        if not os.path.isabs(home):
+            raise KeyProblem(
+                "there is no place for a master key: this user has no home folder; "
+                "set JOBDB_KEY_FILE to a file that holds the key"
+            )
+        base = os.path.join(home, ".config")
+    return os.path.join(base, "jobdb", "master.key")
+
+
+def read_key_file(path: str | os.PathLike[str]) -> MasterKey:
+    """The master key in a file, as text or as 32 raw bytes; a file that others may use is warned of.
+
+    Raises:
+        KeyProblem: the file cannot be read or holds no key.
+    """
+    place = os.fspath(path)
+    key = _read(place, f"the file {place}")
+    _warn(file_warning(place))
+    return key
+
+
+def make_key_file(path: str | os.PathLike[str]) -> None:
+    """Make a file of mode 0600 with a new master key, and its folder; a file that is there stays as it is.
+
+    Written under a temporary name and then linked to its own, so of several processes the first one wins and
+    no one ever reads half a key. Both the key and its name are on disk when this returns.
+
+    Raises:
+        KeyProblem: the file cannot be made.
+    """
+    place = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(place))
+    temporary = f"{place}.{os.urandom(8).hex()}.new"
+    try:
+        secure_folder(folder)
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(generate_key().encode("ascii") + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            with contextlib.suppress(FileExistsError):
+                os.link(temporary, place)
+            sync_folder(folder)
+        finally:
+            os.unlink(temporary)
+    except StorageFailed as problem:
+        raise KeyProblem(f"cannot make a master key: {problem}") from problem
+    except OSError as problem:
+        raise KeyProblem(
+            f"cannot make the master key {place}, in a folder that must be writable and allow hard links: "
+            f"{problem.strerror}; make one elsewhere with '(umask 077; openssl rand -hex 32 > FILE)' "
+            "and set JOBDB_KEY_FILE to FILE"
+        ) from problem
+
+
+def _from_named_file(env: Mapping[str, str]) -> MasterKey:
+    place = env["JOBDB_KEY_FILE"]
+    if not place:
+        raise KeyProblem("JOBDB_KEY_FILE is set but empty; name the file that holds the master key, or unset it")
+    key = _read(place, f"the file {place} (JOBDB_KEY_FILE)")
+    credentials = env.get("CREDENTIALS_DIRECTORY")
+    if not credentials or os.path.dirname(os.path.abspath(place)) != os.path.abspath(credentials):
+        _warn(file_warning(place))
+    return key
+
+
+def _from_keyring() -> MasterKey:
+    source = "the system keyring (service jobdb, user master-key)"
+    try:
+        import keyring
+    except ImportError:
+        raise KeyProblem(
+            "JOBDB_KEYRING=1 asks for the system keyring, and the package 'keyring' is not installed; "
+            "pip install 'jobdb[keyring]', or unset JOBDB_KEYRING"
+        ) from None
+    try:
+        text = keyring.get_password("jobdb", "master-key")
+    except Exception as problem:  # Each backend has errors of its own, without a common base.
+        raise KeyProblem(
+            f"{source} does not answer ({type(problem).__name__}); unlock it, or use JOBDB_KEY_FILE instead"
+        ) from problem
+    if text is None:
+        raise KeyProblem(
+            f"{source} holds no master key; put one there with: openssl rand -hex 32 | keyring set jobdb master-key"
+        )
+    return _parsed(text.encode("utf-8", "replace"), source)
+
+
+def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
+    place = default_key_path(env)
+    source = f"the file {place}"
+    if not os.path.lexists(place):
+        if not create:
+            raise KeyProblem(
+                "there is no master key: neither JOBDB_KEY nor JOBDB_KEY_FILE nor a systemd credential "
+                f"'jobdb.key' is set, and {place} does not exist; give the key under which this database's "
+                "secrets were sealed"
+            )
+        make_key_file(place)
+    key = _read(place, source)
+    if os.stat(place).st_nlink > 1:
+        # Its maker still holds the temporary name, so the new one may not be on disk yet.
+        sync_folder(os.path.dirname(place))
+    _warn(file_warning(place))
+    _warn(folder_warning(os.path.dirname(place)))
+    return key
+
+
+def _read(place: str, source: str) -> MasterKey:
+    try:
+        with open(place, "rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+    except OSError as problem:
+        raise KeyProblem(
+            f"cannot read the master key from {source}: {problem.strerror}; make it readable for this user, "
+            "or name another source (JOBDB_KEY_FILE)"
+        ) from problem
+    return _parsed(content, source, raw=True)
+
+
+def _parsed(content: bytes, source: str, *, raw: bool = False) -> MasterKey:
+    if not content.strip():
+        raise KeyProblem(f"{source} is empty where the master key should be: put there {_FORMS}")
+    # 32 raw bytes that are all printable are no random key but text, say a key of half the length in hex.
+    if raw and len(content) == KEY_BYTES and not all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in content):
+        return MasterKey(content, source)
+    key = _decode(content.strip().decode("ascii", "replace"))
+    if key is None:
+        raise KeyProblem(
+            f"{source} holds no usable master key ({len(content)} bytes, not repeated here): it must be {_FORMS}"
+        )
+    return MasterKey(key, source)
+
+
+def _warn(sentence: str | None) -> None:
+    if sentence:
+        import warnings
+
+        warnings.warn(f"the master key is not private: {sentence}", stacklevel=2)

@@ -1,0 +1,324 @@
+"""Which registry a database is, and whether it still lies where it was known to lie.
+
+Brokers know a database by a client id and keep messages for it, and tickets name the registry that issued them. A copy
+that went by the same name would take what is meant for the original. So each registry has a random id of its own, which
+a restored backup and a copy replace; and because nobody replaces it when a file is copied by hand (cp, rsync, a cloned
+machine), the database notes its place too. Who is about to connect to a broker compares that with where it is now, and
+refuses where they differ: only a person knows whether the database was moved or copied.
+
+What tells a place: of a file its inode, the machine and the host's name; the path alone only where the file that lies
+there still is another one. Device numbers change with a restart and are not asked. In a container the machine and the
+host's name change with each start and are left out; on a network file system they differ rightly. On PostgreSQL: the
+server's identifier, where the role may ask for it, and the object identifiers of database and table. A physical copy
+of a whole server has the same ones: it must be told what it is.
+
+Called by ``jobdb identity``, the relay, subscribers at a broker, tickets, the doctor and the migrations.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+import re
+import secrets
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import MovedOrCopied
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .sql.transaction import Store, Transaction
+
+STATEMENTS = Path(__file__).with_suffix(".sql")
+REGISTRY_ID = "registry_id"
+PLACE = "place"
+BROKER_IDENTITY = "broker_identity"
+_CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/run/host/container-manager")
+_FLEETING_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which registry a database is, and where it is.
+
+    Attributes:
+        registry_id: 32 hex digits.
+        recorded: the facts about its place as they were noted; empty when none were.
+        here: the same facts as they are now.
+        problem: how the two differ, as a part of a sentence; None where they tell the same place.
+    """
+
+    registry_id: str
+    recorded: Mapping[str, str]
+    here: Mapping[str, str]
+    problem: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, under stable names."""
+        return {
+            "registry_id": self.registry_id,
+            "in_place": self.problem is None,
+            "problem": self.problem,
+            "recorded_place": dict(self.recorded),
+            "place": dict(self.here),
+        }
+
+
+def new_registry_id() -> str:
+    """Make an id for a registry that is none of those there were: 32 hex digits."""
+    return secrets.token_hex(16)
+
+
+def read_identity(store: Store) -> Identity:
+    """Read which registry this is, and compare its place with the one that was noted. Writes nothing but a missing id.
+
+    Raises:
+        Busy, StorageFailed, Unavailable: the database cannot be read.
+    """
+    store.learn(STATEMENTS)
+    with store.read() as tx:
+        known = _settings(tx)
+        here = _here(store, tx)
+    if not _is_id(known.get(REGISTRY_ID)):
+        with store.write() as tx:
+            known = _settings(tx)
+            if not _is_id(known.get(REGISTRY_ID)):
+                tx.run("put_setting", name=REGISTRY_ID, value=new_registry_id())
+                known = _settings(tx)
+    recorded = _facts(known.get(PLACE))
+    return Identity(known[REGISTRY_ID], recorded, here, _difference(store, recorded, here))
+
+
+def require_place(store: Store) -> str:
+    """Refuse a database that may be a copy, before it connects to a broker; note its place where none is noted.
+
+    Returns:
+        What brokers know this database by.
+
+    Raises:
+        MovedOrCopied: it lies elsewhere than it did; the message names the two ways out.
+        Busy, StorageFailed, Unavailable: the database cannot be read or written.
+    """
+    identity = read_identity(store)
+    if identity.problem is not None:
+        raise MovedOrCopied(
+            f"this database is not where it was: {identity.problem}. If it was moved, say so with "
+            f"'{_command(store)} identity --moved'; if it is a copy, give it an identity of its own with "
+            f"'{_command(store)} identity --copy'. Until then it connects to no broker and issues no ticket: it would "
+            "take what is meant for the original"
+        )
+    if _is_worth_noting(store, identity):
+        with store.write() as tx:
+            tx.run("put_setting", name=PLACE, value=json.dumps(dict(identity.here)))
+    return broker_identity(store)
+
+
+def broker_identity(store: Store) -> str:
+    """Return what brokers know this database by: its registry id, or what an older version connected as.
+
+    That older name is good for as long as the registry id is the one that the migration gave: a copy has another.
+    """
+    store.learn(STATEMENTS)
+    with store.read() as tx:
+        known = _settings(tx)
+    registry_id = known.get(REGISTRY_ID) or read_identity(store).registry_id
+    of, _, older = known.get(BROKER_IDENTITY, "").partition(" ")
+    return older if older and of == registry_id else registry_id
+
+
+def adopt_place(store: Store) -> Identity:
+    """Note the present place as the right one: the database was moved and keeps its identity.
+
+    Raises:
+        Busy, StorageFailed, Unavailable: the database cannot be written.
+    """
+    return _note(store, None)
+
+
+def become_copy(store: Store) -> Identity:
+    """Give the database an identity of its own, at its present place.
+
+    Brokers then know it as another subscriber and another relay, and its tickets are those of another registry. The
+    relay's lease, which came with the copy, is dropped.
+
+    Raises:
+        Busy, StorageFailed, Unavailable: the database cannot be written.
+    """
+    return _note(store, new_registry_id())
+
+
+def file_place(path: Path) -> dict[str, str]:
+    """Return the facts that tell where a database file lies.
+
+    Raises:
+        OSError: it is not there.
+    """
+    path = path.resolve()
+    facts = {"path": str(path), "inode": str(os.stat(path).st_ino), "machine": "", "host": ""}
+    if not _in_container():
+        facts["machine"] = _machine()
+        facts["host"] = os.uname().nodename
+    return facts
+
+
+def differing_fact(
+    recorded: Mapping[str, str],
+    here: Mapping[str, str],
+    *,
+    inodes_last: bool,
+    one_machine: bool,
+    is_another_file: Callable[[str], bool],
+) -> str | None:
+    """Compare two places; a fact that one side does not know is not compared. Pure but for what it is given.
+
+    Args:
+        recorded: the facts that were noted.
+        here: the present ones.
+        inodes_last: the file system gives a file the same inode number after the next mount.
+        one_machine: the file system is this machine's own.
+        is_another_file: tells whether a path leads to a file that is not this one.
+
+    Returns:
+        How they differ, as a part of a sentence; None where they do not.
+    """
+
+    def differ(name: str) -> bool:
+        return bool(recorded.get(name) and here.get(name)) and recorded[name] != here[name]
+
+    if differ("cluster"):
+        return "it was noted in another PostgreSQL server"
+    if differ("database"):
+        return "it was noted in another database of the server"
+    if differ("table"):
+        return "its tables were made anew since"
+    if one_machine and differ("machine"):
+        return f"it was noted on another machine ({recorded.get('host') or 'unnamed'})"
+    if one_machine and differ("host"):
+        return f"it was noted on host {recorded['host']}, and this is {here['host']}"
+    if inodes_last and differ("inode"):
+        return f"it was noted as another file ({recorded.get('path')}, inode {recorded['inode']})"
+    if differ("path") and is_another_file(recorded["path"]):
+        return f"the file that it was noted as, {recorded['path']}, is there as well"
+    return None
+
+
+# -- the facts
+
+
+def _plain(store: Store) -> Any:
+    from .tracing import plain  # which imports logging, and a program that keeps no log needs neither
+
+    return plain(store)
+
+
+def _here(store: Store, tx: Transaction) -> dict[str, str]:
+    row = tx.one("place_of_database")
+    if row is not None and row[0] is not None:
+        return _facts(row[0])
+    return file_place(_plain(store).path)
+
+
+def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, str]) -> str | None:
+    if recorded == here or not recorded:
+        return None
+    inodes_last = True
+    # Not the folder alone tells: the host that owns the disk shares it too, and marked databases stay out of WAL there.
+    one_machine = _is_this_machine_s(store)
+    if "path" in here:
+        from ..filesystem.placement import place
+
+        found = place(os.path.dirname(here["path"]))
+        inodes_last = _FLEETING_INODES.match(found.fs_type) is None
+        if found.fs_type in ("cifs", "smb3"):
+            inodes_last = "serverino" in found.options
+
+    def is_another_file(path: str) -> bool:
+        try:
+            other = os.stat(path)
+            own = os.stat(here["path"])
+        except OSError:
+            return False
+        return stat.S_ISREG(other.st_mode) and not os.path.samestat(other, own)
+
+    return differing_fact(
+        recorded, here, inodes_last=inodes_last, one_machine=one_machine, is_another_file=is_another_file
+    )
+
+
+def _is_worth_noting(store: Store, identity: Identity) -> bool:
+    """No place is noted yet; or the file was renamed, and another may come to lie where it was."""
+    recorded, here = identity.recorded, identity.here
+    if not recorded:
+        return True
+    if recorded.get("path") == here.get("path") or not _is_this_machine_s(store):
+        return False
+    return recorded.get("machine") == here.get("machine")
+
+
+def _is_this_machine_s(store: Store) -> bool:
+    return getattr(_plain(store), "journal", None) == "wal"
+
+
+def _machine() -> str:
+    """Return a digest of the machine's id, which outlives a restart; the id itself is not to be shown around.
+
+    Source: machine-id(5).
+    """
+    for file in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
+        try:
+            with open(file, "rb") as opened:
+                machine = opened.read(64).strip()
+        except OSError:
+            continue
+        if re.fullmatch(rb"[0-9a-f]{32}", machine):
+            return hmac.digest(machine, b"jobdb place", "sha256").hex()[:32]
+    return ""
+
+
+def _in_container() -> bool:
+    return "KUBERNETES_SERVICE_HOST" in os.environ or any(os.path.exists(sign) for sign in _CONTAINER_SIGNS)
+
+
+# -- the settings
+
+
+def _note(store: Store, registry_id: str | None) -> Identity:
+    store.learn(STATEMENTS)
+    with store.write() as tx:
+        if registry_id is not None:
+            tx.run("put_setting", name=REGISTRY_ID, value=registry_id)
+            tx.run("delete_setting", name=BROKER_IDENTITY)
+            tx.run("delete_leases")
+        tx.run("put_setting", name=PLACE, value=json.dumps(_here(store, tx)))
+    return read_identity(store)
+
+
+def _settings(tx: Transaction) -> dict[str, str]:
+    return dict(tx.all("identity_settings"))
+
+
+def _facts(text: str | None) -> dict[str, str]:
+    """Return what was noted; nothing where it is not what we write."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _is_id(text: str | None) -> bool:
+    return text is not None and re.fullmatch(r"[0-9a-f]{32}", text) is not None
+
+
+def _command(store: Store) -> str:
+    path = getattr(_plain(store), "path", None)
+    if path is None:
+        return "jobdb --db URL"
+    import shlex
+
+    return f"jobdb --db {shlex.quote(str(path))}"

@@ -1,0 +1,113 @@
+"""Making the tables in a PostgreSQL database and bringing older ones to the present schema.
+
+All steps are one transaction, under an advisory lock, so that two who migrate at once do it once. The tables lie in
+the first schema of the search path. A copy beforehand is the server's business: pg_dump, or its own backups.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+
+from jobdb.schema import VERSION, migration_files
+
+from ...errors import DatabaseMissing, SchemaMismatch
+from ...urls import parse_url
+from ..statements import for_psycopg, load_statements
+from .connections import Address, Connection
+from .failures import translate
+
+_STATEMENTS = for_psycopg(load_statements(Path(__file__).with_name("migrations.sql")))
+
+
+def migrate_postgresql(url: str) -> list[int]:
+    """Brings a database to the present schema; all steps or none.
+
+    Args:
+        url: ``postgresql://…``; the role must be allowed to create tables.
+
+    Returns:
+        The numbers of the migrations that were applied; none when there was nothing to do.
+
+    Raises:
+        SchemaMismatch: the schema is newer than this jobdb.
+        DatabaseMissing, Unavailable, StorageFailed: the server refuses; the database is as it was.
+    """
+    place = parse_url(url)
+    address = Address(place.text, str(place))
+    with address.connect() as connection:
+        try:
+            return _migrate(connection, address)
+        except psycopg.Error as error:
+            raise translate(error, address.shown, 0.0) from error
+
+
+def _migrate(connection: Connection, address: Address) -> list[int]:
+    applied = []
+    with connection.transaction():
+        connection.execute(_STATEMENTS["own_settings"].encode())
+        connection.execute(_STATEMENTS["lock_migrations"].encode())
+        version = _version(connection)
+        if version is None:
+            connection.execute(_STATEMENTS["create_migrations"].encode())
+            version = 0
+        if version > VERSION:
+            raise SchemaMismatch(_newer(address, version))
+        for number, name, path in migration_files("postgresql"):
+            if number > version:
+                connection.execute(path.read_text("utf-8").encode())
+                connection.execute(_STATEMENTS["note_migration"].encode(), {"number": number, "name": name})
+                applied.append(number)
+    return applied
+
+
+def _version(connection: Connection) -> int | None:
+    """The schema's version; None when there is no table of migrations."""
+    known = connection.execute(_STATEMENTS["known_migrations"].encode()).fetchone()
+    if known != (True,):
+        return None
+    row = connection.execute(_STATEMENTS["schema_version"].encode()).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def _newer(address: Address, version: int) -> str:
+    return (
+        f"{address.shown} has schema version {version} and this jobdb knows {VERSION}; "
+        "a newer jobdb has migrated it: pip install --upgrade jobdb"
+    )
+
+
+def schema_version(connection: Connection) -> int:
+    """The number of the last migration that was applied; 0 for none."""
+    return _version(connection) or 0
+
+
+def _may_only_ask(connection: Connection) -> bool:
+    """Return whether this role may read the registry's views, although not its version: a role for `jobdb query`."""
+    row = connection.execute(_STATEMENTS["may_only_ask"].encode()).fetchone()
+    return row == (True,)
+
+
+def require_version(connection: Connection, address: Address) -> None:
+    """Refuses a database whose schema this jobdb does not work with.
+
+    Raises:
+        DatabaseMissing: there are no tables.
+        SchemaMismatch: they are older or newer.
+    """
+    try:
+        version = schema_version(connection)
+    except psycopg.errors.InsufficientPrivilege:
+        if _may_only_ask(connection):
+            return  # the views are stable, and to everything else the server says no
+        raise
+    if version == 0:
+        raise DatabaseMissing(f"{address.shown} holds no registry; make one with 'jobdb init' on the same URL")
+    if version < VERSION:
+        raise SchemaMismatch(
+            f"{address.shown} has schema version {version} and this jobdb needs {VERSION}; stop the workers of "
+            "the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' on the URL"
+        )
+    if version > VERSION:
+        raise SchemaMismatch(_newer(address, version))

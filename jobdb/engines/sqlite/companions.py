@@ -1,0 +1,170 @@
+"""The journals that lie beside a database's name, and belong to whatever database had that name before.
+
+SQLite tells neither a -wal nor a -journal from that of another database: it plays what it finds into the file that
+stands at the name, or deletes it when the file is empty. So before another database gets the name, they are set aside.
+Called by restore and wherever a database is made. Source: https://sqlite.org/howtocorrupt.html, sections 1.4 and 2.5
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import Busy, StorageFailed
+from ...filesystem.atomic_files import is_free, numbered, rename_exclusively, time_stamp
+from ...filesystem.kernel_locks import locks_on
+from ...filesystem.permissions import JOURNALS, sync_folder
+from .gate import Gate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def journals_with_content(database: Path) -> list[Path]:
+    """Find the journals beside a name that hold something: a -wal, or a -journal that SQLite would roll back.
+
+    The journal of a database that was just being made is none: there is nothing to go back to in it.
+    """
+    found = []
+    journal, wal = Path(f"{database}-journal"), Path(f"{database}-wal")
+    if pages_to_restore(journal):
+        found.append(journal)
+    try:
+        if os.lstat(wal).st_size > 0:
+            found.append(wal)
+    except FileNotFoundError:
+        pass
+    return found
+
+
+def pages_to_restore(journal: Path) -> int | None:
+    """Return how many pages the database had that a rollback journal would restore; None where it holds nothing.
+
+    One that cannot be read is taken for one that holds something.
+
+    Source: https://sqlite.org/fileformat2.html#the_rollback_journal
+    """
+    try:
+        if not stat.S_ISREG(os.lstat(journal).st_mode):
+            return None
+        with journal.open("rb") as file:
+            head = file.read(20)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        return 1
+    return int.from_bytes(head[16:20], "big") if head.startswith(_JOURNAL_MAGIC) else None
+
+
+def free_name(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
+    """Generate names beside a database, made of a word and the moment, free with their journals' when looked at."""
+    for name in numbered(f"{database.name}.{word}-{time_stamp()}", suffix):
+        if is_free(database.with_name(name)):
+            yield database.with_name(name)
+
+
+def set_aside(database: Path) -> tuple[Path, ...]:
+    """Rename the journals of a database that is gone, so that none is played into the next one of its name.
+
+    The caller holds the gate. The -wal goes last: whoever sees none can rely on the others being gone too.
+
+    Returns:
+        Their new names, durable; empty when there was nothing worth keeping. What holds nothing is removed: the journal
+        of a database that was never finished would empty the next one.
+
+    Raises:
+        StorageFailed: they cannot be renamed.
+    """
+    holding = journals_with_content(database)
+    moved = []
+    try:
+        if holding:
+            kept = next(free_name(database, "replaced"))
+            for suffix in JOURNALS:
+                if os.path.lexists(f"{database}{suffix}"):
+                    rename_exclusively(Path(f"{database}{suffix}"), Path(f"{kept}{suffix}"))
+                    moved.append(Path(f"{kept}{suffix}"))
+        else:
+            for suffix in JOURNALS:
+                Path(f"{database}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"cannot set aside what a removed database has left beside {database}: {error.strerror}. Move "
+            f"{database}-wal and {database}-journal to another folder yourself, and try again"
+        ) from error
+    sync_folder(database.parent)
+    return tuple(path for path in moved if not path.name.endswith("-shm"))
+
+
+def set_aside_stale(database: Path, busy_sec: float) -> None:
+    """Before a database is made in an empty or missing file: set aside the journals of an earlier one, with a warning.
+
+    SQLite would delete them. A -wal beside an empty file is never in use: a database is finished before it gets one. So
+    the gate is taken only where one lies there.
+
+    Args:
+        database: the file, links followed.
+        busy_sec: how long to wait for another process that is doing the same, in seconds.
+
+    Raises:
+        Busy, StorageFailed: they could not be set aside.
+    """
+    if not _is_empty(database) or not journals_with_content(database):
+        return
+    gate = Gate(database)
+    try:
+        gate.enter(time.monotonic(), busy_sec)
+        if not _is_empty(database) or not journals_with_content(database):
+            return
+        refuse_if_removed_is_open(database, busy_sec)
+        kept = set_aside(database)
+    finally:
+        gate.close()
+    warnings.warn(
+        f"beside {database} lay what a database that is gone had not yet copied into its file; it is kept as "
+        f"{' and '.join(map(str, kept))}. If you still have that database, put the two together again",
+        stacklevel=5,
+    )
+
+
+def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
+    """Refuse to go on while a process works on a database of this name that was removed or moved away.
+
+    Raises:
+        Busy: a process does.
+    """
+    holder = index_holder(database)
+    if holder is not None:
+        raise Busy(
+            f"process {holder} still has a database open that was removed from {database} or replaced there; "
+            "stop the workers, the relay and the subscribers, and try again. Nothing was changed",
+            waited_sec=waited_sec,
+            holder=f"pid {holder}",
+        )
+
+
+def index_holder(database: Path, *, but: int = 0) -> int | None:
+    """Return the id of a process that works with the -shm beside a name; None where none is known.
+
+    Args:
+        database: the name.
+        but: the id of a process that is not meant.
+
+    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
+    Source: https://sqlite.org/walformat.html#wal_locks
+    """
+    locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and 120 <= lock.first <= 128)
+    return next((lock.pid for lock in locks if lock.pid != but), None)
+
+
+def _is_empty(database: Path) -> bool:
+    try:
+        return os.stat(database).st_size == 0
+    except FileNotFoundError:
+        return True

@@ -1,0 +1,192 @@
+"""Making a SQLite database and bringing an older one to the present schema.
+
+Runs through sqlite-utils' Migrations on the standard library's sqlite3, so never while this process has the runtime
+connection open, and always with the file locked for everybody else. Called by ``jobdb init``, ``jobdb migrate`` and
+``Registry.open(create=True)``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import sqlite3
+import time
+from pathlib import Path
+
+from jobdb.schema import APPLICATION_ID, VERSION
+
+from ...errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
+from ...filesystem.atomic_files import ScratchFile, first_free
+from ...filesystem.permissions import copy_owner, refuse_strange_companions, sync_folder
+from ..identity import PLACE, file_place
+from . import opened
+from .companions import free_name, journals_with_content, set_aside_stale
+from .contents import Contents, inspect, refuse_foreign
+from .failures import no_room
+from .header import read_header
+from .held_files import refuse_hard_links
+
+
+def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
+    """Brings the database to the present schema; all steps or none.
+
+    Args:
+        path: the database file, which may be empty.
+        backup: keep a copy of a database that has a schema already.
+        busy_sec: how long to wait until nobody else has it open, in seconds.
+
+    Returns:
+        The backup's path; None when there was nothing to keep or to do.
+
+    Raises:
+        SchemaMismatch: the schema is newer than this jobdb.
+        NotAJobdbDatabase: the file is something else.
+        Busy: another process has it open.
+        StorageFailed: the disk is full or failed; the database is as it was.
+        Unusable: this process has it open, or it has a second name.
+    """
+    path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to, and so do we the backup
+    with opened.standard_library_may_open(path):
+        header = read_header(path)
+        refuse_hard_links(path)
+        refuse_strange_companions(path)
+        if header.empty:
+            set_aside_stale(path, busy_sec)
+        header, found = inspect(path)
+        refuse_foreign(path, found)
+        if header.user_version > VERSION:
+            raise SchemaMismatch(
+                f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
+                "a newer jobdb has migrated it: pip install --upgrade jobdb"
+            )
+        if header.user_version == VERSION and found is Contents.OURS:
+            return None
+        try:
+            return _migrate_alone(path, busy_sec, keep=backup and found is not Contents.EMPTY)
+        except sqlite3.OperationalError as error:
+            raise _translated(error, path, busy_sec) from error
+        except sqlite3.DatabaseError as error:
+            raise NotAJobdbDatabase(f"{path} cannot be migrated: {error}; run 'jobdb doctor --full'") from error
+
+
+def take_away_unmade(path: Path) -> bool:
+    """Removes the file of a database that could not be made, if there is still nothing in it and nobody else is at it.
+
+    Under the file's lock: another process may just be making the database in the same file.
+
+    Returns:
+        Whether it is gone.
+    """
+    with contextlib.suppress(OSError, sqlite3.Error), opened.standard_library_may_open(path):
+        if journals_with_content(path):
+            return False  # SQLite would delete them
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+            # Not its size: what was rolled back can leave a page without content.
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            if not tables and connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                os.unlink(path)
+                return True
+        finally:
+            connection.close()
+    return False
+
+
+def _alone(path: Path, busy_sec: float) -> sqlite3.Connection:
+    """A connection that has the file to itself until it is closed: SQLite's own lock, also in WAL.
+
+    In this locking mode SQLite keeps what it has while it waits for more, so two that come at the same moment would
+    wait for each other: who does not get the lock at once lets go of all and comes again.
+    """
+    deadline = time.monotonic() + busy_sec
+    while True:
+        connection = sqlite3.connect(path, timeout=0, isolation_level=None)
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("COMMIT")
+            return connection
+        except BaseException as error:
+            connection.close()
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.002, 0.02))
+
+
+def _migrate_alone(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
+    """Migrate on a connection that has the file to itself, and close that whatever comes.
+
+    Closed twice: an exception can cut the first off. The collector of garbage comes late, since sqlite-utils makes
+    circles of references, and nobody could open the file until then.
+    """
+    connection = _alone(path, busy_sec)
+    try:
+        try:
+            return _migrate(connection, path, keep=keep)
+        finally:
+            connection.close()
+    finally:
+        connection.close()
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path | None:
+    from sqlite_utils import Database
+
+    from jobdb.schema.migrations import MIGRATIONS
+
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    # The lock stays between transactions. Within one of its own the backup would wait for ever.
+    kept = _keep_copy(connection, path) if keep else None
+    connection.execute("BEGIN EXCLUSIVE")
+    try:
+        if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+            MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin takes part in our schema
+            # A registry that lost its mark had made some steps, or all, before.
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
+                (PLACE, json.dumps(file_place(path))),
+            )
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    return kept
+
+
+def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
+    """A complete copy beside the database, synced, named after its schema version and the moment."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    with ScratchFile(path, "copying") as scratch:
+        copy = sqlite3.connect(scratch.path)
+        try:
+            connection.backup(copy)
+            copy.execute("PRAGMA journal_mode = DELETE")
+        finally:
+            copy.close()
+        copy_owner(scratch.descriptor, os.stat(path), mode=True)
+        scratch.sync()
+        kept = first_free(free_name(path, f"v{version}", ".bak"), scratch.name)
+        sync_folder(kept.parent)
+    return kept
+
+
+def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Busy(
+            f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
+            "Nothing was changed",
+            waited_sec=busy_sec,
+        )
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and no_room(path)):
+        return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
+    return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")

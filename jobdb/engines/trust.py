@@ -1,0 +1,195 @@
+"""Which databases in a current folder this user trusts, when no database was named.
+
+Without ``--db`` and ``JOBDB_URL`` a command works on ``.jobdb/jobs.db`` in the folder that it is run in. That folder
+can have come from somebody else: a checkout, an archive. Its jobs are instructions to agents, so it is used only if
+
+1. this user made it here, or said so with ``jobdb trust``: a note of its path and inode in the user's configuration
+   folder, beside the master key; or
+2. it bears this user's master key's id, belongs to this user alone by owner and mode, and no git work tree tracks it:
+   a database made before there were notes, or by a service without a home folder.
+
+Whoever names a database trusts it: ``--db``, ``JOBDB_URL`` and ``Registry.open(URL)`` are not asked about. As git does
+with ``safe.directory``. The key's id alone would not do: it is public to whoever has seen a database of this user.
+
+Called by the registry, by the command line and when a database is made. Looks with ``stat`` and a read-only connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import DatabaseMissing, JobdbError, KeyProblem, StorageFailed, UntrustedDatabase
+from ..filesystem.atomic_files import write_file
+from ..filesystem.permissions import secure_folder
+from ..urls import DEFAULT_URL, parse_url
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_OTHERS = 0o077
+_MOST_INDEX_BYTES = 256 << 20
+
+
+def default_place(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
+    return None if environ.get("JOBDB_URL") else parse_url(DEFAULT_URL).path
+
+
+def require_trust(path: Path) -> None:
+    """Refuse a database that was found and not named, unless this user made it or said that it is trusted.
+
+    Args:
+        path: the file; one that is not there is nobody's.
+
+    Raises:
+        UntrustedDatabase: nothing tells that it is this user's own.
+    """
+    file = path.resolve()
+    try:
+        found = os.stat(file)
+        folder = os.stat(file.parent)
+    except OSError:
+        return  # not there, or not to be looked at: opening it says so
+    if _noted(file) == found.st_ino:
+        return
+    why = _doubt(file, found, folder)
+    if why is not None:
+        raise UntrustedDatabase(
+            f"{path} was found in this folder, and {why}: it may have come with a checkout or an archive, and its jobs "
+            f"from somebody else. Look at it with 'jobdb --db {path} list'. If it is yours, run 'jobdb trust' here "
+            "once, or name it with --db or JOBDB_URL"
+        )
+    note_trust(file)
+
+
+def trust(path: Path) -> Path:
+    """Note that this user trusts a database.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Its whole path.
+
+    Raises:
+        DatabaseMissing: there is no file.
+        StorageFailed: the note cannot be written.
+    """
+    file = path.resolve()
+    if not file.is_file():
+        raise DatabaseMissing(
+            f"there is no database at {path}; run 'jobdb trust' in the folder above .jobdb, or name it"
+        )
+    _write(file)
+    return file
+
+
+def needs_key_id(path: Path) -> bool:
+    """Tell whether a database that this user has just made could not be noted, so that its key's id has to do."""
+    if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
+        return False
+    file = path.resolve()
+    return _noted(file) != os.stat(file).st_ino
+
+
+def note_trust(path: Path) -> None:
+    """Note a database that this user has just made, as far as it is one that a folder can lead to."""
+    if (path.parent.name, path.name) == (".jobdb", "jobs.db"):
+        with contextlib.suppress(OSError, JobdbError):  # no home folder: the master key's id has to do
+            _write(path.resolve())
+
+
+def _note(file: Path) -> Path:
+    import hashlib
+
+    from ..crypto.master_key import default_key_path
+
+    name = hashlib.sha256(os.fsencode(file)).hexdigest()[:32]
+    return Path(default_key_path()).parent / "trusted" / name
+
+
+def _noted(file: Path) -> int | None:
+    """Return the inode that was noted for a path. Device numbers are not noted: some change with a restart."""
+    try:
+        inode, _, place = _note(file).read_bytes().rstrip(b"\n").partition(b" ")
+    except (OSError, KeyProblem):
+        return None
+    return int(inode) if place == os.fsencode(file) and inode.isdigit() else None
+
+
+def _write(file: Path) -> None:
+    note = _note(file)
+    text = b"%d %s\n" % (os.stat(file).st_ino, os.fsencode(file))
+    secure_folder(note.parent)
+    try:
+        write_file(note, text, may_be_link=True)
+    except OSError as error:
+        raise StorageFailed(f"cannot note it in {note.parent}: {error.strerror}; check its owner and mode") from error
+
+
+def _doubt(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
+    """Return what speaks against a database that no note tells of; None when it is this user's by its key."""
+    users = {os.geteuid(), _sudo_user()}
+    if found.st_uid not in users or folder.st_uid not in users:
+        return "it belongs to another user"
+    if (found.st_mode | folder.st_mode) & _OTHERS:
+        return "nothing tells that you made it (others may enter its folder or the file)"
+    if _tracked(file):
+        return "git tracks it"
+    if not _bears_our_key(file):
+        return "it does not bear the id of your master key"
+    return None
+
+
+def _sudo_user() -> int:
+    """Who called sudo, as git heeds it too; else this user."""
+    asked = os.environ.get("SUDO_UID", "")
+    return int(asked) if os.geteuid() == 0 and asked.isdigit() else os.geteuid()
+
+
+def _tracked(file: Path) -> bool:
+    """Tell whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
+    for folder in file.parents:
+        git = folder / ".git"
+        if not os.path.lexists(git):
+            continue
+        try:
+            if git.is_file():  # a linked work tree
+                git = folder / git.read_text("utf-8").removeprefix("gitdir:").strip()
+            index = git / "index"
+            if index.stat().st_size > _MOST_INDEX_BYTES or file.name.encode() + b"\0" in index.read_bytes():
+                return True
+        except FileNotFoundError:
+            continue
+        except (OSError, UnicodeDecodeError):
+            return True
+    return False
+
+
+def _bears_our_key(file: Path) -> bool:
+    from ..crypto.master_key import find_master_key
+
+    try:
+        ours = find_master_key(create=False).key_id
+        return _key_id(file) == ours
+    except JobdbError:
+        return False
+
+
+def _key_id(file: Path) -> str | None:
+    import apsw
+
+    from ..filesystem.permissions import refuse_strange_companions
+    from .sql.sealing import KEY_ID
+    from .sqlite.lookup import lookup
+
+    refuse_strange_companions(file)
+    try:
+        with lookup(file, busy_sec=5.0) as connection:
+            row = connection.execute("SELECT value FROM settings WHERE name = ?", (KEY_ID,)).fetchone()
+    except apsw.Error:
+        return None
+    return None if row is None else str(row[0])

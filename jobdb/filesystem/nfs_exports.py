@@ -1,0 +1,143 @@
+"""Says whether an NFS server may answer before its disk has what it was given: the export option `async`.
+
+A commit on such an export is acknowledged, and gone when the server is reset. No client can see the option: it is in
+the server's table of exports alone. Where this host is the server, that table is read; elsewhere a person must look.
+Source: exports(5), "async"; /var/lib/nfs/etab, the table in effect, which exportfs(8) keeps.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from .mounts import unescape
+
+if TYPE_CHECKING:
+    from .placement import Placement
+
+ETAB = Path("/var/lib/nfs/etab")
+_NFS = ("nfs", "nfs4")
+_CANNOT_SEE = "on the NFS server run 'exportfs -v': the export must say sync; with async set it to sync in /etc/exports"
+_MEND = "set sync instead of async in /etc/exports, then run 'exportfs -ra'"
+
+
+class Export(NamedTuple):
+    """One line of the table of exports.
+
+    Attributes:
+        path: the folder on the server.
+        client: who may mount it.
+        options: such as `rw` and `sync`; the table always names one of `sync` and `async`.
+    """
+
+    path: str
+    client: str
+    options: tuple[str, ...]
+
+
+class ExportFinding(NamedTuple):
+    """What is known of the export behind a folder.
+
+    Attributes:
+        level: "ok", "warn" (it cannot be told here) or "fail" (it loses what was acknowledged).
+        message: what was found, in one sentence.
+        advice: what to do about it, None when ok.
+    """
+
+    level: Literal["ok", "warn", "fail"]
+    message: str
+    advice: str | None
+
+
+def parse_etab(text: str) -> tuple[Export, ...]:
+    """Parse a table of exports; lines that are none are left out."""
+    found = []
+    for line in text.splitlines():
+        path, separator, rest = line.strip().partition("\t")
+        client, opened, options = rest.rpartition("(")
+        if separator and opened and path.startswith("/"):
+            found.append(Export(unescape(path), client, tuple(options.rstrip(") \t").split(","))))
+    return tuple(found)
+
+
+def read_etab(path: Path = ETAB) -> tuple[Export, ...]:
+    """Read this host's table of exports; empty where there is none or it may not be read."""
+    try:
+        return parse_etab(path.read_text("utf-8", "surrogateescape"))
+    except OSError:
+        return ()
+
+
+def check_export(placement: Placement, exports: tuple[Export, ...] | None = None) -> ExportFinding | None:
+    """Return what is known of the export that a folder is reached by, or is given to other hosts by.
+
+    Args:
+        placement: what `filesystem.place` said of the folder.
+        exports: this host's exports; read when left out.
+
+    Returns:
+        The finding; None for a folder that has nothing to do with NFS.
+    """
+    known = read_etab() if exports is None else exports
+    if placement.fs_type not in _NFS:
+        found = _covering(os.path.realpath(placement.folder), known)
+        return _judged(found, "this host gives the folder to others by NFS") if found else None
+    path = placement.source.partition(":/")[2] if ":/" in placement.source else ""
+    if path or placement.source.endswith(":/"):
+        found = _exported(f"/{path}", known) if _is_this_host(placement) else ()
+        if found:
+            return _judged(found, "this host is the NFS server")
+    return ExportFinding(
+        "warn",
+        f"the server's export of {placement.source or 'this folder'} must be sync, which cannot be seen from here: "
+        "with async the server acknowledges commits that it loses when it is reset",
+        _CANNOT_SEE,
+    )
+
+
+def _judged(found: tuple[Export, ...], who: str) -> ExportFinding:
+    lossy = [export for export in found if "async" in export.options]
+    if not lossy:
+        return ExportFinding("ok", f"{who}, and exports {found[0].path} with sync", None)
+    return ExportFinding(
+        "fail",
+        f"{who}, and exports {lossy[0].path} to {lossy[0].client} with async: commits that were acknowledged are lost "
+        "when it is reset",
+        _MEND,
+    )
+
+
+def _exported(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
+    """Return the exports behind a path that a client mounted: with version 4 it may begin at the one with fsid=0."""
+    tops = [export.path for export in exports if {"fsid=0", "fsid=root"} & set(export.options)]
+    for top in ("/", *tops):
+        if found := _covering(os.path.normpath(os.path.join(top, path.lstrip("/"))), exports):
+            return found
+    return ()
+
+
+def _covering(folder: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
+    """Return the exports, to whomever, of the nearest exported folder at or above one."""
+    above = [export for export in exports if _holds(export.path, folder)]
+    nearest = max((len(export.path) for export in above), default=0)
+    return tuple(export for export in above if len(export.path) == nearest)
+
+
+def _holds(top: str, folder: str) -> bool:
+    return os.path.commonpath((top, folder)) == os.path.normpath(top)
+
+
+def _is_this_host(placement: Placement) -> bool:
+    """Tell whether the server's address is one of this host's: only those can be bound to."""
+    address = next((option[5:] for option in placement.options if option.startswith("addr=")), "")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if not address:
+        return False
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True

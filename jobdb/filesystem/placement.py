@@ -1,0 +1,257 @@
+"""Decides which SQLite journal a folder can bear, and says why.
+
+Called by the SQLite engine on every open, and by `jobdb doctor` and `jobdb probe`. May call mountinfo.py and
+filesystem_policy.py. Only `place` looks at the live system; `decide` is pure: a mount in, a `Placement` out.
+WAL needs memory shared by all who have the file open, which no network file system gives
+(https://sqlite.org/wal.html, point 2 of its overview); SQLite itself does not notice.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from .mounts import Mount, mount_for, read_mounts
+from .policy import Ruling, rule_for, type_of_magic, witness
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["Mount", "Placement", "decide", "nearest_existing", "place", "refuse_mounted_file", "statfs_magic"]
+
+_CIFS_LOOKUP_CACHE = Path("/proc/fs/cifs/LookupCacheEnabled")
+
+
+class Placement(NamedTuple):
+    """What a folder can bear.
+
+    Attributes:
+        folder: the folder as it was asked for.
+        fs_type: type of the file system that holds it, "unknown" where nothing tells.
+        source: device or server behind the mount.
+        mount_point: where that file system is mounted.
+        options: the mount's options, as the kernel shows them.
+        journal: "wal", "delete", or None: no database may be opened here.
+        reason: why, in one sentence.
+        advice: what to do about it, None if nothing needs doing.
+        needs_probe: the lock probe between two local processes must pass before anything is written.
+        needs_peer_probe: so must the probe between two hosts: nothing local tells how far locks reach here.
+    """
+
+    folder: str
+    fs_type: str
+    source: str
+    mount_point: str
+    options: tuple[str, ...]
+    journal: Literal["wal", "delete"] | None
+    reason: str
+    advice: str | None
+    needs_probe: bool
+    needs_peer_probe: bool = False
+
+    @property
+    def refused(self) -> bool:
+        """Whether no journal is safe here."""
+        return self.journal is None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain JSON values; `options` as a list."""
+        return {
+            "folder": self.folder,
+            "fs_type": self.fs_type,
+            "source": self.source,
+            "mount_point": self.mount_point,
+            "options": list(self.options),
+            "journal": self.journal,
+            "reason": self.reason,
+            "advice": self.advice,
+            "needs_probe": self.needs_probe,
+            "needs_peer_probe": self.needs_peer_probe,
+        }
+
+
+def decide(
+    mount: Mount | None,
+    *,
+    statfs_magic: int | None,
+    shared: bool,
+    folder: str | None = None,
+    upper: Mount | None = None,
+    smb_name_cache: bool = True,
+) -> Placement:
+    """Decides from what the system said. Pure.
+
+    Args:
+        mount: the mount that holds the folder; None if the mount table could not be read.
+        statfs_magic: `f_type` of statfs(2) for the folder, the second witness; None if not known.
+        shared: the database is marked as used by several hosts: then never WAL, wherever the folder lies.
+        folder: the folder's name for the answer; the mount point if left out.
+        upper: for an overlay, the mount that holds its upper folder, where that can be seen.
+        smb_name_cache: the SMB client remembers for a second that a file is not there (its default).
+
+    Returns:
+        The placement. Where the two witnesses differ, the more careful of both answers.
+    """
+    name = folder or (mount.mount_point if mount else "/")
+    if mount is None:
+        told = type_of_magic(statfs_magic)
+        mount = Mount(mount_point="", fs_type=told or "unknown", source="", options=())
+        ruling = rule_for(mount, shared=shared, upper=None, smb_name_cache=smb_name_cache)
+        if ruling.journal == "wal":
+            # One witness is not enough for WAL; the rollback journal is right on every local file system.
+            ruling = Ruling("delete", f"statfs says {told}, but the mount table could not be read")
+    else:
+        ruling = rule_for(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
+        ruling = witness(ruling, mount, statfs_magic, shared=shared)
+    return Placement(
+        folder=name,
+        fs_type=mount.fs_type,
+        source=mount.source,
+        mount_point=mount.mount_point,
+        options=mount.options,
+        journal=ruling.journal,
+        reason=ruling.reason,
+        advice=ruling.advice,
+        needs_probe=ruling.journal == "delete",
+        needs_peer_probe=ruling.journal == "delete" and ruling.needs_peer,
+    )
+
+
+def place(path: str | Path, *, shared: bool = False, file: str | Path | None = None) -> Placement:
+    """Looks at the live system and decides for a folder.
+
+    Args:
+        path: the folder that holds, or will hold, the database. It need not exist yet: then its nearest
+            existing parent counts. Symbolic links are followed.
+        shared: the database carries the mark that several hosts use it.
+        file: the database in that folder. One that is mounted there by itself, as containers do with a single file,
+            is refused: its journal would lie beside the mount and not beside the file.
+
+    Returns:
+        The placement. Never raises for a strange file system: what cannot be told gets the careful answer.
+    """
+    resolved = os.path.realpath(path)
+    existing = nearest_existing(resolved)
+    if not sys.platform.startswith("linux"):
+        return _place_elsewhere(resolved, shared=shared)
+    mounts = read_mounts()
+    mount = mount_for(existing, mounts)
+    placement = decide(
+        mount,
+        statfs_magic=None if _same_device(existing, mount) else statfs_magic(existing),
+        shared=shared,
+        folder=resolved,
+        upper=_upper_mount(mount, mounts),
+        smb_name_cache=_smb_name_cache(),
+    )
+    return placement if file is None else refuse_mounted_file(placement, os.path.realpath(file), mounts)
+
+
+def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]) -> Placement:
+    """The placement, or a refusal where the file is a mount by itself. Pure.
+
+    Whoever opens the file by another of its names has another ``-wal`` or ``-journal``: commits stay unseen, a crash is
+    not rolled back, and what a container wrote is gone with it (https://sqlite.org/howtocorrupt.html, section 2.5).
+    """
+    found = [mount for mount in mounts if mount.mount_point == file]
+    if not found:
+        return placement
+    return placement._replace(
+        fs_type=found[-1].fs_type,
+        source=found[-1].source,
+        mount_point=file,
+        options=found[-1].options,
+        journal=None,
+        reason="the file is mounted by itself, so its journal would lie apart from it",
+        advice="mount the folder that holds the database, not the file",
+        needs_probe=False,
+        needs_peer_probe=False,
+    )
+
+
+def _same_device(path: str, mount: Mount | None) -> bool:
+    """Whether stat(2) names the very device of the mount: then it is the second witness, and statfs need not be asked.
+
+    Some file systems (btrfs, overlays) give files another device than their mount; for those statfs is asked.
+    """
+    if mount is None or not mount.device:
+        return False
+    try:
+        device = os.stat(path).st_dev
+    except OSError:
+        return False
+    return mount.device == f"{os.major(device)}:{os.minor(device)}"
+
+
+def statfs_magic(path: str) -> int | None:
+    """`f_type` of statfs(2) for a path, or None where the call is not to be had or fails.
+
+    The standard library's `os.statvfs` leaves this field out, so the C library is asked.
+    """
+    if not sys.platform.startswith("linux"):
+        return None
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(512)  # struct statfs has 120 bytes at most
+    if libc.statfs(os.fsencode(path), buffer) != 0:
+        return None
+    width = 4 if os.uname().machine == "s390x" else ctypes.sizeof(ctypes.c_long)
+    # Kernels sign-extend some magics (0xFF534D42); only the low 32 bits are defined.
+    return int.from_bytes(buffer.raw[:width], sys.byteorder) & 0xFFFFFFFF
+
+
+def nearest_existing(path: str) -> str:
+    """The path itself, or the nearest folder above it that exists."""
+    while not os.path.exists(path):
+        parent = os.path.dirname(path)
+        if parent == path:
+            break
+        path = parent
+    return path
+
+
+def _upper_mount(mount: Mount | None, mounts: tuple[Mount, ...]) -> Mount | None:
+    """The mount under an overlay's upper folder, if that folder can be seen from here.
+
+    In a container the option names a folder of the host. It is only believed when it exists here and
+    does not lie on the overlay itself.
+    """
+    upperdir = mount.value("upperdir") if mount and mount.fs_type in ("overlay", "overlayfs") else None
+    if upperdir is None or not os.path.isdir(upperdir):
+        return None
+    held_by = mount_for(os.path.realpath(upperdir), mounts)
+    return None if held_by == mount else held_by
+
+
+def _smb_name_cache() -> bool:
+    try:
+        return _CIFS_LOOKUP_CACHE.read_text("ascii").strip() != "0"
+    except (OSError, UnicodeDecodeError):
+        return True
+
+
+def _place_elsewhere(resolved: str, *, shared: bool) -> Placement:
+    """Without a mount table in /proc: the rollback journal and a probe, unless it is a Mac's own disk."""
+    fs_type = "unknown"
+    if sys.platform == "darwin":
+        fs_type = _mac_type(nearest_existing(resolved)) or "unknown"
+    mount = Mount(mount_point="", fs_type=fs_type, source="", options=())
+    placement = decide(mount, statfs_magic=None, shared=shared, folder=resolved)
+    # Most folders here are local, and no table tells; so only a database meant for several hosts needs both.
+    return placement._replace(needs_peer_probe=placement.needs_peer_probe and shared)
+
+
+def _mac_type(path: str) -> str | None:
+    """`f_fstypename` of statfs(2) as macOS on 64 bits lays it out (sys/mount.h)."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    call = getattr(libc, "statfs$INODE64", None) or libc.statfs
+    buffer = ctypes.create_string_buffer(4096)
+    if call(os.fsencode(path), buffer) != 0:
+        return None
+    offset = 72  # after the block counts, fsid, owner, type, flags and subtype
+    return buffer.raw[offset : offset + 16].split(b"\0", 1)[0].decode("ascii", "replace") or None

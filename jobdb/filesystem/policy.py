@@ -1,0 +1,328 @@
+"""The policy: which journal each type of file system can bear, and under which mount options.
+
+Called by filesystem.py alone. Pure: it sees a mount as it is written in the mount table, nothing live.
+Three answers: WAL for local file systems on the list; the rollback journal (DELETE) where locks reach
+everybody and a stale "no such file" cannot hide a hot journal; otherwise a refusal with what mends it.
+Sources: nfs(5), mount.cifs(8), https://sqlite.org/lockingv3.html (hot journals), the kernel's show_options.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from .mounts import Mount
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OTHER_WAYS = "put the database on a local disk and let other hosts speak MQTT (tickets), or use postgresql://"
+
+_PEER_ADVICE = "before a second host uses this folder, run 'jobdb probe DIR --peer NAME' on both hosts at the same time"
+
+
+class Ruling(NamedTuple):
+    """The policy's answer for one mount; see `Placement` for the fields."""
+
+    journal: Literal["wal", "delete"] | None
+    reason: str
+    advice: str | None = None
+    needs_peer: bool = False
+
+
+# Local file systems of Linux, macOS and the BSDs: one kernel sees all users, so memory and locks are shared.
+_LOCAL = frozenset(
+    [
+        "ext2",
+        "ext3",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "zfs",
+        "tmpfs",
+        "ramfs",
+        "rootfs",
+        "f2fs",
+        "bcachefs",
+        "jfs",
+        "reiserfs",
+        "nilfs2",
+        "ntfs3",
+        "vfat",
+        "exfat",
+        "apfs",
+        "hfs",
+        "hfsplus",
+        "ufs",
+        "ffs",
+    ]
+)
+
+# FUSE on one machine: the kernel decides the locks of that mount, nobody else has it, but mapped memory
+# and the folder underneath are each implementation's own affair.
+_LOCAL_FUSE = frozenset(
+    [
+        "fuseblk",
+        "fuse.fuse-overlayfs",
+        "fuse.gocryptfs",
+        "fuse.encfs",
+        "fuse.cryfs",
+        "fuse.mergerfs",
+        "fuse.unionfs",
+        "fuse.bindfs",
+        "fuse.exfat",
+        "fuse.ntfs-3g",
+        "fuse.lxcfs",
+        "ecryptfs",
+        "aufs",
+    ]
+)
+
+# A folder of a virtual machine's host. Locks are decided in the guest unless somebody arranged otherwise.
+_VM_SHARE = frozenset(
+    [
+        "9p",
+        "virtiofs",
+        "drvfs",
+        "vboxsf",
+        "vmhgfs",
+        "prl_fs",
+        "fuse.vmhgfs-fuse",
+        "fuse.grpcfuse",
+        "fakeowner",
+    ]
+)
+
+# One lock manager and coherent caches among all hosts, without an option to check.
+_CLUSTER = frozenset(["ceph", "glusterfs", "fuse.glusterfs", "gfs2", "ocfs2", "gpfs"])
+
+_OBJECT_STORE = "an object store behind a mount has no locks and rewrites whole files"
+
+# Measured or documented not to keep the promises, whatever the options.
+_HOPELESS = {
+    "fuse.sshfs": "sshfs keeps locks on each host: two hosts write at once and the database is damaged",
+    **dict.fromkeys(
+        [
+            "fuse.gcsfuse",
+            "fuse.s3fs",
+            "fuse.goofys",
+            "fuse.geesefs",
+            "fuse.blobfuse",
+            "fuse.blobfuse2",
+            "fuse.mount-s3",
+            "fuse.mountpoint-s3",
+        ],
+        _OBJECT_STORE,
+    ),
+    "fuse.rclone": "rclone has no locks between hosts and writes files back later, whole",
+    "fuse.davfs": "WebDAV has no byte-range locks and writes files back whole",
+    "davfs": "WebDAV has no byte-range locks and writes files back whole",
+    "fuse.curlftpfs": "FTP has no locks",
+    "afs": "AFS keeps byte-range locks on each host",
+    "coda": "Coda has no locks between hosts",
+}
+
+_MAGIC: dict[int, tuple[str, ...]] = {
+    0xEF53: ("ext2", "ext3", "ext4"),
+    0x58465342: ("xfs",),
+    0x9123683E: ("btrfs",),
+    0x2FC12FC1: ("zfs",),
+    0x01021994: ("tmpfs", "rootfs"),
+    0x858458F6: ("ramfs", "rootfs"),
+    0xF2F52010: ("f2fs",),
+    0xCA451A4E: ("bcachefs",),
+    0x3153464A: ("jfs",),
+    0x52654973: ("reiserfs",),
+    0x3434: ("nilfs2",),
+    0x7366746E: ("ntfs3",),
+    0x4D44: ("vfat",),
+    0x2011BAB0: ("exfat",),
+    0x482B: ("hfsplus",),
+    0x4244: ("hfs",),
+    0x00011954: ("ufs",),
+    0x794C7630: ("overlay",),
+    0x61756673: ("aufs",),
+    0xF15F: ("ecryptfs",),
+    0x6969: ("nfs", "nfs4"),
+    0x517B: ("cifs",),
+    0xFF534D42: ("cifs", "smb3"),
+    0xFE534D42: ("cifs", "smb3"),
+    0x01021997: ("9p",),
+    0x786F4256: ("vboxsf",),
+    0x65735546: ("fuse", "fuseblk", "virtiofs"),
+    0x00C36400: ("ceph",),
+    0x0BD00BD0: ("lustre",),
+    0x01161970: ("gfs2",),
+    0x7461636F: ("ocfs2",),
+    0x47504653: ("gpfs",),
+    0x19830326: ("beegfs",),
+    0x5346414F: ("afs",),
+    0x6B414653: ("afs",),
+    0x73757245: ("coda",),
+}
+
+
+def type_of_magic(magic: int | None) -> str | None:
+    """A type of file system that has this `f_type`, or None if it is not known."""
+    return _MAGIC[magic][0] if magic in _MAGIC else None
+
+
+def rule_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Ruling:
+    """The answer for a mount from the mount table alone; arguments as for `filesystem.decide`."""
+    kind = mount.fs_type
+    if kind in ("overlay", "overlayfs"):
+        ruling = _overlay(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
+    elif kind in _LOCAL:
+        ruling = Ruling("wal", f"{kind} is a local file system")
+    elif kind in ("cifs", "smb3", "smbfs"):
+        ruling = _smb(mount, name_cache=smb_name_cache)
+    elif kind in _CHECKED:
+        ruling = _CHECKED[kind](mount)
+    elif kind in _HOPELESS:
+        ruling = Ruling(None, f"{kind}: {_HOPELESS[kind]}", OTHER_WAYS)
+    elif kind in _CLUSTER:
+        ruling = Ruling("delete", f"{kind} is a cluster file system with locks for all hosts", _PEER_ADVICE)
+    elif kind in _VM_SHARE:
+        ruling = _vm_share(mount, shared=shared)
+    elif kind in _LOCAL_FUSE:
+        ruling = Ruling(
+            "delete",
+            f"{kind} keeps its locks on this host",
+            _PEER_ADVICE if shared else None,
+            needs_peer=shared,
+        )
+    else:
+        ruling = Ruling(
+            "delete",
+            f"{kind} is not known here, so neither is how far its locks reach",
+            "run 'jobdb probe DIR --peer NAME' on two hosts that use this folder, at the same time, or " + OTHER_WAYS,
+            needs_peer=True,
+        )
+    if ruling.journal == "wal" and shared:
+        return Ruling(
+            "delete",
+            f"the database is marked shared: other hosts use it, so no WAL although {kind} is local",
+        )
+    if ruling.journal and "ro" in mount.options:
+        return ruling._replace(advice="the mount is read-only; remount it with 'rw' to write")
+    return ruling
+
+
+def witness(ruling: Ruling, mount: Mount, magic: int | None, *, shared: bool) -> Ruling:
+    """Sets what statfs said against the ruling; a contradiction leaves the more careful answer."""
+    if magic is None or ruling.journal is None:
+        return ruling
+    family = "fuse" if mount.fs_type.startswith("fuse.") else mount.fs_type
+    if family in _MAGIC.get(magic, ()) or (family == "overlayfs" and magic == 0x794C7630):
+        return ruling
+    told = type_of_magic(magic)
+    if told is None and not any(family in names for names in _MAGIC.values()):
+        return ruling  # neither the type nor the number is known: they do not contradict each other
+    shown = told or f"type 0x{magic:x}"
+    difference = f"the mount table says {mount.fs_type}, statfs says {shown}"
+    if told is None or told in _LOCAL or told in _LOCAL_FUSE or told == "overlay":
+        if ruling.journal == "wal":
+            return Ruling("delete", f"{difference}: taking the careful answer")
+        return ruling
+    # The options at hand are those of another file system, so nothing vouches for this one.
+    blind = Mount(mount.mount_point, told, mount.source, ())
+    careful = rule_for(blind, shared=shared, upper=None, smb_name_cache=True)
+    return careful._replace(reason=f"{difference}: {careful.reason}")
+
+
+def _overlay(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Ruling:
+    if upper is not None and upper.fs_type not in ("overlay", "overlayfs"):
+        below = rule_for(upper, shared=shared, upper=None, smb_name_cache=smb_name_cache)
+        return below._replace(reason=f"overlay whose upper folder lies on {upper.fs_type}: {below.reason}")
+    # Linux takes no network file system as the writable layer of an overlay, and what is written lands there.
+    volatile = "the overlay is mounted 'volatile': nothing on it survives a power loss"
+    return Ruling(
+        "wal",
+        "overlay is local: what is written lies in its upper folder",
+        volatile if mount.has("volatile") else None,
+    )
+
+
+def _nfs(mount: Mount) -> Ruling:
+    faults: list[str] = []
+    local_lock = mount.value("local_lock")
+    if mount.has("nolock"):
+        faults.append("'nolock' keeps locks on each host")
+    if local_lock not in (None, "none"):
+        faults.append(f"'local_lock={local_lock}' keeps locks on each host")
+    if local_lock is None:
+        faults.append("the mount does not say 'local_lock=none'")
+    lookupcache = mount.value("lookupcache")
+    # A default mount shows no lookupcache at all: it also remembers which files are not there.
+    if lookupcache not in ("none", "pos", "positive"):
+        faults.append("without 'lookupcache=none' another host's hot journal can stay unseen after a crash")
+    if mount.has("nocto"):
+        faults.append("'nocto' lets a host read what it had cached before another host wrote")
+    if not faults:
+        soft = mount.has("soft") or mount.has("softerr")
+        return Ruling(
+            "delete",
+            f"{mount.fs_type} with locks at the server and no cache of missing names",
+            "mount with 'hard': a soft mount gives up writes when the server is slow" if soft else None,
+        )
+    version = mount.value("vers") or ("4.2" if mount.fs_type == "nfs4" else "3")
+    line = _remount(mount, "nfs", f"vers={version},hard,local_lock=none,lookupcache=none")
+    return Ruling(None, f"{mount.fs_type}: " + "; ".join(faults), f"{line}  (on every host), or {OTHER_WAYS}")
+
+
+def _smb(mount: Mount, *, name_cache: bool) -> Ruling:
+    faults: list[str] = []
+    mends: list[str] = []
+    cache = mount.value("cache")
+    if mount.has("nobrl") or mount.has("nolock"):
+        faults.append("'nobrl' keeps byte-range locks on each host")
+    if cache not in ("none", "strict"):
+        shown = f"'cache={cache}' serves" if cache else "without 'cache=none' or 'cache=strict' a host may serve"
+        faults.append(f"{shown} old data after another host wrote")
+    if faults:
+        mends.append(_remount(mount, "cifs", "cache=none,brl"))
+    if name_cache:
+        # The client keeps "no such file" for one second, whatever the mount's options say.
+        faults.append("the SMB client remembers missing names, so another host's hot journal can stay unseen")
+        mends.append("echo 0 > /proc/fs/cifs/LookupCacheEnabled")
+    if not faults:
+        return Ruling("delete", f"{mount.fs_type} with locks at the server and no cache of missing names")
+    advice = " && ".join(mends) + f"  (on every host), or {OTHER_WAYS}"
+    return Ruling(None, f"{mount.fs_type}: " + "; ".join(faults), advice)
+
+
+def _lustre(mount: Mount) -> Ruling:
+    if mount.has("flock"):
+        return Ruling("delete", "lustre with 'flock': locks for all hosts", _PEER_ADVICE)
+    import shlex
+
+    shown = "'localflock' keeps locks on each host" if mount.has("localflock") else "locks are switched off"
+    line = f"mount -o remount,flock {shlex.quote(mount.mount_point)}"
+    return Ruling(None, f"lustre: {shown}", f"{line}  (on every host), or {OTHER_WAYS}")
+
+
+_CHECKED: dict[str, Callable[[Mount], Ruling]] = {"nfs": _nfs, "nfs4": _nfs, "lustre": _lustre}
+
+
+def _vm_share(mount: Mount, *, shared: bool) -> Ruling:
+    cache = mount.value("cache")
+    if shared and mount.fs_type == "9p" and cache not in (None, "none", "0", "0x0"):
+        line = _remount(mount, "9p", "trans=virtio,version=9p2000.L,cache=none")
+        return Ruling(
+            None,
+            f"9p with 'cache={cache}' serves old data after another host wrote",
+            f"{line}, or {OTHER_WAYS}",
+        )
+    return Ruling(
+        "delete",
+        f"{mount.fs_type} is a folder of this machine's host, which shares no memory and perhaps no locks",
+        "only this machine may use the database; " + _PEER_ADVICE,
+        needs_peer=shared,
+    )
+
+
+def _remount(mount: Mount, fs_type: str, options: str) -> str:
+    """The two commands that mount it again with good options; never by 'remount', which keeps old caches."""
+    import shlex
+
+    point = shlex.quote(mount.mount_point)
+    return f"umount {point} && mount -t {fs_type} -o {options} {shlex.quote(mount.source)} {point}"

@@ -1,0 +1,148 @@
+"""The two parties of a probe: a `Hand` does file operations in the probed folder, here or on another host.
+
+Used by probe.py and probe_peer.py. A `LocalHand` is a helper process (helper.py) on this machine;
+the hand of another host is in probe_peer.py. The caller never touches the folder itself, so a file system
+that hangs costs a time limit and not the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from ...system.environment import without_secrets
+
+_HELPER = Path(__file__).with_name("helper.py")
+
+
+class HandFailed(Exception):
+    """An operation failed; `errno` says how, ETIMEDOUT if no answer came in time."""
+
+    def __init__(self, operation: str, code: int) -> None:
+        super().__init__(f"{operation}: {errno.errorcode.get(code, code)} ({os.strerror(code)})")
+        self.errno = code
+
+
+class Hand(Protocol):
+    """One party. `start` and `finish` let two parties work at the same time; `call` does both."""
+
+    def start(self, operation: str, **arguments: Any) -> None:
+        """Begins an operation of helper.py."""
+        ...
+
+    def finish(self) -> Any:
+        """Waits for its value; raises HandFailed."""
+        ...
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        """`start`, then `finish`."""
+        ...
+
+    def kill(self) -> None:
+        """Kills the process that holds the files with SIGKILL and starts another."""
+        ...
+
+
+class LocalHand:
+    """A helper process on this machine.
+
+    Args:
+        folder: the probed folder; it is entered with the first operation.
+        inner: name of the folder within it to work in, "" to work in the folder itself.
+        limit_sec: longest wait for one answer, in seconds.
+    """
+
+    def __init__(self, folder: str | Path, inner: str = "", *, limit_sec: float) -> None:
+        self._folder = os.fspath(folder)
+        self._inner = inner
+        self._limit_sec = limit_sec
+        self._operation = ""
+        self._received = b""
+        self._asked = False
+        self._process = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # -I -S: the helper needs nothing but the standard library, and starts three times as fast.
+        return subprocess.Popen(
+            [sys.executable, "-I", "-S", os.fspath(_HELPER), self._folder, self._inner],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=without_secrets(os.environ),
+            bufsize=0,
+            close_fds=True,
+            process_group=0,  # an interrupt from the keyboard is the caller's: it still needs us to clear up
+        )
+
+    def start(self, operation: str, **arguments: Any) -> None:
+        if self._asked:
+            # An interrupt came between a question and its answer, which must not be taken for that of the next one.
+            with contextlib.suppress(HandFailed):
+                self.finish()
+        self._operation = operation
+        self._asked = True
+        assert self._process.stdin is not None
+        line = json.dumps({"do": operation, **arguments}) + "\n"
+        try:
+            self._process.stdin.write(line.encode())
+        except BrokenPipeError:
+            raise HandFailed(operation, errno.ESRCH) from None
+
+    def finish(self) -> Any:
+        try:
+            reply = json.loads(self._line())
+        except HandFailed:
+            self._asked = False
+            raise
+        self._asked = False
+        if "errno" in reply:
+            raise HandFailed(self._operation, reply["errno"])
+        return reply["value"]
+
+    def call(self, operation: str, **arguments: Any) -> Any:
+        self.start(operation, **arguments)
+        return self.finish()
+
+    def kill(self) -> None:
+        self.close()
+        self._received, self._asked = b"", False
+        self._process = self._spawn()
+
+    def close(self) -> None:
+        """Ends the helper. One that hangs in the kernel is left behind; it ends when the kernel lets go."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=2)
+
+    def __enter__(self) -> LocalHand:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _line(self) -> bytes:
+        assert self._process.stdout is not None
+        end = time.monotonic() + self._limit_sec
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._process.stdout, selectors.EVENT_READ)
+            while not self._received.endswith(b"\n"):
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    raise HandFailed(self._operation, errno.ETIMEDOUT)
+                piece = os.read(self._process.stdout.fileno(), 1 << 16)
+                if not piece:
+                    raise HandFailed(self._operation, errno.ESRCH)
+                self._received += piece
+        line, self._received = self._received, b""
+        return line

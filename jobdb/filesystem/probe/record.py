@@ -1,0 +1,45 @@
+"""The record that a probe between two hosts has passed, for folders where nothing local could tell.
+
+Written by probe_peer.py, asked by probe.py before a database is written to. One small file in the probed
+folder for each host and mount, so that a host that was never probed, or is mounted otherwise now, has none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+
+from ..placement import Placement, nearest_existing
+
+
+def record_name(placement: Placement) -> str:
+    """The name of the record for this host with the folder's mount as it is now."""
+    mount = [placement.fs_type, placement.source, placement.mount_point, sorted(placement.options)]
+    digest = hashlib.sha256(json.dumps([_machine(), mount]).encode("utf-8", "surrogateescape")).hexdigest()
+    return f".jobdb-probe-passed-{digest[:24]}"
+
+
+def passed(placement: Placement) -> bool:
+    """Whether a probe between this host and another has passed with this mount.
+
+    In the folder, or in one above it on the same mount: how far locks reach is the mount's doing.
+    """
+    name = record_name(placement)
+    folder = nearest_existing(placement.folder)
+    while not os.path.exists(os.path.join(folder, name)):
+        if folder in (placement.mount_point, os.path.dirname(folder)) or not placement.mount_point:
+            return False
+        folder = os.path.dirname(folder)
+    return True
+
+
+def _machine() -> str:
+    """What tells this machine from others and outlives a restart."""
+    try:
+        with open("/etc/machine-id", encoding="ascii") as file:
+            if machine := file.read().strip():
+                return machine
+    except OSError:
+        pass
+    return os.uname().nodename

@@ -1,0 +1,1 @@
+"""What is done to a whole registry: back up, restore, copy, count, show."""

@@ -1,0 +1,182 @@
+"""Saving a SQLite registry while it is in use.
+
+Called by ``jobdb backup``. A backup is one file that holds everything committed before it began: it is made with
+SQLite's backup API, verified, synced, and only then given its name. On PostgreSQL use pg_dump or its archiving; the
+message says so. Putting a backup back is in ``restoring``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core import arguments
+from ..engines.sqlite.store import SqliteStore
+from ..errors import AlreadyExists, InvalidInput, StorageFailed
+from ..filesystem.atomic_files import ScratchFile, first_free, is_free, numbered, time_stamp
+from ..filesystem.permissions import COMPANIONS, secure_folder, sync_folder
+from ..registry import Registry
+from .restore import Restored, SinceBackup, changes_since, restore, restore_registry, sqlite_path
+from .saved_file import copy_live, verify
+
+__all__ = [
+    "Backup",
+    "Restored",
+    "SinceBackup",
+    "back_up",
+    "changes_since",
+    "restore",
+    "restore_registry",
+    "verify",
+]
+
+_MOST_KEPT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """A verified backup.
+
+    Attributes:
+        path: the file.
+        size_bytes: its size.
+        jobs, events: how many it holds.
+        removed: older backups that ``keep`` has removed.
+        in_future: backups of the same name that were left alone and not counted, since they are named after a time
+            that is yet to come: the clock was wrong when they were made, or it is now.
+    """
+
+    path: Path
+    size_bytes: int
+    jobs: int
+    events: int
+    removed: tuple[Path, ...] = ()
+    in_future: tuple[Path, ...] = ()
+
+    def as_dict(self) -> dict[str, object]:
+        """JSON-ready, under stable names."""
+        return {
+            "path": str(self.path),
+            "size_bytes": self.size_bytes,
+            "jobs": self.jobs,
+            "events": self.events,
+            "removed": [str(path) for path in self.removed],
+            "in_future": [str(path) for path in self.in_future],
+        }
+
+
+def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Backup:
+    """Save the whole registry into one file, beside its writers.
+
+    Args:
+        registry: the open registry.
+        target: the new file; with ``keep`` the moment is put into its name (``jobs-20260619T093200Z.db``).
+        keep: how many backups of that name to keep; older ones are removed after the new one was verified.
+
+    Raises:
+        InvalidInput: the registry is not in SQLite, or the target is the database, a file of it or a folder.
+        AlreadyExists: the file is there already.
+        StorageFailed: the disk is full or failed, or the copy did not verify; no file of that name is left.
+    """
+    if keep is not None:
+        arguments.integer("keep", keep, least=1, most=_MOST_KEPT)
+    sqlite_path(registry.url)
+    store = registry.engine.store
+    assert isinstance(store, SqliteStore)
+    source = store.path
+    target = _checked(target, source)
+    stamp = time_stamp()
+    if keep is None:
+        _require_free(target)
+    secure_folder(target.parent)
+    with ScratchFile(target, "partial") as scratch:
+        store.sync()
+        copy_live(source, scratch.path, store.identity)
+        jobs, events = verify(scratch.path, named=target)
+        scratch.sync()
+        if keep is None:
+            _require_free(target)
+            try:
+                scratch.name(target)
+            except FileExistsError:
+                raise AlreadyExists(f"{target} was made by another process meanwhile; name another file") from None
+        else:
+            named = _name_by_time(scratch, target, stamp)
+        size = os.fstat(scratch.descriptor).st_size
+    sync_folder(target.parent)
+    if keep is None:
+        return Backup(target, size, jobs, events)
+    return Backup(named, size, jobs, events, *_remove_old(target, named, stamp, keep))
+
+
+def _checked(target: Path, source: Path) -> Path:
+    """Return the target, its folder's links followed; refuse one that is, or would become, a part of a database."""
+    try:
+        os.fsencode(target).decode("utf-8")
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{str(target)!r} is not valid UTF-8, which SQLite needs; name another file") from None
+    target = target.absolute()
+    if target.is_dir() or not target.name or target.name == "..":
+        raise InvalidInput(f"{target} is a folder; name a file in it, such as {target / 'jobs.db'}")
+    for suffix in COMPANIONS:
+        if target.name.endswith(suffix):
+            raise InvalidInput(
+                f"{target} would be taken for a part of {target.name.removesuffix(suffix)}, since its name ends in "
+                f"{suffix}; name another file"
+            )
+    try:
+        same = os.path.samefile(target, source)
+    except OSError:
+        same = False
+    if same:
+        raise InvalidInput(f"{target} is the database itself; name another file")
+    return Path(os.path.realpath(target.parent), target.name)
+
+
+def _require_free(target: Path) -> None:
+    if os.path.lexists(target):
+        raise AlreadyExists(f"{target} is there already; name another file, or use --keep to number them by time")
+    if not is_free(target):
+        raise AlreadyExists(
+            f"beside {target} lies a -wal, -shm or -journal of a file that had this name; it would be played into the "
+            "backup when that is opened. Move it away, or name another file"
+        )
+
+
+def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
+    names = map(target.with_name, numbered(f"{target.stem}-{stamp}", target.suffix))
+    return first_free(filter(is_free, names), scratch.name)
+
+
+def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Remove all but the newest backups of this name. What is named after a time to come is not counted and stays.
+
+    Returns:
+        What was removed, and what was left because of the time in its name.
+    """
+    pattern = re.compile(re.escape(target.stem) + r"-(\d{8}T\d{6}Z)(?:-([1-9]\d*))?" + re.escape(target.suffix))
+    found, in_future = [], []
+    try:
+        for name in os.listdir(newest.parent):
+            match = pattern.fullmatch(name)
+            path = newest.with_name(name)
+            if match is None or not stat.S_ISREG(os.lstat(path).st_mode):
+                continue
+            if match[1] > stamp:
+                in_future.append(path)
+            elif path != newest:
+                found.append((match[1], int(match[2] or 1), path))
+        doomed = [path for _, _, path in sorted(found)[: max(0, len(found) + 1 - keep)]]
+        for path in doomed:
+            path.unlink(missing_ok=True)
+            for suffix in COMPANIONS:  # of one that was opened
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"{newest} is made and verified, but older backups beside it cannot be removed: {error.strerror} "
+            f"({error.filename}). Check owner and mode of the folder and of the files"
+        ) from error
+    return tuple(doomed), tuple(sorted(in_future))

@@ -1,0 +1,210 @@
+"""Moving a whole registry into another, empty one, whatever engine either has.
+
+Called by ``jobdb copy``. One moment's state of the source is written in one transaction at the target and read back
+there before it commits: the count and the digest of every table must be the same. Secrets stay sealed as they are, so
+the target is used with the same master key. Memory is bounded by a batch of rows.
+
+What belongs to the place and not to the jobs stays behind: its marks (``shared``, an override) and the named leases.
+So does the registry's id: to brokers and tickets a copy is another registry, unless it is to go on as the same one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..engines.identity import REGISTRY_ID, new_registry_id
+from ..engines.sql.transaction import Row, Transaction
+from ..engines.statements import load_statements, parameters
+from ..errors import AlreadyExists, InvalidInput, StorageFailed
+from ..registry import Registry
+
+_SESSIONS = ("identity", "broker_identity")
+STATEMENTS = Path(__file__).with_suffix(".sql")
+TABLES = (
+    "jobs",
+    "specs",
+    "tokens",
+    "events",
+    "outbox",
+    "subscriptions",
+    "gaps",
+    "feeds",
+    "verdict_counts",
+    "refusals",
+    "imports",
+    "import_lines",
+    "token_fingerprints",
+    "tombstones",
+    "settings",
+)
+LEFT_BEHIND = ("leases",)
+
+_ROWS_A_BATCH = 1000
+_BYTES_A_BATCH = 4 << 20
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """What was copied.
+
+    Attributes:
+        source: where from, without a password.
+        target: where to, without a password.
+        rows: how many rows of each table.
+        digest: of everything that was copied, in hex; equal for two registries that hold the same.
+    """
+
+    source: str
+    target: str
+    rows: dict[str, int] = field(default_factory=dict)
+    digest: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready, under stable names."""
+        return {
+            "source": self.source,
+            "target": self.target,
+            "jobs": self.rows.get("jobs", 0),
+            "events": self.rows.get("events", 0),
+            "subscriptions": self.rows.get("subscriptions", 0),
+            "rows": dict(self.rows),
+            "digest": self.digest,
+        }
+
+
+class Digest:
+    """Of a table's rows in whatever order they come: the sum of their SHA-256, and their count."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._sum = 0
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Takes rows in; a row's values are integers, text, bytes and None on every engine."""
+        for row in rows:
+            self.count += 1
+            self._sum += int.from_bytes(hashlib.sha256(repr(row).encode("utf-8", "surrogatepass")).digest(), "big")
+
+    def hex(self) -> str:
+        """The digest in 64 hex digits."""
+        return f"{self._sum % 2**256:064x}"
+
+
+def copy_registry(source: Registry, target: Registry, *, same_registry: bool = False) -> CopyReport:
+    """Copy everything; all or nothing.
+
+    Args:
+        source: stays as it is, and can be written to meanwhile: what is written after the beginning is not copied.
+        target: holds no job.
+        same_registry: give the copy the source's registry id, so that brokers' sessions and tickets go on. Only where
+            the source is never used again: two that have one id take each other's messages.
+
+    Raises:
+        AlreadyExists: the target is not empty.
+        StorageFailed: what was read back at the target is not what was read at the source; nothing was written.
+    """
+    report = CopyReport(str(source.url), str(target.url))
+    source.engine.store.learn(STATEMENTS)
+    target.engine.store.learn(STATEMENTS)
+    whole = hashlib.sha256()
+    with target.engine.store.write() as writing, source.engine.store.read() as reading:
+        for side in (reading, writing):
+            side.run("copy_patience")
+        writing.run("copy_lock")
+        _require_empty(writing, report.target)
+        for table in TABLES:
+            read, found = _copy_table(table, reading, writing), _digest(table, writing)
+            if (read.count, read.hex()) != (found.count, found.hex()):
+                raise StorageFailed(
+                    f"table {table} holds {found.count} rows at {report.target} after {read.count} were read at "
+                    f"{report.source}, or they differ; nothing was kept. Run 'jobdb doctor' on both"
+                )
+            report.rows[table] = read.count
+            whole.update(f"{table} {read.count} {read.hex()}\n".encode())
+        _identify(reading if same_registry else None, writing)
+        writing.run("copy_sequence")
+        writing.run("copy_numbers")
+    report.digest = whole.hexdigest()
+    return report
+
+
+def _identify(reading: Transaction | None, writing: Transaction) -> None:
+    """Give the copy an id of its own, or that of the source with what brokers know it by."""
+    writing.run("put_setting", name=REGISTRY_ID, value=new_registry_id())
+    if reading is not None:
+        for name in (REGISTRY_ID, *_SESSIONS):
+            found = reading.one("get_setting", name=name)
+            if found is not None:
+                writing.run("put_setting", name=name, value=found[0])
+
+
+def digest_of(registry: Registry) -> str:
+    """The digest that a copy of this registry would report."""
+    registry.engine.store.learn(STATEMENTS)
+    whole = hashlib.sha256()
+    with registry.engine.store.read() as reading:
+        for table in TABLES:
+            found = _digest(table, reading)
+            whole.update(f"{table} {found.count} {found.hex()}\n".encode())
+    return whole.hexdigest()
+
+
+def _require_empty(writing: Transaction, target: str) -> None:
+    for table in TABLES:
+        for _ in writing.iterate(f"copy_read_{table}"):
+            raise AlreadyExists(
+                f"{target} is not empty (table {table} has rows); copy into a new database, made by 'jobdb init'"
+            )
+
+
+def _copy_table(table: str, reading: Transaction, writing: Transaction) -> Digest:
+    name = f"copy_write_{table}"
+    columns = tuple(parameters(load_statements(STATEMENTS)[name]))
+    digest = Digest()
+    for batch in _batches(reading.iterate(f"copy_read_{table}")):
+        digest.add(batch)
+        try:
+            writing.run_many(name, (dict(zip(columns, row, strict=True)) for row in batch))
+        except Exception:
+            _refuse_nul(table, columns, batch)
+            raise
+    return digest
+
+
+def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
+    """Name the value that a server could not take: old records may hold a NUL, and a file keeps it."""
+    for row in batch:
+        for column, value in zip(columns, row, strict=True):
+            if isinstance(value, str) and "\0" in value:
+                raise InvalidInput(
+                    f"{column} of the row in table {table} with {columns[0]} {row[0]} holds a NUL character, which "
+                    "PostgreSQL cannot keep; nothing was copied. Correct the record that it came from and import it "
+                    "again, or prune the job"
+                ) from None
+
+
+def _digest(table: str, tx: Transaction) -> Digest:
+    digest = Digest()
+    rows = tx.iterate(f"copy_read_{table}")
+    while batch := list(islice(rows, _ROWS_A_BATCH)):
+        digest.add(batch)
+    return digest
+
+
+def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Rows in batches that are bounded in number and, prompts being long, in size."""
+    batch: list[Row] = []
+    size = 0
+    for row in rows:
+        batch.append(row)
+        size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
+        if len(batch) >= _ROWS_A_BATCH or size >= _BYTES_A_BATCH:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,69 @@
+"""Python processes of our own, that import no module from the current folder.
+
+A Python that is started with ``-c`` or ``-m`` looks into the current folder first, and the current folder is often one
+that agents write to: a ``json.py`` there would run with the master key in its environment. So processes are started
+isolated (https://docs.python.org/3/using/cmdline.html#cmdoption-I) and get the import path of this process explicitly,
+without the current folder. Called by whatever starts a process; ``jobdb.cli`` uses ``leave_out_current_folder`` for
+the process that a person started.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+def import_path() -> list[str]:
+    """Return this process's import path as absolute folders, without the current one, for another process.
+
+    The folder that this package is in comes last, so that it is found however it was installed and shadows nothing.
+    """
+    package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    return [*_without_current_folder(sys.path), package]
+
+
+def leave_out_current_folder() -> None:
+    """Take the current folder out of this process's import path, where ``-m`` or ``PYTHONPATH`` has put it."""
+    sys.path[:] = _without_current_folder(sys.path)
+
+
+def isolated(program: str, *arguments: str) -> list[str]:
+    """Return the command that runs a program in a Python of its own, isolated, with this process's import path.
+
+    Args:
+        program: Python source that finds the arguments from ``sys.argv[1]`` on.
+        arguments: for the program; other users of this machine can read them.
+    """
+    import site
+
+    # -I leaves out the user's own site-packages, and with them an editable installation there.
+    flags = ["-E", "-P"] if site.ENABLE_USER_SITE else ["-I"]
+    # The environment is ignored, so what it said about encodings and compiled files is handed on.
+    flags += ["-X", f"utf8={sys.flags.utf8_mode}"]
+    if sys.pycache_prefix is not None:
+        flags += ["-X", f"pycache_prefix={os.path.abspath(sys.pycache_prefix)}"]
+    if sys.dont_write_bytecode:
+        flags.append("-B")
+    setting = f"import sys; sys.path[:] = {import_path()!a}; "
+    return [sys.executable, *flags, "-c", setting + program, *arguments]
+
+
+def _without_current_folder(path: list[str]) -> list[str]:
+    """Return the path's absolute entries, without the current folder where it could shadow an installed module.
+
+    From the standard library on, entries come from the installation: a person may stand in one of these folders.
+    """
+    library = os.path.dirname(os.path.abspath(os.__file__))
+    given = path.index(library) if library in path else len(path)
+    return [
+        entry
+        for place, entry in enumerate(path)
+        if os.path.isabs(entry) and not (place < given and _is_current_folder(entry))
+    ]
+
+
+def _is_current_folder(entry: str) -> bool:
+    try:
+        return os.path.samefile(entry, os.curdir)
+    except OSError:
+        return False

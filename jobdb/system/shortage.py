@@ -1,0 +1,62 @@
+"""Naming what a process lacks to do a call: file descriptors.
+
+A module that is imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare
+OSError where there is none left. The verbs of `Registry` turn it into an error that says what to do.
+"""
+
+from __future__ import annotations
+
+import errno
+from functools import wraps
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import StorageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_GENERATOR = 0x20
+"""``inspect.CO_GENERATOR``; to import inspect takes longer than most commands."""
+_Class = TypeVar("_Class", bound=type)
+_HOT = ("publish", "publish_many", "claim", "renew", "release", "get")
+"""What fleets call all day is spared the wrapper: the models that it imports at its first use, and its transactions,
+name a shortage themselves."""
+
+
+def is_shortage(error: BaseException) -> bool:
+    """Whether the process, or the machine, has no file descriptor left."""
+    return isinstance(error, OSError) and error.errno in _NONE_LEFT
+
+
+def out_of_descriptors(error: BaseException) -> StorageFailed:
+    """Return the error for it."""
+    what = getattr(error, "strerror", None) or "Too many open files"
+    return StorageFailed(
+        f"this process is out of file descriptors ({what}). Close files or raise the limit (ulimit -n), and try again; "
+        "where it was writing, look first whether that was done"
+    )
+
+
+def names_shortage(cls: _Class) -> _Class:
+    """Make the public methods of a class raise StorageFailed when there is no file descriptor left."""
+    for name, found in list(vars(cls).items()):
+        if not isinstance(found, FunctionType) or name.startswith("_") or name in _HOT:
+            continue
+        if not found.__code__.co_flags & _GENERATOR:
+            setattr(cls, name, _naming(found))
+    return cls
+
+
+def _naming(verb: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(verb)
+    def named(*arguments: Any, **options: Any) -> Any:
+        try:
+            return verb(*arguments, **options)
+        except OSError as error:
+            if is_shortage(error):
+                raise out_of_descriptors(error) from error
+            raise
+
+    return named
