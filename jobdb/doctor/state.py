@@ -6,12 +6,31 @@ import json
 import shlex
 from pathlib import Path
 
+from ..engines.statements import Statement, StatementSet
 from ..errors import UnknownJob
 from ..operations.restore import RESTORED
 from ..registry import Registry
 from .findings import Report, ago
 
-_STATEMENTS = Path(__file__).parent / "doctor.sql"
+
+class StateStatements(StatementSet):
+    """The statements of ``state.sql``."""
+
+    doctor_leases: Statement
+    doctor_overdue: Statement
+    doctor_overdue_imports: Statement
+    doctor_unleased: Statement
+    doctor_permission: Statement
+    doctor_relay: Statement
+    doctor_unhandled: Statement
+    doctor_unseen: Statement
+    doctor_future: Statement
+    doctor_refusals: Statement
+
+
+STATE = StateStatements(Path(__file__).with_name("state.sql"))
+
+
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
@@ -24,7 +43,6 @@ _CLOCK_SLACK_MS = _MINUTE_MS
 
 def check_state(report: Report, registry: Registry, *, now: int) -> None:
     """The work's state."""
-    registry.engine.store.learn(_STATEMENTS)
     _check_jobs(report, registry, now)
     _check_outbox(report, registry, now)
     _check_subscribers(report, registry, now)
@@ -35,11 +53,11 @@ def check_state(report: Report, registry: Registry, *, now: int) -> None:
 
 def _check_jobs(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
-        expired, oldest = tx.one("doctor_leases", now=now) or (0, None)
-        overdue = (tx.one("doctor_overdue", now=now) or (0,))[0]
-        imported = (tx.one("doctor_overdue_imports", now=now) or (0,))[0]
-        endless, silent = tx.one("doctor_unleased", before=now - _HOUR_MS) or (0, None)
-        asking, since, example = tx.one("doctor_permission") or (0, None, None)
+        expired, oldest = tx.one(STATE.doctor_leases, now=now) or (0, None)
+        overdue = (tx.one(STATE.doctor_overdue, now=now) or (0,))[0]
+        imported = (tx.one(STATE.doctor_overdue_imports, now=now) or (0,))[0]
+        endless, silent = tx.one(STATE.doctor_unleased, before=now - _HOUR_MS) or (0, None)
+        asking, since, example = tx.one(STATE.doctor_permission) or (0, None, None)
     # What reap ends stays ended. An imported job may be somebody's work who knows nothing of this database.
     look = f"{report.command} list --status running"
     mend = look if imported else f"{report.command} reap"
@@ -74,7 +92,7 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
 def _check_outbox(report: Report, registry: Registry, now: int) -> None:
     waiting, oldest = registry.engine.outbox_size()
     with registry.engine.store.read() as tx:
-        relayed = bool((tx.one("doctor_relay", now=now) or (0,))[0])
+        relayed = bool((tx.one(STATE.doctor_relay, now=now) or (0,))[0])
     if not waiting or oldest is None:
         report.good("outbox", "empty" + ("; a relay is at work" if relayed else ""))
         return
@@ -92,8 +110,8 @@ def _check_outbox(report: Report, registry: Registry, now: int) -> None:
 def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
     before = now - _SLOW_HANDLER_MS
     with registry.engine.store.read() as tx:
-        unhandled = tx.all("doctor_unhandled", before=before)
-        unseen = tx.all("doctor_unseen", before=before, since=now - 7 * _DAY_MS)
+        unhandled = tx.all(STATE.doctor_unhandled, before=before)
+        unseen = tx.all(STATE.doctor_unseen, before=before, since=now - 7 * _DAY_MS)
     again = "; start it again, or let this handle them by printing them"
     for subscriber, jobs, events, job in unhandled:
         report.warn(
@@ -117,7 +135,7 @@ def _let_handle(report: Report, job: str, subscriber: str) -> str:
 
 def _check_refusals(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
-        refused = tx.all("doctor_refusals", since=now - _DAY_MS)
+        refused = tx.all(STATE.doctor_refusals, since=now - _DAY_MS)
     if refused:
         listed = ", ".join(f"{int(count)} {verdict}" for verdict, count, _last in refused)
         report.warn(
@@ -131,7 +149,7 @@ def _check_refusals(report: Report, registry: Registry, now: int) -> None:
 
 def _check_clock(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
-        latest = (tx.one("doctor_future") or (None,))[0]
+        latest = (tx.one(STATE.doctor_future) or (None,))[0]
     if latest is not None and latest > now + _CLOCK_SLACK_MS:
         report.fail(
             "clock",

@@ -9,37 +9,57 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..engines.statements import Statement, StatementSet
 from ..registry import Registry
 from .findings import Report
 
-_STATEMENTS = Path(__file__).with_suffix(".sql")
+
+class TimesStatements(StatementSet):
+    """The statements of ``times.sql``."""
+
+    times_job_leases: Statement
+    times_named_leases: Statement
+    times_overlaps: Statement
+    times_jobs: Statement
+    times_fix_job_leases: Statement
+    times_fix_named_leases: Statement
+    times_fix_overlaps: Statement
+    times_fix_jobs: Statement
+    times_fix_events: Statement
+    times_fix_subscriptions: Statement
+    times_fix_verdicts: Statement
+    times_fix_refusals: Statement
+
+
+TIMES = TimesStatements(Path(__file__).with_name("times.sql"))
+
+
 _REPAIRS = (
-    "times_fix_job_leases",
-    "times_fix_named_leases",
-    "times_fix_overlaps",
-    "times_fix_jobs",
-    "times_fix_events",
-    "times_fix_subscriptions",
-    "times_fix_verdicts",
-    "times_fix_refusals",
+    TIMES.times_fix_job_leases,
+    TIMES.times_fix_named_leases,
+    TIMES.times_fix_overlaps,
+    TIMES.times_fix_jobs,
+    TIMES.times_fix_events,
+    TIMES.times_fix_subscriptions,
+    TIMES.times_fix_verdicts,
+    TIMES.times_fix_refusals,
 )
 
 
 def check_times(report: Report, registry: Registry, *, fix: bool) -> None:
     """Report ends and moments that are later than they can be; with ``fix`` put them to now first."""
     store = registry.engine.store
-    store.learn(_STATEMENTS)
     repaired = 0
     if fix:
         with store.write() as tx:
-            repaired = sum(tx.run(name, now=tx.now_ms) for name in _REPAIRS)
+            repaired = sum(tx.run(repair, now=tx.now_ms) for repair in _REPAIRS)
     with store.read() as tx:
         now = tx.now_ms
         counts = {
-            "leases of jobs": tx.one("times_job_leases", now=now),
-            "named leases": tx.one("times_named_leases", now=now),
-            "overlaps of tokens": tx.one("times_overlaps", now=now),
-            "jobs": tx.one("times_jobs", now=now),
+            "leases of jobs": tx.one(TIMES.times_job_leases, now=now),
+            "named leases": tx.one(TIMES.times_named_leases, now=now),
+            "overlaps of tokens": tx.one(TIMES.times_overlaps, now=now),
+            "jobs": tx.one(TIMES.times_jobs, now=now),
         }
     found = [f"{row[0]} {what}" for what, row in counts.items() if row is not None and row[0]]
     done = f"; {repaired} rows were put right" if repaired else ""

@@ -28,13 +28,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MovedOrCopied
+from .sql.statements import JOBS
+from .statements import Statement, StatementSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .sql.transaction import Store, Transaction
 
-STATEMENTS = Path(__file__).with_suffix(".sql")
+
+class IdentityStatements(StatementSet):
+    """The statements of ``identity.sql``."""
+
+    identity_settings: Statement
+    place_of_database: Statement
+    delete_setting: Statement
+    delete_leases: Statement
+
+
+IDENTITY = IdentityStatements(Path(__file__).with_name("identity.sql"))
+
+
 REGISTRY_ID = "registry_id"
 PLACE = "place"
 BROKER_IDENTITY = "broker_identity"
@@ -80,7 +94,6 @@ def read_identity(store: Store) -> Identity:
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be read.
     """
-    store.learn(STATEMENTS)
     with store.read() as tx:
         known = _settings(tx)
         here = _here(store, tx)
@@ -88,7 +101,7 @@ def read_identity(store: Store) -> Identity:
         with store.write() as tx:
             known = _settings(tx)
             if not _is_id(known.get(REGISTRY_ID)):
-                tx.run("put_setting", name=REGISTRY_ID, value=new_registry_id())
+                tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
                 known = _settings(tx)
     recorded = _facts(known.get(PLACE))
     return Identity(known[REGISTRY_ID], recorded, here, _difference(store, recorded, here))
@@ -114,7 +127,7 @@ def require_place(store: Store) -> str:
         )
     if _is_worth_noting(store, identity):
         with store.write() as tx:
-            tx.run("put_setting", name=PLACE, value=json.dumps(dict(identity.here)))
+            tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(dict(identity.here)))
     return broker_identity(store)
 
 
@@ -123,7 +136,6 @@ def broker_identity(store: Store) -> str:
 
     That older name is good for as long as the registry id is the one that the migration gave: a copy has another.
     """
-    store.learn(STATEMENTS)
     with store.read() as tx:
         known = _settings(tx)
     registry_id = known.get(REGISTRY_ID) or read_identity(store).registry_id
@@ -217,7 +229,7 @@ def _plain(store: Store) -> Any:
 
 
 def _here(store: Store, tx: Transaction) -> dict[str, str]:
-    row = tx.one("place_of_database")
+    row = tx.one(IDENTITY.place_of_database)
     if row is not None and row[0] is not None:
         return _facts(row[0])
     return file_place(_plain(store).path)
@@ -288,18 +300,17 @@ def _in_container() -> bool:
 
 
 def _note(store: Store, registry_id: str | None) -> Identity:
-    store.learn(STATEMENTS)
     with store.write() as tx:
         if registry_id is not None:
-            tx.run("put_setting", name=REGISTRY_ID, value=registry_id)
-            tx.run("delete_setting", name=BROKER_IDENTITY)
-            tx.run("delete_leases")
-        tx.run("put_setting", name=PLACE, value=json.dumps(_here(store, tx)))
+            tx.run(JOBS.put_setting, name=REGISTRY_ID, value=registry_id)
+            tx.run(IDENTITY.delete_setting, name=BROKER_IDENTITY)
+            tx.run(IDENTITY.delete_leases)
+        tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(_here(store, tx)))
     return read_identity(store)
 
 
 def _settings(tx: Transaction) -> dict[str, str]:
-    return dict(tx.all("identity_settings"))
+    return dict(tx.all(IDENTITY.identity_settings))
 
 
 def _facts(text: str | None) -> dict[str, str]:

@@ -1,27 +1,99 @@
-"""Loads named SQL statements from .sql files.
+"""Named SQL statements: each .sql file is one immutable set, whose names a type checker knows.
 
-A file is a sequence of statements, each under a line ``-- name: what it is for``. Parameters are written ``:name``.
-A later file replaces statements of an earlier one: that is how a dialect says what it does differently.
+A file is a sequence of statements, each under a line ``-- name: what it is for``. Parameters are written ``:name``. A
+subclass of :class:`StatementSet` declares the names; a test holds the two together. Prior art: aiosql and procrastinate
+keep SQL in files under names too, and find a misspelled name when it is executed.
+
+A transaction takes a :class:`Statement`, not a name, so that nothing has to be registered with a store before use.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import cache
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
-
-_VERBS = ("jobs.sql", "claims.sql", "events.sql", "accept.sql", "tokens.sql")
-
-VERB_FILES = tuple(Path(__file__).parent / "sql" / name for name in _VERBS)
-"""The statements of the verbs, for every SQL database; a dialect's file comes after them."""
+from typing import TYPE_CHECKING, Any, NoReturn
 
 _PARAMETER = r"(?<![:\w]):([a-z][a-z0-9_]*)"
 
+Binder = Callable[[Mapping[str, Any]], tuple[Any, ...]]
+
+
+class Statement:
+    """One SQL statement.
+
+    Attributes:
+        name: its name in its file.
+        text: its SQL, with parameters as ``:name``.
+    """
+
+    __slots__ = ("name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<Statement {self.name}>"
+
+
+class StatementSet:
+    """The statements of one .sql file, as attributes. The file is read when the first of them is asked for.
+
+    Args:
+        file: the .sql file.
+
+    Example:
+        class ClaimStatements(StatementSet):
+            claim_job: Statement
+
+        CLAIMS = ClaimStatements(Path(__file__).with_name("claims.sql"))
+        tx.one(CLAIMS.claim_job, job_id=…)
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.__dict__["file"] = file
+
+    if not TYPE_CHECKING:  # a type checker shall see the declared names alone
+
+        def __getattr__(self, name: str) -> Statement:
+            if name.startswith("_") or name == "file":
+                raise AttributeError(name)
+            found = self.load()
+            if name not in found:
+                raise AttributeError(f"{self.__dict__['file'].name} has no statement {name}")
+            return found[name]
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"a set of statements is immutable; {name} cannot be set")
+
+    def __getitem__(self, name: str) -> Statement:
+        """Return a statement whose name is computed; the names of a family, such as ``copy_read_<table>``."""
+        found = getattr(self, name)
+        assert isinstance(found, Statement)
+        return found
+
+    def __iter__(self) -> Iterator[Statement]:
+        return iter(self.load().values())
+
+    def load(self) -> dict[str, Statement]:
+        """Read the file unless that was done before; return its statements by name."""
+        namespace = self.__dict__
+        found: dict[str, Statement] | None = namespace.get("_statements")
+        if found is None:
+            found = {name: Statement(name, text) for name, text in read_statements(namespace["file"]).items()}
+            found = namespace.setdefault("_statements", found)  # another thread may have been faster
+            namespace.update(found)
+        return found
+
 
 def read_statements(path: Path) -> dict[str, str]:
-    """The statements of one file by name."""
+    """Return the text of each statement of one file by name.
+
+    Raises:
+        ValueError: two statements have one name.
+    """
     found: dict[str, list[str]] = {}
     lines: list[str] | None = None
     for line in path.read_text("utf-8").splitlines():
@@ -30,59 +102,41 @@ def read_statements(path: Path) -> dict[str, str]:
             # A comment that is no heading has blanks before its first colon.
             if colon and name.isidentifier():
                 if name in found:
-                    raise ValueError(f"{path.name}: statement {name} stands there twice")
+                    raise ValueError(f"{path.name}: two statements are named {name}")
                 lines = found[name] = []
         elif lines is not None:
             lines.append(line.rstrip())
     return {name: "\n".join(body).strip().rstrip(";") for name, body in found.items()}
 
 
-@cache
-def load_statements(*paths: Path) -> dict[str, str]:
-    """The statements of several files, the later ones replacing the earlier ones'."""
-    merged: dict[str, str] = {}
-    for path in paths:
-        merged.update(read_statements(path))
-    return merged
+def parameters(text: str) -> Iterable[str]:
+    """Return the names of a statement's parameters, in order of appearance."""
+    return dict.fromkeys(re.findall(_PARAMETER, text))
 
 
-def for_psycopg(statements: dict[str, str]) -> dict[str, str]:
-    """The same statements with psycopg's parameter style."""
-    import re
-
-    return {name: re.sub(_PARAMETER, r"%(\1)s", text.replace("%", "%%")) for name, text in statements.items()}
+def psycopg_text(text: str) -> str:
+    """Return a statement in psycopg's parameter style."""
+    return re.sub(_PARAMETER, r"%(\1)s", text.replace("%", "%%"))
 
 
-class PositionalStatements(dict[str, tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]]):
+class PositionalForms(dict[Statement, tuple[str, Binder]]):
     """Each statement with what makes a tuple of its parameters, in the order in which SQLite numbers them.
 
     Binding by position spares SQLite's driver a look-up by name for each parameter of each execution.
     """
 
-    def __init__(self, statements: Mapping[str, str]) -> None:
-        super().__init__()
-        self._texts = dict(statements)
-
-    def add(self, statements: Mapping[str, str]) -> None:
-        """Adds statements; those that are there already stay as they are."""
-        self._texts = {**statements, **self._texts}
-
-    def __missing__(self, name: str) -> tuple[str, Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
-        text = self._texts[name]
-        self[name] = found = (text, _values(tuple(parameters(text))))
+    def __missing__(self, statement: Statement) -> tuple[str, Binder]:
+        self[statement] = found = (statement.text, _binder(tuple(parameters(statement.text))))
         return found
 
 
-def _values(names: tuple[str, ...]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+POSITIONAL = PositionalForms()
+"""The form of every statement that this process has executed on SQLite."""
+
+
+def _binder(names: tuple[str, ...]) -> Binder:
     if not names:
         return lambda given: ()
     if len(names) == 1:
         return lambda given: (given[names[0]],)
     return itemgetter(*names)
-
-
-def parameters(statement: str) -> Iterable[str]:
-    """The names of a statement's parameters, in order of appearance."""
-    import re
-
-    return dict.fromkeys(re.findall(_PARAMETER, statement))

@@ -18,7 +18,7 @@ from ..errors import StorageFailed
 from ..filesystem.atomic_files import write_file
 from ..filesystem.permissions import secure_folder, sync_folder
 from .damage import Damage, Damaged
-from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS, Progress
+from .importer import DEFAULT_LOCK_TIMEOUT_SEC, Progress
 from .layout import RECORD_SUFFIX, Layout, new_registry, read_regular_file
 from .lock import registry_lock
 from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
@@ -27,6 +27,7 @@ from .rows import JobRow, record_of
 from .source import same_json
 from .state import bounded, is_ahead
 from .state_rows import stored_state, whole_state
+from .statements import LEGACY
 from .written import JobFile, job_files, record_bytes
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def export_registry(
     """
     layout = new_registry(Path(directory))
     store, vault = registry.engine.store, registry.engine.vault
-    store.learn(STATEMENTS)
+    LEGACY.load()
     report = ExportReport(str(layout.jobs))
     try:
         secure_folder(layout.jobs)
@@ -93,8 +94,8 @@ def export_registry(
 def job_rows(tx: Transaction) -> Iterator[JobRow]:
     """Every job, in the order in which they were recorded, in bounded memory."""
     after = 0
-    while numbers := [row[0] for row in tx.all("legacy_page", after=after, limit=_PAGE)]:
-        for row in tx.all("legacy_jobs", first=numbers[0], last=numbers[-1]):
+    while numbers := [row[0] for row in tx.all(LEGACY.legacy_page, after=after, limit=_PAGE)]:
+        for row in tx.all(LEGACY.legacy_jobs, first=numbers[0], last=numbers[-1]):
             yield JobRow(*row)
         after = numbers[-1]
 
@@ -113,7 +114,7 @@ class _Export:
 
     def count(self) -> int:
         """How many jobs there are; the first look, which fixes what the transaction sees."""
-        row = self._tx.one("legacy_count_jobs")
+        row = self._tx.one(LEGACY.legacy_count_jobs)
         return row[0] if row else 0
 
     def everything(self, total: int, progress: Progress) -> None:

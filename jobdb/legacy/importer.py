@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..crypto.vault import Vault
+from ..engines.sql.statements import TOKENS
 from ..engines.sql.transaction import Transaction
 from ..errors import Busy
 from .collecting import rare_collection
@@ -39,13 +40,13 @@ from .report import ImportReport, Outcome, ReportRow
 from .rows import JobRow
 from .state import is_ahead
 from .state_rows import whole_state
+from .statements import LEGACY
 from .verify import Verification
 from .writing import PortionWriter
 
 if TYPE_CHECKING:
     from ..registry import Registry
 
-STATEMENTS = Path(__file__).with_name("import.sql")
 DEFAULT_LOCK_TIMEOUT_SEC = 30.0
 
 Progress = Callable[[int, int], None]
@@ -82,7 +83,7 @@ def import_registry(
     layout = find_registry(Path(directory))
     report = ImportReport(str(layout.jobs), dry_run=dry_run, allow_damaged=allow_damaged)
     store = registry.engine.store
-    store.learn(STATEMENTS)
+    LEGACY.load()
     with (
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
         rare_collection(),
@@ -205,10 +206,10 @@ class _Import:
     def _unless_pruned(self, source: ReadyJob) -> Plan:
         """Plan a job that is not there as new, unless it is pruned: it must not come back to life with its tokens."""
         if self._tombstones is None:
-            self._tombstones = self._tx.one("legacy_tombstones") is not None
+            self._tombstones = self._tx.one(LEGACY.legacy_tombstones) is not None
         if not self._tombstones:
             return NEW
-        row = self._tx.one("tombstone", job_id=source.job_id)
+        row = self._tx.one(TOKENS.tombstone, job_id=source.job_id)
         if row is None or dict(zip(JOB_COLUMNS, source.unpacked().job, strict=True))["updated_ms"] > row[1]:
             return NEW
         return Plan(Outcome.SKIPPED, "it was here and is pruned, and its record has not changed since", None, [])
@@ -216,12 +217,12 @@ class _Import:
     def _planned(self, source: ReadyJob) -> tuple[ReadyJob, Plan]:
         if not self._verification.jobs_before:
             return source, self._unless_pruned(source)
-        found = self._tx.one("legacy_job", job_id=source.job_id)
+        found = self._tx.one(LEGACY.legacy_job, job_id=source.job_id)
         if found is None:
             return source, self._unless_pruned(source)
         row = JobRow(*found)
         kept = keep_token(source, row, self._vault)
-        digests = {seq: bytes(digest) for seq, digest in self._tx.all("legacy_digests", job=row.number)}
+        digests = {seq: bytes(digest) for seq, digest in self._tx.all(LEGACY.legacy_digests, job=row.number)}
         ahead = is_ahead(source.state, whole_state(self._tx, row)) if source.state else ""
         keeps_token = kept.token != source.token
         return kept, plan_known(kept, row, digests, self._vault, keeps_token=keeps_token, ahead=ahead)

@@ -9,6 +9,8 @@ Records are dicts of the old shape, token included, because the old scripts sign
 
 from __future__ import annotations
 
+from .statements import LEGACY
+
 if __name__ == "__main__":
     from ..system.interpreters import leave_out_current_folder
 
@@ -29,7 +31,7 @@ from ..core.lifecycle import TRANSITIONS
 from ..errors import IllegalTransition, InvalidInput, UnknownJob
 from ..filesystem.permissions import secure_folder
 from ..model import Broker, JobStatus
-from .importer import DEFAULT_LOCK_TIMEOUT_SEC, STATEMENTS
+from .importer import DEFAULT_LOCK_TIMEOUT_SEC
 from .layout import WORKSPACE_FOLDERS
 from .lock import registry_lock as _hold_lock
 from .rows import JobRow, record_of
@@ -99,7 +101,7 @@ def open_registry(registry_dir: Folder) -> Registry:
     key = (url, os.getpid())
     if key not in _opened:
         registry = Registry.open(url)
-        registry.engine.store.learn(STATEMENTS)
+        LEGACY.load()
         _close_before_forks()
         _opened[key] = registry
     return _opened[key]
@@ -185,8 +187,8 @@ def list_jobs(registry_dir: Folder, status: str | None = None, agent: str | None
     found = []
     after = 0
     with registry.engine.store.read() as tx:
-        while numbers := [row[0] for row in tx.all("legacy_page", after=after, limit=_PAGE)]:
-            for values in tx.all("legacy_jobs", first=numbers[0], last=numbers[-1]):
+        while numbers := [row[0] for row in tx.all(LEGACY.legacy_page, after=after, limit=_PAGE)]:
+            for values in tx.all(LEGACY.legacy_jobs, first=numbers[0], last=numbers[-1]):
                 row = JobRow(*values)
                 if status in (None, row.status) and agent in (None, row.agent):
                     found.append(record_of(row, registry.engine.vault).as_document())
@@ -225,7 +227,7 @@ def update_status(registry_dir: Folder, job_id: str, status: str) -> Record:
             if not any(before is present and after is target for (before, _), after in TRANSITIONS.items()):
                 raise IllegalTransition(f"job {job_id} is {present} and cannot become {target}")
             tx.run(
-                "legacy_set_status",
+                LEGACY.legacy_set_status,
                 job=row.number,
                 status=target.value,
                 now=tx.now_ms,
@@ -245,7 +247,7 @@ def next_seq(registry_dir: Folder, job_id: str) -> int:
         NoSuchJob: there is no such job.
     """
     with open_registry(registry_dir).engine.store.write() as tx:
-        row = tx.one("legacy_next_seq", job_id=job_id, now=tx.now_ms)
+        row = tx.one(LEGACY.legacy_next_seq, job_id=job_id, now=tx.now_ms)
     if row is None:
         raise NoSuchJob(job_id)
     seq: int = row[0]
@@ -253,7 +255,7 @@ def next_seq(registry_dir: Folder, job_id: str) -> int:
 
 
 def _row(tx: Transaction, job_id: str) -> JobRow:
-    row = tx.one("legacy_job", job_id=job_id)
+    row = tx.one(LEGACY.legacy_job, job_id=job_id)
     if row is None:
         raise NoSuchJob(job_id)
     return JobRow(*row)

@@ -16,6 +16,7 @@ from ..engines.sql.transaction import Transaction
 from .records import LegacyRecord
 from .rows import LEFT_OUT, SECURED, JobRow
 from .state import State, make_state, ranges_in_both
+from .statements import LEGACY
 
 Json = Any
 
@@ -34,7 +35,7 @@ def stored_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | 
     # Nobody revoked such a key: it is here because there was none. And a record that never had a token says so again.
     made_up = closed in (LEFT_OUT, SECURED)
     key_rows = [key for key in _key_rows(tx, row) if not (made_up and key["kid"] == row.kid)]
-    said = tx.one("legacy_highest_attempt", job=row.number)
+    said = tx.one(LEGACY.legacy_highest_attempt, job=row.number)
     attempt = row.attempt if said is None or row.attempt != said[0] else 0
     return make_state(
         auth_required=row.kid > 0 and not record.auth_token and closed != SECURED,
@@ -65,16 +66,16 @@ def write_state(tx: Transaction, sealer: Sealer, row: JobRow, state: State) -> N
         row: the job as it is now.
         state: what is added.
     """
-    tx.run("legacy_raise_attempt", job=row.number, attempt=state.get("attempt", 0))
+    tx.run(LEGACY.legacy_raise_attempt, job=row.number, attempt=state.get("attempt", 0))
     known = {key["kid"] for key in _key_rows(tx, row)}
     for key in state.get("keys", ()):
         times = {name: key.get(name) for name in ("created_ms", "expires_ms", "revoked_ms")}
         if key["kid"] in known:
             del times["created_ms"]
-            tx.run("legacy_close_token", job=row.number, kid=key["kid"], **times)
+            tx.run(LEGACY.legacy_close_token, job=row.number, kid=key["kid"], **times)
         else:
             sealed = sealer.seal(nobodys_token(), bound_to=token_binding(row.job_id, key["kid"]))
-            tx.run("legacy_put_token", job=row.number, kid=key["kid"], sealed=sealed, **times)
+            tx.run(LEGACY.legacy_put_token, job=row.number, kid=key["kid"], sealed=sealed, **times)
     here = _subscriber_rows(tx, row.number)
     for each in state.get("subscribers", ()):
         _write_subscriber(tx, row.number, each, here.get(each["subscriber"]))
@@ -88,7 +89,7 @@ def nobodys_token() -> str:
 def _write_subscriber(tx: Transaction, job: int, state: dict[str, Json], here: dict[str, Json] | None) -> None:
     skipped: Iterable[tuple[int, int]] = [(first, last) for first, last in state.get("skipped", ())]
     if here is None:
-        made = tx.one("legacy_insert_subscription", job=job, now=tx.now_ms, **_numbers(state))
+        made = tx.one(LEGACY.legacy_insert_subscription, job=job, now=tx.now_ms, **_numbers(state))
         assert made is not None
         number = made[0]
     elif state["last_seq"] <= here["last_seq"]:
@@ -97,12 +98,12 @@ def _write_subscriber(tx: Transaction, job: int, state: dict[str, Json], here: d
         # Neither side may accept again what the other has accepted: only what both have not stays open.
         open_here = [*here.get("skipped", ()), (here["last_seq"] + 1, _NO_END)]
         skipped = ranges_in_both(state.get("skipped", ()), open_here)
-        made = tx.one("legacy_raise_subscription", job=job, **_numbers(state))
+        made = tx.one(LEGACY.legacy_raise_subscription, job=job, **_numbers(state))
         assert made is not None
         number = made[0]
-        tx.run("legacy_delete_gaps", subscription=number)
+        tx.run(LEGACY.legacy_delete_gaps, subscription=number)
     for first, last in skipped:
-        tx.run("legacy_insert_gap", subscription=number, first_seq=first, last_seq=last)
+        tx.run(LEGACY.legacy_insert_gap, subscription=number, first_seq=first, last_seq=last)
 
 
 def _numbers(state: dict[str, Json]) -> dict[str, Json]:
@@ -113,7 +114,7 @@ def _key_rows(tx: Transaction, row: JobRow) -> Iterable[dict[str, Json]]:
     if not row.kid:
         return []
     found = []
-    for kid, created_ms, expires_ms, revoked_ms in tx.all("legacy_keys", job=row.number):
+    for kid, created_ms, expires_ms, revoked_ms in tx.all(LEGACY.legacy_keys, job=row.number):
         key = {"kid": kid, "created_ms": created_ms, "expires_ms": expires_ms, "revoked_ms": revoked_ms}
         found.append({name: value for name, value in key.items() if value is not None})
     return found
@@ -121,7 +122,7 @@ def _key_rows(tx: Transaction, row: JobRow) -> Iterable[dict[str, Json]]:
 
 def _subscriber_rows(tx: Transaction, job: int) -> dict[str, dict[str, Json]]:
     found: dict[str, dict[str, Json]] = {}
-    for name, start_seq, last_seq, handled_seq, gap_first, gap_last in tx.all("legacy_subscriptions", job=job):
+    for name, start_seq, last_seq, handled_seq, gap_first, gap_last in tx.all(LEGACY.legacy_subscriptions, job=job):
         each = found.get(name)
         if each is None:
             numbers = {"subscriber": name, "start_seq": start_seq, "last_seq": last_seq}

@@ -17,11 +17,13 @@ from operator import itemgetter
 from ..crypto.vault import Vault
 from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.transaction import Row, Transaction
+from ..engines.statements import Statement
 from ..errors import StorageFailed
 from .ready import STORED_COLUMNS, ReadyJob, logs_are, packed
 from .rows import JobRow, record_of
 from .state import STATE_FIELD, is_ahead
 from .state_rows import whole_state
+from .statements import LEGACY
 
 _KID = 3 + STORED_COLUMNS.index("kid")
 """In a row of ``legacy_written``: the first of that name, which is the job's."""
@@ -54,10 +56,10 @@ class Verification:
         """
         portion = sorted(portion, key=itemgetter(0))
         ranges = list(_ranges([job for job, _, _ in portion]))
-        rows = self._read("legacy_written", ranges)
+        rows = self._read(LEGACY.legacy_written, ranges)
         if len(rows) != len(portion):
             raise _failed(f"{len(portion)} jobs were written and {len(rows)} of them are there")
-        events, lines = self._read("legacy_events", ranges), self._read("legacy_lines_of_range", ranges)
+        events, lines = self._read(LEGACY.legacy_events, ranges), self._read(LEGACY.legacy_lines_of_range, ranges)
         event = line = 0
         all_found = []
         for (job, source, its_lines), row in zip(portion, rows, strict=True):
@@ -87,7 +89,7 @@ class Verification:
         """
         tx = self._tx
         stored = source.unpacked()
-        values = tx.one("legacy_jobs", first=number, last=number)
+        values = tx.one(LEGACY.legacy_jobs, first=number, last=number)
         if values is None:
             raise _failed(f"job {source.job_id} is not there any more")
         row = JobRow(*values)
@@ -98,8 +100,8 @@ class Verification:
         if wanted != found:
             raise _failed(f"job {row.job_id} is not in the database as it is in its files")
         origin = (None, None, None, None, row.event_form, row.event_digest, row.audit_form, row.audit_digest)
-        events = [event[1:] for event in tx.all("legacy_events", first=number, last=number)]
-        lines = tx.all("legacy_lines", job=number)
+        events = [event[1:] for event in tx.all(LEGACY.legacy_events, first=number, last=number)]
+        lines = tx.all(LEGACY.legacy_lines, job=number)
         digests = (stored.event_digest or b"", stored.audit_digest or b"")
         if origin[4:] != stored.origin[4:] or logs_are(record, origin, events, lines) != digests:
             raise _failed(f"the logs of job {row.job_id} are not in the database as they are in its files")
@@ -118,12 +120,12 @@ class Verification:
             raise _failed(f"there are {self._count_jobs()} jobs, not {self._jobs_before} and {self._new} new ones")
 
     def _count_jobs(self) -> int:
-        row = self._tx.one("legacy_count_jobs")
+        row = self._tx.one(LEGACY.legacy_count_jobs)
         assert row is not None
         count: int = row[0]
         return count
 
-    def _read(self, statement: str, ranges: list[tuple[int, int]]) -> list[Row]:
+    def _read(self, statement: Statement, ranges: list[tuple[int, int]]) -> list[Row]:
         return list(chain.from_iterable(self._tx.all(statement, first=first, last=last) for first, last in ranges))
 
     def _check_secrets(self, sources: Sequence[ReadyJob], rows: Sequence[Row]) -> None:
@@ -140,7 +142,7 @@ class Verification:
                 self._check_state(source)
 
     def _check_state(self, source: ReadyJob) -> None:
-        row = self._tx.one("legacy_job", job_id=source.job_id)
+        row = self._tx.one(LEGACY.legacy_job, job_id=source.job_id)
         if row is None or is_ahead(source.state, whole_state(self._tx, JobRow(*row))):
             raise _failed(f"the {STATE_FIELD} of job {source.job_id} is not in the database as it is in its file")
 

@@ -17,6 +17,7 @@ from .plan import NEW, Plan
 from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, ReadyJob
 from .rows import JobRow
 from .state_rows import nobodys_token, write_state
+from .statements import LEGACY
 from .verify import Verification, Written
 
 Json = Any
@@ -65,10 +66,10 @@ class PortionWriter:
 
     def _insert(self, new: Sequence[ReadyJob]) -> list[Written]:
         tx = self._tx
-        row = tx.one("legacy_last_number")
+        row = tx.one(LEGACY.legacy_last_number)
         stored = [marshal.loads(source.stored) for source in new]
-        self._tx.run_rows("legacy_insert_job", JOB_COLUMNS, [values[:_SPEC_BEGINS] for values, _, _ in stored])
-        numbers: dict[str, int] = dict(tx.all("legacy_new_numbers", after=row[0] if row else 0))
+        self._tx.run_rows(LEGACY.legacy_insert_job, JOB_COLUMNS, [values[:_SPEC_BEGINS] for values, _, _ in stored])
+        numbers: dict[str, int] = dict(tx.all(LEGACY.legacy_new_numbers, after=row[0] if row else 0))
         passwords = self._sealed_passwords(new)
         tokens = self._sealed_tokens(new, [values[_TOKEN_BEGINS] for values, _, _ in stored])
         specs, keys, origins, lines, events = [], [], [], [], []
@@ -84,11 +85,11 @@ class PortionWriter:
             events += [(job, *event) for event in its_events]
             if its_lines:
                 lines += [(job, *line) for line in its_lines]
-        self._tx.run_rows("legacy_insert_spec", _SPEC, specs)
-        self._tx.run_rows("legacy_put_token", _TOKEN, keys)
-        self._tx.run_rows("legacy_put_import", _ORIGIN, origins)
-        self._tx.run_rows("legacy_insert_line", _LINE, lines)
-        self._tx.run_rows("legacy_insert_event", _EVENT, events)
+        self._tx.run_rows(LEGACY.legacy_insert_spec, _SPEC, specs)
+        self._tx.run_rows(LEGACY.legacy_put_token, _TOKEN, keys)
+        self._tx.run_rows(LEGACY.legacy_put_import, _ORIGIN, origins)
+        self._tx.run_rows(LEGACY.legacy_insert_line, _LINE, lines)
+        self._tx.run_rows(LEGACY.legacy_insert_event, _EVENT, events)
         for source in new:
             if source.state:
                 self._write_state(source)
@@ -97,28 +98,28 @@ class PortionWriter:
     def _update(self, job: int, source: ReadyJob, plan: Plan) -> None:
         tx, stored = self._tx, source.unpacked()
         if plan.only_logs:
-            tx.run("legacy_raise_seq", job=job, last_seq=stored.last_seq)
+            tx.run(LEGACY.legacy_raise_seq, job=job, last_seq=stored.last_seq)
         else:
             columns = dict(zip(JOB_COLUMNS, stored.job, strict=True))
             del columns["job_id"]
-            tx.run("legacy_update_job", job=job, **columns)
+            tx.run(LEGACY.legacy_update_job, job=job, **columns)
             spec = _spec(job, stored.values, next(self._sealed_passwords([source]), None))
-            tx.run("legacy_update_spec", **dict(zip(_SPEC, spec, strict=True)))
+            tx.run(LEGACY.legacy_update_spec, **dict(zip(_SPEC, spec, strict=True)))
         kid, _imported, *times = stored.key
         new_key = kid is not None and kid > plan.kid_here
         if new_key or (source.token and not plan.keeps_token and not plan.only_logs):
             (sealed,) = self._sealed_tokens([source], [kid])
-            tx.run("legacy_put_token", **dict(zip(_TOKEN, (job, sealed, kid, *times), strict=True)))
-            tx.run("legacy_raise_kid", job=job, kid=kid)
-        tx.run("legacy_put_import", job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
-        tx.run("legacy_delete_lines", job=job)
-        self._tx.run_rows("legacy_insert_line", _LINE, [(job, *line) for line in stored.lines])
-        self._tx.run_rows("legacy_insert_event", _EVENT, [(job, *event) for event in plan.new_events])
+            tx.run(LEGACY.legacy_put_token, **dict(zip(_TOKEN, (job, sealed, kid, *times), strict=True)))
+            tx.run(LEGACY.legacy_raise_kid, job=job, kid=kid)
+        tx.run(LEGACY.legacy_put_import, job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
+        tx.run(LEGACY.legacy_delete_lines, job=job)
+        self._tx.run_rows(LEGACY.legacy_insert_line, _LINE, [(job, *line) for line in stored.lines])
+        self._tx.run_rows(LEGACY.legacy_insert_event, _EVENT, [(job, *event) for event in plan.new_events])
         if source.state:
             self._write_state(source)
 
     def _write_state(self, source: ReadyJob) -> None:
-        row = self._tx.one("legacy_job", job_id=source.job_id)
+        row = self._tx.one(LEGACY.legacy_job, job_id=source.job_id)
         assert row is not None and source.state is not None
         write_state(self._tx, self._sealer, JobRow(*row), source.state)
 

@@ -17,6 +17,7 @@ from .records import LegacyRecord
 from .rows import JobRow
 from .source import audit_text
 from .state import STATE_FIELD
+from .statements import LEGACY
 from .stored import stored_logs
 
 _AUDIT_NAMES = {
@@ -55,8 +56,8 @@ def job_files(
         full: its record with secrets.
         layout: where to.
     """
-    payloads: dict[int, str] = dict(tx.all("legacy_payloads", job=row.number))
-    lines = tx.all("legacy_lines", job=row.number) if row.imported else []
+    payloads: dict[int, str] = dict(tx.all(LEGACY.legacy_payloads, job=row.number))
+    lines = tx.all(LEGACY.legacy_lines, job=row.number) if row.imported else []
     logs = stored_logs(row, record, payloads, lines)
     known = seqs_of(row.event_form) | seqs_of(row.audit_form)
     added = b"".join(text.encode("utf-8") + b"\n" for seq, text in payloads.items() if seq not in known)

@@ -17,11 +17,31 @@ from pathlib import Path
 from ..core.protocol import WireEvent
 from ..engines.base import Engine
 from ..engines.sql.rows import CLOCK_SLACK_MS
+from ..engines.sql.statements import ACCEPT
 from ..engines.sql.verifying import Sender, refusal
+from ..engines.statements import Statement, StatementSet
 from ..errors import UnknownJob
 from .link import Report
 
-STATEMENTS = Path(__file__).parent / "subscriber.sql"
+
+class SubscriberStatements(StatementSet):
+    """The statements of ``subscriber.sql``."""
+
+    broker_subscription: Statement
+    recorded_between: Statement
+    recorded_digest: Statement
+    recorded_digests: Statement
+    accepted_unhandled: Statement
+    recorded_after: Statement
+    overdue_event: Statement
+    cancelled_since: Statement
+    live_topics: Statement
+    brokers_of_live_jobs: Statement
+
+
+SUBSCRIBER = SubscriberStatements(Path(__file__).with_name("subscriber.sql"))
+
+
 _REMEMBERED = 10_000
 _PAGE = 1000
 _MOST_SEQ = 2**53
@@ -62,7 +82,6 @@ class CatchingUp:
     ) -> None:
         self._engine = engine
         self._store = engine.store
-        self._store.learn(STATEMENTS)
         self._subscriber = subscriber
         self._job_id = job_id
         self._start = start
@@ -81,7 +100,7 @@ class CatchingUp:
             self._numbers.move_to_end(job_id)
             return numbers
         with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
         if row is None or row[3] is None:
             return None
         numbers = self._numbers[job_id] = Numbers(row[3], row[4])
@@ -108,7 +127,7 @@ class CatchingUp:
         change nothing.
         """
         with self._store.read() as tx:
-            row = tx.one("sender_of_event", job_id=wire.job_id, kid=wire.kid)
+            row = tx.one(ACCEPT.sender_of_event, job_id=wire.job_id, kid=wire.kid)
             now = tx.now_ms
         return row is not None and refusal(wire, topic, Sender(*row), self._engine.vault, now) is None
 
@@ -121,19 +140,19 @@ class CatchingUp:
     def is_recorded(self, wire: WireEvent) -> bool:
         """Whether this very event is in the database."""
         with self._store.read() as tx:
-            row = tx.one("recorded_digest", job_id=wire.job_id, seq=wire.seq)
+            row = tx.one(SUBSCRIBER.recorded_digest, job_id=wire.job_id, seq=wire.seq)
         return row is not None and bytes(row[0]) == wire.digest
 
     def recorded_digests(self, job_id: str, *, after: int, limit: int) -> dict[int, bytes]:
         """What is recorded of a job after a seq: the digests by seq."""
         with self._store.read() as tx:
-            rows = tx.all("recorded_digests", job_id=job_id, after=after, limit=limit)
+            rows = tx.all(SUBSCRIBER.recorded_digests, job_id=job_id, after=after, limit=limit)
         return {seq: bytes(digest) for seq, digest in rows}
 
     def shares_topic(self, job_id: str, topic: str) -> bool:
         """Whether another job's events come on this topic rightly: then they are not this subscriber's to judge."""
         with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
         return row is not None and f"{row[6]}/events" == topic
 
     # -- the other source
@@ -155,8 +174,11 @@ class CatchingUp:
     def close_gap(self, job_id: str, last: int, seq: int) -> bool:
         """Accepts what is recorded here between two seqs; True when there was something."""
         with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
-            if row is None or tx.one("recorded_between", job=row[0], after=last, before=min(seq, _MOST_SEQ)) is None:
+            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
+            if (
+                row is None
+                or tx.one(SUBSCRIBER.recorded_between, job=row[0], after=last, before=min(seq, _MOST_SEQ)) is None
+            ):
                 return False
         if not self._follow(job_id, limit=seq - 1 - row[5]):
             return False
@@ -181,10 +203,10 @@ class CatchingUp:
 
     def _sweep_job(self, job_id: str, before: int, latest: int) -> None:
         with self._store.read() as tx:
-            row = tx.one("broker_subscription", job_id=job_id, subscriber=self._subscriber)
+            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
             if row is None or row[3] is None or row[4] >= row[2]:
                 return
-            overdue = tx.one("overdue_event", job=row[0], after=row[4], before=before, latest=latest)
+            overdue = tx.one(SUBSCRIBER.overdue_event, job=row[0], after=row[4], before=before, latest=latest)
         if overdue is not None and overdue[0] is not None:
             self.close_gap(job_id, row[4], overdue[0] + 1)
 
@@ -196,7 +218,7 @@ class CatchingUp:
         more = True
         while more and not stopped():
             with self._store.read() as tx:
-                rows = tx.all("recorded_after", after=position, settled=settled, limit=_PAGE)
+                rows = tx.all(SUBSCRIBER.recorded_after, after=position, settled=settled, limit=_PAGE)
             more = len(rows) == _PAGE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:
@@ -215,7 +237,7 @@ class CatchingUp:
     def _say_cancelled(self, latest: int) -> None:
         """No event says it."""
         with self._store.read() as tx:
-            rows = tx.all("cancelled_since", since=self._cancelled_since, latest=latest, limit=_PAGE)
+            rows = tx.all(SUBSCRIBER.cancelled_since, since=self._cancelled_since, latest=latest, limit=_PAGE)
         for job_id, finished_ms in rows:
             self._cancelled_since = max(self._cancelled_since, finished_ms)
             self._report(f"job {job_id} was cancelled")

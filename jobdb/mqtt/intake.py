@@ -18,7 +18,7 @@ from ..engines.sql.verifying import Examined
 from ..errors import Busy
 from ..model import Acceptance, Arrival, Verdict
 from ..system.flag import Flag
-from .catching_up import CatchingUp
+from .catching_up import SUBSCRIBER, CatchingUp
 from .connection import ConnectionFailed, Message
 from .inbox import Inbox
 from .link import Link, Report
@@ -234,7 +234,7 @@ class Intake:
         if self._job_id is not None:
             return [topic for topic in self._filters if self._usable(topic)]
         with self._store.read() as tx:
-            topics = [f"{row[0]}/events" for row in tx.all("live_topics")]
+            topics = [f"{row[0]}/events" for row in tx.all(SUBSCRIBER.live_topics)]
         return self._filters + [
             topic
             for topic in topics

@@ -15,11 +15,25 @@ from ..engines.base import Engine
 from ..engines.identity import require_place
 from ..engines.sql.rows import broker_from_text, password_binding
 from ..engines.sql.transaction import Row, Transaction
+from ..engines.statements import Statement, StatementSet
 from ..errors import KeyProblem
 from ..model import EventKind
 from .settings import BrokerSettings, Environment
 
-STATEMENTS = Path(__file__).parent / "relay.sql"
+
+class RelayStatements(StatementSet):
+    """The statements of ``relay.sql``."""
+
+    waiting_jobs: Statement
+    waiting_job: Statement
+    waiting_events: Statement
+    count_waiting_of_job: Statement
+    job_instance: Statement
+
+
+RELAY = RelayStatements(Path(__file__).with_name("relay.sql"))
+
+
 LEASE = "relay"
 JOBS_A_PAGE = 500
 EVENTS_A_PASS = 2000
@@ -118,7 +132,6 @@ class RegistryOutbox:
         self._environment = environment or Environment.read()
         self._job_id = job_id
         self._report = report
-        self._store.learn(STATEMENTS)
         self._identity = require_place(self._store)
         self._settings: dict[tuple[str, bytes | None], BrokerSettings | None] = {}
         self._next_job = 0
@@ -127,7 +140,7 @@ class RegistryOutbox:
         parcels: list[Parcel] = []
         with self._store.read() as tx:
             if self._job_id is not None:
-                row = tx.one("waiting_job", job_id=self._job_id)
+                row = tx.one(RELAY.waiting_job, job_id=self._job_id)
                 if row is not None:
                     self._take(tx, row, room, parcels)
             else:
@@ -141,7 +154,7 @@ class RegistryOutbox:
         begun_at = after = self._next_job
         wrapped = begun_at == 0
         while True:
-            rows = tx.all("waiting_jobs", after=after, limit=JOBS_A_PAGE)
+            rows = tx.all(RELAY.waiting_jobs, after=after, limit=JOBS_A_PAGE)
             for row in rows:
                 if wrapped and begun_at and row[0] > begun_at:
                     return
@@ -166,7 +179,7 @@ class RegistryOutbox:
         if limit <= 0:
             return False
         topic = topic_prefix + "/events"
-        rows = tx.all("waiting_events", job=job, after=after, limit=limit)
+        rows = tx.all(RELAY.waiting_events, job=job, after=after, limit=limit)
         for number, seq, kind, payload in rows:
             retain = EventKind(kind).terminal
             parcels.append(Parcel(number, job, job_id, seq, topic, payload, retain, settings))
@@ -202,7 +215,7 @@ class RegistryOutbox:
     def left(self) -> int:
         if self._job_id is not None:
             with self._store.read() as tx:
-                row = tx.one("count_waiting_of_job", job_id=self._job_id)
+                row = tx.one(RELAY.count_waiting_of_job, job_id=self._job_id)
                 return int(row[0]) if row is not None else 0
         return self._engine.outbox_size()[0]
 

@@ -21,7 +21,7 @@ from ..errors import InvalidInput
 from ..model import Acceptance, Broker, Event, Job
 from ..registry import Registry
 from ..registry.following import Limits, in_order
-from .catching_up import STATEMENTS
+from .catching_up import SUBSCRIBER
 from .intake import GRACE_SEC, Intake
 from .link import Report
 from .settings import BrokerSettings, Environment, read_address
@@ -91,8 +91,10 @@ class BrokerFollower:
         """
         while True:
             with self._engine.store.read() as tx:
-                numbers = tx.one("broker_subscription", job_id=job_id, subscriber=self.subscriber)
-                rows = tx.all("accepted_unhandled", job_id=job_id, subscriber=self.subscriber, after=0, limit=_PAGE)
+                numbers = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self.subscriber)
+                rows = tx.all(
+                    SUBSCRIBER.accepted_unhandled, job_id=job_id, subscriber=self.subscriber, after=0, limit=_PAGE
+                )
             if not rows or numbers is None:
                 return
             self._engine.store.sync()
@@ -174,7 +176,6 @@ def subscribe(
     window = arguments.integer("window", window, least=0, most=1_000_000)
     session_sec = arguments.integer("session_sec", session_sec, least=1, most=2**32 - 2)
     engine = registry.engine
-    engine.store.learn(STATEMENTS)
     identity = require_place(engine.store)  # the broker gives whoever comes under this name what it keeps for it
     unhandled: list[str] = []
     if job_id is not None:
@@ -259,9 +260,8 @@ def _as_ourselves(broker: Broker, environment: Environment) -> BrokerSettings | 
 def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerSettings]:
     """The brokers of the living jobs, each way in once."""
     store = registry.engine.store
-    store.learn(STATEMENTS)
     with store.read() as tx:
-        rows = tx.all("brokers_of_live_jobs")
+        rows = tx.all(SUBSCRIBER.brokers_of_live_jobs)
     found: dict[BrokerSettings, None] = {}
     for text, job_id, has_password in rows:
         record = broker_from_text(text, bool(has_password))

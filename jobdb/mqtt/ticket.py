@@ -22,7 +22,7 @@ from ..engines.identity import read_identity, require_place
 from ..errors import IllegalTransition, InvalidInput, StorageFailed, UnknownJob
 from ..filesystem.permissions import sync_folder
 from ..registry import Registry
-from .outbox import STATEMENTS
+from .outbox import RELAY
 from .settings import BrokerSettings, Environment
 
 VERSION = 1
@@ -108,7 +108,6 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
     """
     store = registry.engine.store
     require_place(store)
-    store.learn(STATEMENTS)
     job = registry.get(job_id)
     if job.terminal:
         raise IllegalTransition(f"job {job_id} has ended as {job.status}; a ticket for it would be of no use")
@@ -125,7 +124,7 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
     kid, token = (0, None) if job.auth == "never" else registry.engine.token(job_id, kid=None)
     registry_id = read_identity(store).registry_id
     with store.read() as tx:
-        row = tx.one("job_instance", job_id=job_id)
+        row = tx.one(RELAY.job_instance, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
     store.sync()  # the ticket leaves this host: the claim that it names must not be undone

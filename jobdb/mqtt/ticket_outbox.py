@@ -19,6 +19,7 @@ from ..core import arguments
 from ..core.protocol import build
 from ..engines.sql.moving import event_of
 from ..engines.sql.rows import wire_timestamp
+from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
 from ..filesystem.permissions import create_private, refuse_strange_companions, secure_folder
 from ..model import Event
@@ -29,7 +30,34 @@ from .ticket import Ticket
 if TYPE_CHECKING:
     from ..engines.sqlite.store import SqliteStore
 
-STATEMENTS = Path(__file__).parent / "tickets.sql"
+
+class TicketStatements(StatementSet):
+    """The statements of ``tickets.sql``."""
+
+    schema_version: Statement
+    any_table: Statement
+    create_tickets: Statement
+    create_ticket_events: Statement
+    create_waiting_index: Statement
+    create_leases: Statement
+    set_application: Statement
+    set_schema_version: Statement
+    get_ticket: Statement
+    insert_ticket: Statement
+    advance_ticket: Statement
+    insert_ticket_event: Statement
+    waiting_ticket_events: Statement
+    mark_ticket_event: Statement
+    count_waiting_ticket_events: Statement
+    resend_ticket: Statement
+    forget_old_tickets: Statement
+    take_lease: Statement
+    drop_lease: Statement
+
+
+TICKETS = TicketStatements(Path(__file__).with_name("tickets.sql"))
+
+
 SCHEMA_VERSION = 1
 APPLICATION_ID = 1785684596
 """As in ``tickets.sql``: "jobt" in ASCII."""
@@ -123,11 +151,11 @@ class TicketOutbox:
         ticket = self._ticket
         with self._store.write() as tx:
             now = tx.now_ms
-            row = tx.one("get_ticket", name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._name)
             if row is None:
-                tx.run("forget_old_tickets", before=now - KEPT_MS)
+                tx.run(TICKETS.forget_old_tickets, before=now - KEPT_MS)
                 row = tx.one(
-                    "insert_ticket",
+                    TICKETS.insert_ticket,
                     name=self._name,
                     job_id=ticket.job_id,
                     topic=ticket.topic,
@@ -155,10 +183,15 @@ class TicketOutbox:
                 token=ticket.token,
             )
             tx.run(
-                "insert_ticket_event", ticket=number, seq=seq, terminal=int(kind.terminal), now=now, payload=wire.text
+                TICKETS.insert_ticket_event,
+                ticket=number,
+                seq=seq,
+                terminal=int(kind.terminal),
+                now=now,
+                payload=wire.text,
             )
             tx.run(
-                "advance_ticket",
+                TICKETS.advance_ticket,
                 ticket=number,
                 next_seq=seq + 1,
                 terminal_seq=seq if kind.terminal else None,
@@ -169,7 +202,7 @@ class TicketOutbox:
     def next_seq(self) -> int:
         """The number that the next event will have, unless another process publishes before."""
         with self._store.read() as tx:
-            row = tx.one("get_ticket", name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._name)
         return max(self._ticket.next_seq, row[1] if row is not None else 0)
 
     def resend(self) -> int:
@@ -179,22 +212,22 @@ class TicketOutbox:
         has missed is taken by a subscriber with a window.
         """
         with self._store.write() as tx:
-            row = tx.one("get_ticket", name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._name)
             if row is not None:
-                tx.run("resend_ticket", ticket=row[0])
+                tx.run(TICKETS.resend_ticket, ticket=row[0])
         return self.left()
 
     # -- what the relay asks
 
     def read(self, room: Room) -> list[Parcel]:
         with self._store.read() as tx:
-            row = tx.one("get_ticket", name=self._name)
-            if row is None or not tx.all("waiting_ticket_events", ticket=row[0], after=0, limit=1):
+            row = tx.one(TICKETS.get_ticket, name=self._name)
+            if row is None or not tx.all(TICKETS.waiting_ticket_events, ticket=row[0], after=0, limit=1):
                 return []
             after, limit = room.ask(self._settings, _JOB)
             if limit <= 0:
                 return []
-            rows = tx.all("waiting_ticket_events", ticket=row[0], after=after, limit=limit)
+            rows = tx.all(TICKETS.waiting_ticket_events, ticket=row[0], after=after, limit=limit)
         room.took(self._settings, len(rows))
         self._store.sync()
         ticket = self._ticket
@@ -206,22 +239,22 @@ class TicketOutbox:
     def mark(self, numbers: Sequence[int]) -> None:
         with self._store.write() as tx:
             for number in numbers:
-                tx.run("mark_ticket_event", id=number, now=tx.now_ms)
+                tx.run(TICKETS.mark_ticket_event, id=number, now=tx.now_ms)
 
     def left(self) -> int:
         with self._store.read() as tx:
-            row = tx.one("get_ticket", name=self._name)
-            count = None if row is None else tx.one("count_waiting_ticket_events", ticket=row[0])
+            row = tx.one(TICKETS.get_ticket, name=self._name)
+            count = None if row is None else tx.one(TICKETS.count_waiting_ticket_events, ticket=row[0])
         return 0 if count is None else int(count[0])
 
     def take_lease(self, holder: str, lease_ms: int) -> bool:
         with self._store.write() as tx:
             until = tx.now_ms + lease_ms
-            return tx.run("take_lease", name=self._name, holder=holder, until_ms=until, now=tx.now_ms) > 0
+            return tx.run(TICKETS.take_lease, name=self._name, holder=holder, until_ms=until, now=tx.now_ms) > 0
 
     def drop_lease(self, holder: str) -> None:
         with self._store.write() as tx:
-            tx.run("drop_lease", name=self._name, holder=holder)
+            tx.run(TICKETS.drop_lease, name=self._name, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
         return settings.client_id("ticket", self._name)
@@ -250,7 +283,6 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
     from ..engines.sqlite.companions import set_aside_stale
     from ..engines.sqlite.opening import allowed_placement
     from ..engines.sqlite.store import SqliteStore
-    from ..engines.statements import load_statements
 
     path = path.absolute()
     secure_folder(path.parent)
@@ -271,7 +303,6 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
         journal=placement.journal or "delete",
         durability="full",
         busy_sec=BUSY_SEC,
-        statements=load_statements(STATEMENTS),
         clock=clock,
     )
 
@@ -303,18 +334,23 @@ def _prepare(store: SqliteStore, path: Path) -> None:
         return
     with store.write() as tx:
         if _version(tx, path) == 0:
-            for name in ("create_tickets", "create_ticket_events", "create_waiting_index", "create_leases"):
-                tx.run(name)
-            tx.run("set_application")
-            tx.run("set_schema_version")
+            for table in (
+                TICKETS.create_tickets,
+                TICKETS.create_ticket_events,
+                TICKETS.create_waiting_index,
+                TICKETS.create_leases,
+            ):
+                tx.run(table)
+            tx.run(TICKETS.set_application)
+            tx.run(TICKETS.set_schema_version)
 
 
 def _version(tx: Any, path: Path) -> int:
-    row = tx.one("schema_version")
+    row = tx.one(TICKETS.schema_version)
     version = int(row[0])
     if version > SCHEMA_VERSION:
         raise _newer(path, version)
-    if version == 0 and tx.one("any_table") is not None:
+    if version == 0 and tx.one(TICKETS.any_table) is not None:
         raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
     return version
 

@@ -18,13 +18,56 @@ from pathlib import Path
 from typing import Any
 
 from ..engines.identity import REGISTRY_ID, new_registry_id
+from ..engines.sql.statements import JOBS
 from ..engines.sql.transaction import Row, Transaction
-from ..engines.statements import load_statements, parameters
+from ..engines.statements import Statement, StatementSet, parameters
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
 from ..registry import Registry
 
+
+class CopyStatements(StatementSet):
+    """The statements of ``copy.sql``."""
+
+    copy_patience: Statement
+    copy_lock: Statement
+    copy_sequence: Statement
+    copy_numbers: Statement
+    copy_read_settings: Statement
+    copy_write_settings: Statement
+    copy_read_jobs: Statement
+    copy_write_jobs: Statement
+    copy_read_specs: Statement
+    copy_write_specs: Statement
+    copy_read_tokens: Statement
+    copy_write_tokens: Statement
+    copy_read_events: Statement
+    copy_write_events: Statement
+    copy_read_outbox: Statement
+    copy_write_outbox: Statement
+    copy_read_subscriptions: Statement
+    copy_write_subscriptions: Statement
+    copy_read_gaps: Statement
+    copy_write_gaps: Statement
+    copy_read_feeds: Statement
+    copy_write_feeds: Statement
+    copy_read_verdict_counts: Statement
+    copy_write_verdict_counts: Statement
+    copy_read_refusals: Statement
+    copy_write_refusals: Statement
+    copy_read_imports: Statement
+    copy_write_imports: Statement
+    copy_read_import_lines: Statement
+    copy_write_import_lines: Statement
+    copy_read_token_fingerprints: Statement
+    copy_write_token_fingerprints: Statement
+    copy_read_tombstones: Statement
+    copy_write_tombstones: Statement
+
+
+COPY = CopyStatements(Path(__file__).with_name("copy.sql"))
+
+
 _SESSIONS = ("identity", "broker_identity")
-STATEMENTS = Path(__file__).with_suffix(".sql")
 TABLES = (
     "jobs",
     "specs",
@@ -109,13 +152,11 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
         StorageFailed: what was read back at the target is not what was read at the source; nothing was written.
     """
     report = CopyReport(str(source.url), str(target.url))
-    source.engine.store.learn(STATEMENTS)
-    target.engine.store.learn(STATEMENTS)
     whole = hashlib.sha256()
     with target.engine.store.write() as writing, source.engine.store.read() as reading:
         for side in (reading, writing):
-            side.run("copy_patience")
-        writing.run("copy_lock")
+            side.run(COPY.copy_patience)
+        writing.run(COPY.copy_lock)
         _require_empty(writing, report.target)
         for table in TABLES:
             read, found = _copy_table(table, reading, writing), _digest(table, writing)
@@ -127,25 +168,24 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
             report.rows[table] = read.count
             whole.update(f"{table} {read.count} {read.hex()}\n".encode())
         _identify(reading if same_registry else None, writing)
-        writing.run("copy_sequence")
-        writing.run("copy_numbers")
+        writing.run(COPY.copy_sequence)
+        writing.run(COPY.copy_numbers)
     report.digest = whole.hexdigest()
     return report
 
 
 def _identify(reading: Transaction | None, writing: Transaction) -> None:
     """Give the copy an id of its own, or that of the source with what brokers know it by."""
-    writing.run("put_setting", name=REGISTRY_ID, value=new_registry_id())
+    writing.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
     if reading is not None:
         for name in (REGISTRY_ID, *_SESSIONS):
-            found = reading.one("get_setting", name=name)
+            found = reading.one(JOBS.get_setting, name=name)
             if found is not None:
-                writing.run("put_setting", name=name, value=found[0])
+                writing.run(JOBS.put_setting, name=name, value=found[0])
 
 
 def digest_of(registry: Registry) -> str:
     """The digest that a copy of this registry would report."""
-    registry.engine.store.learn(STATEMENTS)
     whole = hashlib.sha256()
     with registry.engine.store.read() as reading:
         for table in TABLES:
@@ -156,20 +196,20 @@ def digest_of(registry: Registry) -> str:
 
 def _require_empty(writing: Transaction, target: str) -> None:
     for table in TABLES:
-        for _ in writing.iterate(f"copy_read_{table}"):
+        for _ in writing.iterate(COPY[f"copy_read_{table}"]):
             raise AlreadyExists(
                 f"{target} is not empty (table {table} has rows); copy into a new database, made by 'jobdb init'"
             )
 
 
 def _copy_table(table: str, reading: Transaction, writing: Transaction) -> Digest:
-    name = f"copy_write_{table}"
-    columns = tuple(parameters(load_statements(STATEMENTS)[name]))
+    insert = COPY[f"copy_write_{table}"]
+    columns = tuple(parameters(insert.text))
     digest = Digest()
-    for batch in _batches(reading.iterate(f"copy_read_{table}")):
+    for batch in _batches(reading.iterate(COPY[f"copy_read_{table}"])):
         digest.add(batch)
         try:
-            writing.run_many(name, (dict(zip(columns, row, strict=True)) for row in batch))
+            writing.run_many(insert, (dict(zip(columns, row, strict=True)) for row in batch))
         except Exception:
             _refuse_nul(table, columns, batch)
             raise
@@ -190,7 +230,7 @@ def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
 
 def _digest(table: str, tx: Transaction) -> Digest:
     digest = Digest()
-    rows = tx.iterate(f"copy_read_{table}")
+    rows = tx.iterate(COPY[f"copy_read_{table}"])
     while batch := list(islice(rows, _ROWS_A_BATCH)):
         digest.add(batch)
     return digest

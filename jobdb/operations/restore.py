@@ -26,7 +26,7 @@ from ..engines.sqlite.gate import Gate
 from ..engines.sqlite.lookup import immutable_uri, lookup
 from ..engines.sqlite.opening import allowed_placement
 from ..engines.sqlite.sharing import SHARED
-from ..engines.statements import load_statements
+from ..engines.statements import Statement, StatementSet
 from ..errors import Busy, InvalidInput, StorageFailed
 from ..filesystem.atomic_files import ScratchFile
 from ..filesystem.permissions import copy_owner, secure_folder, sync_folder
@@ -34,9 +34,26 @@ from ..urls import DatabaseUrl
 from .saved_file import copy_saved, open_alone, require_file, verify
 from .swapping import other_names, put_in_place, refuse_strange_journals
 
-STATEMENTS = Path(__file__).with_suffix(".sql")
 
-Change = tuple[str, tuple[int | str, ...]]
+class RestoreStatements(StatementSet):
+    """The statements of ``restore.sql``."""
+
+    revoked_since: Statement
+    jobs_in_common: Statement
+    subscriptions_ahead: Statement
+    revoke_restored: Statement
+    put_restored_setting: Statement
+    forget_place: Statement
+    forget_leases: Statement
+    forget_sessions: Statement
+    is_marked_shared: Statement
+    key_of_restored: Statement
+
+
+RESTORE = RestoreStatements(Path(__file__).with_name("restore.sql"))
+
+
+Change = tuple[Statement, tuple[int | str, ...]]
 """A statement's name and its values."""
 
 RESTORED = "restored"
@@ -144,9 +161,9 @@ def restore_registry(
     with ScratchFile(target, "restoring") as scratch:
         copy_saved(source, scratch.path)
         jobs, events = verify(scratch.path, named=backup)
-        changes: list[Change] = [("forget_place", ()), ("forget_leases", ()), _note(None)]
+        changes: list[Change] = [(RESTORE.forget_place, ()), (RESTORE.forget_leases, ()), _note(None)]
         if not same_registry:
-            changes += [("forget_sessions", ()), ("put_restored_setting", (REGISTRY_ID, new_registry_id()))]
+            changes += [(RESTORE.forget_sessions, ()), (RESTORE.put_restored_setting, (REGISTRY_ID, new_registry_id()))]
         _write(scratch.path, changes)
         key_id = _key_of(scratch.path)
         swap = _Swap(scratch, target, busy_sec, revoke_since=revoke_since)
@@ -348,17 +365,16 @@ class _Swap:
 
     def _take_over(self, connection: apsw.Connection) -> None:
         """Give the restored registry what only the present one knows: its mark and, if asked, what was revoked."""
-        known = load_statements(STATEMENTS)
         changes: list[Change] = []
         try:
-            if connection.execute(known["is_marked_shared"]).fetchone() is not None:
-                changes.append(("put_restored_setting", (SHARED, "1")))
+            if connection.execute(RESTORE.is_marked_shared.text).fetchone() is not None:
+                changes.append((RESTORE.put_restored_setting, (SHARED, "1")))
             self.since, tokens = _compare(connection)
         except apsw.SQLError:
             return  # it has no tables yet
         if self._revoke_since and self.since is not None:
             now = time.time_ns() // 1_000_000
-            changes += [("revoke_restored", (job, kid, revoked or now)) for job, kid, revoked, _ in tokens]
+            changes += [(RESTORE.revoke_restored, (job, kid, revoked or now)) for job, kid, revoked, _ in tokens]
             self.revoked = True
         if self.since is not None:
             changes.append(_note([] if self.revoked else [(job_id, kid) for _, kid, _, job_id in tokens]))
@@ -372,26 +388,24 @@ def _note(valid_again: list[tuple[str, int]] | None) -> Change:
         "known": valid_again is not None,
         "valid_again": (valid_again or [])[:_MOST_NOTED],
     }
-    return ("put_restored_setting", (RESTORED, json.dumps(found)))
+    return (RESTORE.put_restored_setting, (RESTORED, json.dumps(found)))
 
 
 def _compare(connection: apsw.Connection) -> tuple[SinceBackup | None, list[tuple[int, int, int | None, str]]]:
     """Compare ``main`` with ``restored``: the counts, and the tokens that were revoked since."""
-    known = load_statements(STATEMENTS)
 
-    def ask(name: str) -> list[Any]:
-        return list(connection.execute(known[name]))
+    def ask(statement: Statement) -> list[Any]:
+        return list(connection.execute(statement.text))
 
-    ((in_common, gone),) = ask("jobs_in_common")
+    ((in_common, gone),) = ask(RESTORE.jobs_in_common)
     if in_common == 0 and gone > 0:
         return None, []
-    tokens: list[tuple[int, int, int | None, str]] = ask("revoked_since")
-    ((ahead,),) = ask("subscriptions_ahead")
+    tokens: list[tuple[int, int, int | None, str]] = ask(RESTORE.revoked_since)
+    ((ahead,),) = ask(RESTORE.subscriptions_ahead)
     return SinceBackup(len(tokens), len({token[0] for token in tokens}), gone, ahead), tokens
 
 
 def _write(scratch: Path, changes: list[Change]) -> None:
-    known = load_statements(STATEMENTS)
     if not changes:
         return
     try:
@@ -399,8 +413,8 @@ def _write(scratch: Path, changes: list[Change]) -> None:
         try:
             # Not apsw's own block: its rollback fails where SQLite has rolled back on a full disk, and hides the cause.
             connection.execute("BEGIN IMMEDIATE")
-            for name, values in changes:
-                connection.execute(known[name], values)
+            for statement, values in changes:
+                connection.execute(statement.text, values)
             connection.execute("COMMIT")
         finally:
             connection.close()
@@ -412,7 +426,7 @@ def _key_of(scratch: Path) -> str | None:
     try:
         connection = open_alone(scratch)
         try:
-            row = connection.execute(load_statements(STATEMENTS)["key_of_restored"]).fetchone()
+            row = connection.execute(RESTORE.key_of_restored.text).fetchone()
         finally:
             connection.close()
     except apsw.Error as error:

@@ -8,10 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..engines.statements import Statement, StatementSet
 from ..model import JobStatus, Refusal, Verdict
 from ..registry import Registry
 
-_STATEMENTS = Path(__file__).parent / "snapshot.sql"
+
+class SnapshotStatements(StatementSet):
+    """The statements of ``snapshot.sql``."""
+
+    watch_jobs: Statement
+
+
+SNAPSHOT = SnapshotStatements(Path(__file__).with_name("snapshot.sql"))
+
+
 MOST_JOBS = 2000
 
 
@@ -73,10 +83,9 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         The snapshot; jobs that ask for permission first, then those nearest to a limit.
     """
     engine = registry.engine
-    engine.store.learn(_STATEMENTS)
     with engine.store.read() as tx:
         now = tx.now_ms
-        rows = tx.all("watch_jobs", status=status.value, limit=MOST_JOBS)
+        rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MOST_JOBS)
     found = []
     for row in rows:
         (

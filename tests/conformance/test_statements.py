@@ -1,30 +1,46 @@
-"""Every named statement of every .sql file is one that each engine takes, whoever uses it."""
+"""Every named statement of every .sql file is declared, and is one that each engine takes, whoever uses it."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 
 import jobdb
-from jobdb.engines.statements import load_statements, parameters
+from jobdb.engines.postgresql.dialect import DIALECT
+from jobdb.engines.statements import StatementSet, parameters, read_statements
 
 ROOT = Path(jobdb.__file__).parent
-DIALECT = ROOT / "engines" / "postgresql" / "dialect.sql"
 SQLITE_ONLY = {
+    "engines/postgresql/dialect.sql": "PostgreSQL's own; tried in place of the verbs'",
+    "engines/postgresql/migrations.sql": "PostgreSQL's own; run by every migration",
     "mqtt/tickets.sql": "a ticket's own local file",
     "ui/site.sql": "datasette reads a SQLite file",
-    "restoring.sql": "a backup is a SQLite file; run by every test of restore",
+    "operations/restore.sql": "a backup is a SQLite file; run by every test of restore",
 }
-FOLDERS = (".", "doctor", "engines/sql", "legacy", "mqtt", "ui")
-FILES = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).glob("*.sql"))
-FILES = [path for path in FILES if str(path) not in SQLITE_ONLY]
+FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.sql"))
 NO_PLAN = ("LOCK ", "SELECT pg_notify", "SELECT DISTINCT c.relname")
 
 
-@pytest.mark.parametrize("file", FILES, ids=str)
+def sets() -> dict[str, StatementSet]:
+    """Every set of the package by its file."""
+    found = {}
+    for path in ROOT.rglob("*.py"):
+        if "StatementSet" in path.read_text("utf-8"):
+            parts = path.relative_to(ROOT.parent).with_suffix("").parts
+            for value in vars(importlib.import_module(".".join(parts))).values():
+                if isinstance(value, StatementSet):
+                    found[str(value.file.relative_to(ROOT))] = value
+    return found
+
+
+SETS = sets()
+
+
+@pytest.mark.parametrize("file", [file for file in FILES if file not in SQLITE_ONLY])
 def test_every_statement_is_understood(database, file):
-    known = load_statements(ROOT / file)
+    known = read_statements(ROOT / file)
     if database.name == "postgresql":
-        overrides = load_statements(DIALECT)
+        overrides = read_statements(DIALECT.file)
         known = {name: overrides.get(name, text) for name, text in known.items()}
     failures = []
     for name, text in known.items():
@@ -37,9 +53,32 @@ def test_every_statement_is_understood(database, file):
     assert not failures, "\n".join(failures)
 
 
-def test_the_dialect_replaces_only_what_there_is():
-    files = [ROOT / file for file in FILES]
-    own = {"lock_jobs", "now_ms", "mark_writer", "writer_at_work", "last_commit", "forget_writers"}
-    own |= {"say_committed", "channel", "settled_event", "limit_question"}
-    own |= {"tree_of_question", "relations_of_question", "functions_of_question"}
-    assert set(load_statements(DIALECT)) - own <= set(load_statements(*files))
+@pytest.mark.parametrize("file", FILES)
+def test_a_set_declares_the_names_of_its_file(file):
+    if file == "ui/site.sql":
+        return  # datasette takes whatever queries are there
+    declared = list(type(SETS[file]).__annotations__)
+    replaced = {name for other in FILES if other != file for name in read_statements(ROOT / other)}
+    names = [name for name in read_statements(ROOT / file) if SETS[file] is not DIALECT or name not in replaced]
+    assert declared == names
+
+
+def test_the_dialect_replaces_only_what_is_meant():
+    """By name: so no two sets that run on PostgreSQL may share one with it by chance."""
+    shared: dict[str, list[str]] = {}
+    for file in FILES:
+        if file not in SQLITE_ONLY:
+            for name in read_statements(ROOT / file):
+                shared.setdefault(name, []).append(file)
+    assert {name: files for name, files in shared.items() if len(files) > 1} == {}
+
+
+def test_a_set_is_immutable_and_names_what_it_has_not(tmp_path):
+    file = tmp_path / "few.sql"
+    file.write_text("-- one: the only one\nSELECT :a, :b;\n")
+    few = StatementSet(file)
+    assert few["one"].text == "SELECT :a, :b" and few["one"] is few["one"]
+    with pytest.raises(AttributeError, match=r"few\.sql has no statement two"):
+        few["two"]
+    with pytest.raises(AttributeError, match="immutable"):
+        few.one = few["one"]

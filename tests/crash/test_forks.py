@@ -10,6 +10,7 @@ from pathlib import Path
 from conformance_kit.forks import DONE, FAILED, LIMIT_SEC, REFUSED, ended, forked, write
 
 from jobdb import ForkedRegistry, Registry
+from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.query import run_query
 from jobdb.operations.backup import back_up, restore
@@ -121,7 +122,7 @@ def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: 
 
     def work() -> None:
         with registry.engine.store.write() as tx:
-            tx.run("put_setting", name="a", value="b")
+            tx.run(JOBS.put_setting, name="a", value="b")
             inside.set()
             go_on.wait(LIMIT_SEC)
 
@@ -185,7 +186,7 @@ def test_forked_in_the_middle_of_a_verb_the_child_does_not_commit_for_its_parent
         parent, child = os.getpid(), 0
         try:
             with registry.engine.store.write() as tx:
-                tx.run("put_setting", name="by", value="parent")
+                tx.run(JOBS.put_setting, name="by", value="parent")
                 child = os.fork()
         except ForkedRegistry:
             os._exit(REFUSED)
@@ -194,5 +195,5 @@ def test_forked_in_the_middle_of_a_verb_the_child_does_not_commit_for_its_parent
                 os._exit(FAILED)
         assert ended(child) == REFUSED
         with registry.engine.store.read() as looking:
-            assert looking.one("get_setting", name="by") == ("parent",)
+            assert looking.one(JOBS.get_setting, name="by") == ("parent",)
         registry.register(agent="a", prompt="p")

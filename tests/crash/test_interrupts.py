@@ -16,6 +16,7 @@ import pytest
 from conformance_kit.interrupting import Interrupted, each_place
 
 from jobdb import Busy, Registry
+from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite import opened
 from jobdb.errors import StaleAttempt
 
@@ -254,11 +255,11 @@ def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_o
         with bench.registry.engine.store.write() as tx:
             signal.raise_signal(signal.SIGUSR1)
             assert said
-            tx.run("put_setting", name="written", value="1")
+            tx.run(JOBS.put_setting, name="written", value="1")
     finally:
         signal.signal(signal.SIGUSR1, before)
     with bench.registry.engine.store.read() as tx:
-        assert tx.one("get_setting", name="written") == ("1",)
+        assert tx.one(JOBS.get_setting, name="written") == ("1",)
     bench.check("after the handler")
     bench.finish()
 

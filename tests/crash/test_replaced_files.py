@@ -23,6 +23,7 @@ from harness.registries import open_registry
 
 from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
 from jobdb.doctor import examine
+from jobdb.engines.sql.statements import JOBS
 from jobdb.filesystem import ofd_locks
 from jobdb.operations.backup import back_up
 from jobdb.urls import parse_url
@@ -234,7 +235,7 @@ def test_what_is_committed_after_the_files_went_away_is_not_answered(
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
         with pytest.raises(DatabaseReplaced), registry.engine.store.write() as tx:
-            tx.run("put_setting", name="x", value="y")
+            tx.run(JOBS.put_setting, name="x", value="y")
             damage(database)
 
 

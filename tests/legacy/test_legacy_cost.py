@@ -20,6 +20,7 @@ from jobdb import Registry
 from jobdb.legacy import export_registry, import_registry
 from jobdb.legacy.damage import Damage
 from jobdb.legacy.records import parse_record
+from jobdb.legacy.statements import LEGACY
 
 Open = Callable[..., Registry]
 SIZE = 1 << 18
@@ -127,7 +128,11 @@ def test_no_shape_of_a_log_costs_much_more_than_a_plain_one(tmp_path: Path, open
 def _stored(registry: Registry) -> tuple[int, int]:
     """Bytes and rows that an import of one job has left."""
     with registry.engine.store.read() as tx:
-        rows = [*tx.all("legacy_lines", job=1), *tx.all("legacy_payloads", job=1), *tx.all("legacy_job", job_id="j")]
+        rows = [
+            *tx.all(LEGACY.legacy_lines, job=1),
+            *tx.all(LEGACY.legacy_payloads, job=1),
+            *tx.all(LEGACY.legacy_job, job_id="j"),
+        ]
     return sum(len(value) for row in rows for value in row if isinstance(value, str | bytes)), len(rows)
 
 

@@ -16,6 +16,7 @@ from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, 
 from jobdb.engines.sqlite.transaction import ROWS_TOGETHER, SqliteTransaction
 from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import Damage
+from jobdb.legacy.statements import LEGACY
 
 Open = Callable[..., Registry]
 
@@ -500,9 +501,9 @@ def test_rows_that_go_together_are_all_written_each_as_it_is(
     row = {"job": 1, "log": "event_log"}
     rows = [{**row, "number": number, "raw": b"line %d" % number} for number in range(1, lines + 1)]
     with registry.engine.store.write() as tx:
-        tx.run("legacy_delete_lines", job=1)
-        tx.run_rows("legacy_insert_line", names, (tuple(row[name] for name in names) for row in rows))
-        found = tx.all("legacy_lines_of_range", first=1, last=1)
+        tx.run(LEGACY.legacy_delete_lines, job=1)
+        tx.run_rows(LEGACY.legacy_insert_line, names, (tuple(row[name] for name in names) for row in rows))
+        found = tx.all(LEGACY.legacy_lines_of_range, first=1, last=1)
     assert found == [(1, "event_log", row["number"], row["raw"]) for row in rows]
 
 

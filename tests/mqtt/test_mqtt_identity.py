@@ -10,6 +10,7 @@ from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
 
 from jobdb import InvalidInput, JobStatus, MovedOrCopied, Verdict
 from jobdb.engines.identity import PLACE, REGISTRY_ID, become_copy, new_registry_id
+from jobdb.engines.sql.statements import JOBS
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import _name
 
@@ -68,8 +69,8 @@ def test_a_copy_takes_none_of_the_original_s_events(bench: Bench, tmp_path: Path
             become_copy(copy.registry.engine.store)
         else:  # as restore leaves it
             with copy.registry.engine.store.write() as tx:
-                tx.run("put_setting", name=REGISTRY_ID, value=new_registry_id())
-                tx.run("put_setting", name=PLACE, value="")
+                tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
+                tx.run(JOBS.put_setting, name=PLACE, value="")
         with copy.follow("j", subscriber="orch") as theirs:
             _publish(ticket, state, "started", "progress", "completed")
             assert [event.seq for event in collect(theirs, 3)] == [1, 2, 3]

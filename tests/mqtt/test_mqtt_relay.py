@@ -286,13 +286,13 @@ def test_a_cheap_look_at_a_large_backlog_of_a_dead_broker(bench: Bench) -> None:
 
 
 def _plan(bench: Bench, name: str, **parameters: object) -> list[str]:
-    from jobdb.engines.statements import read_statements
-    from jobdb.mqtt.outbox import STATEMENTS
+    from jobdb.engines.statements import Statement
+    from jobdb.mqtt.outbox import RELAY
 
     store = bench.registry.engine.store
-    store._statements.add({"the_plan": "EXPLAIN QUERY PLAN " + read_statements(STATEMENTS)[name]})  # type: ignore[attr-defined]
+    plan = Statement("the_plan", "EXPLAIN QUERY PLAN " + RELAY[name].text)
     with store.read() as tx:
-        return [row[3] for row in tx.all("the_plan", **parameters)]
+        return [row[3] for row in tx.all(plan, **parameters)]
 
 
 def test_pauses_between_attempts_grow_and_are_jittered() -> None:

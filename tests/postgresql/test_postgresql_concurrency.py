@@ -13,6 +13,7 @@ from jobdb.engines.postgresql.store import PostgresTransaction
 from jobdb.engines.sql import events
 from jobdb.engines.sql.rows import token_binding
 from jobdb.engines.sql.sealing import seal
+from jobdb.engines.sql.statements import JOBS
 
 _INSERT = """
 INSERT INTO events (job, seq, event, recorded_ms, digest, payload)
@@ -141,8 +142,8 @@ def test_a_rekey_waits_for_the_first_secret_of_all(url):
         rekeying = threading.Thread(target=second.tokens.rekey, args=(new,))
         with first.engine.store.write() as tx:
             sealed = seal(tx, old, "a-secret", bound_to=token_binding("j", 1))
-            number = tx.one("job_number", job_id="j")[0]
-            tx.run("insert_token", job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
+            number = tx.one(JOBS.job_number, job_id="j")[0]
+            tx.run(JOBS.insert_token, job=number, kid=1, sealed=sealed, imported=0, now=tx.now_ms)
             rekeying.start()
             time.sleep(0.5)
         rekeying.join(60)

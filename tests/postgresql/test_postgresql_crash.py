@@ -13,6 +13,7 @@ from conformance_kit.workers import Crew
 
 from jobdb import NewJob, Registry, Unavailable
 from jobdb.engines.postgresql.listener import listen
+from jobdb.engines.sql.statements import JOBS
 
 
 @pytest.fixture
@@ -142,7 +143,7 @@ def test_idle_connections_that_a_restart_has_cut_are_replaced(own_server):
         store = registry.engine.store
         assert store.query("SELECT job_id FROM v_jobs", limit=5, timeout_sec=5)[1] == [("j",)]
         with store.write() as tx:
-            tx.run("put_setting", name="x", value="y")
+            tx.run(JOBS.put_setting, name="x", value="y")
         assert store.data_version() and registry.engine.setting("x") == "y"
 
 

@@ -11,6 +11,7 @@ from conformance_kit.interrupting import Interrupted, each_place
 
 from jobdb import Registry
 from jobdb.engines.postgresql.pool import MOST_CONNECTIONS
+from jobdb.engines.sql.statements import JOBS
 
 
 def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
@@ -119,7 +120,7 @@ def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
             parent, child_id = os.getpid(), 0
             try:
                 with registry.engine.store.write() as tx:
-                    tx.run("put_setting", name="by", value="parent")
+                    tx.run(JOBS.put_setting, name="by", value="parent")
                     child_id = os.fork()
             except BaseException:
                 os._exit(REFUSED)
@@ -128,7 +129,7 @@ def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
                     os._exit(DONE)
             assert ended(child_id) == REFUSED
             with registry.engine.store.read() as tx:
-                assert tx.one("get_setting", name="by") == ("parent",)
+                assert tx.one(JOBS.get_setting, name="by") == ("parent",)
         else:
             backend = "SELECT pg_backend_pid()"
             with registry.engine.store._pool.connection() as connection:

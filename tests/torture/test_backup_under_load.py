@@ -15,6 +15,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.doctor import examine
+from jobdb.engines.sql.statements import JOBS
 from jobdb.operations.backup import back_up, verify
 from jobdb.urls import parse_url
 
@@ -108,7 +109,7 @@ def check(saved: Path, before: dict[str, int]) -> None:
         for job_id, seq in before.items():
             assert found[job_id].last_seq >= seq, job_id
         with copy.engine.store.read() as tx:
-            counted = tx.all("count_by_status")
+            counted = tx.all(JOBS.count_by_status)
         assert sum(count for _status, count in counted) == len(found)
         for job_id in list(before)[-5:]:
             seqs = [event.seq for event in copy.events(job_id)]

@@ -14,11 +14,24 @@ from jobdb.schema import VERSION, migration_files
 
 from ...errors import DatabaseMissing, SchemaMismatch
 from ...urls import parse_url
-from ..statements import for_psycopg, load_statements
+from ..statements import Statement, StatementSet, psycopg_text
 from .connections import Address, Connection
 from .failures import translate
 
-_STATEMENTS = for_psycopg(load_statements(Path(__file__).with_name("migrations.sql")))
+
+class MigrationStatements(StatementSet):
+    """The statements of ``migrations.sql``."""
+
+    own_settings: Statement
+    lock_migrations: Statement
+    known_migrations: Statement
+    create_migrations: Statement
+    schema_version: Statement
+    may_only_ask: Statement
+    note_migration: Statement
+
+
+MIGRATIONS = MigrationStatements(Path(__file__).with_name("migrations.sql"))
 
 
 def migrate_postgresql(url: str) -> list[int]:
@@ -46,28 +59,30 @@ def migrate_postgresql(url: str) -> list[int]:
 def _migrate(connection: Connection, address: Address) -> list[int]:
     applied = []
     with connection.transaction():
-        connection.execute(_STATEMENTS["own_settings"].encode())
-        connection.execute(_STATEMENTS["lock_migrations"].encode())
+        connection.execute(psycopg_text(MIGRATIONS.own_settings.text).encode())
+        connection.execute(psycopg_text(MIGRATIONS.lock_migrations.text).encode())
         version = _version(connection)
         if version is None:
-            connection.execute(_STATEMENTS["create_migrations"].encode())
+            connection.execute(psycopg_text(MIGRATIONS.create_migrations.text).encode())
             version = 0
         if version > VERSION:
             raise SchemaMismatch(_newer(address, version))
         for number, name, path in migration_files("postgresql"):
             if number > version:
                 connection.execute(path.read_text("utf-8").encode())
-                connection.execute(_STATEMENTS["note_migration"].encode(), {"number": number, "name": name})
+                connection.execute(
+                    psycopg_text(MIGRATIONS.note_migration.text).encode(), {"number": number, "name": name}
+                )
                 applied.append(number)
     return applied
 
 
 def _version(connection: Connection) -> int | None:
     """The schema's version; None when there is no table of migrations."""
-    known = connection.execute(_STATEMENTS["known_migrations"].encode()).fetchone()
+    known = connection.execute(psycopg_text(MIGRATIONS.known_migrations.text).encode()).fetchone()
     if known != (True,):
         return None
-    row = connection.execute(_STATEMENTS["schema_version"].encode()).fetchone()
+    row = connection.execute(psycopg_text(MIGRATIONS.schema_version.text).encode()).fetchone()
     return 0 if row is None else int(row[0])
 
 
@@ -85,7 +100,7 @@ def schema_version(connection: Connection) -> int:
 
 def _may_only_ask(connection: Connection) -> bool:
     """Return whether this role may read the registry's views, although not its version: a role for `jobdb query`."""
-    row = connection.execute(_STATEMENTS["may_only_ask"].encode()).fetchone()
+    row = connection.execute(psycopg_text(MIGRATIONS.may_only_ask.text).encode()).fetchone()
     return row == (True,)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 
-from ..statements import VERB_FILES, for_psycopg, load_statements
+from ..sql.statements import VERBS
 from .connections import Address, Connection
+from .dialect import DIALECT
 from .engine import PostgresEngine
 from .failures import translate
 from .migrations import migrate_postgresql, require_version, schema_version
@@ -18,8 +18,6 @@ from .store import PostgresStore
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
     from ...urls import DatabaseUrl
-
-STATEMENT_FILES = (*VERB_FILES, Path(__file__).with_name("dialect.sql"))
 
 
 def open_postgresql(
@@ -47,8 +45,9 @@ def open_postgresql(
             _warn_of_loss(connection, address)
         except psycopg.Error as error:
             raise translate(error, address.shown, 0.0) from error
-    statements = for_psycopg(load_statements(*STATEMENT_FILES))
-    store = PostgresStore(address, statements=statements, durability=durability, busy_sec=busy_sec)
+    for statements in (*VERBS, DIALECT):
+        statements.load()
+    store = PostgresStore(address, durability=durability, busy_sec=busy_sec)
     return PostgresEngine(store, vault)
 
 

@@ -5,7 +5,6 @@ What a question reads and calls is checked before it is run: see ``question``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +16,7 @@ from ...errors import InvalidInput, TimedOut
 from ..sql.transaction import Row
 from . import values
 from .connections import Connection
+from .dialect import DIALECT, FORMS
 from .failures import message
 from .question import VIEWS, check_question
 
@@ -39,14 +39,11 @@ _OF_THE_QUERY = (
 )
 
 
-def run_query(
-    connection: Connection, statements: Mapping[str, str], sql: str, *, limit: int, timeout_sec: float
-) -> tuple[list[str], list[Row]]:
+def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
     """Runs one SELECT.
 
     Args:
         connection: in a transaction that may write; it is rolled back.
-        statements: the named statements.
         sql: the question.
         limit: the most rows to return.
         timeout_sec: how long it may take, in seconds.
@@ -61,8 +58,8 @@ def run_query(
     question = text("the query", sql, most=LONGEST_QUERY).strip().rstrip(";")
     timeout_sec = min(max(0.001, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.001
     try:
-        connection.execute(statements["limit_question"].encode(), {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
-        check_question(connection, statements, question)
+        connection.execute(FORMS[DIALECT.limit_question].text, {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
+        check_question(connection, question)
         connection.execute(b"SET TRANSACTION READ ONLY")
         with connection.cursor(name="jobdb_question") as cursor:
             cursor.execute(question.replace("%", "%%").encode(), [])

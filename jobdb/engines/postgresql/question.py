@@ -10,10 +10,10 @@ passes. A role that may read the views alone is the stronger fence: docs/deploym
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidInput, Unusable
+from .dialect import DIALECT, FORMS
 
 if TYPE_CHECKING:
     from .connections import Connection
@@ -50,12 +50,11 @@ _MARK, _MARKED_VIEW = "concat", VIEWS[0]
 _VIEW = "CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{}\n) AS answer, concat('jobdb') AS mark FROM v_jobs"
 
 
-def check_question(connection: Connection, statements: Mapping[str, str], question: str) -> None:
+def check_question(connection: Connection, question: str) -> None:
     """Let the server parse a query and refuse what it must not touch; nothing of it is run.
 
     Args:
         connection: in a transaction that will be rolled back.
-        statements: the named statements.
         question: the query, without its last semicolon.
 
     Raises:
@@ -64,17 +63,17 @@ def check_question(connection: Connection, statements: Mapping[str, str], questi
     """
     # With parameters, be they none, the server takes one statement only.
     connection.execute(_VIEW.format(question).replace("%", "%%").encode(), [])
-    row = connection.execute(statements["tree_of_question"].encode()).fetchone()
+    row = connection.execute(FORMS[DIALECT.tree_of_question].text).fetchone()
     named = _NUMBER.findall(row[0]) if row is not None else []
 
     def numbers(*kinds: str) -> dict[str, list[str]]:
         return {"numbers": sorted({number for kind, number in named if kind in kinds and number != "0"})}
 
-    relations = connection.execute(statements["relations_of_question"].encode(), numbers("relid")).fetchall()
+    relations = connection.execute(FORMS[DIALECT.relations_of_question].text, numbers("relid")).fetchall()
     given = connection.execute(
-        statements["functions_of_question"].encode(), numbers("funcid", "aggfnoid", "winfnoid", "tsmhandler")
+        FORMS[DIALECT.functions_of_question].text, numbers("funcid", "aggfnoid", "winfnoid", "tsmhandler")
     ).fetchall()
-    operators = connection.execute(statements["functions_of_question"].encode(), numbers(*_OPERATORS)).fetchall()
+    operators = connection.execute(FORMS[DIALECT.functions_of_question].text, numbers(*_OPERATORS)).fetchall()
     if (_MARKED_VIEW, True) not in relations or (_MARK, True, "s") not in given:
         raise Unusable(
             "this release of PostgreSQL writes queries down in a form that jobdb does not know, so it cannot tell what "

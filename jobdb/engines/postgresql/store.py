@@ -8,18 +8,16 @@ transaction leaves.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from contextlib import contextmanager, suppress
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ...errors import ForkedRegistry, InvalidInput, JobdbError, SyncFailed, Unavailable
-from ..statements import for_psycopg, read_statements
 from .connections import Address, Connection
+from .dialect import DIALECT, FORMS
 from .failures import RolledBack, connection_lost, translate
 from .listener import Listener, Poller, listen
 from .pool import Pool
@@ -28,84 +26,77 @@ from .sessions import doubt, unconfirmed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from ..sql.transaction import Row
+    from ..statements import Statement
 
 LONGEST_WAIT_SEC = 5.0
 HELD_BACK_WAIT_SEC = 0.05
 _ROWS_AT_A_TIME = 1000
 
 
-@cache
-def _makes_news(statement: str) -> bool:
-    """Whether somebody may be waiting for what the statement does."""
-    return re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events)\b", statement) is not None
-
-
 class PostgresTransaction:
     """Runs named statements inside one transaction."""
 
-    __slots__ = ("_connection", "_cursor", "_now", "_statements", "news", "transaction")
+    __slots__ = ("_connection", "_cursor", "_now", "news", "transaction")
 
-    def __init__(self, connection: Connection, statements: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
-        self._statements = statements
         self._now: int | None = None
         self.transaction: str | None = None
         self.news = False
 
-    def _execute(self, name: str, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
-        statement = self._statements[name]
-        self.news = self.news or _makes_news(statement)
-        return self._cursor.execute(statement.encode(), parameters)
+    def _execute(self, statement: Statement, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
+        text, makes_news = FORMS[statement]
+        self.news = self.news or makes_news
+        return self._cursor.execute(text, parameters)
 
     @property
     def now_ms(self) -> int:
         """The transaction's one moment by the server's clock: when its jobs were locked, or when first asked."""
         if self._now is None:
-            row = self.one("now_ms")
+            row = self.one(DIALECT.now_ms)
             assert row is not None
             self._now = row[0]
         return self._now
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        row = self.one("lock_jobs", job_ids=sorted(set(job_ids)), **self._mark())
+        row = self.one(DIALECT.lock_jobs, job_ids=sorted(set(job_ids)), **self._mark())
         assert row is not None
         moment, self.transaction = row
         self._now = moment if self._now is None else self._now
 
     def mark(self) -> None:
         """Leaves the mark by which the commit can be recognised, if anything was written."""
-        if self.transaction is None and (row := self.one("mark_writer", **self._mark())):
+        if self.transaction is None and (row := self.one(DIALECT.mark_writer, **self._mark())):
             self.transaction = row[0]
 
     def _mark(self) -> dict[str, Any]:
         return {"client": self._connection.client, "number": self._connection.number}
 
-    def one(self, name: str, /, **parameters: Any) -> Row | None:
-        return self._execute(name, parameters).fetchone()
+    def one(self, statement: Statement, /, **parameters: Any) -> Row | None:
+        return self._execute(statement, parameters).fetchone()
 
-    def all(self, name: str, /, **parameters: Any) -> list[Row]:
-        return self._execute(name, parameters).fetchall()
+    def all(self, statement: Statement, /, **parameters: Any) -> list[Row]:
+        return self._execute(statement, parameters).fetchall()
 
-    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
-        with self._connection.cursor(name=f"jobdb_{name}") as cursor:
+    def iterate(self, statement: Statement, /, **parameters: Any) -> Iterator[Row]:
+        with self._connection.cursor(name=f"jobdb_{statement.name}") as cursor:
             cursor.itersize = _ROWS_AT_A_TIME
-            cursor.execute(self._statements[name].encode(), parameters)
+            cursor.execute(FORMS[statement].text, parameters)
             yield from cursor
 
-    def run(self, name: str, /, **parameters: Any) -> int:
-        return self._execute(name, parameters).rowcount
+    def run(self, statement: Statement, /, **parameters: Any) -> int:
+        return self._execute(statement, parameters).rowcount
 
-    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
-        statement = self._statements[name]
-        self.news = self.news or _makes_news(statement)
-        self._cursor.executemany(statement.encode(), list(parameters))
+    def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
+        text, makes_news = FORMS[statement]
+        self.news = self.news or makes_news
+        self._cursor.executemany(text, list(parameters))
 
-    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-        self.run_many(name, [dict(zip(names, row, strict=True)) for row in rows])
+    def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        self.run_many(statement, [dict(zip(names, row, strict=True)) for row in rows])
 
 
 class PostgresStore:
@@ -113,19 +104,17 @@ class PostgresStore:
 
     Args:
         address: the server.
-        statements: the named statements, in psycopg's form.
         durability: "full", or "normal" (a crash of the server may lose the last commits, and never tears one).
         busy_sec: how long a verb waits for a lock, a connection or a server that comes back, in seconds.
     """
 
     signs_ahead = False
 
-    def __init__(self, address: Address, *, statements: Mapping[str, str], durability: str, busy_sec: float) -> None:
+    def __init__(self, address: Address, *, durability: str, busy_sec: float) -> None:
         self.address = address
         self.durability = durability
         self.busy_sec = busy_sec
         self.clock: Callable[[], int] = self._server_ms
-        self._statements = statements
         self._pid = os.getpid()
         self._pool = Pool(address, durability=durability, busy_sec=busy_sec)
         self._listener: Listener | Poller | None = None
@@ -158,13 +147,9 @@ class PostgresStore:
                 self._listener.close()
         with suppress(JobdbError, psycopg.Error), self._pool.connection("BEGIN") as connection:
             connection.execute(b"SET LOCAL synchronous_commit TO off")  # nobody waits for this to be durable
-            connection.execute(self._statements["forget_writers"].encode(), {"clients": list(self._pool.clients)})
+            connection.execute(FORMS[DIALECT.forget_writers].text, {"clients": list(self._pool.clients)})
             connection.execute(b"COMMIT")
         self._pool.close()
-
-    def learn(self, file: Path) -> None:
-        """Adds the named statements of ``file`` to those that transactions know."""
-        self._statements = {**for_psycopg(read_statements(file)), **self._statements}
 
     # -- transactions
 
@@ -193,7 +178,7 @@ class PostgresStore:
         started = time.monotonic()
         with self._pool.connection(begin) as connection:
             connection.number += 1
-            tx = PostgresTransaction(connection, self._statements)
+            tx = PostgresTransaction(connection)
             try:
                 yield tx
                 if os.getpid() != self._pid:
@@ -211,7 +196,7 @@ class PostgresStore:
             self._commit(connection, tx, started)
             if tx.news:
                 with suppress(psycopg.Error):
-                    connection.execute(self._statements["say_committed"].encode())
+                    connection.execute(FORMS[DIALECT.say_committed].text)
 
     def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
         connection.warnings.clear()
@@ -244,8 +229,8 @@ class PostgresStore:
             try:
                 with self.address.connect() as connection:
                     # Two statements: what the second sees must be later than what the first found ended.
-                    if self._ask(connection, "writer_at_work", transaction=transaction) == (False,):
-                        return self._ask(connection, "last_commit", client=lost.client) == (lost.number,)
+                    if self._ask(connection, DIALECT.writer_at_work, transaction=transaction) == (False,):
+                        return self._ask(connection, DIALECT.last_commit, client=lost.client) == (lost.number,)
             except (psycopg.Error, JobdbError):
                 pass  # it is not back yet
             if time.monotonic() > deadline:
@@ -257,8 +242,8 @@ class PostgresStore:
             "it: the verb may have been done or not. Read the state before going on"
         )
 
-    def _ask(self, connection: Connection, name: str, **parameters: Any) -> Row | None:
-        return connection.execute(self._statements[name].encode(), parameters).fetchone()
+    def _ask(self, connection: Connection, statement: Statement, **parameters: Any) -> Row | None:
+        return connection.execute(FORMS[statement].text, parameters).fetchone()
 
     def sync(self) -> None:
         """Nothing to do: the server shows a commit to others only when it is durable.
@@ -272,7 +257,7 @@ class PostgresStore:
         started = time.monotonic()
         with self._pool.connection("BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE") as connection:
             try:
-                return run_query(connection, self._statements, sql, limit=limit, timeout_sec=timeout_sec)
+                return run_query(connection, sql, limit=limit, timeout_sec=timeout_sec)
             except psycopg.Error as error:
                 raise translate(error, self.address.shown, time.monotonic() - started) from error
 
@@ -308,7 +293,7 @@ class PostgresStore:
         with self._starting:
             if self._listener is None:
                 with self.read() as tx:
-                    row = tx.one("channel")
+                    row = tx.one(DIALECT.channel)
                 assert row is not None
                 try:
                     self._listener = listen(self.address, row[0])
@@ -319,7 +304,7 @@ class PostgresStore:
     def settled_event(self) -> int:
         """A number up to which no event can appear any more that a transaction begun now would not see."""
         with self.read() as tx:
-            row = tx.one("settled_event")
+            row = tx.one(DIALECT.settled_event)
         assert row is not None
         settled, newest = row
         self._held_back = settled < newest

@@ -14,6 +14,7 @@ from ...core.replay import ReplayFacts, judge
 from ...model import Verdict
 from .moving import Moves, event_of, event_row, run_each, run_moves
 from .rows import STATUSES, shorten
+from .statements import ACCEPT, EVENTS, TOKENS
 from .verifying import Sender, refusal
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Batch:
             if wire.job_id in self._jobs:
                 return None
             row = self._tx.one(
-                "accept_state", job_id=wire.job_id, kid=wire.kid, subscriber=self._subscriber, seq=wire.seq
+                ACCEPT.accept_state, job_id=wire.job_id, kid=wire.kid, subscriber=self._subscriber, seq=wire.seq
             )
             if row is None:
                 self._jobs[wire.job_id] = None
@@ -179,15 +180,15 @@ class Batch:
             job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
             return job
         if wire.seq not in job.stored:
-            job.stored[wire.seq] = self._tx.one("stored_event", job=job.number, seq=wire.seq)
+            job.stored[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
         if wire.kid not in job.keys:
-            job.key(wire.kid, self._tx.one("key_of_event", job=job.number, kid=wire.kid))
+            job.key(wire.kid, self._tx.one(ACCEPT.key_of_event, job=job.number, kid=wire.kid))
         return job
 
     def _facts(self, job: _Job, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:
         skipped = False
         if job.start_seq < wire.seq <= job.last_accepted:
-            skipped = self._tx.one("gap_that_holds", subscription=job.subscription, seq=wire.seq) is not None
+            skipped = self._tx.one(ACCEPT.gap_that_holds, subscription=job.subscription, seq=wire.seq) is not None
         return ReplayFacts(
             seq=wire.seq,
             event_is_terminal=wire.event.terminal,
@@ -209,7 +210,7 @@ class Batch:
         """The number of the subscription, made now if this is the first that its subscriber sees of the job."""
         if job.subscription is None:
             row = self._tx.one(
-                "insert_subscription",
+                ACCEPT.insert_subscription,
                 job=job.number,
                 subscriber=self._subscriber,
                 start_seq=job.start_seq,
@@ -224,11 +225,11 @@ class Batch:
         subscription = self._subscription(job)
         if seq <= job.last_accepted:
             _fill_gap(self._tx, subscription, seq)
-            self._tx.run("rewind_handled", subscription=subscription, seq=seq, now=self._now)
+            self._tx.run(ACCEPT.rewind_handled, subscription=subscription, seq=seq, now=self._now)
             return range(0)
         missing = range(job.last_accepted + 1, seq)
         if missing:
-            self._tx.run("insert_gap", subscription=subscription, first_seq=missing[0], last_seq=missing[-1])
+            self._tx.run(ACCEPT.insert_gap, subscription=subscription, first_seq=missing[0], last_seq=missing[-1])
         job.last_accepted = seq
         job.advanced = True
         return missing
@@ -236,37 +237,37 @@ class Batch:
     def write(self) -> None:
         """What was gathered, each job's rows once. The jobs are locked already, so their order is of no matter."""
         jobs = [job for job in self._jobs.values() if job is not None]
-        run_each(self._tx, "insert_event", [row for job in jobs for row in job.rows])
+        run_each(self._tx, EVENTS.insert_event, [row for job in jobs for row in job.rows])
         advanced = [
             {"subscription": job.subscription, "seq": job.last_accepted, "now": self._now}
             for job in jobs
             if job.advanced
         ]
-        run_each(self._tx, "advance_subscription", advanced)
+        run_each(self._tx, ACCEPT.advance_subscription, advanced)
         run_moves(self._tx, (move for job in jobs for move in job.moves.rows(job.number, job.attempt, self._now)))
         for number, kid in sorted(self._over):
-            self._tx.run("end_overlap", job=number, kid=kid, now=self._now)
+            self._tx.run(TOKENS.end_overlap, job=number, kid=kid, now=self._now)
         # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
         for (number, verdict), count in sorted(self._refused.items()):
-            self._tx.run("count_verdict", job=number, verdict=verdict, count=count, now=self._now)
+            self._tx.run(ACCEPT.count_verdict, job=number, verdict=verdict, count=count, now=self._now)
 
 
 def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
     """Takes one seq out of the skipped range that holds it."""
-    row = tx.one("gap_that_holds", subscription=subscription, seq=seq)
+    row = tx.one(ACCEPT.gap_that_holds, subscription=subscription, seq=seq)
     assert row is not None
     first, last = row
-    tx.run("delete_gap", subscription=subscription, first_seq=first)
+    tx.run(ACCEPT.delete_gap, subscription=subscription, first_seq=first)
     if first < seq:
-        tx.run("insert_gap", subscription=subscription, first_seq=first, last_seq=seq - 1)
+        tx.run(ACCEPT.insert_gap, subscription=subscription, first_seq=first, last_seq=seq - 1)
     if seq < last:
-        tx.run("insert_gap", subscription=subscription, first_seq=seq + 1, last_seq=last)
+        tx.run(ACCEPT.insert_gap, subscription=subscription, first_seq=seq + 1, last_seq=last)
 
 
 def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent, verdict: Verdict, reason: str) -> None:
     """Keeps the evidence, within bounds: a holder of the key cannot fill the database with refused events."""
     row = tx.one(
-        "insert_refusal",
+        ACCEPT.insert_refusal,
         job=job,
         subscriber=subscriber,
         verdict=verdict.value,
@@ -277,5 +278,5 @@ def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent,
         payload=shorten(wire.text, _REFUSED_PAYLOAD_CHARS),
     )
     if row is not None:
-        tx.run("trim_refusals_of_job", job=job, keep=REFUSALS_PER_JOB)
-        tx.run("trim_refusals", newest=row[0], keep=REFUSALS_IN_ALL)
+        tx.run(ACCEPT.trim_refusals_of_job, job=job, keep=REFUSALS_PER_JOB)
+        tx.run(ACCEPT.trim_refusals, newest=row[0], keep=REFUSALS_IN_ALL)

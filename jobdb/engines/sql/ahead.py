@@ -17,6 +17,7 @@ from ...errors import InvalidInput, KeyProblem
 from ...model import JobStatus
 from .moving import event_row
 from .rows import shorten, token_binding, wire_timestamp
+from .statements import EVENTS
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
@@ -67,7 +68,7 @@ class SignedAhead(NamedTuple):
         wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
         now = row["now"] = tx.now_ms
         moved = tx.run(
-            "advance_job_from",
+            EVENTS.advance_job_from,
             job=job,
             job_id=wire.job_id,
             last_seq=last_seq,
@@ -82,9 +83,9 @@ class SignedAhead(NamedTuple):
         )
         if not moved:
             return False
-        tx.run("insert_event", **row)
+        tx.run(EVENTS.insert_event, **row)
         if has_broker:
-            tx.run("insert_delivery", job=job, seq=wire.seq)
+            tx.run(EVENTS.insert_delivery, job=job, seq=wire.seq)
         return True
 
     @property

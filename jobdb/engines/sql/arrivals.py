@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ... import model
 from ...model import Verdict, from_ms
+from .statements import ACCEPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,13 +52,15 @@ class AcceptVerbs:
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
         """Recorded refusals, newest first."""
         with self.store.read() as tx:
-            rows = tx.all("list_refusals", job_id=job_id, below=below, limit=limit)
+            rows = tx.all(ACCEPT.list_refusals, job_id=job_id, below=below, limit=limit)
         return [_refusal(row) for row in rows]
 
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
         """How often each refusal was given, for one job or in all."""
         with self.store.read() as tx:
-            rows = tx.all("verdict_totals") if job_id is None else tx.all("verdict_counts_of_job", job_id=job_id)
+            rows = (
+                tx.all(ACCEPT.verdict_totals) if job_id is None else tx.all(ACCEPT.verdict_counts_of_job, job_id=job_id)
+            )
         return {Verdict(verdict): int(count) for verdict, count, _last_ms in rows}
 
 

@@ -10,6 +10,7 @@ from ...errors import IllegalTransition, InvalidInput, KeyProblem, StaleAttempt,
 from ...model import EventKind, JobStatus, from_ms
 from .rows import shorten
 from .sealing import KEY_ID
+from .statements import CLAIMS, JOBS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,15 +44,15 @@ class ClaimVerbs:
             lease_until = None if lease_ms is None else tx.now_ms + lease_ms
             common = {"worker": worker, "lease_until": lease_until, "now": tx.now_ms}
             if job_id is not None:
-                row = tx.one("claim_job", job_id=job_id, **common)
+                row = tx.one(CLAIMS.claim_job, job_id=job_id, **common)
                 if row is None:
                     _refuse_claim(tx, job_id)
             elif agent_session is not None:
-                row = tx.one("claim_next_by_session", agent_session=agent_session, agent=agent, **common)
+                row = tx.one(CLAIMS.claim_next_by_session, agent_session=agent_session, agent=agent, **common)
             elif agent is not None:
-                row = tx.one("claim_next_by_agent", agent=agent, **common)
+                row = tx.one(CLAIMS.claim_next_by_agent, agent=agent, **common)
             else:
-                row = tx.one("claim_next", **common)
+                row = tx.one(CLAIMS.claim_next, **common)
             if row is None:
                 return None
             record = _record(tx, row[0])
@@ -62,7 +63,7 @@ class ClaimVerbs:
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "renew")[0]
-            tx.run("renew_lease", job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
+            tx.run(CLAIMS.renew_lease, job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
             record = _record(tx, number)
         return _claim_of(record)
 
@@ -71,7 +72,7 @@ class ClaimVerbs:
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             number = _live_claim(tx, job_id, attempt, "release")[0]
-            tx.run("release_job", job=number, now=tx.now_ms)
+            tx.run(CLAIMS.release_job, job=number, now=tx.now_ms)
             record = _record(tx, number)
         return record()
 
@@ -83,13 +84,13 @@ class ClaimVerbs:
         """
         with self.store.write() as tx:
             now, done = tx.now_ms, []
-            tx.run("start_limits_now", now=now, limit=limit)
-            for row in tx.all("overdue_jobs", now=now, limit=limit):
+            tx.run(CLAIMS.start_limits_now, now=now, limit=limit)
+            for row in tx.all(CLAIMS.overdue_jobs, now=now, limit=limit):
                 job_id, reason, why = _overdue(row, now)
                 self._end(tx, job_id, row[1], reason, why)
                 done.append(model.Reaped(job_id, "ended", reason))
             ended = {reaped.job_id for reaped in done}
-            for job_id, number, strikes, worker, attempt in tx.all("expired_leases", now=now, limit=limit):
+            for job_id, number, strikes, worker, attempt in tx.all(CLAIMS.expired_leases, now=now, limit=limit):
                 if job_id in ended:
                     continue
                 reason = f"the lease of {worker} ran out at attempt {attempt}"
@@ -98,12 +99,12 @@ class ClaimVerbs:
                     self._end(tx, job_id, number, reason, "lease_expired")
                     done.append(model.Reaped(job_id, "ended", reason))
                 else:
-                    tx.run("return_to_pending", job=number, now=now, detail=shorten(reason))
+                    tx.run(CLAIMS.return_to_pending, job=number, now=now, detail=shorten(reason))
                     done.append(model.Reaped(job_id, "returned", reason))
-            for job_id, number, worker, attempt in tx.all("void_leases", now=now, limit=limit):
+            for job_id, number, worker, attempt in tx.all(CLAIMS.void_leases, now=now, limit=limit):
                 if job_id not in ended:
                     reason = f"the lease of {worker} at attempt {attempt} ended too late: a clock was ahead"
-                    tx.run("return_void", job=number, now=now, detail=shorten(reason))
+                    tx.run(CLAIMS.return_void, job=number, now=now, detail=shorten(reason))
                     done.append(model.Reaped(job_id, "returned", reason))
             return done
 
@@ -113,10 +114,10 @@ class ClaimVerbs:
             self._publish(tx, [event], {})
         except (KeyProblem, InvalidInput) as problem:
             # One job whose token is revoked or whose numbers are used up must not keep all others from being reaped.
-            known = tx.one("sealing_key", name=KEY_ID)
+            known = tx.one(TOKENS.sealing_key, name=KEY_ID)
             if isinstance(problem, KeyProblem) and known is not None and not self.vault.has_key(known[0]):
                 raise  # it is this process that has not the database's key
-            tx.run("end_job", job=number, now=tx.now_ms, detail=shorten(reason))
+            tx.run(CLAIMS.end_job, job=number, now=tx.now_ms, detail=shorten(reason))
 
     def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
         """Take or renew a named lease; False while another holder has it.
@@ -125,19 +126,19 @@ class ClaimVerbs:
         """
         with self.store.write() as tx:
             until = tx.now_ms + lease_ms
-            return tx.run("take_lease", name=name, holder=holder, until_ms=until, now=tx.now_ms) > 0
+            return tx.run(CLAIMS.take_lease, name=name, holder=holder, until_ms=until, now=tx.now_ms) > 0
 
     def drop_lease(self, name: str, *, holder: str) -> None:
         """Gives a named lease back, if it is this holder's."""
         with self.store.write() as tx:
-            tx.run("drop_lease", name=name, holder=holder)
+            tx.run(CLAIMS.drop_lease, name=name, holder=holder)
 
 
 def _record(tx: Transaction, number: int) -> Callable[[], Job]:
     """The job as the view ``job_records`` has it; made an object when the lock is no longer held."""
     from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and may find none
 
-    row = tx.one("get_job_by_number", job=number)
+    row = tx.one(JOBS.get_job_by_number, job=number)
     assert row is not None
     return partial(job_from_row, row)
 
@@ -149,7 +150,7 @@ def _claim_of(record: Callable[[], Job]) -> Claim:
 
 def _refuse_claim(tx: Transaction, job_id: str) -> None:
     """Tells a missing job from one that cannot be claimed."""
-    row = tx.one("job_for_update", job_id=job_id)
+    row = tx.one(JOBS.job_for_update, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
     raise IllegalTransition(f"job {job_id} is {row[1]}, not pending, and cannot be claimed; see 'jobdb show {job_id}'")
@@ -157,7 +158,7 @@ def _refuse_claim(tx: Transaction, job_id: str) -> None:
 
 def _live_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
     """The row of a running job whose present claim is ``attempt``."""
-    row = tx.one("job_for_update", job_id=job_id)
+    row = tx.one(JOBS.job_for_update, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
     status, present = JobStatus(row[1]), row[2]

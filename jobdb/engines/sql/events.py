@@ -12,6 +12,7 @@ from ...model import EventKind, JobStatus
 from .ahead import Standing, Standings
 from .moving import Moves, event_of, event_row, run_each, run_moves
 from .rows import STATUSES, broker_from_text, event_from_row, password_binding, token_binding, wire_timestamp
+from .statements import EVENTS, JOBS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,13 +69,13 @@ class EventVerbs:
             rows.append(event_row(job.number, wire, now))
             if job.has_broker:
                 deliveries.append({"job": job.number, "seq": wire.seq})
-        run_each(tx, "insert_event", rows)
-        run_each(tx, "insert_delivery", deliveries)
+        run_each(tx, EVENTS.insert_event, rows)
+        run_each(tx, EVENTS.insert_delivery, deliveries)
         run_moves(tx, (move for job in jobs.values() for move in job.moves.rows(job.number, job.attempt, now)))
         return recorded
 
     def _publisher(self, tx: Transaction, job_id: str) -> _Publisher:
-        row = tx.one("publish_state", job_id=job_id)
+        row = tx.one(EVENTS.publish_state, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
         number, status, last_seq, attempt, has_broker, kid, sealed, revoked_ms = row
@@ -86,8 +87,8 @@ class EventVerbs:
     def events(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """A page of a job's events in order, that follows the seq ``after``."""
         with self.store.read() as tx:
-            rows = tx.all("list_events", job_id=job_id, after=after, limit=limit)
-            if not rows and tx.one("job_number", job_id=job_id) is None:
+            rows = tx.all(EVENTS.list_events, job_id=job_id, after=after, limit=limit)
+            if not rows and tx.one(JOBS.job_number, job_id=job_id) is None:
                 raise UnknownJob(job_id)
             return [event_from_row(row) for row in rows]
 
@@ -98,9 +99,9 @@ class EventVerbs:
         self.store.sync()
         with self.store.read() as tx:
             if job_id is None:
-                rows = tx.all("outbox_page", after=after, limit=limit)
+                rows = tx.all(EVENTS.outbox_page, after=after, limit=limit)
             else:
-                rows = tx.all("outbox_page_of_job", job_id=job_id, after=after, limit=limit)
+                rows = tx.all(EVENTS.outbox_page_of_job, job_id=job_id, after=after, limit=limit)
         self.store.sync()
         return [
             model.Delivery(number, job, seq, EventKind(kind), prefix + "/events", payload)
@@ -111,19 +112,19 @@ class EventVerbs:
         """Takes events that the broker has acknowledged out of the outbox."""
         with self.store.write() as tx:
             for number in numbers:
-                tx.run("mark_delivered", event=number)
+                tx.run(EVENTS.mark_delivered, event=number)
 
     def outbox_size(self) -> tuple[int, int | None]:
         """How many events wait, and since when the oldest does, in Unix milliseconds."""
         with self.store.read() as tx:
-            row = tx.one("count_outbox")
+            row = tx.one(EVENTS.count_outbox)
             assert row is not None
             return row[0], row[1]
 
     def broker(self, job_id: str) -> tuple[Broker | None, str | None]:
         """Where a job's events go, and the password for it."""
         with self.store.read() as tx:
-            row = tx.one("broker_of_job", job_id=job_id)
+            row = tx.one(EVENTS.broker_of_job, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
         text, sealed = row

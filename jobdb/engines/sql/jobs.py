@@ -13,6 +13,7 @@ from .moving import run_each
 from .reuse import TokenMemory, generate_job_id, is_generated, refuse_reuse
 from .rows import broker_to_text, default_topic_prefix, password_binding, shorten, token_binding
 from .sealing import Sealer
+from .statements import JOBS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -56,7 +57,7 @@ class JobVerbs:
         with self.store.read() as tx:
             below = _ABOVE_ALL
             if after is not None:
-                row = tx.one("job_number", job_id=after)
+                row = tx.one(JOBS.job_number, job_id=after)
                 if row is None:
                     raise UnknownJob(after)
                 below = row[0]
@@ -67,7 +68,7 @@ class JobVerbs:
         """Ends a pending or running job as cancelled. A cancelled job stays as it is and is no error."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            row = tx.one("job_for_update", job_id=job_id)
+            row = tx.one(JOBS.job_for_update, job_id=job_id)
             if row is None:
                 raise UnknownJob(job_id)
             status = JobStatus(row[1])
@@ -76,32 +77,32 @@ class JobVerbs:
                     f"job {job_id} has ended as {status} and cannot be cancelled; register a new job to do it again"
                 )
             if not status.terminal:
-                tx.run("cancel_job", job=row[0], now=tx.now_ms, detail=shorten(reason))
+                tx.run(JOBS.cancel_job, job=row[0], now=tx.now_ms, detail=shorten(reason))
             return _read_job(tx, job_id)
 
     def prune(self, *, finished_before_ms: int, limit: int) -> list[str]:
         """Deletes up to ``limit`` jobs that ended before a moment and have nothing left to deliver."""
         with self.store.write() as tx:
-            doomed = tx.all("prune_candidates", before=finished_before_ms, limit=limit)
+            doomed = tx.all(JOBS.prune_candidates, before=finished_before_ms, limit=limit)
             tombstones = []
             for number, job_id, kid, unremembered in doomed:
                 if unremembered or not kid or not is_generated(job_id):
                     tombstones.append({"job_id": job_id, "unremembered": int(unremembered), "now": tx.now_ms})
-                tx.run("delete_verdict_counts", job=number)
-                tx.run("delete_job", job=number)
-            run_each(tx, "keep_tombstone", tombstones)
+                tx.run(JOBS.delete_verdict_counts, job=number)
+                tx.run(JOBS.delete_job, job=number)
+            run_each(tx, TOKENS.keep_tombstone, tombstones)
             return [row[1] for row in doomed]
 
     def count_by_status(self) -> dict[JobStatus, int]:
         """How many jobs there are of each status."""
         with self.store.read() as tx:
-            counted = {JobStatus(status): count for status, count in tx.all("count_by_status")}
+            counted = {JobStatus(status): count for status, count in tx.all(JOBS.count_by_status)}
         return {status: counted.get(status, 0) for status in JobStatus}
 
     def setting(self, name: str) -> str | None:
         """A fact about this database."""
         with self.store.read() as tx:
-            row = tx.one("get_setting", name=name)
+            row = tx.one(JOBS.get_setting, name=name)
             return None if row is None else row[0]
 
     def put_setting(self, name: str, value: str) -> None:
@@ -109,7 +110,7 @@ class JobVerbs:
         if not name:
             raise InvalidInput("a setting needs a name")
         with self.store.write() as tx:
-            tx.run("put_setting", name=name, value=value)
+            tx.run(JOBS.put_setting, name=name, value=value)
 
 
 class _Registration:
@@ -132,7 +133,7 @@ class _Registration:
     def add(self, new: NewJob) -> None:
         """Gives a job its number; the rest of it is written by :meth:`write`."""
         if new.idempotency_key is not None:
-            known = self._tx.one("job_by_idempotency_key", idempotency_key=new.idempotency_key)
+            known = self._tx.one(JOBS.job_by_idempotency_key, idempotency_key=new.idempotency_key)
             if known is not None:
                 self.write()  # it may be a job of this batch
                 self.records.append(_same_registration(_job_record(self._tx, known[0]), new))
@@ -194,13 +195,13 @@ class _Registration:
 
     def write(self) -> None:
         """What was gathered: a statement for all, and their secrets sealed together."""
-        run_each(self._tx, "insert_spec", self._specs)
+        run_each(self._tx, JOBS.insert_spec, self._specs)
         sealed = self._sealer.seal_many([(token, binding) for _number, token, binding in self._tokens])
         tokens = [
             {"job": number, "kid": 1, "sealed": each, "imported": 0, "now": self._now}
             for (number, _token, _binding), each in zip(self._tokens, sealed, strict=True)
         ]
-        run_each(self._tx, "insert_token", tokens)
+        run_each(self._tx, JOBS.insert_token, tokens)
         self._specs, self._tokens = [], []
 
     def _insert(self, new: NewJob, *, kid: int) -> tuple[str, int, str]:
@@ -209,7 +210,7 @@ class _Registration:
             job_id = new.job_id or generate_job_id()
             prefix = new.topic_prefix or default_topic_prefix(job_id)
             row = self._tx.one(
-                "insert_job",
+                JOBS.insert_job,
                 job_id=job_id,
                 agent=new.agent,
                 agent_session=new.agent_session,
@@ -235,14 +236,14 @@ class _Registration:
 def _page(tx: Transaction, wanted: JobFilter, below: int, limit: int) -> Iterable[Row]:
     common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
     if not wanted.statuses and wanted.agent is None:
-        return tx.all("list_jobs", **common)
+        return tx.all(JOBS.list_jobs, **common)
     # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
     pages = []
     for status in wanted.statuses or tuple(JobStatus):
         if wanted.agent is None:
-            pages.append(tx.all("list_jobs_by_status", status=status.value, **common))
+            pages.append(tx.all(JOBS.list_jobs_by_status, status=status.value, **common))
         else:
-            pages.append(tx.all("list_jobs_by_agent", status=status.value, agent=wanted.agent, **common))
+            pages.append(tx.all(JOBS.list_jobs_by_agent, status=status.value, agent=wanted.agent, **common))
     merged = heapq.merge(*pages, key=lambda row: -row[-1])
     return islice(merged, limit)
 
@@ -264,7 +265,7 @@ def _read_job(tx: Transaction, job_id: str) -> Job:
 
 
 def _job_record(tx: Transaction, job_id: str) -> Row:
-    row = tx.one("get_job", job_id=job_id)
+    row = tx.one(JOBS.get_job, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
     return row

@@ -9,6 +9,7 @@ from ... import model
 from ...core.lifecycle import next_status
 from ...model import JobStatus, from_ms
 from .rows import shorten
+from .statements import EVENTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from ...core.protocol import WireEvent
     from ...model import Event
+    from ..statements import Statement
     from .transaction import Transaction
 
 
@@ -42,27 +44,31 @@ class Moves:
             self._moves.pop()
         self._moves.append((status, wire, last_seq))
 
-    def rows(self, job: int, attempt: int, now: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    def rows(self, job: int, attempt: int, now: int) -> Iterator[tuple[Statement, dict[str, Any]]]:
         """The statements that write them to the job's row."""
         for status, wire, last_seq in self._moves:
             yield _move(job, wire, status, attempt, last_seq, now)
 
 
-def run_moves(tx: Transaction, moves: Iterable[tuple[str, dict[str, Any]]]) -> None:
+def run_moves(tx: Transaction, moves: Iterable[tuple[Statement, dict[str, Any]]]) -> None:
     """Moves jobs, those by the same statement together: what starts a job comes before what it said, and its end last.
 
     No job's own moves stand in another order than that.
     """
     found = list(moves)
     if len(found) == 1:
-        name, row = found[0]
-        tx.run(name, **row)
+        statement, row = found[0]
+        tx.run(statement, **row)
         return
-    rows: dict[str, list[dict[str, Any]]] = {"start_job": [], "advance_job": [], "finish_job": []}
-    for name, row in found:
-        rows[name].append(row)
-    for name, each in rows.items():
-        run_each(tx, name, each)
+    rows: dict[Statement, list[dict[str, Any]]] = {
+        EVENTS.start_job: [],
+        EVENTS.advance_job: [],
+        EVENTS.finish_job: [],
+    }
+    for statement, row in found:
+        rows[statement].append(row)
+    for statement, each in rows.items():
+        run_each(tx, statement, each)
 
 
 def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
@@ -78,17 +84,17 @@ def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
     }
 
 
-def run_each(tx: Transaction, name: str, rows: Sequence[dict[str, Any]]) -> None:
+def run_each(tx: Transaction, statement: Statement, rows: Sequence[dict[str, Any]]) -> None:
     """Executes a statement for each row: at once where there are several."""
     if len(rows) == 1:
-        tx.run(name, **rows[0])
+        tx.run(statement, **rows[0])
     elif rows:
-        tx.run_many(name, rows)
+        tx.run_many(statement, rows)
 
 
 def _move(
     job: int, wire: WireEvent, status: JobStatus, attempt: int, last_seq: int, now: int
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[Statement, dict[str, Any]]:
     """The statement that applies an event to its job, which is not terminal."""
     target = next_status(status, wire.event)
     assert target is not None
@@ -101,9 +107,15 @@ def _move(
     }
     if target is JobStatus.RUNNING:
         if status is JobStatus.RUNNING:
-            return "advance_job", row
-        return "start_job", {**row, "attempt": attempt}
-    return "finish_job", {**row, "attempt": attempt, "status": target._value_, "last_seq": last_seq, "seq": wire.seq}
+            return EVENTS.advance_job, row
+        return EVENTS.start_job, {**row, "attempt": attempt}
+    return EVENTS.finish_job, {
+        **row,
+        "attempt": attempt,
+        "status": target._value_,
+        "last_seq": last_seq,
+        "seq": wire.seq,
+    }
 
 
 def event_of(wire: WireEvent, recorded_ms: int) -> Event:

@@ -23,6 +23,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidInput
+from .statements import JOBS, TOKENS
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
@@ -60,11 +61,11 @@ class TokenMemory:
         if self._key is not None:
             return self._key
         sealer.check()
-        row = tx.one("get_setting", name=FINGERPRINT_KEY)
+        row = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
         if row is None:
             sealed = sealer.seal(os.urandom(_KEY_BYTES).hex(), bound_to=_BINDING)
-            tx.run("keep_setting", name=FINGERPRINT_KEY, value=sealed.hex())
-            row = tx.one("get_setting", name=FINGERPRINT_KEY)
+            tx.run(JOBS.keep_setting, name=FINGERPRINT_KEY, value=sealed.hex())
+            row = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
             assert row is not None
             return _opened(row[0], sealer.vault)  # not remembered: this transaction may be rolled back
         self._key = _opened(row[0], sealer.vault)
@@ -97,8 +98,8 @@ class _TokensOf:
             raise _used_before(job_id)
         fingerprint = hmac.digest(key, b"given " + given.encode("utf-8", "surrogatepass"), "sha256")
         fingerprint = fingerprint[:_FINGERPRINT_BYTES]
-        known = self._tx.one("token_fingerprints", fingerprint=fingerprint, job_id=job_id)
-        if not self._tx.run("keep_fingerprint", fingerprint=fingerprint, job_id=job_id):
+        known = self._tx.one(TOKENS.token_fingerprints, fingerprint=fingerprint, job_id=job_id)
+        if not self._tx.run(TOKENS.keep_fingerprint, fingerprint=fingerprint, job_id=job_id):
             raise _used_before(job_id)
         if known is not None:
             self._shared.append((job_id, known[0]))
@@ -158,7 +159,7 @@ def refuse_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
     Raises:
         InvalidInput: a pruned job of this id leaves no other way.
     """
-    row = tx.one("tombstone", job_id=job_id)
+    row = tx.one(TOKENS.tombstone, job_id=job_id)
     if row is None:
         return
     unremembered, _pruned_ms = row

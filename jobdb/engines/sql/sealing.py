@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import KeyProblem
+from .statements import JOBS, TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,11 +56,11 @@ class Sealer:
         """Make sure that the key at hand is the database's; it raises as `seal` does."""
         if self._checked:
             return
-        known = self._tx.one("sealing_key", name=KEY_ID)
+        known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
         if known is None:
             # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
-            self._tx.run("keep_setting", name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
-            known = self._tx.one("sealing_key", name=KEY_ID)
+            self._tx.run(JOBS.keep_setting, name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
+            known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
             assert known is not None
         if known[0] != self.vault.key_id:
             raise KeyProblem(

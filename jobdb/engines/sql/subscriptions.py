@@ -12,6 +12,7 @@ from ... import model
 from ...errors import UnknownJob
 from ...model import JobStatus, from_ms
 from .rows import event_from_row
+from .statements import ACCEPT
 
 if TYPE_CHECKING:
     from ...model import Event, Subscription
@@ -61,13 +62,13 @@ class SubscriptionVerbs:
     def _nothing_new(self, job_id: str, subscriber: str) -> Followed | None:
         """A look without the write lock: a job's news must not cost every follower of another job a transaction."""
         with self.store.read() as tx:
-            row = tx.one("subscription_state", job_id=job_id, subscriber=subscriber)
+            row = tx.one(ACCEPT.subscription_state, job_id=job_id, subscriber=subscriber)
             if row is None:
                 raise UnknownJob(job_id)
             subscription, handled_seq = row[4], row[7]
             if subscription is None:
                 return None
-            if tx.one("follow_events", job_id=job_id, subscription=subscription, after=handled_seq, limit=1):
+            if tx.one(ACCEPT.follow_events, job_id=job_id, subscription=subscription, after=handled_seq, limit=1):
                 return None
         self.store.sync()
         status = JobStatus(row[1])
@@ -83,16 +84,18 @@ class SubscriptionVerbs:
         start_event: int | None,
         give: bool,
     ) -> _Found:
-        row = tx.one("subscription_state", job_id=job_id, subscriber=subscriber)
+        row = tx.one(ACCEPT.subscription_state, job_id=job_id, subscriber=subscriber)
         if row is None:
             raise UnknownJob(job_id)
         number, status, job_last_seq, _terminal_seq, subscription, start_seq, last_seq, handled_seq = row
         if subscription is None:
             start_seq = _start_seq(tx, number, job_last_seq, start, start_event)
-            made = tx.one("insert_subscription", job=number, subscriber=subscriber, start_seq=start_seq, now=tx.now_ms)
+            made = tx.one(
+                ACCEPT.insert_subscription, job=number, subscriber=subscriber, start_seq=start_seq, now=tx.now_ms
+            )
             assert made is not None
             subscription, last_seq, handled_seq = made[0], start_seq, start_seq
-        statement = "follow_events" if give else "follow_seqs"
+        statement = ACCEPT.follow_events if give else ACCEPT.follow_seqs
         rows = tx.all(statement, job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
         self._accept_recorded(tx, subscription, last_seq, [row[1] for row in rows])
         final = JobStatus(status)
@@ -106,10 +109,10 @@ class SubscriptionVerbs:
             if seq < expected:
                 continue
             if seq > expected:
-                tx.run("insert_gap", subscription=subscription, first_seq=expected, last_seq=seq - 1)
+                tx.run(ACCEPT.insert_gap, subscription=subscription, first_seq=expected, last_seq=seq - 1)
             expected = seq + 1
         if expected > last_seq + 1:
-            tx.run("advance_subscription", subscription=subscription, seq=expected - 1, now=tx.now_ms)
+            tx.run(ACCEPT.advance_subscription, subscription=subscription, seq=expected - 1, now=tx.now_ms)
 
     def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int | None = None) -> None:
         """Notes that the handler is done with everything up to ``seq``.
@@ -120,12 +123,12 @@ class SubscriptionVerbs:
         """
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            tx.run("mark_handled", job_id=job_id, subscriber=subscriber, seq=seq, after=after)
+            tx.run(ACCEPT.mark_handled, job_id=job_id, subscriber=subscriber, seq=seq, after=after)
 
     def subscriptions(self, *, job_id: str | None, subscriber: str | None, limit: int) -> list[Subscription]:
         """Each subscriber's numbers, oldest subscription first."""
         with self.store.read() as tx:
-            rows = tx.all("list_subscriptions", job_id=job_id, subscriber=subscriber, limit=limit)
+            rows = tx.all(ACCEPT.list_subscriptions, job_id=job_id, subscriber=subscriber, limit=limit)
         return [_subscription(row) for row in rows]
 
     # -- all jobs
@@ -134,21 +137,21 @@ class SubscriptionVerbs:
         """Begins or resumes following all jobs; gives the jobs with events that were accepted and not handled."""
         settled = self.store.settled_event()
         with self.store.write() as tx:
-            newest = tx.one("newest_event")
+            newest = tx.one(ACCEPT.newest_event)
             assert newest is not None
             start_event = min(newest[0], settled) if start == "now" else 0
-            tx.run("insert_feed", subscriber=subscriber, start_event=start_event)
-            rows = tx.all("unhandled_jobs", subscriber=subscriber, limit=2**31 - 1)
+            tx.run(ACCEPT.insert_feed, subscriber=subscriber, start_event=start_event)
+            rows = tx.all(ACCEPT.unhandled_jobs, subscriber=subscriber, limit=2**31 - 1)
             return [row[0] for row in rows]
 
     def news(self, subscriber: str, *, after: int | None, limit: int) -> tuple[list[str], int]:
         """The jobs of the events after one (None: where the feed stands), each once, and the last event's number."""
         settled = self.store.settled_event()
         with self.store.read() as tx:
-            feed = tx.one("get_feed", subscriber=subscriber)
+            feed = tx.one(ACCEPT.get_feed, subscriber=subscriber)
             assert feed is not None
             after = feed[1] if after is None else after
-            rows = tx.all("news_since", after=after, settled=settled, limit=limit)
+            rows = tx.all(ACCEPT.news_since, after=after, settled=settled, limit=limit)
         jobs = list(dict.fromkeys(row[1] for row in rows))
         return jobs, rows[-1][0] if rows else after
 
@@ -156,7 +159,7 @@ class SubscriptionVerbs:
         """The same as follow, for a subscriber of all jobs."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            feed = tx.one("get_feed", subscriber=subscriber)
+            feed = tx.one(ACCEPT.get_feed, subscriber=subscriber)
             assert feed is not None
             found = self._follow(tx, job_id, subscriber, "beginning", limit, start_event=feed[0], give=give)
         return found.followed()
@@ -164,13 +167,13 @@ class SubscriptionVerbs:
     def advance_feed(self, subscriber: str, *, event: int) -> None:
         """Notes how far the feed was looked through."""
         with self.store.write() as tx:
-            tx.run("advance_feed", subscriber=subscriber, event=event)
+            tx.run(ACCEPT.advance_feed, subscriber=subscriber, event=event)
 
 
 def _start_seq(tx: Transaction, job: int, job_last_seq: int, start: str, start_event: int | None) -> int:
     """Where a new subscriber of a job begins."""
     if start_event:
-        row = tx.one("seq_at_event", job=job, event=start_event)
+        row = tx.one(ACCEPT.seq_at_event, job=job, event=start_event)
         assert row is not None
         return int(row[0])
     return job_last_seq if start == "now" else 0

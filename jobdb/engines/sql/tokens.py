@@ -11,6 +11,7 @@ from ...model import JobStatus, from_ms
 from .reuse import FINGERPRINT_KEY, reseal_key
 from .rows import overlap_is_over, password_binding, token_binding
 from .sealing import KEY_ID, Sealer
+from .statements import JOBS, TOKENS
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
@@ -31,7 +32,7 @@ class TokenVerbs:
     def token(self, job_id: str, *, kid: int | None) -> tuple[int, str]:
         """A job's token in clear, with its version; the present one if none is named."""
         with self.store.read() as tx:
-            row = tx.one("token_by_kid", job_id=job_id, kid=kid or 0)
+            row = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=kid or 0)
             if row is None:
                 _job_number(tx, job_id)
                 raise InvalidInput(
@@ -45,7 +46,7 @@ class TokenVerbs:
         """A job's tokens, without the secrets."""
         with self.store.read() as tx:
             _job_number(tx, job_id)
-            rows = tx.all("list_tokens", job_id=job_id)
+            rows = tx.all(TOKENS.list_tokens, job_id=job_id)
             now = tx.now_ms
         found = []
         for kid, created_ms, expires_ms, revoked_ms, imported, present, overlap_ms, ended_ms, updated_ms in rows:
@@ -68,11 +69,11 @@ class TokenVerbs:
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             number = _job_number(tx, job_id)
-            row = tx.one("job_for_update", job_id=job_id)
+            row = tx.one(JOBS.job_for_update, job_id=job_id)
             assert row is not None
             if JobStatus(row[1]).terminal:
                 raise IllegalTransition(f"job {job_id} has ended as {row[1]}; its tokens sign nothing any more")
-            highest = tx.one("highest_kid", job=number)
+            highest = tx.one(TOKENS.highest_kid, job=number)
             assert highest is not None
             kid: int = highest[0] + 1
             if token is not None:
@@ -81,15 +82,15 @@ class TokenVerbs:
             memory = self.memory.within(tx, sealer)
             token = memory.token_for(job_id, token)
             sealed = sealer.seal(token, bound_to=token_binding(job_id, kid))
-            tx.run("insert_token", job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
-            tx.run("expire_tokens", job=number, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
-            tx.run("set_kid", job=number, kid=kid, now=tx.now_ms)
+            tx.run(JOBS.insert_token, job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
+            tx.run(TOKENS.expire_tokens, job=number, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
+            tx.run(TOKENS.set_kid, job=number, kid=kid, now=tx.now_ms)
         memory.warn()
         return kid
 
     def _refuse_old_token(self, tx: Transaction, job_id: str, number: int, token: str) -> None:
         """A token that the job had before would make valid again whoever holds it."""
-        for kid, sealed in tx.all("sealed_tokens_of_job", job=number):
+        for kid, sealed in tx.all(TOKENS.sealed_tokens_of_job, job=number):
             old = self.vault.unseal(sealed, bound_to=token_binding(job_id, kid))
             if hmac.compare_digest(old.encode(), token.encode()):
                 raise InvalidInput(
@@ -102,11 +103,11 @@ class TokenVerbs:
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             number = _job_number(tx, job_id)
-            row = tx.one("token_by_kid", job_id=job_id, kid=kid)
+            row = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=kid)
             if row is None:
                 raise InvalidInput(f"job {job_id} has no token {kid}; 'jobdb token list {job_id}' shows them")
-            tx.run("revoke_token", job=number, kid=kid, now=tx.now_ms)
-            present = tx.one("token_by_kid", job_id=job_id, kid=0)
+            tx.run(TOKENS.revoke_token, job=number, kid=kid, now=tx.now_ms)
+            present = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=0)
             return present is not None and present[0] == kid
 
     def rekey(self, new: Vault) -> int:
@@ -114,33 +115,33 @@ class TokenVerbs:
         count = 0
         with self.store.write() as tx:
             # The row must be there to be locked: whoever seals the database's first secret meanwhile makes it too.
-            tx.run("keep_setting", name=KEY_ID, value=new.key_id)
-            tx.one("key_to_change", name=KEY_ID)
+            tx.run(JOBS.keep_setting, name=KEY_ID, value=new.key_id)
+            tx.one(TOKENS.key_to_change, name=KEY_ID)
             after, after_kid = 0, 0
-            while rows := tx.all("sealed_tokens", after=after, after_kid=after_kid, limit=_PAGE):
+            while rows := tx.all(TOKENS.sealed_tokens, after=after, after_kid=after_kid, limit=_PAGE):
                 for job_id, job, kid, sealed in rows:
                     fresh = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
-                    tx.run("reseal_token", job=job, kid=kid, sealed=fresh)
+                    tx.run(TOKENS.reseal_token, job=job, kid=kid, sealed=fresh)
                     count += 1
                 after, after_kid = rows[-1][1], rows[-1][2]
             after = 0
-            while passwords := tx.all("sealed_passwords", after=after, limit=_PAGE):
+            while passwords := tx.all(TOKENS.sealed_passwords, after=after, limit=_PAGE):
                 for job_id, job, sealed in passwords:
                     fresh = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
-                    tx.run("reseal_password", job=job, sealed=fresh)
+                    tx.run(TOKENS.reseal_password, job=job, sealed=fresh)
                     count += 1
                 after = passwords[-1][1]
-            kept = tx.one("get_setting", name=FINGERPRINT_KEY)
+            kept = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
             if kept is not None:
-                tx.run("put_setting", name=FINGERPRINT_KEY, value=reseal_key(kept[0], self.vault, to=new))
-            tx.run("put_setting", name=KEY_ID, value=new.key_id)
+                tx.run(JOBS.put_setting, name=FINGERPRINT_KEY, value=reseal_key(kept[0], self.vault, to=new))
+            tx.run(JOBS.put_setting, name=KEY_ID, value=new.key_id)
         self.vault.forget()
         self.vault = new
         return count
 
 
 def _job_number(tx: Transaction, job_id: str) -> int:
-    row = tx.one("job_number", job_id=job_id)
+    row = tx.one(JOBS.job_number, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
     number: int = row[0]

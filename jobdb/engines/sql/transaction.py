@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from pathlib import Path
+
+    from ..statements import Statement
 
 Row = tuple[Any, ...]
 
@@ -31,27 +32,27 @@ class Transaction(Protocol):
         """
         ...
 
-    def one(self, name: str, /, **parameters: Any) -> Row | None:
+    def one(self, statement: Statement, /, **parameters: Any) -> Row | None:
         """The first row, or None."""
         ...
 
-    def all(self, name: str, /, **parameters: Any) -> list[Row]:
+    def all(self, statement: Statement, /, **parameters: Any) -> list[Row]:
         """All rows."""
         ...
 
-    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
+    def iterate(self, statement: Statement, /, **parameters: Any) -> Iterator[Row]:
         """The rows one by one, in bounded memory."""
         ...
 
-    def run(self, name: str, /, **parameters: Any) -> int:
+    def run(self, statement: Statement, /, **parameters: Any) -> int:
         """Executes; returns how many rows were changed."""
         ...
 
-    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
+    def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         """Executes once for each set of parameters."""
         ...
 
-    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+    def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
         """Executes once for each row, whose values are those of the parameters ``names``, in that order."""
         ...
 
@@ -65,10 +66,6 @@ class Store(Protocol):
 
     def check(self) -> None:
         """Refuses work in a forked child or after close; takes no lock."""
-        ...
-
-    def learn(self, file: Path) -> None:
-        """Adds the named statements of ``file`` to those that transactions know."""
         ...
 
     def write(self) -> AbstractContextManager[Transaction]:

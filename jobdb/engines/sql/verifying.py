@@ -16,6 +16,7 @@ from ... import model
 from ...core.protocol import MalformedPayload, UnsupportedVersion, parse, verify
 from ...model import Verdict
 from .rows import overlap_is_over, token_binding
+from .statements import ACCEPT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -187,6 +188,6 @@ def _verify(
 def _read_senders(store: Store, names: Iterable[tuple[str, int]], known: dict[tuple[str, int], Sender | None]) -> int:
     with store.read() as tx:
         for job_id, kid in names:
-            row = tx.one("sender_of_event", job_id=job_id, kid=kid)
+            row = tx.one(ACCEPT.sender_of_event, job_id=job_id, kid=kid)
             known[job_id, kid] = None if row is None else Sender(*row)
         return tx.now_ms

@@ -18,7 +18,7 @@ from jobdb.schema import VERSION
 from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
 from ...filesystem.permissions import check_modes, create_private, refuse_strange_companions, secure_folder
 from ...filesystem.placement import Placement, place
-from ..statements import VERB_FILES, load_statements
+from ..sql.statements import JOBS, VERBS
 from . import opened
 from .contents import Contents, inspect, refuse_foreign, unmarked
 from .failures import translate
@@ -102,19 +102,20 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
         )
     for warning in check_modes(path):
         warnings.warn(warning, stacklevel=4)
-    statements = load_statements(*VERB_FILES)
+    for statements in VERBS:
+        statements.load()
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
     if journal == "delete":
         busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, statements=statements, **settings)
+    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, **settings)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
             # The mark was put on between our look and the change to WAL: back again, before anything is written.
             store.close()
             busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-            store = SqliteStore(path, journal="delete", busy_sec=busy_sec, statements=statements, **settings)
+            store = SqliteStore(path, journal="delete", busy_sec=busy_sec, **settings)
         store.placement = placement
         _note_placement(store, placement)
     except BaseException:
@@ -130,14 +131,14 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
     if _is_marked(store) and not placement.refused:
         return
     with store.write() as tx:
-        tx.run("put_setting", name=SHARED, value="1")
+        tx.run(JOBS.put_setting, name=SHARED, value="1")
         if placement.refused:
-            tx.run("put_setting", name="unsafe_override", value=placement.reason)
+            tx.run(JOBS.put_setting, name="unsafe_override", value=placement.reason)
 
 
 def _is_marked(store: SqliteStore) -> bool:
     with store.read() as tx:
-        return tx.one("get_setting", name=SHARED) == ("1",)
+        return tx.one(JOBS.get_setting, name=SHARED) == ("1",)
 
 
 def allowed_placement(path: Path) -> Placement:

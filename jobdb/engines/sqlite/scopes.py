@@ -104,7 +104,7 @@ class WriteScope(_OpenScope):
             writer.execute("BEGIN IMMEDIATE")
             if monotonic() >= held.write_until:
                 store._refuse_other_journal(writer)
-            transaction = SqliteTransaction(writer, store._statements, store.clock)
+            transaction = SqliteTransaction(writer, store.clock)
             return transaction  # noqa: RET504 - what cuts off a call whose result is returned is outside of the try
         except apsw.Error as failure:
             let_go(self._mutex, hold)
@@ -165,7 +165,7 @@ class ReadScope(_OpenScope):
                 store._refuse_other_journal(reader)
             index = store._index
             self._begun = None if index is None else (index[FRAMES], index[SALT])
-            transaction = SqliteTransaction(reader, store._statements, store.clock)
+            transaction = SqliteTransaction(reader, store.clock)
             return transaction  # noqa: RET504 - as above
         except apsw.Error as failure:
             let_go(self._mutex, hold)

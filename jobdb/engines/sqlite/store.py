@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, StorageFailed, UnsafeFileSystem
-from ..statements import PositionalStatements, read_statements
 from . import forking, opened
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .failures import translate
@@ -28,7 +27,7 @@ from .shared_page import boot_identity
 from .wal import WalSync
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from ...filesystem.placement import Placement
@@ -60,7 +59,6 @@ class SqliteStore:
         journal: str,
         durability: str,
         busy_sec: float,
-        statements: Mapping[str, str],
         clock: Callable[[], int],
         checkpoint_pages: int = CHECKPOINT_PAGES,
     ) -> None:
@@ -69,7 +67,6 @@ class SqliteStore:
         self.durability = durability
         self.busy_sec = busy_sec
         self.clock = clock
-        self._statements = PositionalStatements(statements)
         self._pid = os.getpid()
         refuse_hard_links(self.path)
         self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_identity() != ""
@@ -367,10 +364,6 @@ class SqliteStore:
                 f"{self.path} was put into WAL mode while this registry had it open with a rollback journal; nothing "
                 "was written. Open a new one; if other hosts use it, stop them and run 'jobdb init --shared' first"
             )
-
-    def learn(self, file: Path) -> None:
-        """Adds the named statements of ``file`` to those that transactions know."""
-        self._statements.add(read_statements(file))
 
     def sync(self) -> None:
         """Returns when everything committed before the call is durable, at durability "full".

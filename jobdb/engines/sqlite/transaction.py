@@ -8,7 +8,7 @@ from itertools import chain, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from ..statements import parameters
+from ..statements import POSITIONAL, parameters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import apsw
 
     from ..sql.transaction import Row
-    from ..statements import PositionalStatements
+    from ..statements import Statement
 
 
 ROWS_TOGETHER = 50
@@ -26,12 +26,11 @@ ROWS_TOGETHER = 50
 class SqliteTransaction:
     """Runs named statements inside one transaction."""
 
-    __slots__ = ("_clock", "_connection", "_execute", "_now", "_statements")
+    __slots__ = ("_clock", "_connection", "_execute", "_now")
 
-    def __init__(self, connection: apsw.Connection, statements: PositionalStatements, clock: Callable[[], int]) -> None:
+    def __init__(self, connection: apsw.Connection, clock: Callable[[], int]) -> None:
         self._connection = connection
         self._execute = connection.execute
-        self._statements = statements
         self._clock = clock
         self._now: int | None = None
 
@@ -45,29 +44,29 @@ class SqliteTransaction:
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
         """Nothing to do: an immediate transaction keeps all other writers off the whole database."""
 
-    def one(self, name: str, /, **parameters: Any) -> Row | None:
-        sql, values = self._statements[name]
+    def one(self, statement: Statement, /, **parameters: Any) -> Row | None:
+        sql, values = POSITIONAL[statement]
         return self._execute(sql, values(parameters)).fetchone()
 
-    def all(self, name: str, /, **parameters: Any) -> list[Row]:
-        sql, values = self._statements[name]
+    def all(self, statement: Statement, /, **parameters: Any) -> list[Row]:
+        sql, values = POSITIONAL[statement]
         return self._execute(sql, values(parameters)).fetchall()
 
-    def iterate(self, name: str, /, **parameters: Any) -> Iterator[Row]:
-        sql, values = self._statements[name]
+    def iterate(self, statement: Statement, /, **parameters: Any) -> Iterator[Row]:
+        sql, values = POSITIONAL[statement]
         return iter(self._execute(sql, values(parameters)))
 
-    def run(self, name: str, /, **parameters: Any) -> int:
-        sql, values = self._statements[name]
+    def run(self, statement: Statement, /, **parameters: Any) -> int:
+        sql, values = POSITIONAL[statement]
         self._execute(sql, values(parameters)).fetchall()
         return self._connection.changes()
 
-    def run_many(self, name: str, /, parameters: Iterable[Mapping[str, Any]]) -> None:
-        sql, values = self._statements[name]
+    def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
+        sql, values = POSITIONAL[statement]
         self._run_each(sql, map(values, parameters))
 
-    def run_rows(self, name: str, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
-        sql, _values = self._statements[name]
+    def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        sql, _values = POSITIONAL[statement]
         wanted = tuple(parameters(sql))
         if names != wanted:
             rows = map(itemgetter(*(names.index(name) for name in wanted)), rows)

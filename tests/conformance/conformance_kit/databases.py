@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 from jobdb import Registry
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
-from jobdb.engines.statements import for_psycopg
+from jobdb.engines.statements import psycopg_text
 
 KEY = "11" * 32
 BEGINNING_MS = 1_800_000_000_000
@@ -157,7 +157,7 @@ class PostgresDatabase:
     def plan(self, statement: str, parameters: Mapping[str, Any]) -> str:
         import psycopg
 
-        text = for_psycopg({"it": statement})["it"]
+        text = psycopg_text(statement)
         with psycopg.connect(self.url) as connection:
             rows = connection.execute(f"EXPLAIN {text}".encode(), dict(parameters)).fetchall()
         return "\n".join(row[0] for row in rows)

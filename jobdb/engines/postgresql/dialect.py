@@ -1,0 +1,56 @@
+"""What PostgreSQL says differently: its own statements, and those that replace a verb's."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ..statements import Statement, StatementSet, psycopg_text
+
+
+class DialectStatements(StatementSet):
+    """The statements of ``dialect.sql`` that PostgreSQL alone has; its other ones replace those of the same name."""
+
+    lock_jobs: Statement
+    now_ms: Statement
+    mark_writer: Statement
+    writer_at_work: Statement
+    last_commit: Statement
+    forget_writers: Statement
+    say_committed: Statement
+    channel: Statement
+    settled_event: Statement
+    limit_question: Statement
+    tree_of_question: Statement
+    relations_of_question: Statement
+    functions_of_question: Statement
+
+
+DIALECT = DialectStatements(Path(__file__).with_name("dialect.sql"))
+
+
+class Form(NamedTuple):
+    """A statement as it is sent to the server.
+
+    Attributes:
+        text: its SQL in psycopg's parameter style.
+        makes_news: whether somebody may be waiting for what it does.
+    """
+
+    text: bytes
+    makes_news: bool
+
+
+class PsycopgForms(dict[Statement, Form]):
+    """The form of each statement that was executed; the dialect's where it has one of the same name."""
+
+    def __missing__(self, statement: Statement) -> Form:
+        text = DIALECT.load().get(statement.name, statement).text
+        news = re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events)\b", text) is not None
+        self[statement] = found = Form(psycopg_text(text).encode(), news)
+        return found
+
+
+FORMS = PsycopgForms()
+"""The form of every statement that this process has executed on PostgreSQL."""

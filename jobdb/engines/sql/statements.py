@@ -1,0 +1,136 @@
+"""The statements of the verbs, for every SQL database; see ``postgresql/dialect.sql`` for what differs there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..statements import Statement, StatementSet
+
+
+class JobStatements(StatementSet):
+    """The statements of ``jobs.sql``."""
+
+    insert_job: Statement
+    insert_spec: Statement
+    insert_token: Statement
+    job_by_idempotency_key: Statement
+    get_job: Statement
+    get_job_by_number: Statement
+    job_number: Statement
+    list_jobs: Statement
+    list_jobs_by_status: Statement
+    list_jobs_by_agent: Statement
+    job_for_update: Statement
+    cancel_job: Statement
+    prune_candidates: Statement
+    delete_job: Statement
+    delete_verdict_counts: Statement
+    count_by_status: Statement
+    get_setting: Statement
+    keep_setting: Statement
+    put_setting: Statement
+
+
+class ClaimStatements(StatementSet):
+    """The statements of ``claims.sql``."""
+
+    claim_next: Statement
+    claim_next_by_agent: Statement
+    claim_next_by_session: Statement
+    claim_job: Statement
+    renew_lease: Statement
+    release_job: Statement
+    expired_leases: Statement
+    void_leases: Statement
+    return_void: Statement
+    start_limits_now: Statement
+    return_to_pending: Statement
+    overdue_jobs: Statement
+    end_job: Statement
+    take_lease: Statement
+    drop_lease: Statement
+
+
+class EventStatements(StatementSet):
+    """The statements of ``events.sql``."""
+
+    publish_state: Statement
+    insert_event: Statement
+    insert_delivery: Statement
+    advance_job: Statement
+    advance_job_from: Statement
+    start_job: Statement
+    finish_job: Statement
+    list_events: Statement
+    outbox_page: Statement
+    outbox_page_of_job: Statement
+    mark_delivered: Statement
+    count_outbox: Statement
+    broker_of_job: Statement
+
+
+class AcceptStatements(StatementSet):
+    """The statements of ``accept.sql``."""
+
+    accept_state: Statement
+    sender_of_event: Statement
+    stored_event: Statement
+    key_of_event: Statement
+    insert_subscription: Statement
+    advance_subscription: Statement
+    rewind_handled: Statement
+    insert_gap: Statement
+    gap_that_holds: Statement
+    delete_gap: Statement
+    follow_events: Statement
+    follow_seqs: Statement
+    count_verdict: Statement
+    insert_refusal: Statement
+    trim_refusals_of_job: Statement
+    trim_refusals: Statement
+    list_refusals: Statement
+    verdict_totals: Statement
+    verdict_counts_of_job: Statement
+    subscription_state: Statement
+    mark_handled: Statement
+    list_subscriptions: Statement
+    get_feed: Statement
+    insert_feed: Statement
+    advance_feed: Statement
+    newest_event: Statement
+    news_since: Statement
+    unhandled_jobs: Statement
+    seq_at_event: Statement
+
+
+class TokenStatements(StatementSet):
+    """The statements of ``tokens.sql``."""
+
+    sealing_key: Statement
+    key_to_change: Statement
+    token_by_kid: Statement
+    list_tokens: Statement
+    highest_kid: Statement
+    set_kid: Statement
+    expire_tokens: Statement
+    end_overlap: Statement
+    revoke_token: Statement
+    sealed_tokens: Statement
+    sealed_tokens_of_job: Statement
+    reseal_token: Statement
+    sealed_passwords: Statement
+    reseal_password: Statement
+    token_fingerprints: Statement
+    keep_fingerprint: Statement
+    tombstone: Statement
+    keep_tombstone: Statement
+
+
+JOBS = JobStatements(Path(__file__).with_name("jobs.sql"))
+CLAIMS = ClaimStatements(Path(__file__).with_name("claims.sql"))
+EVENTS = EventStatements(Path(__file__).with_name("events.sql"))
+ACCEPT = AcceptStatements(Path(__file__).with_name("accept.sql"))
+TOKENS = TokenStatements(Path(__file__).with_name("tokens.sql"))
+
+VERBS = (JOBS, CLAIMS, EVENTS, ACCEPT, TOKENS)
+"""Read when a database is opened, so that no verb needs a descriptor for its statements."""
