@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from . import machine, plan, report, targets
-from .harness import Pool, Runner, about_ways
-from .ways import WAYS
+from .harness import Pool, Runner, describe_adapters
+from .ways import ADAPTERS
 
 _RESULTS = Path(__file__).with_name("results")
 
@@ -35,7 +35,7 @@ def _available(names: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     found, missing = [], {}
     for name in names:
         try:
-            reason = WAYS[name].load().unavailable()
+            reason = ADAPTERS[name].load().unavailable()
         except ImportError as error:
             reason = f"not installed: {error}"
         if reason:
@@ -45,7 +45,7 @@ def _available(names: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
     return tuple(found), missing
 
 
-def _guarded(results: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
+def _run_measurement(results: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
     """Runs one of the other measurements; what fails is shown in the report and in the exit code."""
     began = time.monotonic()
     try:
@@ -57,7 +57,7 @@ def _guarded(results: dict[str, Any], name: str, measure: Callable[[], Any]) -> 
 
 
 def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    names = arguments.ways.split(",") if arguments.ways else list(WAYS)
+    names = arguments.ways.split(",") if arguments.ways else list(ADAPTERS)
     available, missing = _available(names)
     chosen = plan.quick(available) if arguments.quick else plan.full(available, million=arguments.million)
     began = time.monotonic()
@@ -65,7 +65,7 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "plan": chosen.name,
         "started": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": machine.describe(folder),
-        "ways": about_ways(chosen.ways),
+        "ways": describe_adapters(chosen.ways),
         "missing": missing,
     }
     with Pool(chosen.workers) as pool:
@@ -73,14 +73,14 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if "jobdb-full" in available:
         from . import cold_start, imports, mqtt_throughput, wakeup
 
-        _guarded(results, "cold_start", lambda: cold_start.measure(folder / "cold", chosen.cold_starts))
+        _run_measurement(results, "cold_start", lambda: cold_start.measure(folder / "cold", chosen.cold_starts))
         if not mqtt_throughput.unavailable():
-            _guarded(results, "mqtt", lambda: mqtt_throughput.measure(folder / "mqtt", 3000, 100))
-        _guarded(results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec))
-        _guarded(
+            _run_measurement(results, "mqtt", lambda: mqtt_throughput.measure(folder / "mqtt", 3000, 100))
+        _run_measurement(results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec))
+        _run_measurement(
             results,
             "import",
-            lambda: imports.measure(folder / "import", chosen.imported, chosen.import_repetitions),
+            lambda: imports.measure(folder / "import", chosen.import_jobs, chosen.import_repetitions),
         )
     results["took_sec"] = time.monotonic() - began
     results["targets"] = [verdict.as_dict() for verdict in targets.evaluate(results)]
@@ -93,7 +93,7 @@ def main() -> int:
     parser.add_argument("--million", action="store_true", help="also a registry of a million jobs: ten minutes more")
     parser.add_argument("--folder", type=Path, help="where to put the data: a folder on a disk (default: ./build)")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write results and report")
-    parser.add_argument("--ways", help="only these ways, comma-separated: " + ", ".join(WAYS))
+    parser.add_argument("--ways", help="only these ways, comma-separated: " + ", ".join(ADAPTERS))
     parser.add_argument("--report", action="store_true", help="measure nothing; write the report anew")
     arguments = parser.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)

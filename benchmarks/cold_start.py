@@ -37,10 +37,10 @@ def _old_registry(folder: Path) -> str:
 
 def measure(folder: Path, times: int) -> dict[str, Any]:
     """Seconds of each command as spreads, by name."""
-    from .ways.jobdb import own_vault
+    from .ways.jobdb import benchmark_vault
 
     folder.mkdir(mode=0o700)
-    own_vault(folder)
+    benchmark_vault(folder)
     jobdb = str(Path(sys.executable).with_name("jobdb"))
     database = f"sqlite:///{folder / 'cold.db'}"
     environment = os.environ | {"JOBDB_URL": database, "JOBDB_KEY_FILE": str(folder / "master.key")}

@@ -21,12 +21,12 @@ from typing import Any
 from . import work
 from .latencies import add, percentile_us, spread
 from .plan import Cell, Plan
-from .ways import WAYS
+from .ways import ADAPTERS
 
-ANSWER_SEC = 600.0
+ANSWER_TIMEOUT_SEC = 600.0
 
 
-class Failed(Exception):
+class WorkerFailed(Exception):
     """A worker's traceback."""
 
 
@@ -38,7 +38,7 @@ class Pool:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("spawn")
         numbers = sorted(set(numbers) | {1})
-        self._start = work.Start(
+        self._start = work.StartBarrier(
             {count: self._context.Barrier(count) for count in numbers},
             self._context.Value("q", 0),
             self._context.Value("i", 0),
@@ -66,35 +66,35 @@ class Pool:
             if process.is_alive():
                 process.terminate()
 
-    def _answers(self, pipes: list[Connection]) -> list[Any]:
+    def _collect(self, pipes: list[Connection]) -> list[Any]:
         results: list[Any] = []
         traces: list[str] = []
         for pipe in pipes:
-            if not pipe.poll(ANSWER_SEC):
-                raise Failed(f"a worker did not answer within {ANSWER_SEC:.0f} s")
+            if not pipe.poll(ANSWER_TIMEOUT_SEC):
+                raise WorkerFailed(f"a worker did not answer within {ANSWER_TIMEOUT_SEC:.0f} s")
             good, result = pipe.recv()
             (results if good else traces).append(result)
         if traces:
             for barrier in self._start.barriers.values():
                 barrier.reset()
             first = next((trace for trace in traces if "BrokenBarrierError" not in trace), traces[0])
-            raise Failed(first)
+            raise WorkerFailed(first)
         return results
 
     def call(self, name: str, *arguments: Any) -> Any:
         """Has the first worker run one of work.py's unmeasured steps."""
         self._pipes[0].send((name, arguments))
-        return self._answers(self._pipes[:1])[0]
+        return self._collect(self._pipes[:1])[0]
 
     def run(self, task: work.Task) -> list[work.Outcome]:
         """Has the task's workers run it at the same time."""
         pipes = self._pipes[: task.workers]
         for pipe in pipes:
             pipe.send(("run", (task,)))
-        return self._answers(pipes)
+        return self._collect(pipes)
 
 
-def gathered(outcomes: list[work.Outcome], seconds: float) -> dict[str, Any]:
+def merge_outcomes(outcomes: list[work.Outcome], seconds: float) -> dict[str, Any]:
     """One repetition from what its workers reported.
 
     The measured time of a round is its full length, or, where all workers ran out of work or there is one
@@ -193,7 +193,7 @@ class Runner:
                 self._say(f"prepared {way} with {size:,} jobs in {time.monotonic() - began:.1f} s")
         return found
 
-    def _once(self, cell: Cell, way: str) -> dict[str, Any]:
+    def _run_once(self, cell: Cell, way: str) -> dict[str, Any]:
         template = self._template(way, cell.size)
         folder = template
         if not cell.kept:
@@ -210,15 +210,15 @@ class Runner:
                     seconds=cell.seconds,
                     warmup_sec=cell.warmup_sec,
                     rounds=cell.rounds,
-                    supply=cell.supply,
+                    prefill_calls=cell.prefill_calls,
                 )
             )
         finally:
             if not cell.kept:
                 self._pool.call("remove", way, folder)
-        return gathered(outcomes, cell.seconds)
+        return merge_outcomes(outcomes, cell.seconds)
 
-    def _cell(self, cell: Cell) -> list[_Series]:
+    def _run_cell(self, cell: Cell) -> list[_Series]:
         series = [_Series(cell, way) for way in cell.ways]
         for repetition in range(cell.repetitions):
             turn = repetition % len(series)
@@ -226,8 +226,8 @@ class Runner:
                 if one.failures:
                     continue
                 try:
-                    one.repetitions.append(self._once(cell, one.way))
-                except Failed as failure:
+                    one.repetitions.append(self._run_once(cell, one.way))
+                except WorkerFailed as failure:
                     one.failures.append(str(failure).strip().splitlines()[-1])
                     print(failure, file=sys.stderr)
         return series
@@ -238,7 +238,7 @@ class Runner:
         try:
             for number, cell in enumerate(self._plan.cells, 1):
                 began = time.monotonic()
-                series = self._cell(cell)
+                series = self._run_cell(cell)
                 results.extend(one.as_dict() for one in series)
                 self._say(
                     f"{number}/{len(self._plan.cells)} {cell.operation}, {cell.workers} processes, "
@@ -251,6 +251,6 @@ class Runner:
         return results
 
 
-def about_ways(names: Iterable[str]) -> dict[str, Any]:
+def describe_adapters(names: Iterable[str]) -> dict[str, Any]:
     """What the ways say of themselves."""
-    return {name: asdict(WAYS[name].about()) | {"absent": WAYS[name].load().absent} for name in names}
+    return {name: asdict(ADAPTERS[name].about()) | {"absent": ADAPTERS[name].load().unsupported} for name in names}

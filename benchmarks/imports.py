@@ -14,20 +14,20 @@ from . import material
 from .latencies import spread
 
 
-def lay(folder: Path, jobs: int) -> int:
+def write_old_registry(folder: Path, jobs: int) -> int:
     """An old registry with an events log of three signed lines a job; returns how many files."""
     place = folder / ".mam" / "jobs"
     place.mkdir(parents=True)
     (place / ".lock").touch()
     for record in material.records(jobs, seed=7):
         record["last_seq"] = 3
-        lines = [material.signed(material.wire(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)]
+        lines = [material.sign(material.wire_event(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)]
         (place / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
         (place / f"{record['job_id']}.events.log").write_text("\n".join(lines) + "\n", "utf-8")
     return 2 * jobs
 
 
-def bare(folder: Path) -> float:
+def time_bare_loop(folder: Path) -> float:
     """Seconds of reading and parsing every record and every line."""
     began = time.perf_counter()
     for path in (folder / ".mam" / "jobs").iterdir():
@@ -44,16 +44,16 @@ def measure(folder: Path, jobs: int, repetitions: int) -> dict[str, Any]:
     from jobdb import Registry
     from jobdb.legacy import import_registry
 
-    from .ways.jobdb import own_vault
+    from .ways.jobdb import benchmark_vault
 
     old, new = folder / "old", folder / "new"
-    files = lay(old, jobs)
+    files = write_old_registry(old, jobs)
     new.mkdir(mode=0o700)
-    vault = own_vault(new)
+    vault = benchmark_vault(new)
     loops, imports = [], []
-    bare(old)  # unmeasured: afterwards both find the files in the page cache
+    time_bare_loop(old)  # unmeasured: afterwards both find the files in the page cache
     for repetition in range(repetitions):
-        loops.append(jobs / bare(old))
+        loops.append(jobs / time_bare_loop(old))
         with Registry.open(f"sqlite:///{new / f'{repetition}.db'}", create=True, vault=vault) as registry:
             began = time.perf_counter()
             report = import_registry(registry, old)

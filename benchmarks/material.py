@@ -65,7 +65,7 @@ def records(size: int, seed: int = 1) -> Iterator[dict[str, Any]]:
         yield record(source, number, status_of(number))
 
 
-def wire(job_id: str, seq: int, kind: str = "progress", **data: Any) -> dict[str, Any]:
+def wire_event(job_id: str, seq: int, kind: str = "progress", **data: Any) -> dict[str, Any]:
     """An unsigned wire event."""
     return {
         "schema_version": 1,
@@ -83,14 +83,14 @@ def canonical(payload: dict[str, Any]) -> bytes:
     return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def signed(payload: dict[str, Any], secret: str) -> str:
+def sign(payload: dict[str, Any], secret: str) -> str:
     """The payload on one line with its data.hmac_sig."""
     signature = hmac.new(secret.encode(), canonical(payload), hashlib.sha256).hexdigest()
     payload["data"]["hmac_sig"] = signature
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
 
 
-def verified(line: str, secret: str) -> dict[str, Any] | None:
+def verify(line: str, secret: str) -> dict[str, Any] | None:
     """The event, when its signature is right."""
     payload: dict[str, Any] = json.loads(line)
     signature = payload["data"].pop("hmac_sig", "")

@@ -93,9 +93,9 @@ def _broker(folder: Path) -> Iterator[int]:
 def _open(folder: Path, *, create: bool = False) -> Registry:
     from jobdb import Registry
 
-    from .ways.jobdb import own_vault
+    from .ways.jobdb import benchmark_vault
 
-    return Registry.open(f"sqlite:///{folder / 'mqtt.db'}", create=create, vault=own_vault(folder))
+    return Registry.open(f"sqlite:///{folder / 'mqtt.db'}", create=create, vault=benchmark_vault(folder))
 
 
 def _relay(folder: Path, pipe: Connection) -> None:
@@ -108,14 +108,14 @@ def _relay(folder: Path, pipe: Connection) -> None:
     handed: dict[tuple[str, int], int] = {}
     publish = Mqtt.publish
 
-    def noting(self: Mqtt, topic: str, payload: str, *, retain: bool) -> int:
+    def record_time(self: Mqtt, topic: str, payload: str, *, retain: bool) -> int:
         mid = publish(self, topic, payload, retain=retain)
         now = time.monotonic_ns()
         found = json.loads(payload)
         handed[found["job_id"], found["seq"]] = now
         return mid
 
-    Mqtt.publish = noting  # type: ignore[method-assign]
+    Mqtt.publish = record_time  # type: ignore[method-assign]
     with _open(folder) as registry:
         outbox = RegistryOutbox(registry.engine, environment=Environment.read({}), report=lambda text: None)
         relay = Relay(outbox, report=lambda text: None)
@@ -132,19 +132,19 @@ def _subscriber(folder: Path, port: int, pipe: Connection) -> None:
     """Accepts, and notes when each event came in and when its acceptance was durable. Nothing is handled."""
     from jobdb.mqtt import BrokerSettings, subscribe
     from jobdb.mqtt.connection import Message
-    from jobdb.mqtt.intake import Intake
+    from jobdb.mqtt.intake import BrokerConsumer
 
     arrived: dict[tuple[str, int], int] = {}
     accepted: dict[tuple[str, int], int] = {}
-    noticed = Intake._arrived
+    noticed = BrokerConsumer._enqueue
 
-    def noting(self: Intake, message: Message) -> None:
+    def record_time(self: BrokerConsumer, message: Message) -> None:
         now = time.monotonic_ns()
         noticed(self, message)
         found = json.loads(message.payload)
         arrived[found["job_id"], found["seq"]] = now
 
-    Intake._arrived = noting  # type: ignore[method-assign]
+    BrokerConsumer._enqueue = record_time  # type: ignore[method-assign]
     with _open(folder) as registry:
 
         def report(text: str) -> None:
@@ -188,16 +188,16 @@ def measure(folder: Path, events: int, single: int, say: Callable[[str], None] =
         for worker in workers:
             worker.start()
         try:
-            _answer(relay_pipe)
-            _answer(subscriber_pipe)
+            _receive(relay_pipe)
+            _receive(subscriber_pipe)
             began, published, sent = _one_by_one(registry, jobs, single, subscriber_pipe)
             say(f"{single} events one by one")
             rates = _all_at_once(registry, jobs, events, sent, subscriber_pipe)
             say(f"{events} events as fast as they go")
             subscriber_pipe.send(None)
-            arrived, accepted = _answer(subscriber_pipe)
+            arrived, accepted = _receive(subscriber_pipe)
             relay_pipe.send(None)
-            handed = _answer(relay_pipe)
+            handed = _receive(relay_pipe)
         finally:
             for worker in workers:
                 worker.join(5)
@@ -230,7 +230,7 @@ def _one_by_one(
         if number >= warm_up:
             began[job_id, event.seq], published[job_id, event.seq] = start, end
         pipe.send(number + 1)
-        _expect(_answer(pipe), number + 1)
+        _expect(_receive(pipe), number + 1)
         time.sleep(0.02)
     return began, published, times + warm_up
 
@@ -242,7 +242,7 @@ def _all_at_once(registry: Registry, jobs: list[str], events: int, before: int, 
         registry.publish(jobs[number % len(jobs)], "progress", detail="step", attempt=1)
     published = time.monotonic()
     pipe.send(before + events)
-    _expect(_answer(pipe), before + events)
+    _expect(_receive(pipe), before + events)
     done = time.monotonic()
     return {
         "events": events,
@@ -272,7 +272,7 @@ def _stages(
     return {"way_ms": spread(whole), "stages_ms": stages}
 
 
-def _answer(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     if not pipe.poll(2 * _SEC):
         raise TimeoutError("a process of the measurement did not answer")
     return pipe.recv()

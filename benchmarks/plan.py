@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ways import WAYS
+from .ways import ADAPTERS
 from .ways.base import BATCH_OPERATIONS, OPERATIONS
 
 # What an operation uses up is laid in beforehand: so many calls for a second of measuring by all workers.
-_SUPPLY_EACH_SEC = {"accept": 16000, "accept_100": 40000, "complete": 3000}
+_PREFILL_PER_SEC = {"accept": 16000, "accept_100": 40000, "complete": 3000}
 _KEPT_FROM = 10_000
 
 
@@ -29,8 +29,8 @@ class Cell:
     rounds: int = 1
 
     @property
-    def supply(self) -> int:
-        each = _SUPPLY_EACH_SEC.get(self.operation, 0) * (self.seconds + self.warmup_sec) / self.workers
+    def prefill_calls(self) -> int:
+        each = _PREFILL_PER_SEC.get(self.operation, 0) * (self.seconds + self.warmup_sec) / self.workers
         return max(int(each), 50) if each else 0
 
     @property
@@ -48,30 +48,30 @@ class Plan:
     cold_starts: int
     wakeups: int
     idle_sec: float
-    imported: int
+    import_jobs: int
     import_repetitions: int
 
     @property
     def ways(self) -> tuple[str, ...]:
-        return tuple(name for name in WAYS if any(name in cell.ways for cell in self.cells))
+        return tuple(name for name in ADAPTERS if any(name in cell.ways for cell in self.cells))
 
     @property
     def workers(self) -> set[int]:
         return {cell.workers for cell in self.cells}
 
 
-def having(operation: str, names: tuple[str, ...], workers: int) -> tuple[str, ...]:
+def supporting(operation: str, names: tuple[str, ...], workers: int) -> tuple[str, ...]:
     """Those of the ways that have the operation and can be used by so many processes."""
     kept = []
     for name in names:
-        cls = WAYS[name].load()
-        if operation not in cls.absent and workers <= cls.most_workers:
+        cls = ADAPTERS[name].load()
+        if operation not in cls.unsupported and workers <= cls.max_workers:
             kept.append(name)
     return tuple(kept)
 
 
-_SCALED = ("jobdb-full", "flock-fsync", "sqlite-full")
-_SCALED_CLAIM = (*_SCALED, "huey", "persist-queue", "litequeue-full", "simplebroker")
+_LARGE_REGISTRY = ("jobdb-full", "flock-fsync", "sqlite-full")
+_LARGE_REGISTRY_CLAIM = (*_LARGE_REGISTRY, "huey", "persist-queue", "litequeue-full", "simplebroker")
 
 
 _QUICK = (
@@ -90,22 +90,22 @@ _QUICK = (
 
 # Who is compared where: all ways under the load that counts, fewer where only the trend is asked for.
 _CORE = ("jobdb-full", "flock-fsync", "sqlite-full")
-_CROWD = (*_CORE, "jobdb-normal", "postgresql")
+_MANY_PROCESSES = (*_CORE, "jobdb-normal", "postgresql")
 _FLOOR = (*_CORE, "jobdb-normal", "raw-full", "raw-normal")
 _BATCHED = ("jobdb-full", "sqlite-full", "raw-full")
-_ALONE = (*_FLOOR, "huey", "persist-queue", "litequeue-full", "simplebroker", "postgresql")
+_ONE_PROCESS = (*_FLOOR, "huey", "persist-queue", "litequeue-full", "simplebroker", "postgresql")
 
 
 def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
     """About ten minutes; with a registry of a million jobs about ten more."""
 
     def cell(operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int = 1) -> Cell:
-        ways = having(operation, tuple(name for name in available if name in names), workers)
+        ways = supporting(operation, tuple(name for name in available if name in names), workers)
         warmup = 0.0 if operation == "complete" else min(0.25 * seconds, 0.2)
         return Cell(operation, workers, size, ways, seconds, warmup, 3, rounds)
 
     cells = []
-    for workers, names in ((1, _ALONE), (2, _CORE), (8, available), (32, _CROWD)):
+    for workers, names in ((1, _ONE_PROCESS), (2, _CORE), (8, available), (32, _MANY_PROCESSES)):
         cells.append(cell("publish", workers, 1000, names, 0.8 if workers < 8 else 1.6))
         cells.append(cell("claim", workers, 1000, names, 0.4, rounds=8))
     for operation in ("register", "accept", "complete", "list_page", "life"):
@@ -117,7 +117,7 @@ def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
     ]
     for size in (10_000, 100_000):
         for operation in ("claim", "publish", "accept", "list_page"):
-            names = _SCALED_CLAIM if operation == "claim" and size < 100_000 else _SCALED
+            names = _LARGE_REGISTRY_CLAIM if operation == "claim" and size < 100_000 else _LARGE_REGISTRY
             cells.append(cell(operation, 1, size, names, 0.4))
     cells.append(cell("claim", 8, 100_000, ("jobdb-full", "flock-fsync"), 1.0))
     if million:
@@ -129,7 +129,7 @@ def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
         cold_starts=20,
         wakeups=100,
         idle_sec=5.0,
-        imported=100_000,
+        import_jobs=100_000,
         import_repetitions=3,
     )
 
@@ -138,7 +138,7 @@ def quick(available: tuple[str, ...]) -> Plan:
     """About one minute: every operation, fewer ways and processes, two repetitions, small registries."""
 
     def cell(operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int) -> Cell:
-        ways = having(operation, tuple(name for name in names if name in available), workers)
+        ways = supporting(operation, tuple(name for name in names if name in available), workers)
         warmup = 0.0 if operation == "complete" else 0.05
         return Cell(operation, workers, size, ways, seconds, warmup, 2, rounds)
 
@@ -150,13 +150,13 @@ def quick(available: tuple[str, ...]) -> Plan:
     cells.append(cell("claim", 8, 1000, chosen, 0.2, 4))
     cells.append(cell("life", 8, 1000, chosen, 0.2, 1))
     cells += [cell(operation, 1, 1000, ("jobdb-full", "raw-full"), 0.2, 1) for operation in BATCH_OPERATIONS]
-    cells.append(cell("claim", 1, 10_000, _SCALED, 0.2, 1))
+    cells.append(cell("claim", 1, 10_000, _LARGE_REGISTRY, 0.2, 1))
     return Plan(
         name="quick",
         cells=tuple(one for one in cells if one.ways),
         cold_starts=4,
         wakeups=20,
         idle_sec=1.0,
-        imported=500,
+        import_jobs=500,
         import_repetitions=1,
     )

@@ -86,7 +86,7 @@ def _figure(columns: int, height: float) -> tuple[Any, Any]:
     return figure, axes[0]
 
 
-def _panels(results: Results, panels: list[_Panel], across: str, path: Path, powers_of_two: bool) -> str | None:
+def _draw_panels(results: Results, panels: list[_Panel], across: str, path: Path, powers_of_two: bool) -> str | None:
     """Draws the panels that have lines, side by side, with one legend below."""
     panels = [panel for panel in panels if panel.lines]
     if not panels:
@@ -119,7 +119,7 @@ def throughput(results: Results, folder: Path) -> str | None:
         )
         for operation in ("publish", "claim")
     ]
-    return _panels(results, panels, "processes", folder / "throughput.png", True)
+    return _draw_panels(results, panels, "processes", folder / "throughput.png", True)
 
 
 def waits(results: Results, folder: Path) -> str | None:
@@ -132,7 +132,7 @@ def waits(results: Results, folder: Path) -> str | None:
         _Panel("publish, 1,000 jobs", label, _lines(results, "publish", "workers", {"size": 1000}, value))
         for label, value in values
     ]
-    return _panels(results, panels, "processes", folder / "waits.png", True)
+    return _draw_panels(results, panels, "processes", folder / "waits.png", True)
 
 
 def sizes(results: Results, folder: Path) -> str | None:
@@ -149,7 +149,7 @@ def sizes(results: Results, folder: Path) -> str | None:
         )
         for operation in ("claim", "publish")
     ]
-    return _panels(results, panels, "jobs in the registry", folder / "sizes.png", False)
+    return _draw_panels(results, panels, "jobs in the registry", folder / "sizes.png", False)
 
 
 def distribution(results: Results, folder: Path) -> str | None:

@@ -143,7 +143,7 @@ def _series(results: Results) -> list[str]:
     return lines
 
 
-def _others(results: Results) -> list[str]:
+def _other_measurements(results: Results) -> list[str]:
     lines = []
     if starts := results.get("cold_start"):
         base = starts["import typer"]["median"]
@@ -265,7 +265,7 @@ def write(results: Results, folder: Path) -> None:
             *_machine(results),
             *_ways(results),
             _METHOD,
-            *_others(results),
+            *_other_measurements(results),
             *_series(results),
         ]
     )

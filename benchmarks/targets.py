@@ -62,7 +62,7 @@ def _ratio(above: float, below: float, name: str) -> float:
     return above / below
 
 
-def _faster(results: Results, operation: str, other: str, size: int) -> float:
+def _speedup(results: Results, operation: str, other: str, size: int) -> float:
     return _ratio(
         rate(results, FULL, operation, 8, size),
         rate(results, other, operation, 8, size),
@@ -96,7 +96,7 @@ def _all_at_most(name: str, bar: float, parts: Sequence[tuple[str, Callable[[], 
     return Verdict(name, f"≤ {bar:g}", ", ".join(texts), met)
 
 
-def _slower(results: Results, way: str, floor: str, operation: str) -> Callable[[], float]:
+def _slowdown(results: Results, way: str, floor: str, operation: str) -> Callable[[], float]:
     def measure() -> float:
         least = rate(results, floor, operation, 1, 1000)
         if not least:
@@ -106,7 +106,7 @@ def _slower(results: Results, way: str, floor: str, operation: str) -> Callable[
     return measure
 
 
-def _grown(results: Results, operation: str) -> Callable[[], float]:
+def _growth(results: Results, operation: str) -> Callable[[], float]:
     def measure() -> float:
         return _ratio(rate(results, FULL, operation, 1, 1000), rate(results, FULL, operation, 1, 1_000_000), operation)
 
@@ -158,7 +158,7 @@ def _batches(results: Results) -> list[Verdict]:
     ]
 
 
-def _peers(results: Results) -> Verdict:
+def _ahead_of_peers(results: Results) -> Verdict:
     """Ahead of every peer of the same durability in whatever both do, at 8 processes."""
     name = "ahead of every SQLite peer of full durability, 8 processes, 1,000 jobs"
     behind, compared, least = [], 0, float("inf")
@@ -169,7 +169,7 @@ def _peers(results: Results) -> Verdict:
         if not others or one["workers"] != 8 or one["size"] != 1000 or one["failures"]:
             continue
         try:
-            ratio = _faster(results, one["operation"], way, 1000)
+            ratio = _speedup(results, one["operation"], way, 1000)
         except NotMeasured:
             continue
         compared += 1
@@ -182,7 +182,7 @@ def _peers(results: Results) -> Verdict:
     return Verdict(name, "> 1", text, not behind)
 
 
-def _command(results: Results) -> Verdict:
+def _cold_start(results: Results) -> Verdict:
     name = "jobdb publish as a command, of python -c 'import typer'"
     starts = results.get("cold_start", {})
     try:
@@ -192,7 +192,7 @@ def _command(results: Results) -> Verdict:
     return Verdict(name, "≤ 1.5", f"{value:.2f}×", value <= 1.5)
 
 
-def _handing_on(results: Results, operation: str) -> str:
+def _explain_lock_handover(results: Results, operation: str) -> str:
     """What taking turns costs, against one process that keeps the lock."""
     try:
         alone = float(series(results, FULL, operation, 1, 1000)["cpu_us_each"]["median"])
@@ -208,7 +208,7 @@ def _handing_on(results: Results, operation: str) -> str:
     )
 
 
-def _beside_the_statements(results: Results) -> str:
+def _explain_verb_overhead(results: Results) -> str:
     """What a publish does beside its statements, without and with a wait for the disk before it."""
     why = (
         "the bare statements check no argument, sign, verify and seal nothing, take no turns between processes and "
@@ -224,7 +224,7 @@ def _beside_the_statements(results: Results) -> str:
     )
 
 
-def _batch_items(results: Results, operation: str) -> str:
+def _explain_batch_cost(results: Results, operation: str) -> str:
     """What is left of an item's time when the sync is shared by a hundred, and what the bare statements leave."""
     batch = f"{operation}_100"
     try:
@@ -250,68 +250,68 @@ def _batch_items(results: Results, operation: str) -> str:
 
 def evaluate(results: Results) -> list[Verdict]:
     """All targets in the order of the report, each that is not met with what stands in its way."""
-    handing_on = _handing_on(results, "publish")
+    handover_reason = _explain_lock_handover(results, "publish")
     reasons = {
-        "publish against": handing_on,
-        "claim against": _handing_on(results, "claim"),
-        "ahead of every": handing_on,
-        "time of a verb, one process": _beside_the_statements(results),
-        **{f"{verb} in batches": _batch_items(results, verb) for verb in ("register", "publish", "accept")},
+        "publish against": handover_reason,
+        "claim against": _explain_lock_handover(results, "claim"),
+        "ahead of every": handover_reason,
+        "time of a verb, one process": _explain_verb_overhead(results),
+        **{f"{verb} in batches": _explain_batch_cost(results, verb) for verb in ("register", "publish", "accept")},
     }
     return [
         replace(one, why=next((why for start, why in reasons.items() if one.name.startswith(start)), ""))
         if one.met is False
         else one
-        for one in _evaluated(results)
+        for one in _verdicts(results)
     ]
 
 
-def _evaluated(results: Results) -> list[Verdict]:
+def _verdicts(results: Results) -> list[Verdict]:
     return [
         _at_least(
             "publish against flock+fsync, 8 processes, 1,000 jobs, full",
             6,
-            lambda: _faster(results, "publish", FLOCK, 1000),
+            lambda: _speedup(results, "publish", FLOCK, 1000),
         ),
         _at_least(
             "claim against flock+fsync, 8 processes, 1,000 jobs, full",
             20,
-            lambda: _faster(results, "claim", FLOCK, 1000),
+            lambda: _speedup(results, "claim", FLOCK, 1000),
         ),
         _at_least(
             "publish against plain SQLite FULL, 8 processes, 1,000 jobs",
             2,
-            lambda: _faster(results, "publish", PLAIN, 1000),
+            lambda: _speedup(results, "publish", PLAIN, 1000),
         ),
         _at_least(
             "claim against plain SQLite FULL, 8 processes, 1,000 jobs",
             2,
-            lambda: _faster(results, "claim", PLAIN, 1000),
+            lambda: _speedup(results, "claim", PLAIN, 1000),
         ),
         _at_least(
             "claim against flock+fsync, 8 processes, 100,000 jobs, full",
             500,
-            lambda: _faster(results, "claim", FLOCK, 100_000),
+            lambda: _speedup(results, "claim", FLOCK, 100_000),
             lambda v: f"{v:.0f}×",
         ),
         _longest_wait(results),
         _fairness(results),
-        _peers(results),
+        _ahead_of_peers(results),
         _all_at_most(
             "time of a verb, one process, full, of the raw floor's",
             1.5,
-            [(verb, _slower(results, FULL, RAW, verb)) for verb in _RAW_VERBS],
+            [(verb, _slowdown(results, FULL, RAW, verb)) for verb in _RAW_VERBS],
         ),
         _all_at_most(
             "time of a verb, one process, normal, of the raw floor's",
             2.5,
-            [(verb, _slower(results, NORMAL, RAW_NORMAL, verb)) for verb in _RAW_VERBS],
+            [(verb, _slowdown(results, NORMAL, RAW_NORMAL, verb)) for verb in _RAW_VERBS],
         ),
         _all_at_most(
             "time of a verb at 1,000,000 jobs, of that at 1,000",
             1.5,
-            [(verb, _grown(results, verb)) for verb in _LARGE_VERBS],
+            [(verb, _growth(results, verb)) for verb in _LARGE_VERBS],
         ),
         *_batches(results),
-        _command(results),
+        _cold_start(results),
     ]

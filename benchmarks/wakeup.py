@@ -27,9 +27,9 @@ _ANSWER_SEC = 20.0
 def _open(folder: Path, create: bool = False) -> Registry:
     from jobdb import Registry
 
-    from .ways.jobdb import own_vault
+    from .ways.jobdb import benchmark_vault
 
-    return Registry.open(f"sqlite:///{folder / 'wakeup.db'}", create=create, vault=own_vault(folder))
+    return Registry.open(f"sqlite:///{folder / 'wakeup.db'}", create=create, vault=benchmark_vault(folder))
 
 
 def _waiter(folder: Path, pipe: Connection) -> None:
@@ -73,26 +73,26 @@ def _latencies(folder: Path, target: Any, times: int, context: Any) -> list[floa
             assert claim is not None
             if subscribing:
                 ours.send(job.job_id)
-                _answer(ours)
+                _receive(ours)
             for _ in range(times + 1):
                 if not subscribing:
                     job = registry.register(agent="benchmark", prompt="wake up")
                     claim = registry.claim(agent="benchmark", worker="benchmark")
                     assert claim is not None
                     ours.send(claim.job_id)
-                    _answer(ours)
+                    _receive(ours)
                 time.sleep(source.uniform(0.02, 0.08))
                 if subscribing:
                     registry.publish(claim.job_id, "progress", detail="step", attempt=claim.attempt)
                 else:
                     registry.complete(claim.job_id, attempt=claim.attempt)
                 answered = time.monotonic_ns()
-                taken.append((_answer(ours) - answered) / 1e6)
+                taken.append((_receive(ours) - answered) / 1e6)
                 if taken[-1] > _LIMIT_SEC * 900:
                     raise TimeoutError("the reader did not notice the event, it only came to the end of its wait")
             if subscribing:
                 registry.complete(claim.job_id, attempt=claim.attempt)
-                _answer(ours)
+                _receive(ours)
             else:
                 ours.send(None)
     finally:
@@ -102,13 +102,13 @@ def _latencies(folder: Path, target: Any, times: int, context: Any) -> list[floa
     return taken[1:]
 
 
-def _answer(pipe: Connection) -> Any:
+def _receive(pipe: Connection) -> Any:
     if not pipe.poll(_ANSWER_SEC):
         raise TimeoutError("the reading process did not answer")
     return pipe.recv()
 
 
-def _idle(folder: Path, seconds: float, context: Any) -> float:
+def _idle_cpu_share(folder: Path, seconds: float, context: Any) -> float:
     """Share of one processor that a waiting process uses while nothing happens."""
     with _open(folder) as registry:
         job = registry.register(agent="nobody", prompt="never ends")
@@ -117,7 +117,7 @@ def _idle(folder: Path, seconds: float, context: Any) -> float:
     process.start()
     ours.send((job.job_id, seconds))
     try:
-        return float(_answer(ours)) / seconds
+        return float(_receive(ours)) / seconds
     finally:
         process.join(5)
         if process.is_alive():
@@ -133,5 +133,5 @@ def measure(folder: Path, times: int, idle_sec: float) -> dict[str, Any]:
     for name, target in (("wait", _waiter), ("subscribe", _subscriber)):
         taken = sorted(_latencies(folder, target, times, context))
         found[f"{name}_ms"] = spread(taken) | {"p99": taken[max(int(len(taken) * 0.99) - 1, 0)]}
-    found["idle_share_of_a_processor"] = _idle(folder, idle_sec, context)
+    found["idle_share_of_a_processor"] = _idle_cpu_share(folder, idle_sec, context)
     return found

@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from .latencies import Histogram, histogram, percentile_us
-from .ways import WAYS
-from .ways.base import Verb, Way
+from .ways import ADAPTERS
+from .ways.base import Adapter, Verb
 
-BARRIER_SEC = 180.0
+BARRIER_TIMEOUT_SEC = 180.0
 _START_NS = 15_000_000
 _RETRIES = 50
 
@@ -40,7 +40,7 @@ class Task:
     seconds: float
     warmup_sec: float
     rounds: int
-    supply: int
+    prefill_calls: int
 
 
 @dataclass(slots=True)
@@ -69,30 +69,30 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class StartBarrier:
     """The means to begin together: a barrier for each number of workers and two shared numbers."""
 
     barriers: dict[int, Barrier]
     moment: Any
     stop: Any
 
-    def together(self, workers: int, enough: bool = False) -> int:
+    def arrive_and_wait(self, workers: int, enough: bool = False) -> int:
         """Waits for all; returns the common moment in nanoseconds, or 0 when the first to arrive has enough."""
         barrier = self.barriers[workers]
-        if barrier.wait(BARRIER_SEC) == 0:
+        if barrier.wait(BARRIER_TIMEOUT_SEC) == 0:
             self.stop.value = int(enough)
             self.moment.value = time.monotonic_ns() + _START_NS
-        barrier.wait(BARRIER_SEC)
+        barrier.wait(BARRIER_TIMEOUT_SEC)
         return 0 if self.stop.value else int(self.moment.value)
 
 
-def _patiently(action: Callable[[], None], busy: tuple[type[BaseException], ...]) -> None:
+def _retry_while_busy(action: Callable[[], None], busy_errors: tuple[type[BaseException], ...]) -> None:
     """Unmeasured steps may meet a lock; they are tried again, so that only measured ones can fail."""
     for attempt in range(_RETRIES):
         try:
             action()
             return
-        except busy:
+        except busy_errors:
             if attempt == _RETRIES - 1:
                 raise
 
@@ -103,7 +103,7 @@ def _sleep_until(moment_ns: int) -> None:
 
 
 def repeat(
-    verb: Verb, busy: tuple[type[BaseException], ...], start_ns: int, seconds: float, latencies: list[int]
+    verb: Verb, busy_errors: tuple[type[BaseException], ...], start_ns: int, seconds: float, latencies: list[int]
 ) -> tuple[Round, int]:
     """Calls the verb from a moment on until the time is over or nothing is left; returns the round and errors.
 
@@ -117,7 +117,7 @@ def repeat(
     while before < end:
         try:
             count = verb()
-        except busy:
+        except busy_errors:
             count, errors = -1, errors + 1
         after = clock()
         if count == 0:
@@ -131,33 +131,33 @@ def repeat(
     return Round(done, exhausted, start_ns, last_end), errors
 
 
-def measure(task: Task, way: Way, worker: int, start: Start) -> Outcome:
+def measure(task: Task, way: Adapter, worker: int, start: StartBarrier) -> Outcome:
     """All rounds of a task in this worker."""
     outcome = Outcome(worker)
     verb = way.verb(task.operation)
     if task.warmup_sec > 0:
-        repeat(verb, way.busy, start.together(task.workers), task.warmup_sec, [])
+        repeat(verb, way.busy_errors, start.arrive_and_wait(task.workers), task.warmup_sec, [])
         if task.operation == "claim":
-            start.together(task.workers)
-            _patiently(way.restore, way.busy)
+            start.arrive_and_wait(task.workers)
+            _retry_while_busy(way.reset_claims, way.busy_errors)
     latencies: list[int] = []
     measured_ns = 0
     gc.collect()
     gc.freeze()  # what the harness and other ways have imported is not this way's to look through
     for _ in range(task.rounds):
-        moment = start.together(task.workers, measured_ns >= task.seconds * 1e9)
+        moment = start.arrive_and_wait(task.workers, measured_ns >= task.seconds * 1e9)
         if not moment:
             break
         before = resource.getrusage(resource.RUSAGE_SELF)
-        share, errors = repeat(verb, way.busy, moment, task.seconds, latencies)
+        share, errors = repeat(verb, way.busy_errors, moment, task.seconds, latencies)
         after = resource.getrusage(resource.RUSAGE_SELF)
         measured_ns += time.monotonic_ns() - moment
         outcome.cpu_sec += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         outcome.rounds.append(share)
         outcome.errors += errors
         if task.operation == "claim":
-            start.together(task.workers)
-            _patiently(way.restore, way.busy)
+            start.arrive_and_wait(task.workers)
+            _retry_while_busy(way.reset_claims, way.busy_errors)
     outcome.calls = len(latencies)
     outcome.counts = histogram(latencies)
     outcome.p50_us = percentile_us(outcome.counts, 0.5)
@@ -166,12 +166,12 @@ def measure(task: Task, way: Way, worker: int, start: Start) -> Outcome:
     return outcome
 
 
-def _run(task: Task, worker: int, start: Start) -> Outcome:
-    spec = WAYS[task.way]
+def _run(task: Task, worker: int, start: StartBarrier) -> Outcome:
+    spec = ADAPTERS[task.way]
     way = spec.load()(task.folder, spec.durability)
-    _patiently(lambda: way.open(worker, task.workers), way.busy)
+    _retry_while_busy(lambda: way.open(worker, task.workers), way.busy_errors)
     try:
-        _patiently(lambda: way.ready(task.operation, task.supply), way.busy)
+        _retry_while_busy(lambda: way.prefill(task.operation, task.prefill_calls), way.busy_errors)
         return measure(task, way, worker, start)
     finally:
         way.close()
@@ -179,26 +179,26 @@ def _run(task: Task, worker: int, start: Start) -> Outcome:
 
 def prepare(name: str, folder: Path, size: int) -> None:
     """Makes the template registry of a way."""
-    spec = WAYS[name]
+    spec = ADAPTERS[name]
     folder.mkdir(parents=True, mode=0o700)
     spec.load()(folder, spec.durability).prepare(size)
 
 
 def copy(name: str, template: Path, folder: Path) -> None:
     """A fresh copy of a template."""
-    spec = WAYS[name]
+    spec = ADAPTERS[name]
     shutil.copytree(template, folder, copy_function=shutil.copy)
-    spec.load()(folder, spec.durability).copied()
+    spec.load()(folder, spec.durability).after_copy()
 
 
 def remove(name: str, folder: Path) -> None:
     """Deletes a copy or template and what it holds elsewhere."""
-    spec = WAYS[name]
-    spec.load()(folder, spec.durability).removed()
+    spec = ADAPTERS[name]
+    spec.load()(folder, spec.durability).before_remove()
     shutil.rmtree(folder)
 
 
-def main(worker: int, connection: Connection, start: Start) -> None:
+def main(worker: int, connection: Connection, start: StartBarrier) -> None:
     """The worker process: takes (name, arguments) until None, answers (True, result) or (False, traceback)."""
     steps: dict[str, Callable[..., Any]] = {"prepare": prepare, "copy": copy, "remove": remove}
     while (order := connection.recv()) is not None:

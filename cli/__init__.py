@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 
-from jobdb.system.interpreters import leave_out_current_folder
+from jobdb.system.interpreters import remove_cwd_from_sys_path
 
 INTERRUPTED = 130
 DEFECT = 70
@@ -21,11 +21,11 @@ def main() -> None:
     """Runs the command line of this process and exits with its code."""
     # What is imported stays: there is no use in looking through it again and again while more comes in.
     gc.set_threshold(50_000)
-    leave_out_current_folder()
+    remove_cwd_from_sys_path()
     try:
-        from .process import put_in_order
+        from .process import reset_inherited_state
 
-        put_in_order()
+        reset_inherited_state()
         from .app import run
 
         run()
@@ -46,31 +46,31 @@ def main() -> None:
 def _report(error: Exception) -> int:
     """Says on stderr what happened; returns the exit code for it."""
     from jobdb.errors import JobdbError
-    from jobdb.system.shortage import is_shortage, out_of_descriptors
+    from jobdb.system.shortage import is_shortage, shortage_error
 
-    from .output import complain
+    from .output import print_error
 
     if os.environ.get("JOBDB_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error)
     if isinstance(error, JobdbError):
-        complain(str(error))
+        print_error(str(error))
         return error.exit_code
     if is_shortage(error):
-        complain(str(out_of_descriptors(error)))
+        print_error(str(shortage_error(error)))
         return 5
     if isinstance(error, OSError):
-        from jobdb.urls import current_folder_gone
+        from jobdb.urls import missing_folder_reason
 
-        if isinstance(error, FileNotFoundError) and (gone := current_folder_gone()):
-            complain(gone)
+        if isinstance(error, FileNotFoundError) and (gone := missing_folder_reason()):
+            print_error(gone)
             return 5
         place = f"{error.filename}: " if error.filename else ""
-        complain(f"{place}{error.strerror or error}; check the place, its rights and its disk, and try again")
+        print_error(f"{place}{error.strerror or error}; check the place, its rights and its disk, and try again")
         return 5
     if isinstance(error, MemoryError):
-        complain("there is not enough memory for this; give less at a time")
+        print_error("there is not enough memory for this; give less at a time")
         return 5
-    complain(f"unexpected {type(error).__name__}: {error}. A defect: JOBDB_DEBUG=1 shows where; please report it")
+    print_error(f"unexpected {type(error).__name__}: {error}. A defect: JOBDB_DEBUG=1 shows where; please report it")
     return DEFECT

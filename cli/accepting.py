@@ -13,15 +13,15 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import Json, Start, Subscriber
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.model import Acceptance
 
 _CHUNK_BYTES = 1 << 18
 _BATCH = 500
-_BATCH_OF_SHORT_LINES = 5_000
-_SHORT_BYTES = 64
+_SHORT_LINE_BATCH = 5_000
+_SHORT_LINE_BYTES = 64
 """A line of so many bytes is no event; a transaction for each few of them would cost far more than they do."""
 
 
@@ -58,18 +58,18 @@ def accept(
     from jobdb.model import Arrival
 
     refused = False
-    with _opened(source) as descriptor, registry_of(ctx) as registry:
+    with _InputFile(source) as descriptor, open_registry(ctx) as registry:
         registry.accept_many((), subscriber=subscriber, window=window, start=start)  # what is wrong, before any line
         for lines in _batches(descriptor):
             arrivals = [Arrival(payload, topic) for payload in lines]
-            for answer in registry.accept_many(arrivals, subscriber=subscriber, window=window, start=start):
-                refused = refused or answer.verdict.refused
-                _print(answer, json=json)
+            for acceptance in registry.accept_many(arrivals, subscriber=subscriber, window=window, start=start):
+                refused = refused or acceptance.verdict.refused
+                _print(acceptance, json=json)
             output.flush()
     raise typer.Exit(1 if refused else 0)
 
 
-class _opened:
+class _InputFile:
     """The descriptor of the file, or of stdin for ``-``, which stays open."""
 
     def __init__(self, source: str) -> None:
@@ -98,29 +98,29 @@ def _batches(descriptor: int) -> Iterator[list[bytes]]:
     """
     from jobdb.core.protocol import MAX_PAYLOAD_BYTES
 
-    most = MAX_PAYLOAD_BYTES + 1
+    max_bytes = MAX_PAYLOAD_BYTES + 1
     rest = bytearray()  # grows in place: a line may come in a thousand pieces
     while chunk := os.read(descriptor, _CHUNK_BYTES):
         first, *whole = chunk.split(b"\n")
-        rest += first[: most + 1 - len(rest)]
+        rest += first[: max_bytes + 1 - len(rest)]
         if not whole:
             continue
         lines = [bytes(rest), *whole[:-1]]
-        rest = bytearray(whole[-1][: most + 1])
-        lines = [line[:most].removesuffix(b"\r") for line in lines if line.strip()]
-        most_lines = _BATCH if len(chunk) > _SHORT_BYTES * len(lines) else _BATCH_OF_SHORT_LINES
-        for begin in range(0, len(lines), most_lines):
-            yield lines[begin : begin + most_lines]
+        rest = bytearray(whole[-1][: max_bytes + 1])
+        lines = [line[:max_bytes].removesuffix(b"\r") for line in lines if line.strip()]
+        batch_size = _BATCH if len(chunk) > _SHORT_LINE_BYTES * len(lines) else _SHORT_LINE_BATCH
+        for begin in range(0, len(lines), batch_size):
+            yield lines[begin : begin + batch_size]
     if rest.strip():
-        yield [bytes(rest[:most]).removesuffix(b"\r")]
+        yield [bytes(rest[:max_bytes]).removesuffix(b"\r")]
 
 
-def _print(answer: Acceptance, *, json: bool) -> None:
+def _print(acceptance: Acceptance, *, json: bool) -> None:
     if json:
-        output.json_line(answer.as_dict())
+        output.json_line(acceptance.as_dict())
         return
-    reason = answer.reason
-    if answer.missing:
-        first, last = answer.missing.start, answer.missing.stop - 1
+    reason = acceptance.reason
+    if acceptance.missing:
+        first, last = acceptance.missing.start, acceptance.missing.stop - 1
         reason = f"skipped seq {first}" if first == last else f"skipped seqs {first} to {last}"
-    output.fields(answer.verdict, answer.job_id, answer.seq, reason)
+    output.tsv_line(acceptance.verdict, acceptance.job_id, acceptance.seq, reason)

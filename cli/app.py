@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from . import output
-from .commands import CONTEXT, CommandGroup
+from .commands import CONTEXT_SETTINGS, CommandGroup
 from .settings import Settings, warn_of_password
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     no_args_is_help=True,
-    context_settings=CONTEXT,
+    context_settings=CONTEXT_SETTINGS,
 )
 
 
@@ -73,7 +73,7 @@ def root(
     """
     ctx.obj = Settings(db=db, busy_timeout_sec=busy_timeout)
     warn_of_password(db)
-    output.name_database(db)
+    output.set_hint_database(db)
     if verbose:
         _log_to_stderr(verbose)
 
@@ -81,13 +81,13 @@ def root(
 def _log_to_stderr(verbose: int) -> None:
     import logging
 
-    from jobdb.system.terminal import visible
+    from jobdb.system.terminal import sanitize
 
     class OneLine(logging.Formatter):
         """A message is one line, whatever names are in it: it cannot pass for another message."""
 
         def formatMessage(self, record: logging.LogRecord) -> str:
-            return visible(super().formatMessage(record))
+            return sanitize(super().formatMessage(record))
 
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine("jobdb: %(levelname)s: %(name)s: %(message)s"))

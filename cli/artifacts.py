@@ -33,11 +33,11 @@ def missing_artifacts(folder: str, expected: Iterable[str]) -> list[tuple[str, s
 def _fault(root: str, path: str) -> str | None:
     if not path or "\0" in path or os.path.isabs(path) or ".." in path.split("/"):
         return "is no relative path inside the folder"
-    place = os.path.realpath(os.path.join(root, path))
-    if os.path.commonpath((root, place)) != root:
+    resolved = os.path.realpath(os.path.join(root, path))
+    if os.path.commonpath((root, resolved)) != root:
         return "leads out of the folder"
     try:
-        mode = os.stat(place).st_mode
+        mode = os.stat(resolved).st_mode
     except OSError as problem:
         return "is not there" if isinstance(problem, FileNotFoundError) else f"cannot be seen: {problem.strerror}"
     if path.endswith("/"):

@@ -13,13 +13,13 @@ import typer
 from jobdb.errors import InvalidInput, MovedOrCopied
 
 from . import inputs, output
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.mqtt import BrokerFollower, Relay
     from jobdb.registry import Registry
 
-DELIVER_SEC = 5.0
+DELIVERY_LIMIT_SEC = 5.0
 
 BrokerAddress = Annotated[
     str | None,
@@ -57,7 +57,7 @@ Topics = Annotated[
 ]
 
 
-def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVER_SEC) -> None:
+def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVERY_LIMIT_SEC) -> None:
     """Hands a job's waiting events to its broker, as far as that works within the limit; says what is left."""
     from jobdb.mqtt import RegistryOutbox, Relay
 
@@ -67,15 +67,15 @@ def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVER_S
         # The event is recorded: an answer that it is not would make its agent say it again.
         output.warn(f"the events of job {job_id} wait: {refusal}")
         return
-    done = Relay(outbox, report=_quiet).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
+    done = Relay(outbox, report=_discard_report).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
     left = outbox.left()
-    if left and not done.in_charge:
+    if left and not done.is_leader:
         output.note(f"{left} events of job {job_id} wait; the relay that runs delivers them")
     elif left:
         output.note(f"{left} events of job {job_id} wait for its broker; 'jobdb relay' delivers them")
 
 
-def check_deliverable() -> None:
+def require_mqtt_client() -> None:
     """Refuses before anything is recorded where the MQTT client is missing: the event would be there, the answer no."""
     from jobdb.mqtt.connection import import_paho
 
@@ -83,7 +83,14 @@ def check_deliverable() -> None:
 
 
 def publish_with_ticket(
-    file: str, event: str, *, detail: str, data: str | None, json: bool, deliver: bool, limit_sec: float = DELIVER_SEC
+    file: str,
+    event: str,
+    *,
+    detail: str,
+    data: str | None,
+    json: bool,
+    deliver: bool,
+    limit_sec: float = DELIVERY_LIMIT_SEC,
 ) -> None:
     """Records an event in the ticket's own outbox, prints its seq or payload, and delivers what waits there."""
     from jobdb.mqtt import TicketOutbox, read_ticket
@@ -91,7 +98,7 @@ def publish_with_ticket(
     facts = inputs.json_object(data, option="--data")
     ticket = read_ticket(Path(file))
     if deliver:
-        check_deliverable()
+        require_mqtt_client()
     with TicketOutbox.open(ticket) as outbox:
         recorded = outbox.publish(event, detail=detail, data=facts)
         if json:
@@ -102,7 +109,7 @@ def publish_with_ticket(
         if deliver:
             from jobdb.mqtt import Relay
 
-            Relay(outbox, report=_quiet).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
+            Relay(outbox, report=_discard_report).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
         left = outbox.left()
     if left:
         output.note(f"{left} events of job {ticket.job_id} wait here; 'jobdb relay --ticket {file}' delivers them")
@@ -152,7 +159,7 @@ def stop_on_signals(relay: Relay) -> None:
         signal.signal(number, stop)
 
 
-def ticket_or_registry(ctx: typer.Context, file: str | None) -> Any:
+def open_outbox(ctx: typer.Context, file: str | None) -> Any:
     """The outbox that a relay delivers, in a context that closes what it needs."""
     from contextlib import contextmanager
 
@@ -164,11 +171,11 @@ def ticket_or_registry(ctx: typer.Context, file: str | None) -> Any:
             with TicketOutbox.open(read_ticket(Path(file))) as outbox:
                 yield outbox
         else:
-            with registry_of(ctx, checkpoint=True) as registry:
+            with open_registry(ctx, checkpoint=True) as registry:
                 yield RegistryOutbox(registry.engine, report=output.note)
 
     return opened()
 
 
-def _quiet(_text: str) -> None:
+def _discard_report(_text: str) -> None:
     """A short delivery says at its end what is left; how it went on the way is of no interest."""

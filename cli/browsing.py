@@ -8,7 +8,7 @@ import typer
 
 from . import output
 from .parameters import Json
-from .settings import place_of
+from .settings import resolve_url
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -48,12 +48,12 @@ def ui(
             output.flush()
             output.hint("Ctrl-C ends it")
             if open_:
-                stack.enter_context(_opened(site.address))
+                stack.enter_context(_open_browser(site.address))
 
-        serve(place_of(ctx), port=port, ready=ready)
+        serve(resolve_url(ctx), port=port, ready=ready)
 
 
-def _opened(address: str) -> AbstractContextManager[None]:
+def _open_browser(address: str) -> AbstractContextManager[None]:
     """Opens the browser on a private file that leads to the address: a browser's arguments are for all to see."""
     import contextlib
     import html
@@ -63,7 +63,7 @@ def _opened(address: str) -> AbstractContextManager[None]:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from jobdb.system.environment import absolute_places, without_secrets
+    from jobdb.system.environment import absolute_path_entries, without_secrets
 
     @contextlib.contextmanager
     def opened() -> Iterator[None]:
@@ -74,7 +74,7 @@ def _opened(address: str) -> AbstractContextManager[None]:
             kept = without_secrets(os.environ)
             for name in os.environ.keys() - kept.keys():
                 del os.environ[name]
-            os.environ.update(kept, PATH=absolute_places(kept.get("PATH", os.defpath)))
+            os.environ.update(kept, PATH=absolute_path_entries(kept.get("PATH", os.defpath)))
             if not webbrowser.open(page.as_uri()):
                 output.hint("there is no browser here; open the address elsewhere")
             yield

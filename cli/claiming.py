@@ -8,10 +8,10 @@ import typer
 
 from jobdb.errors import InvalidInput
 
-from .completing import job_ids
-from .output import hint, json_line, line, note, word
+from .completing import complete_job_ids
+from .output import hint, json_line, line, note, shell_quote
 from .parameters import ClaimedAttempt, JobId, Json, LeaseSec
-from .settings import registry_of
+from .settings import open_registry
 
 
 def claim(
@@ -21,7 +21,7 @@ def claim(
         str | None, typer.Option("--agent-session", metavar="NAME", help="Only this session's jobs.")
     ] = None,
     job: Annotated[
-        str | None, typer.Option("--job", metavar="JOB", help="Only this job.", autocompletion=job_ids)
+        str | None, typer.Option("--job", metavar="JOB", help="Only this job.", autocompletion=complete_job_ids)
     ] = None,
     worker: Annotated[
         str | None,
@@ -52,9 +52,9 @@ def claim(
     """
     if not 0 <= wait <= 366 * 86_400:
         raise InvalidInput(f"--wait is {wait}; it may be 0 to 31622400 seconds")
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         taken = registry.claim(
-            worker=worker or _this_worker(),
+            worker=worker or _default_worker(),
             agent=agent,
             agent_session=agent_session,
             job_id=job,
@@ -68,12 +68,12 @@ def claim(
         json_line(taken.job.as_dict())
         return
     line(taken.job_id)
-    name = word(taken.job_id)
+    name = shell_quote(taken.job_id)
     hint(f"what is to be done: jobdb show {name}")
     hint(f"next: jobdb publish {name} started --attempt {taken.attempt}")
 
 
-def _this_worker() -> str:
+def _default_worker() -> str:
     """The host and the process that runs this command: it outlives the command, whose own number says nothing."""
     import os
 
@@ -91,7 +91,7 @@ def renew(
     Example:
       jobdb renew 0f3a9c2d7b11 --attempt 1 --lease-sec 600
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         renewed = registry.renew(job, attempt=attempt, lease_sec=lease_sec)
     record = renewed.job.as_dict()
     if json:
@@ -109,7 +109,7 @@ def release(ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, json: Json 
     Example:
       jobdb release 0f3a9c2d7b11 --attempt 1
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         released = registry.release(job, attempt=attempt)
     if json:
         json_line(released.as_dict())

@@ -14,9 +14,9 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from .values import PlainCommand, with_plain_values
+from .values import PlainCommand, use_plain_converters
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class Entry(NamedTuple):
@@ -79,14 +79,14 @@ SECTIONS: dict[str, dict[str, Entry]] = {
 }
 
 
-def build(name: str, entry: Entry) -> Any:
+def load_command(name: str, entry: Entry) -> Any:
     """The command, from its module."""
     target = getattr(import_module(f".{entry.module}", __package__), entry.name)
     if isinstance(target, typer.Typer):
         group = get_group(target)
         group.name = name
         return group
-    single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT)
+    single = typer.Typer(add_completion=False, rich_markup_mode=None, context_settings=CONTEXT_SETTINGS)
     single.command(name, cls=PlainCommand)(target)
     return get_command(single)
 
@@ -100,7 +100,7 @@ class LazyCommands(MutableMapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._built:
-            self._built[name] = build(name, self._entries[name])
+            self._built[name] = load_command(name, self._entries[name])
         return self._built[name]
 
     def __setitem__(self, name: str, command: Any) -> None:
@@ -120,7 +120,7 @@ class PlainGroup(TyperGroup):
     """A group of commands whose own parameters are converted plainly."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return with_plain_values(super().get_params(ctx))
+        return use_plain_converters(super().get_params(ctx))
 
 
 class CommandGroup(PlainGroup):
@@ -154,10 +154,10 @@ class CommandGroup(PlainGroup):
         except KeyboardInterrupt:
             raise SystemExit(130) from None
         except BrokenPipeError:
-            output.give_up_stdout()
+            output.flush_or_discard_stdout()
             raise SystemExit(141) from None
         except Exception as error:
-            broken = output.give_up_stdout()
+            broken = output.flush_or_discard_stdout()
             if broken is None or isinstance(error, JobdbError) or getattr(error, "filename", None):
                 raise
             if isinstance(broken, BrokenPipeError):

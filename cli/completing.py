@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import typer
 
-_MOST = 200
+_MAX_JOB_IDS = 200
 
 
-def job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+def complete_job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Return the newest jobs whose ids begin as typed, each with its status."""
     import re
     import warnings
@@ -25,7 +25,7 @@ def job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
             warnings.simplefilter("ignore")
             registry = Registry.open(ctx.find_root().params.get("db"), busy_timeout_sec=0.5)
             try:
-                jobs = registry.jobs(limit=_MOST)
+                jobs = registry.jobs(limit=_MAX_JOB_IDS)
             finally:
                 registry.close(checkpoint=False)
     except Exception:  # whatever is wrong with the database is said by the command, not in the middle of a typed line
@@ -38,14 +38,14 @@ def job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
-def statuses(incomplete: str) -> list[str]:
+def complete_statuses(incomplete: str) -> list[str]:
     """Return the statuses that begin as typed."""
     from jobdb.model import JobStatus
 
     return [status.value for status in JobStatus if status.startswith(incomplete)]
 
 
-def events(incomplete: str) -> list[str]:
+def complete_events(incomplete: str) -> list[str]:
     """Return the events that begin as typed."""
     from jobdb.model import EventKind
 

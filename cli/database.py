@@ -10,7 +10,7 @@ from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
 
 from .output import hint, json_line, note
 from .parameters import Json
-from .settings import place_of, registry_of, settings_of
+from .settings import get_settings, open_registry, resolve_url
 
 
 def init(
@@ -37,22 +37,22 @@ def init(
       jobdb --db sqlite:////var/lib/jobs/jobs.db init
       jobdb --db sqlite:////srv/shared/jobs.db init --shared
     """
-    place = place_of(ctx)
-    if shared is not None and place.path is None:
+    url = resolve_url(ctx)
+    if shared is not None and url.path is None:
         raise InvalidInput("--shared is for SQLite files; every host may use a PostgreSQL registry as it is")
-    there = place.path is not None and place.path.exists() and place.path.stat().st_size > 0
-    if not there or shared is None:
-        with registry_of(ctx, create=True, checkpoint=True):
+    exists = url.path is not None and url.path.exists() and url.path.stat().st_size > 0
+    if not exists or shared is None:
+        with open_registry(ctx, create=True, checkpoint=True):
             pass
-    if shared is not None and place.path is not None:
+    if shared is not None and url.path is not None:
         from jobdb.engines.sqlite.sharing import set_shared
 
-        set_shared(place.path, shared, busy_sec=min(settings_of(ctx).busy_timeout_sec, 5.0))
+        set_shared(url.path, shared, busy_sec=min(get_settings(ctx).busy_timeout_sec, 5.0))
     if json:
-        json_line({"url": str(place), "created": not there, "shared": shared})
+        json_line({"url": str(url), "created": not exists, "shared": shared})
         return
     marked = "" if shared is None else ", marked as shared" if shared else ", not marked as shared"
-    note(f"{place} is there already{marked}" if there else f"made {place}{marked}")
+    note(f"{url} is there already{marked}" if exists else f"made {url}{marked}")
     hint("next: jobdb register --agent NAME 'what is to be done', or jobdb import DIR")
 
 
@@ -66,30 +66,30 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
     Example:
       jobdb --db /var/lib/jobs/jobs.db migrate
     """
-    from jobdb.schema import VERSION
+    from jobdb.schema import SCHEMA_VERSION
 
-    settings = settings_of(ctx)
-    place = place_of(ctx)
+    settings = get_settings(ctx)
+    url = resolve_url(ctx)
     backup = None
-    if place.path is None:
+    if url.path is None:
         try:
             from jobdb.engines.postgresql.migrations import migrate_postgresql
         except ImportError as error:
             raise Unavailable(
-                f"{place} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
+                f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
             ) from error
-        migrate_postgresql(place.text)
+        migrate_postgresql(url.text)
     else:
         from jobdb.engines.sqlite.migrations import migrate as run_migrations
-        from jobdb.engines.sqlite.opening import allowed_placement
+        from jobdb.engines.sqlite.opening import check_placement
 
-        if not place.path.exists():
-            raise DatabaseMissing(f"there is no database at {place.path}; make one with 'jobdb --db {place.path} init'")
-        allowed_placement(place.path)
-        backup = run_migrations(place.path, busy_sec=settings.busy_timeout_sec)
+        if not url.path.exists():
+            raise DatabaseMissing(f"there is no database at {url.path}; make one with 'jobdb --db {url.path} init'")
+        check_placement(url.path)
+        backup = run_migrations(url.path, busy_sec=settings.busy_timeout_sec)
     if json:
-        json_line({"url": str(place), "schema_version": VERSION, "backup": str(backup) if backup else None})
+        json_line({"url": str(url), "schema_version": SCHEMA_VERSION, "backup": str(backup) if backup else None})
     elif backup:
-        note(f"{place} is at schema version {VERSION} now; the backup is {backup}")
+        note(f"{url} is at schema version {SCHEMA_VERSION} now; the backup is {backup}")
     else:
-        note(f"{place} is at schema version {VERSION}")
+        note(f"{url} is at schema version {SCHEMA_VERSION}")

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
-from jobdb.system.terminal import TerminalText, visible
+from jobdb.system.terminal import SanitizingStream, sanitize
 
 
 class PlainConsole(Console):
@@ -20,7 +20,7 @@ class PlainConsole(Console):
 
     def __init__(self) -> None:
         # The guard of stdout would show Rich's own escape sequences instead of letting them through.
-        file = sys.__stdout__ if isinstance(sys.stdout, TerminalText) else None
+        file = sys.__stdout__ if isinstance(sys.stdout, SanitizingStream) else None
         super().__init__(file=file, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
@@ -32,4 +32,4 @@ class PlainConsole(Console):
             if segment.control or (segment.text.isascii() and segment.text.isprintable()):
                 yield segment
             else:
-                yield Segment(visible(segment.text, keep="\n"), segment.style)
+                yield Segment(sanitize(segment.text, keep="\n"), segment.style)

@@ -8,8 +8,8 @@ import typer
 
 from .output import json_line
 from .parameters import Attempt, Data, Detail, JobId, Json
-from .publishing import publish_one
-from .settings import registry_of
+from .publishing import publish_event
+from .settings import open_registry
 
 WirePayload = Annotated[bool, typer.Option("--json", help="Print the payload as it travels, on one line.")]
 
@@ -30,7 +30,7 @@ def complete(
     Example:
       jobdb complete 0f3a9c2d7b11 --attempt 1 --detail "all sorted"
     """
-    publish_one(ctx, job, "completed", detail=detail, data=data, attempt=attempt, json=json)
+    publish_event(ctx, job, "completed", detail=detail, data=data, attempt=attempt, json=json)
 
 
 def fail(
@@ -49,7 +49,7 @@ def fail(
     Example:
       jobdb fail 0f3a9c2d7b11 --attempt 1 --detail "the tests do not pass"
     """
-    publish_one(ctx, job, "error", detail=detail, data=data, attempt=attempt, json=json)
+    publish_event(ctx, job, "error", detail=detail, data=data, attempt=attempt, json=json)
 
 
 def cancel(
@@ -68,7 +68,7 @@ def cancel(
     Example:
       jobdb cancel 0f3a9c2d7b11 --reason "not needed any more"
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         cancelled = registry.cancel(job, reason=reason)
     if json:
         json_line(cancelled.as_dict())

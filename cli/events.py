@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import JobId, Json
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.model import Event
@@ -46,7 +46,7 @@ def events(
     """
     if wire and json:
         raise InvalidInput("--wire and --json both choose the form; give one of them")
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         if follow or wire or json or not output.on_terminal():
             _stream(registry, job, after, follow=follow, wire=wire, json=json)
             return
@@ -73,7 +73,7 @@ def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: 
             elif json:
                 output.json_line(event.as_dict())
             else:
-                output.fields(event.seq, event.timestamp, event.event, event.attempt, event.detail)
+                output.tsv_line(event.seq, event.timestamp, event.event, event.attempt, event.detail)
             after = event.seq
         output.flush()
         if page:

@@ -9,7 +9,7 @@ import typer
 
 from . import output
 from .parameters import Json
-from .settings import place_of
+from .settings import resolve_url
 
 if TYPE_CHECKING:
     from jobdb.doctor import Finding
@@ -41,7 +41,7 @@ def doctor(
     """
     from jobdb.doctor import examine
 
-    report = examine(place_of(ctx), full=full, fix=fix)
+    report = examine(resolve_url(ctx), full=full, fix=fix)
     if json:
         output.json_line(report.as_dict())
     else:
@@ -51,28 +51,28 @@ def doctor(
 
 
 def _draw(findings: list[Finding]) -> None:
-    _lines([(finding.level, finding.check, finding.message, finding.mend) for finding in findings])
+    _print_checks([(finding.level, finding.check, finding.message, finding.fix_command) for finding in findings])
 
 
-def _lines(rows: list[tuple[str, str, str, str | None]]) -> None:
+def _print_checks(rows: list[tuple[str, str, str, str | None]]) -> None:
     """A line for each check: ok, warn or fail, its name, what was found, and what mends it."""
     if not output.on_terminal():
         for row in rows:
-            output.fields(*row)
+            output.tsv_line(*row)
         return
     from rich.table import Table
     from rich.text import Text
 
-    from jobdb.system.terminal import visible
+    from jobdb.system.terminal import sanitize
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    for level, check, message, mend in rows:
-        said = Text(visible(message))
-        if mend:
-            said.append(f"\n→ {visible(mend)}", "cyan")
+    for level, check, message, fix_command in rows:
+        said = Text(sanitize(message))
+        if fix_command:
+            said.append(f"\n→ {sanitize(fix_command)}", "cyan")
         grid.add_row(Text(level, _STYLES[level]), check, said)
     output.console().print(grid)
 
@@ -112,7 +112,7 @@ def probe(
     if json:
         output.json_line(report.as_dict())
     else:
-        _lines(
+        _print_checks(
             [
                 ("ok" if check.ok else "fail", check.name, check.detail, None if check.ok else check.advice)
                 for check in report.checks

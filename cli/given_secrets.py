@@ -34,7 +34,7 @@ TokenEnv = Annotated[
 ]
 
 
-def given_token(
+def read_token(
     *, value: str | None, file: str | None, stdin: bool, descriptor: int | None, variable: str | None
 ) -> str | None:
     """The token that the options name; None when they name none.

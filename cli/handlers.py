@@ -12,17 +12,17 @@ import time
 from typing import TYPE_CHECKING
 
 from jobdb.system.environment import without_secrets
-from jobdb.system.terminal import visible_json
+from jobdb.system.terminal import sanitize_json
 
 from .output import warn
 
 if TYPE_CHECKING:
     from jobdb.model import Event
 
-_LONGEST_PAUSE_SEC = 60.0
+_MAX_PAUSE_SEC = 60.0
 
 
-def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
+def run_handler(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
     """Run a shell command for an event: the payload on its stdin, the event's name in its environment.
 
     The environment is this command's own, without the secrets in it (`jobdb.system.environment.SECRETS`).
@@ -44,10 +44,10 @@ def handle(command: str, event: Event, *, retries: int, pause_sec: float) -> boo
     }
     # A handler that prints what it gets prints it on our terminal, if that is where we are.
     shown = sys.stdout.isatty() or sys.stderr.isatty()
-    payload = (visible_json(event.payload) if shown else event.payload).encode() + b"\n"
+    payload = (sanitize_json(event.payload) if shown else event.payload).encode() + b"\n"
     for attempt in range(retries + 1):
         if attempt:
-            time.sleep(min(pause_sec * 2 ** (attempt - 1), _LONGEST_PAUSE_SEC))
+            time.sleep(min(pause_sec * 2 ** (attempt - 1), _MAX_PAUSE_SEC))
         code = subprocess.run(command, shell=True, input=payload, env=environment, check=False).returncode
         if code == 0:
             return True

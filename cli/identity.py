@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import Json
-from .settings import registry_of
+from .settings import open_registry
 
 
 def identity(
@@ -37,13 +37,13 @@ def identity(
       jobdb --db /srv/new/jobs.db identity --moved
       jobdb --db /srv/rehearsal/jobs.db identity --copy
     """
-    from jobdb.engines.identity import adopt_place, become_copy, read_identity
+    from jobdb.engines.identity import accept_place, assign_new_identity, read_identity
 
     if moved and copy:
         raise InvalidInput("--moved keeps the identity and --copy makes another; give one of them")
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         store = registry.engine.store
-        found = adopt_place(store) if moved else become_copy(store) if copy else read_identity(store)
+        found = accept_place(store) if moved else assign_new_identity(store) if copy else read_identity(store)
     if json:
         output.json_line(found.as_dict())
     else:

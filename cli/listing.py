@@ -12,25 +12,25 @@ import typer
 from jobdb.model import EventKind, Job, JobStatus
 
 from . import output
-from .completing import statuses
+from .completing import complete_statuses
 from .parameters import JobId, Json
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.model import Event
 
-STYLES = {
+STATUS_STYLES = {
     JobStatus.PENDING: "cyan",
     JobStatus.RUNNING: "yellow",
     JobStatus.COMPLETED: "green",
     JobStatus.ERROR: "bold red",
     JobStatus.CANCELLED: "dim",
 }
-_WAITS = "bold magenta"
-_LATEST = 5
+_ATTENTION_STYLE = "bold magenta"
+_LATEST_EVENTS = 5
 _PAGE = 32
 """Jobs that are read at a time: their prompts may have four million characters each."""
-_WIDE = 100
+_WIDE_COLUMNS = 100
 _NARROW_ID = 16
 _NARROW_AGENT = 12
 
@@ -40,7 +40,10 @@ def list_jobs(
     status: Annotated[
         list[str] | None,
         typer.Option(
-            "--status", metavar="STATUS", help="Only jobs of this status; may be repeated.", autocompletion=statuses
+            "--status",
+            metavar="STATUS",
+            help="Only jobs of this status; may be repeated.",
+            autocompletion=complete_statuses,
         ),
     ] = None,
     agent: Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only this agent's jobs.")] = None,
@@ -65,7 +68,7 @@ def list_jobs(
       jobdb list --status running --status pending
       jobdb list --agent codex --limit 0 --json
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         jobs = registry.all_jobs(
             status=status or (), agent=agent, agent_session=agent_session, after=after, limit=min(limit or _PAGE, _PAGE)
         )
@@ -77,10 +80,10 @@ def list_jobs(
             _draw(list(shown), more=next(jobs, None) is not None)
         else:
             for job in shown:
-                output.fields(*_values(job))
+                output.tsv_line(*_tsv_values(job))
 
 
-def _values(job: Job) -> tuple[object, ...]:
+def _tsv_values(job: Job) -> tuple[object, ...]:
     return (
         job.job_id,
         job.status.value,
@@ -89,11 +92,11 @@ def _values(job: Job) -> tuple[object, ...]:
         job.last_event.value if job.last_event else None,
         job.attempt,
         f"{job.lease_expires_at:%Y-%m-%dT%H:%M:%SZ}" if job.lease_expires_at else None,
-        _beginning(job.prompt),
+        _first_line(job.prompt),
     )
 
 
-def _beginning(prompt: str) -> str:
+def _first_line(prompt: str) -> str:
     first = prompt.strip().partition("\n")[0]
     return first if len(first) <= 80 else first[:79] + "…"
 
@@ -103,16 +106,22 @@ def _draw(jobs: list[Job], *, more: bool) -> None:
         output.hint("no such job; 'jobdb register --agent NAME PROMPT' makes one")
         return
     now = datetime.now(UTC)
-    narrow = output.console().width < _WIDE
+    narrow = output.console().width < _WIDE_COLUMNS
     headings = ("JOB", "STATUS", "AGENT", "AGE", "LAST" if narrow else "LAST EVENT", "TRY", "LEASE", "PROMPT")
     rows = [_row(job, now, narrow=narrow) for job in jobs]
     # A column that says nothing of any of these jobs leaves its room to the prompts.
-    told = [place for place, name in enumerate(headings) if name == "PROMPT" or any(row[place] for row in rows)]
-    output.table([headings[place] for place in told], [[row[place] for place in told] for row in rows], wide="PROMPT")
+    shown_columns = [
+        column for column, name in enumerate(headings) if name == "PROMPT" or any(row[column] for row in rows)
+    ]
+    output.table(
+        [headings[column] for column in shown_columns],
+        [[row[column] for column in shown_columns] for row in rows],
+        wide="PROMPT",
+    )
     if more:
-        output.hint(f"there are more: --after {output.word(jobs[-1].job_id)}, or --limit 0 for all")
+        output.hint(f"there are more: --after {output.shell_quote(jobs[-1].job_id)}, or --limit 0 for all")
     elif len(jobs) == 1:
-        output.hint(f"all about it: jobdb show {output.word(jobs[0].job_id)}")
+        output.hint(f"all about it: jobdb show {output.shell_quote(jobs[0].job_id)}")
 
 
 def _row(job: Job, now: datetime, *, narrow: bool) -> list[output.Cell]:
@@ -123,16 +132,16 @@ def _row(job: Job, now: datetime, *, narrow: bool) -> list[output.Cell]:
     lease: output.Cell = ""
     if job.lease_expires_at is not None:
         left = (job.lease_expires_at - now).total_seconds()
-        lease = span(left) if left > 0 else ("ran out", "red")
+        lease = format_duration(left) if left > 0 else ("ran out", "red")
     return [
-        job.job_id if not narrow else _cut(job.job_id, _NARROW_ID),
-        (job.status.value, STYLES[job.status]),
-        job.agent if not narrow else _cut(job.agent, _NARROW_AGENT),
-        span((now - job.created_at).total_seconds()),
+        job.job_id if not narrow else _truncate(job.job_id, _NARROW_ID),
+        (job.status.value, STATUS_STYLES[job.status]),
+        job.agent if not narrow else _truncate(job.agent, _NARROW_AGENT),
+        format_duration((now - job.created_at).total_seconds()),
         _last_event(job, now, narrow=narrow),
         str(job.attempt or ""),
         lease,
-        (_beginning(job.prompt), "dim"),
+        (_first_line(job.prompt), "dim"),
     ]
 
 
@@ -141,20 +150,20 @@ def waits_for_permission(job: Job) -> bool:
     return job.status is JobStatus.RUNNING and job.last_event is EventKind.PERMISSION_REQUIRED
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _truncate(text: str, max_chars: int) -> str:
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"
 
 
 def _last_event(job: Job, now: datetime, *, narrow: bool) -> output.Cell:
     if job.last_event is None or job.last_event_at is None:
         return ""
-    since = span((now - job.last_event_at).total_seconds())
+    since = format_duration((now - job.last_event_at).total_seconds())
     if waits_for_permission(job):
-        return f"{'asks' if narrow else 'permission?'} {since}", _WAITS
+        return f"{'asks' if narrow else 'permission?'} {since}", _ATTENTION_STYLE
     return since if narrow else f"{job.last_event} {since}"
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration in one unit: ``45s``, ``12m``, ``3h``, ``9d``."""
     whole = max(0, int(seconds))
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
@@ -173,14 +182,14 @@ def show(ctx: typer.Context, job: JobId, json: Json = False) -> None:
       jobdb show 0f3a9c2d7b11
       jobdb show 0f3a9c2d7b11 --json | jq .status
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         found = registry.get(job)
         if json:
             output.json_line(found.as_dict())
             return
         latest: list[Event] = []
         if output.on_terminal():
-            latest = registry.events(job, after=max(0, found.last_seq - _LATEST), limit=_LATEST)
+            latest = registry.events(job, after=max(0, found.last_seq - _LATEST_EVENTS), limit=_LATEST_EVENTS)
     output.record(_record(found, datetime.now(UTC)))
     if latest:
         output.line("")
@@ -189,15 +198,15 @@ def show(ctx: typer.Context, job: JobId, json: Json = False) -> None:
             [(str(event.seq), event.timestamp, event.event.value, event.detail) for event in latest],
             wide="DETAIL",
         )
-        if found.last_seq > _LATEST:
-            output.hint(f"all events: jobdb events {output.word(found.job_id)}")
+        if found.last_seq > _LATEST_EVENTS:
+            output.hint(f"all events: jobdb events {output.shell_quote(found.job_id)}")
     if output.on_terminal():
-        _suggest(found)
+        _print_hints(found)
 
 
-def _suggest(job: Job) -> None:
+def _print_hints(job: Job) -> None:
     """What can be done with the job as it is."""
-    name = output.word(job.job_id)
+    name = output.shell_quote(job.job_id)
     if job.status is JobStatus.PENDING:
         output.hint(f"next: jobdb claim --job {name}")
     elif not job.terminal:
@@ -207,11 +216,11 @@ def _suggest(job: Job) -> None:
 def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
     """A job for reading. Fields that say nothing are left out."""
 
-    def moment(at: datetime | None) -> str | None:
+    def format_time(at: datetime | None) -> str | None:
         if at is None:
             return None
         away = (at - now).total_seconds()
-        return f"{at:%Y-%m-%d %H:%M:%SZ} ({f'in {span(away)}' if away > 0 else f'{span(-away)} ago'})"
+        return f"{at:%Y-%m-%d %H:%M:%SZ} ({f'in {format_duration(away)}' if away > 0 else f'{format_duration(-away)} ago'})"
 
     broker = None
     if job.broker is not None:
@@ -220,22 +229,22 @@ def _record(job: Job, now: datetime) -> dict[str, output.Cell | None]:
     permission: output.Cell | None = None
     if waits_for_permission(job):
         where = f" in {job.agent_session}" if job.agent_session else ""
-        permission = (f"waits for permission{where}", _WAITS)
+        permission = (f"waits for permission{where}", _ATTENTION_STYLE)
     return {
         "job": (job.job_id, "bold"),
-        "status": (job.status.value, STYLES[job.status]),
+        "status": (job.status.value, STATUS_STYLES[job.status]),
         "attention": permission,
         "agent": job.agent,
         "session": job.agent_session,
         "priority": str(job.priority) if job.priority else None,
         "attempt": str(job.attempt) if job.attempt else None,
         "worker": job.worker,
-        "lease until": moment(job.lease_expires_at),
+        "lease until": format_time(job.lease_expires_at),
         "strikes": str(job.strikes) if job.strikes else None,
-        "created": moment(job.created_at),
-        "started": moment(job.started_at),
-        "finished": moment(job.finished_at),
-        "last event": f"{job.last_seq} {job.last_event}, {moment(job.last_event_at)}" if job.last_event else None,
+        "created": format_time(job.created_at),
+        "started": format_time(job.started_at),
+        "finished": format_time(job.finished_at),
+        "last event": f"{job.last_seq} {job.last_event}, {format_time(job.last_event_at)}" if job.last_event else None,
         "detail": job.detail,
         "limits": _limits(job),
         "expects": ", ".join(job.expected_artifacts) or None,

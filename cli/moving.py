@@ -11,7 +11,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import Json
-from .settings import registry_of, settings_of, warn_of_password
+from .settings import get_settings, open_registry, warn_of_password
 
 if TYPE_CHECKING:
     from jobdb.legacy.report import ImportReport, Report
@@ -22,9 +22,9 @@ LockTimeout = Annotated[
 ]
 
 _STYLES = {"imported": "green", "exported": "green", "updated": "green", "damaged": "bold red", "skipped": "yellow"}
-_PLAIN_SUCCESS = ("imported", "exported", "unchanged")
-_NEEDS_NO_LOOK = (None, "unsigned")
-_MOST_NAMED = 10
+_QUIET_OUTCOMES = ("imported", "exported", "unchanged")
+_QUIET_WARNINGS = (None, "unsigned")
+_MAX_NAMED_JOBS = 10
 
 
 def import_(
@@ -60,7 +60,7 @@ def import_(
     """
     from jobdb.legacy.importer import import_registry
 
-    with registry_of(ctx, checkpoint=True) as registry:
+    with open_registry(ctx, checkpoint=True) as registry:
         report = import_registry(
             registry,
             directory,
@@ -69,8 +69,8 @@ def import_(
             lock_timeout_sec=lock_timeout,
             progress=output.progress("records"),
         )
-    _tell(report, json=json, more=report.trust())
-    _say_trust(report)
+    _print_report(report, json=json, more=report.trust())
+    _print_trust_warnings(report)
     if dry_run:
         output.note("dry run: nothing was written")
     if not report.ok:
@@ -89,7 +89,7 @@ def export(
             metavar="[DIR]", help="A workspace or a folder of records; made when it is missing.", show_default=False
         ),
     ] = None,
-    form: Annotated[
+    output_format: Annotated[
         str | None,
         typer.Option("--format", "-f", metavar="FORM", help="Instead of a registry: ndjson or csv, on stdout."),
     ] = None,
@@ -117,20 +117,20 @@ def export(
       jobdb export ~/workspace --with-secrets
       jobdb export --format csv > jobs.csv
     """
-    if (directory is None) == (form is None):
+    if (directory is None) == (output_format is None):
         raise InvalidInput("give a folder, or --format ndjson or csv, and not both")
-    if form is not None:
+    if output_format is not None:
         import sys
 
         from jobdb.legacy.lines import write_lines
 
-        with registry_of(ctx) as registry:
-            write_lines(registry, sys.stdout, form, with_secrets=with_secrets)
+        with open_registry(ctx) as registry:
+            write_lines(registry, sys.stdout, output_format, with_secrets=with_secrets)
         return
     assert directory is not None
     from jobdb.legacy.exporter import export_registry
 
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         report = export_registry(
             registry,
             directory,
@@ -138,7 +138,7 @@ def export(
             lock_timeout_sec=lock_timeout,
             progress=output.progress("jobs"),
         )
-    _tell(report, json=json)
+    _print_report(report, json=json)
     if report.secrets_left_out:
         output.note(
             f"the secrets of {report.secrets_left_out} jobs were left out; --with-secrets writes them. An import of "
@@ -181,12 +181,12 @@ def copy(
 
     for url in (source, target):
         warn_of_password(url)
-    wait = settings_of(ctx).busy_timeout_sec
+    wait = get_settings(ctx).busy_timeout_sec
     with (
-        Registry.open(source, busy_timeout_sec=wait) as reading,
-        Registry.open(target, create=True, busy_timeout_sec=wait) as writing,
+        Registry.open(source, busy_timeout_sec=wait) as source_registry,
+        Registry.open(target, create=True, busy_timeout_sec=wait) as target_registry,
     ):
-        report = copy_registry(reading, writing, same_registry=same_registry)
+        report = copy_registry(source_registry, target_registry, same_registry=same_registry)
     if json:
         output.json_line(report.as_dict())
         return
@@ -194,36 +194,36 @@ def copy(
     output.note(f"copied and compared: {report.source} to {report.target}")
 
 
-_TRUST = {
+_TRUST_MESSAGES = {
     "no_usable_token": "nobody has the token, so no event is accepted until 'jobdb token rotate JOB'",
     "weak_token": "the token has less than 128 bits; 'jobdb token rotate JOB' gives a better one",
     "unsigned": "no token came, and events need no signature",
 }
 
 
-def _say_trust(report: ImportReport) -> None:
+def _print_trust_warnings(report: ImportReport) -> None:
     """Return how many jobs came with less than full trust, and which."""
     from jobdb.legacy.damage import TrustWarning
 
-    for warning, what in _TRUST.items():
+    for warning, what in _TRUST_MESSAGES.items():
         count = report.warnings[TrustWarning(warning)]
         if count:
             rows = (row.job_id for row in report.rows() if row.warning == warning and row.job_id)
-            names = ", ".join(islice(rows, _MOST_NAMED))
-            more = f" and {count - _MOST_NAMED} more" if count > _MOST_NAMED else ""
-            output.note(f"of {_jobs(count)} {what}: {names}{more}")
+            names = ", ".join(islice(rows, _MAX_NAMED_JOBS))
+            more = f" and {count - _MAX_NAMED_JOBS} more" if count > _MAX_NAMED_JOBS else ""
+            output.note(f"of {_pluralize_jobs(count)} {what}: {names}{more}")
     if report.without_subscribers:
         output.note(
-            f"of {_jobs(report.without_subscribers)} no subscriber's state came with the events: a subscriber that has "
+            f"of {_pluralize_jobs(report.without_subscribers)} no subscriber's state came with the events: a subscriber that has "
             "handled them elsewhere must begin here with '--start now', or it accepts them once more"
         )
 
 
-def _jobs(count: int) -> str:
+def _pluralize_jobs(count: int) -> str:
     return f"{count} job" if count == 1 else f"{count} jobs"
 
 
-def _tell(report: Report, *, json: bool, more: dict[str, Any] | None = None) -> None:
+def _print_report(report: Report, *, json: bool, more: dict[str, Any] | None = None) -> None:
     """The files, a row each, and the sum of it."""
     summary = report.as_dict() | (more or {})
     if json:
@@ -241,7 +241,7 @@ def _tell(report: Report, *, json: bool, more: dict[str, Any] | None = None) -> 
             row.reason,
         )
         for row in report.rows()
-        if not (quiet and row.outcome.value in _PLAIN_SUCCESS and row.warning in _NEEDS_NO_LOOK)
+        if not (quiet and row.outcome.value in _QUIET_OUTCOMES and row.warning in _QUIET_WARNINGS)
     ]
     if rows:
         output.table(("OUTCOME", "FILE", "JOB", "EVENTS", "REASON"), rows, wide="REASON", fold=True)

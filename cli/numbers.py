@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import Json
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.operations.stats import Stats
@@ -20,7 +20,7 @@ FORMATS = ("table", "json", "prometheus")
 
 def stats(
     ctx: typer.Context,
-    form: Annotated[
+    output_format: Annotated[
         str | None,
         typer.Option("--format", "-f", metavar="FORM", help="table, json (one object) or prometheus."),
     ] = None,
@@ -43,16 +43,16 @@ def stats(
       jobdb stats --json
       jobdb stats --format prometheus > jobdb.prom.new && mv jobdb.prom.new /var/lib/node_exporter/jobdb.prom
     """
-    form = "json" if json else form or "table"
-    if form not in FORMATS:
-        raise InvalidInput(f"{form!r:.40} is no format; the formats are {', '.join(FORMATS)}")
+    output_format = "json" if json else output_format or "table"
+    if output_format not in FORMATS:
+        raise InvalidInput(f"{output_format!r:.40} is no format; the formats are {', '.join(FORMATS)}")
     from jobdb.operations.stats import collect, prometheus
 
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         found = collect(registry, days=days)
-    if form == "json":
+    if output_format == "json":
         output.json_line(found.as_dict())
-    elif form == "prometheus":
+    elif output_format == "prometheus":
         output.line(prometheus(found).rstrip("\n"))
     elif output.on_terminal():
         _draw(found)
@@ -62,29 +62,33 @@ def stats(
 
 def _print(found: Stats) -> None:
     for status, count in found.jobs.items():
-        output.fields("job", status, count)
+        output.tsv_line("job", status, count)
     for what, groups in (("agent", found.by_agent), ("day", found.by_day)):
         for name, counts in groups.items():
             for status, count in counts.items():
                 if count:
-                    output.fields(what, name, status, count)
+                    output.tsv_line(what, name, status, count)
     for one in found.durations:
-        output.fields("duration", one.agent, one.jobs, one.mean_sec, one.longest_sec)
+        output.tsv_line("duration", one.agent, one.jobs, one.mean_sec, one.longest_sec)
     for verdict, (count, _last) in found.refusals.items():
-        output.fields("refused", verdict, count)
-    output.fields("events", found.events)
-    output.fields("outbox", found.outbox)
+        output.tsv_line("refused", verdict, count)
+    output.tsv_line("events", found.events)
+    output.tsv_line("outbox", found.outbox)
 
 
 def _draw(found: Stats) -> None:
-    from .listing import STYLES, span
+    from .listing import STATUS_STYLES, format_duration
 
     def counts(title: str, groups: dict[str, dict[str, int]]) -> None:
         rows: list[list[output.Cell]] = [
-            [name, *(_count(of.get(status.value, 0), style) for status, style in STYLES.items()), str(sum(of.values()))]
+            [
+                name,
+                *(_count(of.get(status.value, 0), style) for status, style in STATUS_STYLES.items()),
+                str(sum(of.values())),
+            ]
             for name, of in groups.items()
         ]
-        output.table((title, *(status.value.upper() for status in STYLES), "ALL"), rows)
+        output.table((title, *(status.value.upper() for status in STATUS_STYLES), "ALL"), rows)
 
     counts("", {"jobs": found.jobs})
     if found.by_agent:
@@ -97,7 +101,10 @@ def _draw(found: Stats) -> None:
         output.line("")
         output.table(
             ("AGENT", "ENDED", "MEAN", "LONGEST"),
-            [(one.agent, str(one.jobs), span(one.mean_sec), span(one.longest_sec)) for one in found.durations],
+            [
+                (one.agent, str(one.jobs), format_duration(one.mean_sec), format_duration(one.longest_sec))
+                for one in found.durations
+            ],
         )
     if found.refusals:
         output.line("")

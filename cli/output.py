@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from jobdb.system.terminal import guarded, visible, visible_json
+from jobdb.system.terminal import sanitize, sanitize_json, wrap_terminal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 Cell = str | tuple[str, str]
 """A cell of a table: its text, or the text and a style that is used on a terminal."""
 
-_MOST_CELLS = 40
-_LEAST_CELLS = 12
+_MAX_CELLS = 40
+_MIN_CELLS = 12
 _GAP = 2
 _command = "jobdb"
 
@@ -50,7 +50,7 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
+    sys.stdout, sys.stderr = wrap_terminal(sys.stdout), wrap_terminal(sys.stderr)
 
 
 def on_terminal() -> bool:
@@ -75,29 +75,29 @@ def json_line(value: Any) -> None:
     """One JSON value on one line: compact, and in UTF-8, but for characters that a terminal would not show."""
     import json
 
-    line(visible_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
+    line(sanitize_json(json.dumps(value, ensure_ascii=False, separators=(",", ":"))))
 
 
 def payload_line(payload: str) -> None:
     """One event's payload: exactly as it travels; on a terminal the same JSON, with escapes for what would not show."""
-    line(visible_json(payload) if sys.stdout.isatty() else payload)
+    line(sanitize_json(payload) if sys.stdout.isatty() else payload)
 
 
-def fields(*values: object) -> None:
+def tsv_line(*values: object) -> None:
     """One line of values, tabs between; None is ``-``."""
-    line("\t".join("-" if value is None else visible(str(value)) for value in values))
+    line("\t".join("-" if value is None else sanitize(str(value)) for value in values))
 
 
 def flush() -> None:
     """Hands everything to the reader now: before a pause, and before an event counts as handled."""
-    broken = give_up_stdout()
+    broken = flush_or_discard_stdout()
     if isinstance(broken, BrokenPipeError):
         raise broken
     if broken is not None:
         raise stdout_failed(broken) from broken
 
 
-def give_up_stdout() -> OSError | None:
+def flush_or_discard_stdout() -> OSError | None:
     """Hand everything over; where that fails, let the rest go nowhere, or the interpreter's last flush fails aloud.
 
     Returns:
@@ -134,15 +134,15 @@ def table(
     """
     if not on_terminal():
         for row in rows:
-            fields(*(_text(cell) for cell in row))
+            tsv_line(*(_text(cell) for cell in row))
         return
     from rich.table import Table
     from rich.text import Text
 
-    columns = [visible(column) for column in columns]
-    cells = [[Text(visible(_text(cell)), style=_style(cell)) for cell in row] for row in rows]
+    columns = [sanitize(column) for column in columns]
+    cells = [[Text(sanitize(_text(cell)), style=_style(cell)) for cell in row] for row in rows]
     widths = [max([len(column), *(row[number].cell_len for row in cells)]) for number, column in enumerate(columns)]
-    widths[1:] = [min(width, _MOST_CELLS) for width in widths[1:]]
+    widths[1:] = [min(width, _MAX_CELLS) for width in widths[1:]]
     screen = console()
     if wide is not None:
         # The wide one gives way, so that the others stay: left to itself Rich shortens all alike, down to nothing.
@@ -157,10 +157,10 @@ def table(
     screen.print(drawn)
 
 
-def fits(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
+def table_fits(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
     """Whether a table of these has, on this terminal, room for each column's heading and a few letters of its text."""
     widest = [max([0, *(len(_text(row[number])) for row in rows)]) for number in range(len(columns))]
-    needed = [max(len(column), min(width, _LEAST_CELLS)) for column, width in zip(columns, widest, strict=True)]
+    needed = [max(len(column), min(width, _MIN_CELLS)) for column, width in zip(columns, widest, strict=True)]
     return sum(needed) + _GAP * (len(columns) - 1) <= console().width
 
 
@@ -176,7 +176,7 @@ def record(pairs: Mapping[str, Cell | None]) -> None:
     shown = {name: cell for name, cell in pairs.items() if cell is not None}
     if not on_terminal():
         for name, cell in shown.items():
-            line(f"{visible(name)}: {visible(_text(cell))}")
+            line(f"{sanitize(name)}: {sanitize(_text(cell))}")
         return
     from rich.table import Table
     from rich.text import Text
@@ -185,7 +185,7 @@ def record(pairs: Mapping[str, Cell | None]) -> None:
     drawn.add_column(style="bold", no_wrap=True)
     drawn.add_column(overflow="fold")
     for name, cell in shown.items():
-        drawn.add_row(visible(name), Text(visible(_text(cell), keep="\n"), style=_style(cell)))
+        drawn.add_row(sanitize(name), Text(sanitize(_text(cell), keep="\n"), style=_style(cell)))
     console().print(drawn)
 
 
@@ -200,22 +200,22 @@ def _style(cell: Cell) -> str:
 # -- stderr
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """What went wrong and what to do."""
-    _to_stderr(f"jobdb: {visible(text)}")
+    _to_stderr(f"jobdb: {sanitize(text)}")
 
 
 def warn(text: object) -> None:
     """What works and should be otherwise."""
-    _to_stderr(f"jobdb: warning: {visible(str(text))}")
+    _to_stderr(f"jobdb: warning: {sanitize(str(text))}")
 
 
 def note(text: str) -> None:
     """What was done."""
-    _to_stderr(visible(text))
+    _to_stderr(sanitize(text))
 
 
-def name_database(url: str | None) -> None:
+def set_hint_database(url: str | None) -> None:
     """Notes the ``--db`` that was given, so that the commands that are suggested work on the same database."""
     global _command
     if url is None or ("://" in url and not url.startswith("sqlite:")):
@@ -225,7 +225,7 @@ def name_database(url: str | None) -> None:
     _command = f"jobdb --db {shlex.quote(url)}"
 
 
-def word(text: str) -> str:
+def shell_quote(text: str) -> str:
     """``text`` as one word of a command that is suggested: people paste those, and a database may hold any name."""
     import shlex
 
@@ -240,7 +240,7 @@ def hint(text: str, *, here: bool = True) -> None:
         here: it is about this database; otherwise about another machine.
     """
     if sys.stderr.isatty():
-        _to_stderr(visible(text.replace("jobdb ", f"{_command} ") if here else text))
+        _to_stderr(sanitize(text.replace("jobdb ", f"{_command} ") if here else text))
 
 
 def progress(what: str) -> Callable[[int, int], None]:

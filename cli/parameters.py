@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from .completing import job_ids
+from .completing import complete_job_ids
 
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=job_ids)]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_job_ids)]
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one object a line.")]
 

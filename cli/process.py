@@ -12,7 +12,7 @@ import signal
 _NEEDED = ("SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGCHLD", "SIGALRM")
 
 
-def put_in_order() -> None:
+def reset_inherited_state() -> None:
     """Restore what this process needs: to learn how its children end, to be stopped, to keep its standard streams."""
     # Ignored, the kernel forgets how children end, and a handler that failed would count as done.
     if hasattr(signal, "SIGCHLD") and signal.getsignal(signal.SIGCHLD) != signal.SIG_DFL:

@@ -9,10 +9,10 @@ import typer
 from jobdb.errors import InvalidInput
 
 from . import inputs
-from .completing import events
+from .completing import complete_events
 from .output import flush, hint, line, payload_line
 from .parameters import Attempt, Data, Deliver, Detail, JobId, TicketFile
-from .settings import registry_of
+from .settings import open_registry
 
 
 def publish(
@@ -20,7 +20,7 @@ def publish(
     job: JobId,
     event: Annotated[
         str | None,
-        typer.Argument(metavar="EVENT", help="What happened.", autocompletion=events, show_default=False),
+        typer.Argument(metavar="EVENT", help="What happened.", autocompletion=complete_events, show_default=False),
     ] = None,
     detail: Detail = "",
     data: Data = None,
@@ -54,10 +54,10 @@ def publish(
         return
     if event is None:
         raise InvalidInput("which event? jobdb publish JOB EVENT")
-    publish_one(ctx, job, event, detail=detail, data=data, attempt=attempt, json=json, deliver=deliver is True)
+    publish_event(ctx, job, event, detail=detail, data=data, attempt=attempt, json=json, deliver=deliver is True)
 
 
-def publish_one(
+def publish_event(
     ctx: typer.Context,
     job: str,
     event: str,
@@ -73,10 +73,10 @@ def publish_one(
     from jobdb.model import EventKind
 
     if deliver:
-        from .brokers import check_deliverable, deliver_job
+        from .brokers import deliver_job, require_mqtt_client
 
-        check_deliverable()
-    with registry_of(ctx) as registry:
+        require_mqtt_client()
+    with open_registry(ctx) as registry:
         recorded = registry.publish(job, event, detail=detail, data=facts, attempt=attempt)
         if json:
             payload_line(recorded.payload)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from . import output
-from .settings import registry_of
+from .settings import open_registry
 
 FORMATS = ("table", "json", "csv")
 
@@ -16,7 +16,7 @@ FORMATS = ("table", "json", "csv")
 def query(
     ctx: typer.Context,
     sql: Annotated[str, typer.Argument(metavar="SELECT", help="One SELECT on the views.")],
-    form: Annotated[
+    output_format: Annotated[
         str | None,
         typer.Option("--format", "-f", metavar="FORM", help="table, json (an object a line) or csv."),
     ] = None,
@@ -37,24 +37,24 @@ def query(
     """
     from jobdb.errors import InvalidInput
 
-    form = "json" if json else form or "table"
-    if form not in FORMATS:
-        raise InvalidInput(f"{form!r:.40} is no format; the formats are {', '.join(FORMATS)}")
-    with registry_of(ctx) as registry:
+    output_format = "json" if json else output_format or "table"
+    if output_format not in FORMATS:
+        raise InvalidInput(f"{output_format!r:.40} is no format; the formats are {', '.join(FORMATS)}")
+    with open_registry(ctx) as registry:
         columns, rows = registry.engine.store.query(sql, limit=limit, timeout_sec=timeout_sec)
-    if form == "json":
+    if output_format == "json":
         for row in rows:
-            output.json_line(dict(zip(columns, map(_json_ready, row), strict=True)))
-    elif form == "csv":
+            output.json_line(dict(zip(columns, map(_to_json_value, row), strict=True)))
+    elif output_format == "csv":
         import csv
 
         # A carriage return is quoted only where it is a part of a line's end, and read as one unless it is quoted.
         writer = csv.writer(_CsvLines(), lineterminator="\r\n")
         writer.writerow(columns)
-        writer.writerows([_json_ready(value) for value in row] for row in rows)
+        writer.writerows([_to_json_value(value) for value in row] for row in rows)
     else:
-        cells = [["" if value is None else str(_json_ready(value)) for value in row] for row in rows]
-        if rows and output.on_terminal() and not output.fits(columns, cells):
+        cells = [["" if value is None else str(_to_json_value(value)) for value in row] for row in rows]
+        if rows and output.on_terminal() and not output.table_fits(columns, cells):
             for number, texts in enumerate(cells):
                 if number:
                     output.line("")
@@ -72,7 +72,7 @@ class _CsvLines:
         output.line(row.removesuffix("\r\n"))
 
 
-def _json_ready(value: Any) -> Any:
+def _to_json_value(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, float) and not isfinite(value):  # JSON has no number for it

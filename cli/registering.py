@@ -11,7 +11,7 @@ from jobdb.errors import InvalidInput
 from . import given_secrets, inputs
 from .output import hint, json_line, line
 from .parameters import Json
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.model import Broker
@@ -120,19 +120,21 @@ def register(
       jobdb register --agent codex --prompt-file task.md --expect report.md
       generate-task | jobdb register --agent human --idempotency-key nightly-2026-06-19 -
     """
-    prompt_place = _prompt_place(prompt, prompt_file)
-    if auth_token_stdin and prompt_place == inputs.STDIN:
+    prompt_source = _prompt_source(prompt, prompt_file)
+    if auth_token_stdin and prompt_source == inputs.STDIN:
         raise InvalidInput("the prompt and the token cannot both come from stdin; give one of them from a file")
-    token = given_secrets.given_token(
+    token = given_secrets.read_token(
         value=auth_token,
         file=auth_token_file,
         stdin=auth_token_stdin,
         descriptor=auth_token_fd,
         variable=auth_token_env,
     )
-    broker, password = _broker(broker_host, broker_port, broker_tls, broker_username, broker_password_file, no_broker)
-    text = _prompt(prompt, prompt_place)
-    with registry_of(ctx) as registry:
+    broker, password = _broker_from_options(
+        broker_host, broker_port, broker_tls, broker_username, broker_password_file, no_broker
+    )
+    text = _read_prompt(prompt, prompt_source)
+    with open_registry(ctx) as registry:
         job = registry.register(
             agent=agent,
             prompt=text,
@@ -157,7 +159,7 @@ def register(
     hint(f"next: jobdb claim --job {job.job_id}; and to follow it: jobdb events {job.job_id} --follow")
 
 
-def _prompt_place(prompt: str | None, prompt_file: str | None) -> str | None:
+def _prompt_source(prompt: str | None, prompt_file: str | None) -> str | None:
     """Where the prompt is to be read; None when it is the argument itself."""
     if prompt is not None and prompt_file is not None:
         raise InvalidInput("the prompt is given twice, as an argument and with --prompt-file; give one of them")
@@ -166,41 +168,41 @@ def _prompt_place(prompt: str | None, prompt_file: str | None) -> str | None:
     return inputs.STDIN if prompt == inputs.STDIN else prompt_file
 
 
-def _prompt(prompt: str | None, place: str | None) -> str:
+def _read_prompt(prompt: str | None, source: str | None) -> str:
     from jobdb.core.arguments import MAX_PROMPT_CHARS
-    from jobdb.system.terminal import shows_something
+    from jobdb.system.terminal import has_visible_text
 
-    if place is not None:
-        prompt = inputs.read_text(place, what="prompt", most_chars=MAX_PROMPT_CHARS)
+    if source is not None:
+        prompt = inputs.read_text(source, label="prompt", max_chars=MAX_PROMPT_CHARS)
     assert prompt is not None
-    if not shows_something(prompt):
-        where = "" if place is None else " from stdin" if place == inputs.STDIN else f" in {place!r}"
-        why = "; was the command before it successful?" if place == inputs.STDIN else "; say what is to be done"
+    if not has_visible_text(prompt):
+        where = "" if source is None else " from stdin" if source == inputs.STDIN else f" in {source!r}"
+        why = "; was the command before it successful?" if source == inputs.STDIN else "; say what is to be done"
         raise InvalidInput(f"the prompt{where} is empty{why}")
     return prompt
 
 
-def _broker(
-    host: str | None, port: int | None, tls: bool, username: str | None, password_file: str | None, none: bool
+def _broker_from_options(
+    host: str | None, port: int | None, tls: bool, username: str | None, password_file: str | None, no_broker: bool
 ) -> tuple[Broker | None, str | None]:
     """The broker that the options name, else that of the environment, and its password."""
     if host is None:
         if port is not None or tls or username is not None or password_file is not None:
             raise InvalidInput("options for a broker were given without --broker-host; name the host")
-        return (None, None) if none else _broker_of_environment()
-    if none:
+        return (None, None) if no_broker else _broker_from_environment()
+    if no_broker:
         raise InvalidInput("--no-broker and --broker-host exclude each other; give one of them")
     from jobdb.crypto.secret_input import read_from_file
     from jobdb.model import Broker
 
-    password = read_from_file(password_file, what="broker password") if password_file is not None else None
+    password = read_from_file(password_file, label="broker password") if password_file is not None else None
     port = (8883 if tls else 1883) if port is None else port
     if not 1 <= port <= 65_535:
         raise InvalidInput(f"--broker-port is {port}; it may be 1 to 65535")
     return Broker(host, port, tls, username, password is not None), password
 
 
-def _broker_of_environment() -> tuple[Broker | None, str | None]:
+def _broker_from_environment() -> tuple[Broker | None, str | None]:
     """The variables are those of the old scripts; their records too hold the broker with its user and password."""
     import os
 

@@ -9,9 +9,9 @@ import typer
 from jobdb.errors import InvalidInput, Refused, TimedOut
 
 from . import output
-from .brokers import check_deliverable, stop_on_signals, ticket_or_registry
+from .brokers import open_outbox, require_mqtt_client, stop_on_signals
 from .parameters import TicketFile
-from .waiting import limit_sec
+from .waiting import check_time_limit
 
 
 def relay(
@@ -53,21 +53,21 @@ def relay(
         raise InvalidInput("--resend is for --ticket: a registry's subscribers take from the database what is missing")
     if timeout_sec is not None and not once:
         raise InvalidInput("--timeout-sec is for --once; without it the relay runs until it is stopped")
-    check_deliverable()
-    with ticket_or_registry(ctx, ticket) as outbox:
+    require_mqtt_client()
+    with open_outbox(ctx, ticket) as outbox:
         from jobdb.mqtt import Relay
 
         if resend:
             outbox.resend()
         runner = Relay(outbox, report=output.note, drain_sec=drain_sec)
         stop_on_signals(runner)
-        done = runner.run(until_empty=once, timeout_sec=limit_sec(timeout_sec, option="--timeout-sec"))
+        done = runner.run(until_empty=once, timeout_sec=check_time_limit(timeout_sec, option="--timeout-sec"))
         left = outbox.left()
     if json:
         output.json_line({"delivered": done.delivered, "waiting": left})
     else:
         output.note(f"delivered {done.delivered} events; {left} wait")
     if once and left:
-        if not done.in_charge:
+        if not done.is_leader:
             raise Refused("another relay delivers this outbox; leave it to that one, or stop it first")
         raise TimedOut(f"{left} events still wait for their broker; look at what was said above, and try again")

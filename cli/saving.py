@@ -9,10 +9,10 @@ import typer
 
 from . import output
 from .parameters import Json
-from .settings import registry_of, settings_of
+from .settings import get_settings, open_registry
 
 if TYPE_CHECKING:
-    from jobdb.operations.restore import Restored, SinceBackup
+    from jobdb.operations.restore import ChangesSinceBackup, RestoreReport
 
 
 def backup(
@@ -39,7 +39,7 @@ def backup(
     """
     from jobdb.operations.backup import back_up
 
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         saved = back_up(registry, file, keep=keep)
     for path in saved.in_future:
         output.warn(
@@ -92,39 +92,38 @@ def restore(
       jobdb --db rehearsal/jobs.db restore /backups/jobs-20260619T093200Z.db
     """
     from jobdb.operations.restore import changes_since, restore_registry, sqlite_path
-    from jobdb.operations.saved_file import require_file, verify
+    from jobdb.operations.saved_file import resolve_backup, verify
     from jobdb.urls import default_url, parse_url
 
-    settings = settings_of(ctx)
-    place = parse_url(settings.db or default_url())
-    there = sqlite_path(place).exists()
-    require_file(file)
-    if there and not yes:
+    settings = get_settings(ctx)
+    url = parse_url(settings.db or default_url())
+    exists = sqlite_path(url).exists()
+    resolve_backup(file)
+    if exists and not yes:
         jobs, events = verify(file)
         output.note(
-            f"{file} holds {jobs} jobs and {events} events; the database at {place.path} will be kept under another "
-            "name"
+            f"{file} holds {jobs} jobs and {events} events; the database at {url.path} will be kept under another name"
         )
         if not revoke_since:
-            _warn_of_tokens(changes_since(file, place), done=False)
+            _warn_of_tokens(changes_since(file, url), done=False)
         typer.confirm("Replace it?", abort=True, err=True)
-    elif not there:
-        output.note(f"nothing is at {place} yet")
+    elif not exists:
+        output.note(f"nothing is at {url} yet")
     done = restore_registry(
         file,
-        place,
+        url,
         busy_sec=min(settings.busy_timeout_sec, 5.0),
         revoke_since=revoke_since,
         same_registry=same_registry,
     )
-    from jobdb.engines.trust import note_trust
+    from jobdb.engines.trust import record_trust
 
-    note_trust(done.path)
-    _tell(done, asked=revoke_since)
+    record_trust(done.path)
+    _print_restored(done, asked=revoke_since)
     if json:
         output.json_line(
             {
-                "url": str(place),
+                "url": str(url),
                 "path": str(done.path),
                 "kept": str(done.kept) if done.kept else None,
                 "set_aside": [str(path) for path in done.set_aside],
@@ -137,13 +136,13 @@ def restore(
         )
         return
     output.note(
-        f"restored {place}: {done.jobs} jobs, {done.events} events"
+        f"restored {url}: {done.jobs} jobs, {done.events} events"
         + (f"; what was there is now {done.kept}" if done.kept else "")
     )
     output.hint("next: jobdb doctor --full")
 
 
-def _tell(done: Restored, *, asked: bool) -> None:
+def _print_restored(done: RestoreReport, *, asked: bool) -> None:
     """Say what a restore has taken back, which nothing else shows."""
     _warn_of_key(done.key_id)
     for path in done.set_aside:
@@ -199,7 +198,7 @@ def _warn_of_key(needed: str | None) -> None:
         )
 
 
-def _warn_of_tokens(since: SinceBackup | None, *, done: bool) -> None:
+def _warn_of_tokens(since: ChangesSinceBackup | None, *, done: bool) -> None:
     if since is not None and since.tokens:
         output.warn(
             f"{since.tokens} tokens of {since.jobs} jobs were revoked or rotated since the backup and "

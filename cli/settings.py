@@ -34,8 +34,8 @@ def warn_of_password(url: str | None) -> None:
         return
     from jobdb.urls import parse_url
 
-    place = parse_url(url)
-    if str(place) != place.text:
+    parsed_url = parse_url(url)
+    if str(parsed_url) != parsed_url.text:
         from .output import warn
 
         warn(
@@ -44,14 +44,14 @@ def warn_of_password(url: str | None) -> None:
         )
 
 
-def settings_of(ctx: typer.Context) -> Settings:
+def get_settings(ctx: typer.Context) -> Settings:
     """The settings that the root command noted."""
     settings = ctx.obj
     assert isinstance(settings, Settings)
     return settings
 
 
-def place_of(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
+def resolve_url(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
     """Where the registry is that a command works on without opening it as a registry.
 
     Args:
@@ -60,20 +60,20 @@ def place_of(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
     """
     from jobdb.urls import default_url, parse_url, require_current_folder
 
-    db = settings_of(ctx).db
-    place = parse_url(db or default_url())
-    require_current_folder(place)
+    db = get_settings(ctx).db
+    parsed_url = parse_url(db or default_url())
+    require_current_folder(parsed_url)
     if db is None and found:
-        from jobdb.engines.trust import default_place, require_trust
+        from jobdb.engines.trust import default_database_path, require_trust
 
-        default = default_place()
+        default = default_database_path()
         if default is not None:
             require_trust(default)
-    return place
+    return parsed_url
 
 
 @contextmanager
-def registry_of(ctx: typer.Context, *, create: bool = False, checkpoint: bool = False) -> Iterator[Registry]:
+def open_registry(ctx: typer.Context, *, create: bool = False, checkpoint: bool = False) -> Iterator[Registry]:
     """The registry that ``--db`` names, open while the block runs.
 
     Without ``checkpoint`` the WAL stays for the next command. A command that is run once an event would otherwise,
@@ -82,7 +82,7 @@ def registry_of(ctx: typer.Context, *, create: bool = False, checkpoint: bool = 
     """
     from jobdb.registry import Registry
 
-    settings = settings_of(ctx)
+    settings = get_settings(ctx)
     registry = Registry.open(settings.db, create=create, busy_timeout_sec=settings.busy_timeout_sec)
     try:
         yield registry

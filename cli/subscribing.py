@@ -11,10 +11,10 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .brokers import BrokerAddress, FromBroker, Topics, Window
-from .completing import job_ids
+from .completing import complete_job_ids
 from .parameters import Start, Subscriber
-from .settings import registry_of
-from .waiting import OUTCOMES, limit_sec
+from .settings import open_registry
+from .waiting import EXIT_CODES, check_time_limit
 
 if TYPE_CHECKING:
     from jobdb.mqtt import BrokerFollower
@@ -25,7 +25,8 @@ def subscribe(
     ctx: typer.Context,
     subscriber: Subscriber,
     job: Annotated[
-        str | None, typer.Argument(metavar="[JOB]", help="The job; all jobs otherwise.", autocompletion=job_ids)
+        str | None,
+        typer.Argument(metavar="[JOB]", help="The job; all jobs otherwise.", autocompletion=complete_job_ids),
     ] = None,
     exec_: Annotated[
         str | None,
@@ -81,15 +82,15 @@ def subscribe(
     """
     if exec_ is not None and json:
         raise InvalidInput("--exec gets the payload on stdin and nothing is printed; leave --json out")
-    pause_sec = limit_sec(retry_pause_sec, option="--retry-pause-sec")
+    pause_sec = check_time_limit(retry_pause_sec, option="--retry-pause-sec")
     limits = {
-        "timeout_sec": limit_sec(timeout_sec, option="--timeout-sec"),
-        "idle_timeout_sec": limit_sec(idle_timeout_sec, option="--idle-timeout-sec"),
+        "timeout_sec": check_time_limit(timeout_sec, option="--timeout-sec"),
+        "idle_timeout_sec": check_time_limit(idle_timeout_sec, option="--idle-timeout-sec"),
     }
     over_mqtt = broker is not None or from_broker
     if not over_mqtt and (window or topic):
         raise InvalidInput("--window and --topic go with --broker or --from-broker")
-    with registry_of(ctx) as registry, ExitStack() as closing:
+    with open_registry(ctx) as registry, ExitStack() as closing:
         follower: Follower | BrokerFollower
         if over_mqtt:
             from .brokers import follow_broker
@@ -116,14 +117,14 @@ def subscribe(
                 # The event counts as handled when the next one is asked for: by then the reader must have it.
                 output.flush()
                 continue
-            from .handlers import handle
+            from .handlers import run_handler
 
-            if not handle(exec_, event, retries=retries, pause_sec=pause_sec or 0.0):
-                output.complain(
+            if not run_handler(exec_, event, retries=retries, pause_sec=pause_sec or 0.0):
+                output.print_error(
                     f"event {event.seq} of job {event.job_id} stays unhandled; mend the command and subscribe again "
                     f"as {subscriber!r}: it begins there"
                 )
                 raise typer.Exit(1)
     if follower.outcome is not None:
         output.hint(f"job {follower.outcome.job_id} has ended: {follower.outcome.status}")
-        raise typer.Exit(OUTCOMES[follower.outcome.status])
+        raise typer.Exit(EXIT_CODES[follower.outcome.status])

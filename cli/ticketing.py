@@ -12,7 +12,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .parameters import JobId
-from .settings import registry_of
+from .settings import open_registry
 
 
 def ticket(
@@ -41,7 +41,7 @@ def ticket(
     """
     from jobdb.mqtt import issue_ticket, write_ticket
 
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         issued = issue_ticket(registry, job)
     if out == "-":
         if json:

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from . import given_secrets, output
-from .commands import CONTEXT, PlainGroup
+from .commands import CONTEXT_SETTINGS, PlainGroup
 from .parameters import JobId, Json
-from .settings import registry_of
+from .settings import open_registry
 from .values import PlainCommand
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     "kept encrypted under a master key of this user or service.",
     rich_markup_mode=None,
     no_args_is_help=True,
-    context_settings=CONTEXT,
+    context_settings=CONTEXT_SETTINGS,
 )
 
 Kid = Annotated[int, typer.Argument(metavar="KID", help="The token's version number.")]
@@ -44,7 +44,7 @@ def show(
     Example:
       (umask 077; jobdb token show 0f3a9c2d7b11 > token)
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         if kid is None:
             kid, token = registry.tokens.present(job)
         else:
@@ -66,7 +66,7 @@ def list_tokens(ctx: typer.Context, job: JobId, json: Json = False) -> None:
     Example:
       jobdb token list 0f3a9c2d7b11
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         tokens = [token.as_dict() for token in registry.tokens.list(job)]
     if json:
         for token in tokens:
@@ -110,14 +110,14 @@ def rotate(
     Example:
       jobdb token rotate 0f3a9c2d7b11 --overlap-sec 600
     """
-    token = given_secrets.given_token(
+    token = given_secrets.read_token(
         value=auth_token,
         file=auth_token_file,
         stdin=auth_token_stdin,
         descriptor=auth_token_fd,
         variable=auth_token_env,
     )
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         kid = registry.tokens.rotate(job, overlap_sec=overlap_sec, token=token)
     if json:
         output.json_line({"job_id": job, "kid": kid})
@@ -136,7 +136,7 @@ def revoke(ctx: typer.Context, job: JobId, kid: Kid, json: Json = False) -> None
     Example:
       jobdb token revoke 0f3a9c2d7b11 1
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         was_present = registry.tokens.revoke(job, kid)
         ended = registry.get(job).terminal
     if json:
@@ -169,7 +169,7 @@ def rekey(
     from jobdb.crypto.vault import Vault
 
     key = read_key_file(new_key_file)
-    with registry_of(ctx, checkpoint=True) as registry:
+    with open_registry(ctx, checkpoint=True) as registry:
         sealed = registry.tokens.rekey(Vault(key))
     if json:
         output.json_line({"sealed": sealed, "key_id": key.key_id})

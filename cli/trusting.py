@@ -12,7 +12,7 @@ from .parameters import Json
 
 
 def trust(
-    place: Annotated[
+    path: Annotated[
         Path | None,
         typer.Argument(metavar="[PATH]", help="The database or its folder; the current folder's if left out."),
     ] = None,
@@ -31,7 +31,7 @@ def trust(
     """
     from jobdb.engines.trust import trust as trust_database
 
-    file = place or Path()
+    file = path or Path()
     if file.is_dir():
         file = file / "jobs.db" if file.name == ".jobdb" else file / ".jobdb" / "jobs.db"
     trusted = trust_database(file)

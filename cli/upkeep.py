@@ -8,7 +8,7 @@ import typer
 
 from . import inputs, output
 from .parameters import Json
-from .settings import registry_of
+from .settings import open_registry
 
 _BATCH = 500
 
@@ -31,13 +31,13 @@ def reap(
     Example:
       * * * * * jobdb --db /var/lib/jobs/jobs.db reap
     """
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         while reaped := registry.reap(strike_limit=strike_limit, limit=_BATCH):
             for one in reaped:
                 if json:
                     output.json_line(one.as_dict())
                 else:
-                    output.fields(one.job_id, one.action, one.reason)
+                    output.tsv_line(one.job_id, one.action, one.reason)
             output.flush()
 
 
@@ -59,7 +59,7 @@ def prune(
     """
     age = inputs.duration(older_than, option="--older-than")
     deleted = 0
-    with registry_of(ctx, checkpoint=True) as registry:
+    with open_registry(ctx, checkpoint=True) as registry:
         # One moment for the whole run: jobs that end meanwhile are not its business.
         now = registry.engine.store.clock()
         while batch := registry.prune(older_than_sec=age, limit=_BATCH, now_ms=now):

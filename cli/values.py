@@ -17,7 +17,7 @@ class PlainCommand(TyperCommand):
     """A command whose parameters are converted plainly."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        return with_plain_values(super().get_params(ctx))
+        return use_plain_converters(super().get_params(ctx))
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """``JOB`` for what must be given, ``[JOB]`` for what may be left out: each Typer has another notation."""
@@ -26,7 +26,7 @@ class PlainCommand(TyperCommand):
         return ["[OPTIONS]", *(name if required else f"[{name}]" for name, required in names)]
 
 
-def with_plain_values(parameters: list[Any]) -> list[Any]:
+def use_plain_converters(parameters: list[Any]) -> list[Any]:
     """Gives parameters the plain conversion below, where this Typer has a place for it.
 
     The place is an attribute that Typer fills when it first needs it. A Typer without such an attribute converts by
@@ -36,26 +36,26 @@ def with_plain_values(parameters: list[Any]) -> list[Any]:
         if getattr(parameter, "_runtime_param", ...) is None:
             kind = parameter.type_descriptor.annotation
             info = parameter.type_descriptor.parameter_info
-            if kind in _KINDS and info.parser is None:
-                parameter._runtime_param = PlainValue(kind, info.min, info.max)
+            if kind in _TYPE_NAMES and info.parser is None:
+                parameter._runtime_param = PlainConverter(kind, info.min, info.max)
         if parameter.param_type_name == "argument" and hasattr(parameter, "display_type_rich"):
-            parameter.display_type_rich = _no_type
+            parameter.display_type_rich = _hide_type
     return parameters
 
 
-def _no_type(ctx: Any) -> None:
+def _hide_type(ctx: Any) -> None:
     """What follows an argument's name in the help: nothing. ``JOB`` says more than ``JOB <str>``."""
 
 
-class PlainValue:
+class PlainConverter:
     """Converts what was typed for one parameter. Its one method is called by Typer."""
 
-    __slots__ = ("_kind", "_least", "_most")
+    __slots__ = ("_kind", "_maximum", "_minimum")
 
-    def __init__(self, kind: Any, least: float | None = None, most: float | None = None) -> None:
+    def __init__(self, kind: Any, minimum: float | None = None, maximum: float | None = None) -> None:
         self._kind = kind
-        self._least = least
-        self._most = most
+        self._minimum = minimum
+        self._maximum = maximum
 
     def coerce(self, value: Any, param: Any, ctx: Any) -> Any:
         """The value in its type; None, or nothing at all for a repeatable parameter, when none was given.
@@ -70,12 +70,12 @@ class PlainValue:
         try:
             converted = self._kind(value)
         except ValueError:
-            raise typer.BadParameter(f"{value!r} is no {_KINDS[self._kind]}.", ctx=ctx, param=param) from None
-        if self._least is not None and not converted >= self._least:
-            raise typer.BadParameter(f"{value} is too small; the least is {self._least}.", ctx=ctx, param=param)
-        if self._most is not None and not converted <= self._most:
-            raise typer.BadParameter(f"{value} is too large; the most is {self._most}.", ctx=ctx, param=param)
+            raise typer.BadParameter(f"{value!r} is no {_TYPE_NAMES[self._kind]}.", ctx=ctx, param=param) from None
+        if self._minimum is not None and not converted >= self._minimum:
+            raise typer.BadParameter(f"{value} is too small; the least is {self._minimum}.", ctx=ctx, param=param)
+        if self._maximum is not None and not converted <= self._maximum:
+            raise typer.BadParameter(f"{value} is too large; the most is {self._maximum}.", ctx=ctx, param=param)
         return converted
 
 
-_KINDS: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "switch", list[str]: "text"}
+_TYPE_NAMES: dict[Any, str] = {str: "text", int: "whole number", float: "number", bool: "switch", list[str]: "text"}

@@ -9,14 +9,14 @@ import typer
 from jobdb.errors import InvalidInput
 from jobdb.model import Job, JobStatus
 
-from .output import complain, json_line, line
+from .output import json_line, line, print_error
 from .parameters import JobId, Json
-from .settings import registry_of
+from .settings import open_registry
 
-OUTCOMES = {JobStatus.COMPLETED: 0, JobStatus.ERROR: 1, JobStatus.CANCELLED: 6}
+EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.ERROR: 1, JobStatus.CANCELLED: 6}
 
 
-def limit_sec(value: float | None, *, option: str) -> float | None:
+def check_time_limit(value: float | None, *, option: str) -> float | None:
     """A time limit as given; None when there is none.
 
     Raises:
@@ -53,23 +53,23 @@ def wait(
       jobdb wait 0f3a9c2d7b11 --timeout-sec 3600 && deploy
       jobdb wait 0f3a9c2d7b11 --check-artifacts ./work
     """
-    timeout_sec = limit_sec(timeout_sec, option="--timeout-sec")
-    with registry_of(ctx) as registry:
+    timeout_sec = check_time_limit(timeout_sec, option="--timeout-sec")
+    with open_registry(ctx) as registry:
         ended = registry.wait(job, timeout_sec=timeout_sec)
     if json:
         json_line(ended.as_dict())
     else:
         line(ended.status.value)
-    code = OUTCOMES[ended.status]
+    code = EXIT_CODES[ended.status]
     if code == 0 and check_artifacts is not None:
-        code = _check(ended, check_artifacts)
+        code = _check_artifacts(ended, check_artifacts)
     raise typer.Exit(code)
 
 
-def _check(job: Job, folder: str) -> int:
+def _check_artifacts(job: Job, folder: str) -> int:
     from .artifacts import missing_artifacts
 
     missing = missing_artifacts(folder, job.expected_artifacts)
     for path, fault in missing:
-        complain(f"job {job.job_id} has completed, but {path!r} {fault} (looked in {folder!r})")
+        print_error(f"job {job.job_id} has completed, but {path!r} {fault} (looked in {folder!r})")
     return 1 if missing else 0

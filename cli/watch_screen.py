@@ -12,7 +12,7 @@ from rich.text import Text
 from jobdb.errors import UnknownJob
 from jobdb.model import Event, Job, JobStatus, Verdict
 from jobdb.operations.snapshot import Snapshot, WatchedJob, snapshot
-from jobdb.system.terminal import visible
+from jobdb.system.terminal import sanitize
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
@@ -24,11 +24,11 @@ _STYLES = {
     JobStatus.ERROR: "bold red",
     JobStatus.CANCELLED: "dim",
 }
-_ORDER = [JobStatus.RUNNING, JobStatus.PENDING, JobStatus.ERROR, JobStatus.COMPLETED, JobStatus.CANCELLED]
-_KEYS = "↑↓ choose · Enter open · f status · / agent · q end"
+_STATUS_ORDER = [JobStatus.RUNNING, JobStatus.PENDING, JobStatus.ERROR, JobStatus.COMPLETED, JobStatus.CANCELLED]
+_KEY_HELP = "↑↓ choose · Enter open · f status · / agent · q end"
 _ESCAPE = "\x1b"
-_KEY = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)
-_NAMES = {
+_KEY_PATTERN = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)
+_KEY_NAMES = {
     "\x1b[A": "up", "\x1bOA": "up", "k": "up",
     "\x1b[B": "down", "\x1bOB": "down", "j": "down",
     "\x1b[5~": "page up", "\x1b[6~": "page down", " ": "page down",
@@ -39,7 +39,7 @@ _NAMES = {
     "f": "status", "/": "agent",
     "q": "quit", "\x03": "quit", "\x04": "quit",
 }  # fmt: skip
-_LATEST = 100
+_LATEST_EVENTS = 100
 
 
 class View:
@@ -61,12 +61,12 @@ class View:
         self.typing = False
         self.done = False
         self.dirty = True
-        self._place = 0
-        self._chosen: str | None = None
+        self._selected_row = 0
+        self._selected: str | None = None
         self._snapshot: Snapshot | None = None
-        self._refused_before: dict[Verdict, int] | None = None
+        self._initial_refusals: dict[Verdict, int] | None = None
         self._job: tuple[Job, list[Event]] | None = None
-        self._older = 0
+        self._scroll = 0
         self._page = 10
 
     # -- reading
@@ -75,56 +75,56 @@ class View:
         """Reads the state of now. The chosen job stays chosen wherever it has moved to."""
         now = snapshot(registry, status=self.status, agent=self.agent or None)
         self._snapshot = now
-        if self._refused_before is None:
-            self._refused_before = now.verdicts
-        places = {job.job_id: place for place, job in enumerate(now.jobs)}
-        self._choose(places.get(self._chosen or "", self._place))
+        if self._initial_refusals is None:
+            self._initial_refusals = now.verdicts
+        rows = {job.job_id: row for row, job in enumerate(now.jobs)}
+        self._select(rows.get(self._selected or "", self._selected_row))
         self._job = None
         if self.opened is not None:
             try:
                 job = registry.get(self.opened)
-                self._job = job, registry.events(self.opened, after=max(0, job.last_seq - _LATEST))
+                self._job = job, registry.events(self.opened, after=max(0, job.last_seq - _LATEST_EVENTS))
             except UnknownJob:
                 self.opened = None
         self.dirty = False
 
-    def _choose(self, place: int) -> None:
+    def _select(self, row: int) -> None:
         jobs = self._snapshot.jobs if self._snapshot else ()
-        self._place = max(0, min(place, len(jobs) - 1))
-        self._chosen = jobs[self._place].job_id if jobs else None
+        self._selected_row = max(0, min(row, len(jobs) - 1))
+        self._selected = jobs[self._selected_row].job_id if jobs else None
 
     # -- keys
 
     def key(self, typed: str) -> None:
         """Reacts to what was typed: one key, or several that came together."""
         self.dirty = self.dirty or bool(typed)
-        for key in _KEY.findall(typed):
+        for key in _KEY_PATTERN.findall(typed):
             if self.typing:
-                self._type(key)
-            elif key in _NAMES:
-                self._act(_NAMES[key])
+                self._edit_filter(key)
+            elif key in _KEY_NAMES:
+                self._apply_key(_KEY_NAMES[key])
 
-    def _act(self, key: str) -> None:
+    def _apply_key(self, key: str) -> None:
         steps = {"up": -1, "down": 1, "page up": -self._page, "page down": self._page, "home": -(10**9), "end": 10**9}
         if key == "quit":
             self.done = True
         elif key == "back":
             self.opened, self._job = None, None
         elif key in steps and self.opened is not None:
-            self._older = max(0, min(self._older - steps[key], _LATEST))
+            self._scroll = max(0, min(self._scroll - steps[key], _LATEST_EVENTS))
         elif key in steps:
-            self._choose(self._place + steps[key])
+            self._select(self._selected_row + steps[key])
         elif self.opened is not None:
             return
         elif key == "enter":
-            self.opened, self._older = self._chosen, 0
+            self.opened, self._scroll = self._selected, 0
         elif key == "status":
-            self.status = _ORDER[(_ORDER.index(self.status) + 1) % len(_ORDER)]
-            self._place, self._chosen = 0, None
+            self.status = _STATUS_ORDER[(_STATUS_ORDER.index(self.status) + 1) % len(_STATUS_ORDER)]
+            self._selected_row, self._selected = 0, None
         elif key == "agent":
             self.typing, self.agent = True, ""
 
-    def _type(self, key: str) -> None:
+    def _edit_filter(self, key: str) -> None:
         if key in ("\r", "\n", _ESCAPE):
             self.typing = False
         elif key in ("\x7f", "\b"):
@@ -146,7 +146,7 @@ class View:
     def _draw_jobs(self, now: Snapshot, size: ConsoleDimensions) -> RenderableType:
         refusals = self._refusals(now)
         self._page = max(3, size.height - 4 - len(refusals))
-        first = max(0, min(self._place - self._page // 2, len(now.jobs) - self._page))
+        first = max(0, min(self._selected_row - self._page // 2, len(now.jobs) - self._page))
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True)
         wide = size.width >= 110
         for name, width in (("JOB", 24 if wide else 13), ("AGENT", 20 if wide else 12), ("TRY", 3)):
@@ -154,9 +154,9 @@ class View:
         for name, width in (("TIME", 9), ("IDLE", 9), ("LEASE", 5)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
         table.add_column("LAST", no_wrap=True, overflow="ellipsis", ratio=1)
-        for place, job in enumerate(now.jobs[first : first + self._page], start=first):
-            chosen = place == self._place
-            table.add_row(*_cells(job, chosen=chosen), style="reverse" if chosen else "")
+        for row, job in enumerate(now.jobs[first : first + self._page], start=first):
+            selected = row == self._selected_row
+            table.add_row(*_cells(job, selected=selected), style="reverse" if selected else "")
         lines: list[RenderableType] = [self._counts(now), Text(""), table]
         if not now.jobs:
             lines.append(
@@ -166,21 +166,21 @@ class View:
         lines += [Text("")] * max(0, self._page - drawn)
         lines += refusals
         more = f"{first + 1}–{min(first + self._page, len(now.jobs))} of {len(now.jobs)} · " if now.jobs else ""
-        prompt = f"agent: {visible(self.agent)}▏ Enter" if self.typing else more + self._filter() + _KEYS
+        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.typing else more + self._filter() + _KEY_HELP
         lines.append(Text(prompt, "dim", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
     def _filter(self) -> str:
-        return f"agent like {visible(self.agent)} · " if self.agent else ""
+        return f"agent like {sanitize(self.agent)} · " if self.agent else ""
 
     def _counts(self, now: Snapshot) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
-        for status in _ORDER:
+        for status in _STATUS_ORDER:
             style = _STYLES[status] if now.counts[status] else "dim"
             style += " underline" if status is self.status else ""
             text.append(f"{now.counts[status]} {status}", style)
             text.append("  ")
-        asking = sum(job.asks for job in now.jobs)
+        asking = sum(job.awaits_permission for job in now.jobs)
         if asking:
             text.append(f"{asking} ask  ", "bold magenta")
         if now.outbox:
@@ -193,7 +193,7 @@ class View:
             return []
         text = Text("refused: ", "red", no_wrap=True, overflow="ellipsis")
         for verdict, count in now.verdicts.items():
-            new = count - (self._refused_before or {}).get(verdict, 0)
+            new = count - (self._initial_refusals or {}).get(verdict, 0)
             text.append(f"{count} {verdict}" + (f" (+{new})" if new else ""), "bold red reverse" if new else "red")
             text.append("  ")
         return [text, *(self._refusal_line(now, index) for index in range(min(3, len(now.refusals))))]
@@ -201,16 +201,16 @@ class View:
     @staticmethod
     def _refusal_line(now: Snapshot, index: int) -> Text:
         refusal = now.refusals[index]
-        ago = _span((now.taken_ms - refusal.recorded_at.timestamp() * 1000) / 1000)
+        ago = _format_duration((now.taken_ms - refusal.recorded_at.timestamp() * 1000) / 1000)
         line = f"{refusal.verdict} {ago} ago: job {refusal.job_id} seq {refusal.seq}: {refusal.reason}"
-        return Text(visible(line), "red", no_wrap=True, overflow="ellipsis")
+        return Text(sanitize(line), "red", no_wrap=True, overflow="ellipsis")
 
     def _draw_job(self, job: Job, events: list[Event], size: ConsoleDimensions) -> RenderableType:
         head = Text.assemble(
-            (visible(job.job_id), "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {visible(job.agent)}"
+            (sanitize(job.job_id), "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {sanitize(job.agent)}"
         )
-        head.append(f"  attempt {job.attempt}" + (f"  {visible(job.worker)}" if job.worker else ""))
-        prompt = Text(visible(job.prompt, keep="\n"), overflow="ellipsis")
+        head.append(f"  attempt {job.attempt}" + (f"  {sanitize(job.worker)}" if job.worker else ""))
+        prompt = Text(sanitize(job.prompt, keep="\n"), overflow="ellipsis")
         prompt = Text("\n").join(prompt.split("\n", allow_blank=True)[:4])
         table = Table(box=None, header_style="bold", pad_edge=False, expand=True)
         for name, width in (("SEQ", 6), ("AT", 20), ("EVENT", 19)):
@@ -218,43 +218,45 @@ class View:
         table.add_column("DETAIL", no_wrap=True, overflow="ellipsis", ratio=1)
         room = max(3, size.height - 11)
         self._page = room
-        self._older = max(0, min(self._older, len(events) - room))
-        for event in events[max(0, len(events) - room - self._older) : len(events) - self._older]:
-            table.add_row(str(event.seq), visible(event.timestamp), event.event.value, Text(visible(event.detail)))
+        self._scroll = max(0, min(self._scroll, len(events) - room))
+        for event in events[max(0, len(events) - room - self._scroll) : len(events) - self._scroll]:
+            table.add_row(str(event.seq), sanitize(event.timestamp), event.event.value, Text(sanitize(event.detail)))
         foot = Text("↑↓ older, newer · Esc back · q end", "dim")
         return Group(head, Text(""), prompt, Text(""), table, Text(""), foot)
 
 
-def _cells(job: WatchedJob, *, chosen: bool) -> list[Text]:
-    lease = "" if job.lease_left_sec is None else _span(job.lease_left_sec) if job.lease_left_sec > 0 else "out"
-    said = "asks" if job.asks else job.last_event or ""
+def _cells(job: WatchedJob, *, selected: bool) -> list[Text]:
+    lease = (
+        "" if job.lease_left_sec is None else _format_duration(job.lease_left_sec) if job.lease_left_sec > 0 else "out"
+    )
+    said = "asks" if job.awaits_permission else job.last_event or ""
     detail = f"{said}: {job.detail}" if job.detail and said else said or job.detail or ""
     cells = [
-        (job.job_id, "bold magenta" if job.asks else _STYLES[job.status]),
+        (job.job_id, "bold magenta" if job.awaits_permission else _STYLES[job.status]),
         (job.agent, ""),
         (str(job.attempt), ""),
-        (_against(job.running_sec, job.timeout_sec), _strain(job.running_sec, job.timeout_sec)),
-        (_against(job.idle_sec, job.idle_timeout_sec), _strain(job.idle_sec, job.idle_timeout_sec)),
+        (_format_with_limit(job.running_sec, job.timeout_sec), _limit_style(job.running_sec, job.timeout_sec)),
+        (_format_with_limit(job.idle_sec, job.idle_timeout_sec), _limit_style(job.idle_sec, job.idle_timeout_sec)),
         (lease, "red" if lease == "out" else ""),
-        (detail, "bold magenta" if job.asks else ""),
+        (detail, "bold magenta" if job.awaits_permission else ""),
     ]
-    return [Text(visible(text), "" if chosen else style) for text, style in cells]
+    return [Text(sanitize(text), "" if selected else style) for text, style in cells]
 
 
-def _strain(seconds: float | None, limit: int) -> str:
+def _limit_style(seconds: float | None, limit: int) -> str:
     """Yellow when four fifths of a limit are used up, red when all of it is."""
     used = seconds / limit if seconds is not None and limit else 0.0
     return "bold red" if used >= 1 else "yellow" if used >= 0.8 else ""
 
 
-def _against(seconds: float | None, limit: int) -> str:
+def _format_with_limit(seconds: float | None, limit: int) -> str:
     """A time and the limit that it runs against."""
     if seconds is None:
         return ""
-    return f"{_span(seconds)}/{_span(limit)}" if limit else _span(seconds)
+    return f"{_format_duration(seconds)}/{_format_duration(limit)}" if limit else _format_duration(seconds)
 
 
-def _span(seconds: float) -> str:
+def _format_duration(seconds: float) -> str:
     """A duration in at most five characters."""
     seconds = max(0, round(seconds))
     for size, word in ((86_400, "d"), (3600, "h"), (60, "m")):

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .settings import registry_of
+from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
 
     from .watch_screen import View
 
-_SLOWEST_SEC = 1.0
-_FASTEST_SEC = 0.4
-_PATIENCE_SEC = 0.1
-_WITHIN_A_KEY_SEC = 0.05
+_MAX_REFRESH_SEC = 1.0
+_MIN_REFRESH_SEC = 0.4
+_KEY_POLL_SEC = 0.1
+_ESCAPE_SEQUENCE_SEC = 0.05
 
 
 def watch(
@@ -43,7 +43,7 @@ def watch(
     from .watch_screen import View
 
     view = View(agent=agent)
-    with registry_of(ctx) as registry:
+    with open_registry(ctx) as registry:
         if once:
             view.refresh(registry)
             output.console().print(view.draw(output.console().size))
@@ -64,21 +64,26 @@ def _run(registry: Registry, view: View) -> None:
 
     console = output.console()
     store = registry.engine.store
-    with _keys(sys.stdin.fileno()) as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
+    with _key_reader(sys.stdin.fileno()) as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
         version, drawn, size = -1, 0.0, console.size
         while not view.done:
             seen, now = store.data_version(), time.monotonic()
             old = now - drawn
-            if view.dirty or size != console.size or old >= _SLOWEST_SEC or (seen != version and old >= _FASTEST_SEC):
+            if (
+                view.dirty
+                or size != console.size
+                or old >= _MAX_REFRESH_SEC
+                or (seen != version and old >= _MIN_REFRESH_SEC)
+            ):
                 size, version = console.size, seen
                 view.refresh(registry)
                 live.update(view.draw(size), refresh=True)
                 drawn = time.monotonic()
-            view.key(read_keys(_PATIENCE_SEC))
+            view.key(read_keys(_KEY_POLL_SEC))
 
 
 @contextmanager
-def _keys(terminal: int) -> Iterator[Callable[[float], str]]:
+def _key_reader(terminal: int) -> Iterator[Callable[[float], str]]:
     """Keys come one by one and are not echoed; the terminal is put back however this ends.
 
     Yields what waits for keys, for so many seconds, and returns them: "" for none, "q" when the terminal has gone.
@@ -100,7 +105,7 @@ def _keys(terminal: int) -> Iterator[Callable[[float], str]]:
             # A key such as "up" is several bytes, which a slow line may deliver one by one.
             if not re.search(rb"\x1b(\[[0-9;]*|O)?$", typed):
                 break
-            seconds = _WITHIN_A_KEY_SEC
+            seconds = _ESCAPE_SEQUENCE_SEC
         return typed.decode(errors="ignore")
 
     def end(_number: int, _frame: object) -> None:

@@ -90,14 +90,14 @@ def _row(parameter: Any) -> str:
     if parameter.param_type_name == "option":
         if parameter.required:
             notes.append("required")
-        elif _tells(parameter):
+        elif _shows_default(parameter):
             notes.append(f"default: `{parameter.default}`")
     meaning = parameter.help + (f" ({'; '.join(notes)})" if notes else "")
     meaning = html.escape(meaning, quote=False).replace("|", "\\|")
     return f"| `{what}` | {meaning} |"
 
 
-def _tells(parameter: Any) -> bool:
+def _shows_default(parameter: Any) -> bool:
     """Whether the default says something."""
     silent = parameter.default in (None, "", (), []) or parameter.is_flag or parameter.count
     return not silent and not callable(parameter.default)

@@ -42,7 +42,7 @@ TIP = (
 )
 
 
-def _picture(width: int, height: int, title: str, parts: Iterator[str]) -> str:
+def _svg(width: int, height: int, title: str, parts: Iterator[str]) -> str:
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
         f'role="img"><title>{html.escape(title)}</title>\n<style>\n{STYLE}</style>\n{TIP}\n'
@@ -61,7 +61,7 @@ def _arrow(path: str) -> str:
 # -- the life of a job
 
 _WIDTH, _HEIGHT = 130, 44
-_AT = {
+_STATUS_POSITIONS = {
     "pending": (170, 220),
     "running": (730, 220),
     "completed": (450, 120),
@@ -80,18 +80,18 @@ def triggers() -> dict[tuple[str, str], list[str]]:
 
 def lifecycle() -> str:
     """The life of a job: where it may be, and what moves it."""
-    return _picture(940, 440, "The life of a job", _lifecycle())
+    return _svg(940, 440, "The life of a job", _lifecycle())
 
 
 def _lifecycle() -> Iterator[str]:
     for (source, target), names in triggers().items():
         yield from _transition(source, target, ", ".join(names))
-    x, y = _AT["pending"]
+    x, y = _STATUS_POSITIONS["pending"]
     yield f'<circle class="tip" cx="24" cy="{y}" r="7"/>'
     yield _arrow(f"M31 {y}H{x - _WIDTH / 2}")
     yield _text((31 + x - _WIDTH / 2) / 2, y - 8, "register")
     for status in JobStatus:
-        x, y = _AT[status.value]
+        x, y = _STATUS_POSITIONS[status.value]
         kind = "box final" if status.terminal else "box"
         yield (
             f'<rect class="{kind}" x="{x - _WIDTH / 2:g}" y="{y - _HEIGHT / 2:g}" width="{_WIDTH}" '
@@ -101,12 +101,12 @@ def _lifecycle() -> Iterator[str]:
 
 
 def _transition(source: str, target: str, label: str) -> Iterator[str]:
-    (x, y), (to_x, to_y) = _AT[source], _AT[target]
+    (x, y), (to_x, to_y) = _STATUS_POSITIONS[source], _STATUS_POSITIONS[target]
     middle = (x + to_x) / 2
     if source == target:
         top = y - _HEIGHT / 2
         yield _arrow(f"M{x + 30} {top}C{x + 60} {top - 60} {x - 10} {top - 60} {x + 10} {top}")
-        for row, part in enumerate(_in_two(label)):
+        for row, part in enumerate(_split_label(label)):
             yield _text(x + 60, top - 66 + 17 * row, part)
     elif (source, target) == ("pending", "running"):
         yield _arrow(f"M{x} {y - _HEIGHT / 2}C{x} 20 {to_x - 70} 20 {to_x - 30} {y - _HEIGHT / 2}")
@@ -122,7 +122,7 @@ def _transition(source: str, target: str, label: str) -> Iterator[str]:
         yield _text((start + end) / 2, (y + to_y) / 2 + beside, label)
 
 
-def _in_two(label: str) -> list[str]:
+def _split_label(label: str) -> list[str]:
     words = label.split(", ")
     half = (len(words) + 1) // 2
     return [", ".join(words[:half]) + ",", ", ".join(words[half:])] if len(words) > 2 else [label]
@@ -170,8 +170,8 @@ def read_schema(connection: sqlite3.Connection) -> tuple[dict[str, list[tuple[st
             for row in connection.execute(f"PRAGMA foreign_key_list({table})")
         ]
         references += found
-        leads = {one.column for one in found}
-        keys[table] = [(name, "PK" if rank[name] else "FK") for name in rank if rank[name] or name in leads]
+        foreign_keys = {one.column for one in found}
+        keys[table] = [(name, "PK" if rank[name] else "FK") for name in rank if rank[name] or name in foreign_keys]
     return keys, references
 
 
@@ -190,18 +190,18 @@ def _draw_schema(keys: dict[str, list[tuple[str, str]]], references: list[Refere
         y = float(_TOP)
         for table in tables:
             place[table] = (20 + number * (_TABLE_WIDTH + _GAP_X), y)
-            y += _tall(keys[table]) + _GAP_Y
+            y += _table_height(keys[table]) + _GAP_Y
         bottom = max(bottom, y)
     across = len(columns)
     for first in range(0, len(alone), across):
         for number, table in enumerate(alone[first : first + across]):
             place[table] = (20 + number * (_TABLE_WIDTH + _GAP_X), bottom + 16)
-        bottom += 16 + max(_tall(keys[table]) for table in alone[first : first + across])
+        bottom += 16 + max(_table_height(keys[table]) for table in alone[first : first + across])
     width = 40 + across * _TABLE_WIDTH + (across - 1) * _GAP_X
-    return _picture(width, int(bottom) + 20, "The tables and their references", _tables(keys, references, place, depth))
+    return _svg(width, int(bottom) + 20, "The tables and their references", _tables(keys, references, place, depth))
 
 
-def _tall(columns: list[tuple[str, str]]) -> float:
+def _table_height(columns: list[tuple[str, str]]) -> float:
     return 28 + _ROW * len(columns) + 6
 
 
@@ -224,9 +224,9 @@ def _tables(
             turn = end - _GAP_X / 3
             over = _TOP - 24
             yield f'<path class="line" d="M{start - 30:g} {y:g}V{over}H{turn:g}V{to_y:g}H{end:g}"/>'
-        yield _foot(end, to_y, one.single)
+        yield _cardinality_mark(end, to_y, one.single)
     for table, (x, y) in place.items():
-        tall = _tall(keys[table])
+        tall = _table_height(keys[table])
         yield f'<rect class="box" x="{x:g}" y="{y:g}" width="{_TABLE_WIDTH}" height="{tall:g}" rx="5"/>'
         yield f'<rect class="head" x="{x + 1:g}" y="{y + 1:g}" width="{_TABLE_WIDTH - 2}" height="26" rx="4"/>'
         yield _text(x + 10, y + 19, table, "name")
@@ -235,7 +235,7 @@ def _tables(
             yield _text(x + _TABLE_WIDTH - 30, y + 28 + _ROW * (row + 1) - 5, kind, "key")
 
 
-def _foot(x: float, y: float, single: bool) -> str:
+def _cardinality_mark(x: float, y: float, single: bool) -> str:
     """How many rows may refer: a bar for one, a crow's foot for many."""
     if single:
         return f'<path class="line" d="M{x - 8:g} {y - 6:g}V{y + 6:g}"/>'

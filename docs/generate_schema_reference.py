@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from jobdb.schema import VERSION, migration_files
+from jobdb.schema import SCHEMA_VERSION, migration_files
 
 PAGE = Path(__file__).parent / "reference" / "schema.md"
 _TABLE = re.compile(r"((?:^--[^\n]*\n)*)^CREATE (?:TABLE|VIEW) (\w+)[^\n]*\n(.*?);$", re.MULTILINE | re.DOTALL)
@@ -32,34 +32,36 @@ def page() -> str:
     """The whole page."""
     connection = sqlite3.connect(":memory:")
     try:
-        said: dict[str, str] = {}
-        remarks: dict[str, dict[str, str]] = {}
+        table_comments: dict[str, str] = {}
+        column_comments: dict[str, dict[str, str]] = {}
         for _number, _name, path in migration_files("sqlite"):
             script = path.read_text("utf-8")
             connection.executescript(script)
             for comment, table, body in _TABLE.findall(script):
-                said[table] = " ".join(line.removeprefix("-- ") for line in comment.splitlines())
-                remarks[table] = dict(_COLUMN.findall(body))
-        return "\n".join(_parts(connection, said, remarks))
+                table_comments[table] = " ".join(line.removeprefix("-- ") for line in comment.splitlines())
+                column_comments[table] = dict(_COLUMN.findall(body))
+        return "\n".join(_parts(connection, table_comments, column_comments))
     finally:
         connection.close()
 
 
-def _parts(connection: sqlite3.Connection, said: dict[str, str], remarks: dict[str, dict[str, str]]) -> Iterator[str]:
+def _parts(
+    connection: sqlite3.Connection, table_comments: dict[str, str], column_comments: dict[str, dict[str, str]]
+) -> Iterator[str]:
     tables = [
         name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid")
     ]
-    yield HEAD.format(version=VERSION)
+    yield HEAD.format(version=SCHEMA_VERSION)
     yield "## Diagram\n"
     yield "Each table with its keys. A foot with three toes: many rows may refer to one; a bar: one at most.\n"
     yield "![The tables and which refers to which](schema.svg)\n"
     yield "## Tables\n"
     for table in tables:
         yield f"### {table}\n"
-        if said.get(table):
-            yield said[table] + "\n"
+        if table_comments.get(table):
+            yield table_comments[table] + "\n"
         yield "\n".join(
-            ["| column | type | key | |", "| --- | --- | --- | --- |", *_columns(connection, table, remarks)]
+            ["| column | type | key | |", "| --- | --- | --- | --- |", *_columns(connection, table, column_comments)]
         )
         yield ""
         indexes = list(_indexes(connection, table))
@@ -72,14 +74,14 @@ def _parts(connection: sqlite3.Connection, said: dict[str, str], remarks: dict[s
     yield ""
 
 
-def _columns(connection: sqlite3.Connection, table: str, remarks: dict[str, dict[str, str]]) -> Iterator[str]:
-    leads = {row[3]: f"→ {row[2]}.{row[4]}" for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
+def _columns(connection: sqlite3.Connection, table: str, column_comments: dict[str, dict[str, str]]) -> Iterator[str]:
+    foreign_keys = {row[3]: f"→ {row[2]}.{row[4]}" for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
     for _place, name, kind, must, default, rank in connection.execute(f"PRAGMA table_info({table})"):
         notes = [] if must or rank else ["may be null"]
         if default is not None:
             notes.append(f"default {default}")
-        notes.append(remarks.get(table, {}).get(name, ""))
-        key = " ".join(filter(None, ("primary" if rank else "", leads.get(name, ""))))
+        notes.append(column_comments.get(table, {}).get(name, ""))
+        key = " ".join(filter(None, ("primary" if rank else "", foreign_keys.get(name, ""))))
         yield f"| `{name}` | {kind} | {key} | {'; '.join(filter(None, notes))} |"
 
 

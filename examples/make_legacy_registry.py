@@ -55,16 +55,16 @@ def write_registry(
         layout: ``.mam`` or ``.hermes``.
         logs: write event logs and audit logs too.
     """
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     records = folder / layout / "jobs"
     records.mkdir(parents=True, exist_ok=True)
     (records / ".lock").touch()
     for number in range(jobs):
-        record = make_record(chance, number)
+        record = make_record(rng, number)
         job_id = record["job_id"]
-        events = list(make_events(chance, record)) if logs else []
+        events = list(make_events(rng, record)) if logs else []
         record["last_seq"] = len(events)
-        (records / f"{job_id}.json").write_bytes(encode_record(chance, record))
+        (records / f"{job_id}.json").write_bytes(encode_record(rng, record))
         if not logs:
             continue
         lines = "".join(json.dumps(event) + "\n" for event in events)
@@ -79,27 +79,27 @@ def write_registry(
     return records
 
 
-def make_record(chance: random.Random, number: int) -> dict[str, Any]:
+def make_record(rng: random.Random, number: int) -> dict[str, Any]:
     """One legal record: new and old shapes, with and without token, broker password and unknown fields."""
-    job_id = f"{chance.getrandbits(32):08x}"
+    job_id = f"{rng.getrandbits(32):08x}"
     status = STATUSES[number % len(STATUSES)]
-    agent = AGENTS[chance.randrange(len(AGENTS))]
-    created = FIRST_DAY + timedelta(minutes=37 * number, seconds=chance.randrange(60))
-    updated = created if status == "pending" else created + timedelta(minutes=chance.randrange(2, 50))
+    agent = AGENTS[rng.randrange(len(AGENTS))]
+    created = FIRST_DAY + timedelta(minutes=37 * number, seconds=rng.randrange(60))
+    updated = created if status == "pending" else created + timedelta(minutes=rng.randrange(2, 50))
     record: dict[str, Any] = {
         "schema_version": 1,
         "job_id": job_id,
         "status": status,
-        "created_at": stamp(created),
-        "updated_at": stamp(updated),
+        "created_at": format_timestamp(created),
+        "updated_at": format_timestamp(updated),
         "prompt": f"{PROMPTS[number % len(PROMPTS)]} ({number + 1})",
         "agent": agent,
         "agent_session": None if agent == "human" else f"tmux:{agent}-{number % 3}",
-        "broker": make_broker(chance, number, job_id),
+        "broker": make_broker(rng, number, job_id),
         "topic_prefix": f"python/mqtt/jobs/{job_id}",
-        "timeout_sec": chance.choice((600, 3600, 7200)),
-        "idle_timeout_sec": chance.choice((60, 120)),
-        "expected_artifacts": chance.choice(([], ["report.md"], ["out/results.json", "README.ja.md"])),
+        "timeout_sec": rng.choice((600, 3600, 7200)),
+        "idle_timeout_sec": rng.choice((60, 120)),
+        "expected_artifacts": rng.choice(([], ["report.md"], ["out/results.json", "README.ja.md"])),
         "last_seq": 0,
         "auth_token": secret_text(f"token {job_id}", 32) if number % 2 == 0 else None,
     }
@@ -116,7 +116,7 @@ def make_record(chance: random.Random, number: int) -> dict[str, Any]:
     return record
 
 
-def make_broker(chance: random.Random, number: int, job_id: str) -> dict[str, Any]:
+def make_broker(rng: random.Random, number: int, job_id: str) -> dict[str, Any]:
     """A broker's settings: public, with a password, or in the oldest, shortest shape."""
     if number % 4 == 3:
         return {"host": "localhost", "port": 1883}
@@ -126,13 +126,13 @@ def make_broker(chance: random.Random, number: int, job_id: str) -> dict[str, An
     return {"host": "localhost", "port": 1883, "tls": False, "username": None, "password": None}
 
 
-def make_events(chance: random.Random, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def make_events(rng: random.Random, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The wire events that lead to the record's status, signed where the job has a token."""
     if record["status"] == "pending":
         return
     kinds = [
         "started",
-        *chance.choices(("progress", "progress", "permission_required"), k=chance.randrange(4)),
+        *rng.choices(("progress", "progress", "permission_required"), k=rng.randrange(4)),
     ]
     if record["status"] in LAST_DETAIL:
         kinds.append(record["status"])
@@ -144,12 +144,12 @@ def make_events(chance: random.Random, record: dict[str, Any]) -> Iterator[dict[
             "seq": seq,
             "job_id": record["job_id"],
             "event": kind,
-            "timestamp": stamp(created + timedelta(seconds=20 * seq)),
+            "timestamp": format_timestamp(created + timedelta(seconds=20 * seq)),
             "detail": LAST_DETAIL.get(kind, f"step {seq} of {len(kinds)}"),
             "data": data,
         }
         if record.get("auth_token"):
-            data["hmac_sig"] = old_signature(event, record["auth_token"])
+            data["hmac_sig"] = legacy_signature(event, record["auth_token"])
         yield event
 
 
@@ -187,16 +187,16 @@ def damaged_files() -> Iterator[tuple[str, bytes]]:
         yield "bad0utf8", b'{"job_id": "bad0utf8", "prompt": "\xff\xfe"}'
 
 
-def old_signature(event: dict[str, Any], token: str) -> str:
+def legacy_signature(event: dict[str, Any], token: str) -> str:
     """The signature as the old agents make it: over sorted, compact JSON with ASCII escapes."""
     message = json.dumps(event, sort_keys=True, separators=(",", ":")).encode("ascii")
     return hmac.new(token.encode("utf-8"), message, hashlib.sha256).hexdigest()
 
 
-def encode_record(chance: random.Random, record: dict[str, Any]) -> bytes:
+def encode_record(rng: random.Random, record: dict[str, Any]) -> bytes:
     """The record's bytes in one of the ways in which the old scripts wrote JSON."""
-    indent = chance.choice((2, 2, None))
-    return json.dumps(record, indent=indent, ensure_ascii=chance.random() < 0.7).encode("utf-8")
+    indent = rng.choice((2, 2, None))
+    return json.dumps(record, indent=indent, ensure_ascii=rng.random() < 0.7).encode("utf-8")
 
 
 def secret_text(name: str, length: int) -> str:
@@ -205,7 +205,7 @@ def secret_text(name: str, length: int) -> str:
     return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
-def stamp(moment: datetime) -> str:
+def format_timestamp(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

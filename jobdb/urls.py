@@ -88,11 +88,11 @@ def require_current_folder(place: DatabaseUrl) -> None:
     Raises:
         StorageFailed: it was.
     """
-    if place.path is not None and not place.path.is_absolute() and (gone := current_folder_gone()):
+    if place.path is not None and not place.path.is_absolute() and (gone := missing_folder_reason()):
         raise StorageFailed(gone)
 
 
-def current_folder_gone() -> str | None:
+def missing_folder_reason() -> str | None:
     """What to say where the current folder was removed, so that no name in it can be found; None where it is there."""
     try:
         os.getcwd()

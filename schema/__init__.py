@@ -26,5 +26,5 @@ def migration_files(engine: str) -> list[tuple[int, str, Path]]:
     return found
 
 
-VERSION = migration_files("sqlite")[-1][0]
+SCHEMA_VERSION = migration_files("sqlite")[-1][0]
 """The schema version that this jobdb works with: the number of the last migration."""

@@ -3,7 +3,7 @@
 Subclasses live beside this file, one a module. harness.py calls prepare() once for a template folder, then
 in each worker open(), ready(), the verbs, restore() and close(). A verb returns how many jobs or events it
 dealt with (list_page: pages), 0 when there is nothing left to do. A verb that a way does not have stands in
-``absent`` with the reason, and is not measured.
+``unsupported`` with the reason, and is not measured.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NO_BATCH = "has no batch verb for it"
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class AdapterInfo:
     """What a reader must know to judge a way's numbers.
 
     Attributes:
@@ -45,12 +45,12 @@ class About:
     notes: dict[str, str] = field(default_factory=dict)
 
 
-class Way(ABC):
+class Adapter(ABC):
     """One way to keep a registry, in one folder, as one worker sees it."""
 
-    absent: ClassVar[dict[str, str]] = {}
-    busy: tuple[type[BaseException], ...] = ()
-    most_workers: int = 1024
+    unsupported: ClassVar[dict[str, str]] = {}
+    busy_errors: tuple[type[BaseException], ...] = ()
+    max_workers: int = 1024
 
     def __init__(self, folder: Path, durability: str) -> None:
         self.folder = folder
@@ -60,7 +60,7 @@ class Way(ABC):
 
     @classmethod
     @abstractmethod
-    def about(cls, durability: str) -> About:
+    def about(cls, durability: str) -> AdapterInfo:
         """Describes the way at that durability."""
 
     @classmethod
@@ -72,20 +72,20 @@ class Way(ABC):
     def prepare(self, size: int) -> None:
         """Makes a registry of that many jobs in the empty folder. Not measured."""
 
-    def copied(self) -> None:  # noqa: B027
+    def after_copy(self) -> None:  # noqa: B027
         """Called once in a fresh copy of a prepared folder. Not measured."""
 
-    def removed(self) -> None:  # noqa: B027
+    def before_remove(self) -> None:  # noqa: B027
         """Called before the folder is deleted. Not measured."""
 
     @abstractmethod
     def open(self, worker: int, workers: int) -> None:
         """Connects as that worker of so many."""
 
-    def ready(self, operation: str, count: int) -> None:  # noqa: B027
+    def prefill(self, operation: str, count: int) -> None:  # noqa: B027
         """Lays in what ``count`` calls of the operation will use up. Not measured."""
 
-    def restore(self) -> None:  # noqa: B027
+    def reset_claims(self) -> None:  # noqa: B027
         """Puts what this worker claimed back to pending. Not measured."""
 
     @abstractmethod

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import material
-from .base import LIFE_EVENTS, NO_BATCH, About, Way
+from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
 
 _NO_ACCEPT = "the old registry keeps no last_seq of a subscriber, so there is nothing to check a replay against"
 
 
-class Flock(Way):
-    absent: ClassVar[dict[str, str]] = {
+class Flock(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {
         "accept": _NO_ACCEPT,
         "register_100": NO_BATCH,
         "publish_100": NO_BATCH,
@@ -42,9 +42,9 @@ class Flock(Way):
         self._claimed: deque[str] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> About:
+    def about(cls, durability: str) -> AdapterInfo:
         fsync = durability == "full"
-        return About(
+        return AdapterInfo(
             label="flock registry" + (", fsync" if fsync else ", no fsync"),
             durability="full" if fsync else "none",
             as_shipped=fsync,
@@ -66,7 +66,7 @@ class Flock(Way):
         for record in material.records(size):
             if record["status"] == "running":
                 running.append(record["job_id"])
-            self._lay(record)
+            self._create(record)
 
         (self.folder / "running.json").write_text(json.dumps(running), "utf-8")
 
@@ -99,7 +99,7 @@ class Flock(Way):
                 os.fsync(file.fileno())
         os.replace(temporary, path)
 
-    def _lay(self, record: dict[str, Any]) -> None:
+    def _create(self, record: dict[str, Any]) -> None:
         (self._jobs / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
 
     def register(self) -> int:
@@ -130,7 +130,7 @@ class Flock(Way):
             record["status"] = status or record["status"]
             record["updated_at"] = material.now_text()
             self._write(record)
-            line = material.signed(material.wire(job_id, record["last_seq"], kind), record["auth_token"])
+            line = material.sign(material.wire_event(job_id, record["last_seq"], kind), record["auth_token"])
             with open(self._jobs / f"{job_id}.events.log", "a", encoding="utf-8") as log:
                 log.write(line + "\n")
 
@@ -157,16 +157,16 @@ class Flock(Way):
             self._append(job_id, "progress")
         return self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation != "complete":
             return
         for number in range(count):
             record = material.record(self._source, number, "running")
-            self._lay(record)
+            self._create(record)
             self._claimed.append(record["job_id"])
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         while self._claimed:
             record = self._read(self._claimed.popleft())
             record["status"] = "pending"
-            self._lay(record)
+            self._create(record)

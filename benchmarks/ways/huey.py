@@ -17,20 +17,20 @@ from typing import ClassVar
 from huey.storage import SqliteStorage  # type: ignore[import-untyped]
 
 from .. import material
-from .base import NO_BATCH, About, Way
+from .base import NO_BATCH, Adapter, AdapterInfo
 
 _NO_EVENTS = "has tasks and results, no events of a task with numbers of their own"
 
 
-class Huey(Way):
-    absent: ClassVar[dict[str, str]] = {
+class Huey(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {
         "publish": _NO_EVENTS,
         "accept": _NO_EVENTS,
         "register_100": NO_BATCH,
         "publish_100": _NO_EVENTS,
         "accept_100": _NO_EVENTS,
     }
-    busy = (sqlite3.OperationalError,)
+    busy_errors = (sqlite3.OperationalError,)
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -40,8 +40,8 @@ class Huey(Way):
         self._claimed: deque[bytes] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> About:
-        return About(
+    def about(cls, durability: str) -> AdapterInfo:
+        return AdapterInfo(
             label="huey SqliteStorage",
             durability=durability,
             as_shipped=True,
@@ -107,11 +107,11 @@ class Huey(Way):
         self.register()
         return self.claim() and self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
             self._claimed.extend(json.dumps(material.record(self._source, number)).encode() for number in range(count))
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         while self._claimed:
             self._queue.enqueue(self._claimed[0])
             self._claimed.popleft()

@@ -16,14 +16,14 @@ from typing import Any, ClassVar
 import apsw
 
 from jobdb import Arrival, Busy, EventKind, NewEvent, NewJob, Registry, Vault, Verdict, __version__
-from jobdb.crypto.master_key import make_key_file
+from jobdb.crypto.master_key import create_key_file
 
 from .. import material
-from .base import LIFE_EVENTS, About, Way
+from .base import LIFE_EVENTS, Adapter, AdapterInfo
 
 _CHUNK = 5000
 _MOST_RUNNING = 10_000
-STATUSES = """
+SET_STATUSES_SQL = """
 UPDATE jobs SET status = 'completed', finished_ms = updated_ms, terminal_seq = last_seq WHERE (id - 1) % 20 < 12;
 UPDATE jobs SET status = 'error', finished_ms = updated_ms, terminal_seq = last_seq WHERE (id - 1) % 20 = 12;
 UPDATE jobs SET status = 'cancelled', finished_ms = updated_ms, terminal_seq = last_seq WHERE (id - 1) % 20 = 13;
@@ -32,11 +32,11 @@ UPDATE jobs SET status = 'running', attempt = 1, worker = 'before', started_ms =
 """
 
 
-def own_vault(folder: Path) -> Vault:
+def benchmark_vault(folder: Path) -> Vault:
     """Seals with a key of the benchmark's own, in that folder; the user's stays untouched."""
     path = folder / "master.key"
     if not path.exists():
-        make_key_file(path)
+        create_key_file(path)
     return Vault.open(create=False, env={"JOBDB_KEY_FILE": str(path)})
 
 
@@ -53,9 +53,9 @@ def new_job(record: dict[str, Any]) -> NewJob:
     )
 
 
-class Jobdb(Way):
-    absent: ClassVar[dict[str, str]] = {}
-    busy = (Busy,)
+class Jobdb(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {}
+    busy_errors = (Busy,)
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -67,8 +67,8 @@ class Jobdb(Way):
         self._opened: Registry | None = None
 
     @classmethod
-    def about(cls, durability: str) -> About:
-        return About(
+    def about(cls, durability: str) -> AdapterInfo:
+        return AdapterInfo(
             label=f"jobdb, {durability}",
             durability=durability,
             as_shipped=durability == "full",
@@ -81,7 +81,7 @@ class Jobdb(Way):
         return f"sqlite:///{self.folder / 'jobs.db'}"
 
     def _connect(self, durability: str, create: bool = False) -> Registry:
-        key = own_vault(self.folder)
+        key = benchmark_vault(self.folder)
         return Registry.open(self._url(), create=create, durability=durability, vault=key)
 
     @property
@@ -109,7 +109,7 @@ class Jobdb(Way):
         """Past jobs would take a claim, a completion and a sync each; the outcome is laid in instead."""
         database = sqlite3.connect(self.folder / "jobs.db")
         with database:
-            database.executescript(STATUSES)
+            database.executescript(SET_STATUSES_SQL)
         database.close()
 
     def open(self, worker: int, workers: int) -> None:
@@ -197,7 +197,7 @@ class Jobdb(Way):
             self._registry.publish(job_id, "progress", detail="step", data={"pct": 30}, attempt=attempt)
         return self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation in ("accept", "accept_100"):
             some = [
                 (self._registry.get(job_id), self._registry.tokens.present(job_id))
@@ -206,15 +206,15 @@ class Jobdb(Way):
             for number in range(count):
                 job, (kid, token) = some[number % len(some)]
                 seq = job.last_seq + 1 + number // len(some)
-                event = material.wire(job.job_id, seq, attempt=job.attempt, hmac_kid=kid)
-                self._payloads.append(material.signed(event, token))
+                event = material.wire_event(job.job_id, seq, attempt=job.attempt, hmac_kid=kid)
+                self._payloads.append(material.sign(event, token))
         elif operation == "complete":
             for job in self._registry.register_many(self._new_jobs(count)):
                 claim = self._registry.claim(worker=f"worker{self.worker}", job_id=job.job_id)
                 assert claim is not None
                 self._claimed.append((claim.job_id, claim.attempt))
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         while self._claimed:
             job_id, attempt = self._claimed[0]
             self._registry.release(job_id, attempt=attempt)

@@ -17,13 +17,13 @@ from typing import ClassVar
 from litequeue import LiteQueue  # type: ignore[import-untyped]
 
 from .. import material
-from .base import NO_BATCH, About, Way
+from .base import NO_BATCH, Adapter, AdapterInfo
 
 _NO_EVENTS = "has messages with a status, no events of a message"
 
 
-class Litequeue(Way):
-    absent: ClassVar[dict[str, str]] = {
+class Litequeue(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {
         "publish": _NO_EVENTS,
         "accept": _NO_EVENTS,
         "list_page": "shows the next message, the locked and the failed ones; no page of all",
@@ -31,7 +31,7 @@ class Litequeue(Way):
         "publish_100": _NO_EVENTS,
         "accept_100": _NO_EVENTS,
     }
-    busy = (sqlite3.OperationalError,)
+    busy_errors = (sqlite3.OperationalError,)
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -41,9 +41,9 @@ class Litequeue(Way):
         self._claimed: deque[str] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> About:
+    def about(cls, durability: str) -> AdapterInfo:
         shipped = durability == "normal"
-        return About(
+        return AdapterInfo(
             label=f"litequeue, {durability.upper()}",
             durability=durability,
             as_shipped=shipped,
@@ -106,14 +106,14 @@ class Litequeue(Way):
         self.register()
         return self.claim() and self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
             with self._queue.transaction(mode="IMMEDIATE"):
                 for number in range(count):
                     message = self._queue.put(json.dumps(material.record(self._source, number)))
                     self._claimed.append(message.message_id)
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         with self._queue.transaction(mode="IMMEDIATE"):
             for message_id in self._claimed:
                 self._queue.retry(message_id)

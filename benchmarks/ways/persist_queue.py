@@ -18,13 +18,13 @@ from persistqueue import SQLiteAckQueue
 from persistqueue.exceptions import Empty
 
 from .. import material
-from .base import NO_BATCH, About, Way
+from .base import NO_BATCH, Adapter, AdapterInfo
 
 _NO_EVENTS = "has items with a status, no events of an item"
 
 
-class PersistQueue(Way):
-    absent: ClassVar[dict[str, str]] = {
+class PersistQueue(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {
         "publish": _NO_EVENTS,
         "accept": _NO_EVENTS,
         "list_page": "queue() reads all items; no page",
@@ -32,8 +32,8 @@ class PersistQueue(Way):
         "publish_100": _NO_EVENTS,
         "accept_100": _NO_EVENTS,
     }
-    busy = (sqlite3.OperationalError,)
-    most_workers = 1
+    busy_errors = (sqlite3.OperationalError,)
+    max_workers = 1
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -43,8 +43,8 @@ class PersistQueue(Way):
         self._claimed: deque[int] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> About:
-        return About(
+    def about(cls, durability: str) -> AdapterInfo:
+        return AdapterInfo(
             label="persist-queue SQLiteAckQueue",
             durability=durability,
             as_shipped=True,
@@ -111,12 +111,12 @@ class PersistQueue(Way):
         self.register()
         return self.claim() and self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
             for number in range(count):
                 self._claimed.append(self._queue.put(material.record(self._source, number)) or 0)
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         for key in self._claimed:
             self._queue.nack(id=key)
         self._claimed.clear()

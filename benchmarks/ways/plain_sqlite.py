@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .. import material
-from .base import LIFE_EVENTS, About, Way
+from .base import LIFE_EVENTS, Adapter, AdapterInfo
 
 _SCHEMA = """
 CREATE TABLE jobs (
@@ -43,9 +43,9 @@ _CLAIM = (
 _NEXT_SEQ = (
     "UPDATE jobs SET last_seq = last_seq + 1, updated_at = ? WHERE id = ? RETURNING job_id, last_seq, auth_token"
 )
-_JOB = "SELECT id, auth_token FROM jobs WHERE job_id = ?"
-_SEEN = "SELECT last_seq FROM subscriptions WHERE subscriber = ? AND job = ?"
-_ACCEPTED = (
+_SELECT_JOB = "SELECT id, auth_token FROM jobs WHERE job_id = ?"
+_SELECT_LAST_SEQ = "SELECT last_seq FROM subscriptions WHERE subscriber = ? AND job = ?"
+_UPSERT_LAST_SEQ = (
     "INSERT INTO subscriptions (subscriber, job, last_seq) VALUES (?, ?, ?) "
     "ON CONFLICT (subscriber, job) DO UPDATE SET last_seq = excluded.last_seq"
 )
@@ -55,9 +55,9 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
     return record | {"record": json.dumps(record)}
 
 
-class PlainSqlite(Way):
-    absent: ClassVar[dict[str, str]] = {}
-    busy = (sqlite3.OperationalError,)
+class PlainSqlite(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {}
+    busy_errors = (sqlite3.OperationalError,)
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -70,8 +70,8 @@ class PlainSqlite(Way):
         self._connection: sqlite3.Connection | None = None
 
     @classmethod
-    def about(cls, durability: str) -> About:
-        return About(
+    def about(cls, durability: str) -> AdapterInfo:
+        return AdapterInfo(
             label=f"plain SQLite, WAL, {durability.upper()}",
             durability=durability,
             as_shipped=durability == "full",
@@ -105,7 +105,7 @@ class PlainSqlite(Way):
         self._connection = None
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -120,7 +120,7 @@ class PlainSqlite(Way):
         for _ in range(count):
             self._number += 1
             rows.append(_row(material.record(self._source, self._number)))
-        with self._writing() as db:
+        with self._transaction() as db:
             db.executemany(_INSERT, rows)
         return count
 
@@ -131,7 +131,7 @@ class PlainSqlite(Way):
         return self._register(material.BATCH)
 
     def claim(self) -> int:
-        with self._writing() as db:
+        with self._transaction() as db:
             found = db.execute(_CLAIM, (f"worker{self.worker}", material.now_text())).fetchone()
         if found is None:
             return 0
@@ -139,10 +139,10 @@ class PlainSqlite(Way):
         return 1
 
     def _publish(self, jobs: list[int], kind: str = "progress", finish: bool = False) -> int:
-        with self._writing() as db:
+        with self._transaction() as db:
             for job in jobs:
                 job_id, seq, token = db.execute(_NEXT_SEQ, (material.now_text(), job)).fetchone()
-                line = material.signed(material.wire(job_id, seq, kind), token)
+                line = material.sign(material.wire_event(job_id, seq, kind), token)
                 db.execute("INSERT INTO events (job, seq, payload) VALUES (?, ?, ?)", (job, seq, line))
                 if finish:
                     db.execute("UPDATE jobs SET status = 'completed' WHERE id = ?", (job,))
@@ -158,13 +158,13 @@ class PlainSqlite(Way):
         lines = [self._payloads.popleft() for _ in range(min(count, len(self._payloads)))]
         if not lines:
             return 0
-        with self._writing() as db:
+        with self._transaction() as db:
             for line in lines:
                 named = json.loads(line)["job_id"]
-                job, token = db.execute(_JOB, (named,)).fetchone()
-                event = material.verified(line, token)
+                job, token = db.execute(_SELECT_JOB, (named,)).fetchone()
+                event = material.verify(line, token)
                 assert event is not None
-                seen = db.execute(_SEEN, (material.SUBSCRIBER, job)).fetchone()
+                seen = db.execute(_SELECT_LAST_SEQ, (material.SUBSCRIBER, job)).fetchone()
                 if seen is not None and event["seq"] <= seen[0]:
                     raise AssertionError("an event of this run was accepted before")
                 seq = event["seq"]
@@ -173,7 +173,7 @@ class PlainSqlite(Way):
                     "UPDATE jobs SET last_seq = ?, updated_at = ? WHERE id = ?",
                     (seq, material.now_text(), job),
                 )
-                db.execute(_ACCEPTED, (material.SUBSCRIBER, job, seq))
+                db.execute(_UPSERT_LAST_SEQ, (material.SUBSCRIBER, job, seq))
         return len(lines)
 
     def accept(self) -> int:
@@ -197,7 +197,7 @@ class PlainSqlite(Way):
             self._publish([self._claimed[-1]])
         return self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation in ("accept", "accept_100"):
             some = self._source.sample(self._running, min(len(self._running), 500))
             found = self._db.execute(
@@ -207,13 +207,13 @@ class PlainSqlite(Way):
             for number in range(count):
                 job_id, last_seq, token = found[number % len(found)]
                 seq = last_seq + 1 + number // len(found)
-                self._payloads.append(material.signed(material.wire(job_id, seq), token))
+                self._payloads.append(material.sign(material.wire_event(job_id, seq), token))
         elif operation == "complete":
             rows = [_row(material.record(self._source, number, "running")) for number in range(count)]
-            with self._writing() as db:
+            with self._transaction() as db:
                 self._claimed.extend(db.execute(_INSERT, row).lastrowid or 0 for row in rows)
 
-    def restore(self) -> None:
-        with self._writing() as db:
+    def reset_claims(self) -> None:
+        with self._transaction() as db:
             db.executemany("UPDATE jobs SET status = 'pending' WHERE id = ?", [(job,) for job in self._claimed])
         self._claimed.clear()

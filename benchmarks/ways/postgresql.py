@@ -15,8 +15,8 @@ from pathlib import Path
 
 from jobdb import __version__
 
-from .base import About
-from .jobdb import STATUSES, Jobdb
+from .base import AdapterInfo
+from .jobdb import SET_STATUSES_SQL, Jobdb
 
 _SEC = 60
 _CONNECTIONS = 100
@@ -48,10 +48,10 @@ class Postgresql(Jobdb):
         self._database = folder.name.replace("-", "_")
 
     @classmethod
-    def about(cls, durability: str) -> About:
+    def about(cls, durability: str) -> AdapterInfo:
         binaries = _binaries()
         version = _run([str(binaries / "postgres"), "--version"]).strip() if binaries else "no server"
-        return About(
+        return AdapterInfo(
             label="jobdb on PostgreSQL, full",
             durability=durability,
             as_shipped=True,
@@ -104,13 +104,13 @@ class Postgresql(Jobdb):
         (self.folder / "template").write_text(self._database, "utf-8")
 
     def _set_statuses(self) -> None:
-        self._sql(self._database, STATUSES)
+        self._sql(self._database, SET_STATUSES_SQL)
 
-    def copied(self) -> None:
+    def after_copy(self) -> None:
         template = (self.folder / "template").read_text("utf-8")
         self._sql("postgres", f'CREATE DATABASE "{self._database}" TEMPLATE "{template}"')
 
-    def removed(self) -> None:
+    def before_remove(self) -> None:
         """Drops the database; the last one out stops the server."""
         self._sql("postgres", f'DROP DATABASE "{self._database}" WITH (FORCE)')
         others = "SELECT count(*) FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"

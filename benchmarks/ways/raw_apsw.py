@@ -16,7 +16,7 @@ import apsw
 from jobdb.engines.sqlite.pragmas import apply_settings, settings_for
 
 from .. import material
-from .base import BATCH_OPERATIONS, About, Way
+from .base import BATCH_OPERATIONS, Adapter, AdapterInfo
 from .jobdb import Jobdb
 
 _MOST_CALLS = 20_000
@@ -26,9 +26,9 @@ _NO_FLOOR = "not a verb of its own"
 Statement = tuple[str, Any]
 
 
-class RawApsw(Way):
-    absent: ClassVar[dict[str, str]] = {"life": _NO_FLOOR}
-    most_workers = 1
+class RawApsw(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {"life": _NO_FLOOR}
+    max_workers = 1
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -41,8 +41,8 @@ class RawApsw(Way):
         self._connection: apsw.Connection | None = None
 
     @classmethod
-    def about(cls, durability: str) -> About:
-        return About(
+    def about(cls, durability: str) -> AdapterInfo:
+        return AdapterInfo(
             label=f"raw floor: jobdb's statements in apsw, {durability.upper()}",
             durability=durability,
             as_shipped=False,
@@ -62,17 +62,17 @@ class RawApsw(Way):
             self._connection.close()
             self._connection = None
 
-    def ready(self, operation: str, count: int) -> None:
-        self._library.ready(operation, count)
+    def prefill(self, operation: str, count: int) -> None:
+        self._library.prefill(operation, count)
         self._library.close()
         shutil.copy2(self._database, self._pristine)
         most = _MOST_CALLS
         if operation in BATCH_OPERATIONS:
             self._items, count, most = material.BATCH, count // material.BATCH, _MOST_BATCHES
-        self._units = self._recorded(operation, min(count or most, most))
+        self._units = self._record_statements(operation, min(count or most, most))
         self._connect()
 
-    def _recorded(self, operation: str, count: int) -> list[list[Statement]]:
+    def _record_statements(self, operation: str, count: int) -> list[list[Statement]]:
         """What jobdb runs for so many calls, one list of statements a call."""
         library = self._library
         library.folder = self.folder / "recording"
@@ -80,10 +80,10 @@ class RawApsw(Way):
         for name in ("jobs.db", "master.key", "running.json"):
             shutil.copy2(self.folder / name, library.folder / name)
         units: list[list[Statement]] = []
-        heard: list[Statement] = []
+        recorded: list[Statement] = []
 
         def note(_cursor: apsw.Cursor, sql: str, parameters: Any) -> bool:
-            heard.append((sql, dict(parameters) if isinstance(parameters, dict) else parameters))
+            recorded.append((sql, dict(parameters) if isinstance(parameters, dict) else parameters))
             return True
 
         def listen(connection: apsw.Connection) -> None:
@@ -94,10 +94,10 @@ class RawApsw(Way):
             library.open(0, 1)
             verb = library.verb(operation)
             while len(units) < count:
-                heard = []
+                recorded = []
                 if not verb():
                     break
-                units.append(heard)
+                units.append(recorded)
             library.close()
         finally:
             apsw.connection_hooks.remove(listen)
@@ -114,7 +114,7 @@ class RawApsw(Way):
         apply_settings(self._connection, [one for one in settings if one.pragma != "wal_autocheckpoint"])
         self._next = 0
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         self.close()
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self._database}{suffix}").unlink(missing_ok=True)

@@ -17,19 +17,19 @@ from simplebroker import Queue, resolve_config
 from simplebroker.ext import OperationalError
 
 from .. import material
-from .base import LIFE_EVENTS, NO_BATCH, About, Way
+from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
 
 _NO_ACCEPT = "verifies nothing and keeps no last_seq of a subscriber"
 
 
-class Simplebroker(Way):
-    absent: ClassVar[dict[str, str]] = {
+class Simplebroker(Adapter):
+    unsupported: ClassVar[dict[str, str]] = {
         "accept": _NO_ACCEPT,
         "register_100": NO_BATCH,
         "publish_100": NO_BATCH,
         "accept_100": _NO_ACCEPT,
     }
-    busy = (OperationalError,)
+    busy_errors = (OperationalError,)
 
     def __init__(self, folder: Path, durability: str) -> None:
         super().__init__(folder, durability)
@@ -41,9 +41,9 @@ class Simplebroker(Way):
         self._claimed: deque[int] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> About:
+    def about(cls, durability: str) -> AdapterInfo:
         shipped = durability == "full"
-        return About(
+        return AdapterInfo(
             label=f"simplebroker, {durability.upper()}",
             durability=durability,
             as_shipped=shipped,
@@ -107,7 +107,7 @@ class Simplebroker(Way):
 
     def publish(self) -> int:
         name = self._source.choice(self._running)
-        self._queue(name).write(json.dumps(material.wire(name, 0)))
+        self._queue(name).write(json.dumps(material.wire_event(name, 0)))
         return 1
 
     def complete(self) -> int:
@@ -127,7 +127,7 @@ class Simplebroker(Way):
             self.publish()
         return self.complete()
 
-    def ready(self, operation: str, count: int) -> None:
+    def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
             first = self._queue("running").generate_timestamp()
             messages = [
@@ -136,7 +136,7 @@ class Simplebroker(Way):
             self._queue("running").insert_messages(messages)
             self._claimed.extend(key for _, key in messages)
 
-    def restore(self) -> None:
+    def reset_claims(self) -> None:
         for key in self._claimed:
             self._queue("running").move_one("pending", exact_timestamp=key)
         self._claimed.clear()

@@ -12,7 +12,7 @@ from .. import model
 from ..errors import InvalidInput
 from ..model import EventKind, JobStatus
 from .protocol import JOB_ID_PATTERN
-from .protocol.topics import MAX_PREFIX_CHARS, topic_problem
+from .protocol.topics import MAX_PREFIX_CHARS, topic_prefix_error
 from .secrets import check_token
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def shown(value: object, most: int = 60) -> str:
         return f"a value of type {type(value).__name__}"
 
 
-def plain(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """Return text or a number as the plain type that it is derived from; anything else as it is.
 
     A driver may take a subclass, such as an enumeration's member, for something else, and what a subclass answers to a
@@ -77,7 +77,7 @@ def optional_text(name: str, value: object, *, most: int) -> str | None:
 
 def integer(name: str, value: Any, *, least: int, most: int) -> int:
     if type(value) is not int:
-        value = plain(value)
+        value = to_builtin(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise InvalidInput(f"{name} must be a whole number, not {shown(value)}")
     if not least <= value <= most:
@@ -102,7 +102,7 @@ def seconds(name: str, value: Any, *, most: float = MAX_TIMEOUT_SEC) -> float:
 
 
 def _number_of_seconds(name: str, value: Any) -> float:
-    value = plain(value)
+    value = to_builtin(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise InvalidInput(f"{name} must be a number of seconds, not {shown(value)}")
     return value
@@ -132,7 +132,7 @@ def flag(name: str, value: object) -> bool:
 
 def job_id(value: Any) -> str:
     if type(value) is not str:
-        value = plain(value)
+        value = to_builtin(value)
     if not isinstance(value, str) or not _is_job_id(value):
         raise InvalidInput(
             f"{shown(value, 80)} is not a job id: letters, digits and _ . : @ -, at most 128, and no dot or dash first"
@@ -143,7 +143,7 @@ def job_id(value: Any) -> str:
 def event_kind(value: Any) -> EventKind:
     if isinstance(value, EventKind):
         return value
-    value = plain(value)
+    value = to_builtin(value)
     kind = _KINDS.get(value) if isinstance(value, str) else None
     if kind is None:
         raise InvalidInput(f"{shown(value)} is not an event; the events are {', '.join(EventKind)}")
@@ -155,14 +155,14 @@ def statuses(values: object) -> tuple[JobStatus, ...]:
     found = []
     for value in [values] if isinstance(values, str) else items("status", values, of="statuses"):
         try:
-            found.append(JobStatus(plain(value) if isinstance(value, str) else ""))
+            found.append(JobStatus(to_builtin(value) if isinstance(value, str) else ""))
         except ValueError:
             raise InvalidInput(f"{shown(value)} is not a status; the statuses are {', '.join(JobStatus)}") from None
     return tuple(dict.fromkeys(found))
 
 
 def start(value: Any) -> str:
-    value = plain(value)
+    value = to_builtin(value)
     if not isinstance(value, str) or value not in ("beginning", "now"):
         raise InvalidInput(f"{shown(value)} is not a start; it is 'beginning' or 'now'")
     return value
@@ -175,7 +175,7 @@ def topic_prefix(value: object) -> str | None:
     topic = text("topic_prefix", value, most=MAX_PREFIX_CHARS)
     if not (topic := topic.rstrip("/")):
         raise InvalidInput("topic_prefix is nothing but slashes; name one topic")
-    problem = topic_problem(topic)
+    problem = topic_prefix_error(topic)
     if problem:
         raise InvalidInput(f"topic_prefix {topic!r:.80} {problem}")
     return topic
@@ -226,7 +226,7 @@ def new_job(new: object) -> NewJob:
     """A job to register, every field checked."""
     if not isinstance(new, model.NewJob):
         raise InvalidInput(f"a job to register must be a NewJob, not {type(new).__name__}")
-    auth = plain(new.auth)
+    auth = to_builtin(new.auth)
     if not isinstance(auth, str) or auth not in ("required", "never"):
         raise InvalidInput(f"auth is {shown(new.auth, 40)}; it is 'required' or 'never'")
     if auth == "never" and new.auth_token is not None:

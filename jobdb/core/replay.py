@@ -22,8 +22,8 @@ class ReplayFacts(NamedTuple):
         seq: the event's number.
         event_is_terminal: it is ``completed`` or ``error``.
         attempt: the attempt that it was signed with; None from agents that know no attempts.
-        same: an event of that seq is stored: True with this digest, False with another; None when none is stored.
-        is_the_end: none of that seq is stored, and it is of the kind and seq with which the job's record says that it
+        matches_recorded: an event of that seq is stored: True with this digest, False with another; None when none is stored.
+        matches_recorded_end: none of that seq is stored, and it is of the kind and seq with which the job's record says that it
             ended. So a job stands that was imported without its log.
         start_seq: where the subscriber began.
         last_seq: the highest seq that the subscriber has accepted.
@@ -37,8 +37,8 @@ class ReplayFacts(NamedTuple):
     seq: int
     event_is_terminal: bool
     attempt: int | None
-    same: bool | None
-    is_the_end: bool
+    matches_recorded: bool | None
+    matches_recorded_end: bool
     start_seq: int
     last_seq: int
     skipped: bool
@@ -48,21 +48,26 @@ class ReplayFacts(NamedTuple):
     job_attempt: int
 
 
-def judge(facts: ReplayFacts) -> tuple[Verdict, str]:
+def check_replay(facts: ReplayFacts) -> tuple[Verdict, str]:
     """The verdict from ``duplicate`` on, in the documented order, and a sentence that says why."""
     accepted_before = facts.start_seq < facts.seq <= facts.last_seq and not facts.skipped
-    if accepted_before and facts.same:
+    if accepted_before and facts.matches_recorded:
         return Verdict.DUPLICATE, f"seq {facts.seq} was accepted before"
-    if facts.same is False:
+    if facts.matches_recorded is False:
         return Verdict.CONFLICT, f"seq {facts.seq} is recorded with other content"
-    if facts.event_is_terminal and facts.status.terminal and facts.same is None and not facts.is_the_end:
+    if (
+        facts.event_is_terminal
+        and facts.status.terminal
+        and facts.matches_recorded is None
+        and not facts.matches_recorded_end
+    ):
         return Verdict.CONFLICT, f"the job has ended as {facts.status} at seq {facts.terminal_seq}"
     if facts.seq <= facts.start_seq:
         return Verdict.REPLAYED, f"seq {facts.seq} is from before this subscriber began, at {facts.start_seq}"
     if facts.seq <= facts.last_seq and facts.last_seq - facts.seq > facts.window:
         return Verdict.REPLAYED, f"seq {facts.seq} was passed over; last_seq is {facts.last_seq}"
-    if facts.same is None:
-        reason = _stale(facts)
+    if facts.matches_recorded is None:
+        reason = _stale_reason(facts)
         if reason:
             return Verdict.STALE_ATTEMPT, reason
         if facts.terminal_seq is not None and facts.seq > facts.terminal_seq:
@@ -70,17 +75,17 @@ def judge(facts: ReplayFacts) -> tuple[Verdict, str]:
     return Verdict.ACCEPTED, ""
 
 
-def _stale(facts: ReplayFacts) -> str:
+def _stale_reason(facts: ReplayFacts) -> str:
     """Why the event's claim is not the present one; empty when it is."""
     if facts.status.terminal:
         # Of the last claim: what came before the end is welcome late, what comes after it is refused below.
-        late_claim = facts.job_attempt > 1 if facts.attempt is None else facts.attempt != facts.job_attempt
+        is_stale = facts.job_attempt > 1 if facts.attempt is None else facts.attempt != facts.job_attempt
     elif facts.attempt is None:
         # An agent that knows no attempts cannot be told from its predecessor once there were two.
-        late_claim = facts.job_attempt > 1 or (facts.job_attempt == 1 and facts.status is JobStatus.PENDING)
+        is_stale = facts.job_attempt > 1 or (facts.job_attempt == 1 and facts.status is JobStatus.PENDING)
     else:
-        late_claim = facts.attempt != facts.job_attempt or (facts.status is JobStatus.PENDING and facts.job_attempt > 0)
-    if not late_claim:
+        is_stale = facts.attempt != facts.job_attempt or (facts.status is JobStatus.PENDING and facts.job_attempt > 0)
+    if not is_stale:
         return ""
     signed = "no attempt" if facts.attempt is None else f"attempt {facts.attempt}"
     return f"signed with {signed}; the job is {facts.status} at attempt {facts.job_attempt}"

@@ -12,20 +12,20 @@ import re
 
 from ..errors import InvalidInput
 
-LEAST_BITS = 128
-MOST_BYTES = 1024
+MIN_TOKEN_BITS = 128
+MAX_SECRET_BYTES = 1024
 
 _HEX = r"[0-9a-f]*|[0-9A-F]*"
 _BASE64 = r"([0-9A-Za-z_-]*|[0-9A-Za-z+/]*)={0,2}"
 
 
-def check_secret(secret: str, *, where: str = "the command line", what: str = "token") -> str:
+def check_secret(secret: str, *, where: str = "the command line", label: str = "token") -> str:
     """Check what is demanded of every given secret: text of one line, not empty, of at most 1 KiB.
 
     Args:
         secret: the secret.
         where: where it came from, for messages.
-        what: what it is, for messages.
+        label: what it is, for messages.
 
     Returns:
         The secret as it is.
@@ -34,23 +34,23 @@ def check_secret(secret: str, *, where: str = "the command line", what: str = "t
         InvalidInput: it is none; the message does not repeat it.
     """
     if not isinstance(secret, str):
-        raise InvalidInput(f"the {what} from {where} must be text, not {type(secret).__name__}")
+        raise InvalidInput(f"the {label} from {where} must be text, not {type(secret).__name__}")
     encoded = _encoded(secret)
     if encoded is None:
         fault = "is not UTF-8; give it as text"
     elif not secret:
         fault = "is empty; was the command that should print it successful?"
-    elif len(encoded) > MOST_BYTES:
-        fault = f"is longer than {MOST_BYTES} bytes; name the place that holds the {what} alone"
+    elif len(encoded) > MAX_SECRET_BYTES:
+        fault = f"is longer than {MAX_SECRET_BYTES} bytes; name the place that holds the {label} alone"
     elif "\x00" in secret:
         fault = "contains a NUL character; give it as text"
     elif len(secret.splitlines()) > 1 or secret[-1] in "\r\n":
-        fault = f"has more than one line; name the place that holds the {what} alone"
+        fault = f"has more than one line; name the place that holds the {label} alone"
     elif secret != secret.strip():
         fault = "begins or ends with white space; remove it"
     else:
         return secret
-    raise InvalidInput(f"the {what} from {where} {fault}")
+    raise InvalidInput(f"the {label} from {where} {fault}")
 
 
 def check_token(token: str, *, where: str = "the command line") -> str:
@@ -64,9 +64,9 @@ def check_token(token: str, *, where: str = "the command line") -> str:
     """
     check_secret(token, where=where)
     bits = length_in_bits(token)
-    if bits < LEAST_BITS:
+    if bits < MIN_TOKEN_BITS:
         raise InvalidInput(
-            f"the token from {where} is {bits} bits long and must have {LEAST_BITS}: 32 hex digits, "
+            f"the token from {where} is {bits} bits long and must have {MIN_TOKEN_BITS}: 32 hex digits, "
             "22 characters of base64 or 16 bytes of other text; leave it out and one is generated"
         )
     return token

@@ -20,7 +20,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import KeyProblem, StorageFailed
-from ..filesystem.permissions import file_warning, folder_warning, secure_folder, sync_folder
+from ..filesystem.permissions import file_warning, folder_warning, make_private_folder, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 KEY_BYTES = 32
 
 _FINGERPRINT_PREFIX = b"jobdb master key fingerprint v1\x00"
-_MOST_BYTES = 4096
-_FORMS = "64 hex digits or the base64 of 32 bytes, such as 'openssl rand -hex 32' prints"
+_MAX_FILE_BYTES = 4096
+_KEY_FORMATS = "64 hex digits or the base64 of 32 bytes, such as 'openssl rand -hex 32' prints"
 
 
 class MasterKey:
@@ -75,7 +75,7 @@ def parse_key(text: str) -> bytes:
     """
     key = _decode(text.strip())
     if key is None:
-        raise KeyProblem(f"this is no master key: {len(text.strip())} characters where there must be {_FORMS}")
+        raise KeyProblem(f"this is no master key: {len(text.strip())} characters where there must be {_KEY_FORMATS}")
     return key
 
 
@@ -108,15 +108,15 @@ def find_master_key(*, create: bool, env: Mapping[str, str] | None = None) -> Ma
     """
     env = os.environ if env is None else env
     if "JOBDB_KEY" in env:
-        return _parsed(env["JOBDB_KEY"].encode("utf-8", "replace"), "the environment variable JOBDB_KEY")
+        return _parse_content(env["JOBDB_KEY"].encode("utf-8", "replace"), "the environment variable JOBDB_KEY")
     if "JOBDB_KEY_FILE" in env:
         return _from_named_file(env)
     credentials = env.get("CREDENTIALS_DIRECTORY")
     if credentials:
-        place = os.path.join(credentials, "jobdb.key")
-        if os.path.exists(place):
+        path = os.path.join(credentials, "jobdb.key")
+        if os.path.exists(path):
             # Its mode is no matter: systemd grants access by an ACL, whose mask shows as the group's rights.
-            return _read(place, f"the systemd credential {place}")
+            return _read(path, f"the systemd credential {path}")
     if env.get("JOBDB_KEYRING") == "1":
         return _from_keyring()
     return _from_user_folder(env, create=create)
@@ -149,13 +149,13 @@ def read_key_file(path: str | os.PathLike[str]) -> MasterKey:
     Raises:
         KeyProblem: the file cannot be read or holds no key.
     """
-    place = os.fspath(path)
-    key = _read(place, f"the file {place}")
-    _warn(file_warning(place))
+    path = os.fspath(path)
+    key = _read(path, f"the file {path}")
+    _warn_not_private(file_warning(path))
     return key
 
 
-def make_key_file(path: str | os.PathLike[str]) -> None:
+def create_key_file(path: str | os.PathLike[str]) -> None:
     """Make a file of mode 0600 with a new master key, and its folder; a file that is there stays as it is.
 
     Written under a temporary name and then linked to its own, so of several processes the first one wins and
@@ -164,11 +164,11 @@ def make_key_file(path: str | os.PathLike[str]) -> None:
     Raises:
         KeyProblem: the file cannot be made.
     """
-    place = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(place))
-    temporary = f"{place}.{os.urandom(8).hex()}.new"
+    path = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = f"{path}.{os.urandom(8).hex()}.new"
     try:
-        secure_folder(folder)
+        make_private_folder(folder)
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
             with open(descriptor, "wb") as file:
@@ -176,7 +176,7 @@ def make_key_file(path: str | os.PathLike[str]) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             with contextlib.suppress(FileExistsError):
-                os.link(temporary, place)
+                os.link(temporary, path)
             sync_folder(folder)
         finally:
             os.unlink(temporary)
@@ -184,20 +184,20 @@ def make_key_file(path: str | os.PathLike[str]) -> None:
         raise KeyProblem(f"cannot make a master key: {problem}") from problem
     except OSError as problem:
         raise KeyProblem(
-            f"cannot make the master key {place}, in a folder that must be writable and allow hard links: "
+            f"cannot make the master key {path}, in a folder that must be writable and allow hard links: "
             f"{problem.strerror}; make one elsewhere with '(umask 077; openssl rand -hex 32 > FILE)' "
             "and set JOBDB_KEY_FILE to FILE"
         ) from problem
 
 
 def _from_named_file(env: Mapping[str, str]) -> MasterKey:
-    place = env["JOBDB_KEY_FILE"]
-    if not place:
+    path = env["JOBDB_KEY_FILE"]
+    if not path:
         raise KeyProblem("JOBDB_KEY_FILE is set but empty; name the file that holds the master key, or unset it")
-    key = _read(place, f"the file {place} (JOBDB_KEY_FILE)")
+    key = _read(path, f"the file {path} (JOBDB_KEY_FILE)")
     credentials = env.get("CREDENTIALS_DIRECTORY")
-    if not credentials or os.path.dirname(os.path.abspath(place)) != os.path.abspath(credentials):
-        _warn(file_warning(place))
+    if not credentials or os.path.dirname(os.path.abspath(path)) != os.path.abspath(credentials):
+        _warn_not_private(file_warning(path))
     return key
 
 
@@ -220,56 +220,56 @@ def _from_keyring() -> MasterKey:
         raise KeyProblem(
             f"{source} holds no master key; put one there with: openssl rand -hex 32 | keyring set jobdb master-key"
         )
-    return _parsed(text.encode("utf-8", "replace"), source)
+    return _parse_content(text.encode("utf-8", "replace"), source)
 
 
 def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
-    place = default_key_path(env)
-    source = f"the file {place}"
-    if not os.path.lexists(place):
+    path = default_key_path(env)
+    source = f"the file {path}"
+    if not os.path.lexists(path):
         if not create:
             raise KeyProblem(
                 "there is no master key: neither JOBDB_KEY nor JOBDB_KEY_FILE nor a systemd credential "
-                f"'jobdb.key' is set, and {place} does not exist; give the key under which this database's "
+                f"'jobdb.key' is set, and {path} does not exist; give the key under which this database's "
                 "secrets were sealed"
             )
-        make_key_file(place)
-    key = _read(place, source)
-    if os.stat(place).st_nlink > 1:
+        create_key_file(path)
+    key = _read(path, source)
+    if os.stat(path).st_nlink > 1:
         # Its maker still holds the temporary name, so the new one may not be on disk yet.
-        sync_folder(os.path.dirname(place))
-    _warn(file_warning(place))
-    _warn(folder_warning(os.path.dirname(place)))
+        sync_folder(os.path.dirname(path))
+    _warn_not_private(file_warning(path))
+    _warn_not_private(folder_warning(os.path.dirname(path)))
     return key
 
 
-def _read(place: str, source: str) -> MasterKey:
+def _read(path: str, source: str) -> MasterKey:
     try:
-        with open(place, "rb") as file:
-            content = file.read(_MOST_BYTES + 1)
+        with open(path, "rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as problem:
         raise KeyProblem(
             f"cannot read the master key from {source}: {problem.strerror}; make it readable for this user, "
             "or name another source (JOBDB_KEY_FILE)"
         ) from problem
-    return _parsed(content, source, raw=True)
+    return _parse_content(content, source, raw=True)
 
 
-def _parsed(content: bytes, source: str, *, raw: bool = False) -> MasterKey:
+def _parse_content(content: bytes, source: str, *, raw: bool = False) -> MasterKey:
     if not content.strip():
-        raise KeyProblem(f"{source} is empty where the master key should be: put there {_FORMS}")
+        raise KeyProblem(f"{source} is empty where the master key should be: put there {_KEY_FORMATS}")
     # 32 raw bytes that are all printable are no random key but text, say a key of half the length in hex.
     if raw and len(content) == KEY_BYTES and not all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in content):
         return MasterKey(content, source)
     key = _decode(content.strip().decode("ascii", "replace"))
     if key is None:
         raise KeyProblem(
-            f"{source} holds no usable master key ({len(content)} bytes, not repeated here): it must be {_FORMS}"
+            f"{source} holds no usable master key ({len(content)} bytes, not repeated here): it must be {_KEY_FORMATS}"
         )
     return MasterKey(key, source)
 
 
-def _warn(sentence: str | None) -> None:
+def _warn_not_private(sentence: str | None) -> None:
     if sentence:
         import warnings
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..core.secrets import MOST_BYTES, check_secret
+from ..core.secrets import MAX_SECRET_BYTES, check_secret
 from ..errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from ..model import Broker
 
-_NO = frozenset({"", "0", "false", "no", "off"})
+_FALSE_VALUES = frozenset({"", "0", "false", "no", "off"})
 
 
-def read_from_file(path: str | os.PathLike[str], *, what: str = "token") -> str:
+def read_from_file(path: str | os.PathLike[str], *, label: str = "token") -> str:
     """The secret in a file: its one line.
 
     Args:
         path: the file.
-        what: what the secret is, for messages.
+        label: what the secret is, for messages.
 
     Raises:
         InvalidInput: the file cannot be read, or does not hold one secret; the message does not repeat it.
@@ -33,12 +33,12 @@ def read_from_file(path: str | os.PathLike[str], *, what: str = "token") -> str:
     where = f"the file {os.fspath(path)}"
     try:
         with open(path, "rb") as file:
-            return read_from_stream(file, where=where, what=what)
+            return read_from_stream(file, where=where, label=label)
     except OSError as problem:
-        raise InvalidInput(f"cannot read the {what} from {where}: {problem.strerror}") from problem
+        raise InvalidInput(f"cannot read the {label} from {where}: {problem.strerror}") from problem
 
 
-def read_from_descriptor(descriptor: int, *, what: str = "token") -> str:
+def read_from_descriptor(descriptor: int, *, label: str = "token") -> str:
     """The secret in a file descriptor that the caller inherited, read to its end and left open.
 
     Raises:
@@ -47,50 +47,50 @@ def read_from_descriptor(descriptor: int, *, what: str = "token") -> str:
     where = f"file descriptor {descriptor}"
     try:
         with open(descriptor, "rb", closefd=False) as file:
-            return read_from_stream(file, where=where, what=what)
+            return read_from_stream(file, where=where, label=label)
     except (OSError, OverflowError, TypeError, ValueError) as problem:
         if isinstance(problem, InvalidInput):
             raise
         reason = getattr(problem, "strerror", None) or "not a descriptor"
         raise InvalidInput(
-            f"cannot read the {what} from {where}: {reason}; open it in the shell, as in {descriptor}<FILE"
+            f"cannot read the {label} from {where}: {reason}; open it in the shell, as in {descriptor}<FILE"
         ) from problem
 
 
-def read_from_stream(stream: BinaryIO, *, where: str = "standard input", what: str = "token") -> str:
+def read_from_stream(stream: BinaryIO, *, where: str = "standard input", label: str = "token") -> str:
     """The secret in an open binary stream such as ``sys.stdin.buffer``: one line, to the end of the stream.
 
     Raises:
         InvalidInput: it does not hold one secret.
     """
     # One byte too many tells "too long" from "just fits"; two more are for the line's end.
-    content = stream.read(MOST_BYTES + 3)
+    content = stream.read(MAX_SECRET_BYTES + 3)
     if content.endswith(b"\n"):
         content = content[:-2] if content.endswith(b"\r\n") else content[:-1]
     text = _decoded(content)
     if text is None:
-        raise InvalidInput(f"the {what} from {where} is not UTF-8; give it as text")
-    return check_secret(text, where=where, what=what)
+        raise InvalidInput(f"the {label} from {where} is not UTF-8; give it as text")
+    return check_secret(text, where=where, label=label)
 
 
-def read_from_environment(name: str, env: Mapping[str, str] | None = None, *, what: str = "token") -> str:
+def read_from_environment(name: str, env: Mapping[str, str] | None = None, *, label: str = "token") -> str:
     """The secret in an environment variable, all of it.
 
     Args:
         name: the variable.
         env: the environment to read, the process's own when None.
-        what: what the secret is, for messages.
+        label: what the secret is, for messages.
 
     Raises:
         InvalidInput: it is not set, or holds no usable secret.
     """
     env = os.environ if env is None else env
     if name not in env:
-        raise InvalidInput(f"cannot read the {what} from the environment: {name} is not set; export it first")
-    return check_secret(env[name], where=f"the environment variable {name}", what=what)
+        raise InvalidInput(f"cannot read the {label} from the environment: {name} is not set; export it first")
+    return check_secret(env[name], where=f"the environment variable {name}", label=label)
 
 
-def is_secure_environment(broker: Broker | None, env: Mapping[str, str] | None = None) -> str | None:
+def auth_required_reason(broker: Broker | None, env: Mapping[str, str] | None = None) -> str | None:
     """Why a job must have a token here: ``auth="never"`` is refused where the surroundings are secured.
 
     Args:
@@ -101,7 +101,7 @@ def is_secure_environment(broker: Broker | None, env: Mapping[str, str] | None =
         The reason, in words that complete "refused because …", or None where a job may do without a token.
     """
     env = os.environ if env is None else env
-    if _is_on(env.get("JOBDB_REQUIRE_AUTH")):
+    if _is_enabled(env.get("JOBDB_REQUIRE_AUTH")):
         return "JOBDB_REQUIRE_AUTH is set"
     if broker is not None:
         if broker.tls:
@@ -110,7 +110,7 @@ def is_secure_environment(broker: Broker | None, env: Mapping[str, str] | None =
             return f"the broker {broker.host} has a username"
         if broker.has_password:
             return f"the broker {broker.host} has a password"
-    if _is_on(env.get("MQTT_TLS")):
+    if _is_enabled(env.get("MQTT_TLS")):
         return "MQTT_TLS is set: the broker uses TLS"
     for name, meaning in (
         ("MQTT_CERTFILE", "a client certificate"),
@@ -123,9 +123,9 @@ def is_secure_environment(broker: Broker | None, env: Mapping[str, str] | None =
     return None
 
 
-def _is_on(value: str | None) -> bool:
+def _is_enabled(value: str | None) -> bool:
     """Whether a switch in the environment is on: a word that is not clearly "off" counts, for safety."""
-    return value is not None and value.strip().lower() not in _NO
+    return value is not None and value.strip().lower() not in _FALSE_VALUES
 
 
 def _decoded(content: bytes) -> str | None:

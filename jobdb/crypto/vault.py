@@ -27,7 +27,7 @@ _VERSION = 1
 _HEADER_BYTES = 9
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_LEAST_BYTES = _HEADER_BYTES + _NONCE_BYTES + _TAG_BYTES
+_MIN_BYTES = _HEADER_BYTES + _NONCE_BYTES + _TAG_BYTES
 
 
 class Vault:
@@ -50,11 +50,11 @@ class Vault:
             make: finds the key or makes it, for a first secret; None where none may be made.
             cached: how many unsealed secrets to keep in memory; the least recently used go first.
         """
-        self._given = master
-        self._make = make
-        self._keyed: tuple[MasterKey, AESGCM] | None = None
-        self._cached = cached
-        self._unsealed: OrderedDict[tuple[bytes, str], str] = OrderedDict()
+        self._key_source = master
+        self._create_key = make
+        self._loaded_key: tuple[MasterKey, AESGCM] | None = None
+        self._cache_size = cached
+        self._cache: OrderedDict[tuple[bytes, str], str] = OrderedDict()
         self._lock = threading.RLock()
 
     @classmethod
@@ -113,7 +113,7 @@ class Vault:
         """
         plain = _encoded(secret)
         if plain is None:
-            raise _no_text(bound_to)
+            raise _invalid_text(bound_to)
         master, cipher = self._key_and_cipher(make=True)
         header = bytes((_VERSION,)) + bytes.fromhex(master.key_id)
         nonce = os.urandom(_NONCE_BYTES)
@@ -129,7 +129,7 @@ class Vault:
         for number, (secret, bound_to) in enumerate(secrets):
             plain = _encoded(secret)
             if plain is None:
-                raise _no_text(bound_to)
+                raise _invalid_text(bound_to)
             nonce = nonces[number * _NONCE_BYTES : (number + 1) * _NONCE_BYTES]
             sealed.append(header + nonce + cipher.encrypt(nonce, plain, bound_to.encode() + header))
         return sealed
@@ -145,10 +145,10 @@ class Vault:
         secrets = []
         for each, bound_to in sealed:
             plain = None
-            if len(each) >= _LEAST_BYTES and each[:_HEADER_BYTES] == header:
-                plain = _opened(cipher, each[_HEADER_BYTES:body], each[body:], bound_to.encode() + header)
+            if len(each) >= _MIN_BYTES and each[:_HEADER_BYTES] == header:
+                plain = _decrypt(cipher, each[_HEADER_BYTES:body], each[body:], bound_to.encode() + header)
             # What does not open is looked at once more, by what knows all the reasons.
-            secrets.append(self._decrypted(each, bound_to) if plain is None else plain.decode("utf-8"))
+            secrets.append(self._unseal_uncached(each, bound_to) if plain is None else plain.decode("utf-8"))
         return secrets
 
     def unseal(self, sealed: bytes, *, bound_to: str) -> str:
@@ -160,45 +160,45 @@ class Vault:
         """
         name = (sealed, bound_to)
         with self._lock:
-            secret = self._unsealed.get(name)
+            secret = self._cache.get(name)
             if secret is not None:
-                self._unsealed.move_to_end(name)
+                self._cache.move_to_end(name)
                 return secret
-        secret = self._decrypted(sealed, bound_to)
+        secret = self._unseal_uncached(sealed, bound_to)
         with self._lock:
-            self._unsealed[name] = secret
-            while len(self._unsealed) > self._cached:
-                self._unsealed.popitem(last=False)
+            self._cache[name] = secret
+            while len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
         return secret
 
     def reseal(self, sealed: bytes, *, bound_to: str, to: Vault) -> bytes:
         """The same secret for the same row, sealed by another vault. It raises as `unseal` and `seal` do."""
-        return to.seal(self._decrypted(sealed, bound_to), bound_to=bound_to)
+        return to.seal(self._unseal_uncached(sealed, bound_to), bound_to=bound_to)
 
     def forget(self) -> None:
         """Drop every unsealed secret from memory, as a revocation wants."""
         with self._lock:
-            self._unsealed.clear()
+            self._cache.clear()
 
     def __repr__(self) -> str:
-        if self._keyed is None:
+        if self._loaded_key is None:
             return "<Vault: master key not looked up yet>"
-        master = self._keyed[0]
+        master = self._loaded_key[0]
         return f"<Vault: master key {master.key_id} from {master.source}>"
 
     def _key_and_cipher(self, *, make: bool = False) -> tuple[MasterKey, AESGCM]:
-        keyed = self._keyed
+        keyed = self._loaded_key
         if keyed is None:
             with self._lock:
-                keyed = self._keyed
+                keyed = self._loaded_key
                 if keyed is None:
-                    find = self._make if make and self._make is not None else self._given
+                    find = self._create_key if make and self._create_key is not None else self._key_source
                     master = find if isinstance(find, MasterKey) else find()
-                    keyed = self._keyed = (master, _cipher(master.secret))
+                    keyed = self._loaded_key = (master, _cipher(master.secret))
         return keyed
 
-    def _decrypted(self, sealed: bytes, bound_to: str) -> str:
-        if len(sealed) < _LEAST_BYTES:
+    def _unseal_uncached(self, sealed: bytes, bound_to: str) -> str:
+        if len(sealed) < _MIN_BYTES:
             raise KeyProblem(
                 f"the secret of {bound_to} is cut short ({len(sealed)} bytes); restore the database from a backup"
             )
@@ -217,7 +217,7 @@ class Vault:
                 "that holds it)"
             )
         body = _HEADER_BYTES + _NONCE_BYTES
-        plain = _opened(cipher, sealed[_HEADER_BYTES:body], sealed[body:], bound_to.encode() + header)
+        plain = _decrypt(cipher, sealed[_HEADER_BYTES:body], sealed[body:], bound_to.encode() + header)
         if plain is None:
             raise KeyProblem(
                 f"the secret of {bound_to} does not open under master key {key_id}, which sealed it: it was "
@@ -227,7 +227,7 @@ class Vault:
         return plain.decode("utf-8")
 
 
-def _no_text(bound_to: str) -> InvalidInput:
+def _invalid_text(bound_to: str) -> InvalidInput:
     return InvalidInput(f"the secret for {bound_to} is not valid Unicode text; give it as UTF-8")
 
 
@@ -248,7 +248,7 @@ def _encoded(secret: str) -> bytes | None:
         return None
 
 
-def _opened(cipher: AESGCM, nonce: bytes, body: bytes, associated: bytes) -> bytes | None:
+def _decrypt(cipher: AESGCM, nonce: bytes, body: bytes, associated: bytes) -> bytes | None:
     from cryptography.exceptions import InvalidTag
 
     try:

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from ..crypto.vault import Vault
 from ..errors import InvalidInput, JobdbError
 from ..filesystem.mounts import read_mounts
-from ..filesystem.placement import Placement, place, refuse_mounted_file
+from ..filesystem.placement import Placement, placement_for, refuse_mounted_file
 from ..registry import Registry, now_ms
 from ..urls import DatabaseUrl, default_url, parse_url
 from .database import check_database
-from .files import Leftovers, check_file, check_leftovers, check_place
-from .findings import Finding, Report, mend_for
-from .state import check_state
-from .times import check_times
+from .files import Leftovers, check_file, check_filesystem, check_leftovers
+from .findings import Finding, Report, fix_command_for
+from .state import check_workload
+from .times import check_timestamps
 
 __all__ = ["Finding", "Report", "examine"]
 
@@ -34,7 +34,7 @@ def examine(
     full: bool = False,
     fix: bool = False,
     clock: Callable[[], int] = now_ms,
-    place_of: Callable[[str], Placement] = place,
+    placement_of: Callable[[str], Placement] = placement_for,
 ) -> Report:
     """Examines a registry.
 
@@ -43,7 +43,7 @@ def examine(
         full: also compare indexes with tables and follow every reference; takes time with the size.
         fix: put right what was recorded while a clock was ahead; nothing else is changed.
         clock: Unix time in milliseconds.
-        place_of: tells what file system a folder is on.
+        placement_of: tells what file system a folder is on.
 
     Returns:
         The findings, in the order in which to mend them.
@@ -52,8 +52,8 @@ def examine(
     leftovers = Leftovers()
     if url.path is not None:
         file = url.path.resolve()  # SQLite keeps the journal beside the file that a link leads to
-        placement = refuse_mounted_file(place_of(str(file.parent)), str(file), read_mounts())
-        check_place(report, url.path, placement)
+        placement = refuse_mounted_file(placement_of(str(file.parent)), str(file), read_mounts())
+        check_filesystem(report, url.path, placement)
         if not check_file(report, url.path, placement, leftovers):
             return report
     try:
@@ -63,14 +63,14 @@ def examine(
                 url.text, busy_timeout_sec=_SHORT_WAIT_SEC, vault=Vault.open(create=False), clock=clock
             )
     except (JobdbError, OSError) as error:
-        report.fail("open", str(error), mend_for(report, error))
+        report.fail("open", str(error), fix_command_for(report, error))
         return report
     try:
         if check_database(report, registry, full=full):
-            check_times(report, registry, fix=fix)
-            check_state(report, registry, now=clock())
+            check_timestamps(report, registry, fix=fix)
+            check_workload(report, registry, now=clock())
     except JobdbError as error:
-        report.fail("reading", str(error), mend_for(report, error) or f"{report.command} doctor --full")
+        report.fail("reading", str(error), fix_command_for(report, error) or f"{report.command} doctor --full")
     finally:
         registry.close(checkpoint=False)
     if url.path is not None:

@@ -10,32 +10,32 @@ from pathlib import Path
 from ..crypto.master_key import default_key_path
 from ..engines.identity import Identity, read_identity
 from ..engines.sql.sealing import KEY_ID
-from ..engines.sqlite.companions import journals_with_content
-from ..engines.sqlite.locks import readers
+from ..engines.sqlite.companions import nonempty_journals
+from ..engines.sqlite.locks import reader_processes
 from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
-from ..engines.tracing import plain
+from ..engines.tracing import unwrapped
 from ..errors import JobdbError, KeyProblem
 from ..filesystem.permissions import file_warning, folder_warning
 from ..registry import Registry
 from .files import split_advice
-from .findings import Report, mend_for
+from .findings import Report, fix_command_for
 
 _LARGE_WAL_BYTES = 64 << 20
-_LOOKS = 10
-_PAUSE_SEC = 0.1
-_JOBS_TRIED = 20
+_CHECKPOINT_ATTEMPTS = 10
+_CHECKPOINT_RETRY_SEC = 0.1
+_MAX_JOBS_TRIED = 20
 
 
 def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
     """The connection's settings, the file's soundness and the master key. False when it is damaged."""
-    store = plain(registry.engine.store)
+    store = unwrapped(registry.engine.store)
     if isinstance(store, SqliteStore):
         _check_settings(report, store)
-        if not _check_soundness(report, store, full=full):
+        if not _check_integrity(report, store, full=full):
             return False
         _check_wal(report, store)
     else:
-        report.good("server", store.describe())
+        report.passed("server", store.describe())
     _check_override(report, registry)
     _check_identity(report, registry)
     _check_key(report, registry)
@@ -46,15 +46,15 @@ def _check_settings(report: Report, store: SqliteStore) -> None:
     actual = store.settings()
     shared = "; shared by several hosts" if store.journal == "delete" else ""
     how = "group commit: synced after the lock" if actual["group_commit"] else f"synchronous={actual['synchronous']}"
-    report.good("journal", f"{actual['journal_mode']}, durability {store.durability}, {how}{shared}")
+    report.passed("journal", f"{actual['journal_mode']}, durability {store.durability}, {how}{shared}")
 
 
-def _check_soundness(report: Report, store: SqliteStore, *, full: bool) -> bool:
+def _check_integrity(report: Report, store: SqliteStore, *, full: bool) -> bool:
     try:
         problems = store.integrity(full=full)
     except JobdbError as error:
-        if not _says_damage(error):
-            report.fail("integrity", f"could not be checked: {error}", mend_for(report, error))
+        if not _is_corruption(error):
+            report.fail("integrity", f"could not be checked: {error}", fix_command_for(report, error))
             return False
         problems = [str(error)]
     if problems:
@@ -64,11 +64,13 @@ def _check_soundness(report: Report, store: SqliteStore, *, full: bool) -> bool:
             f"{report.command} restore BACKUP",
         )
         return False
-    report.good("integrity", "every page and reference is sound" if full else "quick check passed; --full checks more")
+    report.passed(
+        "integrity", "every page and reference is sound" if full else "quick check passed; --full checks more"
+    )
     return True
 
 
-def _says_damage(error: JobdbError) -> bool:
+def _is_corruption(error: JobdbError) -> bool:
     """Tell whether the file itself is bad. A disk, a lock or a right that is missing is none of a backup's business."""
     import apsw
 
@@ -79,25 +81,25 @@ def _check_wal(report: Report, store: SqliteStore) -> None:
     if store.journal != "wal":
         return
     # A reader in passing is gone a moment later; one that stands still is not.
-    for _ in range(_LOOKS):
+    for _ in range(_CHECKPOINT_ATTEMPTS):
         total, copied = store.checkpoint()
-        held = total - copied
-        if held < CHECKPOINT_PAGES:
+        uncopied = total - copied
+        if uncopied < CHECKPOINT_PAGES:
             break
-        time.sleep(_PAUSE_SEC)
+        time.sleep(_CHECKPOINT_RETRY_SEC)
     size = _size(Path(f"{store.path}-wal"))
     shown = f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB"
-    if held <= 0:
-        report.good("wal", f"{shown}, all of it copied into the database")
+    if uncopied <= 0:
+        report.passed("wal", f"{shown}, all of it copied into the database")
         return
-    pids = readers(store.path)
+    pids = reader_processes(store.path)
     who = ", ".join(f"{name} (pid {pid})" for pid, name in pids) or "a process of another user"
-    if held < CHECKPOINT_PAGES and size < _LARGE_WAL_BYTES:
-        report.good("wal", f"{shown}; {held} pages wait for {who}, which reads")
+    if uncopied < CHECKPOINT_PAGES and size < _LARGE_WAL_BYTES:
+        report.passed("wal", f"{shown}; {uncopied} pages wait for {who}, which reads")
         return
     report.warn(
         "wal",
-        f"{shown} and growing: {held} pages cannot be copied into the database, because {who} keeps an old read "
+        f"{shown} and growing: {uncopied} pages cannot be copied into the database, because {who} keeps an old read "
         "transaction open",
         f"kill {' '.join(str(pid) for pid, _name in pids)}" if pids else f"fuser -v {store.path}-shm",
     )
@@ -106,7 +108,7 @@ def _check_wal(report: Report, store: SqliteStore) -> None:
 def _check_override(report: Report, registry: Registry) -> None:
     reason = registry.engine.setting("unsafe_override")
     if not reason:
-        report.good("override", "never opened on an unsafe file system")
+        report.passed("override", "never opened on an unsafe file system")
     else:
         report.warn(
             "override",
@@ -118,9 +120,9 @@ def _check_override(report: Report, registry: Registry) -> None:
 
 def _check_identity(report: Report, registry: Registry) -> None:
     found = read_identity(registry.engine.store)
-    _check_log_left_behind(report, found)
+    _check_orphaned_journal(report, found)
     if found.problem is None:
-        report.good("identity", f"registry {found.registry_id}, in its place")
+        report.passed("identity", f"registry {found.registry_id}, in its place")
         return
     report.warn(
         "identity",
@@ -129,49 +131,49 @@ def _check_identity(report: Report, registry: Registry) -> None:
     )
 
 
-def _check_log_left_behind(report: Report, identity: Identity) -> None:
+def _check_orphaned_journal(report: Report, identity: Identity) -> None:
     """Report a database that was renamed while its log kept the old name: SQLite looks for none there."""
     before, here = identity.recorded.get("path"), identity.here.get("path")
     if not before or not here or before == here or os.path.lexists(before):
         return
-    left = journals_with_content(Path(before))
+    left = nonempty_journals(Path(before))
     if left:
         report.fail(
             "left behind",
             f"the database was renamed from {before} without {' and '.join(map(str, left))}: what is in it is missing "
             "here. Stop whatever has the database open, and give it its old name again",
-            None if journals_with_content(Path(here)) else f"mv -n {shlex.quote(here)} {shlex.quote(before)}",
+            None if nonempty_journals(Path(here)) else f"mv -n {shlex.quote(here)} {shlex.quote(before)}",
         )
 
 
 def _check_key(report: Report, registry: Registry) -> None:
     known = registry.engine.setting(KEY_ID)
     if known is None:
-        report.good("master key", "no secret is sealed yet; the key is made with the first")
+        report.passed("master key", "no secret is sealed yet; the key is made with the first")
         return
-    mend = "export JOBDB_KEY_FILE=FILE_WITH_THE_KEY"
+    fix_command = "export JOBDB_KEY_FILE=FILE_WITH_THE_KEY"
     try:
         found = registry.engine.vault.key_id
     except KeyProblem as error:
-        report.fail("master key", str(error), _mend_key(error) or mend)
+        report.fail("master key", str(error), _fix_key_access(error) or fix_command)
         return
     if found != known:
         report.fail(
             "master key",
             f"the database's secrets are under key {known}, and the key found here is {found}, from "
             f"{registry.engine.vault.master.source}",
-            mend,
+            fix_command,
         )
         return
-    opened = _open_one(report, registry)
+    opened = _unseal_one_token(report, registry)
     if opened is None:
         return
     tried = "a token was opened with it" if opened else "there was no token to open with it"
-    report.good("master key", f"{found} from {registry.engine.vault.master.source}; {tried}")
+    report.passed("master key", f"{found} from {registry.engine.vault.master.source}; {tried}")
     _check_key_file(report)
 
 
-def _mend_key(error: KeyProblem) -> str | None:
+def _fix_key_access(error: KeyProblem) -> str | None:
     """Return the command for a key file that is there and may not be read: another key would not help."""
     denied = error.__cause__
     if not isinstance(denied, PermissionError) or not denied.filename:
@@ -191,12 +193,12 @@ def _check_key_file(report: Report) -> None:
     for sentence in found:
         report.warn("key file", *split_advice(sentence))
     if not found:
-        report.good("key file", f"only its owner may use {path}")
+        report.passed("key file", f"only its owner may use {path}")
 
 
-def _open_one(report: Report, registry: Registry) -> bool | None:
+def _unseal_one_token(report: Report, registry: Registry) -> bool | None:
     """Open one token, to see that the key works and not only that its name fits; None when that failed."""
-    for job in registry.jobs(limit=_JOBS_TRIED):
+    for job in registry.jobs(limit=_MAX_JOBS_TRIED):
         if job.auth == "required":
             try:
                 registry.tokens.present(job.job_id)

@@ -11,15 +11,15 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome. ``mend`` is a command that makes it ok; words in capitals in it are to be filled in."""
+    """One check's outcome. ``fix_command`` is a command that makes it ok; words in capitals in it are to be filled in."""
 
     check: str
     level: Level
     message: str
-    mend: str | None = None
+    fix_command: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"check": self.check, "level": self.level, "message": self.message, "mend": self.mend}
+        return {"check": self.check, "level": self.level, "message": self.message, "mend": self.fix_command}
 
 
 @dataclass(slots=True)
@@ -40,23 +40,23 @@ class Report:
         """Nothing failed; there may be warnings."""
         return all(finding.level != "fail" for finding in self.findings)
 
-    def add(self, check: str, level: Level, message: str, mend: str | None = None) -> None:
-        self.findings.append(Finding(check, level, message, mend))
+    def add(self, check: str, level: Level, message: str, fix_command: str | None = None) -> None:
+        self.findings.append(Finding(check, level, message, fix_command))
 
-    def good(self, check: str, message: str) -> None:
+    def passed(self, check: str, message: str) -> None:
         self.add(check, "ok", message)
 
-    def warn(self, check: str, message: str, mend: str | None = None) -> None:
-        self.add(check, "warn", message, mend)
+    def warn(self, check: str, message: str, fix_command: str | None = None) -> None:
+        self.add(check, "warn", message, fix_command)
 
-    def fail(self, check: str, message: str, mend: str | None = None) -> None:
-        self.add(check, "fail", message, mend)
+    def fail(self, check: str, message: str, fix_command: str | None = None) -> None:
+        self.add(check, "fail", message, fix_command)
 
     def as_dict(self) -> dict[str, Any]:
         return {"url": self.url, "ok": self.ok, "findings": [finding.as_dict() for finding in self.findings]}
 
 
-def mend_for(report: Report, error: BaseException) -> str | None:
+def fix_command_for(report: Report, error: BaseException) -> str | None:
     """Return the command that mends an error: what fits its kind, else the one that its message names in quotes.
 
     Only damage calls for a backup. A command of the message gets the registry that this report is about.
@@ -75,7 +75,7 @@ def mend_for(report: Report, error: BaseException) -> str | None:
     return f"{report.command if '--db' not in found[1] else 'jobdb'} {found[1]}"
 
 
-def ago(ms: float) -> str:
+def format_age(ms: float) -> str:
     """A duration in milliseconds as a person says it."""
     seconds = max(0, int(ms // 1000))
     for size, word in ((86_400, "d"), (3600, "h"), (60, "min")):

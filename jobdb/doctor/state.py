@@ -8,23 +8,23 @@ from pathlib import Path
 
 from ..engines.statements import Statement, StatementSet
 from ..errors import UnknownJob
-from ..operations.restore import RESTORED
+from ..operations.restore import RESTORE_NOTE
 from ..registry import Registry
-from .findings import Report, ago
+from .findings import Report, format_age
 
 
 class StateStatements(StatementSet):
     """The statements of ``state.sql``."""
 
-    doctor_leases: Statement
+    doctor_expired_leases: Statement
     doctor_overdue: Statement
     doctor_overdue_imports: Statement
-    doctor_unleased: Statement
+    doctor_stuck_jobs: Statement
     doctor_permission: Statement
     doctor_relay: Statement
-    doctor_unhandled: Statement
-    doctor_unseen: Statement
-    doctor_future: Statement
+    doctor_handler_lag: Statement
+    doctor_subscriber_lag: Statement
+    doctor_latest_update: Statement
     doctor_refusals: Statement
 
 
@@ -34,14 +34,14 @@ STATE = StateStatements(Path(__file__).with_name("state.sql"))
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
 _DAY_MS = 24 * _HOUR_MS
-_RELAY_PATIENCE_MS = _MINUTE_MS
+_RELAY_GRACE_MS = _MINUTE_MS
 _OLD_OUTBOX_MS = 5 * _MINUTE_MS
 _LARGE_OUTBOX = 10_000
 _SLOW_HANDLER_MS = 10 * _MINUTE_MS
-_CLOCK_SLACK_MS = _MINUTE_MS
+_CLOCK_TOLERANCE_MS = _MINUTE_MS
 
 
-def check_state(report: Report, registry: Registry, *, now: int) -> None:
+def check_workload(report: Report, registry: Registry, *, now: int) -> None:
     """The work's state."""
     _check_jobs(report, registry, now)
     _check_outbox(report, registry, now)
@@ -53,24 +53,24 @@ def check_state(report: Report, registry: Registry, *, now: int) -> None:
 
 def _check_jobs(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
-        expired, oldest = tx.one(STATE.doctor_leases, now=now) or (0, None)
+        expired, oldest = tx.one(STATE.doctor_expired_leases, now=now) or (0, None)
         overdue = (tx.one(STATE.doctor_overdue, now=now) or (0,))[0]
         imported = (tx.one(STATE.doctor_overdue_imports, now=now) or (0,))[0]
-        endless, silent = tx.one(STATE.doctor_unleased, before=now - _HOUR_MS) or (0, None)
+        endless, silent = tx.one(STATE.doctor_stuck_jobs, before=now - _HOUR_MS) or (0, None)
         asking, since, example = tx.one(STATE.doctor_permission) or (0, None, None)
     # What reap ends stays ended. An imported job may be somebody's work who knows nothing of this database.
     look = f"{report.command} list --status running"
-    mend = look if imported else f"{report.command} reap"
+    fix_command = look if imported else f"{report.command} reap"
     first = "; look at the imported ones first: 'reap' ends them too" if imported else ""
     if expired:
-        report.warn("leases", f"{expired} expired, the oldest {ago(now - oldest)} ago{first}", mend)
+        report.warn("leases", f"{expired} expired, the oldest {format_age(now - oldest)} ago{first}", fix_command)
     else:
-        report.good("leases", "none has expired unnoticed")
+        report.passed("leases", "none has expired unnoticed")
     if overdue:
         came = f", {imported} of them imported, whose agents may still be at work" if imported else ""
-        report.warn("time limits", f"{overdue} running jobs are past their time limits{came}{first}", mend)
+        report.warn("time limits", f"{overdue} running jobs are past their time limits{came}{first}", fix_command)
     else:
-        report.good("time limits", "no running job is past its limits")
+        report.passed("time limits", "no running job is past its limits")
     if endless:
         report.warn(
             "stuck jobs",
@@ -79,14 +79,14 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
             f"{report.command} cancel {shlex.quote(silent)}",
         )
     else:
-        report.good("stuck jobs", "every silent job has a lease or a limit that ends it")
+        report.passed("stuck jobs", "every silent job has a lease or a limit that ends it")
     if asking:
-        waited = f", the longest for {ago(now - since)}" if since else ""
+        waited = f", the longest for {format_age(now - since)}" if since else ""
         report.warn(
             "permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {shlex.quote(example)}"
         )
     else:
-        report.good("permissions", "no job waits for a person")
+        report.passed("permissions", "no job waits for a person")
 
 
 def _check_outbox(report: Report, registry: Registry, now: int) -> None:
@@ -94,42 +94,42 @@ def _check_outbox(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
         relayed = bool((tx.one(STATE.doctor_relay, now=now) or (0,))[0])
     if not waiting or oldest is None:
-        report.good("outbox", "empty" + ("; a relay is at work" if relayed else ""))
+        report.passed("outbox", "empty" + ("; a relay is at work" if relayed else ""))
         return
     age = now - oldest
-    since = f"{waiting} events wait for the broker, the oldest for {ago(age)}"
-    mend = f"{report.command} relay --once"
-    if not relayed and age > _RELAY_PATIENCE_MS:
-        report.warn("outbox", f"{since}, and no relay is running", mend)
+    since = f"{waiting} events wait for the broker, the oldest for {format_age(age)}"
+    fix_command = f"{report.command} relay --once"
+    if not relayed and age > _RELAY_GRACE_MS:
+        report.warn("outbox", f"{since}, and no relay is running", fix_command)
     elif age > _OLD_OUTBOX_MS or waiting > _LARGE_OUTBOX:
-        report.warn("outbox", f"{since}, although a relay is running: its broker is away or slow", mend)
+        report.warn("outbox", f"{since}, although a relay is running: its broker is away or slow", fix_command)
     else:
-        report.good("outbox", since)
+        report.passed("outbox", since)
 
 
 def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
     before = now - _SLOW_HANDLER_MS
     with registry.engine.store.read() as tx:
-        unhandled = tx.all(STATE.doctor_unhandled, before=before)
-        unseen = tx.all(STATE.doctor_unseen, before=before, since=now - 7 * _DAY_MS)
+        unhandled = tx.all(STATE.doctor_handler_lag, before=before)
+        unseen = tx.all(STATE.doctor_subscriber_lag, before=before, since=now - 7 * _DAY_MS)
     again = "; start it again, or let this handle them by printing them"
     for subscriber, jobs, events, job in unhandled:
         report.warn(
             "subscribers",
             f"{subscriber} has accepted {int(events)} events of {jobs} jobs that its handler has not done{again}",
-            _let_handle(report, job, subscriber),
+            _catch_up_command(report, job, subscriber),
         )
     for subscriber, jobs, events, job in unseen:
         report.warn(
             "subscribers",
             f"{subscriber} has not seen the last {int(events)} events of {jobs} jobs{again}",
-            _let_handle(report, job, subscriber),
+            _catch_up_command(report, job, subscriber),
         )
     if not unhandled and not unseen:
-        report.good("subscribers", "none is behind")
+        report.passed("subscribers", "none is behind")
 
 
-def _let_handle(report: Report, job: str, subscriber: str) -> str:
+def _catch_up_command(report: Report, job: str, subscriber: str) -> str:
     return f"{report.command} subscribe {shlex.quote(job)} --subscriber {shlex.quote(subscriber)} --idle-timeout-sec 1"
 
 
@@ -144,27 +144,27 @@ def _check_refusals(report: Report, registry: Registry, now: int) -> None:
             f"{report.command} query 'SELECT * FROM v_verdicts ORDER BY last_at DESC'",
         )
     else:
-        report.good("refusals", "no forged or replayed event in the last day")
+        report.passed("refusals", "no forged or replayed event in the last day")
 
 
 def _check_clock(report: Report, registry: Registry, now: int) -> None:
     with registry.engine.store.read() as tx:
-        latest = (tx.one(STATE.doctor_future) or (None,))[0]
-    if latest is not None and latest > now + _CLOCK_SLACK_MS:
+        latest = (tx.one(STATE.doctor_latest_update) or (None,))[0]
+    if latest is not None and latest > now + _CLOCK_TOLERANCE_MS:
         report.fail(
             "clock",
-            f"the newest record is {ago(latest - now)} in the future: the clock of this host, or of one that wrote, is "
+            f"the newest record is {format_age(latest - now)} in the future: the clock of this host, or of one that wrote, is "
             "wrong; set it right on every host. What was recorded meanwhile is put right with doctor --fix then",
             "timedatectl set-ntp true",
         )
     else:
-        report.good("clock", "no record is from the future")
+        report.passed("clock", "no record is from the future")
 
 
 def _check_restore(report: Report, registry: Registry, now: int) -> None:
     """Tokens that had been revoked before a backup from an earlier time was put in place are valid again."""
     try:
-        note = json.loads(registry.engine.setting(RESTORED) or "null")
+        note = json.loads(registry.engine.setting(RESTORE_NOTE) or "null")
         at_ms, known, tokens = (
             int(note["at_ms"]),
             bool(note["known"]),
@@ -172,7 +172,7 @@ def _check_restore(report: Report, registry: Registry, now: int) -> None:
         )
     except (KeyError, TypeError, ValueError):
         return
-    when = f"restored from a backup {ago(max(0, now - at_ms))} ago"
+    when = f"restored from a backup {format_age(max(0, now - at_ms))} ago"
     valid = [(job, kid) for job, kid in tokens if _is_valid(registry, job, kid)]
     if valid:
         job, kid = valid[0]
@@ -182,9 +182,9 @@ def _check_restore(report: Report, registry: Registry, now: int) -> None:
             f"{report.command} token revoke {shlex.quote(job)} {kid}",
         )
     elif known:
-        report.good("restore", f"{when}; no token that had been revoked is valid")
+        report.passed("restore", f"{when}; no token that had been revoked is valid")
     else:
-        report.good("restore", f"{when}; which tokens had been revoked since that backup is not known")
+        report.passed("restore", f"{when}; which tokens had been revoked since that backup is not known")
 
 
 def _is_valid(registry: Registry, job: str, kid: int) -> bool:

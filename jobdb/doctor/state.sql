@@ -1,6 +1,6 @@
 -- Statements of the doctor.
 
--- doctor_leases: expired leases that nobody has reaped.
+-- doctor_expired_leases: expired leases that nobody has reaped.
 SELECT count(*), min(lease_until_ms) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now;
 
@@ -22,7 +22,7 @@ WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
    OR (idle_timeout_sec > 0
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
--- doctor_unleased: silent running jobs that neither a lease nor a limit will ever end, and one of them.
+-- doctor_stuck_jobs: silent running jobs that neither a lease nor a limit will ever end, and one of them.
 SELECT count(*), min(job_id) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle_timeout_sec = 0
   AND COALESCE(last_event_ms, started_ms, created_ms) <= :before;
@@ -35,19 +35,19 @@ WHERE status = 'running' AND last_event = 'permission_required';
 SELECT count(*) FROM leases
 WHERE name = 'relay' AND until_ms > :now AND until_ms - COALESCE(lease_ms, 3600000) <= CAST(:now AS BIGINT) + 60000;
 
--- doctor_unhandled: subscribers with events that their handlers have not done. One that only accepts handles nothing.
+-- doctor_handler_lag: subscribers with events that their handlers have not done. One that only accepts handles nothing.
 SELECT s.subscriber, count(*), sum(s.last_seq - s.handled_seq), min(j.job_id)
 FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
 WHERE s.last_seq > s.handled_seq AND s.handled_seq > s.start_seq AND s.last_event_ms <= :before
 GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
 
--- doctor_unseen: subscribers that have not seen what jobs said lately.
+-- doctor_subscriber_lag: subscribers that have not seen what jobs said lately.
 SELECT s.subscriber, count(*), sum(j.last_seq - s.last_seq), min(j.job_id)
 FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
 WHERE j.last_seq > s.last_seq AND j.last_event_ms <= :before AND j.last_event_ms >= :since
 GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
 
--- doctor_future: what was recorded later than now.
+-- doctor_latest_update: what was recorded later than now.
 SELECT max(updated_ms) FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY id DESC LIMIT 1000);
 
 -- doctor_refusals: what was refused lately.

@@ -46,7 +46,7 @@ _REPAIRS = (
 )
 
 
-def check_times(report: Report, registry: Registry, *, fix: bool) -> None:
+def check_timestamps(report: Report, registry: Registry, *, fix: bool) -> None:
     """Report ends and moments that are later than they can be; with ``fix`` put them to now first."""
     store = registry.engine.store
     repaired = 0
@@ -71,4 +71,4 @@ def check_times(report: Report, registry: Registry, *, fix: bool) -> None:
             f"{report.command} doctor --fix",
         )
     else:
-        report.good("times", f"no end and no moment is later than it can be{done}")
+        report.passed("times", f"no end and no moment is later than it can be{done}")

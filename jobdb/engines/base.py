@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         TokenInfo,
         Verdict,
     )
-    from .sql.subscriptions import Followed
+    from .sql.subscriptions import FollowResult
     from .sql.transaction import Store
-    from .sql.verifying import Examined
+    from .sql.verifying import PrecheckedArrival
 
 
 class Engine(Protocol):
@@ -51,7 +51,7 @@ class Engine(Protocol):
         """Reads one job."""
         ...
 
-    def list_jobs(self, wanted: JobFilter, *, after: str | None, limit: int) -> list[Job]:
+    def list_jobs(self, job_filter: JobFilter, *, after: str | None, limit: int) -> list[Job]:
         """Reads a page of jobs, newest first."""
         ...
 
@@ -101,11 +101,11 @@ class Engine(Protocol):
         """Returns jobs whose lease ran out to the queue and ends jobs past their time limits."""
         ...
 
-    def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
+    def acquire_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
         """Takes or renews a named lease, for work that one process does at a time."""
         ...
 
-    def drop_lease(self, name: str, *, holder: str) -> None:
+    def release_lease(self, name: str, *, holder: str) -> None:
         """Gives a named lease back."""
         ...
 
@@ -141,12 +141,12 @@ class Engine(Protocol):
         """Gives each wire payload its verdict for a subscriber and acts on it."""
         ...
 
-    def examine(self, arrivals: Sequence[Arrival]) -> list[Examined]:
+    def precheck(self, arrivals: Sequence[Arrival]) -> list[PrecheckedArrival]:
         """Parses wire payloads and verifies what is worth it, before the write lock is asked for."""
         ...
 
-    def accept_examined(
-        self, examined: Sequence[Examined], *, subscriber: str, window: int, start: str
+    def accept_prechecked(
+        self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:
         """Does the rest of accept."""
         ...
@@ -161,7 +161,9 @@ class Engine(Protocol):
 
     # -- subscribers
 
-    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int, give: bool = True) -> Followed:
+    def follow(
+        self, job_id: str, *, subscriber: str, start: str, limit: int, include_events: bool = True
+    ) -> FollowResult:
         """Accepts a job's recorded events for a subscriber and gives what it has not handled."""
         ...
 
@@ -169,11 +171,11 @@ class Engine(Protocol):
         """Begins or resumes following all jobs."""
         ...
 
-    def news(self, subscriber: str, *, after: int | None, limit: int) -> tuple[list[str], int]:
+    def poll_feed(self, subscriber: str, *, after: int | None, limit: int) -> tuple[list[str], int]:
         """Reads which jobs have news for a subscriber of all jobs."""
         ...
 
-    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, give: bool = True) -> Followed:
+    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, include_events: bool = True) -> FollowResult:
         """The same as follow, for a subscriber of all jobs."""
         ...
 

@@ -41,7 +41,7 @@ class IdentityStatements(StatementSet):
     """The statements of ``identity.sql``."""
 
     identity_settings: Statement
-    place_of_database: Statement
+    database_place: Statement
     delete_setting: Statement
     delete_leases: Statement
 
@@ -53,7 +53,7 @@ REGISTRY_ID = "registry_id"
 PLACE = "place"
 BROKER_IDENTITY = "broker_identity"
 _CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/run/host/container-manager")
-_FLEETING_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
+_UNSTABLE_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +96,14 @@ def read_identity(store: Store) -> Identity:
     """
     with store.read() as tx:
         known = _settings(tx)
-        here = _here(store, tx)
-    if not _is_id(known.get(REGISTRY_ID)):
+        here = _current_place(store, tx)
+    if not _is_registry_id(known.get(REGISTRY_ID)):
         with store.write() as tx:
             known = _settings(tx)
-            if not _is_id(known.get(REGISTRY_ID)):
+            if not _is_registry_id(known.get(REGISTRY_ID)):
                 tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
                 known = _settings(tx)
-    recorded = _facts(known.get(PLACE))
+    recorded = _parse_facts(known.get(PLACE))
     return Identity(known[REGISTRY_ID], recorded, here, _difference(store, recorded, here))
 
 
@@ -125,7 +125,7 @@ def require_place(store: Store) -> str:
             f"'{_command(store)} identity --copy'. Until then it connects to no broker and issues no ticket: it would "
             "take what is meant for the original"
         )
-    if _is_worth_noting(store, identity):
+    if _should_record(store, identity):
         with store.write() as tx:
             tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(dict(identity.here)))
     return broker_identity(store)
@@ -143,16 +143,16 @@ def broker_identity(store: Store) -> str:
     return older if older and of == registry_id else registry_id
 
 
-def adopt_place(store: Store) -> Identity:
+def accept_place(store: Store) -> Identity:
     """Note the present place as the right one: the database was moved and keeps its identity.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be written.
     """
-    return _note(store, None)
+    return _record_place(store, None)
 
 
-def become_copy(store: Store) -> Identity:
+def assign_new_identity(store: Store) -> Identity:
     """Give the database an identity of its own, at its present place.
 
     Brokers then know it as another subscriber and another relay, and its tickets are those of another registry. The
@@ -161,7 +161,7 @@ def become_copy(store: Store) -> Identity:
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be written.
     """
-    return _note(store, new_registry_id())
+    return _record_place(store, new_registry_id())
 
 
 def file_place(path: Path) -> dict[str, str]:
@@ -173,17 +173,17 @@ def file_place(path: Path) -> dict[str, str]:
     path = path.resolve()
     facts = {"path": str(path), "inode": str(os.stat(path).st_ino), "machine": "", "host": ""}
     if not _in_container():
-        facts["machine"] = _machine()
+        facts["machine"] = _machine_digest()
         facts["host"] = os.uname().nodename
     return facts
 
 
-def differing_fact(
+def describe_difference(
     recorded: Mapping[str, str],
     here: Mapping[str, str],
     *,
-    inodes_last: bool,
-    one_machine: bool,
+    stable_inodes: bool,
+    local_filesystem: bool,
     is_another_file: Callable[[str], bool],
 ) -> str | None:
     """Compare two places; a fact that one side does not know is not compared. Pure but for what it is given.
@@ -191,8 +191,8 @@ def differing_fact(
     Args:
         recorded: the facts that were noted.
         here: the present ones.
-        inodes_last: the file system gives a file the same inode number after the next mount.
-        one_machine: the file system is this machine's own.
+        stable_inodes: the file system gives a file the same inode number after the next mount.
+        local_filesystem: the file system is this machine's own.
         is_another_file: tells whether a path leads to a file that is not this one.
 
     Returns:
@@ -208,11 +208,11 @@ def differing_fact(
         return "it was noted in another database of the server"
     if differ("table"):
         return "its tables were made anew since"
-    if one_machine and differ("machine"):
+    if local_filesystem and differ("machine"):
         return f"it was noted on another machine ({recorded.get('host') or 'unnamed'})"
-    if one_machine and differ("host"):
+    if local_filesystem and differ("host"):
         return f"it was noted on host {recorded['host']}, and this is {here['host']}"
-    if inodes_last and differ("inode"):
+    if stable_inodes and differ("inode"):
         return f"it was noted as another file ({recorded.get('path')}, inode {recorded['inode']})"
     if differ("path") and is_another_file(recorded["path"]):
         return f"the file that it was noted as, {recorded['path']}, is there as well"
@@ -222,32 +222,32 @@ def differing_fact(
 # -- the facts
 
 
-def _plain(store: Store) -> Any:
-    from .tracing import plain  # which imports logging, and a program that keeps no log needs neither
+def _unwrapped(store: Store) -> Any:
+    from .tracing import unwrapped  # which imports logging, and a program that keeps no log needs neither
 
-    return plain(store)
+    return unwrapped(store)
 
 
-def _here(store: Store, tx: Transaction) -> dict[str, str]:
-    row = tx.one(IDENTITY.place_of_database)
+def _current_place(store: Store, tx: Transaction) -> dict[str, str]:
+    row = tx.one(IDENTITY.database_place)
     if row is not None and row[0] is not None:
-        return _facts(row[0])
-    return file_place(_plain(store).path)
+        return _parse_facts(row[0])
+    return file_place(_unwrapped(store).path)
 
 
 def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, str]) -> str | None:
     if recorded == here or not recorded:
         return None
-    inodes_last = True
+    stable_inodes = True
     # Not the folder alone tells: the host that owns the disk shares it too, and marked databases stay out of WAL there.
-    one_machine = _is_this_machine_s(store)
+    local_filesystem = _is_local(store)
     if "path" in here:
-        from ..filesystem.placement import place
+        from ..filesystem.placement import placement_for
 
-        found = place(os.path.dirname(here["path"]))
-        inodes_last = _FLEETING_INODES.match(found.fs_type) is None
+        found = placement_for(os.path.dirname(here["path"]))
+        stable_inodes = _UNSTABLE_INODES.match(found.fs_type) is None
         if found.fs_type in ("cifs", "smb3"):
-            inodes_last = "serverino" in found.options
+            stable_inodes = "serverino" in found.options
 
     def is_another_file(path: str) -> bool:
         try:
@@ -257,26 +257,26 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
             return False
         return stat.S_ISREG(other.st_mode) and not os.path.samestat(other, own)
 
-    return differing_fact(
-        recorded, here, inodes_last=inodes_last, one_machine=one_machine, is_another_file=is_another_file
+    return describe_difference(
+        recorded, here, stable_inodes=stable_inodes, local_filesystem=local_filesystem, is_another_file=is_another_file
     )
 
 
-def _is_worth_noting(store: Store, identity: Identity) -> bool:
+def _should_record(store: Store, identity: Identity) -> bool:
     """No place is noted yet; or the file was renamed, and another may come to lie where it was."""
     recorded, here = identity.recorded, identity.here
     if not recorded:
         return True
-    if recorded.get("path") == here.get("path") or not _is_this_machine_s(store):
+    if recorded.get("path") == here.get("path") or not _is_local(store):
         return False
     return recorded.get("machine") == here.get("machine")
 
 
-def _is_this_machine_s(store: Store) -> bool:
-    return getattr(_plain(store), "journal", None) == "wal"
+def _is_local(store: Store) -> bool:
+    return getattr(_unwrapped(store), "journal", None) == "wal"
 
 
-def _machine() -> str:
+def _machine_digest() -> str:
     """Return a digest of the machine's id, which outlives a restart; the id itself is not to be shown around.
 
     Source: machine-id(5).
@@ -299,13 +299,13 @@ def _in_container() -> bool:
 # -- the settings
 
 
-def _note(store: Store, registry_id: str | None) -> Identity:
+def _record_place(store: Store, registry_id: str | None) -> Identity:
     with store.write() as tx:
         if registry_id is not None:
             tx.run(JOBS.put_setting, name=REGISTRY_ID, value=registry_id)
             tx.run(IDENTITY.delete_setting, name=BROKER_IDENTITY)
             tx.run(IDENTITY.delete_leases)
-        tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(_here(store, tx)))
+        tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(_current_place(store, tx)))
     return read_identity(store)
 
 
@@ -313,7 +313,7 @@ def _settings(tx: Transaction) -> dict[str, str]:
     return dict(tx.all(IDENTITY.identity_settings))
 
 
-def _facts(text: str | None) -> dict[str, str]:
+def _parse_facts(text: str | None) -> dict[str, str]:
     """Return what was noted; nothing where it is not what we write."""
     try:
         found = json.loads(text or "{}")
@@ -322,12 +322,12 @@ def _facts(text: str | None) -> dict[str, str]:
     return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
-def _is_id(text: str | None) -> bool:
+def _is_registry_id(text: str | None) -> bool:
     return text is not None and re.fullmatch(r"[0-9a-f]{32}", text) is not None
 
 
 def _command(store: Store) -> str:
-    path = getattr(_plain(store), "path", None)
+    path = getattr(_unwrapped(store), "path", None)
     if path is None:
         return "jobdb --db URL"
     import shlex

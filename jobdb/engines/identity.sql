@@ -3,7 +3,7 @@
 -- identity_settings: what is noted of it.
 SELECT name, value FROM settings WHERE name IN ('registry_id', 'place', 'broker_identity');
 
--- place_of_database: where it is, as the database tells it; SQLite does not know.
+-- database_place: where it is, as the database tells it; SQLite does not know.
 SELECT NULL;
 
 -- delete_setting: a fact that holds no more.

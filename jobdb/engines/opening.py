@@ -40,7 +40,7 @@ def open_engine(
             ) from error
         from .postgresql.opening import open_postgresql
 
-        return _listened_to(open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault))
+        return _with_timing(open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault))
     from .sqlite.opening import open_store
 
     made = create and not url.path.exists()
@@ -54,7 +54,7 @@ def open_engine(
     )
     if made:
         _put_key_id(store, url.path, vault)
-    return _listened_to(SqlEngine(store, vault))
+    return _with_timing(SqlEngine(store, vault))
 
 
 def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
@@ -66,7 +66,7 @@ def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
             Sealer(tx, vault).check()
 
 
-def _listened_to(engine: Engine) -> Engine:
+def _with_timing(engine: Engine) -> Engine:
     """Times the verbs for the log, where a log is kept; a program without logging does not even import it."""
     if "logging" not in sys.modules:
         return engine

@@ -29,9 +29,9 @@ def timed(engine: Engine) -> Engine:
     return cast(Engine, TimedEngine(engine))
 
 
-def plain(store: Store) -> Store:
+def unwrapped(store: Store) -> Store:
     """The store itself, for who must know its kind."""
-    return store.plain if isinstance(store, TimedStore) else store
+    return store.unwrapped if isinstance(store, TimedStore) else store
 
 
 class TimedEngine:
@@ -74,23 +74,23 @@ class TimedStore:
     """A store whose waits are logged: for the turn to write, for the disk, for news.
 
     Attributes:
-        plain: the store itself.
+        unwrapped: the store itself.
     """
 
     def __init__(self, store: Store) -> None:
-        self.plain = store
+        self.unwrapped = store
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self.plain, name)
+        return getattr(self.unwrapped, name)
 
     def write(self) -> AbstractContextManager[Transaction]:
         """One immediate transaction, its parts timed."""
-        return _TimedWrite(self.plain.write())
+        return _TimedWrite(self.unwrapped.write())
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
         """Waits for news."""
         began = time.perf_counter()
-        version = self.plain.wait_for_change(seen, timeout_sec)
+        version = self.unwrapped.wait_for_change(seen, timeout_sec)
         took = _ms_since(began)
         LOGGER.debug("waited %.1f ms for news", took, extra={"wait": "news", "duration_ms": took})
         return version

@@ -23,17 +23,17 @@ from typing import TYPE_CHECKING
 
 from ..errors import DatabaseMissing, JobdbError, KeyProblem, StorageFailed, UntrustedDatabase
 from ..filesystem.atomic_files import write_file
-from ..filesystem.permissions import secure_folder
+from ..filesystem.permissions import make_private_folder
 from ..urls import DEFAULT_URL, parse_url
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_OTHERS = 0o077
-_MOST_INDEX_BYTES = 256 << 20
+_GROUP_AND_OTHERS_MASK = 0o077
+_MAX_GIT_INDEX_BYTES = 256 << 20
 
 
-def default_place(environ: Mapping[str, str] = os.environ) -> Path | None:
+def default_database_path(environ: Mapping[str, str] = os.environ) -> Path | None:
     """Return the file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
     return None if environ.get("JOBDB_URL") else parse_url(DEFAULT_URL).path
 
@@ -53,16 +53,16 @@ def require_trust(path: Path) -> None:
         folder = os.stat(file.parent)
     except OSError:
         return  # not there, or not to be looked at: opening it says so
-    if _noted(file) == found.st_ino:
+    if _recorded_inode(file) == found.st_ino:
         return
-    why = _doubt(file, found, folder)
+    why = _distrust_reason(file, found, folder)
     if why is not None:
         raise UntrustedDatabase(
             f"{path} was found in this folder, and {why}: it may have come with a checkout or an archive, and its jobs "
             f"from somebody else. Look at it with 'jobdb --db {path} list'. If it is yours, run 'jobdb trust' here "
             "once, or name it with --db or JOBDB_URL"
         )
-    note_trust(file)
+    record_trust(file)
 
 
 def trust(path: Path) -> Path:
@@ -83,7 +83,7 @@ def trust(path: Path) -> Path:
         raise DatabaseMissing(
             f"there is no database at {path}; run 'jobdb trust' in the folder above .jobdb, or name it"
         )
-    _write(file)
+    _write_record(file)
     return file
 
 
@@ -92,17 +92,17 @@ def needs_key_id(path: Path) -> bool:
     if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
         return False
     file = path.resolve()
-    return _noted(file) != os.stat(file).st_ino
+    return _recorded_inode(file) != os.stat(file).st_ino
 
 
-def note_trust(path: Path) -> None:
+def record_trust(path: Path) -> None:
     """Note a database that this user has just made, as far as it is one that a folder can lead to."""
     if (path.parent.name, path.name) == (".jobdb", "jobs.db"):
         with contextlib.suppress(OSError, JobdbError):  # no home folder: the master key's id has to do
-            _write(path.resolve())
+            _write_record(path.resolve())
 
 
-def _note(file: Path) -> Path:
+def _record_path(file: Path) -> Path:
     import hashlib
 
     from ..crypto.master_key import default_key_path
@@ -111,46 +111,48 @@ def _note(file: Path) -> Path:
     return Path(default_key_path()).parent / "trusted" / name
 
 
-def _noted(file: Path) -> int | None:
+def _recorded_inode(file: Path) -> int | None:
     """Return the inode that was noted for a path. Device numbers are not noted: some change with a restart."""
     try:
-        inode, _, place = _note(file).read_bytes().rstrip(b"\n").partition(b" ")
+        inode, _, place = _record_path(file).read_bytes().rstrip(b"\n").partition(b" ")
     except (OSError, KeyProblem):
         return None
     return int(inode) if place == os.fsencode(file) and inode.isdigit() else None
 
 
-def _write(file: Path) -> None:
-    note = _note(file)
+def _write_record(file: Path) -> None:
+    record_file = _record_path(file)
     text = b"%d %s\n" % (os.stat(file).st_ino, os.fsencode(file))
-    secure_folder(note.parent)
+    make_private_folder(record_file.parent)
     try:
-        write_file(note, text, may_be_link=True)
+        write_file(record_file, text, follow_folder_link=True)
     except OSError as error:
-        raise StorageFailed(f"cannot note it in {note.parent}: {error.strerror}; check its owner and mode") from error
+        raise StorageFailed(
+            f"cannot note it in {record_file.parent}: {error.strerror}; check its owner and mode"
+        ) from error
 
 
-def _doubt(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
+def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
     """Return what speaks against a database that no note tells of; None when it is this user's by its key."""
-    users = {os.geteuid(), _sudo_user()}
+    users = {os.geteuid(), _invoking_uid()}
     if found.st_uid not in users or folder.st_uid not in users:
         return "it belongs to another user"
-    if (found.st_mode | folder.st_mode) & _OTHERS:
+    if (found.st_mode | folder.st_mode) & _GROUP_AND_OTHERS_MASK:
         return "nothing tells that you made it (others may enter its folder or the file)"
-    if _tracked(file):
+    if _is_tracked_by_git(file):
         return "git tracks it"
-    if not _bears_our_key(file):
+    if not _has_own_key_id(file):
         return "it does not bear the id of your master key"
     return None
 
 
-def _sudo_user() -> int:
+def _invoking_uid() -> int:
     """Who called sudo, as git heeds it too; else this user."""
     asked = os.environ.get("SUDO_UID", "")
     return int(asked) if os.geteuid() == 0 and asked.isdigit() else os.geteuid()
 
 
-def _tracked(file: Path) -> bool:
+def _is_tracked_by_git(file: Path) -> bool:
     """Tell whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
     for folder in file.parents:
         git = folder / ".git"
@@ -160,7 +162,7 @@ def _tracked(file: Path) -> bool:
             if git.is_file():  # a linked work tree
                 git = folder / git.read_text("utf-8").removeprefix("gitdir:").strip()
             index = git / "index"
-            if index.stat().st_size > _MOST_INDEX_BYTES or file.name.encode() + b"\0" in index.read_bytes():
+            if index.stat().st_size > _MAX_GIT_INDEX_BYTES or file.name.encode() + b"\0" in index.read_bytes():
                 return True
         except FileNotFoundError:
             continue
@@ -169,7 +171,7 @@ def _tracked(file: Path) -> bool:
     return False
 
 
-def _bears_our_key(file: Path) -> bool:
+def _has_own_key_id(file: Path) -> bool:
     from ..crypto.master_key import find_master_key
 
     try:
@@ -182,13 +184,13 @@ def _bears_our_key(file: Path) -> bool:
 def _key_id(file: Path) -> str | None:
     import apsw
 
-    from ..filesystem.permissions import refuse_strange_companions
+    from ..filesystem.permissions import refuse_unsafe_companions
     from .sql.sealing import KEY_ID
-    from .sqlite.lookup import lookup
+    from .sqlite.lookup import temporary_connection
 
-    refuse_strange_companions(file)
+    refuse_unsafe_companions(file)
     try:
-        with lookup(file, busy_sec=5.0) as connection:
+        with temporary_connection(file, busy_sec=5.0) as connection:
             row = connection.execute("SELECT value FROM settings WHERE name = ?", (KEY_ID,)).fetchone()
     except apsw.Error:
         return None

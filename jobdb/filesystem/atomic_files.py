@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StorageFailed
-from ..system.descriptors import Owner
+from ..system.descriptors import OwnedFd
 from . import ofd_locks
-from .permissions import COMPANIONS, JOURNALS, copy_owner
+from .permissions import COMPANION_SUFFIXES, JOURNAL_SUFFIXES, copy_owner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +37,7 @@ _IN_USE_BYTE = 1 << 62
 """Far from the bytes that SQLite locks. The lock says that a process is still building this file."""
 
 
-def rename_exclusively(source: Path, target: Path) -> None:
+def rename_noreplace(source: Path, target: Path) -> None:
     """Rename a file to a name that nothing has.
 
     Raises:
@@ -83,7 +83,7 @@ def exchange(one: Path, other: Path) -> bool:
     return True
 
 
-def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None:
+def write_file(path: Path, content: bytes, *, follow_folder_link: bool = False) -> None:
     """Write a file of mode 0600 in one step: beside its place, synced, then renamed; the name is not synced.
 
     The file beside it is one that nobody else can have made, and both are found in the folder as it is when it is
@@ -92,19 +92,19 @@ def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None
     Args:
         path: the file.
         content: what it is to hold.
-        may_be_link: its folder may be a link: it is the one that was named.
+        follow_folder_link: its folder may be a link: it is the one that was named.
 
     Raises:
         OSError: it could not be written; what was there before is still there.
     """
     import secrets
 
-    follow = 0 if may_be_link else os.O_NOFOLLOW
+    follow = 0 if follow_folder_link else os.O_NOFOLLOW
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | follow)
     try:
-        beside = f".{path.name}.{secrets.token_hex(8)}.tmp"
+        temporary = f".{path.name}.{secrets.token_hex(8)}.tmp"
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        fd = os.open(beside, flags, 0o600, dir_fd=folder)
+        fd = os.open(temporary, flags, 0o600, dir_fd=folder)
         try:
             try:
                 os.fchmod(fd, 0o600)
@@ -114,10 +114,10 @@ def write_file(path: Path, content: bytes, *, may_be_link: bool = False) -> None
                 os.fsync(fd)
             finally:
                 os.close(fd)
-            os.rename(beside, path.name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.rename(temporary, path.name, src_dir_fd=folder, dst_dir_fd=folder)
         except BaseException:
             with suppress(FileNotFoundError):
-                os.unlink(beside, dir_fd=folder)
+                os.unlink(temporary, dir_fd=folder)
             raise
     finally:
         os.close(folder)
@@ -135,12 +135,12 @@ def _renameat2(source: Path, target: Path, flags: int) -> None:
         raise OSError(number, os.strerror(number), os.fspath(source), None, os.fspath(target))
 
 
-def time_stamp() -> str:
+def utc_timestamp() -> str:
     """Return the current second for a file's name, in UTC: ``20260619T093200Z``."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
-def numbered(stem: str, suffix: str = "") -> Iterator[str]:
+def numbered_names(stem: str, suffix: str = "") -> Iterator[str]:
     """Generate names: ``stem``, and for as long as it is taken ``stem-2``, ``stem-3`` …, each with the suffix."""
     yield stem + suffix
     number = 2
@@ -149,11 +149,11 @@ def numbered(stem: str, suffix: str = "") -> Iterator[str]:
         number += 1
 
 
-def first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Path:
+def take_first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Path:
     """Return the first of the names that could be taken.
 
     Args:
-        names: names without end, such as `numbered` ones.
+        names: names without end, such as `numbered_names` ones.
         take: takes a name exclusively; raises FileExistsError where something has it.
     """
     for name in names:
@@ -165,7 +165,7 @@ def first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Path:
 
 def is_free(path: Path) -> bool:
     """Tell whether neither a file of this name is there nor one that SQLite would take for a part of it."""
-    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNALS))
+    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNAL_SUFFIXES))
 
 
 class ScratchFile:
@@ -188,15 +188,15 @@ class ScratchFile:
     def __init__(self, target: Path, purpose: str) -> None:
         import secrets
 
-        self._file: Owner | None = None
+        self._file: OwnedFd | None = None
         self._placed = False
         _remove_abandoned(target, purpose)
         try:
             while True:
                 self.path = target.with_name(f"{target.name}.{purpose}-{secrets.token_hex(4)}")
                 flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC
-                self._file = Owner(os.open(self.path, flags, 0o600))
-                if _marked_in_use(self.descriptor) is not False and self.is_in_place():
+                self._file = OwnedFd(os.open(self.path, flags, 0o600))
+                if _lock_as_in_use(self.descriptor) is not False and self.is_in_place():
                     break
                 self.close()  # somebody took it for abandoned before it was marked
             copy_owner(self.descriptor, os.stat(target.parent), mode=False)
@@ -246,7 +246,7 @@ class ScratchFile:
             StorageFailed: it cannot be renamed.
         """
         try:
-            rename_exclusively(self.path, target)
+            rename_noreplace(self.path, target)
         except FileExistsError:
             raise
         except OSError as error:
@@ -260,9 +260,9 @@ class ScratchFile:
         os.rename(self.path, target)
         self.path, self._placed = target, True
 
-    def take_back(self, path: Path) -> None:
+    def rename_back(self, path: Path) -> None:
         """Make it a scratch file again, under another name."""
-        rename_exclusively(self.path, path)
+        rename_noreplace(self.path, path)
         self.path, self._placed = path, False
 
     def close(self) -> None:
@@ -270,7 +270,7 @@ class ScratchFile:
         if self._file is None or self._file.closed:
             return
         if not self._placed:
-            for suffix in ("", *COMPANIONS):
+            for suffix in ("", *COMPANION_SUFFIXES):
                 if not suffix and not self.is_in_place():
                     continue
                 Path(f"{self.path}{suffix}").unlink(missing_ok=True)
@@ -302,8 +302,8 @@ def _remove_abandoned(target: Path, purpose: str) -> None:
         except OSError:
             continue
         try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode) and _marked_in_use(descriptor):
-                for suffix in ("", *COMPANIONS):
+            if stat.S_ISREG(os.fstat(descriptor).st_mode) and _lock_as_in_use(descriptor):
+                for suffix in ("", *COMPANION_SUFFIXES):
                     Path(f"{path}{suffix}").unlink(missing_ok=True)
         except OSError:
             continue
@@ -311,7 +311,7 @@ def _remove_abandoned(target: Path, purpose: str) -> None:
             os.close(descriptor)
 
 
-def _marked_in_use(descriptor: int) -> bool | None:
+def _lock_as_in_use(descriptor: int) -> bool | None:
     """Lock the file as being built. None where that cannot be told: then nothing that is left is ever removed.
 
     A lock of the open file description and not of the process: SQLite's own closing of the file leaves it.

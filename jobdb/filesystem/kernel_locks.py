@@ -18,20 +18,20 @@ class KernelLock(NamedTuple):
 
     Attributes:
         kind: "POSIX", "OFDLCK" or "FLOCK".
-        writes: it excludes all others.
+        exclusive: it excludes all others.
         pid: its holder; 0 or -1: a process that cannot be seen from here.
         first: its first byte.
     """
 
     kind: str
-    writes: bool
+    exclusive: bool
     pid: int
     first: int
 
     @property
     def holder(self) -> str:
         """The holder as a person is told it: ``python3 (pid 4711)``."""
-        return f"{command_of(self.pid)} (pid {self.pid})"
+        return f"{process_name(self.pid)} (pid {self.pid})"
 
 
 def locks_on(path: str | os.PathLike[str], *, table: Path = _TABLE) -> list[KernelLock]:
@@ -63,7 +63,7 @@ def locks_on(path: str | os.PathLike[str], *, table: Path = _TABLE) -> list[Kern
     return found
 
 
-def command_of(pid: int) -> str:
+def process_name(pid: int) -> str:
     """Return the name of a process's program, or "a process"."""
     try:
         return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip() or "a process"

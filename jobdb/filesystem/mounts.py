@@ -132,43 +132,43 @@ def mount_for(path: str | Path, mounts: Sequence[Mount]) -> Mount | None:
         The mount, or None if the table has none above that path.
     """
     steps = [*reversed(PurePosixPath(path).parents), PurePosixPath(path)]
-    above = {str(step): depth for depth, step in enumerate(steps)}
+    depth_of = {str(step): depth for depth, step in enumerate(steps)}
     known = {mount.mount_id for mount in mounts}
     # The topmost entry's parent is outside the table: beyond this namespace or this process's root.
-    tops = [
+    roots = [
         mount
         for mount in mounts
-        if mount.mount_point in above and (mount.parent_id not in known or mount.parent_id == mount.mount_id)
+        if mount.mount_point in depth_of and (mount.parent_id not in known or mount.parent_id == mount.mount_id)
     ]
-    held = [_descend(top, mounts, above) for top in tops]
-    return _deepest(held or [m for m in mounts if m.mount_point in above], above)
+    held = [_descend(top, mounts, depth_of) for top in roots]
+    return _deepest(held or [m for m in mounts if m.mount_point in depth_of], depth_of)
 
 
-def _descend(top: Mount, mounts: Iterable[Mount], above: dict[str, int]) -> Mount:
+def _descend(top: Mount, mounts: Iterable[Mount], depth_of: dict[str, int]) -> Mount:
     children: dict[int, list[Mount]] = {}
     for mount in mounts:
-        if mount.mount_point in above and mount.mount_id != mount.parent_id:
+        if mount.mount_point in depth_of and mount.mount_id != mount.parent_id:
             children.setdefault(mount.parent_id, []).append(mount)
-    here, seen = top, {top.mount_id}
+    current, seen = top, {top.mount_id}
     while True:
         # Of a mount's children the one highest in the tree is met first on the way down; a child attached
         # below a covered folder hangs on the covered mount and so is never reached.
-        depth = above[here.mount_point]
+        depth = depth_of[current.mount_point]
         below = [
             child
-            for child in children.get(here.mount_id, [])
-            if above[child.mount_point] >= depth and child.mount_id not in seen
+            for child in children.get(current.mount_id, [])
+            if depth_of[child.mount_point] >= depth and child.mount_id not in seen
         ]
         if not below:
-            return here
-        nearest = min(above[child.mount_point] for child in below)
-        here = [child for child in below if above[child.mount_point] == nearest][-1]
-        seen.add(here.mount_id)
+            return current
+        nearest = min(depth_of[child.mount_point] for child in below)
+        current = [child for child in below if depth_of[child.mount_point] == nearest][-1]
+        seen.add(current.mount_id)
 
 
-def _deepest(mounts: Sequence[Mount], above: dict[str, int]) -> Mount | None:
+def _deepest(mounts: Sequence[Mount], depth_of: dict[str, int]) -> Mount | None:
     best: Mount | None = None
     for mount in mounts:  # of two at the same point the later one covers the earlier one
-        if best is None or above[mount.mount_point] >= above[best.mount_point]:
+        if best is None or depth_of[mount.mount_point] >= depth_of[best.mount_point]:
             best = mount
     return best

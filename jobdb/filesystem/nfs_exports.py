@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from .placement import Placement
 
 ETAB = Path("/var/lib/nfs/etab")
-_NFS = ("nfs", "nfs4")
-_CANNOT_SEE = "on the NFS server run 'exportfs -v': the export must say sync; with async set it to sync in /etc/exports"
-_MEND = "set sync instead of async in /etc/exports, then run 'exportfs -ra'"
+_NFS_TYPES = ("nfs", "nfs4")
+_CHECK_ADVICE = (
+    "on the NFS server run 'exportfs -v': the export must say sync; with async set it to sync in /etc/exports"
+)
+_SYNC_ADVICE = "set sync instead of async in /etc/exports, then run 'exportfs -ra'"
 
 
 class Export(NamedTuple):
@@ -81,23 +83,23 @@ def check_export(placement: Placement, exports: tuple[Export, ...] | None = None
         The finding; None for a folder that has nothing to do with NFS.
     """
     known = read_etab() if exports is None else exports
-    if placement.fs_type not in _NFS:
-        found = _covering(os.path.realpath(placement.folder), known)
-        return _judged(found, "this host gives the folder to others by NFS") if found else None
+    if placement.fs_type not in _NFS_TYPES:
+        found = _exports_covering(os.path.realpath(placement.folder), known)
+        return _finding_for(found, "this host gives the folder to others by NFS") if found else None
     path = placement.source.partition(":/")[2] if ":/" in placement.source else ""
     if path or placement.source.endswith(":/"):
-        found = _exported(f"/{path}", known) if _is_this_host(placement) else ()
+        found = _exports_for_mount(f"/{path}", known) if _is_this_host(placement) else ()
         if found:
-            return _judged(found, "this host is the NFS server")
+            return _finding_for(found, "this host is the NFS server")
     return ExportFinding(
         "warn",
         f"the server's export of {placement.source or 'this folder'} must be sync, which cannot be seen from here: "
         "with async the server acknowledges commits that it loses when it is reset",
-        _CANNOT_SEE,
+        _CHECK_ADVICE,
     )
 
 
-def _judged(found: tuple[Export, ...], who: str) -> ExportFinding:
+def _finding_for(found: tuple[Export, ...], who: str) -> ExportFinding:
     lossy = [export for export in found if "async" in export.options]
     if not lossy:
         return ExportFinding("ok", f"{who}, and exports {found[0].path} with sync", None)
@@ -105,27 +107,27 @@ def _judged(found: tuple[Export, ...], who: str) -> ExportFinding:
         "fail",
         f"{who}, and exports {lossy[0].path} to {lossy[0].client} with async: commits that were acknowledged are lost "
         "when it is reset",
-        _MEND,
+        _SYNC_ADVICE,
     )
 
 
-def _exported(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
+def _exports_for_mount(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
     """Return the exports behind a path that a client mounted: with version 4 it may begin at the one with fsid=0."""
-    tops = [export.path for export in exports if {"fsid=0", "fsid=root"} & set(export.options)]
-    for top in ("/", *tops):
-        if found := _covering(os.path.normpath(os.path.join(top, path.lstrip("/"))), exports):
+    roots = [export.path for export in exports if {"fsid=0", "fsid=root"} & set(export.options)]
+    for top in ("/", *roots):
+        if found := _exports_covering(os.path.normpath(os.path.join(top, path.lstrip("/"))), exports):
             return found
     return ()
 
 
-def _covering(folder: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
+def _exports_covering(folder: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
     """Return the exports, to whomever, of the nearest exported folder at or above one."""
-    above = [export for export in exports if _holds(export.path, folder)]
+    above = [export for export in exports if _contains(export.path, folder)]
     nearest = max((len(export.path) for export in above), default=0)
     return tuple(export for export in above if len(export.path) == nearest)
 
 
-def _holds(top: str, folder: str) -> bool:
+def _contains(top: str, folder: str) -> bool:
     return os.path.commonpath((top, folder)) == os.path.normpath(top)
 
 

@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: What may lie beside a database file: SQLite's own files and the gate on which writers queue.
-COMPANIONS = ("-wal", "-shm", "-journal", "-gate")
+COMPANION_SUFFIXES = ("-wal", "-shm", "-journal", "-gate")
 #: Those that SQLite plays into, or applies to, whatever database stands at the name.
-JOURNALS = ("-shm", "-journal", "-wal")
+JOURNAL_SUFFIXES = ("-shm", "-journal", "-wal")
 
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_GROUP_AND_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def secure_folder(path: str | os.PathLike[str]) -> list[str]:
+def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
     """Make the folder, and those above it that are missing, with mode 0700; an existing one stays as it is.
 
     The new names are on disk when this returns.
@@ -89,7 +89,7 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
         os.close(descriptor)
 
 
-def create_private(path: str | os.PathLike[str]) -> bool:
+def create_private_file(path: str | os.PathLike[str]) -> bool:
     """Make an empty file of mode 0600, for SQLite to open: its -wal and -shm take the database's mode.
 
     Atomic among processes, and it opens no existing file. Made by root it belongs to the folder's owner.
@@ -100,28 +100,30 @@ def create_private(path: str | os.PathLike[str]) -> bool:
     Raises:
         StorageFailed: the folder is missing or may not be written.
     """
-    place = os.path.realpath(path)  # SQLite follows links too, and its companions lie beside the target.
+    target = os.path.realpath(path)  # SQLite follows links too, and its companions lie beside the target.
     try:
         try:
             # Makes the file without a descriptor, so there is none whose closing could drop a lock that
             # another thread's connection already holds on it.
-            os.mknod(place, stat.S_IFREG | 0o600)
+            os.mknod(target, stat.S_IFREG | 0o600)
         except PermissionError:
             # Where mknod is for root alone (macOS); in a folder that may not be written this fails as well.
-            os.close(os.open(place, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        os.chmod(place, 0o600)  # a umask may have taken our own rights away
-        match_owner(place, os.path.dirname(place))
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        os.chmod(target, 0o600)  # a umask may have taken our own rights away
+        match_owner(target, os.path.dirname(target))
     except FileExistsError:
         return False
     except OSError as problem:
         raise StorageFailed(
-            f"cannot make the file {place}: {problem.strerror}; make sure that the folder is there and may be written"
+            f"cannot make the file {target}: {problem.strerror}; make sure that the folder is there and may be written"
         ) from problem
-    sync_folder(os.path.dirname(place))
+    sync_folder(os.path.dirname(target))
     return True
 
 
-def open_private(path: str | os.PathLike[str], flags: int, *, database: str | os.PathLike[str] | None = None) -> int:
+def open_private_file(
+    path: str | os.PathLike[str], flags: int, *, database: str | os.PathLike[str] | None = None
+) -> int:
     """Open a file that is to be written to, by its own name: never through a link, never somebody else's.
 
     A name in a folder that came from elsewhere (a checkout, an archive, a folder that others may write to) can be a
@@ -139,63 +141,63 @@ def open_private(path: str | os.PathLike[str], flags: int, *, database: str | os
         OSError: as ``os.open`` does.
         StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
     """
-    place = os.fspath(path)
+    target = os.fspath(path)
     try:
-        descriptor = os.open(place, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(target, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     except OSError:
-        refuse_strange(place, database=database)
+        refuse_unsafe_file(target, database=database)
         raise
     try:
-        _refuse_strange(place, os.fstat(descriptor), database)
+        _refuse_unsafe(target, os.fstat(descriptor), database)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def refuse_strange(path: str | os.PathLike[str], *, database: str | os.PathLike[str] | None = None) -> None:
-    """Refuse what `open_private` would, by ``lstat`` alone; a name that is not there is good.
+def refuse_unsafe_file(path: str | os.PathLike[str], *, database: str | os.PathLike[str] | None = None) -> None:
+    """Refuse what `open_private_file` would, by ``lstat`` alone; a name that is not there is good.
 
     Raises:
         StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
     """
     try:
-        found = os.lstat(path)
+        info = os.lstat(path)
     except OSError:
         return
-    _refuse_strange(os.fspath(path), found, database)
+    _refuse_unsafe(os.fspath(path), info, database)
 
 
-def refuse_strange_companions(db_path: str | os.PathLike[str]) -> None:
+def refuse_unsafe_companions(db_path: str | os.PathLike[str]) -> None:
     """Refuse a database beside which something stands that SQLite or the gate must not write to.
 
     Raises:
         StorageFailed: one of them is a link, no regular file, has a second name, or belongs to somebody else.
     """
-    place = os.path.realpath(db_path)
-    for suffix in COMPANIONS:
-        refuse_strange(place + suffix, database=place)
+    target = os.path.realpath(db_path)
+    for suffix in COMPANION_SUFFIXES:
+        refuse_unsafe_file(target + suffix, database=target)
 
 
-def _refuse_strange(place: str, found: os.stat_result, database: str | os.PathLike[str] | None) -> None:
-    if stat.S_ISLNK(found.st_mode):
+def _refuse_unsafe(target: str, info: os.stat_result, database: str | os.PathLike[str] | None) -> None:
+    if stat.S_ISLNK(info.st_mode):
         what = "is a symbolic link"
-    elif not stat.S_ISREG(found.st_mode):
+    elif not stat.S_ISREG(info.st_mode):
         what = "is not a regular file"
-    elif found.st_nlink > 1:
+    elif info.st_nlink > 1:
         what = "has a second name (a hard link)"
-    elif not _is_ours(found, database):
-        what = f"belongs to another user (uid {found.st_uid})"
+    elif not _has_trusted_owner(info, database):
+        what = f"belongs to another user (uid {info.st_uid})"
     else:
         return
     raise StorageFailed(
-        f"{place} {what}, so nothing was written to it. See where it came from "
-        f"('ls -l {place}'), and remove it if nobody has the database open"
+        f"{target} {what}, so nothing was written to it. See where it came from "
+        f"('ls -l {target}'), and remove it if nobody has the database open"
     )
 
 
-def _is_ours(found: os.stat_result, database: str | os.PathLike[str] | None) -> bool:
-    if found.st_uid in (os.geteuid(), 0):
+def _has_trusted_owner(info: os.stat_result, database: str | os.PathLike[str] | None) -> bool:
+    if info.st_uid in (os.geteuid(), 0):
         return True
     if database is None:
         return False
@@ -206,11 +208,11 @@ def _is_ours(found: os.stat_result, database: str | os.PathLike[str] | None) -> 
             beside = os.stat(os.path.dirname(os.path.abspath(database)))
     except OSError:
         return False
-    shared = bool(beside.st_mode & stat.S_IWGRP) and found.st_gid == beside.st_gid  # by a group, on purpose
-    return found.st_uid == beside.st_uid or shared
+    shared = bool(beside.st_mode & stat.S_IWGRP) and info.st_gid == beside.st_gid  # by a group, on purpose
+    return info.st_uid == beside.st_uid or shared
 
 
-def create_beside(path: str | os.PathLike[str], database: str | os.PathLike[str]) -> bool:
+def create_companion(path: str | os.PathLike[str], database: str | os.PathLike[str]) -> bool:
     """Make an empty file with the owner and the mode of the database that it lies beside, as SQLite does with a -wal.
 
     Without a database it belongs to the folder's owner and has mode 0600.
@@ -227,29 +229,29 @@ def create_beside(path: str | os.PathLike[str], database: str | os.PathLike[str]
         return False
     try:
         try:
-            like = os.stat(database)
+            reference = os.stat(database)
         except FileNotFoundError:
-            like = os.stat(os.path.dirname(os.path.abspath(path)))
-        copy_owner(descriptor, like, mode=stat.S_ISREG(like.st_mode))
+            reference = os.stat(os.path.dirname(os.path.abspath(path)))
+        copy_owner(descriptor, reference, mode=stat.S_ISREG(reference.st_mode))
     finally:
         os.close(descriptor)
     return True
 
 
-def copy_owner(descriptor: int, like: os.stat_result, *, mode: bool) -> None:
+def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> None:
     """Give an open file the owner and group of another, as far as this process may.
 
     Args:
         descriptor: the file.
-        like: the other.
+        reference: the other.
         mode: whether the rights to read and write are taken over too. A group is let in only if it is the same group.
             Without it this is for what root makes.
     """
     if not mode and os.geteuid() != 0:
         return
-    found = os.fstat(descriptor)
-    for owner, group in ((like.st_uid, like.st_gid), (-1, like.st_gid)):
-        if (found.st_uid, found.st_gid) == (like.st_uid, like.st_gid):
+    info = os.fstat(descriptor)
+    for owner, group in ((reference.st_uid, reference.st_gid), (-1, reference.st_gid)):
+        if (info.st_uid, info.st_gid) == (reference.st_uid, reference.st_gid):
             break
         if owner != -1 and os.geteuid() != 0:
             continue
@@ -257,12 +259,12 @@ def copy_owner(descriptor: int, like: os.stat_result, *, mode: bool) -> None:
             os.fchown(descriptor, owner, group)
             break
     if mode:
-        same_group = os.fstat(descriptor).st_gid == like.st_gid
-        os.fchmod(descriptor, like.st_mode & (0o666 if same_group else 0o606) | stat.S_IRUSR | stat.S_IWUSR)
+        same_group = os.fstat(descriptor).st_gid == reference.st_gid
+        os.fchmod(descriptor, reference.st_mode & (0o666 if same_group else 0o606) | stat.S_IRUSR | stat.S_IWUSR)
 
 
-def match_owner(path: str | os.PathLike[str], like: str | os.PathLike[str]) -> None:
-    """Give what root has just made to the owner and group of ``like``: SQLite does so with a -wal that root makes.
+def match_owner(path: str | os.PathLike[str], reference: str | os.PathLike[str]) -> None:
+    """Give what root has just made to the owner and group of ``reference``: SQLite does so with a -wal that root makes.
 
     Made by root in passing, a file would lock out the user whose service works here. For any other user this does
     nothing. What somebody has put in the place meanwhile is left alone: another name of a file of root's would hand
@@ -270,17 +272,17 @@ def match_owner(path: str | os.PathLike[str], like: str | os.PathLike[str]) -> N
 
     Args:
         path: a file or folder that this process has just made.
-        like: the database or the folder that it belongs to.
+        reference: the database or the folder that it belongs to.
     """
     if os.geteuid() != 0:
         return
-    wanted = os.stat(like)
+    wanted = os.stat(reference)
     # A descriptor for the place alone: it cannot be exchanged under us, and closing it drops no lock on the file.
     descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        ours = stat.S_ISDIR(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_nlink == 1)
-        if not ours or found.st_uid != 0 or (wanted.st_uid, wanted.st_gid) == (found.st_uid, found.st_gid):
+        info = os.fstat(descriptor)
+        ours = stat.S_ISDIR(info.st_mode) or (stat.S_ISREG(info.st_mode) and info.st_nlink == 1)
+        if not ours or info.st_uid != 0 or (wanted.st_uid, wanted.st_gid) == (info.st_uid, info.st_gid):
             return
         with contextlib.suppress(OSError):
             if hasattr(os, "O_PATH"):
@@ -291,7 +293,7 @@ def match_owner(path: str | os.PathLike[str], like: str | os.PathLike[str]) -> N
         os.close(descriptor)
 
 
-def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANIONS) -> list[str]:
+def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANION_SUFFIXES) -> list[str]:
     """Say which of a database's files, or its folder, others may use, each with the command that mends it.
 
     A folder is mentioned when others may write in it without the sticky bit (they could put another database
@@ -305,15 +307,15 @@ def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = 
     Returns:
         One sentence for each finding, empty when all is private.
     """
-    place = os.path.realpath(db_path)
+    target = os.path.realpath(db_path)
     findings = []
     for suffix in ("", *companions):
-        if os.path.islink(place + suffix):
+        if os.path.islink(target + suffix):
             continue  # refused when the database is opened; chmod would change the file that it leads to
-        warning = file_warning(place + suffix)
+        warning = file_warning(target + suffix)
         if warning:
             findings.append(warning)
-    warning = folder_warning(os.path.dirname(place))
+    warning = folder_warning(os.path.dirname(target))
     if warning:
         findings.append(warning)
     return findings
@@ -322,31 +324,33 @@ def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = 
 def file_warning(path: str | os.PathLike[str]) -> str | None:
     """One sentence with the chmod that mends it when group or others have any right on a regular file."""
     try:
-        found = os.stat(path)
+        info = os.stat(path)
     except OSError:
         return None
-    if not stat.S_ISREG(found.st_mode) or not found.st_mode & _OTHERS:
+    if not stat.S_ISREG(info.st_mode) or not info.st_mode & _GROUP_AND_OTHERS:
         return None
-    return _sentence("the file", os.fspath(path), found.st_mode, "600")
+    return _mode_warning("the file", os.fspath(path), info.st_mode, "600")
 
 
 def folder_warning(path: str | os.PathLike[str]) -> str | None:
     """The same for a folder, by the rule of `check_modes`."""
     try:
-        found = os.stat(path)
+        info = os.stat(path)
     except OSError:
         return None
-    writable = bool(found.st_mode & _OTHERS_WRITE) and not found.st_mode & stat.S_ISVTX
-    if not writable and (not found.st_mode & _OTHERS or not _is_own(os.fspath(path), found)):
+    writable = bool(info.st_mode & _GROUP_AND_OTHERS_WRITE) and not info.st_mode & stat.S_ISVTX
+    if not writable and (not info.st_mode & _GROUP_AND_OTHERS or not _is_dedicated_folder(os.fspath(path), info)):
         return None
-    return _sentence("the folder", os.fspath(path), found.st_mode, "go-w" if not _is_own(path, found) else "700")
+    return _mode_warning(
+        "the folder", os.fspath(path), info.st_mode, "go-w" if not _is_dedicated_folder(path, info) else "700"
+    )
 
 
-def _is_own(path: str | os.PathLike[str], found: os.stat_result) -> bool:
-    if found.st_uid != os.geteuid() or found.st_mode & stat.S_ISVTX:
+def _is_dedicated_folder(path: str | os.PathLike[str], info: os.stat_result) -> bool:
+    if info.st_uid != os.geteuid() or info.st_mode & stat.S_ISVTX:
         return False
-    place = os.path.realpath(path)
-    return place not in (_current_folder(), os.path.realpath(os.path.expanduser("~")), "/")
+    target = os.path.realpath(path)
+    return target not in (_current_folder(), os.path.realpath(os.path.expanduser("~")), "/")
 
 
 def _current_folder() -> str | None:
@@ -356,7 +360,7 @@ def _current_folder() -> str | None:
         return None  # it was removed
 
 
-def _sentence(what: str, path: str, mode: int, wanted: str) -> str:
+def _mode_warning(what: str, path: str, mode: int, wanted: str) -> str:
     import shlex  # here: mostly there is nothing to mend
 
     who = [name for name, bits in (("its group", stat.S_IRWXG), ("everybody", stat.S_IRWXO)) if mode & bits]

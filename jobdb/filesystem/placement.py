@@ -1,7 +1,7 @@
 """Decides which SQLite journal a folder can bear, and says why.
 
 Called by the SQLite engine on every open, and by `jobdb doctor` and `jobdb probe`. May call mountinfo.py and
-filesystem_policy.py. Only `place` looks at the live system; `decide` is pure: a mount in, a `Placement` out.
+filesystem_policy.py. Only `placement_for` looks at the live system; `decide` is pure: a mount in, a `Placement` out.
 WAL needs memory shared by all who have the file open, which no network file system gives
 (https://sqlite.org/wal.html, point 2 of its overview); SQLite itself does not notice.
 """
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .mounts import Mount, mount_for, read_mounts
-from .policy import Ruling, rule_for, type_of_magic, witness
+from .policy import Decision, cross_check, decision_for, type_of_magic
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Mount", "Placement", "decide", "nearest_existing", "place", "refuse_mounted_file", "statfs_magic"]
+__all__ = ["Mount", "Placement", "decide", "nearest_existing", "placement_for", "refuse_mounted_file", "statfs_magic"]
 
 _CIFS_LOOKUP_CACHE = Path("/proc/fs/cifs/LookupCacheEnabled")
 
@@ -96,30 +96,30 @@ def decide(
     """
     name = folder or (mount.mount_point if mount else "/")
     if mount is None:
-        told = type_of_magic(statfs_magic)
-        mount = Mount(mount_point="", fs_type=told or "unknown", source="", options=())
-        ruling = rule_for(mount, shared=shared, upper=None, smb_name_cache=smb_name_cache)
-        if ruling.journal == "wal":
+        statfs_type = type_of_magic(statfs_magic)
+        mount = Mount(mount_point="", fs_type=statfs_type or "unknown", source="", options=())
+        decision = decision_for(mount, shared=shared, upper=None, smb_name_cache=smb_name_cache)
+        if decision.journal == "wal":
             # One witness is not enough for WAL; the rollback journal is right on every local file system.
-            ruling = Ruling("delete", f"statfs says {told}, but the mount table could not be read")
+            decision = Decision("delete", f"statfs says {statfs_type}, but the mount table could not be read")
     else:
-        ruling = rule_for(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
-        ruling = witness(ruling, mount, statfs_magic, shared=shared)
+        decision = decision_for(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
+        decision = cross_check(decision, mount, statfs_magic, shared=shared)
     return Placement(
         folder=name,
         fs_type=mount.fs_type,
         source=mount.source,
         mount_point=mount.mount_point,
         options=mount.options,
-        journal=ruling.journal,
-        reason=ruling.reason,
-        advice=ruling.advice,
-        needs_probe=ruling.journal == "delete",
-        needs_peer_probe=ruling.journal == "delete" and ruling.needs_peer,
+        journal=decision.journal,
+        reason=decision.reason,
+        advice=decision.advice,
+        needs_probe=decision.journal == "delete",
+        needs_peer_probe=decision.journal == "delete" and decision.needs_peer_probe,
     )
 
 
-def place(path: str | Path, *, shared: bool = False, file: str | Path | None = None) -> Placement:
+def placement_for(path: str | Path, *, shared: bool = False, file: str | Path | None = None) -> Placement:
     """Looks at the live system and decides for a folder.
 
     Args:
@@ -135,7 +135,7 @@ def place(path: str | Path, *, shared: bool = False, file: str | Path | None = N
     resolved = os.path.realpath(path)
     existing = nearest_existing(resolved)
     if not sys.platform.startswith("linux"):
-        return _place_elsewhere(resolved, shared=shared)
+        return _placement_without_mountinfo(resolved, shared=shared)
     mounts = read_mounts()
     mount = mount_for(existing, mounts)
     placement = decide(
@@ -233,7 +233,7 @@ def _smb_name_cache() -> bool:
         return True
 
 
-def _place_elsewhere(resolved: str, *, shared: bool) -> Placement:
+def _placement_without_mountinfo(resolved: str, *, shared: bool) -> Placement:
     """Without a mount table in /proc: the rollback journal and a probe, unless it is a Mac's own disk."""
     fs_type = "unknown"
     if sys.platform == "darwin":

@@ -15,18 +15,18 @@ from .mounts import Mount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-OTHER_WAYS = "put the database on a local disk and let other hosts speak MQTT (tickets), or use postgresql://"
+ALTERNATIVES = "put the database on a local disk and let other hosts speak MQTT (tickets), or use postgresql://"
 
 _PEER_ADVICE = "before a second host uses this folder, run 'jobdb probe DIR --peer NAME' on both hosts at the same time"
 
 
-class Ruling(NamedTuple):
+class Decision(NamedTuple):
     """The policy's answer for one mount; see `Placement` for the fields."""
 
     journal: Literal["wal", "delete"] | None
     reason: str
     advice: str | None = None
-    needs_peer: bool = False
+    needs_peer_probe: bool = False
 
 
 # Local file systems of Linux, macOS and the BSDs: one kernel sees all users, so memory and locks are shared.
@@ -98,7 +98,7 @@ _CLUSTER = frozenset(["ceph", "glusterfs", "fuse.glusterfs", "gfs2", "ocfs2", "g
 _OBJECT_STORE = "an object store behind a mount has no locks and rewrites whole files"
 
 # Measured or documented not to keep the promises, whatever the options.
-_HOPELESS = {
+_UNSAFE = {
     "fuse.sshfs": "sshfs keeps locks on each host: two hosts write at once and the database is damaged",
     **dict.fromkeys(
         [
@@ -121,7 +121,7 @@ _HOPELESS = {
     "coda": "Coda has no locks between hosts",
 }
 
-_MAGIC: dict[int, tuple[str, ...]] = {
+_TYPES_BY_MAGIC: dict[int, tuple[str, ...]] = {
     0xEF53: ("ext2", "ext3", "ext4"),
     0x58465342: ("xfs",),
     0x9123683E: ("btrfs",),
@@ -163,86 +163,86 @@ _MAGIC: dict[int, tuple[str, ...]] = {
 
 def type_of_magic(magic: int | None) -> str | None:
     """A type of file system that has this `f_type`, or None if it is not known."""
-    return _MAGIC[magic][0] if magic in _MAGIC else None
+    return _TYPES_BY_MAGIC[magic][0] if magic in _TYPES_BY_MAGIC else None
 
 
-def rule_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Ruling:
+def decision_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Decision:
     """The answer for a mount from the mount table alone; arguments as for `filesystem.decide`."""
     kind = mount.fs_type
     if kind in ("overlay", "overlayfs"):
-        ruling = _overlay(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
+        decision = _overlay(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
     elif kind in _LOCAL:
-        ruling = Ruling("wal", f"{kind} is a local file system")
+        decision = Decision("wal", f"{kind} is a local file system")
     elif kind in ("cifs", "smb3", "smbfs"):
-        ruling = _smb(mount, name_cache=smb_name_cache)
+        decision = _smb(mount, name_cache=smb_name_cache)
     elif kind in _CHECKED:
-        ruling = _CHECKED[kind](mount)
-    elif kind in _HOPELESS:
-        ruling = Ruling(None, f"{kind}: {_HOPELESS[kind]}", OTHER_WAYS)
+        decision = _CHECKED[kind](mount)
+    elif kind in _UNSAFE:
+        decision = Decision(None, f"{kind}: {_UNSAFE[kind]}", ALTERNATIVES)
     elif kind in _CLUSTER:
-        ruling = Ruling("delete", f"{kind} is a cluster file system with locks for all hosts", _PEER_ADVICE)
+        decision = Decision("delete", f"{kind} is a cluster file system with locks for all hosts", _PEER_ADVICE)
     elif kind in _VM_SHARE:
-        ruling = _vm_share(mount, shared=shared)
+        decision = _vm_share(mount, shared=shared)
     elif kind in _LOCAL_FUSE:
-        ruling = Ruling(
+        decision = Decision(
             "delete",
             f"{kind} keeps its locks on this host",
             _PEER_ADVICE if shared else None,
-            needs_peer=shared,
+            needs_peer_probe=shared,
         )
     else:
-        ruling = Ruling(
+        decision = Decision(
             "delete",
             f"{kind} is not known here, so neither is how far its locks reach",
-            "run 'jobdb probe DIR --peer NAME' on two hosts that use this folder, at the same time, or " + OTHER_WAYS,
-            needs_peer=True,
+            "run 'jobdb probe DIR --peer NAME' on two hosts that use this folder, at the same time, or " + ALTERNATIVES,
+            needs_peer_probe=True,
         )
-    if ruling.journal == "wal" and shared:
-        return Ruling(
+    if decision.journal == "wal" and shared:
+        return Decision(
             "delete",
             f"the database is marked shared: other hosts use it, so no WAL although {kind} is local",
         )
-    if ruling.journal and "ro" in mount.options:
-        return ruling._replace(advice="the mount is read-only; remount it with 'rw' to write")
-    return ruling
+    if decision.journal and "ro" in mount.options:
+        return decision._replace(advice="the mount is read-only; remount it with 'rw' to write")
+    return decision
 
 
-def witness(ruling: Ruling, mount: Mount, magic: int | None, *, shared: bool) -> Ruling:
+def cross_check(decision: Decision, mount: Mount, magic: int | None, *, shared: bool) -> Decision:
     """Sets what statfs said against the ruling; a contradiction leaves the more careful answer."""
-    if magic is None or ruling.journal is None:
-        return ruling
+    if magic is None or decision.journal is None:
+        return decision
     family = "fuse" if mount.fs_type.startswith("fuse.") else mount.fs_type
-    if family in _MAGIC.get(magic, ()) or (family == "overlayfs" and magic == 0x794C7630):
-        return ruling
-    told = type_of_magic(magic)
-    if told is None and not any(family in names for names in _MAGIC.values()):
-        return ruling  # neither the type nor the number is known: they do not contradict each other
-    shown = told or f"type 0x{magic:x}"
+    if family in _TYPES_BY_MAGIC.get(magic, ()) or (family == "overlayfs" and magic == 0x794C7630):
+        return decision
+    statfs_type = type_of_magic(magic)
+    if statfs_type is None and not any(family in names for names in _TYPES_BY_MAGIC.values()):
+        return decision  # neither the type nor the number is known: they do not contradict each other
+    shown = statfs_type or f"type 0x{magic:x}"
     difference = f"the mount table says {mount.fs_type}, statfs says {shown}"
-    if told is None or told in _LOCAL or told in _LOCAL_FUSE or told == "overlay":
-        if ruling.journal == "wal":
-            return Ruling("delete", f"{difference}: taking the careful answer")
-        return ruling
+    if statfs_type is None or statfs_type in _LOCAL or statfs_type in _LOCAL_FUSE or statfs_type == "overlay":
+        if decision.journal == "wal":
+            return Decision("delete", f"{difference}: taking the careful answer")
+        return decision
     # The options at hand are those of another file system, so nothing vouches for this one.
-    blind = Mount(mount.mount_point, told, mount.source, ())
-    careful = rule_for(blind, shared=shared, upper=None, smb_name_cache=True)
+    blind = Mount(mount.mount_point, statfs_type, mount.source, ())
+    careful = decision_for(blind, shared=shared, upper=None, smb_name_cache=True)
     return careful._replace(reason=f"{difference}: {careful.reason}")
 
 
-def _overlay(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Ruling:
+def _overlay(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Decision:
     if upper is not None and upper.fs_type not in ("overlay", "overlayfs"):
-        below = rule_for(upper, shared=shared, upper=None, smb_name_cache=smb_name_cache)
+        below = decision_for(upper, shared=shared, upper=None, smb_name_cache=smb_name_cache)
         return below._replace(reason=f"overlay whose upper folder lies on {upper.fs_type}: {below.reason}")
     # Linux takes no network file system as the writable layer of an overlay, and what is written lands there.
     volatile = "the overlay is mounted 'volatile': nothing on it survives a power loss"
-    return Ruling(
+    return Decision(
         "wal",
         "overlay is local: what is written lies in its upper folder",
         volatile if mount.has("volatile") else None,
     )
 
 
-def _nfs(mount: Mount) -> Ruling:
+def _nfs(mount: Mount) -> Decision:
     faults: list[str] = []
     local_lock = mount.value("local_lock")
     if mount.has("nolock"):
@@ -259,17 +259,17 @@ def _nfs(mount: Mount) -> Ruling:
         faults.append("'nocto' lets a host read what it had cached before another host wrote")
     if not faults:
         soft = mount.has("soft") or mount.has("softerr")
-        return Ruling(
+        return Decision(
             "delete",
             f"{mount.fs_type} with locks at the server and no cache of missing names",
             "mount with 'hard': a soft mount gives up writes when the server is slow" if soft else None,
         )
     version = mount.value("vers") or ("4.2" if mount.fs_type == "nfs4" else "3")
     line = _remount(mount, "nfs", f"vers={version},hard,local_lock=none,lookupcache=none")
-    return Ruling(None, f"{mount.fs_type}: " + "; ".join(faults), f"{line}  (on every host), or {OTHER_WAYS}")
+    return Decision(None, f"{mount.fs_type}: " + "; ".join(faults), f"{line}  (on every host), or {ALTERNATIVES}")
 
 
-def _smb(mount: Mount, *, name_cache: bool) -> Ruling:
+def _smb(mount: Mount, *, name_cache: bool) -> Decision:
     faults: list[str] = []
     mends: list[str] = []
     cache = mount.value("cache")
@@ -285,38 +285,38 @@ def _smb(mount: Mount, *, name_cache: bool) -> Ruling:
         faults.append("the SMB client remembers missing names, so another host's hot journal can stay unseen")
         mends.append("echo 0 > /proc/fs/cifs/LookupCacheEnabled")
     if not faults:
-        return Ruling("delete", f"{mount.fs_type} with locks at the server and no cache of missing names")
-    advice = " && ".join(mends) + f"  (on every host), or {OTHER_WAYS}"
-    return Ruling(None, f"{mount.fs_type}: " + "; ".join(faults), advice)
+        return Decision("delete", f"{mount.fs_type} with locks at the server and no cache of missing names")
+    advice = " && ".join(mends) + f"  (on every host), or {ALTERNATIVES}"
+    return Decision(None, f"{mount.fs_type}: " + "; ".join(faults), advice)
 
 
-def _lustre(mount: Mount) -> Ruling:
+def _lustre(mount: Mount) -> Decision:
     if mount.has("flock"):
-        return Ruling("delete", "lustre with 'flock': locks for all hosts", _PEER_ADVICE)
+        return Decision("delete", "lustre with 'flock': locks for all hosts", _PEER_ADVICE)
     import shlex
 
     shown = "'localflock' keeps locks on each host" if mount.has("localflock") else "locks are switched off"
     line = f"mount -o remount,flock {shlex.quote(mount.mount_point)}"
-    return Ruling(None, f"lustre: {shown}", f"{line}  (on every host), or {OTHER_WAYS}")
+    return Decision(None, f"lustre: {shown}", f"{line}  (on every host), or {ALTERNATIVES}")
 
 
-_CHECKED: dict[str, Callable[[Mount], Ruling]] = {"nfs": _nfs, "nfs4": _nfs, "lustre": _lustre}
+_CHECKED: dict[str, Callable[[Mount], Decision]] = {"nfs": _nfs, "nfs4": _nfs, "lustre": _lustre}
 
 
-def _vm_share(mount: Mount, *, shared: bool) -> Ruling:
+def _vm_share(mount: Mount, *, shared: bool) -> Decision:
     cache = mount.value("cache")
     if shared and mount.fs_type == "9p" and cache not in (None, "none", "0", "0x0"):
         line = _remount(mount, "9p", "trans=virtio,version=9p2000.L,cache=none")
-        return Ruling(
+        return Decision(
             None,
             f"9p with 'cache={cache}' serves old data after another host wrote",
-            f"{line}, or {OTHER_WAYS}",
+            f"{line}, or {ALTERNATIVES}",
         )
-    return Ruling(
+    return Decision(
         "delete",
         f"{mount.fs_type} is a folder of this machine's host, which shares no memory and perhaps no locks",
         "only this machine may use the database; " + _PEER_ADVICE,
-        needs_peer=shared,
+        needs_peer_probe=shared,
     )
 
 

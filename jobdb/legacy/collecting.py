@@ -10,16 +10,16 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-RARELY = 100_000
+GC_THRESHOLD = 100_000
 """New containers between two looks; Python's own measure is 700."""
 
 
 @contextmanager
-def rare_collection() -> Iterator[None]:
+def raised_gc_threshold() -> Iterator[None]:
     """Makes the collector look rarely, and puts its measures back. Where it is off it stays off."""
     before = gc.get_threshold()
     if before[0]:
-        gc.set_threshold(max(before[0], RARELY), *before[1:])
+        gc.set_threshold(max(before[0], GC_THRESHOLD), *before[1:])
     try:
         yield
     finally:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Damage(StrEnum):
+class DamageKind(StrEnum):
     """Why a file, or a part of it, was not taken over. The values are stable names of the report."""
 
     EMPTY = "empty"
@@ -72,7 +72,7 @@ class Damaged:
         reason: one sentence for a person; no content of the file beyond names and short quotes, and no secret.
     """
 
-    kind: Damage
+    kind: DamageKind
     reason: str
 
 

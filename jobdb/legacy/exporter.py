@@ -16,19 +16,19 @@ from ..crypto.vault import Vault
 from ..engines.sql.transaction import Transaction
 from ..errors import StorageFailed
 from ..filesystem.atomic_files import write_file
-from ..filesystem.permissions import secure_folder, sync_folder
-from .damage import Damage, Damaged
+from ..filesystem.permissions import make_private_folder, sync_folder
+from .damage import Damaged, DamageKind
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC, Progress
-from .layout import RECORD_SUFFIX, Layout, new_registry, read_regular_file
+from .layout import RECORD_SUFFIX, Layout, find_export_target, read_regular_file
 from .lock import registry_lock
-from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
+from .records import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
 from .report import ExportReport, Outcome, ReportRow
-from .rows import JobRow, record_of
-from .source import same_json
-from .state import bounded, is_ahead
-from .state_rows import stored_state, whole_state
+from .rows import JobRow, record_from_row
+from .source import json_equal
+from .state import limit_subscribers, newer_state_reason
+from .state_rows import database_state, export_state
 from .statements import LEGACY
-from .written import JobFile, job_files, record_bytes
+from .written import JobFile, render_job_files, render_record
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -68,12 +68,12 @@ def export_registry(
         KeyProblem: the master key is not the one that sealed the secrets.
         StorageFailed: a file could not be written; those before it were.
     """
-    layout = new_registry(Path(directory))
+    layout = find_export_target(Path(directory))
     store, vault = registry.engine.store, registry.engine.vault
     LEGACY.load()
     report = ExportReport(str(layout.jobs))
     try:
-        secure_folder(layout.jobs)
+        make_private_folder(layout.jobs)
         with (
             registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=True),
             store.read() as tx,
@@ -81,7 +81,7 @@ def export_registry(
             run = _Export(tx, vault, layout, report, with_secrets=with_secrets)
             total = run.count()
             store.sync()  # what is read from here on was committed before, and must be durable before it leaves
-            run.everything(total, progress or (lambda done, total: None))
+            run.export_all(total, progress or (lambda done, total: None))
             sync_folder(layout.jobs)
     except OSError as error:
         raise StorageFailed(
@@ -117,7 +117,7 @@ class _Export:
         row = self._tx.one(LEGACY.legacy_count_jobs)
         return row[0] if row else 0
 
-    def everything(self, total: int, progress: Progress) -> None:
+    def export_all(self, total: int, progress: Progress) -> None:
         for done, job in enumerate(job_rows(self._tx), 1):
             outcome, reason, events = self._job(job)
             name = job.job_id + RECORD_SUFFIX
@@ -127,27 +127,27 @@ class _Export:
         progress(total, total)
 
     def _job(self, row: JobRow) -> tuple[Outcome, str, int]:
-        full = record_of(row, self._vault)
-        record = full if self._with_secrets else without_secrets(full)
-        if record is not full:
+        full_record = record_from_row(row, self._vault)
+        record = full_record if self._with_secrets else without_secrets(full_record)
+        if record is not full_record:
             self._report.secrets_left_out += 1
-        state = stored_state(self._tx, row, record)
-        record = replace(record, state=bounded(state))
+        state = export_state(self._tx, row, record)
+        record = replace(record, state=limit_subscribers(state))
         left_out = "" if record.state == state else _TOO_MANY_SUBSCRIBERS
         path = self._layout.jobs / (row.job_id + RECORD_SUFFIX)
-        there = _record_there(path)
-        reason = _why_not_over(there, record)
-        if not reason and isinstance(there, LegacyRecord) and there.state:
-            reason = is_ahead(there.state, whole_state(self._tx, row))
+        existing = _read_existing_record(path)
+        reason = _keep_reason(existing, record)
+        if not reason and isinstance(existing, LegacyRecord) and existing.state:
+            reason = newer_state_reason(existing.state, database_state(self._tx, row))
         if reason:
             return Outcome.SKIPPED, reason, 0
-        files, events = job_files(self._tx, row, record, full, self._layout)
+        files, events = render_job_files(self._tx, row, record, full_record, self._layout)
         changed = []
         for file in files:
             if link := _link_above(file, self._layout):
                 return Outcome.SKIPPED, f"{link} is a link, which is not followed; move it away first", 0
             content = read_regular_file(str(file.path), 2 * len(file.content) + 1024)
-            if isinstance(content, Damaged) and content.kind is not Damage.TOO_LARGE:
+            if isinstance(content, Damaged) and content.kind is not DamageKind.TOO_LARGE:
                 return Outcome.SKIPPED, f"{file.path.name} there is damaged ({content.reason}); move it away first", 0
             if content == file.content or _same_document(content, file):
                 continue
@@ -157,15 +157,15 @@ class _Export:
                     return Outcome.SKIPPED, f"{file.path.name} has lines there that are not here", 0
             changed.append(file)
         same_record = (
-            isinstance(there, LegacyRecord)
-            and there.fingerprint() == record.fingerprint()
-            and there.state == record.state
+            isinstance(existing, LegacyRecord)
+            and existing.fingerprint() == record.fingerprint()
+            and existing.state == record.state
         )
         for file in changed:
-            secure_folder(file.path.parent)
-            write_file(file.path, file.content, may_be_link=file.path.parent == self._layout.jobs)
+            make_private_folder(file.path.parent)
+            write_file(file.path, file.content, follow_folder_link=file.path.parent == self._layout.jobs)
         if not same_record:
-            write_file(path, record_bytes(record), may_be_link=True)
+            write_file(path, render_record(record), follow_folder_link=True)
         if same_record and not changed:
             return Outcome.UNCHANGED, left_out, 0
         self._report.events += events
@@ -174,7 +174,7 @@ class _Export:
 
 def _same_document(content: bytes | Damaged | None, file: JobFile) -> bool:
     """Whether a small file of the audit log says what is to be written, though in other bytes."""
-    return not file.is_log and isinstance(content, bytes) and same_json(content, file.content)
+    return not file.is_log and isinstance(content, bytes) and json_equal(content, file.content)
 
 
 def without_secrets(record: LegacyRecord) -> LegacyRecord:
@@ -190,21 +190,21 @@ def _link_above(file: JobFile, layout: Layout) -> Path | None:
     return next((folder for folder in folders if folder.is_symlink()), None)
 
 
-def _record_there(path: Path) -> LegacyRecord | Damaged | None:
+def _read_existing_record(path: Path) -> LegacyRecord | Damaged | None:
     raw = read_regular_file(str(path), MAX_RECORD_BYTES)
     return parse_record(raw, path.name) if isinstance(raw, bytes) else raw
 
 
-def _why_not_over(there: LegacyRecord | Damaged | None, record: LegacyRecord) -> str:
+def _keep_reason(existing: LegacyRecord | Damaged | None, record: LegacyRecord) -> str:
     """Why the file that is there must stay; empty if it may be replaced."""
-    if there is None:
+    if existing is None:
         return ""
-    if isinstance(there, Damaged):
-        return f"the file there is damaged ({there.reason}); move it away first"
-    if there.updated_ms > record.updated_ms:
-        return f"newer there: {format_ms(there.updated_ms)}, here {format_ms(record.updated_ms)}"
-    if there.updated_ms == record.updated_ms and there.last_seq > record.last_seq:
-        return f"it has {there.last_seq} events there, {record.last_seq} here"
-    if (there.auth_token and not record.auth_token) or (there.broker_password and not record.broker_password):
+    if isinstance(existing, Damaged):
+        return f"the file there is damaged ({existing.reason}); move it away first"
+    if existing.updated_ms > record.updated_ms:
+        return f"newer there: {format_time(existing.updated_ms)}, here {format_time(record.updated_ms)}"
+    if existing.updated_ms == record.updated_ms and existing.last_seq > record.last_seq:
+        return f"it has {existing.last_seq} events there, {record.last_seq} here"
+    if (existing.auth_token and not record.auth_token) or (existing.broker_password and not record.broker_password):
         return "the file there holds a token or password that would be lost"
     return ""

@@ -15,8 +15,8 @@ from ..crypto.vault import Vault
 from ..engines.sql.statements import TOKENS
 from ..engines.sql.transaction import Transaction
 from ..errors import Busy
-from .collecting import rare_collection
-from .damage import Damage, Damaged
+from .collecting import raised_gc_threshold
+from .damage import Damaged, DamageKind
 from .layout import (
     LINK,
     LOG_SUFFIX,
@@ -28,21 +28,21 @@ from .layout import (
     find_registry,
     list_audit_folder,
     list_jobs_folder,
-    shown_name,
+    printable_name,
 )
 from .lock import RegistryLock, registry_lock
-from .ordering import PORTION_JOBS, portions
-from .packing import Answer
-from .plan import NEW, Plan, keep_token, plan_known
-from .reading import Reader, reader_for
-from .ready import JOB_COLUMNS, PutOff, ReadyJob
+from .ordering import MAX_BATCH_JOBS, ordered_batches
+from .packing import ReadResult
+from .plan import NEW_JOB, Plan, keep_token, plan_existing
+from .reading import Reader, open_reader
+from .ready import JOB_COLUMNS, DeferredJob, NormalizedJob
 from .report import ImportReport, Outcome, ReportRow
 from .rows import JobRow
-from .state import is_ahead
-from .state_rows import whole_state
+from .state import newer_state_reason
+from .state_rows import database_state
 from .statements import LEGACY
 from .verify import Verification
-from .writing import PortionWriter
+from .writing import BatchWriter
 
 if TYPE_CHECKING:
     from ..registry import Registry
@@ -86,11 +86,11 @@ def import_registry(
     LEGACY.load()
     with (
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
-        rare_collection(),
+        raised_gc_threshold(),
         store.read() if dry_run else store.write() as tx,
     ):
         run = _Import(tx, registry.engine.vault, layout, report, sqlite=registry.url.engine == "sqlite")
-        run.everything(progress or (lambda done, total: None))
+        run.import_all(progress or (lambda done, total: None))
         _refuse_unlocked_writer(lock)
     return report
 
@@ -112,41 +112,41 @@ class _Import:
         self._layout = layout
         self._report = report
         self._verification = Verification(tx, vault)
-        self._writer = PortionWriter(tx, vault, self._verification)
-        self._holds_nul = sqlite
+        self._writer = BatchWriter(tx, vault, self._verification)
+        self._accepts_nul = sqlite
         self._done = 0
         self._logs_not_read = 0
         self._tombstones: bool | None = None
 
-    def everything(self, progress: Progress) -> None:
+    def import_all(self, progress: Progress) -> None:
         """Takes over what there is; in a dry run, all but the writing."""
-        with reader_for(self._layout) as reader:
+        with open_reader(self._layout) as reader:
             total = count_records(self._layout)
-            jobs = self._legal_jobs(reader.read(self._record_names(), put_off=total > PORTION_JOBS))
-            for portion in portions(jobs, lambda ids: self._again(reader, ids)):
+            jobs = self._legal_jobs(reader.read(self._record_names(), defer_pending=total > MAX_BATCH_JOBS))
+            for batch in ordered_batches(jobs, lambda ids: self._read_deferred(reader, ids)):
                 if self._verification.jobs_before and not self._report.dry_run:
-                    self._tx.lock_jobs(source.job_id for source in portion)
-                planned = [self._planned(source) for source in portion]
+                    self._tx.lock_jobs(source.job_id for source in batch)
+                planned = [self._planned(source) for source in batch]
                 if not self._report.dry_run:
                     self._writer.write(planned)
                 for source, plan in planned:
                     self._report_job(source, plan)
-                self._done += len(portion)
+                self._done += len(batch)
                 progress(min(self._done, total), total)
-        self._logs_without_record()
+        self._report_orphan_logs()
         self._verification.finish()
         progress(total, total)
 
-    def _legal_jobs(self, answers: Iterable[tuple[str, Answer]]) -> Iterator[ReadyJob | PutOff]:
+    def _legal_jobs(self, results: Iterable[tuple[str, ReadResult]]) -> Iterator[NormalizedJob | DeferredJob]:
         """The legal records among files; the others go into the report."""
-        for name, answer in answers:
-            if not self._holds_nul and isinstance(answer, ReadyJob) and answer.unpacked().holds_nul():
-                answer = Damaged(Damage.NOT_HELD, "it holds a NUL character, which PostgreSQL cannot store")
-            if isinstance(answer, Damaged):
-                self._damaged(name, answer)
+        for name, result in results:
+            if not self._accepts_nul and isinstance(result, NormalizedJob) and result.unpack_values().contains_nul():
+                result = Damaged(DamageKind.NOT_HELD, "it holds a NUL character, which PostgreSQL cannot store")
+            if isinstance(result, Damaged):
+                self._report_damage(name, result)
                 self._done += 1
-            elif answer is not None:
-                yield answer
+            elif result is not None:
+                yield result
 
     def _record_names(self) -> Iterator[str]:
         """The names of the records; the other entries of their folder are counted or reported."""
@@ -159,39 +159,39 @@ class _Import:
                 reason = "not a file of the registry"
                 if classify(name) is EntryKind.LEFTOVER:
                     reason = "a temporary file that a writer left behind"
-                self._report.add(ReportRow(shown_name(name), Outcome.IGNORED, reason))
+                self._report.add(ReportRow(printable_name(name), Outcome.IGNORED, reason))
 
-    def _again(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[ReadyJob]:
+    def _read_deferred(self, reader: Reader, job_ids: Iterator[str]) -> Iterator[NormalizedJob]:
         """Jobs that were read before and put off."""
         for job in self._legal_jobs(reader.read(job_id + RECORD_SUFFIX for job_id in job_ids)):
-            assert isinstance(job, ReadyJob)
+            assert isinstance(job, NormalizedJob)
             yield job
 
-    def _logs_without_record(self) -> None:
+    def _report_orphan_logs(self) -> None:
         """Names the logs to which no record belongs."""
         if self._logs_not_read:
             for name in list_jobs_folder(self._layout):
                 if classify(name) is EntryKind.EVENT_LOG:
-                    self._needs_record(name, name[: -len(LOG_SUFFIX)])
+                    self._report_if_orphan(name, name[: -len(LOG_SUFFIX)])
         if self._layout.audit.is_symlink():
-            self._damaged(f"../{self._layout.audit.name}", LINK)
+            self._report_damage(f"../{self._layout.audit.name}", LINK)
         for job_id in list_audit_folder(self._layout):
-            self._needs_record(f"../{self._layout.audit.name}/{job_id}", job_id)
+            self._report_if_orphan(f"../{self._layout.audit.name}/{job_id}", job_id)
 
-    def _needs_record(self, name: str, job_id: str) -> None:
+    def _report_if_orphan(self, name: str, job_id: str) -> None:
         record = job_id + RECORD_SUFFIX
         if not os.path.lexists(f"{self._layout.jobs}/{record}"):
-            self._damaged(
-                name, Damaged(Damage.NO_RECORD, f"there is no record {shown_name(record)} that it belongs to")
+            self._report_damage(
+                name, Damaged(DamageKind.NO_RECORD, f"there is no record {printable_name(record)} that it belongs to")
             )
 
-    def _damaged(self, name: str, damaged: Damaged, job_id: str | None = None) -> None:
-        self._report.add(ReportRow(shown_name(name), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))
+    def _report_damage(self, name: str, damaged: Damaged, job_id: str | None = None) -> None:
+        self._report.add(ReportRow(printable_name(name), Outcome.DAMAGED, damaged.reason, job_id, damage=damaged.kind))
 
-    def _report_job(self, source: ReadyJob, plan: Plan) -> None:
+    def _report_job(self, source: NormalizedJob, plan: Plan) -> None:
         if plan.writes:
-            self._report.events += source.events if plan is NEW else len(plan.new_events)
-        if plan is NEW and source.events and not (source.state and "subscribers" in source.state):
+            self._report.events += source.events if plan is NEW_JOB else len(plan.new_events)
+        if plan is NEW_JOB and source.events and not (source.state and "subscribers" in source.state):
             self._report.without_subscribers += 1
         self._logs_not_read -= source.has_event_log
         job_id = source.job_id
@@ -199,30 +199,30 @@ class _Import:
         if source.notes or source.trust_note:
             reason = "; ".join(dict.fromkeys(filter(None, (plan.reason, *source.notes, source.trust_note))))
         warning = source.warning
-        self._report.note(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, source.events, warning)
+        self._report.add_values(job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, source.events, warning)
         for name, kind, why in source.damage:
-            self._damaged(name, Damaged(Damage(kind), why), job_id)
+            self._report_damage(name, Damaged(DamageKind(kind), why), job_id)
 
-    def _unless_pruned(self, source: ReadyJob) -> Plan:
+    def _plan_new(self, source: NormalizedJob) -> Plan:
         """Plan a job that is not there as new, unless it is pruned: it must not come back to life with its tokens."""
         if self._tombstones is None:
             self._tombstones = self._tx.one(LEGACY.legacy_tombstones) is not None
         if not self._tombstones:
-            return NEW
+            return NEW_JOB
         row = self._tx.one(TOKENS.tombstone, job_id=source.job_id)
-        if row is None or dict(zip(JOB_COLUMNS, source.unpacked().job, strict=True))["updated_ms"] > row[1]:
-            return NEW
+        if row is None or dict(zip(JOB_COLUMNS, source.unpack_values().job, strict=True))["updated_ms"] > row[1]:
+            return NEW_JOB
         return Plan(Outcome.SKIPPED, "it was here and is pruned, and its record has not changed since", None, [])
 
-    def _planned(self, source: ReadyJob) -> tuple[ReadyJob, Plan]:
+    def _planned(self, source: NormalizedJob) -> tuple[NormalizedJob, Plan]:
         if not self._verification.jobs_before:
-            return source, self._unless_pruned(source)
+            return source, self._plan_new(source)
         found = self._tx.one(LEGACY.legacy_job, job_id=source.job_id)
         if found is None:
-            return source, self._unless_pruned(source)
+            return source, self._plan_new(source)
         row = JobRow(*found)
         kept = keep_token(source, row, self._vault)
         digests = {seq: bytes(digest) for seq, digest in self._tx.all(LEGACY.legacy_digests, job=row.number)}
-        ahead = is_ahead(source.state, whole_state(self._tx, row)) if source.state else ""
+        ahead = newer_state_reason(source.state, database_state(self._tx, row)) if source.state else ""
         keeps_token = kept.token != source.token
-        return kept, plan_known(kept, row, digests, self._vault, keeps_token=keeps_token, ahead=ahead)
+        return kept, plan_existing(kept, row, digests, self._vault, keeps_token=keeps_token, ahead=ahead)

@@ -11,7 +11,7 @@ import math
 import re
 from typing import Any
 
-from .damage import Damage, Damaged, quoted
+from .damage import Damaged, DamageKind, quoted
 
 Json = Any
 
@@ -73,18 +73,18 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     except json.JSONDecodeError as error:
         return _syntax(text, error)
     except _DuplicateKey as error:
-        return Damaged(Damage.DUPLICATE_KEY, f"the key {quoted(str(error))} stands there twice")
+        return Damaged(DamageKind.DUPLICATE_KEY, f"the key {quoted(str(error))} stands there twice")
     except _NoNumber as error:
-        return Damaged(Damage.NOT_A_NUMBER, f"it holds {error}, which is no JSON number")
+        return Damaged(DamageKind.NOT_A_NUMBER, f"it holds {error}, which is no JSON number")
     except _Infinite:
-        return Damaged(Damage.HUGE_NUMBER, "it holds a number beyond what a double can carry")
+        return Damaged(DamageKind.HUGE_NUMBER, "it holds a number beyond what a double can carry")
     except RecursionError:
         return _too_deep()
     except ValueError:
-        return Damaged(Damage.HUGE_NUMBER, "it holds a number of thousands of digits")
+        return Damaged(DamageKind.HUGE_NUMBER, "it holds a number of thousands of digits")
     if type(value) is not dict:
-        return Damaged(Damage.NOT_AN_OBJECT, "it holds JSON, but no object")
-    return _doubt(raw, value) or value
+        return Damaged(DamageKind.NOT_AN_OBJECT, "it holds JSON, but no object")
+    return _check_rare_damage(raw, value) or value
 
 
 def _decoded(text: str) -> Json:
@@ -101,12 +101,12 @@ def _text(raw: bytes) -> str | Damaged:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return Damaged(Damage.UTF16, "it is UTF-16, not UTF-8")
-        return Damaged(Damage.NOT_UTF8, f"byte {error.start} is not UTF-8")
+            return Damaged(DamageKind.UTF16, "it is UTF-16, not UTF-8")
+        return Damaged(DamageKind.NOT_UTF8, f"byte {error.start} is not UTF-8")
     if not raw:
-        return Damaged(Damage.EMPTY, "it is empty")
+        return Damaged(DamageKind.EMPTY, "it is empty")
     if text[0] == "\ufeff":
-        return Damaged(Damage.BYTE_ORDER_MARK, "it begins with a byte order mark, which JSON does not allow")
+        return Damaged(DamageKind.BYTE_ORDER_MARK, "it begins with a byte order mark, which JSON does not allow")
     if "\0" in text:
         return _with_zeros(raw)
     return text
@@ -115,25 +115,29 @@ def _text(raw: bytes) -> str | Damaged:
 def _with_zeros(raw: bytes) -> Damaged:
     zeros = raw.count(0)
     if zeros == len(raw):
-        return Damaged(Damage.ZEROED, f"all of its {len(raw)} bytes are zero, as a crash of the machine leaves them")
+        return Damaged(
+            DamageKind.ZEROED, f"all of its {len(raw)} bytes are zero, as a crash of the machine leaves them"
+        )
     if zeros * 3 >= len(raw) and (raw[:1] == b"\0" or raw[1:2] == b"\0"):
-        return Damaged(Damage.UTF16, "it is UTF-16 without a byte order mark, not UTF-8")
-    return Damaged(Damage.ZEROED, f"{zeros} of its {len(raw)} bytes are zero, as a crash of the machine leaves them")
+        return Damaged(DamageKind.UTF16, "it is UTF-16 without a byte order mark, not UTF-8")
+    return Damaged(
+        DamageKind.ZEROED, f"{zeros} of its {len(raw)} bytes are zero, as a crash of the machine leaves them"
+    )
 
 
 def _syntax(text: str, error: json.JSONDecodeError) -> Damaged:
     if not text.strip(" \t\r\n"):
-        return Damaged(Damage.EMPTY, "it holds nothing but white space")
+        return Damaged(DamageKind.EMPTY, "it holds nothing but white space")
     rest = text[error.pos :]
     if not rest.strip(" \t\r\n") or error.msg.startswith("Unterminated string") or _CUT_TOKEN.fullmatch(rest):
-        return Damaged(Damage.CUT_SHORT, f"it is cut short after {len(text):,} characters")
-    return Damaged(Damage.NOT_JSON, f"it is no JSON from line {error.lineno}, column {error.colno} on")
+        return Damaged(DamageKind.CUT_SHORT, f"it is cut short after {len(text):,} characters")
+    return Damaged(DamageKind.NOT_JSON, f"it is no JSON from line {error.lineno}, column {error.colno} on")
 
 
-def _doubt(raw: bytes, value: dict[str, Json]) -> Damaged | None:
+def _check_rare_damage(raw: bytes, value: dict[str, Json]) -> Damaged | None:
     """The checks that few records need, each behind a look at the bytes that most pass."""
     if b"\\u" in raw and _SURROGATE_ESCAPE.search(raw) and not _encodes(value):
-        return Damaged(Damage.LONE_SURROGATE, "it holds half of a surrogate pair, which is no text")
+        return Damaged(DamageKind.LONE_SURROGATE, "it holds half of a surrogate pair, which is no text")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):
         return _too_deep()
     return None
@@ -164,4 +168,4 @@ def _depth_over(value: Json, limit: int) -> bool:
 
 
 def _too_deep() -> Damaged:
-    return Damaged(Damage.TOO_DEEP, f"it is nested deeper than {MAX_DEPTH} levels")
+    return Damaged(DamageKind.TOO_DEEP, f"it is nested deeper than {MAX_DEPTH} levels")

@@ -20,7 +20,7 @@ from operator import methodcaller
 from pathlib import Path
 
 from ..errors import InvalidInput, Unusable
-from .damage import Damage, Damaged
+from .damage import Damaged, DamageKind
 
 RECORD_SUFFIX = ".json"
 LOG_SUFFIX = ".events.log"
@@ -36,7 +36,7 @@ MAX_LOG_BYTES = 256 << 20
 
 _READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
 _FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
-LINK = Damaged(Damage.LINK, "it is a link, and links in a registry are not followed; put the file itself there")
+LINK = Damaged(DamageKind.LINK, "it is a link, and links in a registry are not followed; put the file itself there")
 """The answer for a link, whatever it leads to."""
 
 
@@ -96,7 +96,7 @@ def find_registry(directory: Path) -> Layout:
     )
 
 
-def new_registry(directory: Path) -> Layout:
+def find_export_target(directory: Path) -> Layout:
     """Where an export goes: the registry that is there, else the folder itself if it is named ``jobs``, else
     ``.mam/jobs`` in it. Nothing is created here.
 
@@ -152,9 +152,9 @@ def list_audit_folder(layout: Layout) -> Iterator[str]:
         raise _unreadable(layout.audit, error) from error
 
 
-def count_records(layout: Layout, *, most: int | None = None) -> int:
-    """How many entries are named like records, before anything is read; who needs no more than ``most`` says so."""
-    return sum(1 for _ in islice(filter(_is_record, list_jobs_folder(layout)), most))
+def count_records(layout: Layout, *, limit: int | None = None) -> int:
+    """How many entries are named like records, before anything is read; who needs no more than ``limit`` says so."""
+    return sum(1 for _ in islice(filter(_is_record, list_jobs_folder(layout)), limit))
 
 
 _is_record = methodcaller("endswith", RECORD_SUFFIX)
@@ -215,9 +215,9 @@ def read_regular_file(path: str, limit: int, *, folder: int | None = None) -> by
     try:
         size = os.fstat(fd)
         if not stat.S_ISREG(size.st_mode):
-            return Damaged(Damage.NOT_A_FILE, f"it is {_kind_of(size.st_mode)}, not a file")
+            return Damaged(DamageKind.NOT_A_FILE, f"it is {_kind_of(size.st_mode)}, not a file")
         if size.st_size > limit:
-            return Damaged(Damage.TOO_LARGE, f"it has {size.st_size:,} bytes; at most {limit:,} are read")
+            return Damaged(DamageKind.TOO_LARGE, f"it has {size.st_size:,} bytes; at most {limit:,} are read")
         content = os.read(fd, size.st_size + 1)
         if len(content) != size.st_size:
             content += _rest(fd, limit)
@@ -228,7 +228,7 @@ def read_regular_file(path: str, limit: int, *, folder: int | None = None) -> by
         os.close(fd)
 
 
-def shown_name(name: str) -> str:
+def printable_name(name: str) -> str:
     """A file name as printable text; bytes that are no UTF-8 and control characters are escaped."""
     if name.isprintable():
         return name
@@ -269,7 +269,7 @@ def _link(path: str, folder: int | None) -> Damaged:
     try:
         os.stat(path, dir_fd=folder)
     except FileNotFoundError:
-        return Damaged(Damage.DANGLING_LINK, "it is a link that leads nowhere")
+        return Damaged(DamageKind.DANGLING_LINK, "it is a link that leads nowhere")
     except OSError:
         pass
     return LINK
@@ -286,12 +286,12 @@ def _unreadable(folder: Path, error: OSError) -> Unusable:
 
 def _no_read(path: str, error: OSError | ValueError) -> Damaged:
     if os.path.isdir(path):
-        return Damaged(Damage.NOT_A_FILE, "it is a folder, not a file")
+        return Damaged(DamageKind.NOT_A_FILE, "it is a folder, not a file")
     return _unreadable_file(error)
 
 
 def _unreadable_file(error: OSError | ValueError) -> Damaged:
-    return Damaged(Damage.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
+    return Damaged(DamageKind.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 def _kind_of(mode: int) -> str:

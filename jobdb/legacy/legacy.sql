@@ -34,7 +34,7 @@ SET prompt = :prompt, broker = :broker, broker_password = :broker_password,
     expected_artifacts = :expected_artifacts, extra = :extra
 WHERE job = :job;
 
--- legacy_put_token: the record's token, or what stands in for a key that nobody has.
+-- legacy_upsert_token: the record's token, or what stands in for a key that nobody has.
 INSERT INTO tokens (job, sealed, kid, imported, created_ms, expires_ms, revoked_ms)
 VALUES (:job, :sealed, :kid, 1, :created_ms, :expires_ms, :revoked_ms)
 ON CONFLICT (job, kid) DO UPDATE
@@ -82,7 +82,7 @@ DELETE FROM gaps WHERE subscription = :subscription;
 -- legacy_insert_gap: seqs that a subscriber skipped over.
 INSERT INTO gaps (subscription, first_seq, last_seq) VALUES (:subscription, :first_seq, :last_seq);
 
--- legacy_put_import: what the job looked like in the old registry.
+-- legacy_upsert_import: what the job looked like in the old registry.
 INSERT INTO imports (job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form,
                      audit_digest)
 VALUES (:job, :updated_ms, :record_seq, :job_seq, :absent, :event_form, :event_digest, :audit_form, :audit_digest)
@@ -145,7 +145,7 @@ LEFT JOIN imports AS i ON i.job = j.id
 WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 
--- legacy_written: all that an import writes of jobs that are new, in order; the sealed secrets first.
+-- legacy_new_job_rows: all that an import writes of jobs that are new, in order; the sealed secrets first.
 SELECT j.id, CASE WHEN t.revoked_ms IS NULL THEN t.sealed END, s.broker_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix, j.timeout_sec,
        j.idle_timeout_sec, j.has_broker, j.kid, j.last_seq, j.attempt, j.terminal_seq, j.created_ms, j.updated_ms,
        j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail, s.prompt, s.broker, s.expected_artifacts,

@@ -17,14 +17,14 @@ from pathlib import Path
 
 from ..errors import Busy, Unusable
 from ..filesystem.kernel_locks import locks_on
-from ..system.descriptors import Owner
+from ..system.descriptors import OwnedFd
 from .layout import LOCK_NAME
 
-WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS = 100
+MAX_REPLACED_LOCKS = 100
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 
 
-class RegistryLock(Owner):
+class RegistryLock(OwnedFd):
     """The lock as it is held, or the fact that there is none to hold; ``with`` ends it.
 
     A file object, since what ends the lock is then C code alone: the end of the block, or the destruction of what an
@@ -50,7 +50,7 @@ class RegistryLock(Owner):
         return not self.held and os.path.lexists(self.path)
 
 
-_files: weakref.WeakSet[Owner] = weakref.WeakSet()
+_files: weakref.WeakSet[OwnedFd] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
@@ -76,7 +76,7 @@ def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> Registry
     """
     path = folder / LOCK_NAME
     deadline = time.monotonic() + timeout_sec
-    for _ in range(WAITS_BEFORE_GIVING_UP_ON_REPLACED_LOCKS):
+    for _ in range(MAX_REPLACED_LOCKS):
         lock = _open(path, create)
         if lock is None:
             return RegistryLock(path, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), held=False)
@@ -137,7 +137,7 @@ def _lock(lock: RegistryLock, deadline: float, timeout_sec: float) -> RegistryLo
         lock.close()
         lock = RegistryLock(lock.path, os.open(lock.path, os.O_RDWR | _FLAGS), held=True)
     try:
-        locked = _locked_in_time(lock, deadline - time.monotonic())
+        locked = _wait_for_lock(lock, deadline - time.monotonic())
     except BaseException:
         lock.close()
         raise
@@ -154,7 +154,7 @@ def _lock(lock: RegistryLock, deadline: float, timeout_sec: float) -> RegistryLo
     return lock
 
 
-def _locked_in_time(lock: RegistryLock, seconds: float) -> bool:
+def _wait_for_lock(lock: RegistryLock, seconds: float) -> bool:
     """Wait in a thread of its own, through a descriptor of its own for the same open file.
 
     The lock belongs to the open file. So it stays when the thread has closed its descriptor, unless whoever waited has
@@ -163,7 +163,7 @@ def _locked_in_time(lock: RegistryLock, seconds: float) -> bool:
     Raises:
         OSError: the file cannot be locked.
     """
-    waiting = Owner(os.dup(lock.fileno()))
+    waiting = OwnedFd(os.dup(lock.fileno()))
     _files.add(waiting)
     failures: list[OSError] = []
     done = _thread.allocate_lock()

@@ -1,8 +1,8 @@
 """One line of an event log or audit log: the event that it is, or why it is none.
 
 Called by logs. Pure. The wire protocol's parser decides. Lines that are written as nearly all are, flat and without an
-escape, are read by `usual_line`, which gives the same answer in a quarter of the time; those whose fields stand in the
-order in which every known script writes them, by `written_line` in an eighth.
+escape, are read by `parse_flat_line`, which gives the same answer in a quarter of the time; those whose fields stand in the
+order in which every known script writes them, by `match_flat_line` in an eighth.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ..core.protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, parse
 from ..core.protocol.limits import MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ, SCHEMA_VERSION
 from ..model import EventKind
-from .damage import Damage, Damaged, quoted
+from .damage import Damaged, DamageKind, quoted
 from .jsontext import parse_object
 from .records import parse_time
 
@@ -43,7 +43,7 @@ class LogEvent(NamedTuple):
         return f"<LogEvent {self.seq} {self.event}>"
 
 
-def read_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damaged | None:
+def parse_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damaged | None:
     """Reads one line, without its line break.
 
     Args:
@@ -54,13 +54,13 @@ def read_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damage
     Returns:
         The event; why it is none though it may have been one; None for a JSON object without a seq or a blank line.
     """
-    usual = usual_line(raw, job_id, fallback_ms=fallback_ms)
+    usual = parse_flat_line(raw, job_id, fallback_ms=fallback_ms)
     if usual is not None:
         return usual
     if not raw or raw.isspace():
         return None
     if len(raw) > MAX_PAYLOAD_BYTES:
-        return Damaged(Damage.BAD_LINE, f"is no wire event: it is larger than {MAX_PAYLOAD_BYTES} bytes")
+        return Damaged(DamageKind.BAD_LINE, f"is no wire event: it is larger than {MAX_PAYLOAD_BYTES} bytes")
     try:
         wire = parse(raw)
     except MalformedPayload as error:
@@ -69,12 +69,12 @@ def read_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | Damage
         reason = str(error)
     else:
         if wire.job_id != job_id:
-            return Damaged(Damage.BAD_LINE, f"is about job {quoted(wire.job_id)}")
+            return Damaged(DamageKind.BAD_LINE, f"is about job {quoted(wire.job_id)}")
         recorded_ms = _moment_ms(wire.timestamp, fallback_ms)
         return LogEvent(wire.seq, wire.event.value, wire.attempt, recorded_ms, wire.digest, wire.text, wire.detail)
     if is_other_object(raw):
         return None
-    return Damaged(Damage.BAD_LINE, f"is no wire event: {reason}")
+    return Damaged(DamageKind.BAD_LINE, f"is no wire event: {reason}")
 
 
 def is_other_object(raw: bytes) -> bool:
@@ -95,7 +95,7 @@ _scan = json.JSONDecoder().raw_decode
 _values = itemgetter("schema_version", "seq", "job_id", "event", "timestamp", "detail", "data")
 
 
-def usual_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | None:
+def parse_flat_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | None:
     """The event of a line in the usual form; None for every other line, which may be an event all the same.
 
     The usual form: the protocol's fields and no others, data without objects, lists or fractions, and no backslash.
@@ -106,7 +106,7 @@ def usual_line(raw: bytes, job_id: str, *, fallback_ms: int) -> LogEvent | None:
         return None
     try:
         line = str(raw, "utf-8")
-        written = written_line(line, job_id)
+        written = match_flat_line(line, job_id)
         if written is not None:
             return written
         payload, end = _scan(line)
@@ -191,8 +191,8 @@ _ONE_SIGNED = re.compile(rf'"({_TEXT})": ?({_VALUE}), ?"hmac_sig": ?"{_TEXT}"')
 _READ_CLOSER = frozenset({"attempt", "hmac_kid", "hmac_sig"})
 
 
-def written_line(line: str, job_id: str) -> LogEvent | None:
-    """The event of a line that is written like nearly all; None for every other line, as with `usual_line`."""
+def match_flat_line(line: str, job_id: str) -> LogEvent | None:
+    """The event of a line that is written like nearly all; None for every other line, as with `parse_flat_line`."""
     if len(line) > _LONGEST_WRITTEN:
         return None
     match = _WRITTEN.fullmatch(line)

@@ -1,6 +1,6 @@
 """Event logs and audit logs of the old registry: lines to events, and the form in which the lines stood there.
 
-Called by the reader of sources (`read_logs`) and the exporter (`write_log`). Pure: no file, clock or database. A line
+Called by the reader of sources (`read_logs`) and the exporter (`render_log`). Pure: no file, clock or database. A line
 that is no wire event of this job is kept as it is, so that the log can be written again byte for byte. A log's *form*
 says how: ``k 1-4 k2 5 b9`` is a kept line, the events 1 to 4, two kept lines that are stored as one text, event 5, nine
 blank lines; ``=6-8`` at the end says that kept lines are these events, written otherwise than on the wire, and a final
@@ -14,14 +14,14 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .damage import Damage, Damaged
+from .damage import Damaged, DamageKind
 from .layout import EntryKind
-from .log_lines import LogEvent, is_other_object, read_line, usual_line, written_line
+from .log_lines import LogEvent, is_other_object, match_flat_line, parse_flat_line, parse_line
 
-SHORTEST_SECRET = 4
+MIN_SECRET_CHARS = 4
 """Shorter ones protect nothing, and would be found in every other line."""
 
-MOST_NAMED = 5
+MAX_NAMED = 5
 """How many lines or seqs a reason names before it only counts."""
 
 
@@ -70,24 +70,24 @@ def read_logs(
         secrets: the job's token and password; a line that holds one in clear is not taken as an event.
     """
     logs = list(logs)
-    needles = [needle for secret in secrets if len(secret) >= SHORTEST_SECRET for needle in _needles(secret)]
+    needles = [needle for secret in secrets if len(secret) >= MIN_SECRET_CHARS for needle in _needles(secret)]
     if len(logs) == 1:
         log, content = logs[0]
-        usual = _usual_log(job_id, content, fallback_ms, needles)
+        usual = _read_flat_log(job_id, content, fallback_ms, needles)
         if usual:
             return JobLogs(usual, [], {log: f"1-{len(usual)}" if len(usual) > 1 else "1"}, [], {}, len(usual))
-    reading = _Reading(job_id, fallback_ms, needles)
+    reading = _LogReader(job_id, fallback_ms, needles)
     for log, content in logs:
         reading.read(log, content)
     return reading.finish()
 
 
-def _usual_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[bytes]) -> list[LogEvent] | None:
+def _read_flat_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[bytes]) -> list[LogEvent] | None:
     """The events of a log that holds nothing but usual lines, of seq 1 and so on; None for every other log."""
     for needle in needles:
         if needle in content:
             return None
-    if content.count(b"\n") * SHORTEST_EVENT > len(content):
+    if content.count(b"\n") * MIN_EVENT_BYTES > len(content):
         return None  # it would be a long list of lines that are no events
     try:
         lines = str(content, "utf-8").split("\n")
@@ -97,14 +97,14 @@ def _usual_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[
         return None
     events = []
     for number, line in enumerate(lines, 1):
-        event = written_line(line, job_id) or usual_line(line.encode(), job_id, fallback_ms=fallback_ms)
+        event = match_flat_line(line, job_id) or parse_flat_line(line.encode(), job_id, fallback_ms=fallback_ms)
         if event is None or event.seq != number:
             return None
         events.append(event)
     return events
 
 
-def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
+def render_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
     """A log as it was read.
 
     Args:
@@ -139,7 +139,7 @@ def write_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -
     return b"\n".join(lines)
 
 
-def seqs_of(form: str | None) -> set[int]:
+def seqs_in_form(form: str | None) -> set[int]:
     """The seqs of the events that a log holds."""
     found: set[int] = set()
     for item in (form or "").split():
@@ -153,7 +153,7 @@ def seqs_of(form: str | None) -> set[int]:
 def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
     """A kept line without the secrets that it may hold in clear: a mark with the secret's name in their place."""
     for name, secret in secrets.items():
-        if secret and len(secret) >= SHORTEST_SECRET:
+        if secret and len(secret) >= MIN_SECRET_CHARS:
             for number, needle in enumerate(_needles(secret)):
                 raw = raw.replace(needle, _mark(name, number))
     return raw
@@ -181,7 +181,7 @@ def _mark(name: str, number: int) -> bytes:
     return _MARK_BEGINS + f"{name}:{number}}}".encode("ascii") + b"\0"
 
 
-class _Form:
+class _FormBuilder:
     """Collects a log's form: runs of ascending seqs become ranges."""
 
     def __init__(self) -> None:
@@ -222,20 +222,20 @@ class _Form:
             self._first = self._last = 0
 
 
-SHORTEST_EVENT = 64
+MIN_EVENT_BYTES = 64
 """In bytes: the names of an event's required members alone take more."""
 
-_MOST_SHORT = 1000
+_MAX_CACHED_LINES = 1000
 """How many short lines are remembered with what they are: logs that repeat one a million times cost little."""
 
 _LINE_BREAK = 10
 _LINE_BREAKS = re.compile(rb"\n+")
-_TOO_SHORT = Damaged(Damage.BAD_LINE, "is no wire event: it is too short")
-_MISSING = Damaged(Damage.BAD_LINE, "was not seen before")
+_TOO_SHORT = Damaged(DamageKind.BAD_LINE, "is no wire event: it is too short")
+_NOT_CACHED = Damaged(DamageKind.BAD_LINE, "was not seen before")
 _NAMES = {EntryKind.EVENT_LOG: "the event log", EntryKind.AUDIT_LOG: "the audit log"}
 
 
-class _Reading:
+class _LogReader:
     """The logs of one job while they are read, one after the other."""
 
     def __init__(self, job_id: str, fallback_ms: int, needles: Sequence[bytes]) -> None:
@@ -248,85 +248,85 @@ class _Reading:
         self._short: dict[bytes, Damaged | None] = {}
 
     def read(self, log: EntryKind, content: bytes) -> None:
-        form = _Form()
-        wrong = _WrongLines()
+        form = _FormBuilder()
+        bad_lines = _BadLines()
         repeated: dict[int, None] = {}
         seen: set[int] = set()
         guarded = any(needle in content for needle in self._needles)
         # The lines are looked at where they stand: a log of nothing but line breaks must not become a list of lines.
-        place = number = 0
-        run = _Run(log, content)
+        offset = number = 0
+        run = _KeptRun(log, content)
         self._short.clear()
-        while place < len(content):
-            if content[place] == _LINE_BREAK:
-                blanks = _LINE_BREAKS.match(content, place)
+        while offset < len(content):
+            if content[offset] == _LINE_BREAK:
+                blanks = _LINE_BREAKS.match(content, offset)
                 assert blanks is not None
-                count = blanks.end() - place
-                run.add(number + 1, place, count, blank=True)
+                count = blanks.end() - offset
+                run.add(number + 1, offset, count, blank=True)
                 number += count
-                place += count
+                offset += count
                 continue
             number += 1
-            end = content.find(b"\n", place)
+            end = content.find(b"\n", offset)
             unfinished = end < 0
-            raw = content[place:] if unfinished else content[place:end]
-            event = self._by_line.get(raw) or self._classified(raw, log, guarded, wrong)
+            raw = content[offset:] if unfinished else content[offset:end]
+            event = self._by_line.get(raw) or self._classified(raw, log, guarded, bad_lines)
             if isinstance(event, LogEvent):
                 if event.seq in seen:
                     repeated[event.seq] = None
                 seen.add(event.seq)
             elif event is not None:
-                if unfinished and event.kind is Damage.BAD_LINE:
-                    event = Damaged(Damage.CUT_LINE, "is cut short")
-                wrong.add(number, event)
+                if unfinished and event.kind is DamageKind.BAD_LINE:
+                    event = Damaged(DamageKind.CUT_LINE, "is cut short")
+                bad_lines.add(number, event)
             if isinstance(event, LogEvent) and self._by_line.get(raw) is event:
-                run.finish(place, form, self._found.kept)
+                run.finish(offset, form, self._found.kept)
                 form.event(event.seq)
             else:
                 if isinstance(event, LogEvent) and self._by_seq[event.seq] is event:
                     form.inside(event.seq)
-                run.add(number, place, 1, blank=False)
-            place = len(content) if unfinished else end + 1
-        run.finish(place, form, self._found.kept)
+                run.add(number, offset, 1, blank=False)
+            offset = len(content) if unfinished else end + 1
+        run.finish(offset, form, self._found.kept)
         self._found.forms[log] = form.finish(bool(content) and content[-1] != _LINE_BREAK)
         if repeated:
             self._found.notes.append(f"{_NAMES[log]} repeats seq {_few([(seq, seq) for seq in repeated])}")
-        if wrong.count:
-            self._found.damage[log] = wrong.summary()
+        if bad_lines.count:
+            self._found.damage[log] = bad_lines.summary()
 
-    def _classified(self, raw: bytes, log: EntryKind, guarded: bool, wrong: _WrongLines) -> LogEvent | Damaged | None:
+    def _classified(self, raw: bytes, log: EntryKind, guarded: bool, bad_lines: _BadLines) -> LogEvent | Damaged | None:
         """Return what a line is that is no known event, and look no more closely than needed at what cannot be one."""
-        if len(raw) >= SHORTEST_EVENT:
+        if len(raw) >= MIN_EVENT_BYTES:
             return self._event(raw, log, guarded)
-        known = self._short.get(raw, _MISSING)
-        if known is not _MISSING:
+        known = self._short.get(raw, _NOT_CACHED)
+        if known is not _NOT_CACHED:
             return known
-        if wrong.count >= MOST_NAMED:
+        if bad_lines.count >= MAX_NAMED:
             # It is counted and not named any more, so why it is none is of no matter.
             return None if raw.isspace() or (log is EntryKind.AUDIT_LOG and is_other_object(raw)) else _TOO_SHORT
         if log is EntryKind.AUDIT_LOG and is_other_object(raw):
             return None
         found = self._event(raw, log, guarded)
-        if not isinstance(found, LogEvent) and len(self._short) < _MOST_SHORT:
+        if not isinstance(found, LogEvent) and len(self._short) < _MAX_CACHED_LINES:
             self._short[raw] = found
         return found
 
     def _event(self, raw: bytes, log: EntryKind, guarded: bool) -> LogEvent | Damaged | None:
         """What a line is that was not seen before. The first of a seq is remembered as its event."""
-        event = read_line(raw, self._job_id, fallback_ms=self._fallback_ms)
+        event = parse_line(raw, self._job_id, fallback_ms=self._fallback_ms)
         if event is None:
             if raw.strip() and log is EntryKind.EVENT_LOG:
-                return Damaged(Damage.BAD_LINE, "is no wire event: it has no seq")
+                return Damaged(DamageKind.BAD_LINE, "is no wire event: it has no seq")
             return None
         if isinstance(event, Damaged):
             return event
         if event.seq > self._found.highest_seq:
             self._found.highest_seq = event.seq
         if guarded and any(needle in raw for needle in self._needles):
-            return Damaged(Damage.SECRET_IN_CLEAR, "holds the job's token or password in clear")
+            return Damaged(DamageKind.SECRET_IN_CLEAR, "holds the job's token or password in clear")
         first = self._by_seq.setdefault(event.seq, event)
         if first.digest != event.digest:
-            return Damaged(Damage.CONFLICTING_LINES, f"has another content for seq {event.seq} than a line before")
+            return Damaged(DamageKind.CONFLICTING_LINES, f"has another content for seq {event.seq} than a line before")
         if first is event and event.text.encode("utf-8") == raw:
             self._by_line[raw] = event
         return event
@@ -340,28 +340,28 @@ class _Reading:
         return found
 
 
-class _WrongLines:
+class _BadLines:
     """The lines of a log that may have been events: the first few with their reasons, the others counted."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._kind = Damage.BAD_LINE
+        self._kind = DamageKind.BAD_LINE
         self._named: list[str] = []
 
     def add(self, number: int, damaged: Damaged) -> None:
         if not self.count:
             self._kind = damaged.kind
         self.count += 1
-        if self.count <= MOST_NAMED:
+        if self.count <= MAX_NAMED:
             self._named.append(f"line {number} {damaged.reason}")
 
     def summary(self) -> Damaged:
-        more = f"; and {self.count - MOST_NAMED} more lines" if self.count > MOST_NAMED else ""
+        more = f"; and {self.count - MAX_NAMED} more lines" if self.count > MAX_NAMED else ""
         reason = f"{'; '.join(self._named)}{more}. Kept as they are; the other lines were read"
         return Damaged(self._kind, reason)
 
 
-class _Run:
+class _KeptRun:
     """Lines in a row that are kept: one piece of the log, which is stored as one, and not at all if all are blank."""
 
     def __init__(self, log: EntryKind, content: bytes) -> None:
@@ -370,21 +370,21 @@ class _Run:
         self._count = self._first = self._begins = 0
         self._blank = True
 
-    def add(self, number: int, place: int, count: int, *, blank: bool) -> None:
+    def add(self, number: int, offset: int, count: int, *, blank: bool) -> None:
         """Add the lines from a place on.
 
         Args:
             number: the first line's.
-            place: where it begins.
+            offset: where it begins.
             count: how many there are.
             blank: they are nothing but line breaks.
         """
         if not self._count:
-            self._first, self._begins, self._blank = number, place, True
+            self._first, self._begins, self._blank = number, offset, True
         self._count += count
         self._blank = self._blank and blank
 
-    def finish(self, ends: int, form: _Form, kept: list[KeptLine]) -> None:
+    def finish(self, ends: int, form: _FormBuilder, kept: list[KeptLine]) -> None:
         """End the run before what begins at ``ends``."""
         if not self._count:
             return
@@ -419,8 +419,8 @@ def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _few(ranges: Sequence[tuple[int, int]]) -> str:
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MOST_NAMED]]
-    return ", ".join(shown) + (", …" if len(ranges) > MOST_NAMED else "")
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MAX_NAMED]]
+    return ", ".join(shown) + (", …" if len(ranges) > MAX_NAMED else "")
 
 
 def _needles(secret: str) -> list[bytes]:

@@ -16,79 +16,79 @@ from operator import attrgetter
 from typing import IO
 
 from ..model import JobStatus
-from .ready import PutOff, ReadyJob
+from .ready import DeferredJob, NormalizedJob
 
 _PENDING = JobStatus.PENDING.value
-PORTION_JOBS = 250
-PORTION_BYTES = 16 << 20
+MAX_BATCH_JOBS = 250
+MAX_BATCH_BYTES = 16 << 20
 RUN_LENGTH = 20_000
 _TIME_OFFSET_MS = 10**14
 """Makes every time positive, so that times sort as text."""
 
 
-def portions(
-    jobs: Iterable[ReadyJob | PutOff],
-    read_again: Callable[[Iterator[str]], Iterable[ReadyJob]],
+def ordered_batches(
+    jobs: Iterable[NormalizedJob | DeferredJob],
+    read_deferred: Callable[[Iterator[str]], Iterable[NormalizedJob]],
     *,
-    most_jobs: int = PORTION_JOBS,
-    most_bytes: int = PORTION_BYTES,
-) -> Iterator[list[ReadyJob]]:
+    max_jobs: int = MAX_BATCH_JOBS,
+    max_bytes: int = MAX_BATCH_BYTES,
+) -> Iterator[list[NormalizedJob]]:
     """The jobs in portions, each in the order of creation, the pending jobs of all portions too.
 
     Args:
         jobs: all jobs, in any order. Pending ones may be put off already, where more are to come than fit at once.
-        read_again: reads jobs that were put off, by their ids.
-        most_jobs: how many jobs a portion has at most.
-        most_bytes: how much memory the files of a portion may take.
+        read_deferred: reads jobs that were put off, by their ids.
+        max_jobs: how many jobs a portion has at most.
+        max_bytes: how much memory the files of a portion may take.
     """
     with ExitStack() as stack:
-        waiting = _NamesByTime(stack)
+        deferred = _ExternalSort(stack)
         several = False
-        for portion in _packs(_without_put_off(jobs, waiting), most_jobs, most_bytes):
-            if not several and waiting.empty and not _full(portion, most_jobs, most_bytes):
-                yield _by_creation(portion)
+        for batch in _packs(_divert_deferred(jobs, deferred), max_jobs, max_bytes):
+            if not several and deferred.empty and not _full(batch, max_jobs, max_bytes):
+                yield _by_creation(batch)
                 return
             several = True
-            for job in portion:
+            for job in batch:
                 if job.status == _PENDING:
-                    waiting.add(job.created_ms, job.job_id)
-            yield _by_creation(job for job in portion if job.status != _PENDING)
-        yield from _packs(read_again(waiting.names()), most_jobs, most_bytes)
+                    deferred.add(job.created_ms, job.job_id)
+            yield _by_creation(job for job in batch if job.status != _PENDING)
+        yield from _packs(read_deferred(deferred.names()), max_jobs, max_bytes)
 
 
-def _without_put_off(jobs: Iterable[ReadyJob | PutOff], waiting: _NamesByTime) -> Iterator[ReadyJob]:
+def _divert_deferred(jobs: Iterable[NormalizedJob | DeferredJob], deferred: _ExternalSort) -> Iterator[NormalizedJob]:
     for job in jobs:
-        if isinstance(job, PutOff):
-            waiting.add(job.created_ms, job.job_id)
+        if isinstance(job, DeferredJob):
+            deferred.add(job.created_ms, job.job_id)
         else:
             yield job
 
 
-def _packs(jobs: Iterable[ReadyJob], most_jobs: int, most_bytes: int) -> Iterator[list[ReadyJob]]:
+def _packs(jobs: Iterable[NormalizedJob], max_jobs: int, max_bytes: int) -> Iterator[list[NormalizedJob]]:
     """Full packs, and at the end one that is not full."""
-    pack: list[ReadyJob] = []
+    batch: list[NormalizedJob] = []
     size = 0
     for job in jobs:
-        pack.append(job)
+        batch.append(job)
         size += job.bytes_read
-        if len(pack) >= most_jobs or size >= most_bytes:
-            yield pack
-            pack, size = [], 0
-    yield pack
+        if len(batch) >= max_jobs or size >= max_bytes:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
-def _full(pack: list[ReadyJob], most_jobs: int, most_bytes: int) -> bool:
-    return len(pack) >= most_jobs or sum(job.bytes_read for job in pack) >= most_bytes
+def _full(batch: list[NormalizedJob], max_jobs: int, max_bytes: int) -> bool:
+    return len(batch) >= max_jobs or sum(job.bytes_read for job in batch) >= max_bytes
 
 
 _created = attrgetter("created_ms", "job_id")
 
 
-def _by_creation(jobs: Iterable[ReadyJob]) -> list[ReadyJob]:
+def _by_creation(jobs: Iterable[NormalizedJob]) -> list[NormalizedJob]:
     return sorted(jobs, key=_created)
 
 
-class _NamesByTime:
+class _ExternalSort:
     """Sorts names by time, and by themselves, in runs on disk."""
 
     def __init__(self, stack: ExitStack) -> None:

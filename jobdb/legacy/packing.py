@@ -9,36 +9,36 @@ from __future__ import annotations
 import marshal
 from typing import Any
 
-from .damage import Damage, Damaged
-from .ready import PutOff, ReadyJob
+from .damage import Damaged, DamageKind
+from .ready import DeferredJob, NormalizedJob
 
 Json = Any
-Answer = ReadyJob | PutOff | Damaged | None
+ReadResult = NormalizedJob | DeferredJob | Damaged | None
 
 
-def pack(answers: list[tuple[str, Answer]]) -> bytes:
+def pack(results: list[tuple[str, ReadResult]]) -> bytes:
     """Answers, each with the name of its file, as bytes."""
-    return marshal.dumps([(name, _packed(answer)) for name, answer in answers])
+    return marshal.dumps([(name, _packed(result)) for name, result in results])
 
 
-def unpack(packed: bytes) -> list[tuple[str, Answer]]:
+def unpack(packed: bytes) -> list[tuple[str, ReadResult]]:
     """What `pack` was given."""
     return [(name, _unpacked(values)) for name, values in marshal.loads(packed)]
 
 
-def _packed(answer: Answer) -> tuple[Json, ...] | None:
-    if isinstance(answer, ReadyJob):
-        return tuple(answer)
-    if isinstance(answer, PutOff):
-        return (*answer, None)
-    return None if answer is None else (answer.kind.value, answer.reason)
+def _packed(result: ReadResult) -> tuple[Json, ...] | None:
+    if isinstance(result, NormalizedJob):
+        return tuple(result)
+    if isinstance(result, DeferredJob):
+        return (*result, None)
+    return None if result is None else (result.kind.value, result.reason)
 
 
-def _unpacked(values: Json) -> Answer:
+def _unpacked(values: Json) -> ReadResult:
     if values is None:
         return None
     if len(values) == 2:
-        return Damaged(Damage(values[0]), values[1])
+        return Damaged(DamageKind(values[0]), values[1])
     if len(values) == 3:
-        return PutOff(values[0], values[1])
-    return ReadyJob._make(values)
+        return DeferredJob(values[0], values[1])
+    return NormalizedJob._make(values)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from ..crypto.vault import Vault
 from ..engines.sql.rows import token_binding
 from ..model import JobStatus
-from .ready import Event, ReadyJob, Stored, with_key
-from .records import format_ms
+from .ready import Event, NormalizedJob, StoredValues, replace_key
+from .records import format_time
 from .report import Outcome
-from .rows import REVOKED, JobRow, record_of
-from .state import kid_of
+from .rows import TOKEN_REVOKED, JobRow, record_from_row
+from .state import current_kid
 
 
 @dataclass(slots=True)
@@ -29,7 +29,7 @@ class Plan:
         new_events: of a job that is there: those of its logs that the database does not have.
         only_logs: the record is the same, and the job has changed here: nothing but its logs is added to.
         keeps_token: the record has lost its token: the one here stays.
-        kid_here: the version of the job's current token in the database; 0: it has none.
+        stored_kid: the version of the job's current token in the database; 0: it has none.
     """
 
     outcome: Outcome
@@ -38,36 +38,38 @@ class Plan:
     new_events: list[Event]
     only_logs: bool = False
     keeps_token: bool = False
-    kid_here: int = 0
+    stored_kid: int = 0
 
     @property
     def writes(self) -> bool:
         return self.outcome in (Outcome.IMPORTED, Outcome.UPDATED)
 
 
-NEW = Plan(Outcome.IMPORTED, "", None, [])
+NEW_JOB = Plan(Outcome.IMPORTED, "", None, [])
 """For a job that the database does not have."""
 
 
-def keep_token(source: ReadyJob, row: JobRow, vault: Vault) -> ReadyJob:
+def keep_token(source: NormalizedJob, row: JobRow, vault: Vault) -> NormalizedJob:
     """The job with the token that it has here, if its record has none any more; else the job as it is.
 
     Whoever takes the token out of a file must not turn signing off for the job.
     """
     if row.token is None:
         return source
-    kid = source.unpacked().key[0] or 0
+    kid = source.unpack_values().key[0] or 0
     if source.token:
         # The state is gone from the record: its token is still of the version that it came as.
         if kid >= row.kid or row.kid != row.imported_kid:
             return source
-        return with_key(source, row.kid, token=source.token, note=source.trust_note)
-    if kid_of(source.state) > row.kid:
+        return replace_key(source, row.kid, token=source.token, note=source.trust_note)
+    if current_kid(source.state) > row.kid:
         return source
     if row.token_revoked_ms is not None:
         note = source.trust_note if kid else _REVOKED_HERE
-        return with_key(source, row.kid, token=None, revoked_ms=row.token_revoked_ms, closed=row.closed, note=note)
-    return with_key(
+        return replace_key(
+            source, row.kid, token=None, revoked_ms=row.token_revoked_ms, no_token_reason=row.no_token_reason, note=note
+        )
+    return replace_key(
         source,
         row.kid,
         token=vault.unseal(row.token, bound_to=token_binding(row.job_id, row.kid)),
@@ -78,8 +80,8 @@ def keep_token(source: ReadyJob, row: JobRow, vault: Vault) -> ReadyJob:
 _REVOKED_HERE = "it has no auth_token, and the one here is revoked: no event is accepted until it is rotated"
 
 
-def plan_known(
-    source: ReadyJob,
+def plan_existing(
+    source: NormalizedJob,
     row: JobRow,
     digests: dict[int, bytes],
     vault: Vault,
@@ -97,37 +99,37 @@ def plan_known(
         keeps_token: the job's token is the one here.
         ahead: what its state says beyond what is known here; empty if nothing.
     """
-    stored = source.unpacked()
-    here, there = record_of(row, vault), stored.record(source.token, source.password)
+    stored = source.unpack_values()
+    here, there = record_from_row(row, vault), stored.record(source.token, source.password)
     same_record = here.fingerprint() == there.fingerprint()
     if not ahead and not row.kid and stored.key[0]:
         ahead = source.trust_note or "its events must be signed"
     if same_record and not ahead and _same_logs(stored, row, digests):
         return Plan(Outcome.UNCHANGED, "", row.number, [])
-    reason = "" if same_record else _why_not(source, stored, row)
-    reason = _other_content(stored, digests) or reason
+    reason = "" if same_record else _skip_reason(source, stored, row)
+    reason = _conflicting_event(stored, digests) or reason
     if reason:
         return Plan(Outcome.SKIPPED, reason, row.number, [])
     new_events = [event for event in stored.events if event[0] not in digests]
-    only_logs = same_record and not row.untouched
+    only_logs = same_record and not row.unchanged_since_import
     return Plan(Outcome.UPDATED, ahead, row.number, new_events, only_logs, keeps_token, row.kid)
 
 
-def _same_logs(stored: Stored, row: JobRow, digests: dict[int, bytes]) -> bool:
+def _same_logs(stored: StoredValues, row: JobRow, digests: dict[int, bytes]) -> bool:
     if not row.imported:
         # Registered here and exported: the logs hold nothing that is not here already.
-        return not _news(stored, digests)
+        return not _has_new_events(stored, digests)
     return (row.event_digest == stored.event_digest and row.audit_digest == stored.audit_digest) or (
-        not row.untouched and not _news(stored, digests)
+        not row.unchanged_since_import and not _has_new_events(stored, digests)
     )
 
 
-def _news(stored: Stored, digests: dict[int, bytes]) -> bool:
+def _has_new_events(stored: StoredValues, digests: dict[int, bytes]) -> bool:
     """Whether the logs hold events that are not among these."""
     return any(digests.get(event[0]) != event[4] for event in stored.events)
 
 
-def _other_content(stored: Stored, digests: dict[int, bytes]) -> str:
+def _conflicting_event(stored: StoredValues, digests: dict[int, bytes]) -> str:
     """That an event is another one here; empty if none is."""
     for seq, _, _, _, digest, _ in stored.events:
         if digests.get(seq, digest) != digest:
@@ -135,16 +137,18 @@ def _other_content(stored: Stored, digests: dict[int, bytes]) -> str:
     return ""
 
 
-def _why_not(source: ReadyJob, stored: Stored, row: JobRow) -> str:
+def _skip_reason(source: NormalizedJob, stored: StoredValues, row: JobRow) -> str:
     """Why a job whose record differs is left as it is here; empty if it may be updated."""
     updated_ms = stored.updated_ms
     if row.updated_ms // 1000 * 1000 > updated_ms:
-        return f"newer here: {format_ms(row.updated_ms)}, in the file {format_ms(updated_ms)}"
+        return f"newer here: {format_time(row.updated_ms)}, in the file {format_time(updated_ms)}"
     if JobStatus(row.status).terminal and source.status != row.status:
         return f"it has ended here as {row.status}; the file says {source.status}"
-    if row.token_revoked_ms is not None and (not row.closed or (row.closed == REVOKED and source.token)):
+    if row.token_revoked_ms is not None and (
+        not row.no_token_reason or (row.no_token_reason == TOKEN_REVOKED and source.token)
+    ):
         return "its token was revoked here"
-    if row.untouched:
+    if row.unchanged_since_import:
         return ""
     if row.kid > row.imported_kid:
         return "its token was rotated here"

@@ -18,22 +18,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ..crypto.secret_input import is_secure_environment
+from ..crypto.secret_input import auth_required_reason
 from ..errors import Unusable
 from ..model import JobStatus
 from ..system.environment import without_secrets
-from ..system.interpreters import isolated
-from .collecting import rare_collection
+from ..system.interpreters import isolated_command
+from .collecting import raised_gc_threshold
 from .layout import Layout, count_records
-from .packing import Answer, pack, unpack
-from .ready import PutOff, ReadyJob, ready_job
+from .packing import ReadResult, pack, unpack
+from .ready import DeferredJob, NormalizedJob, normalize_job
 from .records import LegacyRecord
 from .source import SourceJob, SourceReader
 
-WORTH_A_PROCESS = 3000
+MIN_RECORDS_FOR_PROCESS = 3000
 """From so many records on, the time that a second process takes to start is won back."""
 
-WORTH_TWO_PROCESSES = 10_000
+MIN_RECORDS_FOR_TWO_PROCESSES = 10_000
 """From so many on, a third process keeps two processors busy when the import or one reader has to wait."""
 
 _NAMES = 100
@@ -55,8 +55,8 @@ class Reader:
     """Reads in this process."""
 
     def __init__(self, layout: Layout) -> None:
-        self._secured = is_secure_environment(None)
-        self._source = SourceReader(layout, self._secured)
+        self._auth_required_by = auth_required_reason(None)
+        self._source = SourceReader(layout, self._auth_required_by)
 
     def __enter__(self) -> Self:
         return self
@@ -67,26 +67,26 @@ class Reader:
         """Give back what it has open."""
         self._source.close()
 
-    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
+    def read(self, names: Iterable[str], *, defer_pending: bool = False) -> Iterator[tuple[str, ReadResult]]:
         """The job of each record's file, in the order of the names; None for a file that has gone.
 
         Args:
             names: the files.
-            put_off: answer pending jobs by `PutOff`.
+            defer_pending: answer pending jobs by `DeferredJob`.
         """
         for name in names:
-            yield name, read_job(self._source, name, put_off=put_off)
+            yield name, read_job(self._source, name, defer_pending=defer_pending)
 
 
-def read_job(reader: SourceReader, name: str, *, put_off: bool) -> Answer:
+def read_job(reader: SourceReader, name: str, *, defer_pending: bool) -> ReadResult:
     """The job of a record's file, ready to be stored; what is wrong with it; None if the file has gone."""
-    source = reader.read(name, unless=_PENDING if put_off else None)
+    source = reader.read(name, record_only_status=_PENDING if defer_pending else None)
     if isinstance(source, SourceJob):
-        return ready_job(source)
-    return PutOff(source.job_id, source.created_ms) if isinstance(source, LegacyRecord) else source
+        return normalize_job(source)
+    return DeferredJob(source.job_id, source.created_ms) if isinstance(source, LegacyRecord) else source
 
 
-class ReadingProcesses(Reader):
+class ReaderPool(Reader):
     """Reads in processes of its own, ahead of what is asked for.
 
     They open nothing but the registry's files, and are started, not forked: nothing of this process is in them.
@@ -94,10 +94,10 @@ class ReadingProcesses(Reader):
 
     def __init__(self, layout: Layout, processes: int) -> None:
         super().__init__(layout)
-        self._processes: list[_Process] = []
+        self._processes: list[_ReaderProcess] = []
         try:
             for _ in range(processes):
-                self._processes.append(_Process(layout, self._secured))
+                self._processes.append(_ReaderProcess(layout, self._auth_required_by))
         except BaseException:
             self._end()
             raise
@@ -109,28 +109,28 @@ class ReadingProcesses(Reader):
         self._source.close()
         self._end()
 
-    def read(self, names: Iterable[str], *, put_off: bool = False) -> Iterator[tuple[str, Answer]]:
+    def read(self, names: Iterable[str], *, defer_pending: bool = False) -> Iterator[tuple[str, ReadResult]]:
         """The job of each record's file, in the order of the names; the arguments are as above.
 
         Raises:
             Unusable: a process ended before its time.
         """
-        asked: deque[_Process] = deque()
-        requests = _requests(names, put_off)
+        awaited: deque[_ReaderProcess] = deque()
+        requests = _requests(names, defer_pending)
         turns = cycle(self._processes)
-        process: _Process | None = next(turns)
+        process: _ReaderProcess | None = next(turns)
         try:
-            while process or asked:
-                while process and process.may_be_asked:
+            while process or awaited:
+                while process and process.accepts_request:
                     request = next(requests, None)
                     if request is None:
                         process = None
                     else:
-                        process.ask(request)
-                        asked.append(process)
+                        process.send_request(request)
+                        awaited.append(process)
                         process = next(turns)
-                if asked:
-                    yield from asked.popleft().answers()
+                if awaited:
+                    yield from awaited.popleft().results()
         except (BrokenPipeError, EOFError) as error:
             raise Unusable(
                 "a process that reads the old registry ended before its time; nothing was written. Is memory short? "
@@ -142,14 +142,14 @@ class ReadingProcesses(Reader):
             process.end()
 
 
-class _Process:
+class _ReaderProcess:
     """One reading process: what it was asked, and what it has answered."""
 
-    def __init__(self, layout: Layout, secured: str | None) -> None:
+    def __init__(self, layout: Layout, auth_required_by: str | None) -> None:
         # It reads what agents have written and needs no secret for that.
-        arguments = (os.path.abspath(layout.jobs), os.path.abspath(layout.audit), secured or "")
+        arguments = (os.path.abspath(layout.jobs), os.path.abspath(layout.audit), auth_required_by or "")
         self.process = subprocess.Popen(
-            isolated(_PROGRAM, *arguments),
+            isolated_command(_PROGRAM, *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=without_secrets(os.environ),
@@ -157,20 +157,20 @@ class _Process:
         assert self.process.stdin is not None and self.process.stdout is not None
         self._pipe_in = self.process.stdin
         self._pipe_out = self.process.stdout
-        _widen(self._pipe_out)
+        _enlarge_pipe(self._pipe_out)
         self._asked: deque[int] = deque()
 
     @property
-    def may_be_asked(self) -> bool:
+    def accepts_request(self) -> bool:
         """Whether another request fits into the pipe."""
         return sum(self._asked) < _REQUEST_BYTES_AHEAD
 
-    def ask(self, request: bytes) -> None:
+    def send_request(self, request: bytes) -> None:
         """Hands a request over; never waits."""
         _write_frame(self._pipe_in, request)
         self._asked.append(len(request))
 
-    def answers(self) -> Iterator[tuple[str, Answer]]:
+    def results(self) -> Iterator[tuple[str, ReadResult]]:
         """To the oldest request that was not answered yet.
 
         Raises:
@@ -189,7 +189,7 @@ class _Process:
         self.process.wait()
 
 
-def _widen(pipe: IO[bytes]) -> None:
+def _enlarge_pipe(pipe: IO[bytes]) -> None:
     """Lets the process read ahead while nobody takes its answers: as far as the system allows, where it does."""
     import fcntl
 
@@ -198,12 +198,12 @@ def _widen(pipe: IO[bytes]) -> None:
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _ANSWER_BYTES_AHEAD)
 
 
-def reader_for(layout: Layout) -> Reader:
+def open_reader(layout: Layout) -> Reader:
     """The way to read a registry of its size. Processes start while the caller gets ready."""
-    records = count_records(layout, most=WORTH_TWO_PROCESSES)
-    if records < WORTH_A_PROCESS or (os.cpu_count() or 1) < 2 or not sys.executable:
+    records = count_records(layout, limit=MIN_RECORDS_FOR_TWO_PROCESSES)
+    if records < MIN_RECORDS_FOR_PROCESS or (os.cpu_count() or 1) < 2 or not sys.executable:
         return Reader(layout)
-    return ReadingProcesses(layout, 1 if records < WORTH_TWO_PROCESSES else 2)
+    return ReaderPool(layout, 1 if records < MIN_RECORDS_FOR_TWO_PROCESSES else 2)
 
 
 def serve() -> None:
@@ -216,7 +216,7 @@ def serve() -> None:
     source = SourceReader(Layout(Path(sys.argv[1]), Path(sys.argv[2])), sys.argv[3] or None)
     pipe_in, pipe_out = sys.stdin.buffer, sys.stdout.buffer
     try:
-        with rare_collection():
+        with raised_gc_threshold():
             _serve(source, pipe_in, pipe_out)
     except BrokenPipeError:
         os._exit(0)
@@ -225,37 +225,37 @@ def serve() -> None:
 def _serve(source: SourceReader, pipe_in: IO[bytes], pipe_out: IO[bytes]) -> None:
     while True:
         try:
-            how, *names = os.fsdecode(_read_frame(pipe_in)).split("\0")
+            mode, *names = os.fsdecode(_read_frame(pipe_in)).split("\0")
         except EOFError:
             return
-        _serve_request(source, names, how == _PUT_OFF, pipe_out)
+        _serve_request(source, names, mode == _PUT_OFF, pipe_out)
 
 
-def _serve_request(source: SourceReader, names: list[str], put_off: bool, pipe_out: IO[bytes]) -> None:
-    answers: list[tuple[str, Answer]] = []
+def _serve_request(source: SourceReader, names: list[str], defer_pending: bool, pipe_out: IO[bytes]) -> None:
+    results: list[tuple[str, ReadResult]] = []
     size = 0
     for name in names:
-        answer = read_job(source, name, put_off=put_off)
-        answers.append((name, answer))
-        size += answer.bytes_read if isinstance(answer, ReadyJob) else 0
+        result = read_job(source, name, defer_pending=defer_pending)
+        results.append((name, result))
+        size += result.bytes_read if isinstance(result, NormalizedJob) else 0
         if size > _ANSWER_BYTES:
-            _write_frame(pipe_out, pack(answers))
-            answers, size = [], 0
-    _write_frame(pipe_out, pack(answers))
+            _write_frame(pipe_out, pack(results))
+            results, size = [], 0
+    _write_frame(pipe_out, pack(results))
     _write_frame(pipe_out, b"")
 
 
-def _requests(names: Iterable[str], put_off: bool) -> Iterator[bytes]:
+def _requests(names: Iterable[str], defer_pending: bool) -> Iterator[bytes]:
     """How to read, and names, in packs that are small enough for the pipe; a NUL is in no file name."""
-    how = _PUT_OFF if put_off else _WHOLE
-    request = [how]
+    mode = _PUT_OFF if defer_pending else _WHOLE
+    request = [mode]
     chars = 0
     for name in names:
         request.append(name)
         chars += len(name)
         if len(request) > _NAMES or chars >= _NAME_CHARS:
             yield os.fsencode("\0".join(request))
-            request, chars = [how], 0
+            request, chars = [mode], 0
     if len(request) > 1:
         yield os.fsencode("\0".join(request))
 

@@ -20,15 +20,15 @@ from typing import Any, NamedTuple
 from ..engines.sql.rows import shorten
 from ..errors import StorageFailed
 from ..model import JobStatus
-from .damage import Damage, Damaged, TrustWarning
+from .damage import Damaged, DamageKind, TrustWarning
 from .layout import EntryKind
 from .logs import mask
 from .records import LegacyRecord
-from .rows import EMPTY_TOKEN, marked, record_from
+from .rows import EMPTY_TOKEN_MARKER, add_key_markers, record_from_values
 from .source import SourceJob
 from .state import State
-from .stored import logs_from
-from .trust import SOUND, Trust
+from .stored import rebuild_logs_from
+from .trust import FULL_TRUST, Trust
 
 Json = Any
 Event = tuple[int, str, int | None, int, bytes, str]
@@ -96,14 +96,14 @@ _USUAL_BROKER = frozenset({"host", "port", "tls", "username"})
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
-class PutOff(NamedTuple):
+class DeferredJob(NamedTuple):
     """A pending job whose turn is at the end: nothing but its record was read, and it will be read again."""
 
     job_id: str
     created_ms: int
 
 
-class Stored(NamedTuple):
+class StoredValues(NamedTuple):
     """`ReadyJob.stored`, unpacked and with names, for the jobs that need a look."""
 
     values: tuple[Json, ...]
@@ -128,7 +128,7 @@ class Stored(NamedTuple):
     def record(self, token: str | None, password: str | None) -> LegacyRecord:
         """The record that was read."""
         _, seq, _, absent, *_ = self.origin
-        return record_from(self.job, self.spec, absent, seq, token, password)
+        return record_from_values(self.job, self.spec, absent, seq, token, password)
 
     @property
     def key(self) -> tuple[int | None, int | None, int | None, int | None, int | None]:
@@ -159,18 +159,18 @@ class Stored(NamedTuple):
         digest: bytes | None = self.origin[7]
         return digest
 
-    def holds_nul(self) -> bool:
+    def contains_nul(self) -> bool:
         """Whether a text holds a NUL character, which PostgreSQL cannot store."""
         return any("\0" in text for text in (self.spec[0], self.job[2], self.job[3] or "", self.job[4]))
 
 
-class ReadyJob(NamedTuple):
+class NormalizedJob(NamedTuple):
     """What is to be stored of one job.
 
     Attributes:
         bytes_read: how much memory its files took, for keeping what is read at once within bounds.
         stored: the values of `STORED_COLUMNS`, the events by seq and the other lines by log and number, packed by
-            `packed`. Secrets that stood in lines are replaced by marks.
+            `pack_values`. Secrets that stood in lines are replaced by marks.
         token: in clear; None when the record has none, or an empty one.
         password: the broker's, in clear.
         notes: what is unusual and harmless, a sentence each.
@@ -200,12 +200,12 @@ class ReadyJob(NamedTuple):
     def __repr__(self) -> str:
         return f"<ReadyJob {self.job_id}>"
 
-    def unpacked(self) -> Stored:
+    def unpack_values(self) -> StoredValues:
         """The values, events and lines."""
-        return Stored(*marshal.loads(self.stored))
+        return StoredValues(*marshal.loads(self.stored))
 
 
-def packed(values: tuple[Json, ...], events: list[Event], lines: list[Line]) -> bytes:
+def pack_values(values: tuple[Json, ...], events: list[Event], lines: list[Line]) -> bytes:
     """What is stored of a job, in one canonical form.
 
     marshal, in the version without references, writes equal values of equal types as equal bytes. ``==`` would take
@@ -214,7 +214,7 @@ def packed(values: tuple[Json, ...], events: list[Event], lines: list[Line]) -> 
     return marshal.dumps((values, events, lines), 2)
 
 
-def ready_job(source: SourceJob) -> ReadyJob | Damaged:
+def normalize_job(source: SourceJob) -> NormalizedJob | Damaged:
     """The values of a job, or that they would not be the job: then it is left where it is.
 
     Damaged is the answer to a mistake of ours, which nobody knows of: better one job named than one job changed.
@@ -227,24 +227,26 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
         lines = sorted((line.log.value, line.number, mask(line.raw, secrets)) for line in logs.kept)
     token, password = record.auth_token or None, record.broker_password
     job, spec, origin = _job_values(source), _spec_values(record), _origin_values(source)
-    trust = Trust.of(record, source.secured)
-    if trust is not SOUND:
-        job, origin = _marked(trust, job, origin)
-    again = record_from(job, spec, origin[3], origin[1], token, password)
-    if not same_record(record, again):
-        return Damaged(Damage.NOT_HELD, "the database cannot hold it so that it stays the same; please report this")
-    if source.digests and not _logs_stay(record, origin, events, lines, source.digests):
-        return Damaged(Damage.NOT_HELD, "the database cannot hold its logs so that they stay the same; please report")
+    trust = Trust.from_record(record, source.auth_required_by)
+    if trust is not FULL_TRUST:
+        job, origin = _with_key_markers(trust, job, origin)
+    again = record_from_values(job, spec, origin[3], origin[1], token, password)
+    if not records_equal(record, again):
+        return Damaged(DamageKind.NOT_HELD, "the database cannot hold it so that it stays the same; please report this")
+    if source.digests and not _logs_round_trip(record, origin, events, lines, source.digests):
+        return Damaged(
+            DamageKind.NOT_HELD, "the database cannot hold its logs so that they stay the same; please report"
+        )
     about_token: tuple[Json, ...] = _NO_TOKEN
     if trust.kid:
         created_ms = record.created_ms if trust.created_ms is None else trust.created_ms
         about_token = (trust.kid, 1, created_ms, trust.expires_ms, trust.revoked_ms)
-    return ReadyJob(
+    return NormalizedJob(
         record.job_id,
         record.status,
         record.created_ms,
         source.bytes_read,
-        packed(job + spec + origin + about_token + _UNCLAIMED, events, lines),
+        pack_values(job + spec + origin + about_token + _UNCLAIMED, events, lines),
         token,
         password,
         source.notes(),
@@ -257,15 +259,23 @@ def ready_job(source: SourceJob) -> ReadyJob | Damaged:
     )
 
 
-def _marked(trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
+def _with_key_markers(
+    trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]
+) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
     """Return the job's values with its key, and the origin's with what tells that key from one that was made here."""
-    absent = marked(origin[_ABSENT], trust.kid, trust.closed)
+    absent = add_key_markers(origin[_ABSENT], trust.kid, trust.no_token_reason)
     return (*job[:_KID], trust.kid, *job[_KID + 1 :]), (*origin[:_ABSENT], absent, *origin[_ABSENT + 1 :])
 
 
-def with_key(
-    source: ReadyJob, kid: int, *, token: str | None, revoked_ms: int | None = None, closed: str = "", note: str
-) -> ReadyJob:
+def replace_key(
+    source: NormalizedJob,
+    kid: int,
+    *,
+    token: str | None,
+    revoked_ms: int | None = None,
+    no_token_reason: str = "",
+    note: str,
+) -> NormalizedJob:
     """Return the job with another key than its record has: the one that is in the database already.
 
     Args:
@@ -273,19 +283,19 @@ def with_key(
         kid: the key's version.
         token: in clear; None for one that nobody has.
         revoked_ms: of a revoked one.
-        closed: why nobody has it, if the import made it.
+        no_token_reason: why nobody has it, if the import made it.
         note: what is to be said of it.
     """
-    values, events, lines = source.unpacked()
+    values, events, lines = source.unpack_values()
     if token is not None:
         lines = [(log, number, mask(raw, {"auth_token": token})) for log, number, raw in lines]
     job, origin = list(values[:_SPEC]), list(values[_ORIGIN:_TOKEN])
     job[_KID] = kid
-    origin[_ABSENT] = marked(origin[_ABSENT], kid, closed)
+    origin[_ABSENT] = add_key_markers(origin[_ABSENT], kid, no_token_reason)
     about = (kid, 1, source.created_ms, None, revoked_ms)
     values = (*job, *values[_SPEC:_ORIGIN], *origin, *about, *values[_TOKEN + len(about) :])
     warning = TrustWarning.NO_USABLE_TOKEN.value if token is None else source.warning if source.token else ""
-    return source._replace(token=token, stored=packed(values, events, lines), trust_note=note, warning=warning)
+    return source._replace(token=token, stored=pack_values(values, events, lines), trust_note=note, warning=warning)
 
 
 def _state_beyond(state: State, events: Sequence[Event]) -> State | None:
@@ -296,7 +306,7 @@ def _state_beyond(state: State, events: Sequence[Event]) -> State | None:
     return rest if len(rest) > 1 else None
 
 
-def same_record(one: LegacyRecord, other: LegacyRecord) -> bool:
+def records_equal(one: LegacyRecord, other: LegacyRecord) -> bool:
     """Whether two records are equal, types included, where their other texts and numbers are the same objects."""
     return one.fields() == other.fields() and (
         marshal.dumps((one.broker, one.expected_artifacts, one.extra), 2)
@@ -304,7 +314,7 @@ def same_record(one: LegacyRecord, other: LegacyRecord) -> bool:
     )
 
 
-def _logs_stay(
+def _logs_round_trip(
     record: LegacyRecord,
     origin: tuple[Json, ...],
     events: list[Event],
@@ -312,13 +322,13 @@ def _logs_stay(
     digests: dict[EntryKind, bytes],
 ) -> bool:
     try:
-        found = logs_are(record, origin, events, [(log, raw) for log, _, raw in lines])
+        found = log_digests(record, origin, events, [(log, raw) for log, _, raw in lines])
     except StorageFailed:
         return False
     return found == (digests.get(EntryKind.EVENT_LOG, b""), digests.get(EntryKind.AUDIT_LOG, b""))
 
 
-def logs_are(
+def log_digests(
     record: LegacyRecord, origin: tuple[Json, ...], events: Sequence[Event], lines: Sequence[tuple[str, bytes]]
 ) -> tuple[bytes, bytes]:
     """The digests of the event log and of the audit log's files, as these values write them."""
@@ -327,7 +337,7 @@ def logs_are(
         content = "\n".join([event[5] for event in events]) + "\n"
         return hashlib.sha256(content.encode()).digest(), b""
     payloads = {event[0]: event[5] for event in events}
-    logs = logs_from(record, origin[4], origin[6], origin[7], payloads, lines)
+    logs = rebuild_logs_from(record, origin[4], origin[6], origin[7], payloads, lines)
     digests = {kind: hashlib.sha256(content).digest() for kind, content in logs.items()}
     return digests.get(EntryKind.EVENT_LOG, b""), b"".join(digests.get(kind, b"") for kind in _AUDIT_FILES)
 
@@ -397,7 +407,7 @@ def _origin_values(source: SourceJob) -> tuple[Json, ...]:
     if record.absent:
         absent = " ".join(name for name in record.absent if name not in _IN_BROKER_TEXT)
     if record.auth_token == "":
-        absent = f"{absent} {EMPTY_TOKEN}".lstrip()
+        absent = f"{absent} {EMPTY_TOKEN_MARKER}".lstrip()
     return (
         record.updated_ms,
         record.last_seq,

@@ -17,9 +17,9 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from ..core.protocol.limits import JOB_ID_PATTERN
-from ..core.protocol.topics import topic_problem
+from ..core.protocol.topics import topic_prefix_error
 from ..model import JobStatus
-from .damage import Damage, Damaged, quoted
+from .damage import Damaged, DamageKind, quoted
 from .jsontext import parse_object
 from .state import STATE_FIELD, State, parse_state
 
@@ -123,8 +123,8 @@ class LegacyRecord:
             "schema_version": 1,
             "job_id": self.job_id,
             "status": self.status,
-            "created_at": format_ms(self.created_ms),
-            "updated_at": format_ms(self.updated_ms),
+            "created_at": format_time(self.created_ms),
+            "updated_at": format_time(self.updated_ms),
             "prompt": self.prompt,
             "agent": self.agent,
             "agent_session": self.agent_session,
@@ -180,12 +180,14 @@ def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
     document = parse_object(raw)
     if isinstance(document, Damaged):
         return document
-    return _usual(document, file_name) or _checked(document, file_name)
+    return _parse_fast(document, file_name) or _parse_checked(document, file_name)
 
 
 def too_large(size: int) -> Damaged:
     """The answer for a file that is not even read."""
-    return Damaged(Damage.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read")
+    return Damaged(
+        DamageKind.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read"
+    )
 
 
 def parse_time(text: str) -> int | None:
@@ -208,16 +210,16 @@ def _minute_ms(text: str) -> int | None:
         return None
 
 
-def format_ms(ms: int) -> str:
+def format_time(ms: int) -> str:
     """Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, fractions cut off: the old scripts know no others."""
     moment = _EPOCH + timedelta(seconds=ms // 1000)
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-def _usual(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
+def _parse_fast(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
     """The record of a document that has all fields of the format, as the old scripts write them, and no others.
 
-    None for every other document, legal or not: `_checked` decides about it. What this answers, `_checked` would too.
+    None for every other document, legal or not: `_parse_checked` decides about it. What this answers, `_parse_checked` would too.
     """
     if document.keys() != _KNOWN:
         return None
@@ -241,7 +243,7 @@ def _usual(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
         and type(broker) is dict
         and len(broker) == len(BROKER_FIELDS)
         and type(prefix) is str
-        and topic_problem(prefix) is None
+        and topic_prefix_error(prefix) is None
         and type(timeout_sec) is int
         and 0 <= timeout_sec <= MAX_INTEGER
         and type(idle_timeout_sec) is int
@@ -291,12 +293,12 @@ def _usual_broker(broker: dict[str, Json]) -> bool:
     )
 
 
-def _checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damaged:
+def _parse_checked(document: dict[str, Json], file_name: str) -> LegacyRecord | Damaged:
     version = document.get("schema_version", _MISSING)
     if version is _MISSING:
         return _missing("schema_version")
     if type(version) is not int or version != 1:
-        return Damaged(Damage.OTHER_SCHEMA, f"schema_version is {quoted(_json(version))}; only 1 can be read")
+        return Damaged(DamageKind.OTHER_SCHEMA, f"schema_version is {quoted(_json(version))}; only 1 can be read")
     problem = _wrong_identity(document, file_name) or _wrong_status(document)
     if problem is not None:
         return problem
@@ -361,11 +363,11 @@ def _wrong_identity(document: Mapping[str, Json], file_name: str) -> Damaged | N
         return _wrong_type("job_id", job_id, "a text")
     if not safe_id(job_id):
         return Damaged(
-            Damage.UNSAFE_ID,
+            DamageKind.UNSAFE_ID,
             f"job_id {quoted(job_id)} is no safe file name: 1 to 128 of A-Z a-z 0-9 _ . : @ -, and not . : @ - first",
         )
     if job_id + ".json" != file_name:
-        return Damaged(Damage.WRONG_ID, f"job_id is {quoted(job_id)}, which is not the file's name")
+        return Damaged(DamageKind.WRONG_ID, f"job_id is {quoted(job_id)}, which is not the file's name")
     return None
 
 
@@ -376,7 +378,7 @@ def _wrong_status(document: Mapping[str, Json]) -> Damaged | None:
     if type(status) is not str:
         return _wrong_type("status", status, "a text")
     if status not in _STATUSES:
-        return Damaged(Damage.UNKNOWN_STATUS, f"status {quoted(status)} is none of {', '.join(JobStatus)}")
+        return Damaged(DamageKind.UNKNOWN_STATUS, f"status {quoted(status)} is none of {', '.join(JobStatus)}")
     return None
 
 
@@ -386,7 +388,7 @@ def _time(document: Mapping[str, Json], name: str) -> int | Damaged:
         return _wrong_type(name, text, "a text")
     ms = parse_time(text)
     if ms is None:
-        return Damaged(Damage.BAD_TIME, f"{name} {quoted(text)} is no time of the form YYYY-MM-DDTHH:MM:SSZ")
+        return Damaged(DamageKind.BAD_TIME, f"{name} {quoted(text)} is no time of the form YYYY-MM-DDTHH:MM:SSZ")
     return ms
 
 
@@ -404,15 +406,15 @@ def _wrong_texts(document: Mapping[str, Json]) -> Damaged | None:
         text = document.get(name)
         if type(text) is str:
             if len(text) > longest:
-                return Damaged(Damage.OUT_OF_RANGE, f"{name} has {len(text):,} characters; at most {longest:,} fit")
+                return Damaged(DamageKind.OUT_OF_RANGE, f"{name} has {len(text):,} characters; at most {longest:,} fit")
         elif text is not None or not nullable:
             return _wrong_type(name, text, "a text or null" if nullable else "a text")
     return None
 
 
 def _wrong_topic(document: Mapping[str, Json]) -> Damaged | None:
-    problem = topic_problem(document["topic_prefix"])
-    return None if problem is None else Damaged(Damage.BAD_TOPIC, f"topic_prefix {problem}")
+    problem = topic_prefix_error(document["topic_prefix"])
+    return None if problem is None else Damaged(DamageKind.BAD_TOPIC, f"topic_prefix {problem}")
 
 
 def _wrong_numbers(document: Mapping[str, Json]) -> Damaged | None:
@@ -421,7 +423,7 @@ def _wrong_numbers(document: Mapping[str, Json]) -> Damaged | None:
         if type(number) is not int:
             return _wrong_type(name, number, "an integer")
         if not 0 <= number <= MAX_INTEGER:
-            return Damaged(Damage.OUT_OF_RANGE, f"{name} is {quoted(str(number))}; it must be 0 to 2^53-1")
+            return Damaged(DamageKind.OUT_OF_RANGE, f"{name} is {quoted(str(number))}; it must be 0 to 2^53-1")
     return None
 
 
@@ -447,7 +449,7 @@ def _wrong_broker(broker: Json) -> Damaged | None:
     if type(port) is not int:
         return _wrong_type("broker.port", port, "an integer")
     if not 0 <= port <= 65535:
-        return Damaged(Damage.OUT_OF_RANGE, f"broker.port is {quoted(str(port))}; it must be 0 to 65535")
+        return Damaged(DamageKind.OUT_OF_RANGE, f"broker.port is {quoted(str(port))}; it must be 0 to 65535")
     if type(broker.get("tls", False)) is not bool:
         return _wrong_type("broker.tls", broker["tls"], "true or false")
     for name in ("username", "password"):
@@ -458,11 +460,11 @@ def _wrong_broker(broker: Json) -> Damaged | None:
 
 
 def _missing(name: str) -> Damaged:
-    return Damaged(Damage.MISSING_FIELD, f"there is no {name}")
+    return Damaged(DamageKind.MISSING_FIELD, f"there is no {name}")
 
 
 def _wrong_type(name: str, value: Json, wanted: str) -> Damaged:
-    return Damaged(Damage.WRONG_TYPE, f"{name} is {_KINDS.get(type(value), 'something else')}, not {wanted}")
+    return Damaged(DamageKind.WRONG_TYPE, f"{name} is {_KINDS.get(type(value), 'something else')}, not {wanted}")
 
 
 _KINDS = {

@@ -12,9 +12,9 @@ from __future__ import annotations
 from .statements import LEGACY
 
 if __name__ == "__main__":
-    from ..system.interpreters import leave_out_current_folder
+    from ..system.interpreters import remove_cwd_from_sys_path
 
-    leave_out_current_folder()  # -m has put it before everything else, and a workspace is for agents to write to
+    remove_cwd_from_sys_path()  # -m has put it before everything else, and a workspace is for agents to write to
 
 import atexit
 import os
@@ -29,12 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.lifecycle import TRANSITIONS
 from ..errors import IllegalTransition, InvalidInput, UnknownJob
-from ..filesystem.permissions import secure_folder
+from ..filesystem.permissions import make_private_folder
 from ..model import Broker, JobStatus
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC
 from .layout import WORKSPACE_FOLDERS
 from .lock import registry_lock as _hold_lock
-from .rows import JobRow, record_of
+from .rows import JobRow, record_from_row
 from .state import STATE_FIELD
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ Record = dict[str, Json]
 Folder = str | os.PathLike[str]
 
 _PAGE = 500
-_OURS = frozenset(
+_MANAGED_FIELDS = frozenset(
     {
         "schema_version",
         "status",
@@ -56,7 +56,7 @@ _OURS = frozenset(
         STATE_FIELD,  # an export's; the new job has a state of its own
     }
 )
-_GIVEN = (
+_ACCEPTED_FIELDS = (
     "agent",
     "prompt",
     "job_id",
@@ -68,7 +68,7 @@ _GIVEN = (
     "expected_artifacts",
     "auth_token",
 )
-_opened: dict[tuple[str, int], Registry] = {}
+_open_registries: dict[tuple[str, int], Registry] = {}
 
 
 class NoSuchJob(FileNotFoundError, UnknownJob):
@@ -99,12 +99,12 @@ def open_registry(registry_dir: Folder) -> Registry:
 
     url = database_url(registry_dir)
     key = (url, os.getpid())
-    if key not in _opened:
+    if key not in _open_registries:
         registry = Registry.open(url)
         LEGACY.load()
         _close_before_forks()
-        _opened[key] = registry
-    return _opened[key]
+        _open_registries[key] = registry
+    return _open_registries[key]
 
 
 @cache
@@ -120,7 +120,7 @@ def _close_idle() -> None:
     """Closes what is open, to be opened again at need; with other threads about, one may be using it."""
     if threading.active_count() == 1:
         _close_all()
-        _opened.clear()
+        _open_registries.clear()
 
 
 def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SEC) -> AbstractContextManager[object]:
@@ -134,7 +134,7 @@ def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SE
     Raises:
         Busy: the wait reached its limit; says who holds the lock, where that can be known.
     """
-    secure_folder(registry_dir)
+    make_private_folder(registry_dir)
     return _hold_lock(Path(registry_dir), timeout_sec=timeout, create=True)
 
 
@@ -161,10 +161,12 @@ def register_job(registry_dir: Folder, record: Mapping[str, Json] | None = None,
             raise InvalidInput(f"a job needs {name}; give it as {name}=…")
     job_id = given.get("job_id") or secrets.token_hex(4)
     broker, password = _broker(given.get("broker"))
-    arguments = {name: given[name] for name in _GIVEN if given.get(name) is not None}
+    arguments = {name: given[name] for name in _ACCEPTED_FIELDS if given.get(name) is not None}
     arguments |= {"job_id": job_id, "broker": broker, "broker_password": password}
     arguments.setdefault("topic_prefix", f"python/mqtt/jobs/{job_id}")
-    extra = {name: value for name, value in given.items() if name not in _GIVEN and name not in _OURS}
+    extra = {
+        name: value for name, value in given.items() if name not in _ACCEPTED_FIELDS and name not in _MANAGED_FIELDS
+    }
     open_registry(registry_dir).register(**arguments, extra=extra)
     return load_job(registry_dir, job_id)
 
@@ -178,7 +180,7 @@ def load_job(registry_dir: Folder, job_id: str) -> Record:
     registry = open_registry(registry_dir)
     with registry.engine.store.read() as tx:
         row = _row(tx, job_id)
-    return record_of(row, registry.engine.vault).as_document()
+    return record_from_row(row, registry.engine.vault).as_document()
 
 
 def list_jobs(registry_dir: Folder, status: str | None = None, agent: str | None = None) -> list[Record]:
@@ -191,7 +193,7 @@ def list_jobs(registry_dir: Folder, status: str | None = None, agent: str | None
             for values in tx.all(LEGACY.legacy_jobs, first=numbers[0], last=numbers[-1]):
                 row = JobRow(*values)
                 if status in (None, row.status) and agent in (None, row.agent):
-                    found.append(record_of(row, registry.engine.vault).as_document())
+                    found.append(record_from_row(row, registry.engine.vault).as_document())
             after = numbers[-1]
     return found
 
@@ -222,10 +224,10 @@ def update_status(registry_dir: Folder, job_id: str, status: str) -> Record:
     registry = open_registry(registry_dir)
     with registry.engine.store.write() as tx:
         row = _row(tx, job_id)
-        present = JobStatus(row.status)
-        if target is not present:
-            if not any(before is present and after is target for (before, _), after in TRANSITIONS.items()):
-                raise IllegalTransition(f"job {job_id} is {present} and cannot become {target}")
+        current = JobStatus(row.status)
+        if target is not current:
+            if not any(before is current and after is target for (before, _), after in TRANSITIONS.items()):
+                raise IllegalTransition(f"job {job_id} is {current} and cannot become {target}")
             tx.run(
                 LEGACY.legacy_set_status,
                 job=row.number,
@@ -272,7 +274,7 @@ def _broker(given: Json) -> tuple[Broker | None, str | None]:
 
 @atexit.register
 def _close_all() -> None:
-    for (_, pid), registry in _opened.items():
+    for (_, pid), registry in _open_registries.items():
         if pid == os.getpid():
             registry.close(checkpoint=False)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .damage import Damage, TrustWarning
+from .damage import DamageKind, TrustWarning
 
 Json = Any
 
@@ -56,7 +56,7 @@ class ReportRow:
     outcome: Outcome
     reason: str = ""
     job_id: str | None = None
-    damage: Damage | None = None
+    damage: DamageKind | None = None
     events: int = 0
     warning: TrustWarning | None = None
 
@@ -89,7 +89,7 @@ class Report:
 
     def add(self, row: ReportRow) -> None:
         """Notes what became of a file."""
-        self.note(
+        self.add_values(
             row.file,
             row.outcome,
             row.reason,
@@ -99,13 +99,13 @@ class Report:
             row.warning.value if row.warning else "",
         )
 
-    def note(
+    def add_values(
         self,
         file: str,
         outcome: Outcome,
         reason: str,
         job_id: str | None,
-        damage: Damage | None,
+        damage: DamageKind | None,
         events: int,
         warning: str = "",
     ) -> None:
@@ -113,20 +113,20 @@ class Report:
         self.counts[outcome] += 1
         self._rows.append((file, outcome.value, reason, job_id, damage.value if damage else None, events, warning))
         if len(self._rows) >= _ROWS_TOGETHER:
-            self._put_away()
+            self._flush()
 
     def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:
         """The files in the order in which they were dealt with, those whose outcome is wanted."""
-        self._put_away()
+        self._flush()
         self._spool.seek(0)
         while head := self._spool.read(_LENGTH.size):
             packed = self._spool.read(_LENGTH.unpack(head)[0])
             for file, outcome, reason, job_id, damage, events, warning in marshal.loads(packed):
                 if wanted(Outcome(outcome)):
-                    kind, about = Damage(damage) if damage else None, TrustWarning(warning) if warning else None
+                    kind, about = DamageKind(damage) if damage else None, TrustWarning(warning) if warning else None
                     yield ReportRow(file, Outcome(outcome), reason, job_id, kind, events, about)
 
-    def _put_away(self) -> None:
+    def _flush(self) -> None:
         if self._rows:
             packed = marshal.dumps(self._rows)
             self._spool.seek(0, os.SEEK_END)
@@ -177,20 +177,20 @@ class ImportReport(Report):
         self.warnings = dict.fromkeys(TrustWarning, 0)
         self.without_subscribers = 0
 
-    def note(
+    def add_values(
         self,
         file: str,
         outcome: Outcome,
         reason: str,
         job_id: str | None,
-        damage: Damage | None,
+        damage: DamageKind | None,
         events: int,
         warning: str = "",
     ) -> None:
         """Note what became of a file, and count its warning."""
         if warning:
             self.warnings[TrustWarning(warning)] += 1
-        super().note(file, outcome, reason, job_id, damage, events, warning)
+        super().add_values(file, outcome, reason, job_id, damage, events, warning)
 
     @property
     def ok(self) -> bool:

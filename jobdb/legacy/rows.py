@@ -17,24 +17,24 @@ if TYPE_CHECKING:
     from ..crypto.vault import Vault
 
 Json = Any
-EMPTY_TOKEN = "auth_token=empty"
+EMPTY_TOKEN_MARKER = "auth_token=empty"
 """Stands among the absent names for an ``auth_token`` that is an empty text: no secret, but not null either."""
 
-KID = "kid="
+KID_MARKER = "kid="
 """Stands among the absent names, with the number, for a current token that came as a later version than 1."""
 
-CLOSED = "closed="
+NO_TOKEN_MARKER = "closed="
 """Stands there, with one of the reasons below, for a job that came without a token and accepts no event until it is
 given one: its key is a random secret that nobody knows, and revoked."""
 
-LEFT_OUT, REVOKED, SECURED = "left_out", "revoked", "secured"
+TOKEN_OMITTED, TOKEN_REVOKED, TOKEN_REQUIRED = "left_out", "revoked", "secured"
 """The token was left out of the export; it was revoked; it never had one, and this environment wants one."""
 
 _WHOLE_BROKER = frozenset({"tls", "username"})
 
 
 @lru_cache(maxsize=256)
-def _decoded(text: str) -> dict[str, Json]:
+def _decode_broker(text: str) -> dict[str, Json]:
     """A broker's settings. Most jobs share a few brokers; nobody changes what this returns."""
     found: dict[str, Json] = json.loads(text)
     return found
@@ -97,35 +97,35 @@ class JobRow(NamedTuple):
     @property
     def imported_kid(self) -> int:
         """The version of the token that the record had."""
-        return next((int(name[len(KID) :]) for name in self._marks() if name.startswith(KID)), 1)
+        return next((int(name[len(KID_MARKER) :]) for name in self._markers() if name.startswith(KID_MARKER)), 1)
 
     @property
-    def closed(self) -> str:
+    def no_token_reason(self) -> str:
         """Why the import gave the job a key that nobody has; empty if it did not, or has been replaced since."""
         if self.token_revoked_ms is None or self.kid != self.imported_kid:
             return ""
-        return next((name[len(CLOSED) :] for name in self._marks() if name.startswith(CLOSED)), "")
+        return next((name[len(NO_TOKEN_MARKER) :] for name in self._markers() if name.startswith(NO_TOKEN_MARKER)), "")
 
     @property
-    def untouched(self) -> bool:
+    def unchanged_since_import(self) -> bool:
         """It is as it was imported."""
         return self.updated_ms == self.record_updated_ms and self.kid <= self.imported_kid
 
-    def _marks(self) -> list[str]:
+    def _markers(self) -> list[str]:
         return self.absent.split(" ") if self.absent and "=" in self.absent else []
 
 
-def marked(absent: str, kid: int, closed: str) -> str:
+def add_key_markers(absent: str, kid: int, no_token_reason: str) -> str:
     """Return the absent names with what tells a key that came with its job from one that it was given later."""
-    names = [name for name in absent.split(" ") if name and not name.startswith((KID, CLOSED))]
+    names = [name for name in absent.split(" ") if name and not name.startswith((KID_MARKER, NO_TOKEN_MARKER))]
     if kid > 1:
-        names.append(f"{KID}{kid}")
-    if closed:
-        names.append(CLOSED + closed)
+        names.append(f"{KID_MARKER}{kid}")
+    if no_token_reason:
+        names.append(NO_TOKEN_MARKER + no_token_reason)
     return " ".join(names)
 
 
-def record_of(row: JobRow, vault: Vault) -> LegacyRecord:
+def record_from_row(row: JobRow, vault: Vault) -> LegacyRecord:
     """The record that the old scripts would see for a job, secrets included.
 
     Raises:
@@ -140,7 +140,7 @@ def record_of(row: JobRow, vault: Vault) -> LegacyRecord:
     seq = row.last_seq
     if row.record_seq is not None and seq == row.job_seq:
         seq = row.record_seq
-    return record_from(
+    return record_from_values(
         (
             row.job_id,
             row.status,
@@ -161,7 +161,7 @@ def record_of(row: JobRow, vault: Vault) -> LegacyRecord:
     )
 
 
-def record_from(
+def record_from_values(
     job: tuple[Json, ...],
     spec: tuple[Json, ...],
     absent: str,
@@ -179,15 +179,15 @@ def record_from(
         token: in clear.
         password: the broker's, in clear.
     """
-    broker = None if spec[1] is None else _decoded(spec[1])
+    broker = None if spec[1] is None else _decode_broker(spec[1])
     artifacts = [] if spec[2] == "[]" else list(_texts(spec[2]))
     gone: list[str] = []
     if broker is not None and not _WHOLE_BROKER.issubset(broker):
         gone = [f"broker.{name}" for name in ("tls", "username") if name not in broker]
     if absent:
         names = absent.split(" ")
-        if EMPTY_TOKEN in names:
-            names.remove(EMPTY_TOKEN)
+        if EMPTY_TOKEN_MARKER in names:
+            names.remove(EMPTY_TOKEN_MARKER)
             token = token or ""
         gone += [
             name

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import JobdbError
 from ..model import JobStatus
-from ..system.terminal import guarded, visible_json
+from ..system.terminal import sanitize_json, wrap_terminal
 from . import registry as functions
 
 Json = Any
@@ -22,67 +22,67 @@ Json = Any
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
-    sys.stdout, sys.stderr = guarded(sys.stdout), guarded(sys.stderr)
-    given = _parser().parse_args(arguments)
+    sys.stdout, sys.stderr = wrap_terminal(sys.stdout), wrap_terminal(sys.stderr)
+    args = _parser().parse_args(arguments)
     try:
-        return int(_COMMANDS[given.command](given))
+        return int(_COMMANDS[args.command](args))
     except JobdbError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
 
 
-def _register(given: argparse.Namespace) -> int:
+def _register(args: argparse.Namespace) -> int:
     fields = {
-        "prompt": given.prompt,
-        "agent": given.agent,
-        "job_id": given.job_id,
-        "agent_session": given.agent_session,
-        "topic_prefix": given.topic_prefix,
-        "timeout_sec": given.timeout_sec,
-        "idle_timeout_sec": given.idle_timeout_sec,
-        "expected_artifacts": given.expected_artifact or None,
+        "prompt": args.prompt,
+        "agent": args.agent,
+        "job_id": args.job_id,
+        "agent_session": args.agent_session,
+        "topic_prefix": args.topic_prefix,
+        "timeout_sec": args.timeout_sec,
+        "idle_timeout_sec": args.idle_timeout_sec,
+        "expected_artifacts": args.expected_artifact or None,
     }
-    if given.broker_host:
-        fields["broker"] = {"host": given.broker_host, "port": given.broker_port, "tls": given.tls}
-    record = functions.register_job(given.registry_dir, fields)
+    if args.broker_host:
+        fields["broker"] = {"host": args.broker_host, "port": args.broker_port, "tls": args.tls}
+    record = functions.register_job(args.registry_dir, fields)
     print(record["job_id"])
     return 0
 
 
-def _list(given: argparse.Namespace) -> int:
-    for record in functions.list_jobs(given.registry_dir, status=given.status, agent=given.agent):
-        print(json.dumps(_shown(record, given.with_secrets)))
+def _list(args: argparse.Namespace) -> int:
+    for record in functions.list_jobs(args.registry_dir, status=args.status, agent=args.agent):
+        print(json.dumps(_redacted(record, args.with_secrets)))
     return 0
 
 
-def _show(given: argparse.Namespace) -> int:
-    record = functions.load_job(given.registry_dir, given.job_id)
-    shown = json.dumps(_shown(record, given.with_secrets), ensure_ascii=False, indent=2)
-    print("\n".join(map(visible_json, shown.split("\n"))))
+def _show(args: argparse.Namespace) -> int:
+    record = functions.load_job(args.registry_dir, args.job_id)
+    shown = json.dumps(_redacted(record, args.with_secrets), ensure_ascii=False, indent=2)
+    print("\n".join(map(sanitize_json, shown.split("\n"))))
     return 0
 
 
-def _pick(given: argparse.Namespace) -> int:
-    record = functions.pick_pending(given.registry_dir, agent=given.agent, agent_session=given.agent_session)
+def _pick(args: argparse.Namespace) -> int:
+    record = functions.pick_pending(args.registry_dir, agent=args.agent, agent_session=args.agent_session)
     if record is None:
         print("nothing is pending", file=sys.stderr)
         return 1
-    print(json.dumps(_shown(record, given.with_secrets)))
+    print(json.dumps(_redacted(record, args.with_secrets)))
     return 0
 
 
-def _status(given: argparse.Namespace) -> int:
-    if given.status is None:
-        print(functions.load_job(given.registry_dir, given.job_id)["status"])
+def _status(args: argparse.Namespace) -> int:
+    if args.status is None:
+        print(functions.load_job(args.registry_dir, args.job_id)["status"])
     else:
-        print(functions.update_status(given.registry_dir, given.job_id, given.status)["status"])
+        print(functions.update_status(args.registry_dir, args.job_id, args.status)["status"])
     return 0
 
 
 _COMMANDS = {"register": _register, "list": _list, "show": _show, "pick": _pick, "status": _status}
 
 
-def _shown(record: dict[str, Json], with_secrets: bool) -> dict[str, Json]:
+def _redacted(record: dict[str, Json], with_secrets: bool) -> dict[str, Json]:
     if with_secrets:
         return record
     shown = {name: value for name, value in record.items() if name != "auth_token"}

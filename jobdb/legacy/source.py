@@ -25,7 +25,7 @@ from .layout import (
     read_regular_file,
 )
 from .logs import JobLogs, KeptLine, read_logs
-from .records import MAX_RECORD_BYTES, LegacyRecord, format_ms, parse_record
+from .records import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
 
 MAX_AUDIT_FILE_BYTES = MAX_RECORD_BYTES
 NO_LOGS = JobLogs()
@@ -39,7 +39,7 @@ class SourceJob:
         bytes_read: how much memory its files took, for keeping what is read at once within bounds.
         digests: SHA-256 of each log; the audit log's with those of its small files behind it.
         damage: files beside the record that could not be taken over as a whole, by path within the folder.
-        secured: why every job must have a token in this environment; None where it need not.
+        auth_required_by: why every job must have a token in this environment; None where it need not.
     """
 
     record: LegacyRecord
@@ -47,7 +47,7 @@ class SourceJob:
     logs: JobLogs = field(default_factory=lambda: NO_LOGS)
     digests: dict[EntryKind, bytes] = field(default_factory=dict)
     damage: list[tuple[str, Damaged]] = field(default_factory=list)
-    secured: str | None = None
+    auth_required_by: str | None = None
 
     @property
     def last_seq(self) -> int:
@@ -69,14 +69,14 @@ class SourceReader:
 
     Args:
         layout: its folders.
-        secured: why every job must have a token here; None where it need not.
+        auth_required_by: why every job must have a token here; None where it need not.
     """
 
-    def __init__(self, layout: Layout, secured: str | None = None) -> None:
+    def __init__(self, layout: Layout, auth_required_by: str | None = None) -> None:
         self._jobs = f"{layout.jobs}/"
         audit = open_folder(str(layout.audit))
         self._audit = audit if isinstance(audit, int) else None
-        self._secured = secured
+        self._auth_required_by = auth_required_by
         self.audit_name = f"../{layout.audit.name}"
 
     def close(self) -> None:
@@ -85,20 +85,22 @@ class SourceReader:
             os.close(self._audit)
             self._audit = None
 
-    def read(self, file_name: str, *, unless: str | None = None) -> SourceJob | LegacyRecord | Damaged | None:
+    def read(
+        self, file_name: str, *, record_only_status: str | None = None
+    ) -> SourceJob | LegacyRecord | Damaged | None:
         """The job of a record's file; None if the file has gone.
 
         Args:
             file_name: the file.
-            unless: for a record of this status, the record without its logs is enough.
+            record_only_status: for a record of this status, the record without its logs is enough.
         """
         raw = read_regular_file(self._jobs + file_name, MAX_RECORD_BYTES)
         if not isinstance(raw, bytes):
             return raw
         record = parse_record(raw, file_name)
-        if isinstance(record, Damaged) or record.status == unless:
+        if isinstance(record, Damaged) or record.status == record_only_status:
             return record
-        source = SourceJob(record, len(raw), secured=self._secured)
+        source = SourceJob(record, len(raw), auth_required_by=self._auth_required_by)
         self._read_logs(source, file_name[: -len(RECORD_SUFFIX)])
         return source
 
@@ -152,14 +154,14 @@ class SourceReader:
             if source.logs is NO_LOGS:
                 source.logs = JobLogs()
             source.bytes_read += len(raw)
-            if same_json(raw, audit_text(kind, source.record)):
+            if json_equal(raw, render_audit_file(kind, source.record)):
                 raw = b""
             source.logs.kept.append(KeptLine(kind, 0, raw))
             before = source.digests.get(EntryKind.AUDIT_LOG, b"")
             source.digests[EntryKind.AUDIT_LOG] = before + hashlib.sha256(raw).digest()
 
 
-def audit_text(kind: EntryKind, record: LegacyRecord) -> bytes:
+def render_audit_file(kind: EntryKind, record: LegacyRecord) -> bytes:
     """``meta.json`` or ``status.json`` as the old scripts write it for a record."""
     if kind is EntryKind.AUDIT_META:
         document = record.as_document()
@@ -169,12 +171,12 @@ def audit_text(kind: EntryKind, record: LegacyRecord) -> bytes:
         document = {
             "job_id": record.job_id,
             "status": record.status,
-            "updated_at": format_ms(record.updated_ms),
+            "updated_at": format_time(record.updated_ms),
         }
     return json.dumps(document).encode("utf-8")
 
 
-def same_json(one: bytes, other: bytes) -> bool:
+def json_equal(one: bytes, other: bytes) -> bool:
     """Whether two texts are the same JSON object."""
     first, second = parse_object(one), parse_object(other)
     if isinstance(first, Damaged) or isinstance(second, Damaged):

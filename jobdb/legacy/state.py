@@ -15,7 +15,7 @@ from typing import Any
 
 from ..core.arguments import RESERVED_FIELD
 from ..core.protocol.limits import MAX_KID, MAX_SEQ
-from .damage import Damage, Damaged, quoted
+from .damage import Damaged, DamageKind, quoted
 
 Json = Any
 State = dict[str, Json]
@@ -36,7 +36,7 @@ _MAX_MS = 253_402_300_799_999
 """The end of the year 9999: later moments cannot be shown."""
 
 
-class _Wrong(Exception):
+class _InvalidState(Exception):
     """Carries what is wrong with a state out of its checks."""
 
 
@@ -73,7 +73,7 @@ def make_state(
     return state if len(state) > 1 else None
 
 
-def bounded(state: State | None) -> State | None:
+def limit_subscribers(state: State | None) -> State | None:
     """Return the state as it can be read again: without its subscribers where they are too many."""
     subscribers = state.get("subscribers", ()) if state else ()
     if not _too_many(subscribers):
@@ -83,12 +83,12 @@ def bounded(state: State | None) -> State | None:
     return rest if len(rest) > 1 else None
 
 
-def kid_of(state: State | None) -> int:
+def current_kid(state: State | None) -> int:
     """Return the version of the current token; 1 where nothing else is said."""
     return state.get("kid", 1) if state else 1
 
 
-def key_of(state: State | None, kid: int) -> dict[str, Json] | None:
+def find_key(state: State | None, kid: int) -> dict[str, Json] | None:
     """Return what is said of one key."""
     keys = state.get("keys", ()) if state else ()
     return next((key for key in keys if key["kid"] == kid), None)
@@ -102,12 +102,14 @@ def parse_state(found: Json, *, has_token: bool) -> State | Damaged | None:
         has_token: whether the record has a token.
     """
     try:
-        return _parsed(found, has_token)
-    except _Wrong as wrong:
-        return Damaged(Damage.BAD_STATE, f"{STATE_FIELD} {wrong}; it is not guessed at: put it right or export again")
+        return _parse(found, has_token)
+    except _InvalidState as wrong:
+        return Damaged(
+            DamageKind.BAD_STATE, f"{STATE_FIELD} {wrong}; it is not guessed at: put it right or export again"
+        )
 
 
-def is_ahead(state: State | None, here: State | None) -> str:
+def newer_state_reason(state: State | None, here: State | None) -> str:
     """Return why a state says more than another one of the same job; empty if it does not.
 
     Args:
@@ -135,7 +137,7 @@ def is_ahead(state: State | None, here: State | None) -> str:
     return ""
 
 
-def ranges_in_both(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+def intersect_ranges(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """Return the seqs that lie in both of two lists of ascending ranges, as ranges."""
     found = []
     first = second = 0
@@ -150,28 +152,28 @@ def ranges_in_both(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]])
     return found
 
 
-def _parsed(found: Json, has_token: bool) -> State | None:
+def _parse(found: Json, has_token: bool) -> State | None:
     members = _object(found, "is", _MEMBERS)
     if members.get("version") != VERSION or type(members["version"]) is not int:
-        raise _Wrong("is of another version than 1, as newer exports have")
+        raise _InvalidState("is of another version than 1, as newer exports have")
     required = members.get("auth_required", False)
     if type(required) is not bool:
-        raise _Wrong("has an auth_required that is neither true nor false")
+        raise _InvalidState("has an auth_required that is neither true nor false")
     kid = _integer(members.get("kid", 1), "kid", 1, MAX_KID)
     attempt = _integer(members.get("attempt", 0), "attempt", 0, MAX_SEQ)
     keys = [_key(each, kid) for each in _list(members.get("keys", []), "keys", MAX_KEYS)]
     subscribers = [_subscriber(each) for each in _list(members.get("subscribers", []), "subscribers")]
     if _too_many(subscribers):
-        raise _Wrong("has more subscribers or skipped ranges than are written")
+        raise _InvalidState("has more subscribers or skipped ranges than are written")
     if len({key["kid"] for key in keys}) != len(keys):
-        raise _Wrong("names a key twice")
+        raise _InvalidState("names a key twice")
     if len({each["subscriber"] for each in subscribers}) != len(subscribers):
-        raise _Wrong("names a subscriber twice")
+        raise _InvalidState("names a subscriber twice")
     if not has_token and not required and (keys or kid > 1):
-        raise _Wrong("has keys, and neither a token nor auth_required stands there")
+        raise _InvalidState("has keys, and neither a token nor auth_required stands there")
     if has_token:
         if any(key["kid"] == kid for key in keys):
-            raise _Wrong(f"says that key {kid} is revoked, and an auth_token stands there")
+            raise _InvalidState(f"says that key {kid} is revoked, and an auth_token stands there")
         required = False
     return make_state(auth_required=required, kid=kid, keys=keys, attempt=attempt, subscribers=subscribers)
 
@@ -180,7 +182,7 @@ def _key(found: Json, current: int) -> dict[str, Json]:
     members = _object(found, "has a key that is", _KEY_MEMBERS)
     kid = _integer(members.get("kid"), "kid of a key", 1, MAX_KID)
     if kid > current or (kid == current and "revoked_ms" not in members):
-        raise _Wrong(f"has a key {kid} that is not an older one of key {current}")
+        raise _InvalidState(f"has a key {kid} that is not an older one of key {current}")
     key = {"kid": kid, "created_ms": _integer(members.get("created_ms"), "created_ms", 0, _MAX_MS)}
     for name in ("expires_ms", "revoked_ms"):
         if name in members:
@@ -192,36 +194,36 @@ def _subscriber(found: Json) -> dict[str, Json]:
     members = _object(found, "has a subscriber that is", _SUBSCRIBER_MEMBERS)
     name = members.get("subscriber")
     if type(name) is not str or not 1 <= len(name) <= MAX_SUBSCRIBER_CHARS or "\0" in name:
-        raise _Wrong("has a subscriber without a usable name")
+        raise _InvalidState("has a subscriber without a usable name")
     start = _integer(members.get("start_seq"), "start_seq", 0, MAX_SEQ)
     last = _integer(members.get("last_seq"), "last_seq of a subscriber", start, MAX_SEQ)
     handled = _integer(members.get("handled_seq"), "handled_seq", 0, last)
     skipped = []
     for pair in _list(members.get("skipped", []), "skipped"):
         if type(pair) is not list or len(pair) != 2:
-            raise _Wrong("has a skipped range that is not a pair of seqs")
+            raise _InvalidState("has a skipped range that is not a pair of seqs")
         first = _integer(pair[0], "skipped", start + 1, last)
         skipped.append([first, _integer(pair[1], "skipped", first, last)])
     if any(before[1] >= after[0] for before, after in pairwise(skipped)):
-        raise _Wrong("has skipped ranges that are not ascending")
+        raise _InvalidState("has skipped ranges that are not ascending")
     subscriber = {"subscriber": name, "start_seq": start, "last_seq": last, "handled_seq": handled}
     return subscriber | {"skipped": skipped} if skipped else subscriber
 
 
 def _object(found: Json, what: str, members: frozenset[str]) -> dict[str, Json]:
     if type(found) is not dict:
-        raise _Wrong(f"{what} not an object")
+        raise _InvalidState(f"{what} not an object")
     unknown = sorted(found.keys() - members)
     if unknown:
-        raise _Wrong(f"has {quoted(unknown[0])}, which is unknown here")
+        raise _InvalidState(f"has {quoted(unknown[0])}, which is unknown here")
     return found
 
 
 def _list(found: Json, name: str, most: int = 10_000_000) -> list[Json]:
     if type(found) is not list:
-        raise _Wrong(f"has {name} that are not a list")
+        raise _InvalidState(f"has {name} that are not a list")
     if len(found) > most:
-        raise _Wrong(f"has {len(found):,} {name}; at most {most:,} are read")
+        raise _InvalidState(f"has {len(found):,} {name}; at most {most:,} are read")
     return found
 
 
@@ -233,5 +235,5 @@ def _too_many(subscribers: Sequence[Mapping[str, Json]]) -> bool:
 
 def _integer(found: Json, name: str, least: int, most: int) -> int:
     if type(found) is not int or not least <= found <= most:
-        raise _Wrong(f"has no usable {name}")
+        raise _InvalidState(f"has no usable {name}")
     return found

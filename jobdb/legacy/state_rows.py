@@ -14,8 +14,8 @@ from ..engines.sql.rows import token_binding
 from ..engines.sql.sealing import Sealer
 from ..engines.sql.transaction import Transaction
 from .records import LegacyRecord
-from .rows import LEFT_OUT, SECURED, JobRow
-from .state import State, make_state, ranges_in_both
+from .rows import TOKEN_OMITTED, TOKEN_REQUIRED, JobRow
+from .state import State, intersect_ranges, make_state
 from .statements import LEGACY
 
 Json = Any
@@ -23,7 +23,7 @@ Json = Any
 _NO_END = 2**63 - 1
 
 
-def stored_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | None:
+def export_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | None:
     """Return what the record of a job cannot say of it.
 
     Args:
@@ -31,29 +31,29 @@ def stored_state(tx: Transaction, row: JobRow, record: LegacyRecord) -> State | 
         row: the job.
         record: its record as it is to be written, with or without secrets.
     """
-    closed = row.closed
+    no_token_reason = row.no_token_reason
     # Nobody revoked such a key: it is here because there was none. And a record that never had a token says so again.
-    made_up = closed in (LEFT_OUT, SECURED)
-    key_rows = [key for key in _key_rows(tx, row) if not (made_up and key["kid"] == row.kid)]
+    made_up = no_token_reason in (TOKEN_OMITTED, TOKEN_REQUIRED)
+    key_rows = [key for key in _read_keys(tx, row) if not (made_up and key["kid"] == row.kid)]
     said = tx.one(LEGACY.legacy_highest_attempt, job=row.number)
     attempt = row.attempt if said is None or row.attempt != said[0] else 0
     return make_state(
-        auth_required=row.kid > 0 and not record.auth_token and closed != SECURED,
+        auth_required=row.kid > 0 and not record.auth_token and no_token_reason != TOKEN_REQUIRED,
         kid=row.kid,
         keys=[key for key in key_rows if key["kid"] != row.kid or "revoked_ms" in key],
         attempt=attempt,
-        subscribers=_subscriber_rows(tx, row.number).values(),
+        subscribers=_read_subscribers(tx, row.number).values(),
     )
 
 
-def whole_state(tx: Transaction, row: JobRow) -> State:
+def database_state(tx: Transaction, row: JobRow) -> State:
     """All that is known of a job, for comparing: also what a record would say without it."""
     return {
         "signed": row.kid > 0,
         "kid": max(row.kid, 1),
         "attempt": row.attempt,
-        "keys": list(_key_rows(tx, row)),
-        "subscribers": list(_subscriber_rows(tx, row.number).values()),
+        "keys": list(_read_keys(tx, row)),
+        "subscribers": list(_read_subscribers(tx, row.number).values()),
     }
 
 
@@ -67,21 +67,21 @@ def write_state(tx: Transaction, sealer: Sealer, row: JobRow, state: State) -> N
         state: what is added.
     """
     tx.run(LEGACY.legacy_raise_attempt, job=row.number, attempt=state.get("attempt", 0))
-    known = {key["kid"] for key in _key_rows(tx, row)}
+    known = {key["kid"] for key in _read_keys(tx, row)}
     for key in state.get("keys", ()):
         times = {name: key.get(name) for name in ("created_ms", "expires_ms", "revoked_ms")}
         if key["kid"] in known:
             del times["created_ms"]
             tx.run(LEGACY.legacy_close_token, job=row.number, kid=key["kid"], **times)
         else:
-            sealed = sealer.seal(nobodys_token(), bound_to=token_binding(row.job_id, key["kid"]))
-            tx.run(LEGACY.legacy_put_token, job=row.number, kid=key["kid"], sealed=sealed, **times)
-    here = _subscriber_rows(tx, row.number)
+            sealed = sealer.seal(placeholder_token(), bound_to=token_binding(row.job_id, key["kid"]))
+            tx.run(LEGACY.legacy_upsert_token, job=row.number, kid=key["kid"], sealed=sealed, **times)
+    here = _read_subscribers(tx, row.number)
     for each in state.get("subscribers", ()):
         _write_subscriber(tx, row.number, each, here.get(each["subscriber"]))
 
 
-def nobodys_token() -> str:
+def placeholder_token() -> str:
     """Return a secret that is forgotten at once: it stands in for a key whose events must not verify."""
     return secrets.token_urlsafe(32)
 
@@ -97,7 +97,7 @@ def _write_subscriber(tx: Transaction, job: int, state: dict[str, Json], here: d
     else:
         # Neither side may accept again what the other has accepted: only what both have not stays open.
         open_here = [*here.get("skipped", ()), (here["last_seq"] + 1, _NO_END)]
-        skipped = ranges_in_both(state.get("skipped", ()), open_here)
+        skipped = intersect_ranges(state.get("skipped", ()), open_here)
         made = tx.one(LEGACY.legacy_raise_subscription, job=job, **_numbers(state))
         assert made is not None
         number = made[0]
@@ -110,7 +110,7 @@ def _numbers(state: dict[str, Json]) -> dict[str, Json]:
     return {name: state[name] for name in ("subscriber", "start_seq", "last_seq", "handled_seq")}
 
 
-def _key_rows(tx: Transaction, row: JobRow) -> Iterable[dict[str, Json]]:
+def _read_keys(tx: Transaction, row: JobRow) -> Iterable[dict[str, Json]]:
     if not row.kid:
         return []
     found = []
@@ -120,7 +120,7 @@ def _key_rows(tx: Transaction, row: JobRow) -> Iterable[dict[str, Json]]:
     return found
 
 
-def _subscriber_rows(tx: Transaction, job: int) -> dict[str, dict[str, Json]]:
+def _read_subscribers(tx: Transaction, job: int) -> dict[str, dict[str, Json]]:
     found: dict[str, dict[str, Json]] = {}
     for name, start_seq, last_seq, handled_seq, gap_first, gap_last in tx.all(LEGACY.legacy_subscriptions, job=job):
         each = found.get(name)

@@ -16,7 +16,7 @@ class LegacyStatements(StatementSet):
     legacy_update_job: Statement
     legacy_insert_spec: Statement
     legacy_update_spec: Statement
-    legacy_put_token: Statement
+    legacy_upsert_token: Statement
     legacy_close_token: Statement
     legacy_raise_kid: Statement
     legacy_keys: Statement
@@ -27,7 +27,7 @@ class LegacyStatements(StatementSet):
     legacy_raise_subscription: Statement
     legacy_delete_gaps: Statement
     legacy_insert_gap: Statement
-    legacy_put_import: Statement
+    legacy_upsert_import: Statement
     legacy_delete_lines: Statement
     legacy_insert_line: Statement
     legacy_insert_event: Statement
@@ -39,7 +39,7 @@ class LegacyStatements(StatementSet):
     legacy_lines: Statement
     legacy_job: Statement
     legacy_jobs: Statement
-    legacy_written: Statement
+    legacy_new_job_rows: Statement
     legacy_page: Statement
     legacy_count_jobs: Statement
     legacy_set_status: Statement

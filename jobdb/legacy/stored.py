@@ -9,17 +9,17 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import StorageFailed
 from .layout import EntryKind
-from .logs import unmask, write_log
+from .logs import render_log, unmask
 from .records import LegacyRecord
 from .rows import JobRow
 
 
-def secrets_of(record: LegacyRecord) -> dict[str, str | None]:
+def masked_secrets(record: LegacyRecord) -> dict[str, str | None]:
     """What is masked in kept lines, by name."""
     return {"auth_token": record.auth_token, "broker.password": record.broker_password}
 
 
-def stored_logs(
+def rebuild_logs(
     row: JobRow, record: LegacyRecord, payloads: Mapping[int, str], lines: Iterable[tuple[str, bytes]]
 ) -> dict[EntryKind, bytes]:
     """Each log that was imported for a job, byte for byte, and the audit log's small files where they were kept.
@@ -33,10 +33,10 @@ def stored_logs(
     Raises:
         StorageFailed: a line is not in the database.
     """
-    return logs_from(record, row.event_form, row.audit_form, row.audit_digest, payloads, lines)
+    return rebuild_logs_from(record, row.event_form, row.audit_form, row.audit_digest, payloads, lines)
 
 
-def logs_from(
+def rebuild_logs_from(
     record: LegacyRecord,
     event_form: str | None,
     audit_form: str | None,
@@ -49,12 +49,12 @@ def logs_from(
         return {}
     kept: dict[str, list[bytes]] = {}
     for log, raw in lines:
-        kept.setdefault(log, []).append(unmask(bytes(raw), secrets_of(record)))
+        kept.setdefault(log, []).append(unmask(bytes(raw), masked_secrets(record)))
     found: dict[EntryKind, bytes] = {}
     for kind, form in ((EntryKind.EVENT_LOG, event_form), (EntryKind.AUDIT_LOG, audit_form)):
         if form is not None:
             try:
-                found[kind] = write_log(form, payloads.__getitem__, iter(kept.get(kind, ())))
+                found[kind] = render_log(form, payloads.__getitem__, iter(kept.get(kind, ())))
             except KeyError as error:
                 raise StorageFailed(
                     f"the database lacks a line of the {kind.value.replace('_', ' ')} of job {record.job_id}; check it "

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..core.secrets import LEAST_BITS, length_in_bits
-from ..crypto.secret_input import is_secure_environment
+from ..core.secrets import MIN_TOKEN_BITS, length_in_bits
+from ..crypto.secret_input import auth_required_reason
 from ..model import Broker
 from .damage import TrustWarning
 from .records import LegacyRecord
-from .rows import LEFT_OUT, REVOKED, SECURED
-from .state import key_of, kid_of
+from .rows import TOKEN_OMITTED, TOKEN_REQUIRED, TOKEN_REVOKED
+from .state import current_kid, find_key
 
 _ROTATE = "'jobdb token rotate'"
 _UNTIL_ROTATED = f"no event is accepted until {_ROTATE} gives it one"
@@ -28,7 +28,7 @@ class Trust(NamedTuple):
     Attributes:
         kid: the version of its key; 0: they need no signature.
         revoked_ms: of a key that nobody has; None for one that is valid.
-        closed: why nobody has it.
+        no_token_reason: why nobody has it.
         note: what is to be said of it.
         warning: the same as a value of `damage.TrustWarning`.
         created_ms, expires_ms: of a key of which the state says so; else it is as old as its job.
@@ -36,35 +36,35 @@ class Trust(NamedTuple):
 
     kid: int
     revoked_ms: int | None = None
-    closed: str = ""
+    no_token_reason: str = ""
     note: str = ""
     warning: str = ""
     created_ms: int | None = None
     expires_ms: int | None = None
 
     @classmethod
-    def of(cls, record: LegacyRecord, secured: str | None) -> Trust:
+    def from_record(cls, record: LegacyRecord, auth_required_by: str | None) -> Trust:
         state, token = record.state, record.auth_token
         if token:
             # What is long enough in whatever alphabet needs no closer look.
-            bits = LEAST_BITS if len(token) >= 32 else length_in_bits(token)
-            if bits >= LEAST_BITS and state is None:
-                return SOUND
-            if bits >= LEAST_BITS:
-                return cls(kid_of(state))
-            weak = f"its auth_token has {bits} bits and should have {LEAST_BITS}: give it another with {_ROTATE}"
-            return cls(kid_of(state), None, "", weak, TrustWarning.WEAK_TOKEN.value)
+            bits = MIN_TOKEN_BITS if len(token) >= 32 else length_in_bits(token)
+            if bits >= MIN_TOKEN_BITS and state is None:
+                return FULL_TRUST
+            if bits >= MIN_TOKEN_BITS:
+                return cls(current_kid(state))
+            weak = f"its auth_token has {bits} bits and should have {MIN_TOKEN_BITS}: give it another with {_ROTATE}"
+            return cls(current_kid(state), None, "", weak, TrustWarning.WEAK_TOKEN.value)
         if state and state.get("auth_required"):
-            kid = kid_of(state)
-            revoked = key_of(state, kid)
+            kid = current_kid(state)
+            revoked = find_key(state, kid)
             if revoked is not None:
                 times = revoked["created_ms"], revoked.get("expires_ms")
                 warning = TrustWarning.NO_USABLE_TOKEN.value
-                return cls(kid, revoked["revoked_ms"], REVOKED, _IS_REVOKED, warning, *times)
-            return cls(kid, record.updated_ms, LEFT_OUT, _IS_LEFT_OUT, TrustWarning.NO_USABLE_TOKEN.value)
-        if secured:
-            note = f"it has no auth_token, and {secured}: {_UNTIL_ROTATED}"
-            return cls(1, record.updated_ms, SECURED, note, TrustWarning.NO_USABLE_TOKEN.value)
+                return cls(kid, revoked["revoked_ms"], TOKEN_REVOKED, _IS_REVOKED, warning, *times)
+            return cls(kid, record.updated_ms, TOKEN_OMITTED, _IS_LEFT_OUT, TrustWarning.NO_USABLE_TOKEN.value)
+        if auth_required_by:
+            note = f"it has no auth_token, and {auth_required_by}: {_UNTIL_ROTATED}"
+            return cls(1, record.updated_ms, TOKEN_REQUIRED, note, TrustWarning.NO_USABLE_TOKEN.value)
         broker = record.broker
         note = _IS_UNSIGNED
         if broker is not None:
@@ -72,10 +72,10 @@ class Trust(NamedTuple):
             place = Broker(
                 broker["host"], broker["port"], broker.get("tls", False), broker.get("username"), has_password
             )
-            reason = is_secure_environment(place, {})
+            reason = auth_required_reason(place, {})
             note = f"{note}, though {reason}" if reason else note
         return cls(0, None, "", note, TrustWarning.UNSIGNED.value)
 
 
-SOUND = Trust(1)
+FULL_TRUST = Trust(1)
 """By a token that is long enough, of the first version."""

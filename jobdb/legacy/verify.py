@@ -19,16 +19,16 @@ from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.transaction import Row, Transaction
 from ..engines.statements import Statement
 from ..errors import StorageFailed
-from .ready import STORED_COLUMNS, ReadyJob, logs_are, packed
-from .rows import JobRow, record_of
-from .state import STATE_FIELD, is_ahead
-from .state_rows import whole_state
+from .ready import STORED_COLUMNS, NormalizedJob, log_digests, pack_values
+from .rows import JobRow, record_from_row
+from .state import STATE_FIELD, newer_state_reason
+from .state_rows import database_state
 from .statements import LEGACY
 
 _KID = 3 + STORED_COLUMNS.index("kid")
 """In a row of ``legacy_written``: the first of that name, which is the job's."""
 
-Written = tuple[int, ReadyJob, int]
+WrittenJob = tuple[int, NormalizedJob, int]
 """A job's number, what its files hold, and how many lines that are no events."""
 
 
@@ -48,63 +48,65 @@ class Verification:
         """How many jobs there were before the import."""
         return self._jobs_before
 
-    def check_new(self, portion: Sequence[Written]) -> None:
+    def check_new(self, batch: Sequence[WrittenJob]) -> None:
         """Reads new jobs back.
 
         Raises:
             StorageFailed: a job is not in the database as it is in its files; the transaction must be rolled back.
         """
-        portion = sorted(portion, key=itemgetter(0))
-        ranges = list(_ranges([job for job, _, _ in portion]))
-        rows = self._read(LEGACY.legacy_written, ranges)
-        if len(rows) != len(portion):
-            raise _failed(f"{len(portion)} jobs were written and {len(rows)} of them are there")
+        batch = sorted(batch, key=itemgetter(0))
+        ranges = list(_ranges([job for job, _, _ in batch]))
+        rows = self._read(LEGACY.legacy_new_job_rows, ranges)
+        if len(rows) != len(batch):
+            raise _verification_failed(f"{len(batch)} jobs were written and {len(rows)} of them are there")
         events, lines = self._read(LEGACY.legacy_events, ranges), self._read(LEGACY.legacy_lines_of_range, ranges)
         event = line = 0
         all_found = []
-        for (job, source, its_lines), row in zip(portion, rows, strict=True):
+        for (job, source, its_lines), row in zip(batch, rows, strict=True):
             its_events = source.events
-            found = packed(
+            found = pack_values(
                 row[3:] if row[0] == job else (),
                 [each[1:] for each in events[event : event + its_events] if each[0] == job],
                 [each[1:] for each in lines[line : line + its_lines] if each[0] == job] if its_lines else [],
             )
             if found != source.stored:
-                raise _failed(f"job {source.job_id} is not in the database as it is in its files")
+                raise _verification_failed(f"job {source.job_id} is not in the database as it is in its files")
             all_found.append(found)
             event += its_events
             line += its_lines
         if event != len(events) or line != len(lines):
-            raise _failed(f"{event} events and {line} lines were written; {len(events)} and {len(lines)} are there")
-        self._check_secrets([source for _, source, _ in portion], rows)
-        self._from_files.update(b"".join([source.stored for _, source, _ in portion]))
+            raise _verification_failed(
+                f"{event} events and {line} lines were written; {len(events)} and {len(lines)} are there"
+            )
+        self._check_secrets([source for _, source, _ in batch], rows)
+        self._from_files.update(b"".join([source.stored for _, source, _ in batch]))
         self._from_database.update(b"".join(all_found))
-        self._new += len(portion)
+        self._new += len(batch)
 
-    def check_updated(self, number: int, source: ReadyJob) -> None:
+    def check_updated(self, number: int, source: NormalizedJob) -> None:
         """Reads a job back that was there before. What has happened to it since it came is not in its files.
 
         Raises:
             StorageFailed: its record or its logs are not as they are in its files.
         """
         tx = self._tx
-        stored = source.unpacked()
+        stored = source.unpack_values()
         values = tx.one(LEGACY.legacy_jobs, first=number, last=number)
         if values is None:
-            raise _failed(f"job {source.job_id} is not there any more")
+            raise _verification_failed(f"job {source.job_id} is not there any more")
         row = JobRow(*values)
-        record = record_of(row, self._vault)
+        record = record_from_row(row, self._vault)
         wanted, found = stored.record(source.token, source.password).fingerprint(), record.fingerprint()
         self._from_files.update(wanted)
         self._from_database.update(found)
         if wanted != found:
-            raise _failed(f"job {row.job_id} is not in the database as it is in its files")
+            raise _verification_failed(f"job {row.job_id} is not in the database as it is in its files")
         origin = (None, None, None, None, row.event_form, row.event_digest, row.audit_form, row.audit_digest)
         events = [event[1:] for event in tx.all(LEGACY.legacy_events, first=number, last=number)]
         lines = tx.all(LEGACY.legacy_lines, job=number)
         digests = (stored.event_digest or b"", stored.audit_digest or b"")
-        if origin[4:] != stored.origin[4:] or logs_are(record, origin, events, lines) != digests:
-            raise _failed(f"the logs of job {row.job_id} are not in the database as they are in its files")
+        if origin[4:] != stored.origin[4:] or log_digests(record, origin, events, lines) != digests:
+            raise _verification_failed(f"the logs of job {row.job_id} are not in the database as they are in its files")
         if source.state:
             self._check_state(source)
 
@@ -115,9 +117,11 @@ class Verification:
             StorageFailed: the digests or the number of jobs differ; the transaction must be rolled back.
         """
         if self._from_files.digest() != self._from_database.digest():
-            raise _failed("the digest over all jobs is not that of the files")
+            raise _verification_failed("the digest over all jobs is not that of the files")
         if self._count_jobs() != self._jobs_before + self._new:
-            raise _failed(f"there are {self._count_jobs()} jobs, not {self._jobs_before} and {self._new} new ones")
+            raise _verification_failed(
+                f"there are {self._count_jobs()} jobs, not {self._jobs_before} and {self._new} new ones"
+            )
 
     def _count_jobs(self) -> int:
         row = self._tx.one(LEGACY.legacy_count_jobs)
@@ -128,7 +132,7 @@ class Verification:
     def _read(self, statement: Statement, ranges: list[tuple[int, int]]) -> list[Row]:
         return list(chain.from_iterable(self._tx.all(statement, first=first, last=last) for first, last in ranges))
 
-    def _check_secrets(self, sources: Sequence[ReadyJob], rows: Sequence[Row]) -> None:
+    def _check_secrets(self, sources: Sequence[NormalizedJob], rows: Sequence[Row]) -> None:
         """The tokens and passwords of jobs and of their rows, in the same order."""
         sealed = [(row[1], token_binding(row[3], row[_KID])) for row in rows if row[1] is not None]
         sealed += [(row[2], password_binding(row[3])) for row in rows if row[2] is not None]
@@ -137,14 +141,18 @@ class Verification:
         passwords = [None if row[2] is None else next(found) for row in rows]
         for source, token, password in zip(sources, tokens, passwords, strict=True):
             if source.token != token or source.password != password:
-                raise _failed(f"a secret of job {source.job_id} is not in the database as it is in its files")
+                raise _verification_failed(
+                    f"a secret of job {source.job_id} is not in the database as it is in its files"
+                )
             if source.state:
                 self._check_state(source)
 
-    def _check_state(self, source: ReadyJob) -> None:
+    def _check_state(self, source: NormalizedJob) -> None:
         row = self._tx.one(LEGACY.legacy_job, job_id=source.job_id)
-        if row is None or is_ahead(source.state, whole_state(self._tx, JobRow(*row))):
-            raise _failed(f"the {STATE_FIELD} of job {source.job_id} is not in the database as it is in its file")
+        if row is None or newer_state_reason(source.state, database_state(self._tx, JobRow(*row))):
+            raise _verification_failed(
+                f"the {STATE_FIELD} of job {source.job_id} is not in the database as it is in its file"
+            )
 
 
 def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -158,7 +166,7 @@ def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     yield first, last
 
 
-def _failed(what: str) -> StorageFailed:
+def _verification_failed(what: str) -> StorageFailed:
     return StorageFailed(
         f"the import was taken back: {what}. Nothing was written and the files are as they were. Check the disk, run "
         "'jobdb doctor --full', and report this with the file"

@@ -13,30 +13,30 @@ from ..crypto.vault import Vault
 from ..engines.sql.rows import password_binding, token_binding
 from ..engines.sql.sealing import Sealer
 from ..engines.sql.transaction import Transaction
-from .plan import NEW, Plan
-from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, ReadyJob
+from .plan import NEW_JOB, Plan
+from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, NormalizedJob
 from .rows import JobRow
-from .state_rows import nobodys_token, write_state
+from .state_rows import placeholder_token, write_state
 from .statements import LEGACY
-from .verify import Verification, Written
+from .verify import Verification, WrittenJob
 
 Json = Any
-Planned = tuple[ReadyJob, Plan]
+Planned = tuple[NormalizedJob, Plan]
 
 
 _SPEC_BEGINS = len(JOB_COLUMNS)
 _ORIGIN_BEGINS = _SPEC_BEGINS + len(SPEC_COLUMNS)
 _TOKEN_BEGINS = _ORIGIN_BEGINS + len(ORIGIN_COLUMNS)
 _TOKEN_ENDS = _TOKEN_BEGINS + len(TOKEN_COLUMNS)
-_SPEC = ("job", "prompt", "broker", "broker_password", "expected_artifacts", "extra")
-_TOKEN = ("job", "sealed", "kid", "created_ms", "expires_ms", "revoked_ms")
-_ORIGIN = ("job", *ORIGIN_COLUMNS)
+_SPEC_PARAMETERS = ("job", "prompt", "broker", "broker_password", "expected_artifacts", "extra")
+_TOKEN_PARAMETERS = ("job", "sealed", "kid", "created_ms", "expires_ms", "revoked_ms")
+_ORIGIN_PARAMETERS = ("job", *ORIGIN_COLUMNS)
 _LINE = ("job", "log", "number", "raw")
 _EVENT = ("job", "seq", "event", "attempt", "recorded_ms", "digest", "payload")
 """The parameters of the statements that insert, in their order there: SQLite binds them as they are."""
 
 
-class PortionWriter:
+class BatchWriter:
     """Writes what the plans say.
 
     Args:
@@ -50,21 +50,21 @@ class PortionWriter:
         self._sealer = Sealer(tx, vault)
         self._verification = verification
 
-    def write(self, portion: Sequence[Planned]) -> None:
+    def write(self, batch: Sequence[Planned]) -> None:
         """Writes the jobs of a portion whose plans write at all, and has them read back.
 
         Raises:
             StorageFailed: they are not there as they should be.
         """
-        new = [source for source, plan in portion if plan is NEW]
+        new = [source for source, plan in batch if plan is NEW_JOB]
         if new:
             self._verification.check_new(self._insert(new))
-        for source, plan in portion:
+        for source, plan in batch:
             if plan.writes and plan.number is not None:
                 self._update(plan.number, source, plan)
                 self._verification.check_updated(plan.number, source)
 
-    def _insert(self, new: Sequence[ReadyJob]) -> list[Written]:
+    def _insert(self, new: Sequence[NormalizedJob]) -> list[WrittenJob]:
         tx = self._tx
         row = tx.one(LEGACY.legacy_last_number)
         stored = [marshal.loads(source.stored) for source in new]
@@ -73,7 +73,7 @@ class PortionWriter:
         passwords = self._sealed_passwords(new)
         tokens = self._sealed_tokens(new, [values[_TOKEN_BEGINS] for values, _, _ in stored])
         specs, keys, origins, lines, events = [], [], [], [], []
-        written: list[Written] = []
+        written: list[WrittenJob] = []
         for source, (values, its_events, its_lines) in zip(new, stored, strict=True):
             job = numbers[source.job_id]
             written.append((job, source, len(its_lines)))
@@ -85,9 +85,9 @@ class PortionWriter:
             events += [(job, *event) for event in its_events]
             if its_lines:
                 lines += [(job, *line) for line in its_lines]
-        self._tx.run_rows(LEGACY.legacy_insert_spec, _SPEC, specs)
-        self._tx.run_rows(LEGACY.legacy_put_token, _TOKEN, keys)
-        self._tx.run_rows(LEGACY.legacy_put_import, _ORIGIN, origins)
+        self._tx.run_rows(LEGACY.legacy_insert_spec, _SPEC_PARAMETERS, specs)
+        self._tx.run_rows(LEGACY.legacy_upsert_token, _TOKEN_PARAMETERS, keys)
+        self._tx.run_rows(LEGACY.legacy_upsert_import, _ORIGIN_PARAMETERS, origins)
         self._tx.run_rows(LEGACY.legacy_insert_line, _LINE, lines)
         self._tx.run_rows(LEGACY.legacy_insert_event, _EVENT, events)
         for source in new:
@@ -95,8 +95,8 @@ class PortionWriter:
                 self._write_state(source)
         return written
 
-    def _update(self, job: int, source: ReadyJob, plan: Plan) -> None:
-        tx, stored = self._tx, source.unpacked()
+    def _update(self, job: int, source: NormalizedJob, plan: Plan) -> None:
+        tx, stored = self._tx, source.unpack_values()
         if plan.only_logs:
             tx.run(LEGACY.legacy_raise_seq, job=job, last_seq=stored.last_seq)
         else:
@@ -104,35 +104,35 @@ class PortionWriter:
             del columns["job_id"]
             tx.run(LEGACY.legacy_update_job, job=job, **columns)
             spec = _spec(job, stored.values, next(self._sealed_passwords([source]), None))
-            tx.run(LEGACY.legacy_update_spec, **dict(zip(_SPEC, spec, strict=True)))
+            tx.run(LEGACY.legacy_update_spec, **dict(zip(_SPEC_PARAMETERS, spec, strict=True)))
         kid, _imported, *times = stored.key
-        new_key = kid is not None and kid > plan.kid_here
+        new_key = kid is not None and kid > plan.stored_kid
         if new_key or (source.token and not plan.keeps_token and not plan.only_logs):
             (sealed,) = self._sealed_tokens([source], [kid])
-            tx.run(LEGACY.legacy_put_token, **dict(zip(_TOKEN, (job, sealed, kid, *times), strict=True)))
+            tx.run(LEGACY.legacy_upsert_token, **dict(zip(_TOKEN_PARAMETERS, (job, sealed, kid, *times), strict=True)))
             tx.run(LEGACY.legacy_raise_kid, job=job, kid=kid)
-        tx.run(LEGACY.legacy_put_import, job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
+        tx.run(LEGACY.legacy_upsert_import, job=job, **dict(zip(ORIGIN_COLUMNS, stored.origin, strict=True)))
         tx.run(LEGACY.legacy_delete_lines, job=job)
         self._tx.run_rows(LEGACY.legacy_insert_line, _LINE, [(job, *line) for line in stored.lines])
         self._tx.run_rows(LEGACY.legacy_insert_event, _EVENT, [(job, *event) for event in plan.new_events])
         if source.state:
             self._write_state(source)
 
-    def _write_state(self, source: ReadyJob) -> None:
+    def _write_state(self, source: NormalizedJob) -> None:
         row = self._tx.one(LEGACY.legacy_job, job_id=source.job_id)
         assert row is not None and source.state is not None
         write_state(self._tx, self._sealer, JobRow(*row), source.state)
 
-    def _sealed_tokens(self, jobs: Sequence[ReadyJob], kids: Sequence[int | None]) -> Iterator[bytes]:
+    def _sealed_tokens(self, jobs: Sequence[NormalizedJob], kids: Sequence[int | None]) -> Iterator[bytes]:
         """Of the jobs that have a key, in order; where nobody has it, a secret that is forgotten at once."""
         secrets = [
-            (job.token or nobodys_token(), token_binding(job.job_id, kid))
+            (job.token or placeholder_token(), token_binding(job.job_id, kid))
             for job, kid in zip(jobs, kids, strict=True)
             if kid is not None
         ]
         return iter(self._sealer.seal_many(secrets))
 
-    def _sealed_passwords(self, jobs: Sequence[ReadyJob]) -> Iterator[bytes]:
+    def _sealed_passwords(self, jobs: Sequence[NormalizedJob]) -> Iterator[bytes]:
         """Of the jobs that have one, in order."""
         return iter(
             self._sealer.seal_many(

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from ..engines.sql.transaction import Transaction
 from .layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, EntryKind, Layout
-from .logs import seqs_of
+from .logs import seqs_in_form
 from .records import LegacyRecord
 from .rows import JobRow
-from .source import audit_text
+from .source import render_audit_file
 from .state import STATE_FIELD
 from .statements import LEGACY
-from .stored import stored_logs
+from .stored import rebuild_logs
 
 _AUDIT_NAMES = {
     EntryKind.AUDIT_LOG: AUDIT_LOG,
@@ -36,7 +36,7 @@ class JobFile:
     is_log: bool
 
 
-def record_bytes(record: LegacyRecord) -> bytes:
+def render_record(record: LegacyRecord) -> bytes:
     """A record as the old scripts write it."""
     document = record.as_document()
     if record.state:
@@ -44,8 +44,8 @@ def record_bytes(record: LegacyRecord) -> bytes:
     return json.dumps(document, indent=2, ensure_ascii=False).encode("utf-8")
 
 
-def job_files(
-    tx: Transaction, row: JobRow, record: LegacyRecord, full: LegacyRecord, layout: Layout
+def render_job_files(
+    tx: Transaction, row: JobRow, record: LegacyRecord, full_record: LegacyRecord, layout: Layout
 ) -> tuple[list[JobFile], int]:
     """The files beside the record, and how many events there are.
 
@@ -53,13 +53,13 @@ def job_files(
         tx: a transaction.
         row: the job.
         record: its record as it is written, with or without secrets.
-        full: its record with secrets.
+        full_record: its record with secrets.
         layout: where to.
     """
     payloads: dict[int, str] = dict(tx.all(LEGACY.legacy_payloads, job=row.number))
     lines = tx.all(LEGACY.legacy_lines, job=row.number) if row.imported else []
-    logs = stored_logs(row, record, payloads, lines)
-    known = seqs_of(row.event_form) | seqs_of(row.audit_form)
+    logs = rebuild_logs(row, record, payloads, lines)
+    known = seqs_in_form(row.event_form) | seqs_in_form(row.audit_form)
     added = b"".join(text.encode("utf-8") + b"\n" for seq, text in payloads.items() if seq not in known)
     if added:
         if EntryKind.EVENT_LOG not in logs:
@@ -67,12 +67,12 @@ def job_files(
             whole = (text.encode("utf-8") + b"\n" for text in payloads.values())
             logs[EntryKind.EVENT_LOG] = b"".join(whole)
         else:
-            logs[EntryKind.EVENT_LOG] = _joined(logs[EntryKind.EVENT_LOG], added)
+            logs[EntryKind.EVENT_LOG] = _append_lines(logs[EntryKind.EVENT_LOG], added)
         if EntryKind.AUDIT_LOG in logs:
-            logs[EntryKind.AUDIT_LOG] = _joined(logs[EntryKind.AUDIT_LOG], added)
+            logs[EntryKind.AUDIT_LOG] = _append_lines(logs[EntryKind.AUDIT_LOG], added)
     for kind in (EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS):
-        if kind in logs and (not logs[kind] or not row.untouched):
-            logs[kind] = audit_text(kind, full)
+        if kind in logs and (not logs[kind] or not row.unchanged_since_import):
+            logs[kind] = render_audit_file(kind, full_record)
     files = []
     for kind, content in logs.items():
         if kind is EntryKind.EVENT_LOG:
@@ -83,6 +83,6 @@ def job_files(
     return files, len(payloads)
 
 
-def _joined(log: bytes, added: bytes) -> bytes:
+def _append_lines(log: bytes, added: bytes) -> bytes:
     """Adds lines to a log whose last line may have been cut."""
     return log + added if not log or log.endswith(b"\n") else log + b"\n" + added

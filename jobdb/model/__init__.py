@@ -70,10 +70,10 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{home}", __name__), name)
     except OSError as error:
-        from ..system.shortage import is_shortage, out_of_descriptors
+        from ..system.shortage import is_shortage, shortage_error
 
         if is_shortage(error):
-            raise out_of_descriptors(error) from error
+            raise shortage_error(error) from error
         raise
     globals()[name] = value
     return value

@@ -6,7 +6,7 @@ is imported when the first connection is made. Nothing here is needed where ther
 """
 
 from .outbox import RegistryOutbox
-from .relay import Relay, Relayed
+from .relay import Relay, RelayResult
 from .settings import BrokerSettings, Environment
 from .subscriber import BrokerFollower, subscribe, subscriber_settings
 from .ticket import Ticket, issue_ticket, read_ticket, write_ticket
@@ -18,7 +18,7 @@ __all__ = [
     "Environment",
     "RegistryOutbox",
     "Relay",
-    "Relayed",
+    "RelayResult",
     "Ticket",
     "TicketOutbox",
     "issue_ticket",

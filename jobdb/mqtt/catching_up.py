@@ -18,10 +18,10 @@ from ..core.protocol import WireEvent
 from ..engines.base import Engine
 from ..engines.sql.rows import CLOCK_SLACK_MS
 from ..engines.sql.statements import ACCEPT
-from ..engines.sql.verifying import Sender, refusal
+from ..engines.sql.verifying import SenderCredentials, check_authenticity
 from ..engines.statements import Statement, StatementSet
 from ..errors import UnknownJob
-from .link import Report
+from .link import ReportCallback
 
 
 class SubscriberStatements(StatementSet):
@@ -42,21 +42,21 @@ class SubscriberStatements(StatementSet):
 SUBSCRIBER = SubscriberStatements(Path(__file__).with_name("subscriber.sql"))
 
 
-_REMEMBERED = 10_000
-_PAGE = 1000
+_CACHE_SIZE = 10_000
+_PAGE_SIZE = 1000
 _MOST_SEQ = 2**53
 _log = logging.getLogger("jobdb.mqtt")
 
 
 @dataclass(slots=True)
-class Numbers:
+class Cursor:
     """What a subscriber has of one job: where it began, and the highest seq that it has accepted."""
 
     start_seq: int
     last_seq: int
 
 
-class CatchingUp:
+class Backfill:
     """One subscriber's numbers, and its other source of events.
 
     Args:
@@ -65,7 +65,7 @@ class CatchingUp:
         job_id: only this job; None: all.
         start: where a subscriber that is new to the job begins, when it is one job.
         grace_sec: how long the broker may take to deliver what is recorded here, in seconds.
-        tell: called with the id of a job of which something was accepted here.
+        on_filled: called with the id of a job of which something was accepted here.
         report: takes sentences about cancellations.
     """
 
@@ -77,8 +77,8 @@ class CatchingUp:
         job_id: str | None,
         start: str,
         grace_sec: float,
-        tell: Callable[[str], None],
-        report: Report,
+        on_filled: Callable[[str], None],
+        report: ReportCallback,
     ) -> None:
         self._engine = engine
         self._store = engine.store
@@ -86,39 +86,39 @@ class CatchingUp:
         self._job_id = job_id
         self._start = start
         self._grace_ms = round(grace_sec * 1000)
-        self._tell = tell
+        self._on_filled = on_filled
         self._report = report
-        self._numbers: OrderedDict[str, Numbers] = OrderedDict()
+        self._cursors: OrderedDict[str, Cursor] = OrderedDict()
         self._cancelled_since = self._store.clock()
 
     # -- the numbers
 
-    def numbers_of(self, job_id: str) -> Numbers | None:
+    def find_cursor(self, job_id: str) -> Cursor | None:
         """This subscriber's numbers for a job; None when there is no such job, or it was not begun."""
-        numbers = self._numbers.get(job_id)
-        if numbers is not None:
-            self._numbers.move_to_end(job_id)
-            return numbers
+        cursor = self._cursors.get(job_id)
+        if cursor is not None:
+            self._cursors.move_to_end(job_id)
+            return cursor
         with self._store.read() as tx:
             row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
         if row is None or row[3] is None:
             return None
-        numbers = self._numbers[job_id] = Numbers(row[3], row[4])
-        if len(self._numbers) > _REMEMBERED:
-            self._numbers.popitem(last=False)
-        return numbers
+        cursor = self._cursors[job_id] = Cursor(row[3], row[4])
+        if len(self._cursors) > _CACHE_SIZE:
+            self._cursors.popitem(last=False)
+        return cursor
 
-    def look_again(self, job_id: str) -> Numbers | None:
+    def reload_cursor(self, job_id: str) -> Cursor | None:
         """The same from the database: the job may be a new one that has the id of one that was pruned."""
-        self._numbers.pop(job_id, None)
-        return self.numbers_of(job_id)
+        self._cursors.pop(job_id, None)
+        return self.find_cursor(job_id)
 
-    def begin(self, job_id: str) -> Numbers | None:
+    def ensure_cursor(self, job_id: str) -> Cursor | None:
         """The same; a job that is new to the subscriber is begun. None when there is no such job."""
-        numbers = self.numbers_of(job_id)
-        if numbers is not None or not self._follow(job_id, limit=0):
-            return numbers
-        return self.numbers_of(job_id)
+        cursor = self.find_cursor(job_id)
+        if cursor is not None or not self._follow(job_id, limit=0):
+            return cursor
+        return self.find_cursor(job_id)
 
     def is_authentic(self, wire: WireEvent, topic: str) -> bool:
         """Whether accept would believe that an event is its job's.
@@ -127,15 +127,18 @@ class CatchingUp:
         change nothing.
         """
         with self._store.read() as tx:
-            row = tx.one(ACCEPT.sender_of_event, job_id=wire.job_id, kid=wire.kid)
+            row = tx.one(ACCEPT.sender_credentials, job_id=wire.job_id, kid=wire.kid)
             now = tx.now_ms
-        return row is not None and refusal(wire, topic, Sender(*row), self._engine.vault, now) is None
+        return (
+            row is not None
+            and check_authenticity(wire, topic, SenderCredentials(*row), self._engine.vault, now) is None
+        )
 
     def accepted(self, job_id: str, seq: int) -> None:
         """Notes what came from the broker."""
-        numbers = self._numbers.get(job_id)
-        if numbers is not None:
-            numbers.last_seq = max(numbers.last_seq, seq)
+        cursor = self._cursors.get(job_id)
+        if cursor is not None:
+            cursor.last_seq = max(cursor.last_seq, seq)
 
     def is_recorded(self, wire: WireEvent) -> bool:
         """Whether this very event is in the database."""
@@ -149,7 +152,7 @@ class CatchingUp:
             rows = tx.all(SUBSCRIBER.recorded_digests, job_id=job_id, after=after, limit=limit)
         return {seq: bytes(digest) for seq, digest in rows}
 
-    def shares_topic(self, job_id: str, topic: str) -> bool:
+    def is_topic_of(self, job_id: str, topic: str) -> bool:
         """Whether another job's events come on this topic rightly: then they are not this subscriber's to judge."""
         with self._store.read() as tx:
             row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
@@ -164,14 +167,16 @@ class CatchingUp:
         """
         try:
             if self._job_id is None:
-                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit, give=False)
+                self._engine.follow_in_feed(job_id, subscriber=self._subscriber, limit=limit, include_events=False)
             else:
-                self._engine.follow(job_id, subscriber=self._subscriber, start=self._start, limit=limit, give=False)
+                self._engine.follow(
+                    job_id, subscriber=self._subscriber, start=self._start, limit=limit, include_events=False
+                )
         except UnknownJob:
             return False
         return True
 
-    def close_gap(self, job_id: str, last: int, seq: int) -> bool:
+    def fill_gap(self, job_id: str, last: int, seq: int) -> bool:
         """Accepts what is recorded here between two seqs; True when there was something."""
         with self._store.read() as tx:
             row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
@@ -182,8 +187,8 @@ class CatchingUp:
                 return False
         if not self._follow(job_id, limit=seq - 1 - row[5]):
             return False
-        self._numbers.pop(job_id, None)
-        self._tell(job_id)
+        self._cursors.pop(job_id, None)
+        self._on_filled(job_id)
         _log.info("job %s: events up to seq %d taken from the database", job_id, seq - 1)
         return True
 
@@ -199,7 +204,7 @@ class CatchingUp:
             self._sweep_job(self._job_id, before, latest)
         else:
             self._sweep_all(before, latest, stopped)
-            self._say_cancelled(latest)
+            self._report_cancelled(latest)
 
     def _sweep_job(self, job_id: str, before: int, latest: int) -> None:
         with self._store.read() as tx:
@@ -208,18 +213,18 @@ class CatchingUp:
                 return
             overdue = tx.one(SUBSCRIBER.overdue_event, job=row[0], after=row[4], before=before, latest=latest)
         if overdue is not None and overdue[0] is not None:
-            self.close_gap(job_id, row[4], overdue[0] + 1)
+            self.fill_gap(job_id, row[4], overdue[0] + 1)
 
     def _sweep_all(self, before: int, latest: int, stopped: Callable[[], bool]) -> None:
         """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
-        settled = self._store.settled_event()  # what is not can still be followed by an event of a lower number
-        _jobs, position = self._engine.news(self._subscriber, after=None, limit=0)
+        settled = self._store.stable_event_id()  # what is not can still be followed by an event of a lower number
+        _jobs, position = self._engine.poll_feed(self._subscriber, after=None, limit=0)
         begun_at = position
         more = True
         while more and not stopped():
             with self._store.read() as tx:
-                rows = tx.all(SUBSCRIBER.recorded_after, after=position, settled=settled, limit=_PAGE)
-            more = len(rows) == _PAGE
+                rows = tx.all(SUBSCRIBER.recorded_after, after=position, settled=settled, limit=_PAGE_SIZE)
+            more = len(rows) == _PAGE_SIZE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:
                 if before <= recorded_ms <= latest:  # later ones were recorded while a clock was ahead
@@ -228,16 +233,16 @@ class CatchingUp:
                 position = number
                 newest[job_id] = max(seq, newest.get(job_id, 0))
             for job_id, seq in newest.items():
-                numbers = self.look_again(job_id) or self.begin(job_id)
-                if numbers is not None and seq > numbers.last_seq:
-                    self.close_gap(job_id, numbers.last_seq, seq + 1)
+                cursor = self.reload_cursor(job_id) or self.ensure_cursor(job_id)
+                if cursor is not None and seq > cursor.last_seq:
+                    self.fill_gap(job_id, cursor.last_seq, seq + 1)
         if position > begun_at:
             self._engine.advance_feed(self._subscriber, event=position)
 
-    def _say_cancelled(self, latest: int) -> None:
+    def _report_cancelled(self, latest: int) -> None:
         """No event says it."""
         with self._store.read() as tx:
-            rows = tx.all(SUBSCRIBER.cancelled_since, since=self._cancelled_since, latest=latest, limit=_PAGE)
+            rows = tx.all(SUBSCRIBER.cancelled_since, since=self._cancelled_since, latest=latest, limit=_PAGE_SIZE)
         for job_id, finished_ms in rows:
             self._cancelled_since = max(self._cancelled_since, finished_ms)
             self._report(f"job {job_id} was cancelled")

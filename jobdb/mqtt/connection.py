@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 MQTT_5, MQTT_311 = 5, 4
 KEEPALIVE_SEC = 30
-CONNECT_SEC = 10.0
-GOODBYE_SEC = 5.0
-_QUIET_SEC = 0.5
-_LOOK_SEC = 0.05
-ANSWER_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
+CONNECT_TIMEOUT_SEC = 10.0
+DISCONNECT_TIMEOUT_SEC = 5.0
+_DISCONNECT_IDLE_SEC = 0.5
+_POLL_INTERVAL_SEC = 0.05
+CONNACK_TIMEOUT_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
 """A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
-MOST_IN_FLIGHT = 500
-LARGEST_PACKET = MAX_PAYLOAD_BYTES + 65_536
+MAX_IN_FLIGHT = 500
+MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 65_536
 """The broker sends nothing larger (MQTT 5): no event is, with its topic and its properties."""
-TOO_LARGE = bytes(MAX_PAYLOAD_BYTES + 1)
+OVERSIZED_PAYLOAD = bytes(MAX_PAYLOAD_BYTES + 1)
 """Stands for the content of a message that is too large to be an event: that content is not kept."""
-_TAKEN_OVER = 0x8E
-_REFUSED = 0x80
+_SESSION_TAKEN_OVER = 0x8E
+_FIRST_FAILURE_CODE = 0x80
 
 
 class ConnectionFailed(Exception):
@@ -87,11 +87,11 @@ class Connection:
 
     Attributes:
         session_present: the broker still had our session.
-        most_in_flight: how many unacknowledged messages the broker takes.
-        largest_packet: the largest packet that the broker takes, in bytes; None: any.
-        retains: whether the broker takes retained messages.
-        ended: set when the connection has ended; ``why`` then says why.
-        taken_over: another client with our id made the broker end it.
+        max_in_flight: how many unacknowledged messages the broker takes.
+        max_packet_bytes: the largest packet that the broker takes, in bytes; None: any.
+        retain_available: whether the broker takes retained messages.
+        ended: set when the connection has ended; ``close_reason`` then says why.
+        session_taken_over: another client with our id made the broker end it.
     """
 
     def __init__(
@@ -108,19 +108,19 @@ class Connection:
         self.settings = settings
         self.version = version
         self.session_present = False
-        self.most_in_flight = MOST_IN_FLIGHT
-        self.largest_packet: int | None = None
-        self.retains = True
+        self.max_in_flight = MAX_IN_FLIGHT
+        self.max_packet_bytes: int | None = None
+        self.retain_available = True
         self.ended = Flag()
-        self.why = ""
-        self.taken_over = False
+        self.close_reason = ""
+        self.session_taken_over = False
         self._session_sec = session_sec
         self._on_message = on_message
         self._on_acknowledged = on_acknowledged
         self._on_end = on_end
-        self._leaving = False
-        self._answered = Flag()
-        self._refusal: ConnectionFailed | None = None
+        self._disconnecting = False
+        self._connect_done = Flag()
+        self._connect_error: ConnectionFailed | None = None
         self._subscribed: dict[int, list[Any]] = {}
         self._suback = threading.Condition()
         self._client = self._make_client(client_id)
@@ -140,7 +140,7 @@ class Connection:
             manual_ack=True,
         )
         client.max_inflight_messages = 0  # unlimited there: we keep count ourselves, by the broker's limit
-        client.connect_timeout = CONNECT_SEC
+        client.connect_timeout = CONNECT_TIMEOUT_SEC
         if settings.username is not None or settings.password is not None:
             client.username_pw_set(settings.username or "", settings.password)
         if settings.tls:
@@ -151,7 +151,7 @@ class Connection:
         client.on_publish = self._acknowledged
         client.on_subscribe = self._subscription_answered
         client.on_socket_register_write = lambda *_: None
-        client.on_socket_close = self._closing
+        client.on_socket_close = self._linger
         return client
 
     def open(self) -> None:
@@ -177,16 +177,18 @@ class Connection:
         except (OSError, ValueError) as error:
             raise ConnectionFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
         self._thread.start()
-        patience = ANSWER_SEC[self.version]
-        answered = self._answered.wait(patience)
-        if answered and self._refusal is None and not self.ended.is_set():
+        connack_timeout_sec = CONNACK_TIMEOUT_SEC[self.version]
+        answered = self._connect_done.wait(connack_timeout_sec)
+        if answered and self._connect_error is None and not self.ended.is_set():
             return
         self.close()
-        if self._refusal is not None:
-            raise self._refusal
+        if self._connect_error is not None:
+            raise self._connect_error
         if answered:
             raise ConnectionFailed("it closed the connection before it answered", other_version=True)
-        raise ConnectionFailed(f"it did not answer within {patience:g} s", other_version=self.version == MQTT_5)
+        raise ConnectionFailed(
+            f"it did not answer within {connack_timeout_sec:g} s", other_version=self.version == MQTT_5
+        )
 
     def _connect_properties(self) -> Any:
         from paho.mqtt.packettypes import PacketTypes
@@ -194,22 +196,22 @@ class Connection:
 
         properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._session_sec
-        properties.ReceiveMaximum = MOST_IN_FLIGHT
-        properties.MaximumPacketSize = LARGEST_PACKET
+        properties.ReceiveMaximum = MAX_IN_FLIGHT
+        properties.MaximumPacketSize = MAX_PACKET_BYTES
         return properties
 
     def _run(self) -> None:
         """The network thread: paho's loop until the connection has ended."""
-        why = ""
+        close_reason = ""
         try:
             while self._client.loop(1.0) == 0:
                 pass
         except Exception as error:  # paho raises what its sockets and parsers raise
-            why = f"{type(error).__name__}: {error}"
+            close_reason = f"{type(error).__name__}: {error}"
         finally:
-            self.why = self.why or why or "the connection broke"
+            self.close_reason = self.close_reason or close_reason or "the connection broke"
             self.ended.set()
-            self._answered.set()
+            self._connect_done.set()
             with self._suback:
                 self._suback.notify_all()
             self._on_end()
@@ -219,38 +221,38 @@ class Connection:
     def _connected(self, _client: Any, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
         if reason.is_failure:
             name = str(reason)
-            self._refusal = ConnectionFailed(
+            self._connect_error = ConnectionFailed(
                 f"it refuses us: {name}", other_version=name == "Unsupported protocol version"
             )
         else:
             self.session_present = bool(flags.session_present)
-            limit = getattr(properties, "ReceiveMaximum", MOST_IN_FLIGHT)
-            self.most_in_flight = max(1, min(MOST_IN_FLIGHT, limit))
-            self.largest_packet = getattr(properties, "MaximumPacketSize", None)
-            self.retains = bool(getattr(properties, "RetainAvailable", 1))
+            limit = getattr(properties, "ReceiveMaximum", MAX_IN_FLIGHT)
+            self.max_in_flight = max(1, min(MAX_IN_FLIGHT, limit))
+            self.max_packet_bytes = getattr(properties, "MaximumPacketSize", None)
+            self.retain_available = bool(getattr(properties, "RetainAvailable", 1))
             if getattr(properties, "MaximumQoS", 1) < 1:
-                self._refusal = ConnectionFailed("it offers no QoS 1, without which nothing is acknowledged")
-        self._answered.set()
+                self._connect_error = ConnectionFailed("it offers no QoS 1, without which nothing is acknowledged")
+        self._connect_done.set()
 
     def _disconnected(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            self.why = f"the broker said: {reason}"
-            self.taken_over = reason.value == _TAKEN_OVER
+            self.close_reason = f"the broker said: {reason}"
+            self.session_taken_over = reason.value == _SESSION_TAKEN_OVER
 
-    def _closing(self, _client: Any, _data: Any, ending: Any) -> None:
+    def _linger(self, _client: Any, _data: Any, ending: Any) -> None:
         """Before paho closes the socket: when it is our goodbye, the broker gets time to read all of it.
 
         A socket that is closed while the broker still writes to it (acknowledgements, messages) answers with a reset,
         and a broker that meets a reset throws away what it has not read yet. Most brokers close at once when they have
         read the goodbye; one that leaves it to us falls silent.
         """
-        if not self._leaving:
+        if not self._disconnecting:
             return
-        deadline = time.monotonic() + GOODBYE_SEC
+        deadline = time.monotonic() + DISCONNECT_TIMEOUT_SEC
         try:
             ending.shutdown(socket.SHUT_WR)
             while (left := deadline - time.monotonic()) > 0:
-                ending.settimeout(min(left, _QUIET_SEC))
+                ending.settimeout(min(left, _DISCONNECT_IDLE_SEC))
                 if not ending.recv(65_536):
                     return
         except OSError:
@@ -263,7 +265,7 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:
             topic = "\ufffd"
-        payload = TOO_LARGE if len(message.payload) > MAX_PAYLOAD_BYTES else bytes(message.payload)
+        payload = OVERSIZED_PAYLOAD if len(message.payload) > MAX_PAYLOAD_BYTES else bytes(message.payload)
         self._on_message(Message(self, message.mid, topic, payload, message.retain, message.qos))
 
     def _acknowledged(self, _client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
@@ -279,20 +281,20 @@ class Connection:
 
     def publish(self, topic: str, payload: str, *, retain: bool) -> int:
         """Hands a message to the network thread, QoS 1; returns its message id."""
-        return self._client.publish(topic, payload.encode(), qos=1, retain=retain and self.retains).mid
+        return self._client.publish(topic, payload.encode(), qos=1, retain=retain and self.retain_available).mid
 
     def acknowledge(self, mid: int) -> None:
         """Sends the PUBACK of a message that came in on this connection."""
         if not self.ended.is_set():
             self._client.ack(mid, 1)
 
-    def subscribe(self, filters: Sequence[str], *, meanwhile: Callable[[], None] = lambda: None) -> list[str]:
+    def subscribe(self, filters: Sequence[str], *, on_wait: Callable[[], None] = lambda: None) -> list[str]:
         """Subscribes at QoS 1 and waits for the answer.
 
         Args:
             filters: topic filters. Their retained messages come where the session did not have them yet (MQTT 5), or
                 each time (MQTT 3.1.1).
-            meanwhile: called again and again until the answer is there: it may stand behind more messages than find
+            on_wait: called again and again until the answer is there: it may stand behind more messages than find
                 room, so whoever waits here has to take them.
 
         Returns:
@@ -313,19 +315,21 @@ class Connection:
         code, mid = self._client.subscribe(wanted)
         if code != 0 or mid is None:
             raise ConnectionFailed("the connection broke")
-        deadline = time.monotonic() + CONNECT_SEC
+        deadline = time.monotonic() + CONNECT_TIMEOUT_SEC
         answered = False
         while not answered and time.monotonic() < deadline:
             with self._suback:
-                answered = self._suback.wait_for(lambda: mid in self._subscribed or self.ended.is_set(), _LOOK_SEC)
+                answered = self._suback.wait_for(
+                    lambda: mid in self._subscribed or self.ended.is_set(), _POLL_INTERVAL_SEC
+                )
             if not answered:
-                meanwhile()
+                on_wait()
         with self._suback:
             reasons = self._subscribed.pop(mid, None)
         if reasons is None:
             raise ConnectionFailed("it did not answer the subscription")
         answers = zip(filters, reasons, strict=False)
-        return [f"{name} ({reason})" for name, reason in answers if reason.value >= _REFUSED]
+        return [f"{name} ({reason})" for name, reason in answers if reason.value >= _FIRST_FAILURE_CODE]
 
     def close(self, *, forget_session: bool = False) -> None:
         """Says goodbye and ends the connection; what was handed over before is sent first.
@@ -336,14 +340,14 @@ class Connection:
             forget_session: the broker need not keep our session (MQTT 5; earlier versions keep it).
         """
         if not self.ended.is_set() and self._thread.is_alive():
-            self.why = self.why or "we ended it"
-            self._leaving = True
+            self.close_reason = self.close_reason or "we ended it"
+            self._disconnecting = True
             if self.version == MQTT_5:
-                self._client.disconnect(properties=_forgetting() if forget_session else None)
+                self._client.disconnect(properties=_session_expiry_zero() if forget_session else None)
             else:
                 self._client.disconnect()
             if threading.current_thread() is not self._thread:
-                self._thread.join(CONNECT_SEC)
+                self._thread.join(CONNECT_TIMEOUT_SEC)
 
 
 def import_paho() -> Any:
@@ -361,7 +365,7 @@ def import_paho() -> Any:
     return paho
 
 
-def _forgetting() -> Any:
+def _session_expiry_zero() -> Any:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 

@@ -14,10 +14,10 @@ from collections import deque
 
 from .connection import KEEPALIVE_SEC, Message
 
-MOST_MESSAGES = 10_000
-MOST_BYTES = (8 * 1_048_576, 32 * 1_048_576)
+MAX_MESSAGES = 10_000
+MAX_BYTES = (8 * 1_048_576, 32 * 1_048_576)
 _OVERHEAD_BYTES = 512
-LONGEST_WAIT_SEC = KEEPALIVE_SEC / 3
+MAX_WAIT_SEC = KEEPALIVE_SEC / 3
 
 
 class InboxFull(Exception):
@@ -28,25 +28,25 @@ class Inbox:
     """A bounded queue of messages.
 
     Args:
-        most_messages: how many it holds at QoS 0, and as many again at QoS 1.
-        most_bytes: how many bytes it holds at QoS 0, and at QoS 1 beside that.
-        longest_wait_sec: how long a message at QoS 1 waits for room, in seconds.
+        max_messages: how many it holds at QoS 0, and as many again at QoS 1.
+        max_bytes: how many bytes it holds at QoS 0, and at QoS 1 beside that.
+        max_wait_sec: how long a message at QoS 1 waits for room, in seconds.
     """
 
     def __init__(
         self,
         *,
-        most_messages: int = MOST_MESSAGES,
-        most_bytes: tuple[int, int] = MOST_BYTES,
-        longest_wait_sec: float = LONGEST_WAIT_SEC,
+        max_messages: int = MAX_MESSAGES,
+        max_bytes: tuple[int, int] = MAX_BYTES,
+        max_wait_sec: float = MAX_WAIT_SEC,
     ) -> None:
-        self._most_messages = most_messages
-        self._most_bytes = most_bytes
-        self._longest_wait_sec = longest_wait_sec
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._max_wait_sec = max_wait_sec
         self._messages: deque[Message] = deque()
         self._count = [0, 0]
         self._bytes = [0, 0]
-        self._room = threading.Condition()
+        self._not_full = threading.Condition()
         self._dropped = 0
         self._closed = False
 
@@ -59,61 +59,60 @@ class Inbox:
         Raises:
             InboxFull: it came at QoS 1, and no room was made in time.
         """
-        kept = int(message.qos > 0)
+        qos_index = int(message.qos > 0)
         deadline: float | None = None
-        with self._room:
-            while self._is_full(kept) and not self._closed:
-                if not kept:
+        with self._not_full:
+            while self._is_full(qos_index) and not self._closed:
+                if not qos_index:
                     self._dropped += 1
                     return
                 now = time.monotonic()
-                deadline = now + self._longest_wait_sec if deadline is None else deadline
+                deadline = now + self._max_wait_sec if deadline is None else deadline
                 if now >= deadline:
                     raise InboxFull(
-                        f"{len(self._messages)} messages wait, and none could be accepted for "
-                        f"{self._longest_wait_sec:g} s"
+                        f"{len(self._messages)} messages wait, and none could be accepted for {self._max_wait_sec:g} s"
                     )
-                self._room.wait(deadline - now)
-            self._count[kept] += 1
-            self._bytes[kept] += _size(message)
+                self._not_full.wait(deadline - now)
+            self._count[qos_index] += 1
+            self._bytes[qos_index] += _size(message)
             self._messages.append(message)
 
-    def first(self, most_messages: int, most_bytes: int) -> list[Message]:
+    def peek(self, max_messages: int, max_bytes: int) -> list[Message]:
         """Return the oldest messages, as many as fit into the bounds and at least one; they stay until ``remove``."""
         found: list[Message] = []
         size = 0
-        with self._room:
+        with self._not_full:
             for message in self._messages:
                 size += _size(message)
-                if found and (size > most_bytes or len(found) >= most_messages):
+                if found and (size > max_bytes or len(found) >= max_messages):
                     break
                 found.append(message)
         return found
 
     def remove(self, count: int) -> None:
         """Take out the oldest messages."""
-        with self._room:
+        with self._not_full:
             for _ in range(count):
                 message = self._messages.popleft()
-                kept = int(message.qos > 0)
-                self._count[kept] -= 1
-                self._bytes[kept] -= _size(message)
-            self._room.notify_all()
+                qos_index = int(message.qos > 0)
+                self._count[qos_index] -= 1
+                self._bytes[qos_index] -= _size(message)
+            self._not_full.notify_all()
 
-    def take_dropped(self) -> int:
+    def pop_dropped_count(self) -> int:
         """Return how many messages were dropped since this was last asked."""
-        with self._room:
+        with self._not_full:
             dropped, self._dropped = self._dropped, 0
         return dropped
 
     def close(self) -> None:
         """Let nobody wait for room any more."""
-        with self._room:
+        with self._not_full:
             self._closed = True
-            self._room.notify_all()
+            self._not_full.notify_all()
 
-    def _is_full(self, kept: int) -> bool:
-        return self._count[kept] >= self._most_messages or self._bytes[kept] >= self._most_bytes[kept]
+    def _is_full(self, qos_index: int) -> bool:
+        return self._count[qos_index] >= self._max_messages or self._bytes[qos_index] >= self._max_bytes[qos_index]
 
 
 def _size(message: Message) -> int:

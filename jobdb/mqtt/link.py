@@ -1,6 +1,6 @@
 """A broker that is kept in touch with: connects, and connects again after a pause that grows and is jittered.
 
-Used by the relay and the subscriber, each from one thread: ``tend`` is called again and again and never blocks; the
+Used by the relay and the subscriber, each from one thread: ``poll`` is called again and again and never blocks; the
 connecting itself, which can take seconds, is done by a thread of its own.
 """
 
@@ -15,21 +15,21 @@ from ..system.flag import Flag
 from .connection import MQTT_5, MQTT_311, Connection, ConnectionFailed, Message
 from .settings import BrokerSettings
 
-SHORTEST_PAUSE_SEC = 0.2
-LONGEST_PAUSE_SEC = 30.0
-_STEADY_SEC = 10.0
+MIN_BACKOFF_SEC = 0.2
+MAX_BACKOFF_SEC = 30.0
+_STABLE_SEC = 10.0
 
-Report = Callable[[str], None]
+ReportCallback = Callable[[str], None]
 
 
-class Link:
+class ReconnectingConnection:
     """One broker.
 
     Args:
         settings: the broker.
         client_id: under which it knows us.
         session_sec: how long it keeps our session, in seconds; 0: each connection begins clean.
-        wake: called from other threads when ``tend`` should be called soon.
+        wake: called from other threads when ``poll`` should be called soon.
         report: takes a sentence for people about what happened.
         on_message, on_acknowledged: as for :class:`Connection`.
         clock: seconds that never go back.
@@ -37,9 +37,9 @@ class Link:
 
     Attributes:
         connection: the open connection, or None.
-        attempts: how often connecting has failed since it was last steady.
-        quick_losses: how often in a row a connection was lost within seconds.
-        unreached: the last attempt to connect failed.
+        failed_attempts: how often connecting has failed since it was last steady.
+        rapid_disconnects: how often in a row a connection was lost within seconds.
+        last_attempt_failed: the last attempt to connect failed.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Link:
         client_id: str,
         *,
         wake: Callable[[], None],
-        report: Report,
+        report: ReportCallback,
         session_sec: int = 0,
         on_message: Callable[[Message], None] | None = None,
         on_acknowledged: Callable[[int, str | None], None] | None = None,
@@ -57,9 +57,9 @@ class Link:
     ) -> None:
         self.settings = settings
         self.connection: Connection | None = None
-        self.attempts = 0
-        self.quick_losses = 0
-        self.unreached = False
+        self.failed_attempts = 0
+        self.rapid_disconnects = 0
+        self.last_attempt_failed = False
         self._client_id = client_id
         self._session_sec = session_sec
         self._wake = wake
@@ -70,7 +70,7 @@ class Link:
         self._jitter = jitter
         self._version = MQTT_5
         self._retry_at = 0.0
-        self._since = 0.0
+        self._connected_at = 0.0
         self._connector: threading.Thread | None = None
         self._result: Connection | ConnectionFailed | Exception | None = None
         self._last_reason = ""
@@ -81,7 +81,7 @@ class Link:
         """Whether an attempt is under way."""
         return self._connector is not None
 
-    def tend(self) -> bool:
+    def poll(self) -> bool:
         """Moves on: begins an attempt, takes its result, notices a loss. True when just connected.
 
         Raises:
@@ -89,7 +89,7 @@ class Link:
         """
         if self.connection is not None:
             if self.connection.ended.is_set():
-                self._lost(self.connection.why)
+                self._handle_disconnect(self.connection.close_reason)
             return False
         if self._connector is None:
             if self._clock() >= self._retry_at:
@@ -103,13 +103,13 @@ class Link:
 
     def _take_result(self) -> bool:
         result, self._result = self._result, None
-        self.unreached = isinstance(result, ConnectionFailed)
+        self.last_attempt_failed = isinstance(result, ConnectionFailed)
         if isinstance(result, Connection):
-            self.connection, self._since, self._last_reason = result, self._clock(), ""
+            self.connection, self._connected_at, self._last_reason = result, self._clock(), ""
             self._report(f"connected to the broker {self.settings}")
             return True
         if isinstance(result, ConnectionFailed):
-            self._failed(str(result))
+            self._schedule_retry(str(result))
             return False
         assert result is not None
         raise result
@@ -145,27 +145,27 @@ class Link:
             connection.close()
         return connection
 
-    def drop(self, why: str) -> None:
+    def reconnect(self, close_reason: str) -> None:
         """Gives the present connection up, and connects again after a pause."""
         if self.connection is not None:
             self.connection.close()
-            self._lost(why)
+            self._handle_disconnect(close_reason)
 
-    def _lost(self, why: str) -> None:
+    def _handle_disconnect(self, close_reason: str) -> None:
         self.connection = None
-        self.quick_losses += 1
-        if self._clock() - self._since >= _STEADY_SEC:
-            self.attempts = self.quick_losses = 0
-        self._failed(why)
+        self.rapid_disconnects += 1
+        if self._clock() - self._connected_at >= _STABLE_SEC:
+            self.failed_attempts = self.rapid_disconnects = 0
+        self._schedule_retry(close_reason)
 
-    def _failed(self, why: str) -> None:
-        pause = min(LONGEST_PAUSE_SEC, SHORTEST_PAUSE_SEC * 2 ** min(self.attempts, 20))
+    def _schedule_retry(self, close_reason: str) -> None:
+        pause = min(MAX_BACKOFF_SEC, MIN_BACKOFF_SEC * 2 ** min(self.failed_attempts, 20))
         pause *= 0.5 + 0.5 * self._jitter()
-        self.attempts += 1
+        self.failed_attempts += 1
         self._retry_at = self._clock() + pause
-        if why != self._last_reason:
-            self._last_reason = why
-            self._report(f"no connection to the broker {self.settings}: {why}; trying again until it works")
+        if close_reason != self._last_reason:
+            self._last_reason = close_reason
+            self._report(f"no connection to the broker {self.settings}: {close_reason}; trying again until it works")
 
     def close(self, *, forget_session: bool = False) -> None:
         """Ends the connection; an attempt that is under way ends by itself."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from ..engines.base import Engine
 from ..engines.identity import require_place
-from ..engines.sql.rows import broker_from_text, password_binding
+from ..engines.sql.rows import broker_from_json, password_binding
 from ..engines.sql.transaction import Row, Transaction
 from ..engines.statements import Statement, StatementSet
 from ..errors import KeyProblem
@@ -35,29 +35,29 @@ RELAY = RelayStatements(Path(__file__).with_name("relay.sql"))
 
 
 LEASE = "relay"
-JOBS_A_PAGE = 500
-EVENTS_A_PASS = 2000
-_REMEMBERED = 4096
+JOB_PAGE_SIZE = 500
+MAX_EVENTS_PER_READ = 2000
+_CACHE_SIZE = 4096
 
 
-class Room(Protocol):
+class SendQuota(Protocol):
     """What a pass over an outbox asks the relay."""
 
-    def ask(self, settings: BrokerSettings, job: int) -> tuple[int, int]:
+    def allowance(self, settings: BrokerSettings, job: int) -> tuple[int, int]:
         """After which of a job's deliveries to go on, and how many events may be taken."""
         ...
 
-    def took(self, settings: BrokerSettings, events: int) -> None:
+    def reserve(self, settings: BrokerSettings, events: int) -> None:
         """So many were taken."""
         ...
 
-    def full(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether no broker can take more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class OutboxMessage:
     """An event that waits for the broker. ``number`` names it in its outbox; a job's numbers ascend with its seqs."""
 
     number: int
@@ -73,7 +73,7 @@ class Parcel:
 class Outbox(Protocol):
     """Where a relay takes events from. What ``read`` gives is durable."""
 
-    def read(self, room: Room) -> list[Parcel]:
+    def read(self, quota: SendQuota) -> list[OutboxMessage]:
         """Waiting events, each job's in order, for which there is room."""
         ...
 
@@ -85,11 +85,11 @@ class Outbox(Protocol):
         """How many events wait."""
         ...
 
-    def take_lease(self, holder: str, lease_ms: int) -> bool:
+    def acquire_lease(self, holder: str, lease_ms: int) -> bool:
         """Takes or renews the right to deliver; False while another relay has it."""
         ...
 
-    def drop_lease(self, holder: str) -> None:
+    def release_lease(self, holder: str) -> None:
         """Gives it back."""
         ...
 
@@ -136,68 +136,68 @@ class RegistryOutbox:
         self._settings: dict[tuple[str, bytes | None], BrokerSettings | None] = {}
         self._next_job = 0
 
-    def read(self, room: Room) -> list[Parcel]:
-        parcels: list[Parcel] = []
+    def read(self, quota: SendQuota) -> list[OutboxMessage]:
+        messages: list[OutboxMessage] = []
         with self._store.read() as tx:
             if self._job_id is not None:
                 row = tx.one(RELAY.waiting_job, job_id=self._job_id)
                 if row is not None:
-                    self._take(tx, row, room, parcels)
+                    self._read_job(tx, row, quota, messages)
             else:
-                self._take_from_all(tx, room, parcels)
-        if parcels:
+                self._read_jobs_round_robin(tx, quota, messages)
+        if messages:
             self._store.sync()
-        return parcels
+        return messages
 
-    def _take_from_all(self, tx: Transaction, room: Room, parcels: list[Parcel]) -> None:
+    def _read_jobs_round_robin(self, tx: Transaction, quota: SendQuota, messages: list[OutboxMessage]) -> None:
         """A round over the waiting jobs. It begins behind the job at which the last one stopped: each has its turn."""
         begun_at = after = self._next_job
         wrapped = begun_at == 0
         while True:
-            rows = tx.all(RELAY.waiting_jobs, after=after, limit=JOBS_A_PAGE)
+            rows = tx.all(RELAY.waiting_jobs, after=after, limit=JOB_PAGE_SIZE)
             for row in rows:
                 if wrapped and begun_at and row[0] > begun_at:
                     return
                 after = row[0]
-                if self._take(tx, row, room, parcels):
+                if self._read_job(tx, row, quota, messages):
                     self._next_job = after
-                if room.full() or len(parcels) >= EVENTS_A_PASS:
+                if quota.is_exhausted() or len(messages) >= MAX_EVENTS_PER_READ:
                     self._next_job = after
                     return
-            if len(rows) < JOBS_A_PAGE:
+            if len(rows) < JOB_PAGE_SIZE:
                 if wrapped:
                     return
                 after, wrapped = 0, True
 
-    def _take(self, tx: Transaction, row: Row, room: Room, parcels: list[Parcel]) -> bool:
+    def _read_job(self, tx: Transaction, row: Row, quota: SendQuota, messages: list[OutboxMessage]) -> bool:
         """Takes a job's events as far as there is room; True when there were any."""
         job, job_id, topic_prefix, broker, sealed = row
-        settings = self._settings_of(job_id, broker, sealed)
+        settings = self._cached_settings(job_id, broker, sealed)
         if settings is None:
             return False
-        after, limit = room.ask(settings, job)
+        after, limit = quota.allowance(settings, job)
         if limit <= 0:
             return False
         topic = topic_prefix + "/events"
         rows = tx.all(RELAY.waiting_events, job=job, after=after, limit=limit)
         for number, seq, kind, payload in rows:
             retain = EventKind(kind).terminal
-            parcels.append(Parcel(number, job, job_id, seq, topic, payload, retain, settings))
-        room.took(settings, len(rows))
+            messages.append(OutboxMessage(number, job, job_id, seq, topic, payload, retain, settings))
+        quota.reserve(settings, len(rows))
         return bool(rows)
 
-    def _settings_of(self, job_id: str, broker: str | None, sealed: bytes | None) -> BrokerSettings | None:
+    def _cached_settings(self, job_id: str, broker: str | None, sealed: bytes | None) -> BrokerSettings | None:
         """The way to a job's broker; None where its record cannot be used, which is said once."""
         if broker is None:
             return None
         key = (broker, sealed)
         if key not in self._settings:
-            if len(self._settings) >= _REMEMBERED:
+            if len(self._settings) >= _CACHE_SIZE:
                 self._settings.clear()
-            self._settings[key] = self._look_up(job_id, broker, sealed)
+            self._settings[key] = self._load_settings(job_id, broker, sealed)
         return self._settings[key]
 
-    def _look_up(self, job_id: str, broker: str, sealed: bytes | None) -> BrokerSettings | None:
+    def _load_settings(self, job_id: str, broker: str, sealed: bytes | None) -> BrokerSettings | None:
         try:
             password = None
             if sealed is not None:
@@ -205,7 +205,7 @@ class RegistryOutbox:
         except KeyProblem as problem:
             self._report(f"job {job_id}: {problem}; its events wait")
             return None
-        record = broker_from_text(broker, sealed is not None)
+        record = broker_from_json(broker, sealed is not None)
         assert record is not None
         return self._environment.settings(record, password)
 
@@ -219,11 +219,11 @@ class RegistryOutbox:
                 return int(row[0]) if row is not None else 0
         return self._engine.outbox_size()[0]
 
-    def take_lease(self, holder: str, lease_ms: int) -> bool:
-        return self._engine.take_lease(LEASE, holder=holder, lease_ms=lease_ms)
+    def acquire_lease(self, holder: str, lease_ms: int) -> bool:
+        return self._engine.acquire_lease(LEASE, holder=holder, lease_ms=lease_ms)
 
-    def drop_lease(self, holder: str) -> None:
-        self._engine.drop_lease(LEASE, holder=holder)
+    def release_lease(self, holder: str) -> None:
+        self._engine.release_lease(LEASE, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
         # Two ways into one broker are two connections and need two ids. The identity, random and never published,

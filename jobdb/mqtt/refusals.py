@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable
 
 from ..model import Acceptance
-from .link import Report
+from .link import ReportCallback
 
 
-class Refusals:
+class RefusalReporter:
     """Says what was refused: verdict, job and seq, never the payload. At most so many lines a period, then a count.
 
     Args:
@@ -20,30 +20,35 @@ class Refusals:
     """
 
     def __init__(
-        self, report: Report, *, clock: Callable[[], float] = time.monotonic, most: int = 20, period_sec: float = 10.0
+        self,
+        report: ReportCallback,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        most: int = 20,
+        period_sec: float = 10.0,
     ) -> None:
         self._report = report
         self._clock = clock
         self._most = most
         self._period_sec = period_sec
-        self._since = clock()
-        self._said = 0
-        self._unsaid = 0
+        self._period_start = clock()
+        self._reported = 0
+        self._suppressed = 0
         self._dropped = 0
-        self._dropped_at = self._since - period_sec
+        self._dropped_at = self._period_start - period_sec
 
     def say(self, answer: Acceptance) -> None:
         """One refusal."""
-        self._turn_over()
-        if self._said >= self._most:
-            self._unsaid += 1
+        self._roll_period()
+        if self._reported >= self._most:
+            self._suppressed += 1
             return
-        self._said += 1
+        self._reported += 1
         job = answer.job_id or "?"
         seq = "?" if answer.seq is None else answer.seq
         self._report(f"refused: {answer.verdict} job {job} seq {seq}: {answer.reason}")
 
-    def say_dropped(self, count: int) -> None:
+    def report_dropped(self, count: int) -> None:
         """Messages that nobody looked at; said once a period."""
         self._dropped += count
         now = self._clock()
@@ -54,10 +59,10 @@ class Refusals:
             )
             self._dropped, self._dropped_at = 0, now
 
-    def _turn_over(self) -> None:
+    def _roll_period(self) -> None:
         now = self._clock()
-        if now - self._since < self._period_sec:
+        if now - self._period_start < self._period_sec:
             return
-        if self._unsaid:
-            self._report(f"refused: {self._unsaid} more; 'jobdb stats' counts them")
-        self._since, self._said, self._unsaid = now, 0, 0
+        if self._suppressed:
+            self._report(f"refused: {self._suppressed} more; 'jobdb stats' counts them")
+        self._period_start, self._reported, self._suppressed = now, 0, 0

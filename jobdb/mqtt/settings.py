@@ -20,7 +20,7 @@ from ..model import Broker
 
 DEFAULT_PREFIX = "jobdb"
 PORT, TLS_PORT = 1883, 8883
-_OFF = frozenset({"", "0", "false", "no", "off"})
+_FALSE_VALUES = frozenset({"", "0", "false", "no", "off"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Environment:
             InvalidInput: MQTT_PORT is no port, or MQTT_CLIENT_ID_PREFIX is no part of a client id.
         """
         environ = os.environ if environ is None else environ
-        tls = environ.get("MQTT_TLS", "").strip().lower() not in _OFF
+        tls = environ.get("MQTT_TLS", "").strip().lower() not in _FALSE_VALUES
         prefix = environ.get("MQTT_CLIENT_ID_PREFIX", "").rstrip("-_") or DEFAULT_PREFIX
         if not re.fullmatch(r"[0-9A-Za-z._:-]{1,32}", prefix):
             raise InvalidInput("MQTT_CLIENT_ID_PREFIX may have up to 32 letters, digits and . _ : -; shorten it")
@@ -91,7 +91,7 @@ class Environment:
         if host:
             broker = BrokerSettings(
                 host=host,
-                port=_port(environ.get("MQTT_PORT", ""), "MQTT_PORT", tls=tls),
+                port=_parse_port(environ.get("MQTT_PORT", ""), "MQTT_PORT", tls=tls),
                 tls=tls,
                 username=environ.get("MQTT_USERNAME") or None,
                 password=environ.get("MQTT_PASSWORD") or None,
@@ -118,24 +118,32 @@ class Environment:
             ca_certs=self.ca_certs,
             prefix=self.prefix,
         )
-        ours = self.broker
-        if ours is None or ours.host.lower() != broker.host.lower() or ours.port != broker.port:
+        own_settings = self.broker
+        if own_settings is None or own_settings.host.lower() != broker.host.lower() or own_settings.port != broker.port:
             return found
         if broker.username is None and password is None:
-            found = replace(found, username=ours.username, password=ours.password)
-        elif password is None and broker.username == ours.username:
-            found = replace(found, password=ours.password)
-        return replace(found, tls=broker.tls or ours.tls, certfile=ours.certfile, keyfile=ours.keyfile)
+            found = replace(found, username=own_settings.username, password=own_settings.password)
+        elif password is None and broker.username == own_settings.username:
+            found = replace(found, password=own_settings.password)
+        return replace(
+            found, tls=broker.tls or own_settings.tls, certfile=own_settings.certfile, keyfile=own_settings.keyfile
+        )
 
     def as_record(self) -> tuple[Broker | None, str | None]:
         """The broker of the environment as a job's record holds it, and the password."""
-        ours = self.broker
-        if ours is None:
+        own_settings = self.broker
+        if own_settings is None:
             return None, None
-        return Broker(ours.host, ours.port, ours.tls, ours.username, ours.password is not None), ours.password
+        return Broker(
+            own_settings.host,
+            own_settings.port,
+            own_settings.tls,
+            own_settings.username,
+            own_settings.password is not None,
+        ), own_settings.password
 
 
-def read_address(text: str) -> Broker:
+def parse_broker_address(text: str) -> Broker:
     """A broker as a person writes it: ``host``, ``host:port``, ``mqtt://user@host:port`` or ``mqtts://…``.
 
     Raises:
@@ -149,7 +157,7 @@ def read_address(text: str) -> Broker:
         parts, port = None, None
     if parts is None or parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/"):
         raise InvalidInput(
-            f"{_without_password(text)!r:.80} is no broker; write HOST, HOST:PORT or mqtts://USER@HOST:PORT"
+            f"{_redact_password(text)!r:.80} is no broker; write HOST, HOST:PORT or mqtts://USER@HOST:PORT"
         )
     if parts.password is not None:
         raise InvalidInput("the broker's address holds a password; give it as MQTT_PASSWORD together with MQTT_BROKER")
@@ -158,14 +166,14 @@ def read_address(text: str) -> Broker:
     return Broker(parts.hostname, port or (TLS_PORT if tls else PORT), tls, user)
 
 
-def _without_password(text: str) -> str:
+def _redact_password(text: str) -> str:
     return re.sub(r":[^:@/]*@", ":…@", text)
 
 
-def _port(text: str, what: str, *, tls: bool) -> int:
+def _parse_port(text: str, variable: str, *, tls: bool) -> int:
     text = text.strip()
     if not text:
         return TLS_PORT if tls else PORT
     if not text.isascii() or not text.isdigit() or len(text) > 5 or not 1 <= int(text) <= 65_535:
-        raise InvalidInput(f"{what} is {text!r:.20}; a port is 1 to 65535")
+        raise InvalidInput(f"{variable} is {text!r:.20}; a port is 1 to 65535")
     return int(text)

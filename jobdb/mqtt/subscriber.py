@@ -16,20 +16,20 @@ from typing import Self
 from ..core import arguments
 from ..engines.base import Engine
 from ..engines.identity import require_place
-from ..engines.sql.rows import broker_from_text, event_from_row
+from ..engines.sql.rows import broker_from_json, event_from_row
 from ..errors import InvalidInput
 from ..model import Acceptance, Broker, Event, Job
 from ..registry import Registry
-from ..registry.following import Limits, in_order
+from ..registry.following import WaitLimits, with_previous_seq
 from .catching_up import SUBSCRIBER
-from .intake import GRACE_SEC, Intake
-from .link import Report
-from .settings import BrokerSettings, Environment, read_address
+from .intake import GRACE_SEC, BrokerConsumer
+from .link import ReportCallback
+from .settings import BrokerSettings, Environment, parse_broker_address
 
 DEFAULT_FILTERS = ("jobdb/jobs/+/events",)
 SESSION_SEC = 7 * 86_400
-_PAGE = 100
-_LOOK_SEC = 1.0
+_PAGE_SIZE = 100
+_POLL_INTERVAL_SEC = 1.0
 
 
 class BrokerFollower:
@@ -38,15 +38,15 @@ class BrokerFollower:
     def __init__(
         self,
         engine: Engine,
-        intake: Intake,
+        consumer: BrokerConsumer,
         *,
         subscriber: str,
         job_id: str | None,
-        limits: Limits,
+        limits: WaitLimits,
         unhandled: list[str],
     ) -> None:
         self._engine = engine
-        self._intake = intake
+        self._consumer = consumer
         self._job_id = job_id
         self._limits = limits
         self._unhandled: tuple[Event, int] | None = None
@@ -60,7 +60,7 @@ class BrokerFollower:
     def __next__(self) -> Event:
         self.handled()
         self._unhandled = next(self._steps)
-        self._limits.heard()
+        self._limits.reset_idle()
         return self._unhandled[0]
 
     def handled(self) -> None:
@@ -72,7 +72,7 @@ class BrokerFollower:
 
     def close(self) -> None:
         """Ends the connection. The broker keeps what comes meanwhile, unless the job has ended."""
-        self._intake.stop(forget_session=self.outcome is not None)
+        self._consumer.stop(forget_session=self.outcome is not None)
 
     def __enter__(self) -> Self:
         return self
@@ -93,12 +93,12 @@ class BrokerFollower:
             with self._engine.store.read() as tx:
                 numbers = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self.subscriber)
                 rows = tx.all(
-                    SUBSCRIBER.accepted_unhandled, job_id=job_id, subscriber=self.subscriber, after=0, limit=_PAGE
+                    SUBSCRIBER.accepted_unhandled, job_id=job_id, subscriber=self.subscriber, after=0, limit=_PAGE_SIZE
                 )
             if not rows or numbers is None:
                 return
             self._engine.store.sync()
-            yield from in_order([event_from_row(row) for row in rows], numbers[5])
+            yield from with_previous_seq([event_from_row(row) for row in rows], numbers[5])
 
     def _one_job(self, job_id: str) -> Iterator[tuple[Event, int]]:
         store = self._engine.store
@@ -108,12 +108,12 @@ class BrokerFollower:
             yield from self._accepted(job_id)
             if ended:
                 break
-            self._intake.check()
-            store.wait_for_change(seen, min(_LOOK_SEC, self._limits.left()))
+            self._consumer.raise_failure()
+            store.wait_for_change(seen, min(_POLL_INTERVAL_SEC, self._limits.left()))
         # The database knows the outcome: what it has and the broker has not brought yet is not waited for.
         while True:
-            followed = self._engine.follow(job_id, subscriber=self.subscriber, start="beginning", limit=_PAGE)
-            yield from in_order(followed.events, followed.after)
+            followed = self._engine.follow(job_id, subscriber=self.subscriber, start="beginning", limit=_PAGE_SIZE)
+            yield from with_previous_seq(followed.events, followed.after)
             if followed.ended is not None:
                 self.outcome = self._engine.get(job_id)
                 return
@@ -122,9 +122,9 @@ class BrokerFollower:
         for job_id in unhandled:
             yield from self._accepted(job_id)
         while True:
-            news = self._intake.next_news(min(_LOOK_SEC, self._limits.left()))
-            if news is not None:
-                yield from self._accepted(news)
+            ready_job = self._consumer.next_ready_job(min(_POLL_INTERVAL_SEC, self._limits.left()))
+            if ready_job is not None:
+                yield from self._accepted(ready_job)
 
 
 def subscribe(
@@ -140,7 +140,7 @@ def subscribe(
     idle_timeout_sec: float | None = None,
     session_sec: int = SESSION_SEC,
     grace_sec: float = GRACE_SEC,
-    report: Report,
+    report: ReportCallback,
     on_accepted: Callable[[Acceptance], None] | None = None,
 ) -> BrokerFollower:
     """Follows events over a broker, from a session that the broker keeps under the subscriber's name.
@@ -184,8 +184,8 @@ def subscribe(
         filters = [engine.get(job_id).topic]
     else:
         unhandled = engine.open_feed(subscriber, start=start)
-    limits = Limits("all jobs" if job_id is None else f"job {job_id}", timeout_sec, idle_timeout_sec)
-    intake = Intake(
+    limits = WaitLimits("all jobs" if job_id is None else f"job {job_id}", timeout_sec, idle_timeout_sec)
+    consumer = BrokerConsumer(
         engine,
         subscriber=subscriber,
         settings=settings,
@@ -199,8 +199,8 @@ def subscribe(
         report=report,
         on_accepted=on_accepted,
     )
-    intake.start()
-    return BrokerFollower(engine, intake, subscriber=subscriber, job_id=job_id, limits=limits, unhandled=unhandled)
+    consumer.start()
+    return BrokerFollower(engine, consumer, subscriber=subscriber, job_id=job_id, limits=limits, unhandled=unhandled)
 
 
 def subscriber_settings(
@@ -225,13 +225,13 @@ def subscriber_settings(
     if job_id is not None and address is None:
         broker, password = registry.engine.broker(arguments.job_id(job_id))
         if broker is not None:
-            return _as_ourselves(broker, environment) or environment.settings(broker, password)
+            return _environment_login(broker, environment) or environment.settings(broker, password)
     known = _known_brokers(registry, environment)
     if address is not None:
-        named = read_address(address)
-        ours = _as_ourselves(named, environment)
-        if ours is not None and named.username in (None, ours.username):
-            return ours
+        named = parse_broker_address(address)
+        own_settings = _environment_login(named, environment)
+        if own_settings is not None and named.username in (None, own_settings.username):
+            return own_settings
         for settings in known:
             same = (settings.host.lower(), settings.port) == (named.host.lower(), named.port)
             if same and named.username in (None, settings.username) and (settings.tls or not named.tls):
@@ -247,14 +247,14 @@ def subscriber_settings(
     raise InvalidInput(f"the living jobs have several brokers ({names}); name one with --broker HOST:PORT")
 
 
-def _as_ourselves(broker: Broker, environment: Environment) -> BrokerSettings | None:
+def _environment_login(broker: Broker, environment: Environment) -> BrokerSettings | None:
     """The environment's way into a broker, if it names that one and a user for it."""
-    ours = environment.broker
-    if ours is None or (ours.host.lower(), ours.port) != (broker.host.lower(), broker.port):
+    own_settings = environment.broker
+    if own_settings is None or (own_settings.host.lower(), own_settings.port) != (broker.host.lower(), broker.port):
         return None
-    if ours.username is None and ours.certfile is None:
+    if own_settings.username is None and own_settings.certfile is None:
         return None
-    return replace(ours, tls=ours.tls or broker.tls)
+    return replace(own_settings, tls=own_settings.tls or broker.tls)
 
 
 def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerSettings]:
@@ -264,7 +264,7 @@ def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerS
         rows = tx.all(SUBSCRIBER.brokers_of_live_jobs)
     found: dict[BrokerSettings, None] = {}
     for text, job_id, has_password in rows:
-        record = broker_from_text(text, bool(has_password))
+        record = broker_from_json(text, bool(has_password))
         assert record is not None
         password = registry.engine.broker(job_id)[1] if has_password else None
         found.setdefault(environment.settings(record, password))

@@ -26,7 +26,7 @@ from .outbox import RELAY
 from .settings import BrokerSettings, Environment
 
 VERSION = 1
-_MOST_BYTES = 65_536
+_MAX_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,20 +185,20 @@ def read_ticket(path: Path) -> Ticket:
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            content = file.read(_MOST_BYTES + 1)
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise InvalidInput(f"cannot read the ticket {path}: {error.strerror}") from error
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidInput(
             f"the ticket {path} has mode {stat.S_IMODE(mode):04o}: others can use the secrets in it; chmod 600 {path}"
         )
-    ticket = _parsed(content)
+    ticket = _parse_ticket(content)
     if ticket is None:
         raise InvalidInput(f"{path} is not a ticket of this version of jobdb; make one with 'jobdb ticket JOB'")
     return ticket
 
 
-def _parsed(content: bytes) -> Ticket | None:
+def _parse_ticket(content: bytes) -> Ticket | None:
     """None instead of an error, so that none carries what the file holds."""
     import re
 

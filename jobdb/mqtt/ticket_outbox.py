@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..core import arguments
 from ..core.protocol import build
-from ..engines.sql.moving import event_of
+from ..engines.sql.moving import event_from_wire
 from ..engines.sql.rows import wire_timestamp
 from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
-from ..filesystem.permissions import create_private, refuse_strange_companions, secure_folder
+from ..filesystem.permissions import create_private_file, make_private_folder, refuse_unsafe_companions
 from ..model import Event
-from .outbox import Parcel, Room
+from .outbox import OutboxMessage, SendQuota
 from .settings import BrokerSettings, Environment
 from .ticket import Ticket
 
@@ -51,8 +51,8 @@ class TicketStatements(StatementSet):
     count_waiting_ticket_events: Statement
     resend_ticket: Statement
     forget_old_tickets: Statement
-    take_lease: Statement
-    drop_lease: Statement
+    acquire_lease: Statement
+    release_lease: Statement
 
 
 TICKETS = TicketStatements(Path(__file__).with_name("tickets.sql"))
@@ -62,8 +62,8 @@ SCHEMA_VERSION = 1
 APPLICATION_ID = 1785684596
 """As in ``tickets.sql``: "jobt" in ASCII."""
 BUSY_SEC = 30.0
-KEPT_MS = 30 * 86_400_000
-_JOB = 1
+RETENTION_MS = 30 * 86_400_000
+_JOB_NUMBER = 1
 
 
 def default_path(environ: Mapping[str, str] | None = None) -> Path:
@@ -85,7 +85,7 @@ class TicketOutbox:
         self._store = store
         self._ticket = ticket
         self._settings = settings
-        self._name = _name(ticket)
+        self._ticket_digest = _ticket_digest(ticket)
 
     @classmethod
     def open(
@@ -113,7 +113,7 @@ class TicketOutbox:
         path = default_path() if path is None else path
         store = _open_store(path, clock or now_ms)
         try:
-            _prepare(store, path)
+            _create_schema(store, path)
         except BaseException:
             store.close()
             raise
@@ -151,12 +151,12 @@ class TicketOutbox:
         ticket = self._ticket
         with self._store.write() as tx:
             now = tx.now_ms
-            row = tx.one(TICKETS.get_ticket, name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._ticket_digest)
             if row is None:
-                tx.run(TICKETS.forget_old_tickets, before=now - KEPT_MS)
+                tx.run(TICKETS.forget_old_tickets, before=now - RETENTION_MS)
                 row = tx.one(
                     TICKETS.insert_ticket,
-                    name=self._name,
+                    name=self._ticket_digest,
                     job_id=ticket.job_id,
                     topic=ticket.topic,
                     attempt=ticket.attempt,
@@ -197,12 +197,12 @@ class TicketOutbox:
                 terminal_seq=seq if kind.terminal else None,
                 now=now,
             )
-        return event_of(wire, now)
+        return event_from_wire(wire, now)
 
     def next_seq(self) -> int:
         """The number that the next event will have, unless another process publishes before."""
         with self._store.read() as tx:
-            row = tx.one(TICKETS.get_ticket, name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._ticket_digest)
         return max(self._ticket.next_seq, row[1] if row is not None else 0)
 
     def resend(self) -> int:
@@ -212,52 +212,57 @@ class TicketOutbox:
         has missed is taken by a subscriber with a window.
         """
         with self._store.write() as tx:
-            row = tx.one(TICKETS.get_ticket, name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._ticket_digest)
             if row is not None:
                 tx.run(TICKETS.resend_ticket, ticket=row[0])
         return self.left()
 
     # -- what the relay asks
 
-    def read(self, room: Room) -> list[Parcel]:
+    def read(self, quota: SendQuota) -> list[OutboxMessage]:
         with self._store.read() as tx:
-            row = tx.one(TICKETS.get_ticket, name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._ticket_digest)
             if row is None or not tx.all(TICKETS.waiting_ticket_events, ticket=row[0], after=0, limit=1):
                 return []
-            after, limit = room.ask(self._settings, _JOB)
+            after, limit = quota.allowance(self._settings, _JOB_NUMBER)
             if limit <= 0:
                 return []
             rows = tx.all(TICKETS.waiting_ticket_events, ticket=row[0], after=after, limit=limit)
-        room.took(self._settings, len(rows))
+        quota.reserve(self._settings, len(rows))
         self._store.sync()
         ticket = self._ticket
         return [
-            Parcel(number, _JOB, ticket.job_id, seq, ticket.topic, payload, bool(terminal), self._settings)
+            OutboxMessage(
+                number, _JOB_NUMBER, ticket.job_id, seq, ticket.topic, payload, bool(terminal), self._settings
+            )
             for number, seq, terminal, payload in rows
         ]
 
-    def mark(self, numbers: Sequence[int]) -> None:
+    def application_id(self, numbers: Sequence[int]) -> None:
         with self._store.write() as tx:
             for number in numbers:
                 tx.run(TICKETS.mark_ticket_event, id=number, now=tx.now_ms)
 
     def left(self) -> int:
         with self._store.read() as tx:
-            row = tx.one(TICKETS.get_ticket, name=self._name)
+            row = tx.one(TICKETS.get_ticket, name=self._ticket_digest)
             count = None if row is None else tx.one(TICKETS.count_waiting_ticket_events, ticket=row[0])
         return 0 if count is None else int(count[0])
 
-    def take_lease(self, holder: str, lease_ms: int) -> bool:
+    def acquire_lease(self, holder: str, lease_ms: int) -> bool:
         with self._store.write() as tx:
             until = tx.now_ms + lease_ms
-            return tx.run(TICKETS.take_lease, name=self._name, holder=holder, until_ms=until, now=tx.now_ms) > 0
+            return (
+                tx.run(TICKETS.acquire_lease, name=self._ticket_digest, holder=holder, until_ms=until, now=tx.now_ms)
+                > 0
+            )
 
-    def drop_lease(self, holder: str) -> None:
+    def release_lease(self, holder: str) -> None:
         with self._store.write() as tx:
-            tx.run(TICKETS.drop_lease, name=self._name, holder=holder)
+            tx.run(TICKETS.release_lease, name=self._ticket_digest, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
-        return settings.client_id("ticket", self._name)
+        return settings.client_id("ticket", self._ticket_digest)
 
     def version(self) -> int:
         return self._store.data_version()
@@ -266,7 +271,7 @@ class TicketOutbox:
         self._store.wait_for_change(seen, timeout_sec)
 
 
-def _name(ticket: Ticket) -> str:
+def _ticket_digest(ticket: Ticket) -> str:
     """Digest what makes a ticket unique: its registry, job and attempt.
 
     The job is named by its instance: a job that was pruned and registered again under its id numbers its events anew.
@@ -281,22 +286,22 @@ def _name(ticket: Ticket) -> str:
 
 def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
     from ..engines.sqlite.companions import set_aside_stale
-    from ..engines.sqlite.opening import allowed_placement
+    from ..engines.sqlite.opening import check_placement
     from ..engines.sqlite.store import SqliteStore
 
     path = path.absolute()
-    secure_folder(path.parent)
+    make_private_folder(path.parent)
     try:
-        placement = allowed_placement(path)
+        placement = check_placement(path)
     except UnsafeFileSystem as problem:
         raise UnsafeFileSystem(f"{problem} Or set XDG_STATE_HOME to a folder on a local disk.") from None
     if placement.needs_probe:
-        from ..filesystem.probe.local import require_locks
+        from ..filesystem.probe.local import require_safe_folder
 
-        require_locks(placement)
-    refuse_strange_companions(path)
+        require_safe_folder(placement)
+    refuse_unsafe_companions(path)
     set_aside_stale(path.resolve(), BUSY_SEC)
-    create_private(path)
+    create_private_file(path)
     _refuse_foreign(path)
     return SqliteStore(
         path,
@@ -310,23 +315,23 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
 def _refuse_foreign(path: Path) -> None:
     """Refuse another program's file before the store would put it into WAL."""
     from ..engines.sqlite import opened
-    from ..engines.sqlite.contents import look_into
+    from ..engines.sqlite.contents import read_schema_info
     from ..engines.sqlite.header import read_header
     from ..engines.sqlite.held_files import refuse_hard_links
 
     refuse_hard_links(path)
-    with opened.standard_library_may_look(path) as free:
+    with opened.raw_read(path) as free:
         header = read_header(path) if free else None
         if header is None or header.empty or header.application_id == APPLICATION_ID:
             return
-        seen = look_into(path)
-        if not seen.mark and not seen.names and seen.version > SCHEMA_VERSION:
-            raise _newer(path, seen.version)
-        if seen.mark != APPLICATION_ID and (seen.mark or seen.names or seen.version):
+        seen = read_schema_info(path)
+        if not seen.application_id and not seen.names and seen.version > SCHEMA_VERSION:
+            raise _newer_schema_error(path, seen.version)
+        if seen.application_id != APPLICATION_ID and (seen.application_id or seen.names or seen.version):
             raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
 
 
-def _prepare(store: SqliteStore, path: Path) -> None:
+def _create_schema(store: SqliteStore, path: Path) -> None:
     """Makes the tables in a new file; of several processes the first one does."""
     with store.read() as tx:
         version = _version(tx, path)
@@ -349,13 +354,13 @@ def _version(tx: Any, path: Path) -> int:
     row = tx.one(TICKETS.schema_version)
     version = int(row[0])
     if version > SCHEMA_VERSION:
-        raise _newer(path, version)
+        raise _newer_schema_error(path, version)
     if version == 0 and tx.one(TICKETS.any_table) is not None:
         raise NotAJobdbDatabase(f"{path} is a database of another program; set XDG_STATE_HOME to another folder")
     return version
 
 
-def _newer(path: Path, version: int) -> SchemaMismatch:
+def _newer_schema_error(path: Path, version: int) -> SchemaMismatch:
     return SchemaMismatch(
         f"{path} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
         "a newer jobdb has made it: pip install --upgrade 'jobdb[mqtt]'"

@@ -82,10 +82,10 @@ DELETE FROM tickets
 WHERE used_ms < :before
   AND NOT EXISTS (SELECT 1 FROM ticket_events AS e WHERE e.ticket = tickets.id AND e.delivered_ms IS NULL);
 
--- take_lease: takes or renews the right to deliver. One that ends a minute after ours was taken while a clock was ahead.
+-- acquire_lease: takes or renews the right to deliver. One that ends a minute after ours was taken while a clock was ahead.
 INSERT INTO leases (name, holder, until_ms) VALUES (:name, :holder, :until_ms)
 ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.until_ms
 WHERE leases.holder = excluded.holder OR leases.until_ms <= :now OR leases.until_ms > excluded.until_ms + 60000;
 
--- drop_lease: gives it back.
+-- release_lease: gives it back.
 DELETE FROM leases WHERE name = :name AND holder = :holder;

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from ..core.protocol.topics import mqtt_problem
+from ..core.protocol.topics import topic_error
 
 
-def is_topic(topic: str) -> bool:
+def is_valid_topic(topic: str) -> bool:
     """Return whether events can be published on a topic and subscribed to there; records that are old may name any."""
-    return mqtt_problem(topic) is None
+    return topic_error(topic) is None
 
 
-def topic_matches(name: str, topic: str) -> bool:
+def topic_matches(topic_filter: str, topic: str) -> bool:
     """Return whether a topic filter covers a topic."""
-    levels, parts = name.split("/"), topic.split("/")
-    for place, level in enumerate(levels):
+    levels, parts = topic_filter.split("/"), topic.split("/")
+    for index, level in enumerate(levels):
         if level == "#":
             return True
-        if place >= len(parts) or level not in ("+", parts[place]):
+        if index >= len(parts) or level not in ("+", parts[index]):
             return False
     return len(levels) == len(parts)

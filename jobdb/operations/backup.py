@@ -16,16 +16,16 @@ from pathlib import Path
 from ..core import arguments
 from ..engines.sqlite.store import SqliteStore
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
-from ..filesystem.atomic_files import ScratchFile, first_free, is_free, numbered, time_stamp
-from ..filesystem.permissions import COMPANIONS, secure_folder, sync_folder
+from ..filesystem.atomic_files import ScratchFile, is_free, numbered_names, take_first_free, utc_timestamp
+from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder, sync_folder
 from ..registry import Registry
-from .restore import Restored, SinceBackup, changes_since, restore, restore_registry, sqlite_path
-from .saved_file import copy_live, verify
+from .restore import ChangesSinceBackup, RestoreReport, changes_since, restore, restore_registry, sqlite_path
+from .saved_file import copy_open_database, verify
 
 __all__ = [
     "Backup",
-    "Restored",
-    "SinceBackup",
+    "ChangesSinceBackup",
+    "RestoreReport",
     "back_up",
     "changes_since",
     "restore",
@@ -87,14 +87,14 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
     store = registry.engine.store
     assert isinstance(store, SqliteStore)
     source = store.path
-    target = _checked(target, source)
-    stamp = time_stamp()
+    target = _resolve_target(target, source)
+    stamp = utc_timestamp()
     if keep is None:
         _require_free(target)
-    secure_folder(target.parent)
+    make_private_folder(target.parent)
     with ScratchFile(target, "partial") as scratch:
         store.sync()
-        copy_live(source, scratch.path, store.identity)
+        copy_open_database(source, scratch.path, store.identity)
         jobs, events = verify(scratch.path, named=target)
         scratch.sync()
         if keep is None:
@@ -112,7 +112,7 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
     return Backup(named, size, jobs, events, *_remove_old(target, named, stamp, keep))
 
 
-def _checked(target: Path, source: Path) -> Path:
+def _resolve_target(target: Path, source: Path) -> Path:
     """Return the target, its folder's links followed; refuse one that is, or would become, a part of a database."""
     try:
         os.fsencode(target).decode("utf-8")
@@ -121,7 +121,7 @@ def _checked(target: Path, source: Path) -> Path:
     target = target.absolute()
     if target.is_dir() or not target.name or target.name == "..":
         raise InvalidInput(f"{target} is a folder; name a file in it, such as {target / 'jobs.db'}")
-    for suffix in COMPANIONS:
+    for suffix in COMPANION_SUFFIXES:
         if target.name.endswith(suffix):
             raise InvalidInput(
                 f"{target} would be taken for a part of {target.name.removesuffix(suffix)}, since its name ends in "
@@ -147,8 +147,8 @@ def _require_free(target: Path) -> None:
 
 
 def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
-    names = map(target.with_name, numbered(f"{target.stem}-{stamp}", target.suffix))
-    return first_free(filter(is_free, names), scratch.name)
+    names = map(target.with_name, numbered_names(f"{target.stem}-{stamp}", target.suffix))
+    return take_first_free(filter(is_free, names), scratch.name)
 
 
 def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -172,7 +172,7 @@ def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tupl
         doomed = [path for _, _, path in sorted(found)[: max(0, len(found) + 1 - keep)]]
         for path in doomed:
             path.unlink(missing_ok=True)
-            for suffix in COMPANIONS:  # of one that was opened
+            for suffix in COMPANION_SUFFIXES:  # of one that was opened
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(

@@ -28,10 +28,10 @@ from ..registry import Registry
 class CopyStatements(StatementSet):
     """The statements of ``copy.sql``."""
 
-    copy_patience: Statement
+    copy_set_timeouts: Statement
     copy_lock: Statement
-    copy_sequence: Statement
-    copy_numbers: Statement
+    copy_create_sequence: Statement
+    copy_advance_sequence: Statement
     copy_read_settings: Statement
     copy_write_settings: Statement
     copy_read_jobs: Statement
@@ -85,10 +85,10 @@ TABLES = (
     "tombstones",
     "settings",
 )
-LEFT_BEHIND = ("leases",)
+TABLES_NOT_COPIED = ("leases",)
 
-_ROWS_A_BATCH = 1000
-_BYTES_A_BATCH = 4 << 20
+_BATCH_ROWS = 1000
+_BATCH_BYTES = 4 << 20
 
 
 @dataclass(slots=True)
@@ -120,7 +120,7 @@ class CopyReport:
         }
 
 
-class Digest:
+class TableDigest:
     """Of a table's rows in whatever order they come: the sum of their SHA-256, and their count."""
 
     def __init__(self) -> None:
@@ -153,13 +153,13 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
     """
     report = CopyReport(str(source.url), str(target.url))
     whole = hashlib.sha256()
-    with target.engine.store.write() as writing, source.engine.store.read() as reading:
-        for side in (reading, writing):
-            side.run(COPY.copy_patience)
-        writing.run(COPY.copy_lock)
-        _require_empty(writing, report.target)
+    with target.engine.store.write() as target_tx, source.engine.store.read() as source_tx:
+        for side in (source_tx, target_tx):
+            side.run(COPY.copy_set_timeouts)
+        target_tx.run(COPY.copy_lock)
+        _require_empty(target_tx, report.target)
         for table in TABLES:
-            read, found = _copy_table(table, reading, writing), _digest(table, writing)
+            read, found = _copy_table(table, source_tx, target_tx), _digest(table, target_tx)
             if (read.count, read.hex()) != (found.count, found.hex()):
                 raise StorageFailed(
                     f"table {table} holds {found.count} rows at {report.target} after {read.count} were read at "
@@ -167,49 +167,49 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
                 )
             report.rows[table] = read.count
             whole.update(f"{table} {read.count} {read.hex()}\n".encode())
-        _identify(reading if same_registry else None, writing)
-        writing.run(COPY.copy_sequence)
-        writing.run(COPY.copy_numbers)
+        _assign_registry_id(source_tx if same_registry else None, target_tx)
+        target_tx.run(COPY.copy_create_sequence)
+        target_tx.run(COPY.copy_advance_sequence)
     report.digest = whole.hexdigest()
     return report
 
 
-def _identify(reading: Transaction | None, writing: Transaction) -> None:
+def _assign_registry_id(source_tx: Transaction | None, target_tx: Transaction) -> None:
     """Give the copy an id of its own, or that of the source with what brokers know it by."""
-    writing.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
-    if reading is not None:
+    target_tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
+    if source_tx is not None:
         for name in (REGISTRY_ID, *_SESSIONS):
-            found = reading.one(JOBS.get_setting, name=name)
+            found = source_tx.one(JOBS.get_setting, name=name)
             if found is not None:
-                writing.run(JOBS.put_setting, name=name, value=found[0])
+                target_tx.run(JOBS.put_setting, name=name, value=found[0])
 
 
-def digest_of(registry: Registry) -> str:
+def registry_digest(registry: Registry) -> str:
     """The digest that a copy of this registry would report."""
     whole = hashlib.sha256()
-    with registry.engine.store.read() as reading:
+    with registry.engine.store.read() as source_tx:
         for table in TABLES:
-            found = _digest(table, reading)
+            found = _digest(table, source_tx)
             whole.update(f"{table} {found.count} {found.hex()}\n".encode())
     return whole.hexdigest()
 
 
-def _require_empty(writing: Transaction, target: str) -> None:
+def _require_empty(target_tx: Transaction, target: str) -> None:
     for table in TABLES:
-        for _ in writing.iterate(COPY[f"copy_read_{table}"]):
+        for _ in target_tx.iterate(COPY[f"copy_read_{table}"]):
             raise AlreadyExists(
                 f"{target} is not empty (table {table} has rows); copy into a new database, made by 'jobdb init'"
             )
 
 
-def _copy_table(table: str, reading: Transaction, writing: Transaction) -> Digest:
+def _copy_table(table: str, source_tx: Transaction, target_tx: Transaction) -> TableDigest:
     insert = COPY[f"copy_write_{table}"]
     columns = tuple(parameters(insert.text))
-    digest = Digest()
-    for batch in _batches(reading.iterate(COPY[f"copy_read_{table}"])):
+    digest = TableDigest()
+    for batch in _batches(source_tx.iterate(COPY[f"copy_read_{table}"])):
         digest.add(batch)
         try:
-            writing.run_many(insert, (dict(zip(columns, row, strict=True)) for row in batch))
+            target_tx.run_many(insert, (dict(zip(columns, row, strict=True)) for row in batch))
         except Exception:
             _refuse_nul(table, columns, batch)
             raise
@@ -228,10 +228,10 @@ def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
                 ) from None
 
 
-def _digest(table: str, tx: Transaction) -> Digest:
-    digest = Digest()
+def _digest(table: str, tx: Transaction) -> TableDigest:
+    digest = TableDigest()
     rows = tx.iterate(COPY[f"copy_read_{table}"])
-    while batch := list(islice(rows, _ROWS_A_BATCH)):
+    while batch := list(islice(rows, _BATCH_ROWS)):
         digest.add(batch)
     return digest
 
@@ -243,7 +243,7 @@ def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
     for row in rows:
         batch.append(row)
         size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
-        if len(batch) >= _ROWS_A_BATCH or size >= _BYTES_A_BATCH:
+        if len(batch) >= _BATCH_ROWS or size >= _BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

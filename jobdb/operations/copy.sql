@@ -1,16 +1,16 @@
 -- Statements of copy: every table as it is, in an order in which references hold. Read and written by the same columns.
 
--- copy_patience: the one side may wait long for the other.
+-- copy_set_timeouts: the one side may wait long for the other.
 SELECT 1;
 
 -- copy_lock: nobody else writes into the target until it is done.
 SELECT 1;
 
--- copy_sequence: SQLite's note of the last number given out; it has none before the first event.
+-- copy_create_sequence: SQLite's note of the last number given out; it has none before the first event.
 INSERT INTO sqlite_sequence (name, seq)
 SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
 
--- copy_numbers: the next numbers follow those that were copied, and those that feeds have seen of events long pruned.
+-- copy_advance_sequence: the next numbers follow those that were copied, and those that feeds have seen of events long pruned.
 UPDATE sqlite_sequence
 SET seq = max(seq, (SELECT COALESCE(max(event), 0) FROM feeds), (SELECT COALESCE(max(start_event), 0) FROM feeds))
 WHERE name = 'events';

@@ -19,50 +19,50 @@ import apsw
 
 from ..engines.identity import REGISTRY_ID, new_registry_id
 from ..engines.sqlite import opened
-from ..engines.sqlite.companions import journals_with_content, refuse_if_removed_is_open, set_aside
-from ..engines.sqlite.contents import contents_seen, refuse_foreign
+from ..engines.sqlite.companions import nonempty_journals, refuse_if_removed_in_use, set_aside
+from ..engines.sqlite.contents import connection_contents, refuse_foreign
 from ..engines.sqlite.failures import translate
 from ..engines.sqlite.gate import Gate
-from ..engines.sqlite.lookup import immutable_uri, lookup
-from ..engines.sqlite.opening import allowed_placement
+from ..engines.sqlite.lookup import immutable_uri, temporary_connection
+from ..engines.sqlite.opening import check_placement
 from ..engines.sqlite.sharing import SHARED
 from ..engines.statements import Statement, StatementSet
 from ..errors import Busy, InvalidInput, StorageFailed
 from ..filesystem.atomic_files import ScratchFile
-from ..filesystem.permissions import copy_owner, secure_folder, sync_folder
+from ..filesystem.permissions import copy_owner, make_private_folder, sync_folder
 from ..urls import DatabaseUrl
-from .saved_file import copy_saved, open_alone, require_file, verify
-from .swapping import other_names, put_in_place, refuse_strange_journals
+from .saved_file import copy_backup_file, open_scratch, resolve_backup, verify
+from .swapping import count_other_links, refuse_strange_journals, replace_database
 
 
 class RestoreStatements(StatementSet):
     """The statements of ``restore.sql``."""
 
     revoked_since: Statement
-    jobs_in_common: Statement
+    common_jobs: Statement
     subscriptions_ahead: Statement
-    revoke_restored: Statement
+    revoke_restored_token: Statement
     put_restored_setting: Statement
-    forget_place: Statement
-    forget_leases: Statement
-    forget_sessions: Statement
+    delete_restored_place: Statement
+    delete_restored_leases: Statement
+    delete_broker_identities: Statement
     is_marked_shared: Statement
-    key_of_restored: Statement
+    restored_key_id: Statement
 
 
 RESTORE = RestoreStatements(Path(__file__).with_name("restore.sql"))
 
 
-Change = tuple[Statement, tuple[int | str, ...]]
+StatementCall = tuple[Statement, tuple[int | str, ...]]
 """A statement's name and its values."""
 
-RESTORED = "restored"
+RESTORE_NOTE = "restored"
 _MOST_NOTED = 100
 _RETRY_SEC = 0.01
 
 
 @dataclass(frozen=True, slots=True)
-class SinceBackup:
+class ChangesSinceBackup:
     """What the replaced database knew that the backup does not.
 
     Attributes:
@@ -88,7 +88,7 @@ class SinceBackup:
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
+class RestoreReport:
     """What a restore has done.
 
     Attributes:
@@ -107,7 +107,7 @@ class Restored:
     events: int
     kept: Path | None
     set_aside: tuple[Path, ...]
-    since: SinceBackup | None
+    since: ChangesSinceBackup | None
     revoked: bool
     same_registry: bool
     key_id: str | None
@@ -131,7 +131,7 @@ def restore_registry(
     busy_sec: float = 5.0,
     revoke_since: bool = False,
     same_registry: bool = False,
-) -> Restored:
+) -> RestoreReport:
     """Put a saved registry in the place of the present one, which is kept under another name.
 
     Args:
@@ -152,38 +152,49 @@ def restore_registry(
         UnsafeFileSystem: the folder's file system cannot hold a database safely.
         Unusable: this process has the present one open.
     """
-    source = require_file(backup)
+    source = resolve_backup(backup)
     target = _checked_target(url, source, backup)
-    allowed_placement(target)
+    check_placement(target)
     if target.exists():
         refuse_strange_journals(target)
-    secure_folder(target.parent)
+    make_private_folder(target.parent)
     with ScratchFile(target, "restoring") as scratch:
-        copy_saved(source, scratch.path)
+        copy_backup_file(source, scratch.path)
         jobs, events = verify(scratch.path, named=backup)
-        changes: list[Change] = [(RESTORE.forget_place, ()), (RESTORE.forget_leases, ()), _note(None)]
+        changes: list[StatementCall] = [
+            (RESTORE.delete_restored_place, ()),
+            (RESTORE.delete_restored_leases, ()),
+            _restore_note(None),
+        ]
         if not same_registry:
-            changes += [(RESTORE.forget_sessions, ()), (RESTORE.put_restored_setting, (REGISTRY_ID, new_registry_id()))]
+            changes += [
+                (RESTORE.delete_broker_identities, ()),
+                (RESTORE.put_restored_setting, (REGISTRY_ID, new_registry_id())),
+            ]
         _write(scratch.path, changes)
-        key_id = _key_of(scratch.path)
-        swap = _Swap(scratch, target, busy_sec, revoke_since=revoke_since)
+        key_id = _master_key_id(scratch.path)
+        swap = _Replacement(scratch, target, busy_sec, revoke_since=revoke_since)
         swap.run()
-    return Restored(target, jobs, events, swap.kept, swap.set_aside, swap.since, swap.revoked, same_registry, key_id)
+    return RestoreReport(
+        target, jobs, events, swap.kept, swap.set_aside, swap.since, swap.revoked, same_registry, key_id
+    )
 
 
-def changes_since(backup: Path, url: DatabaseUrl) -> SinceBackup | None:
+def changes_since(backup: Path, url: DatabaseUrl) -> ChangesSinceBackup | None:
     """Compare the present database with a backup that is to replace it.
 
     Returns:
         What the present one knows that the backup does not; None when that cannot be known: it is missing, damaged, in
         use for longer than a moment, or has no job in common with the backup.
     """
-    source = require_file(backup)
+    source = resolve_backup(backup)
     target = Path(os.path.realpath(sqlite_path(url)))
-    if journals_with_content(source) or not target.is_file() or target.stat().st_size == 0:
+    if nonempty_journals(source) or not target.is_file() or target.stat().st_size == 0:
         return None
     try:
-        with lookup(target, busy_sec=1.0, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI) as connection:
+        with temporary_connection(
+            target, busy_sec=1.0, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        ) as connection:
             connection.execute("ATTACH ? AS restored", (immutable_uri(source),))
             return _compare(connection)[0]
     except apsw.Error:
@@ -228,7 +239,7 @@ def _checked_target(url: DatabaseUrl, source: Path, backup: Path) -> Path:
     return target
 
 
-class _Swap:
+class _Replacement:
     """The step in which the name changes hands."""
 
     def __init__(self, scratch: ScratchFile, target: Path, busy_sec: float, *, revoke_since: bool) -> None:
@@ -238,16 +249,16 @@ class _Swap:
         self._revoke_since = revoke_since
         self.kept: Path | None = None
         self.set_aside: tuple[Path, ...] = ()
-        self.since: SinceBackup | None = None
+        self.since: ChangesSinceBackup | None = None
         self.revoked = False
 
     def run(self) -> None:
         """Wait until nobody has the present database open, and replace it."""
         target = self._target
-        with opened.standard_library_may_open(target):
+        with opened.exclusive_open(target):
             gate = Gate(target)
             try:
-                gate.enter(time.monotonic(), self._busy_sec)
+                gate.acquire(time.monotonic(), self._busy_sec)
                 self._replace_under_gate()
             except apsw.BusyError as error:
                 raise Busy(
@@ -270,7 +281,7 @@ class _Swap:
         try:
             found = os.lstat(target)
         except FileNotFoundError:
-            refuse_if_removed_is_open(target, self._busy_sec)
+            refuse_if_removed_in_use(target, self._busy_sec)
             self.set_aside = set_aside(target)
             copy_owner(scratch.descriptor, os.stat(target.parent), mode=False)
             scratch.sync()
@@ -281,21 +292,21 @@ class _Swap:
             else:
                 sync_folder(target.parent)
             return
-        if found.st_nlink > 1 and other_names(target, found):
+        if found.st_nlink > 1 and count_other_links(target, found):
             raise InvalidInput(
                 f"{target} has {found.st_nlink} names (hard links): who uses another one would stay with what is there "
                 f"now. Find them with 'find DIR -xdev -samefile {target}', remove them, and try again"
             )
-        if found.st_size == 0 and journals_with_content(target):
-            refuse_if_removed_is_open(target, self._busy_sec)
+        if found.st_size == 0 and nonempty_journals(target):
+            refuse_if_removed_in_use(target, self._busy_sec)
             self.set_aside = set_aside(target)  # SQLite would delete them when it opens an empty file
         connection = self._lock()
         try:
             if connection is None:
-                refuse_if_removed_is_open(target, self._busy_sec)
+                refuse_if_removed_in_use(target, self._busy_sec)
             copy_owner(scratch.descriptor, found, mode=True)
             scratch.sync()
-            self.kept, moved = put_in_place(scratch, target)
+            self.kept, moved = replace_database(scratch, target)
             self.set_aside += moved
         finally:
             if connection is not None:
@@ -309,7 +320,7 @@ class _Swap:
         deadline = time.monotonic() + self._busy_sec
         while True:
             try:
-                self._merge(deadline)
+                self._merge_wal(deadline)
                 connection = self._locked_transaction(deadline)
             except (apsw.NotADBError, apsw.CorruptError):
                 return None
@@ -319,7 +330,7 @@ class _Swap:
                 raise apsw.BusyError("opened again and again")
             time.sleep(_RETRY_SEC)
 
-    def _merge(self, deadline: float) -> None:
+    def _merge_wal(self, deadline: float) -> None:
         """Copy the WAL into the database, while nobody else has it open, and turn it into a rollback journal's.
 
         Raises:
@@ -329,8 +340,8 @@ class _Swap:
         try:
             connection.pragma("locking_mode", "EXCLUSIVE")
             connection.execute("BEGIN EXCLUSIVE; COMMIT")
-            refuse_if_removed_is_open(self._target, self._busy_sec)
-            refuse_foreign(self._target, contents_seen(connection))
+            refuse_if_removed_in_use(self._target, self._busy_sec)
+            refuse_foreign(self._target, connection_contents(connection))
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")
             connection.pragma("journal_mode", "delete")
@@ -347,10 +358,10 @@ class _Swap:
         try:
             connection.execute("ATTACH ? AS restored", (immutable_uri(self._scratch.path),))
             connection.execute("BEGIN EXCLUSIVE")
-            if connection.pragma("journal_mode") != "delete" or journals_with_content(self._target):
+            if connection.pragma("journal_mode") != "delete" or nonempty_journals(self._target):
                 connection.close()
                 return None
-            self._take_over(connection)
+            self._carry_over(connection)
             return connection
         except BaseException:
             connection.close()
@@ -363,9 +374,9 @@ class _Swap:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # what is damaged stays as it is
         return connection
 
-    def _take_over(self, connection: apsw.Connection) -> None:
+    def _carry_over(self, connection: apsw.Connection) -> None:
         """Give the restored registry what only the present one knows: its mark and, if asked, what was revoked."""
-        changes: list[Change] = []
+        changes: list[StatementCall] = []
         try:
             if connection.execute(RESTORE.is_marked_shared.text).fetchone() is not None:
                 changes.append((RESTORE.put_restored_setting, (SHARED, "1")))
@@ -374,42 +385,42 @@ class _Swap:
             return  # it has no tables yet
         if self._revoke_since and self.since is not None:
             now = time.time_ns() // 1_000_000
-            changes += [(RESTORE.revoke_restored, (job, kid, revoked or now)) for job, kid, revoked, _ in tokens]
+            changes += [(RESTORE.revoke_restored_token, (job, kid, revoked or now)) for job, kid, revoked, _ in tokens]
             self.revoked = True
         if self.since is not None:
-            changes.append(_note([] if self.revoked else [(job_id, kid) for _, kid, _, job_id in tokens]))
+            changes.append(_restore_note([] if self.revoked else [(job_id, kid) for _, kid, _, job_id in tokens]))
         _write(self._scratch.path, changes)
 
 
-def _note(valid_again: list[tuple[str, int]] | None) -> Change:
+def _restore_note(valid_again: list[tuple[str, int]] | None) -> StatementCall:
     """Return the note for the doctor: when it was restored, and which revoked tokens are valid again, if known."""
     found = {
         "at_ms": time.time_ns() // 1_000_000,
         "known": valid_again is not None,
         "valid_again": (valid_again or [])[:_MOST_NOTED],
     }
-    return (RESTORE.put_restored_setting, (RESTORED, json.dumps(found)))
+    return (RESTORE.put_restored_setting, (RESTORE_NOTE, json.dumps(found)))
 
 
-def _compare(connection: apsw.Connection) -> tuple[SinceBackup | None, list[tuple[int, int, int | None, str]]]:
+def _compare(connection: apsw.Connection) -> tuple[ChangesSinceBackup | None, list[tuple[int, int, int | None, str]]]:
     """Compare ``main`` with ``restored``: the counts, and the tokens that were revoked since."""
 
     def ask(statement: Statement) -> list[Any]:
         return list(connection.execute(statement.text))
 
-    ((in_common, gone),) = ask(RESTORE.jobs_in_common)
+    ((in_common, gone),) = ask(RESTORE.common_jobs)
     if in_common == 0 and gone > 0:
         return None, []
     tokens: list[tuple[int, int, int | None, str]] = ask(RESTORE.revoked_since)
     ((ahead,),) = ask(RESTORE.subscriptions_ahead)
-    return SinceBackup(len(tokens), len({token[0] for token in tokens}), gone, ahead), tokens
+    return ChangesSinceBackup(len(tokens), len({token[0] for token in tokens}), gone, ahead), tokens
 
 
-def _write(scratch: Path, changes: list[Change]) -> None:
+def _write(scratch: Path, changes: list[StatementCall]) -> None:
     if not changes:
         return
     try:
-        connection = open_alone(scratch)
+        connection = open_scratch(scratch)
         try:
             # Not apsw's own block: its rollback fails where SQLite has rolled back on a full disk, and hides the cause.
             connection.execute("BEGIN IMMEDIATE")
@@ -422,11 +433,11 @@ def _write(scratch: Path, changes: list[Change]) -> None:
         raise translate(error, scratch, 0.0) from error
 
 
-def _key_of(scratch: Path) -> str | None:
+def _master_key_id(scratch: Path) -> str | None:
     try:
-        connection = open_alone(scratch)
+        connection = open_scratch(scratch)
         try:
-            row = connection.execute(RESTORE.key_of_restored.text).fetchone()
+            row = connection.execute(RESTORE.restored_key_id.text).fetchone()
         finally:
             connection.close()
     except apsw.Error as error:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from ..engines.sqlite import opened
-from ..engines.sqlite.companions import pages_to_restore
+from ..engines.sqlite.companions import journal_page_count
 from ..engines.sqlite.failures import is_read_error, translate
 from ..engines.sqlite.header import read_header
-from ..engines.sqlite.lookup import immutable_uri, lookup
+from ..engines.sqlite.lookup import immutable_uri, temporary_connection
 from ..errors import InvalidInput, JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _PAGES_A_STEP = 2000
 _READ_URI = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 
-def require_file(path: Path) -> Path:
+def resolve_backup(path: Path) -> Path:
     """Resolve a saved file's name to the file that links lead to.
 
     Raises:
@@ -65,22 +65,22 @@ def verify(path: Path, *, named: Path | None = None) -> tuple[int, int]:
         NotAJobdbDatabase, SchemaMismatch: it is something else or of another version.
         StorageFailed: it is damaged.
     """
-    path, named = require_file(path), named or path
+    path, named = resolve_backup(path), named or path
     try:
-        with _opened_saved(path, named) as connection:
+        with _open_backup(path, named) as connection:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
             broken = connection.execute("PRAGMA foreign_key_check").fetchone()
             jobs = connection.execute("SELECT count(*) FROM jobs").fetchone()
             events = connection.execute("SELECT count(*) FROM events").fetchone()
     except apsw.Error as error:
-        raise _unreadable(error, path, named) from error
+        raise _backup_error(error, path, named) from error
     if problems != ["ok"] or broken is not None:
         raise StorageFailed(f"{named} is damaged ({problems[0]}); use another backup")
     assert jobs is not None and events is not None
     return int(jobs[0]), int(events[0])
 
 
-def copy_saved(source: Path, target: Path) -> None:
+def copy_backup_file(source: Path, target: Path) -> None:
     """Copy a saved registry, with what its -wal holds, into an empty file.
 
     Raises:
@@ -88,13 +88,13 @@ def copy_saved(source: Path, target: Path) -> None:
         StorageFailed: it is damaged, or the disk is full or failed.
     """
     try:
-        with _opened_saved(source, source) as connection:
-            _copy(connection, source, target, unreadable=_unreadable)
+        with _open_backup(source, source) as connection:
+            _copy(connection, source, target, unreadable=_backup_error)
     except apsw.Error as error:
-        raise _unreadable(error, source, source) from error
+        raise _backup_error(error, source, source) from error
 
 
-def copy_live(source: Path, target: Path, identity: tuple[int, int]) -> None:
+def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) -> None:
     """Copy one moment's state of a registry in use into an empty file.
 
     Args:
@@ -107,7 +107,7 @@ def copy_live(source: Path, target: Path, identity: tuple[int, int]) -> None:
     """
     before = os.stat(source)
     try:
-        with lookup(source, busy_sec=30.0) as connection:
+        with temporary_connection(source, busy_sec=30.0) as connection:
             if any((found.st_dev, found.st_ino) != identity for found in (before, os.stat(source))):
                 raise StorageFailed(
                     f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
@@ -126,7 +126,7 @@ def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Tra
     except apsw.Error as error:
         raise unreadable(error, path, path) from error
     try:
-        copy = open_alone(target)
+        copy = open_scratch(target)
         try:
             with copy.backup("main", source, "main") as copying:
                 while not copying.done:
@@ -141,7 +141,7 @@ def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Tra
         raise translate(error, path if is_read_error(error) else target, 0.0) from error
 
 
-def open_alone(scratch: Path) -> apsw.Connection:
+def open_scratch(scratch: Path) -> apsw.Connection:
     """Open a file that nobody else knows of. Its name must lead through no link, and it is synced by its maker."""
     connection = apsw.Connection(str(scratch), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
     try:
@@ -153,37 +153,37 @@ def open_alone(scratch: Path) -> apsw.Connection:
 
 
 @contextmanager
-def _opened_saved(path: Path, named: Path) -> Iterator[apsw.Connection]:
+def _open_backup(path: Path, named: Path) -> Iterator[apsw.Connection]:
     """Open a saved registry to read it: as a database that others may be using, but for a finished file in WAL mode.
 
     That one SQLite can read as others would only by making a -wal and -shm beside it.
     """
-    if pages_to_restore(Path(f"{path}-journal")) is not None:
+    if journal_page_count(Path(f"{path}-journal")) is not None:
         raise StorageFailed(
             f"{named} is in the middle of a transaction: the -journal beside it is not rolled back. Run "
             f"'jobdb --db {named} doctor', which does that, and try again"
         )
     foreign = NotAJobdbDatabase(f"{named} is not a backup of a jobdb database")
     try:
-        with opened.standard_library_may_look(path) as free:
+        with opened.raw_read(path) as free:
             in_wal = free and read_header(path).wal
     except NotAJobdbDatabase:
         raise foreign from None
     in_use = any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
     name = immutable_uri(path) if in_wal and not in_use else str(path)
-    with lookup(path, busy_sec=5.0, name=name, flags=_READ_URI) as connection:
+    with temporary_connection(path, busy_sec=5.0, name=name, flags=_READ_URI) as connection:
         version = connection.pragma("user_version")
         assert isinstance(version, int)
         if connection.pragma("application_id") != APPLICATION_ID:
             raise foreign
         if version < 1:
             raise StorageFailed(f"{named} is damaged (schema version {version}); use another backup")
-        if version > VERSION:
-            raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {VERSION}")
+        if version > SCHEMA_VERSION:
+            raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {SCHEMA_VERSION}")
         yield connection
 
 
-def _unreadable(error: apsw.Error, path: Path, named: Path) -> JobdbError:
+def _backup_error(error: apsw.Error, path: Path, named: Path) -> JobdbError:
     """Return the error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StorageFailed(f"{named} is damaged ({error}); use another backup")

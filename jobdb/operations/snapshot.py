@@ -22,7 +22,7 @@ class SnapshotStatements(StatementSet):
 SNAPSHOT = SnapshotStatements(Path(__file__).with_name("snapshot.sql"))
 
 
-MOST_JOBS = 2000
+MAX_JOBS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +44,12 @@ class WatchedJob:
     detail: str | None
 
     @property
-    def asks(self) -> bool:
+    def awaits_permission(self) -> bool:
         """It waits for a person's permission."""
         return self.last_event == "permission_required" and not self.status.terminal
 
     @property
-    def strain(self) -> float:
+    def limit_usage(self) -> float:
         """How much of its tighter limit is used up; 1 and more: over it."""
         shares = [0.0]
         if self.timeout_sec and self.running_sec is not None:
@@ -85,7 +85,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
     engine = registry.engine
     with engine.store.read() as tx:
         now = tx.now_ms
-        rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MOST_JOBS)
+        rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MAX_JOBS)
     found = []
     for row in rows:
         (
@@ -98,7 +98,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
             started,
             created,
             event,
-            said,
+            last_event_ms,
             timeout,
             idle,
             lease,
@@ -109,7 +109,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
             continue
         until = end if end is not None else now
         began = started if started is not None else (created if state == "running" else None)
-        heard = max(said or 0, began or 0) or None
+        last_sign_ms = max(last_event_ms or 0, began or 0) or None
         found.append(
             WatchedJob(
                 job_id=job_id,
@@ -119,7 +119,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
                 attempt=attempt,
                 worker=worker,
                 running_sec=None if began is None else (until - began) / 1000,
-                idle_sec=None if heard is None or end is not None else (now - heard) / 1000,
+                idle_sec=None if last_sign_ms is None or end is not None else (now - last_sign_ms) / 1000,
                 timeout_sec=timeout,
                 idle_timeout_sec=idle,
                 lease_left_sec=None if lease is None else (lease - now) / 1000,
@@ -128,7 +128,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
             )
         )
     if status is JobStatus.RUNNING:
-        found.sort(key=lambda job: (not job.asks, -job.strain, job.job_id))
+        found.sort(key=lambda job: (not job.awaits_permission, -job.limit_usage, job.job_id))
     return Snapshot(
         taken_ms=now,
         counts=registry.count_by_status(),

@@ -10,14 +10,14 @@ import os
 import re
 from pathlib import Path
 
-from ..engines.sqlite.companions import free_name, journals_with_content
-from ..filesystem.atomic_files import UNSUPPORTED, ScratchFile, exchange, first_free, rename_exclusively
-from ..filesystem.permissions import COMPANIONS, JOURNALS, refuse_strange, sync_folder
+from ..engines.sqlite.companions import free_names, nonempty_journals
+from ..filesystem.atomic_files import UNSUPPORTED, ScratchFile, exchange, rename_noreplace, take_first_free
+from ..filesystem.permissions import COMPANION_SUFFIXES, JOURNAL_SUFFIXES, refuse_unsafe_file, sync_folder
 
-_WORD = "replaced"
+_KEPT_WORD = "replaced"
 
 
-def put_in_place(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, ...]]:
+def replace_database(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, ...]]:
     """Replace the file at a name, which is kept with its journals.
 
     At every moment the name stands for the old file or for the new one. Only what is damaged still has journals here;
@@ -29,14 +29,14 @@ def put_in_place(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, 
     Raises:
         OSError: nothing was replaced.
     """
-    kept = _interrupted(target)
-    journals = [suffix for suffix in JOURNALS if os.path.lexists(f"{target}{suffix}")]
-    holding = bool(journals_with_content(target))
+    kept = _kept_by_interrupted(target)
+    journals = [suffix for suffix in JOURNAL_SUFFIXES if os.path.lexists(f"{target}{suffix}")]
+    holding = bool(nonempty_journals(target))
     if not holding:
-        _drop(target, journals)
+        _remove_journals(target, journals)
         journals = []
     if kept is None and not holding:
-        kept = _exchanged(scratch, target)
+        kept = _keep_by_exchange(scratch, target)
         if kept is not None:
             sync_folder(target.parent)
             return kept, ()
@@ -45,21 +45,21 @@ def put_in_place(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, 
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        return _renamed(scratch, target, journals)
+        return _keep_by_rename(scratch, target, journals)
     moved = []
     for suffix in journals:
         Path(f"{kept}{suffix}").unlink(missing_ok=True)
         os.link(f"{target}{suffix}", f"{kept}{suffix}", follow_symlinks=False)
         moved.append(Path(f"{kept}{suffix}"))
     sync_folder(target.parent)
-    _drop(target, journals)
+    _remove_journals(target, journals)
     sync_folder(target.parent)
     scratch.replace(target)
     sync_folder(target.parent)
-    return kept, _worth_telling(moved)
+    return kept, _without_shm(moved)
 
 
-def other_names(target: Path, found: os.stat_result) -> int:
+def count_other_links(target: Path, found: os.stat_result) -> int:
     """Count a file's names other than this one and those that an interrupted restore has given it."""
     return found.st_nlink - 1 - len(_own_names(target, found))
 
@@ -72,10 +72,10 @@ def refuse_strange_journals(target: Path) -> None:
     Raises:
         StorageFailed: one of them is a link, not a regular file, has another name, or belongs to somebody else.
     """
-    kept = _interrupted(target)
-    for suffix in COMPANIONS:
+    kept = _kept_by_interrupted(target)
+    for suffix in COMPANION_SUFFIXES:
         if kept is None or not _is_same(f"{kept}{suffix}", f"{target}{suffix}"):
-            refuse_strange(f"{target}{suffix}", database=target)
+            refuse_unsafe_file(f"{target}{suffix}", database=target)
 
 
 def _is_same(one: str, other: str) -> bool:
@@ -86,7 +86,7 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _own_names(target: Path, found: os.stat_result) -> list[Path]:
-    ours = re.compile(re.escape(f"{target.name}.{_WORD}-") + r"\d{8}T\d{6}Z(?:-\d+)?")
+    ours = re.compile(re.escape(f"{target.name}.{_KEPT_WORD}-") + r"\d{8}T\d{6}Z(?:-\d+)?")
     names = []
     for name in os.listdir(target.parent):
         if ours.fullmatch(name):
@@ -97,50 +97,50 @@ def _own_names(target: Path, found: os.stat_result) -> list[Path]:
     return sorted(names)
 
 
-def _interrupted(target: Path) -> Path | None:
+def _kept_by_interrupted(target: Path) -> Path | None:
     """Return the name under which an interrupted restore was about to keep the file."""
     found = os.lstat(target)
     names = _own_names(target, found) if found.st_nlink > 1 else []
     return names[0] if names else None
 
 
-def _exchanged(scratch: ScratchFile, target: Path) -> Path | None:
+def _keep_by_exchange(scratch: ScratchFile, target: Path) -> Path | None:
     """Give the new file the name to keep the old one under, and exchange the two; None where that cannot be done."""
     before = scratch.path
-    kept = first_free(free_name(target, _WORD), scratch.name)
+    kept = take_first_free(free_names(target, _KEPT_WORD), scratch.name)
     try:
         exchanged = exchange(kept, target)
     except OSError:
-        scratch.take_back(before)
+        scratch.rename_back(before)
         raise
     if exchanged:
         scratch.path = target
         return kept
-    scratch.take_back(before)
+    scratch.rename_back(before)
     return None
 
 
 def _linked(target: Path) -> Path:
-    return first_free(free_name(target, _WORD), lambda kept: os.link(target, kept, follow_symlinks=False))
+    return take_first_free(free_names(target, _KEPT_WORD), lambda kept: os.link(target, kept, follow_symlinks=False))
 
 
-def _renamed(scratch: ScratchFile, target: Path, journals: list[str]) -> tuple[Path, tuple[Path, ...]]:
+def _keep_by_rename(scratch: ScratchFile, target: Path, journals: list[str]) -> tuple[Path, tuple[Path, ...]]:
     """Where the file system has neither: the name stands for nothing for a moment, in which the gate is held."""
-    kept = next(free_name(target, _WORD))
+    kept = next(free_names(target, _KEPT_WORD))
     moved = []
     for suffix in journals:
-        rename_exclusively(Path(f"{target}{suffix}"), Path(f"{kept}{suffix}"))
+        rename_noreplace(Path(f"{target}{suffix}"), Path(f"{kept}{suffix}"))
         moved.append(Path(f"{kept}{suffix}"))
-    rename_exclusively(target, kept)
+    rename_noreplace(target, kept)
     scratch.replace(target)
     sync_folder(target.parent)
-    return kept, _worth_telling(moved)
+    return kept, _without_shm(moved)
 
 
-def _worth_telling(moved: list[Path]) -> tuple[Path, ...]:
+def _without_shm(moved: list[Path]) -> tuple[Path, ...]:
     return tuple(path for path in moved if not path.name.endswith("-shm"))
 
 
-def _drop(target: Path, journals: list[str]) -> None:
+def _remove_journals(target: Path, journals: list[str]) -> None:
     for suffix in journals:
         Path(f"{target}{suffix}").unlink(missing_ok=True)

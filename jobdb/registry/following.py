@@ -15,40 +15,40 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..engines.base import Engine
-    from ..engines.sql.subscriptions import Followed
+    from ..engines.sql.subscriptions import FollowResult
     from ..model import Event, Job
 
     # An event to hand out, and the handled_seq that it follows.
     _Step = tuple[Event, int]
 
-_PAGE = 100
-_LONGEST_WAIT_SEC = 60.0
+_PAGE_SIZE = 100
+_MAX_WAIT_SEC = 60.0
 
 
-class Limits:
+class WaitLimits:
     """The time limits of one wait: for the whole, and from event to event."""
 
-    def __init__(self, what: str, timeout_sec: float | None, idle_timeout_sec: float | None) -> None:
-        self._what = what
+    def __init__(self, subject: str, timeout_sec: float | None, idle_timeout_sec: float | None) -> None:
+        self._subject = subject
         self._timeout_sec = timeout_sec
         self._idle_timeout_sec = idle_timeout_sec
-        self._began = self._heard = time.monotonic()
+        self._began = self._idle_since = time.monotonic()
 
-    def heard(self) -> None:
+    def reset_idle(self) -> None:
         """An event was received: the idle time begins anew."""
-        self._heard = time.monotonic()
+        self._idle_since = time.monotonic()
 
-    def check_whole(self) -> None:
+    def check_total(self) -> None:
         """Called before an event is handed out: a job that never falls silent must not outlast the limit.
 
         Raises:
             TimedOut: the limit for the whole is over.
         """
         if self._timeout_sec is not None and time.monotonic() - self._began >= self._timeout_sec:
-            raise self._over(self._timeout_sec, "in all")
+            raise self._timed_out(self._timeout_sec, "in all")
 
-    def _over(self, limit: float, word: str) -> TimedOut:
-        return TimedOut(f"{self._what}: {limit:g} s {word} are over; subscribe again to go on")
+    def _timed_out(self, limit: float, word: str) -> TimedOut:
+        return TimedOut(f"{self._subject}: {limit:g} s {word} are over; subscribe again to go on")
 
     def left(self) -> float:
         """How long to wait at most, in seconds.
@@ -56,15 +56,15 @@ class Limits:
         Raises:
             TimedOut: a limit is over.
         """
-        now, left = time.monotonic(), _LONGEST_WAIT_SEC
+        now, left = time.monotonic(), _MAX_WAIT_SEC
         for limit, since, word in (
             (self._timeout_sec, self._began, "in all"),
-            (self._idle_timeout_sec, self._heard, "without an event"),
+            (self._idle_timeout_sec, self._idle_since, "without an event"),
         ):
             if limit is None:
                 continue
             if now - since >= limit:
-                raise self._over(limit, word)
+                raise self._timed_out(limit, word)
             left = min(left, limit - (now - since))
         return left
 
@@ -95,7 +95,7 @@ class Follower:
             self._unhandled = None
 
 
-def in_order(events: Iterable[Event], after: int) -> Iterator[tuple[Event, int]]:
+def with_previous_seq(events: Iterable[Event], after: int) -> Iterator[tuple[Event, int]]:
     """Each event with the seq that was handed out before it; ``after`` is the one before the first."""
     for event in events:
         yield event, after
@@ -112,15 +112,15 @@ def follow_job(
 ) -> Follower:
     """One job's events, until the job has ended and all are handled."""
     engine.get(job_id)
-    limits = Limits(f"job {job_id}", timeout_sec, idle_timeout_sec)
+    limits = WaitLimits(f"job {job_id}", timeout_sec, idle_timeout_sec)
 
     def steps() -> Iterator[_Step]:
         while True:
             seen = engine.store.data_version()
-            followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE)
-            for step in in_order(followed.events, followed.after):
-                limits.check_whole()
-                limits.heard()
+            followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE_SIZE)
+            for step in with_previous_seq(followed.events, followed.after):
+                limits.check_total()
+                limits.reset_idle()
                 yield step
             if followed.ended is not None:
                 follower.outcome = engine.get(job_id)
@@ -136,7 +136,7 @@ def follow_all(
     engine: Engine, subscriber: str, start: str, timeout_sec: float | None, idle_timeout_sec: float | None
 ) -> Follower:
     """All jobs' events, in order for each job."""
-    limits = Limits("all jobs", timeout_sec, idle_timeout_sec)
+    limits = WaitLimits("all jobs", timeout_sec, idle_timeout_sec)
     unhandled = engine.open_feed(subscriber, start=start)
 
     def steps() -> Iterator[_Step]:
@@ -144,7 +144,7 @@ def follow_all(
             yield from one_job(job_id)
         while True:
             seen = engine.store.data_version()
-            jobs, newest = engine.news(subscriber, after=None, limit=1000)
+            jobs, newest = engine.poll_feed(subscriber, after=None, limit=1000)
             for job_id in jobs:
                 yield from one_job(job_id)
             if jobs:
@@ -154,14 +154,14 @@ def follow_all(
 
     def one_job(job_id: str) -> Iterator[_Step]:
         while (followed := look(job_id)) is not None and followed.events:
-            for step in in_order(followed.events, followed.after):
-                limits.check_whole()
-                limits.heard()
+            for step in with_previous_seq(followed.events, followed.after):
+                limits.check_total()
+                limits.reset_idle()
                 yield step
 
-    def look(job_id: str) -> Followed | None:
+    def look(job_id: str) -> FollowResult | None:
         try:
-            return engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE)
+            return engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE_SIZE)
         except UnknownJob:
             return None  # pruned since we learned of it
 

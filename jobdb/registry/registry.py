@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from .. import model
 from ..core import arguments
-from ..crypto.secret_input import is_secure_environment
+from ..crypto.secret_input import auth_required_reason
 from ..crypto.vault import Vault
 from ..errors import InvalidInput, TimedOut, UnknownJob
 from ..model import JobStatus, Verdict
-from ..system.shortage import names_shortage
+from ..system.shortage import translate_shortage
 from ..urls import DatabaseUrl, default_url, parse_url, require_current_folder
 from .tokens import Tokens
 
@@ -38,7 +38,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@names_shortage
+@translate_shortage
 class Registry:
     """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
 
@@ -197,7 +197,7 @@ class Registry:
         checked = []
         for job in arguments.items("jobs", jobs, of="NewJob"):
             new = arguments.new_job(job)
-            if new.auth == "never" and (reason := is_secure_environment(new.broker)):
+            if new.auth == "never" and (reason := auth_required_reason(new.broker)):
                 raise InvalidInput(f"auth='never' is refused because {reason}; leave it out and a token is made")
             checked.append(new)
         return self.engine.register(checked) if checked else []
@@ -585,8 +585,8 @@ def _checked_event(job_id: object, event: object, detail: object, data: object, 
 
 
 def _require_trust() -> None:
-    from ..engines.trust import default_place, require_trust
+    from ..engines.trust import default_database_path, require_trust
 
-    found = default_place()
+    found = default_database_path()
     if found is not None:
         require_trust(found)

@@ -8,7 +8,7 @@ from ..core import arguments
 from ..core.secrets import check_token
 from ..crypto.vault import Vault
 from ..errors import InvalidInput
-from ..system.shortage import names_shortage
+from ..system.shortage import translate_shortage
 
 if TYPE_CHECKING:
     from ..engines.base import Engine
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DEFAULT_OVERLAP_SEC = 3600.0
 
 
-@names_shortage
+@translate_shortage
 class Tokens:
     """The tokens of a registry's jobs."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 
-class Owner(io.FileIO):
+class OwnedFd(io.FileIO):
     """What closes a descriptor when nothing refers to it any more.
 
     Locks belong to descriptors. One that an exception has cut off from whoever was to close it would keep everybody

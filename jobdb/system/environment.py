@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Mapping
 
-SECRETS = ("JOBDB_KEY", "MQTT_PASSWORD", "PGPASSWORD")
+SECRET_VARIABLES = ("JOBDB_KEY", "MQTT_PASSWORD", "PGPASSWORD")
 """Variables whose value is a secret. ``JOBDB_URL`` is handed on without the password that it may hold."""
 
 _PASSWORD_PARAMETER = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=[^&]*&?")
@@ -23,18 +23,18 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
     Args:
         environ: the environment to copy, such as ``os.environ``.
     """
-    kept = {name: value for name, value in environ.items() if name not in SECRETS}
+    kept = {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}
     if "JOBDB_URL" in kept:
-        kept["JOBDB_URL"] = _without_password(kept["JOBDB_URL"])
+        kept["JOBDB_URL"] = _strip_password(kept["JOBDB_URL"])
     return kept
 
 
-def absolute_places(path: str) -> str:
+def absolute_path_entries(path: str) -> str:
     """Return a ``PATH`` without the entries that stand for the current folder, where anybody may have put a program."""
     return os.pathsep.join(entry for entry in path.split(os.pathsep) if os.path.isabs(entry))
 
 
-def _without_password(url: str) -> str:
+def _strip_password(url: str) -> str:
     """Return a database URL whose password, if it has one, must come from elsewhere."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme == "sqlite":

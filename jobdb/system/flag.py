@@ -11,19 +11,19 @@ import _thread
 import time
 from contextlib import suppress
 
-_LOOK_AGAIN_SEC = 0.25
+_RECHECK_SEC = 0.25
 """One who was woken and cut off does not pass it on: whoever else waits looks again after this time."""
 
 
 class Flag:
     """A flag that threads wait for. Used like ``threading.Event``, from signal handlers too."""
 
-    __slots__ = ("_door", "_set")
+    __slots__ = ("_set", "_wakeup")
 
     def __init__(self) -> None:
         self._set = False
-        self._door = _thread.allocate_lock()  # taken while the flag is not set
-        self._door.acquire()
+        self._wakeup = _thread.allocate_lock()  # taken while the flag is not set
+        self._wakeup.acquire()
 
     def is_set(self) -> bool:
         """Whether it is set."""
@@ -32,12 +32,12 @@ class Flag:
     def set(self) -> None:
         """Set it and wake whoever waits."""
         self._set = True
-        self._open()
+        self._wake()
 
     def clear(self) -> None:
         """Take it back."""
         self._set = False
-        self._door.acquire(False)
+        self._wakeup.acquire(False)
 
     def wait(self, timeout_sec: float) -> bool:
         """Wait until it is set or the time is over, in seconds; return whether it is set."""
@@ -46,11 +46,11 @@ class Flag:
             left = deadline - time.monotonic()
             if left <= 0:
                 break
-            if self._door.acquire(timeout=min(left, _LOOK_AGAIN_SEC)) and self._set:
-                self._open()
+            if self._wakeup.acquire(timeout=min(left, _RECHECK_SEC)) and self._set:
+                self._wake()
         return self._set
 
-    def _open(self) -> None:
-        if self._door.locked():
+    def _wake(self) -> None:
+        if self._wakeup.locked():
             with suppress(RuntimeError):  # another thread has just done it
-                self._door.release()
+                self._wakeup.release()

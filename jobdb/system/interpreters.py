@@ -3,7 +3,7 @@
 A Python that is started with ``-c`` or ``-m`` looks into the current folder first, and the current folder is often one
 that agents write to: a ``json.py`` there would run with the master key in its environment. So processes are started
 isolated (https://docs.python.org/3/using/cmdline.html#cmdoption-I) and get the import path of this process explicitly,
-without the current folder. Called by whatever starts a process; ``jobdb.cli`` uses ``leave_out_current_folder`` for
+without the current folder. Called by whatever starts a process; ``jobdb.cli`` uses ``remove_cwd_from_sys_path`` for
 the process that a person started.
 """
 
@@ -19,15 +19,15 @@ def import_path() -> list[str]:
     The folder that this package is in comes last, so that it is found however it was installed and shadows nothing.
     """
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    return [*_without_current_folder(sys.path), package]
+    return [*_without_cwd(sys.path), package]
 
 
-def leave_out_current_folder() -> None:
+def remove_cwd_from_sys_path() -> None:
     """Take the current folder out of this process's import path, where ``-m`` or ``PYTHONPATH`` has put it."""
-    sys.path[:] = _without_current_folder(sys.path)
+    sys.path[:] = _without_cwd(sys.path)
 
 
-def isolated(program: str, *arguments: str) -> list[str]:
+def isolated_command(program: str, *arguments: str) -> list[str]:
     """Return the command that runs a program in a Python of its own, isolated, with this process's import path.
 
     Args:
@@ -48,7 +48,7 @@ def isolated(program: str, *arguments: str) -> list[str]:
     return [sys.executable, *flags, "-c", setting + program, *arguments]
 
 
-def _without_current_folder(path: list[str]) -> list[str]:
+def _without_cwd(path: list[str]) -> list[str]:
     """Return the path's absolute entries, without the current folder where it could shadow an installed module.
 
     From the standard library on, entries come from the installation: a person may stand in one of these folders.
@@ -56,13 +56,11 @@ def _without_current_folder(path: list[str]) -> list[str]:
     library = os.path.dirname(os.path.abspath(os.__file__))
     given = path.index(library) if library in path else len(path)
     return [
-        entry
-        for place, entry in enumerate(path)
-        if os.path.isabs(entry) and not (place < given and _is_current_folder(entry))
+        entry for place, entry in enumerate(path) if os.path.isabs(entry) and not (place < given and _is_cwd(entry))
     ]
 
 
-def _is_current_folder(entry: str) -> bool:
+def _is_cwd(entry: str) -> bool:
     try:
         return os.path.samefile(entry, os.curdir)
     except OSError:

@@ -20,7 +20,7 @@ _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 _GENERATOR = 0x20
 """``inspect.CO_GENERATOR``; to import inspect takes longer than most commands."""
 _Class = TypeVar("_Class", bound=type)
-_HOT = ("publish", "publish_many", "claim", "renew", "release", "get")
+_UNWRAPPED = ("publish", "publish_many", "claim", "renew", "release", "get")
 """What fleets call all day is spared the wrapper: the models that it imports at its first use, and its transactions,
 name a shortage themselves."""
 
@@ -30,7 +30,7 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _NONE_LEFT
 
 
-def out_of_descriptors(error: BaseException) -> StorageFailed:
+def shortage_error(error: BaseException) -> StorageFailed:
     """Return the error for it."""
     what = getattr(error, "strerror", None) or "Too many open files"
     return StorageFailed(
@@ -39,24 +39,24 @@ def out_of_descriptors(error: BaseException) -> StorageFailed:
     )
 
 
-def names_shortage(cls: _Class) -> _Class:
+def translate_shortage(cls: _Class) -> _Class:
     """Make the public methods of a class raise StorageFailed when there is no file descriptor left."""
     for name, found in list(vars(cls).items()):
-        if not isinstance(found, FunctionType) or name.startswith("_") or name in _HOT:
+        if not isinstance(found, FunctionType) or name.startswith("_") or name in _UNWRAPPED:
             continue
         if not found.__code__.co_flags & _GENERATOR:
-            setattr(cls, name, _naming(found))
+            setattr(cls, name, _wrap(found))
     return cls
 
 
-def _naming(verb: Callable[..., Any]) -> Callable[..., Any]:
+def _wrap(verb: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(verb)
     def named(*arguments: Any, **options: Any) -> Any:
         try:
             return verb(*arguments, **options)
         except OSError as error:
             if is_shortage(error):
-                raise out_of_descriptors(error) from error
+                raise shortage_error(error) from error
             raise
 
     return named

@@ -3,7 +3,7 @@
 Prompts, details and names come from agents and from files. A control character in one could set a terminal's title,
 write to its clipboard or overwrite a line (https://www.openwall.com/lists/oss-security/2003/02/24/3); a bidirectional
 control or an invisible character lets a line say something else than it shows (https://trojansource.codes/trojan-source.pdf).
-The one function that decides which characters those are is `is_plain`. What goes to a program and not to a person stays
+The one function that decides which characters those are is `is_displayable`. What goes to a program and not to a person stays
 exact; in JSON the characters can be escaped without changing what it says.
 """
 
@@ -17,55 +17,55 @@ from typing import Any
 _SPACES = frozenset("\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
 # Letters and marks without a shape (Unicode's Default_Ignorable_Code_Point outside of the categories of controls), but
 # for the two selectors that choose between the text form and the picture form of a sign.
-_without_shape = re.compile(
+_find_invisible = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0d\uffa0\U000e0100-\U000e01ef]"
 ).search
-_BLANK_PATTERN = "\u2800"
+_BLANK_BRAILLE = "\u2800"
 """Braille without a dot: a sign, but an empty one."""
-_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
+_SHORT_ESCAPES = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
-def is_plain(character: str) -> bool:
+def is_displayable(character: str) -> bool:
     """Return whether a character shows itself on a terminal and does nothing else.
 
     No control (C0, DEL, C1), no format character (bidirectional, zero-width, tags), no separator of lines, no lone
     surrogate, nothing that Unicode has not assigned.
     """
-    return (character.isprintable() or character in _SPACES) and not _without_shape(character)
+    return (character.isprintable() or character in _SPACES) and not _find_invisible(character)
 
 
-def _all_plain(text: str) -> bool:
-    return text.isprintable() and (text.isascii() or not _without_shape(text))
+def _all_displayable(text: str) -> bool:
+    return text.isprintable() and (text.isascii() or not _find_invisible(text))
 
 
-def shows_something(text: str) -> bool:
+def has_visible_text(text: str) -> bool:
     """Return whether a person who reads the text sees anything of it."""
-    return any(is_plain(one) and not one.isspace() and one != _BLANK_PATTERN for one in text)
+    return any(is_displayable(one) and not one.isspace() and one != _BLANK_BRAILLE for one in text)
 
 
-def visible(text: str, *, keep: str = "") -> str:
+def sanitize(text: str, *, keep: str = "") -> str:
     r"""Return ``text`` with every character that is not plain written out, as in ``\x1b`` and ``\u202e``.
 
     Args:
         text: what somebody wrote.
         keep: characters to leave as they are, such as the newline.
     """
-    if _all_plain(text):
+    if _all_displayable(text):
         return text
-    return "".join(one if is_plain(one) or one in keep else _written_out(one) for one in text)
+    return "".join(one if is_displayable(one) or one in keep else _escape(one) for one in text)
 
 
-def visible_json(text: str) -> str:
+def sanitize_json(text: str) -> str:
     """Return JSON text with every character that is not plain as an escape of JSON: another text, the same value."""
-    if _all_plain(text):
+    if _all_displayable(text):
         return text
-    return "".join(one if is_plain(one) else _json_escape(one) for one in text)
+    return "".join(one if is_displayable(one) else _json_escape(one) for one in text)
 
 
-def _written_out(character: str) -> str:
+def _escape(character: str) -> str:
     number = ord(character)
     if number < 0x100:
-        return _SHORT.get(character) or f"\\x{number:02x}"
+        return _SHORT_ESCAPES.get(character) or f"\\x{number:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
@@ -77,7 +77,7 @@ def _json_escape(character: str) -> str:
     return f"\\u{0xD800 + (number >> 10):04x}\\u{0xDC00 + (number & 0x3FF):04x}"
 
 
-class TerminalText(io.TextIOWrapper):
+class SanitizingStream(io.TextIOWrapper):
     """A stream to a terminal on which everything that is written becomes visible, whoever writes it.
 
     Args:
@@ -89,15 +89,15 @@ class TerminalText(io.TextIOWrapper):
         super().__init__(stream.buffer, encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
     def write(self, text: str) -> int:
-        super().write(visible(text.replace("\r\n", "\n"), keep="\n\t"))  # a line may end as in CSV
+        super().write(sanitize(text.replace("\r\n", "\n"), keep="\n\t"))  # a line may end as in CSV
         return len(text)
 
 
-def guarded(stream: Any) -> Any:
-    """Return the stream, behind a `TerminalText` where it leads to a terminal.
+def wrap_terminal(stream: Any) -> Any:
+    """Return the stream, behind a `SanitizingStream` where it leads to a terminal.
 
     The caller keeps the stream itself: it must not be collected, which would close it.
     """
-    if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, TerminalText) and stream.isatty():
-        return TerminalText(stream)
+    if isinstance(stream, io.TextIOWrapper) and not isinstance(stream, SanitizingStream) and stream.isatty():
+        return SanitizingStream(stream)
     return stream

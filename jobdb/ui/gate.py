@@ -21,7 +21,7 @@ from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from .peer import owner_of
+from .peer import peer_uid
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -29,59 +29,61 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Gate:
+class AccessControl:
     """ASGI middleware before the whole site.
 
     Args:
-        site: what lies behind.
+        app: what lies behind.
         key: the secret of this run.
         port: where the site is, for the names that it answers to and for the cookie's.
     """
 
-    def __init__(self, site: Application, *, key: str, port: int) -> None:
-        self._site = site
+    def __init__(self, app: Application, *, key: str, port: int) -> None:
+        self._app = app
         self._key = key.encode()
         self._cookie = f"jobdb_ui_{port}"
-        self._names = {f"127.0.0.1:{port}", f"localhost:{port}"}
+        self._allowed_hosts = {f"127.0.0.1:{port}", f"localhost:{port}"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._site(scope, receive, send)
+            await self._app(scope, receive, send)
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if headers.get(b"host", "") not in self._names:
-            await _answer(send, 421, "this site answers to 127.0.0.1 and localhost only\n")
+        if headers.get(b"host", "") not in self._allowed_hosts:
+            await _respond(send, 421, "this site answers to 127.0.0.1 and localhost only\n")
             return
         if scope["method"] not in ("GET", "HEAD"):
-            await _answer(send, 405, "this site is for reading only\n")
+            await _respond(send, 405, "this site is for reading only\n")
             return
-        if not _is_ours(scope):
-            await _answer(send, 403, "this site is for the user who started it only\n")
+        if not _is_own_user(scope):
+            await _respond(send, 403, "this site is for the user who started it only\n")
             return
         query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = [value for name, value in query if name == "key"]
-        if given and self._fits(given[-1]):
+        if given and self._key_matches(given[-1]):
             rest = urlencode([(name, value) for name, value in query if name != "key"])
             path = "/" + scope["path"].lstrip("/\\")  # a browser takes both for the beginning of a host
             cookie = f"{self._cookie}={self._key.decode()}; Path=/; HttpOnly; SameSite=Strict"
             path += "?" + rest if rest else ""
-            if self._caused_here(headers, followed=False):
-                await _answer(send, 303, "", location=path, set_cookie=cookie)
+            if self._is_same_origin(headers, followed=False):
+                await _respond(send, 303, "", location=path, set_cookie=cookie)
             else:
                 # As with --open: after a redirect the browser would still count the file that led here as the cause,
                 # and send no cookie. This page is ours.
                 page = f'<meta http-equiv="refresh" content="0; url={html.escape(path)}">'
-                await _answer(send, 200, page, set_cookie=cookie, content_type="text/html; charset=utf-8")
+                await _respond(send, 200, page, set_cookie=cookie, content_type="text/html; charset=utf-8")
             return
-        if not self._caused_here(headers):
-            await _answer(send, 403, "another site asked for this page; open the address that 'jobdb ui' has printed\n")
+        if not self._is_same_origin(headers):
+            await _respond(
+                send, 403, "another site asked for this page; open the address that 'jobdb ui' has printed\n"
+            )
             return
-        if not self._fits(self._sent(headers.get(b"cookie", ""))):
-            await _answer(send, 403, "open the address that 'jobdb ui' has printed: it holds the key\n")
+        if not self._key_matches(self._cookie_key(headers.get(b"cookie", ""))):
+            await _respond(send, 403, "open the address that 'jobdb ui' has printed: it holds the key\n")
             return
-        await self._site(scope, receive, send)
+        await self._app(scope, receive, send)
 
-    def _caused_here(self, headers: dict[bytes, str], *, followed: bool = True) -> bool:
+    def _is_same_origin(self, headers: dict[bytes, str], *, followed: bool = True) -> bool:
         """Return whether a page of this site caused the request, or a person, or a client that is no browser.
 
         Args:
@@ -89,30 +91,30 @@ class Gate:
             followed: let a link elsewhere that leads here count too: it opens a page that the other cannot read.
         """
         origin = headers.get(b"origin")
-        ours = origin is None or origin in {f"http://{name}" for name in self._names}
+        ours = origin is None or origin in {f"http://{name}" for name in self._allowed_hosts}
         document = headers.get(b"sec-fetch-mode") == "navigate" and headers.get(b"sec-fetch-dest") == "document"
         return ours and ((followed and document) or headers.get(b"sec-fetch-site", "none") in ("none", "same-origin"))
 
-    def _sent(self, header: str) -> str:
+    def _cookie_key(self, header: str) -> str:
         try:
             found = SimpleCookie(header).get(self._cookie)
         except CookieError:
             return ""
         return found.value if found else ""
 
-    def _fits(self, given: str) -> bool:
+    def _key_matches(self, given: str) -> bool:
         return hmac.compare_digest(given.encode("utf-8", "replace"), self._key)
 
 
-def _is_ours(scope: Scope) -> bool:
+def _is_own_user(scope: Scope) -> bool:
     """Return whether the other end belongs to this user, or to root, or the system does not tell."""
     client, server = scope.get("client"), scope.get("server")
     if not client or not server:
         return True
-    return owner_of(tuple(client), tuple(server)) in (None, 0, os.getuid())
+    return peer_uid(tuple(client), tuple(server)) in (None, 0, os.getuid())
 
 
-async def _answer(send: Send, status: int, text: str, **headers: str) -> None:
+async def _respond(send: Send, status: int, text: str, **headers: str) -> None:
     headers = {"content_type": "text/plain; charset=utf-8", "cache_control": "no-store", **headers}
     pairs = [(name.replace("_", "-").encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})

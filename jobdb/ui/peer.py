@@ -9,12 +9,12 @@ import socket
 import struct
 from pathlib import Path
 
-_TABLE = Path("/proc/net/tcp")
+_PROC_NET_TCP = Path("/proc/net/tcp")
 
-Place = tuple[str, int]
+Endpoint = tuple[str, int]
 
 
-def owner_of(peer: Place, here: Place, *, table: Path = _TABLE) -> int | None:
+def peer_uid(peer: Endpoint, here: Endpoint, *, table: Path = _PROC_NET_TCP) -> int | None:
     """Return the user id of the process that opened a connection to us; None where that cannot be known.
 
     Args:
@@ -23,7 +23,7 @@ def owner_of(peer: Place, here: Place, *, table: Path = _TABLE) -> int | None:
         table: the kernel's table of connections.
     """
     try:
-        wanted = [_as_in_table(peer), _as_in_table(here)]
+        wanted = [_proc_net_format(peer), _proc_net_format(here)]
         lines = table.read_text("ascii").splitlines()[1:]
     except (OSError, ValueError, struct.error):
         return None
@@ -34,8 +34,8 @@ def owner_of(peer: Place, here: Place, *, table: Path = _TABLE) -> int | None:
     return None
 
 
-def _as_in_table(place: Place) -> str:
+def _proc_net_format(endpoint: Endpoint) -> str:
     """Return a place as the kernel writes it: the address as a number of this machine's byte order, in hex."""
-    address, port = place
+    address, port = endpoint
     (number,) = struct.unpack("=I", socket.inet_aton(address))
     return f"{number:08X}:{port:04X}"

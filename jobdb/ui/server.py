@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from ..engines.sqlite.header import read_header
 from ..errors import DatabaseMissing, InvalidInput, NotAJobdbDatabase, Refused, SchemaMismatch, Unavailable
-from ..filesystem.placement import place
+from ..filesystem.placement import placement_for
 from ..urls import DatabaseUrl
-from .gate import Gate
+from .gate import AccessControl
 
 HOST = "127.0.0.1"
 _SETTINGS = {
@@ -58,7 +58,7 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
         Refused: the port is in use.
         Unavailable: Datasette is not installed.
     """
-    path = _checked(url)
+    path = _check_database(url)
     os.environ["DATASETTE_LOAD_PLUGINS"] = ""  # or importing Datasette runs every plugin that happens to be installed
     try:
         import uvicorn
@@ -69,7 +69,7 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
     try:
         number = listening.getsockname()[1]
         key = secrets.token_urlsafe(24)
-        site = Gate(_application(Datasette, path), key=key, port=number)
+        site = AccessControl(_application(Datasette, path), key=key, port=number)
         server = uvicorn.Server(uvicorn.Config(site, log_level="warning", lifespan="on", access_log=False))
         ready(Site(f"http://{HOST}:{number}/?key={key}", number))
         server.run(sockets=[listening])
@@ -77,7 +77,7 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
         listening.close()
 
 
-def _checked(url: DatabaseUrl) -> Path:
+def _check_database(url: DatabaseUrl) -> Path:
     path = url.path
     if path is None:
         raise InvalidInput(f"{url} is not a SQLite database; 'jobdb copy' makes one of it, which 'jobdb ui' can show")
@@ -89,13 +89,13 @@ def _checked(url: DatabaseUrl) -> Path:
     header = read_header(path)
     if header.application_id != APPLICATION_ID:
         raise NotAJobdbDatabase(f"{path} is no jobdb database; name another file with --db")
-    if header.user_version != VERSION:
+    if header.user_version != SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb works with {VERSION}; "
+            f"{path} has schema version {header.user_version} and this jobdb works with {SCHEMA_VERSION}; "
             f"run 'jobdb --db {path} doctor'"
         )
     file = path.resolve()
-    if header.wal and place(file.parent, file=file).journal != "wal":
+    if header.wal and placement_for(file.parent, file=file).journal != "wal":
         raise Refused(f"{path} is in WAL mode on a file system where WAL loses data; run 'jobdb --db {path} doctor'")
     return path
 

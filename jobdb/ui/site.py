@@ -17,12 +17,12 @@ from markupsafe import Markup
 
 DATABASE = "jobs"
 VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
+SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
 DAYS = 14
 _QUERIES = Path(__file__).parent / "site.sql"
-_SHOWN = {"v_jobs": ["status", "agent"], "v_events": ["event"], "v_refusals": ["verdict"], "v_verdicts": ["verdict"]}
-_ORDER = {"v_jobs": "created_at", "v_events": "recorded_at", "v_refusals": "number", "v_verdicts": "last_at"}
-_ABOUT = {
+_FACETS = {"v_jobs": ["status", "agent"], "v_events": ["event"], "v_refusals": ["verdict"], "v_verdicts": ["verdict"]}
+_SORT_COLUMNS = {"v_jobs": "created_at", "v_events": "recorded_at", "v_refusals": "number", "v_verdicts": "last_at"}
+_DESCRIPTIONS = {
     "v_jobs": "Every job. Click an id for its page.",
     "v_events": "What agents said, newest first.",
     "v_subscriptions": "How far each subscriber of each job has come.",
@@ -35,17 +35,17 @@ def metadata() -> dict[str, Any]:
     """Datasette's metadata: titles, facets, canned queries."""
     views: dict[str, Any] = {}
     for view in VIEWS:
-        views[view] = {"description": _ABOUT[view], "facets": _SHOWN.get(view, [])}
-        if view in _ORDER:
-            views[view]["sort_desc"] = _ORDER[view]
+        views[view] = {"description": _DESCRIPTIONS[view], "facets": _FACETS.get(view, [])}
+        if view in _SORT_COLUMNS:
+            views[view]["sort_desc"] = _SORT_COLUMNS[view]
     return {
         "title": "jobdb",
         "description": "The job registry: jobs, their events, who observes them, and what was refused. Read-only.",
-        "databases": {DATABASE: {"title": "Jobs", "tables": views, "queries": _canned()}},
+        "databases": {DATABASE: {"title": "Jobs", "tables": views, "queries": _canned_queries()}},
     }
 
 
-def _canned() -> dict[str, dict[str, Any]]:
+def _canned_queries() -> dict[str, dict[str, Any]]:
     from ..engines.statements import read_statements
 
     found = {}
@@ -56,7 +56,7 @@ def _canned() -> dict[str, dict[str, Any]]:
     return found
 
 
-def _of_pages() -> dict[str, str]:
+def _page_queries() -> dict[str, str]:
     from ..engines.statements import read_statements
 
     return {name: sql for name, sql in read_statements(_QUERIES).items() if name.startswith("page_")}
@@ -79,7 +79,7 @@ def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
     """Whatever way a statement finds, sealed secrets cannot be read by it."""
 
     def allowed(operation: int, first: str | None, second: str | None, _database: str | None, _via: str | None) -> int:
-        if operation == sqlite3.SQLITE_READ and (first, second) in SEALED:
+        if operation == sqlite3.SQLITE_READ and (first, second) in SEALED_COLUMNS:
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK
 
@@ -122,7 +122,7 @@ def handle_exception(datasette: Any, request: Any, exception: Exception) -> Call
 
 
 async def _job(datasette: Any, job_id: str) -> dict[str, Any]:
-    rows = await datasette.get_database(DATABASE).execute(_of_pages()["page_job"], {"job_id": job_id})
+    rows = await datasette.get_database(DATABASE).execute(_page_queries()["page_job"], {"job_id": job_id})
     row = rows.first()
     return {"job": {name: value for name, value in dict(row).items() if value not in (None, "")} if row else None}
 
@@ -130,7 +130,7 @@ async def _job(datasette: Any, job_id: str) -> dict[str, Any]:
 async def _overview(datasette: Any) -> dict[str, Any]:
     """Counts by status, and bars: jobs by day and status, time by agent. Widths are shares of the longest bar."""
     registry = datasette.get_database(DATABASE)
-    statements = _of_pages()
+    statements = _page_queries()
     counts = dict((await registry.execute(statements["page_counts"])).rows)
     days: dict[str, dict[str, int]] = {}
     for day, status, number in (await registry.execute(statements["page_days"], {"days": f"-{DAYS - 1} days"})).rows:

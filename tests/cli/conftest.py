@@ -18,13 +18,13 @@ import pytest
 
 from jobdb import Registry, Vault
 
-KEY = "42" * 32
+MASTER_KEY = "42" * 32
 TIMEOUT_SEC = 120
 COMMAND = (sys.executable, "-m", "jobdb.cli")
 
 
 @dataclass(frozen=True)
-class Done:
+class Result:
     """A command that has ended."""
 
     code: int
@@ -44,7 +44,7 @@ class Done:
         return [json.loads(line) for line in self.out.splitlines()]
 
 
-class Cli:
+class CliRunner:
     """The command line on one database. Every run is checked for tracebacks and for its exit code."""
 
     def __init__(self, folder: Path, compiled: Path) -> None:
@@ -54,7 +54,7 @@ class Cli:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBDB_", "MQTT_"))}
         for name in ("NO_COLOR", "FORCE_COLOR", "CREDENTIALS_DIRECTORY", "XDG_CONFIG_HOME", "PYTHONDONTWRITEBYTECODE"):
             kept.pop(name, None)
-        self.env = {**kept, "HOME": str(folder), "JOBDB_KEY": KEY, "JOBDB_URL": f"sqlite:///{self.database}"}
+        self.env = {**kept, "HOME": str(folder), "JOBDB_KEY": MASTER_KEY, "JOBDB_URL": f"sqlite:///{self.database}"}
         # Hundreds of processes: each would compile the sources anew where their folder cannot hold the result.
         self.env["PYTHONPYCACHEPREFIX"] = str(compiled)
 
@@ -65,7 +65,7 @@ class Cli:
         input: str | bytes = b"",
         env: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
-    ) -> Done:
+    ) -> Result:
         done = subprocess.run(
             [*COMMAND, *map(str, arguments)],
             input=input.encode() if isinstance(input, str) else input,
@@ -76,7 +76,7 @@ class Cli:
             check=False,
             pass_fds=pass_fds,
         )
-        result = Done(done.returncode, done.stdout.decode(), done.stderr.decode())
+        result = Result(done.returncode, done.stdout.decode(), done.stderr.decode())
         assert "Traceback" not in result.err, result.err
         assert result.code == code, f"{arguments}: exit code {result.code}\n{result.out}\n{result.err}"
         return result
@@ -95,11 +95,11 @@ class Cli:
     def register(self, *arguments: str | Path, agent: str = "codex", prompt: str = "do it") -> str:
         return self("register", "--agent", agent, *arguments, prompt).out.strip()
 
-    def library(self) -> Registry:
+    def open_registry(self) -> Registry:
         """The same database through the library, to prepare or to look."""
         return Registry.open(self.database, vault=Vault.open(env=self.env))
 
-    def on_terminal(
+    def run_in_terminal(
         self,
         *arguments: str | Path,
         columns: int = 100,
@@ -145,9 +145,9 @@ class Cli:
 
 
 @pytest.fixture
-def bare(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+def cli_without_database(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CliRunner]:
     """The command line without a database."""
-    cli = Cli(tmp_path, tmp_path_factory.getbasetemp() / "compiled")
+    cli = CliRunner(tmp_path, tmp_path_factory.getbasetemp() / "compiled")
     yield cli
     for process in cli._started:
         if process.poll() is None:
@@ -156,22 +156,22 @@ def bare(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 
 
 @pytest.fixture
-def cli(bare: Cli) -> Cli:
+def cli(cli_without_database: CliRunner) -> CliRunner:
     """The command line with an empty database."""
-    return _with_database(bare)
+    return _with_database(cli_without_database)
 
 
 @pytest.fixture(scope="module")
-def module_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+def module_cli(tmp_path_factory: pytest.TempPathFactory) -> CliRunner:
     """The command line with a database that all tests of a file share."""
-    return _with_database(Cli(tmp_path_factory.mktemp("shared"), tmp_path_factory.getbasetemp() / "compiled"))
+    return _with_database(CliRunner(tmp_path_factory.mktemp("shared"), tmp_path_factory.getbasetemp() / "compiled"))
 
 
-def _with_database(cli: Cli) -> Cli:
+def _with_database(cli: CliRunner) -> CliRunner:
     from jobdb.engines.sqlite.migrations import migrate
-    from jobdb.filesystem.permissions import create_private
+    from jobdb.filesystem.permissions import create_private_file
 
     cli.database.parent.mkdir(mode=0o700)
-    create_private(cli.database)
+    create_private_file(cli.database)
     migrate(cli.database, backup=False)
     return cli

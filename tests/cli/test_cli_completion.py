@@ -21,7 +21,7 @@ from jobdb.cli.app import command
 
 from jobdb.core.protocol import JOB_ID_PATTERN
 
-PATIENCE_SEC = 60
+TIMEOUT_SEC = 60
 PLAIN = ("j1", "a:b", "x_y.z@h-1")
 # In which place of the shell's syntax a value is evaluated differs: bare, in quotes of either kind, after an escape.
 HOSTILE = [
@@ -32,7 +32,7 @@ HOSTILE = [
 
 
 @pytest.fixture
-def hostile(cli: Any) -> Any:
+def hostile_cli(cli: Any) -> Any:
     """A database with three plain ids, and with hostile text wherever text can be; the shell's ``jobdb`` is ours."""
     tools = cli.folder / "bin"
     tools.mkdir()
@@ -40,7 +40,7 @@ def hostile(cli: Any) -> Any:
     (tools / "jobdb").chmod(0o755)
     cli.env["PATH"] = f"{tools}:{os.environ['PATH']}"
     texts = [text.format("PWNED") for text in HOSTILE]
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         for number, text in enumerate(texts):
             job_id = PLAIN[number] if number < len(PLAIN) else f"evil{number}"
             registry.register(agent=text, prompt=text, job_id=job_id, agent_session=text, extra={text: text})
@@ -59,13 +59,13 @@ def script(cli: Any, shell: str) -> str:
         cwd=cli.folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SEC,
+        timeout=TIMEOUT_SEC,
     )
     assert shown.returncode == 0
     return shown.stdout
 
 
-def unharmed(cli: Any) -> bool:
+def nothing_was_executed(cli: Any) -> bool:
     return not [path for path in cli.folder.rglob("*") if "PWNED" in path.name]
 
 
@@ -84,7 +84,7 @@ class Terminal:
 
     def read_until(self, pattern: str) -> str:
         """Reads until the pattern has appeared in what was written since the last call."""
-        deadline = time.monotonic() + PATIENCE_SEC
+        deadline = time.monotonic() + TIMEOUT_SEC
         while not re.search(pattern, self.written):
             assert time.monotonic() < deadline, f"{pattern} did not appear in {self.written!r}"
             if select.select([self._ours], [], [], 0.2)[0]:
@@ -113,17 +113,19 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
 
 @pytest.mark.parametrize("line", ["show ", "claim --job ", "token show ", "events e"])
 def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
-    hostile: Any, line: str, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
+    hostile_cli: Any, line: str, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
 ) -> None:
     require(shutil.which("zsh") is not None, "zsh is not installed: apt-get install zsh")
-    (hostile.folder / "_jobdb").write_text(script(hostile, "zsh"))
-    dump = hostile.folder / "dump"
-    (hostile.folder / ".zshrc").write_text(
+    (hostile_cli.folder / "_jobdb").write_text(script(hostile_cli, "zsh"))
+    dump = hostile_cli.folder / "dump"
+    (hostile_cli.folder / ".zshrc").write_text(
         f"PROMPT='ready> '\nautoload -Uz compinit; compinit -u -d {dump}\nsource ./_jobdb\n"
         "complete-and-say() { zle expand-or-complete; print -n ' TAB-ENDED ' }\n"
         "zle -N complete-and-say; bindkey '^I' complete-and-say\n"
     )
-    shell = terminal("zsh", "-i", env={**hostile.env, "ZDOTDIR": str(hostile.folder)}, folder=hostile.folder)
+    shell = terminal(
+        "zsh", "-i", env={**hostile_cli.env, "ZDOTDIR": str(hostile_cli.folder)}, folder=hostile_cli.folder
+    )
     shell.read_until("ready> ")
     shell.type(f"jobdb {line}\t")
     seen = shell.read_until(" TAB-ENDED ")
@@ -131,42 +133,42 @@ def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
         shell.type("\t")
         seen += shell.read_until(" TAB-ENDED ")
         assert "j1" in seen and "x_y.z@h-1" in seen, seen
-    assert unharmed(hostile), seen
+    assert nothing_was_executed(hostile_cli), seen
     assert "PWNED" not in seen
 
 
 def test_completion_in_bash_runs_nothing_and_offers_plain_ids(
-    hostile: Any, require: Callable[[bool, str], None]
+    hostile_cli: Any, require: Callable[[bool, str], None]
 ) -> None:
     require(shutil.which("bash") is not None, "bash is not installed")
     ask = 'COMP_WORDS=(jobdb show ""); COMP_CWORD=2; _jobdb_completion jobdb; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(
-        ["bash", "--norc", "-c", f"{script(hostile, 'bash')}\n{ask}"],
-        env=hostile.env,
-        cwd=hostile.folder,
+        ["bash", "--norc", "-c", f"{script(hostile_cli, 'bash')}\n{ask}"],
+        env=hostile_cli.env,
+        cwd=hostile_cli.folder,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_SEC,
+        timeout=TIMEOUT_SEC,
     )
     assert sorted(done.stdout.split("\n")) == ["", *sorted(PLAIN)], done.stderr
-    assert unharmed(hostile)
+    assert nothing_was_executed(hostile_cli)
 
 
 def test_tab_in_bash_on_a_terminal_runs_nothing(
-    hostile: Any, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
+    hostile_cli: Any, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
 ) -> None:
     require(shutil.which("bash") is not None, "bash is not installed")
-    (hostile.folder / "rc").write_text("PS1='ready> '\n" + script(hostile, "bash"))
-    shell = terminal("bash", "--rcfile", "./rc", "-i", env=hostile.env, folder=hostile.folder)
+    (hostile_cli.folder / "rc").write_text("PS1='ready> '\n" + script(hostile_cli, "bash"))
+    shell = terminal("bash", "--rcfile", "./rc", "-i", env=hostile_cli.env, folder=hostile_cli.folder)
     shell.read_until("ready> ")
     shell.type("jobdb show \t\t")
     seen = shell.read_until(r"x_y\.z@h-1")
-    assert unharmed(hostile) and "PWNED" not in seen, seen
+    assert nothing_was_executed(hostile_cli) and "PWNED" not in seen, seen
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 @pytest.mark.parametrize("line", ["show ", "claim --job ", "subscribe ", "list --status "])
-def test_what_is_given_to_a_shell_is_of_plain_characters(hostile: Any, shell: str, line: str) -> None:
+def test_what_is_given_to_a_shell_is_of_plain_characters(hostile_cli: Any, shell: str, line: str) -> None:
     asked = {
         "_JOBDB_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": f"jobdb {line}",
@@ -175,7 +177,7 @@ def test_what_is_given_to_a_shell_is_of_plain_characters(hostile: Any, shell: st
         "COMP_WORDS": f"jobdb {line}",
         "COMP_CWORD": str(len(line.split()) + 1),
     }
-    told = hostile(env=asked)
+    told = hostile_cli(env=asked)
     assert told.err == ""
     words = told.out.removeprefix("_arguments '*: :((").rstrip("\n").removesuffix("))'")
     assert re.fullmatch(r'[\w.@:\\"\t\n -]+', words, re.ASCII), words

@@ -14,33 +14,33 @@ from typing import Any
 import pytest
 
 
-def test_from_nothing_to_a_shown_job(bare: Any) -> None:
+def test_from_nothing_to_a_shown_job(cli_without_database: Any) -> None:
     """The whole way with --db, as a newcomer types it."""
-    db = ("--db", f"sqlite:////{bare.folder}/x/jobs.db")
-    bare(*db, "init")
-    job = bare(*db, "register", "--agent", "codex", "sort ten problems").out.strip()
-    assert bare(*db, "claim", "--agent", "codex").out == f"{job}\n"
-    assert bare(*db, "publish", job, "progress", "--detail", "step 1", "--attempt", "1").out == "1\n"
-    record = bare(*db, "show", job, "--json").json
+    db = ("--db", f"sqlite:////{cli_without_database.folder}/x/jobs.db")
+    cli_without_database(*db, "init")
+    job = cli_without_database(*db, "register", "--agent", "codex", "sort ten problems").out.strip()
+    assert cli_without_database(*db, "claim", "--agent", "codex").out == f"{job}\n"
+    assert cli_without_database(*db, "publish", job, "progress", "--detail", "step 1", "--attempt", "1").out == "1\n"
+    record = cli_without_database(*db, "show", job, "--json").json
     assert (record["job_id"], record["status"], record["attempt"], record["last_seq"]) == (job, "running", 1, 1)
 
 
-def test_init_makes_a_private_database_once(bare: Any) -> None:
-    first = bare("init", "--json")
-    assert first.json == {"url": f"sqlite:///{bare.database}", "created": True, "shared": None}
-    assert stat.S_IMODE(bare.database.stat().st_mode) == 0o600
-    assert stat.S_IMODE(bare.database.parent.stat().st_mode) == 0o700
-    job = bare.register()
-    assert bare("init", "--json").json["created"] is False
-    assert "is there already" in bare("init").err
-    assert bare("show", job, "--json").json["job_id"] == job
+def test_init_makes_a_private_database_once(cli_without_database: Any) -> None:
+    first = cli_without_database("init", "--json")
+    assert first.json == {"url": f"sqlite:///{cli_without_database.database}", "created": True, "shared": None}
+    assert stat.S_IMODE(cli_without_database.database.stat().st_mode) == 0o600
+    assert stat.S_IMODE(cli_without_database.database.parent.stat().st_mode) == 0o700
+    job = cli_without_database.register()
+    assert cli_without_database("init", "--json").json["created"] is False
+    assert "is there already" in cli_without_database("init").err
+    assert cli_without_database("show", job, "--json").json["job_id"] == job
 
 
-def test_the_default_database_is_in_the_present_folder(bare: Any) -> None:
-    del bare.env["JOBDB_URL"]
-    bare("init")
-    assert (bare.folder / ".jobdb" / "jobs.db").exists()
-    assert bare("list").out == ""
+def test_the_default_database_is_in_the_present_folder(cli_without_database: Any) -> None:
+    del cli_without_database.env["JOBDB_URL"]
+    cli_without_database("init")
+    assert (cli_without_database.folder / ".jobdb" / "jobs.db").exists()
+    assert cli_without_database("list").out == ""
 
 
 def test_db_comes_before_the_environment(cli: Any) -> None:
@@ -52,36 +52,38 @@ def test_db_comes_before_the_environment(cli: Any) -> None:
 
 
 @pytest.mark.parametrize("command", [("list",), ("migrate",), ("claim",), ("register", "--agent", "a", "p")])
-def test_a_missing_database_is_named_with_the_command_that_makes_it(bare: Any, command: tuple[str, ...]) -> None:
-    done = bare(*command, code=5)
-    assert str(bare.database) in done.err and "init" in done.err
-    assert not bare.database.exists()
+def test_a_missing_database_is_named_with_the_command_that_makes_it(
+    cli_without_database: Any, command: tuple[str, ...]
+) -> None:
+    done = cli_without_database(*command, code=5)
+    assert str(cli_without_database.database) in done.err and "init" in done.err
+    assert not cli_without_database.database.exists()
 
 
-def test_a_folder_is_no_database(bare: Any) -> None:
-    bare.database.mkdir(parents=True)
-    assert "is a folder" in bare("list", code=5).err
-    assert "is a folder" in bare("init", code=5).err
+def test_a_folder_is_no_database(cli_without_database: Any) -> None:
+    cli_without_database.database.mkdir(parents=True)
+    assert "is a folder" in cli_without_database("list", code=5).err
+    assert "is a folder" in cli_without_database("init", code=5).err
 
 
 @pytest.mark.parametrize("content", [b"not a database at all\n" * 50, b"SQLite format 3\0" + b"\xff" * 4096, b"\0"])
-def test_a_file_that_is_no_database_is_left_as_it_is(bare: Any, content: bytes) -> None:
-    bare.database.parent.mkdir(mode=0o700)
-    bare.database.write_bytes(content)
+def test_a_file_that_is_no_database_is_left_as_it_is(cli_without_database: Any, content: bytes) -> None:
+    cli_without_database.database.parent.mkdir(mode=0o700)
+    cli_without_database.database.write_bytes(content)
     for command in (("list",), ("init",), ("migrate",)):
-        bare(*command, code=5)
-    assert bare.database.read_bytes() == content
+        cli_without_database(*command, code=5)
+    assert cli_without_database.database.read_bytes() == content
 
 
-def test_a_database_of_another_program_is_left_as_it_is(bare: Any) -> None:
-    bare.database.parent.mkdir(mode=0o700)
-    connection = sqlite3.connect(bare.database)
+def test_a_database_of_another_program_is_left_as_it_is(cli_without_database: Any) -> None:
+    cli_without_database.database.parent.mkdir(mode=0o700)
+    connection = sqlite3.connect(cli_without_database.database)
     connection.executescript("PRAGMA application_id = 7; CREATE TABLE theirs (x); PRAGMA user_version = 1")
     connection.close()
-    content = bare.database.read_bytes()
+    content = cli_without_database.database.read_bytes()
     for command in (("list",), ("init",), ("migrate",)):
-        assert "another program" in bare(*command, code=5).err
-    assert bare.database.read_bytes() == content
+        assert "another program" in cli_without_database(*command, code=5).err
+    assert cli_without_database.database.read_bytes() == content
 
 
 def test_a_damaged_database_says_what_to_do(cli: Any) -> None:
@@ -118,39 +120,42 @@ def test_migrate_of_a_present_database_does_nothing(cli: Any) -> None:
     assert "schema version" in cli("migrate").err
 
 
-def test_an_empty_file_becomes_a_database(bare: Any) -> None:
-    bare.database.parent.mkdir(mode=0o700)
-    bare.database.touch(mode=0o600)
-    assert "init" in bare("list", code=5).err
-    bare("init")
-    assert bare("list").out == ""
+def test_an_empty_file_becomes_a_database(cli_without_database: Any) -> None:
+    cli_without_database.database.parent.mkdir(mode=0o700)
+    cli_without_database.database.touch(mode=0o600)
+    assert "init" in cli_without_database("list", code=5).err
+    cli_without_database("init")
+    assert cli_without_database("list").out == ""
 
 
 @pytest.mark.parametrize(
     ("url", "code"),
     [("", 2), ("mysql://x/y", 2), ("sqlite://", 2), ("sqlite:///", 2), ("sqlite:///a\nb/\x1b[31m.db", 5)],
 )
-def test_a_url_that_names_no_database(bare: Any, url: str, code: int) -> None:
-    done = bare("--db", url, "list", code=code)
+def test_a_url_that_names_no_database(cli_without_database: Any, url: str, code: int) -> None:
+    done = cli_without_database("--db", url, "list", code=code)
     assert "\x1b" not in done.err and len(done.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", [("list",), ("init",), ("migrate",)])
-def test_the_password_in_a_url_is_not_repeated(bare: Any, command: tuple[str, ...]) -> None:
-    done = bare("--db", "postgresql://user:hunter2secret@127.0.0.1:1/jobs", *command, code=5)
+def test_the_password_in_a_url_is_not_repeated(cli_without_database: Any, command: tuple[str, ...]) -> None:
+    done = cli_without_database("--db", "postgresql://user:hunter2secret@127.0.0.1:1/jobs", *command, code=5)
     assert "hunter2secret" not in done.err and "127.0.0.1" in done.err
     assert "can be read by every process" in done.err
 
 
-def test_a_url_without_a_password_or_out_of_the_environment_is_not_warned_of(bare: Any) -> None:
+def test_a_url_without_a_password_or_out_of_the_environment_is_not_warned_of(cli_without_database: Any) -> None:
     url = "postgresql://user:hunter2secret@127.0.0.1:1/jobs"
     for done in (
-        bare("list", env={"JOBDB_URL": url}, code=5),
-        bare("--db", "postgresql://user@127.0.0.1:1/jobs", "list", code=5),
+        cli_without_database("list", env={"JOBDB_URL": url}, code=5),
+        cli_without_database("--db", "postgresql://user@127.0.0.1:1/jobs", "list", code=5),
     ):
         assert "warning" not in done.err
-    assert "can be read" in bare("copy", bare.database, url, code=5).err
-    assert bare("--db", "postgresql:/user:hunter2secret@h/jobs", "list", code=2).err.count("hunter2secret") == 0
+    assert "can be read" in cli_without_database("copy", cli_without_database.database, url, code=5).err
+    assert (
+        cli_without_database("--db", "postgresql:/user:hunter2secret@h/jobs", "list", code=2).err.count("hunter2secret")
+        == 0
+    )
 
 
 def test_help_does_not_show_the_url_that_the_environment_names() -> None:
@@ -161,56 +166,58 @@ def test_help_does_not_show_the_url_that_the_environment_names() -> None:
     assert shown.exit_code == 0 and "hunter2secret" not in shown.output
 
 
-def test_a_full_disk_is_told_and_nothing_is_half_written(bare: Any, small_disk: Path) -> None:
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
-    bare("init")
-    job = bare.register()
-    done = bare("register", "--agent", "a", "--prompt-file", "-", input="x" * 800_000, code=5)
+def test_a_full_disk_is_told_and_nothing_is_half_written(cli_without_database: Any, small_disk: Path) -> None:
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    cli_without_database("init")
+    job = cli_without_database.register()
+    done = cli_without_database("register", "--agent", "a", "--prompt-file", "-", input="x" * 800_000, code=5)
     assert "full" in done.err and done.out == ""
-    assert [record["job_id"] for record in bare("list", "--json").json_lines] == [job]
-    assert bare("publish", job, "progress").out == "1\n"
+    assert [record["job_id"] for record in cli_without_database("list", "--json").json_lines] == [job]
+    assert cli_without_database("publish", job, "progress").out == "1\n"
 
 
-def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(bare: Any, small_disk: Path) -> None:
+def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(
+    cli_without_database: Any, small_disk: Path
+) -> None:
     (small_disk / "filler").write_bytes(b"x" * 500_000)
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
-    assert "full" in bare("init", code=5).err
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    assert "full" in cli_without_database("init", code=5).err
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/below/jobs.db"
-    assert "full" in bare("init", code=5).err
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/below/jobs.db"
+    assert "full" in cli_without_database("init", code=5).err
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
     (small_disk / "new").mkdir()
     (small_disk / "new" / "jobs.db").touch()
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/jobs.db"
-    assert "full" in bare("init", code=5).err
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/jobs.db"
+    assert "full" in cli_without_database("init", code=5).err
     assert [path.name for path in (small_disk / "new").iterdir()] == ["jobs.db"]
     (small_disk / "filler").unlink()
-    bare("init")
-    bare.register()
+    cli_without_database("init")
+    cli_without_database.register()
 
 
-def test_a_disk_without_room_for_the_shared_memory_is_told_as_full(bare: Any, small_disk: Path) -> None:
+def test_a_disk_without_room_for_the_shared_memory_is_told_as_full(cli_without_database: Any, small_disk: Path) -> None:
     """SQLite calls it an I/O error."""
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
-    bare("init")
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    cli_without_database("init")
     assert not (small_disk / "jobs.db-shm").exists()
     free = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(b"x" * (free - 4096))
     for command in (("list",), ("register", "--agent", "a", "p")):
-        said = bare(*command, code=5).err
+        said = cli_without_database(*command, code=5).err
         assert "is full" in said and "Free space there" in said
     (small_disk / "filler").unlink()
-    bare.register()
+    cli_without_database.register()
 
 
-def test_a_folder_that_may_not_be_written(bare: Any, small_disk: Path) -> None:
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
-    bare("init")
+def test_a_folder_that_may_not_be_written(cli_without_database: Any, small_disk: Path) -> None:
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
+    cli_without_database("init")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True, timeout=30)
     for command in (("register", "--agent", "a", "p"), ("claim",), ("list",)):
-        assert str(small_disk) in bare(*command, code=5).err
-    bare.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/jobs.db"
-    assert str(small_disk) in bare("init", code=5).err
+        assert str(small_disk) in cli_without_database(*command, code=5).err
+    cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/new/jobs.db"
+    assert str(small_disk) in cli_without_database("init", code=5).err
 
 
 def test_busy_is_told_with_the_wait(cli: Any) -> None:
@@ -229,8 +236,8 @@ def test_a_busy_timeout_must_be_a_time(cli: Any, limit: str) -> None:
     cli("--busy-timeout", limit, "list", code=2)
 
 
-def test_json_of_init_is_one_object_on_one_line(bare: Any) -> None:
-    (line,) = bare("init", "--json").lines
+def test_json_of_init_is_one_object_on_one_line(cli_without_database: Any) -> None:
+    (line,) = cli_without_database("init", "--json").lines
     assert set(json.loads(line)) == {"url", "created", "shared"}
 
 
@@ -239,7 +246,7 @@ def test_a_short_wal_stays_for_the_next_command_and_a_long_one_is_copied(cli: An
     job = cli.register()
     cli("show", job)
     assert wal.stat().st_size > 0
-    registry = cli.library()
+    registry = cli.open_registry()
     registry.register(agent="codex", prompt="long " * 150_000, job_id="long")
     assert wal.stat().st_size > 512 * 1024
     registry.close(checkpoint=False)

@@ -160,7 +160,7 @@ def test_an_id_that_is_taken_is_refused(cli: Any) -> None:
 
 
 def test_list_filters_pages_and_limits(cli: Any) -> None:
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         jobs = [registry.register(agent=("codex", "human")[n % 2], prompt=f"p{n}").job_id for n in range(6)]
         registry.cancel(jobs[0])
         registry.register(agent="codex", prompt="s", agent_session="tmux:1")
@@ -179,7 +179,7 @@ def test_list_filters_pages_and_limits(cli: Any) -> None:
 def test_list_shows_all_of_many_when_asked(cli: Any) -> None:
     from jobdb import NewJob
 
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         registry.register_many(NewJob(agent="a", prompt=str(n), auth="never") for n in range(1203))
     assert len(cli("list").lines) == 100
     prompts = [line.split("\t")[7] for line in cli("list", "--limit", "0").lines]
@@ -224,7 +224,7 @@ def test_a_job_gets_the_broker_of_the_environment(cli: Any) -> None:
     assert job["broker"] == {
         "host": "mq.example", "port": 8883, "tls": True, "username": "agents", "has_password": True,
     }  # fmt: skip
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         assert registry.engine.broker(job["job_id"])[1] == FROM_OUTSIDE["MQTT_PASSWORD"]
     assert FROM_OUTSIDE["MQTT_PASSWORD"] not in done.out + done.err
     for path in cli.database.parent.iterdir():
@@ -247,7 +247,7 @@ def test_options_and_an_empty_variable_win_over_the_environment(cli: Any) -> Non
 
 
 def test_wait_answers_with_how_the_job_ended(cli: Any) -> None:
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         jobs = [registry.register(agent="a", prompt="p").job_id for _ in range(4)]
         registry.complete(jobs[0])
         registry.fail(jobs[1], detail="broken")
@@ -325,21 +325,21 @@ def test_tables_on_a_terminal(cli: Any) -> None:
     job = cli.register(agent="codex", prompt="\x1b[31mred[/] \U0001f600 " + "long " * 60)
     cli("claim", "--job", job)
     cli("publish", job, "permission_required", "--detail", "may I?")
-    listed = cli.on_terminal("list", columns=80)
+    listed = cli.run_in_terminal("list", columns=80)
     assert all(heading in listed for heading in ("JOB", "STATUS", "AGE", "LAST", "TRY", "LEASE", "PROMPT"))
     assert job in listed and "asks" in listed
     assert "\x1b[33mrunning" in listed.replace("\x1b[0m", "") or "\x1b[33m" in listed
     assert "\x1b[31mred" not in listed
-    plain = cli.on_terminal("list", columns=80, env={"NO_COLOR": "1"})
+    plain = cli.run_in_terminal("list", columns=80, env={"NO_COLOR": "1"})
     assert "STATUS" in plain and "\x1b[3" not in plain
     assert max(cell_len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in plain.splitlines()) <= 80
-    shown = cli.on_terminal("show", job)
+    shown = cli.run_in_terminal("show", job)
     assert "waits for permission" in shown and "may I?" in shown and "DETAIL" in shown
-    assert "may I?" in cli.on_terminal("events", job)
-    assert "register" in cli.on_terminal("list", "--agent", "nobody")
-    assert json.loads(cli.on_terminal("show", job, "--json", env={"NO_COLOR": "1"}))["job_id"] == job
+    assert "may I?" in cli.run_in_terminal("events", job)
+    assert "register" in cli.run_in_terminal("list", "--agent", "nobody")
+    assert json.loads(cli.run_in_terminal("show", job, "--json", env={"NO_COLOR": "1"}))["job_id"] == job
 
 
 def test_a_dumb_terminal_gets_plain_lines(cli: Any) -> None:
     job = cli.register()
-    assert cli.on_terminal("list", env={"TERM": "dumb"}).startswith(f"{job}\tpending\tcodex\t")
+    assert cli.run_in_terminal("list", env={"TERM": "dumb"}).startswith(f"{job}\tpending\tcodex\t")

@@ -12,7 +12,7 @@ TOKEN = "the-old-token-of-43-characters-in-base64url"
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
+def legacy_workspace(tmp_path: Path) -> Path:
     """A workspace with two records and a damaged one."""
     jobs = tmp_path / "workspace" / ".mam" / "jobs"
     jobs.mkdir(parents=True)
@@ -37,34 +37,34 @@ def old(tmp_path: Path) -> Path:
     return tmp_path / "workspace"
 
 
-def test_import_names_what_it_did(cli: Any, old: Path) -> None:
-    before = {path: path.read_bytes() for path in old.rglob("*.json")}
-    tried = cli("import", old, "--dry-run", code=1)
+def test_import_names_what_it_did(cli: Any, legacy_workspace: Path) -> None:
+    before = {path: path.read_bytes() for path in legacy_workspace.rglob("*.json")}
+    tried = cli("import", legacy_workspace, "--dry-run", code=1)
     assert "nothing was written" in tried.err and cli("list").out == ""
-    done = cli("import", old, "--json", code=1).json_lines
+    done = cli("import", legacy_workspace, "--json", code=1).json_lines
     assert {(row["file"], row["outcome"]) for row in done[:-1]} >= {
         ("abc12345.json", "imported"),
         ("def67890.json", "imported"),
         ("cut.json", "damaged"),
     }
     assert done[-1]["summary"] | {"imported": 2, "damaged": 1, "ok": False} == done[-1]["summary"]
-    again = cli("import", old / ".mam" / "jobs", "--allow-damaged")
+    again = cli("import", legacy_workspace / ".mam" / "jobs", "--allow-damaged")
     assert sorted(line.split("\t")[0] for line in again.lines) == ["damaged", "unchanged", "unchanged"]
     assert cli("show", "abc12345", "--json").json["extra"] == {"reviewer": "Ü"}
     assert cli("token", "show", "abc12345").out.strip() == TOKEN
-    assert {path: path.read_bytes() for path in old.rglob("*.json")} == before
-    shown = cli.on_terminal("import", old)
+    assert {path: path.read_bytes() for path in legacy_workspace.rglob("*.json")} == before
+    shown = cli.run_in_terminal("import", legacy_workspace)
     assert "cut.json" in shown and "abc12345.json" not in shown
 
 
-def test_export_and_back(cli: Any, old: Path, tmp_path: Path) -> None:
-    cli("import", old, "--allow-damaged")
+def test_export_and_back(cli: Any, legacy_workspace: Path, tmp_path: Path) -> None:
+    cli("import", legacy_workspace, "--allow-damaged")
     without = cli("export", tmp_path / "without")
     assert "--with-secrets" in without.err
     assert not [path for path in (tmp_path / "without").rglob("*") if path.is_file() and TOKEN in path.read_text()]
     exported = cli("export", tmp_path / "with", "--with-secrets", "--json").json_lines
     assert exported[-1]["summary"]["exported"] == 2
-    for path in (old / ".mam" / "jobs").glob("*[0-9].json"):
+    for path in (legacy_workspace / ".mam" / "jobs").glob("*[0-9].json"):
         (back,) = (tmp_path / "with").rglob(path.name)
         assert json.loads(back.read_text()) == json.loads(path.read_text())
         assert back.stat().st_mode & 0o777 == 0o600
@@ -78,25 +78,27 @@ def test_a_folder_without_a_registry(cli: Any, tmp_path: Path) -> None:
     cli("import", code=2)
 
 
-def test_import_names_tokens_that_are_short_missing_or_left_out(cli: Any, old: Path, tmp_path: Path) -> None:
+def test_import_names_tokens_that_are_short_missing_or_left_out(
+    cli: Any, legacy_workspace: Path, tmp_path: Path
+) -> None:
     """Named in text, on a terminal and in --json, and no failure: the exit code stays 0."""
-    jobs = old / ".mam" / "jobs"
+    jobs = legacy_workspace / ".mam" / "jobs"
     (jobs / "cut.json").unlink()
     record = json.loads((jobs / "abc12345.json").read_bytes())
     (jobs / "abc12345.json").write_text(json.dumps(record | {"auth_token": "changeme"}))
     (jobs / "bare.json").write_text(json.dumps(record | {"job_id": "bare", "auth_token": None}))
-    done = cli("import", old)
+    done = cli("import", legacy_workspace)
     assert "of 1 job the token has less than 128 bits" in done.err and "abc12345" in done.err
     assert "of 1 job no token came" in done.err and "bare" in done.err
     assert "changeme" not in done.out + done.err
-    rows = cli("import", old, "--json").json_lines
+    rows = cli("import", legacy_workspace, "--json").json_lines
     assert {row["job_id"]: row["warning"] for row in rows[:-1]} == {
         "abc12345": "weak_token",
         "bare": "unsigned",
         "def67890": None,
     }
     assert (rows[-1]["summary"]["weak_token"], rows[-1]["summary"]["no_usable_token"]) == (1, 0)
-    assert "abc12345.json" in cli.on_terminal("import", old)
+    assert "abc12345.json" in cli.run_in_terminal("import", legacy_workspace)
     cli("export", tmp_path / "out")
     other = f"sqlite:///{tmp_path}/other.db"
     cli("--db", other, "init")

@@ -17,15 +17,15 @@ import pytest
 COMMAND = (sys.executable, "-m", "jobdb.cli")
 
 
-def published(cli: Any, *events: str, **options: Any) -> tuple[str, list[str]]:
+def publish_events(cli: Any, *events: str, **options: Any) -> tuple[str, list[str]]:
     """A job with events, and their wire payloads."""
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         job = registry.register(agent="a", prompt="p", **options).job_id
         return job, [registry.publish(job, event).payload for event in events]
 
 
 def test_events_in_each_form(cli: Any) -> None:
-    job, payloads = published(cli, "started", "progress", "completed")
+    job, payloads = publish_events(cli, "started", "progress", "completed")
     assert [line.split("\t")[::2][:2] for line in cli("events", job).lines] == [
         ["1", "started"],
         ["2", "progress"],
@@ -40,7 +40,7 @@ def test_events_in_each_form(cli: Any) -> None:
 
 
 def test_more_events_than_a_page(cli: Any) -> None:
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         from jobdb import EventKind, NewEvent
 
         job = registry.register(agent="a", prompt="p").job_id
@@ -50,7 +50,7 @@ def test_more_events_than_a_page(cli: Any) -> None:
 
 
 def test_follow_shows_events_as_they_come_until_the_end(cli: Any) -> None:
-    job, _ = published(cli, "started")
+    job, _ = publish_events(cli, "started")
     following = cli.start("events", job, "--follow")
     assert following.stdout.readline().split(b"\t")[0] == b"1"
     cli("publish", job, "progress")
@@ -63,7 +63,7 @@ def test_follow_shows_events_as_they_come_until_the_end(cli: Any) -> None:
 
 
 def test_accept_gives_a_verdict_a_line(cli: Any) -> None:
-    job, payloads = published(cli, "started", "progress", "completed")
+    job, payloads = publish_events(cli, "started", "progress", "completed")
     lines = "\n".join(payloads) + "\n"
     first = cli("accept", "--subscriber", "s", "-", input=lines)
     assert [line.split("\t")[:3] for line in first.lines] == [["accepted", job, str(n)] for n in (1, 2, 3)]
@@ -76,7 +76,7 @@ def test_accept_gives_a_verdict_a_line(cli: Any) -> None:
 
 
 def test_gaps_are_named_and_late_events_need_a_window(cli: Any) -> None:
-    _job, payloads = published(cli, "started", "progress", "progress")
+    _job, payloads = publish_events(cli, "started", "progress", "progress")
     (answer,) = cli("accept", "-s", "s", "--json", input=payloads[2]).json_lines
     assert (answer["verdict"], answer["missing"], answer["missing_count"]) == ("accepted", [1, 2], 2)
     assert cli("accept", "-s", "s", input=payloads[0], code=1).out.startswith("replayed\t")
@@ -87,7 +87,7 @@ def test_gaps_are_named_and_late_events_need_a_window(cli: Any) -> None:
 
 
 def test_a_subscriber_that_starts_now_accepts_nothing_old(cli: Any) -> None:
-    job, payloads = published(cli, "started")
+    job, payloads = publish_events(cli, "started")
     assert cli("accept", "-s", "s", "--start", "now", input=payloads[0], code=1).out.startswith("replayed")
     cli("accept", "-s", "s", "--start", "yesterday", input=payloads[0], code=2)
     new = cli("publish", job, "progress", "--json").out
@@ -95,13 +95,13 @@ def test_a_subscriber_that_starts_now_accepts_nothing_old(cli: Any) -> None:
 
 
 def test_the_topic_is_compared(cli: Any) -> None:
-    _job, payloads = published(cli, "started", topic_prefix="mine")
+    _job, payloads = publish_events(cli, "started", topic_prefix="mine")
     assert cli("accept", "-s", "s", "--topic", "theirs/events", input=payloads[0], code=1).out.startswith("wrong_topic")
     assert cli("accept", "-s", "s", "--topic", "mine/events", input=payloads[0]).out.startswith("accepted")
 
 
 def test_hostile_lines_get_verdicts_and_change_nothing(cli: Any) -> None:
-    job, payloads = published(cli, "started")
+    job, payloads = publish_events(cli, "started")
     forged = payloads[0].replace("started", "progress")
     lines = [
         b"\xff\xfe\x00binary",
@@ -124,12 +124,12 @@ def test_hostile_lines_get_verdicts_and_change_nothing(cli: Any) -> None:
 
 
 def test_a_last_line_without_an_end_and_windows_line_ends(cli: Any) -> None:
-    _job, payloads = published(cli, "started", "progress")
+    _job, payloads = publish_events(cli, "started", "progress")
     assert len(cli("accept", "-s", "s", input="\r\n".join(payloads)).lines) == 2
 
 
 def test_accept_answers_while_its_input_goes_on(cli: Any) -> None:
-    _job, payloads = published(cli, "started", "progress")
+    _job, payloads = publish_events(cli, "started", "progress")
     streaming = cli.start("accept", "-s", "s", "-", stdin=subprocess.PIPE)
     for payload in payloads:
         streaming.stdin.write(payload.encode() + b"\n")
@@ -148,18 +148,18 @@ def test_accept_of_a_file_that_cannot_be_read(cli: Any) -> None:
 
 def test_subscribe_prints_each_event_once_and_ends_with_the_job(cli: Any) -> None:
     for end, code in (("completed", 0), ("error", 1)):
-        job, payloads = published(cli, "started", end)
+        job, payloads = publish_events(cli, "started", end)
         assert cli("subscribe", job, "-s", "s", code=code).lines == payloads
         assert cli("subscribe", job, "-s", "s", code=code).out == ""
         records = cli("subscribe", job, "-s", "t", "--json", code=code).json_lines
         assert [record["event"] for record in records] == ["started", end]
-    job, _ = published(cli, "started")
+    job, _ = publish_events(cli, "started")
     cli("cancel", job)
     assert len(cli("subscribe", job, "-s", "s", code=6).lines) == 1
 
 
 def test_subscribe_times_out(cli: Any) -> None:
-    job, payloads = published(cli, "started")
+    job, payloads = publish_events(cli, "started")
     assert cli("subscribe", job, "-s", "s", "--timeout-sec", "1.5", code=3).lines == payloads
     assert "without an event" in cli("subscribe", job, "-s", "s", "--idle-timeout-sec", "0.2", code=3).err
     assert cli("subscribe", "-s", "all", "--timeout-sec", "1.5", code=3).lines == payloads
@@ -168,7 +168,7 @@ def test_subscribe_times_out(cli: Any) -> None:
 
 
 def test_the_handler_gets_each_event(cli: Any) -> None:
-    job, payloads = published(cli, "started", "completed")
+    job, payloads = publish_events(cli, "started", "completed")
     command = 'read -r line; printf "%s %s %s %s\\n" "$JOBDB_JOB_ID" "$JOBDB_SEQ" "$JOBDB_EVENT" "$line" >> seen'
     cli("subscribe", job, "-s", "s", "--exec", command)
     assert (cli.folder / "seen").read_text().splitlines() == [
@@ -188,7 +188,7 @@ def test_a_handler_gets_no_secret_of_the_environment(cli: Any) -> None:
 
 
 def test_a_failing_handler_is_tried_again_and_its_event_never_skipped(cli: Any) -> None:
-    job, _ = published(cli, "started", "completed")
+    job, _ = publish_events(cli, "started", "completed")
     options = ("subscribe", job, "-s", "s", "--retries", "2", "--retry-pause-sec", "0.01", "--exec")
     failed = cli(*options, 'echo "$JOBDB_SEQ" >> tried; exit 3', code=1)
     assert (cli.folder / "tried").read_text() == "1\n1\n1\n"
@@ -200,7 +200,7 @@ def test_a_failing_handler_is_tried_again_and_its_event_never_skipped(cli: Any) 
 
 
 def test_a_handler_that_is_killed_or_reads_nothing(cli: Any) -> None:
-    job, _ = published(cli, "completed")
+    job, _ = publish_events(cli, "completed")
     killed = cli("subscribe", job, "-s", "s", "--retries", "0", "--exec", "kill -9 $$", code=1)
     assert "signal 9" in killed.err
     cli("subscribe", job, "-s", "s", "--exec", "exec <&-; true")
@@ -208,7 +208,7 @@ def test_a_handler_that_is_killed_or_reads_nothing(cli: Any) -> None:
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_in_a_handler_the_event_comes_again(cli: Any, ending: signal.Signals) -> None:
-    job, payloads = published(cli, "started", "completed")
+    job, payloads = publish_events(cli, "started", "completed")
     running = cli.start("subscribe", job, "-s", "s", "--exec", "echo x >> begun; exec sleep 30", start_new_session=True)
     deadline = time.monotonic() + 60
     while not (cli.folder / "begun").exists():
@@ -222,7 +222,7 @@ def test_stopped_in_a_handler_the_event_comes_again(cli: Any, ending: signal.Sig
 
 
 def test_a_reader_that_goes_away_is_no_drama(cli: Any) -> None:
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         from jobdb import NewJob
 
         registry.register_many(NewJob(agent="a", prompt="x" * 500, auth="never") for _ in range(2000))
@@ -268,7 +268,7 @@ def test_a_current_folder_that_was_removed_is_named(cli: Any, tmp_path: Path, ar
 
 
 def test_an_interrupt_is_quiet(cli: Any) -> None:
-    job, _ = published(cli, "started")
+    job, _ = publish_events(cli, "started")
     waiting = cli.start("events", job, "--follow")
     assert waiting.stdout.readline()  # from here on it waits
     waiting.send_signal(signal.SIGINT)

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobdb.cli import inputs, output
 from jobdb.cli.artifacts import missing_artifacts
-from jobdb.cli.listing import span
-from jobdb.cli.values import PlainValue
+from jobdb.cli.listing import format_duration
+from jobdb.cli.values import PlainConverter
 
 from jobdb.errors import InvalidInput
 
 
 @given(st.text())
 def test_visible_text_has_no_control_character(text: str) -> None:
-    shown = output.visible(text)
+    shown = output.sanitize(text)
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
     assert len(shown.splitlines()) <= 1
     if text.isprintable():
@@ -39,8 +39,8 @@ def test_visible_text_has_no_control_character(text: str) -> None:
     ],
 )
 def test_visible_writes_controls_out(text: str, shown: str) -> None:
-    assert output.visible(text) == shown
-    assert output.visible("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+    assert output.sanitize(text) == shown
+    assert output.sanitize("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
 
 @pytest.mark.parametrize(
@@ -70,18 +70,18 @@ def test_what_is_no_json_object_is_refused_in_words(text: str) -> None:
 
 def test_reading_is_bounded(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x" * 100)
-    assert inputs.read_bytes(str(tmp_path / "file"), what="prompt", most=100) == b"x" * 100
+    assert inputs.read_bytes(str(tmp_path / "file"), label="prompt", max_size=100) == b"x" * 100
     with pytest.raises(InvalidInput, match="longer than 99"):
-        inputs.read_bytes(str(tmp_path / "file"), what="prompt", most=99)
+        inputs.read_bytes(str(tmp_path / "file"), label="prompt", max_size=99)
     with pytest.raises(InvalidInput, match="cannot read"):
-        inputs.read_bytes("a\0b", what="prompt", most=99)
+        inputs.read_bytes("a\0b", label="prompt", max_size=99)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(-3, "0s"), (59.9, "59s"), (60, "1m"), (7200, "2h"), (200_000, "2d")])
 def test_spans(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+    assert format_duration(seconds) == text
     now = datetime.now(UTC)
-    assert span(((now + timedelta(seconds=seconds)) - now).total_seconds()) == text
+    assert format_duration(((now + timedelta(seconds=seconds)) - now).total_seconds()) == text
 
 
 def test_artifacts_count_only_inside_the_folder(tmp_path: Path) -> None:
@@ -111,14 +111,14 @@ REPEATED: Any = SimpleNamespace(multiple=True, nargs=1)
 
 
 def test_plain_values() -> None:
-    assert PlainValue(int).coerce("7", PARAMETER, None) == 7
-    assert PlainValue(float).coerce("7.5", PARAMETER, None) == 7.5
-    assert PlainValue(str).coerce("7", PARAMETER, None) == "7"
-    assert PlainValue(str).coerce(None, PARAMETER, None) is None
-    assert PlainValue(bool).coerce(None, PARAMETER, None) is None
-    assert PlainValue(bool).coerce(True, PARAMETER, None) is True
-    assert list(PlainValue(list[str]).coerce(("a", "b"), REPEATED, None)) == ["a", "b"]
-    assert list(PlainValue(list[str]).coerce(None, REPEATED, None)) == []
+    assert PlainConverter(int).coerce("7", PARAMETER, None) == 7
+    assert PlainConverter(float).coerce("7.5", PARAMETER, None) == 7.5
+    assert PlainConverter(str).coerce("7", PARAMETER, None) == "7"
+    assert PlainConverter(str).coerce(None, PARAMETER, None) is None
+    assert PlainConverter(bool).coerce(None, PARAMETER, None) is None
+    assert PlainConverter(bool).coerce(True, PARAMETER, None) is True
+    assert list(PlainConverter(list[str]).coerce(("a", "b"), REPEATED, None)) == ["a", "b"]
+    assert list(PlainConverter(list[str]).coerce(None, REPEATED, None)) == []
 
 
 @pytest.mark.parametrize(
@@ -126,4 +126,4 @@ def test_plain_values() -> None:
 )
 def test_plain_values_that_are_refused(kind: type, text: str) -> None:
     with pytest.raises(typer.BadParameter):
-        PlainValue(kind, 0, 10).coerce(text, PARAMETER, None)
+        PlainConverter(kind, 0, 10).coerce(text, PARAMETER, None)

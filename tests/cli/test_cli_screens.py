@@ -24,47 +24,47 @@ def test_at_80_columns_a_list_leaves_room_for_the_prompts(cli: Any) -> None:
     prompt = "a prompt that is long enough to be cut somewhere"
     for agent in ("claude-code", "hermes-agent"):
         cli.register(agent=agent, prompt=prompt)
-    waiting = lines(cli.on_terminal("list", columns=80))
+    waiting = lines(cli.run_in_terminal("list", columns=80))
     assert all(len(line.partition(prompt[:8])[2]) >= 16 for line in waiting[1:3]), waiting
     job = cli("claim", "--lease-sec", "300").out.strip()
     cli("publish", job, "permission_required")
-    claimed = lines(cli.on_terminal("list", columns=80))
+    claimed = lines(cli.run_in_terminal("list", columns=80))
     assert all(heading in claimed[0] for heading in ("LAST", "TRY", "LEASE")) and "asks" in "".join(claimed)
     assert all(prompt[:14] in line and cell_len(line) <= 80 for line in claimed[1:3]), claimed
-    assert "permission?" in cli.on_terminal("list", columns=120)
+    assert "permission?" in cli.run_in_terminal("list", columns=120)
 
 
 def test_a_list_on_a_terminal_that_is_too_narrow_still_names_the_jobs(cli: Any) -> None:
     job = cli.register()
-    listed = lines(cli.on_terminal("list", columns=40))
+    listed = lines(cli.run_in_terminal("list", columns=40))
     assert any(line.startswith(job) for line in listed)
 
 
 def test_rows_that_do_not_fit_are_shown_one_by_one(cli: Any) -> None:
     job = cli.register(prompt="two\nlines")
-    shown = lines(cli.on_terminal("query", "SELECT * FROM v_jobs", columns=80))
+    shown = lines(cli.run_in_terminal("query", "SELECT * FROM v_jobs", columns=80))
     assert f"job_id              {job}" in shown and not any(line.startswith("worker") for line in shown)
-    assert lines(cli.on_terminal("query", "SELECT job_id FROM v_jobs"))[:2] == ["job_id", job]
+    assert lines(cli.run_in_terminal("query", "SELECT job_id FROM v_jobs"))[:2] == ["job_id", job]
 
 
 def test_each_step_suggests_the_next(cli: Any) -> None:
     job = cli.register()
-    assert f"jobdb claim --job {job}" in cli.on_terminal("show", job)
-    claimed = cli.on_terminal("claim", columns=200)
+    assert f"jobdb claim --job {job}" in cli.run_in_terminal("show", job)
+    claimed = cli.run_in_terminal("claim", columns=200)
     assert f"jobdb show {job}" in claimed and f"jobdb publish {job} started --attempt 1" in claimed
-    assert f"jobdb complete {job} --attempt 1" in cli.on_terminal(
+    assert f"jobdb complete {job} --attempt 1" in cli.run_in_terminal(
         "publish", job, "started", "--attempt", "1", columns=200
     )
-    assert f"jobdb events {job} --follow" in cli.on_terminal("show", job)
+    assert f"jobdb events {job} --follow" in cli.run_in_terminal("show", job)
     cli("complete", job)
-    assert "jobdb" not in cli.on_terminal("show", job).replace("jobdb/jobs", "")
+    assert "jobdb" not in cli.run_in_terminal("show", job).replace("jobdb/jobs", "")
 
 
 def test_what_is_suggested_works_on_the_same_database(cli: Any) -> None:
     job = cli.register()
     cli.env.pop("JOBDB_URL")
     place = f"sqlite:///{cli.database}"
-    assert f"jobdb --db {place} claim --job {job}" in cli.on_terminal("--db", place, "show", job, columns=300)
+    assert f"jobdb --db {place} claim --job {job}" in cli.run_in_terminal("--db", place, "show", job, columns=300)
 
 
 def test_a_stale_attempt_is_told_where_to_look(cli: Any) -> None:
@@ -76,10 +76,10 @@ def test_a_stale_attempt_is_told_where_to_look(cli: Any) -> None:
 
 
 def test_reasons_of_an_import_are_shown_whole(cli: Any) -> None:
-    shown = cli.on_terminal("import", ROOT / "examples" / "legacy-registry", columns=80)
+    shown = cli.run_in_terminal("import", ROOT / "examples" / "legacy-registry", columns=80)
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", shown).split())
     assert "pending, running, completed, error, cancelled" in text and "…" not in text
-    assert "OUTCOME" not in cli.on_terminal("export", "out")
+    assert "OUTCOME" not in cli.run_in_terminal("export", "out")
 
 
 def test_a_skipped_seq_is_said_as_one(cli: Any) -> None:
@@ -100,13 +100,13 @@ def test_limits_are_said_as_they_are(cli: Any) -> None:
     assert "limits: none\n" in cli("show", cli.register("--idle-timeout-sec", "0", "--timeout-sec", "0")).out
 
 
-def test_the_usage_names_arguments_plainly(bare: Any) -> None:
+def test_the_usage_names_arguments_plainly(cli_without_database: Any) -> None:
     for command, usage in (
         ("show", "Usage: jobdb show [OPTIONS] JOB\n"),
         ("register", "Usage: jobdb register [OPTIONS] [PROMPT]\n"),
         ("accept", "Usage: jobdb accept [OPTIONS] [FILE]\n"),
     ):
-        helped = bare(command, "--help").out
+        helped = cli_without_database(command, "--help").out
         assert helped.startswith(usage) and "<str>" not in helped
 
 

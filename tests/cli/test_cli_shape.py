@@ -55,22 +55,22 @@ def test_each_command_that_shows_something_has_json(name: str) -> None:
     assert "--json" in options or name in ("watch", "ui")
 
 
-def test_help_from_the_real_command(bare: Any) -> None:
+def test_help_from_the_real_command(cli_without_database: Any) -> None:
     for arguments in (("--help",), ("-h",)):
-        shown = bare(*arguments).out
+        shown = cli_without_database(*arguments).out
         assert all(f"  {name} " in shown for section in SECTIONS.values() for name in section)
-    assert "EVENT" in bare("publish", "--help").out
-    assert "rotate" in bare("token", "-h").out
-    assert "Usage" in bare("token", "list", code=2).err
-    assert re.fullmatch(r"jobdb \d+\.\d+\.\d+\n", bare("--version").out)
+    assert "EVENT" in cli_without_database("publish", "--help").out
+    assert "rotate" in cli_without_database("token", "-h").out
+    assert "Usage" in cli_without_database("token", "list", code=2).err
+    assert re.fullmatch(r"jobdb \d+\.\d+\.\d+\n", cli_without_database("--version").out)
 
 
-def test_wrong_commands_and_options(bare: Any) -> None:
-    assert "'list'" in bare("lst", code=2).err
-    assert "--nonsense" in bare("list", "--nonsense", code=2).err
-    bare("--nonsense", code=2)
-    bare("token", "nonsense", code=2)
-    bare(code=2)
+def test_wrong_commands_and_options(cli_without_database: Any) -> None:
+    assert "'list'" in cli_without_database("lst", code=2).err
+    assert "--nonsense" in cli_without_database("list", "--nonsense", code=2).err
+    cli_without_database("--nonsense", code=2)
+    cli_without_database("token", "nonsense", code=2)
+    cli_without_database(code=2)
 
 
 HEAVY = ("paho", "psycopg", "rich", "sqlite_utils", "pydantic", "asyncio", "datasette", "importlib.metadata")
@@ -139,11 +139,11 @@ def complete(cli: Any, words: str, **env: str) -> list[str]:
     return [line for line in done.stdout.splitlines() if line]
 
 
-def test_completion_can_be_installed(bare: Any) -> None:
-    bare.env["SHELL"] = "/bin/bash"
+def test_completion_can_be_installed(cli_without_database: Any) -> None:
+    cli_without_database.env["SHELL"] = "/bin/bash"
     shown = subprocess.run(
         [*[sys.executable, "-m", "jobdb.cli"], "--show-completion", "bash"],
-        env={**bare.env, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+        env={**cli_without_database.env, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
         capture_output=True,
         text=True,
         timeout=120,

@@ -48,7 +48,7 @@ def test_rotate_revoke_and_list(cli: Any) -> None:
     assert "token rotate" in cli("publish", job, "progress", code=5).err
     assert cli("token", "rotate", job, "--json").json == {"job_id": job, "kid": 3}
     cli("publish", job, "progress")
-    assert "STATE" in cli.on_terminal("token", "list", job)
+    assert "STATE" in cli.run_in_terminal("token", "list", job)
     cli("token", "revoke", job, "9", code=2)
     cli("token", "rotate", job, "--overlap-sec", "-1", code=2)
 
@@ -119,14 +119,14 @@ def test_rekey_changes_the_master_key(cli: Any, tmp_path: Path) -> None:
     cli("token", "rekey", "--new-key-file", tmp_path / "missing", code=5)
 
 
-def test_the_first_command_makes_a_master_key_in_the_users_folder(bare: Any) -> None:
-    del bare.env["JOBDB_KEY"]
-    bare("init")
-    job = bare.register()
-    key = bare.folder / ".config" / "jobdb" / "master.key"
+def test_the_first_command_makes_a_master_key_in_the_users_folder(cli_without_database: Any) -> None:
+    del cli_without_database.env["JOBDB_KEY"]
+    cli_without_database("init")
+    job = cli_without_database.register()
+    key = cli_without_database.folder / ".config" / "jobdb" / "master.key"
     assert key.stat().st_mode & 0o777 == 0o600
     key.unlink()
-    assert "key" in bare("token", "show", job, code=5).err
+    assert "key" in cli_without_database("token", "show", job, code=5).err
 
 
 def test_files_that_others_may_read_are_warned_of(cli: Any) -> None:

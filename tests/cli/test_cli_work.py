@@ -144,7 +144,7 @@ def test_reap_returns_and_ends(cli: Any) -> None:
 
 
 def test_prune_deletes_only_what_is_old_enough(cli: Any) -> None:
-    with cli.library() as registry:
+    with cli.open_registry() as registry:
         ended = [registry.register(agent="a", prompt="p").job_id for _ in range(3)]
         for job in ended:
             registry.complete(job)
@@ -166,7 +166,7 @@ def test_stats_counts(cli: Any) -> None:
     assert stats["jobs"] == {"pending": 1, "running": 0, "completed": 1, "error": 0, "cancelled": 0}
     assert stats["refusals"] == {"malformed": 1}
     assert "malformed" in "\n".join(cli("stats").lines)
-    assert "COMPLETED" in cli.on_terminal("stats")
+    assert "COMPLETED" in cli.run_in_terminal("stats")
 
 
 def test_eight_processes_publish_to_one_job(cli: Any) -> None:

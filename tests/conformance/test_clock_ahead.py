@@ -9,7 +9,7 @@ from jobdb import JobStatus, Verdict
 from jobdb.registry import Registry
 
 YEARS_SEC = 9 * 366 * 86_400
-GIVEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture
@@ -42,19 +42,19 @@ def test_clocks_may_differ_a_little(registry, clock, seconds):
     """Hosts that share a folder have a clock each."""
     job = registry.register(agent="a", prompt="p", timeout_sec=10, idle_timeout_sec=10)
     registry.claim(worker="w", job_id=job.job_id, lease_sec=300)
-    assert registry.engine.take_lease("relay", holder="a", lease_ms=15_000)
+    assert registry.engine.acquire_lease("relay", holder="a", lease_ms=15_000)
     clock.advance(-seconds)
     assert registry.reap() == []
-    assert not registry.engine.take_lease("relay", holder="b", lease_ms=15_000)
+    assert not registry.engine.acquire_lease("relay", holder="b", lease_ms=15_000)
 
 
 def test_a_named_lease_that_ends_later_than_it_can_is_free(registry, clock):
     clock.advance(YEARS_SEC)
-    assert registry.engine.take_lease("relay", holder="a", lease_ms=15_000)
-    assert not registry.engine.take_lease("relay", holder="b", lease_ms=15_000)
+    assert registry.engine.acquire_lease("relay", holder="a", lease_ms=15_000)
+    assert not registry.engine.acquire_lease("relay", holder="b", lease_ms=15_000)
     clock.advance(-YEARS_SEC)
-    assert registry.engine.take_lease("relay", holder="b", lease_ms=15_000)
-    assert not registry.engine.take_lease("relay", holder="c", lease_ms=3_600_000)
+    assert registry.engine.acquire_lease("relay", holder="b", lease_ms=15_000)
+    assert not registry.engine.acquire_lease("relay", holder="c", lease_ms=3_600_000)
 
 
 @pytest.mark.parametrize("limit", ["timeout_sec", "idle_timeout_sec"])
@@ -89,20 +89,20 @@ def test_limits_count_from_the_registration_where_a_clock_was_behind_at_the_clai
 
 
 def test_an_overlap_that_ends_later_than_it_can_is_over(registry, clock):
-    job = registry.register(agent="a", prompt="p", auth_token=GIVEN)
+    job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     clock.advance(YEARS_SEC)
     registry.tokens.rotate(job.job_id, overlap_sec=3600)
     assert [token.state for token in registry.tokens.list(job.job_id)] == ["overlap", "present"]
     clock.advance(-YEARS_SEC)
-    event = signed(job.job_id, 1, token=GIVEN)
+    event = signed(job.job_id, 1, token=TOKEN)
     assert registry.accept(event, subscriber="s").verdict is Verdict.REVOKED_KEY
     assert registry.tokens.list(job.job_id)[0].state == "expired"
 
 
 def test_an_overlap_that_was_seen_over_stays_over(registry, clock, database):
-    job = registry.register(agent="a", prompt="p", auth_token=GIVEN)
+    job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     registry.tokens.rotate(job.job_id, overlap_sec=60)
-    event = signed(job.job_id, 1, token=GIVEN)
+    event = signed(job.job_id, 1, token=TOKEN)
     clock.advance(61)
     assert registry.accept_many([event, event], subscriber="s")[1].verdict is Verdict.REVOKED_KEY
     clock.advance(-30)
@@ -114,30 +114,30 @@ def test_an_overlap_that_was_seen_over_stays_over(registry, clock, database):
 
 def test_an_overlap_is_over_when_the_job_has_an_event_from_later(registry, clock):
     """Nobody used the old token meanwhile: what the job said tells that the moment was there."""
-    job = registry.register(agent="a", prompt="p", auth_token=GIVEN)
+    job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     registry.tokens.rotate(job.job_id, overlap_sec=60)
     clock.advance(30)
-    assert registry.accept(signed(job.job_id, 1, token=GIVEN), subscriber="s").verdict is Verdict.ACCEPTED
+    assert registry.accept(signed(job.job_id, 1, token=TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
     clock.advance(31)
     registry.publish(job.job_id, "progress")
     clock.advance(-30)
-    assert registry.accept(signed(job.job_id, 3, token=GIVEN), subscriber="s").verdict is Verdict.REVOKED_KEY
+    assert registry.accept(signed(job.job_id, 3, token=TOKEN), subscriber="s").verdict is Verdict.REVOKED_KEY
 
 
 def test_an_overlap_that_is_not_over_is_valid(registry, clock):
-    job = registry.register(agent="a", prompt="p", auth_token=GIVEN)
+    job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     registry.tokens.rotate(job.job_id, overlap_sec=60)
     clock.advance(-30)
-    assert registry.accept(signed(job.job_id, 1, token=GIVEN), subscriber="s").verdict is Verdict.ACCEPTED
+    assert registry.accept(signed(job.job_id, 1, token=TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
 
 
 def test_the_doctor_lists_and_puts_right_what_is_later_than_now(registry, clock, leased, database, monkeypatch):
     from jobdb.doctor.findings import Report
-    from jobdb.doctor.times import check_times
+    from jobdb.doctor.times import check_timestamps
 
     def found(*, fix=False):
         report = Report(database.url)
-        check_times(report, registry, fix=fix)
+        check_timestamps(report, registry, fix=fix)
         (finding,) = report.findings
         return finding
 
@@ -147,11 +147,11 @@ def test_the_doctor_lists_and_puts_right_what_is_later_than_now(registry, clock,
     registry.tokens.rotate(done.job_id, overlap_sec=60)
     registry.complete(done.job_id)
     registry.accept("nonsense", subscriber="s")
-    registry.engine.take_lease("relay", holder="a", lease_ms=15_000)
+    registry.engine.acquire_lease("relay", holder="a", lease_ms=15_000)
     clock.advance(-YEARS_SEC)
 
     before = found()
-    assert before.level == "warn" and before.mend == "jobdb doctor --fix"
+    assert before.level == "warn" and before.fix_command == "jobdb doctor --fix"
     for words in ("1 leases of jobs", "1 named leases", "1 overlaps", "2 jobs"):
         assert words in before.message
     assert registry.prune(older_than_sec=0, now_ms=clock.now_ms + 1) == []

@@ -13,14 +13,14 @@ from jobdb.schema import migration_files
 from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
 from jobdb.engines.statements import parameters
 from jobdb.model import EventKind
-from jobdb.operations.copy import COPY, LEFT_BEHIND, TABLES, copy_registry, digest_of
+from jobdb.operations.copy import COPY, TABLES, TABLES_NOT_COPIED, copy_registry, registry_digest
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
 TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
-def fill(registry, count=20):
+def populate(registry, count=20):
     """A bit of everything."""
     jobs = registry.register_many(
         NewJob(
@@ -53,10 +53,10 @@ def fill(registry, count=20):
         registry.accept(signed(name, 1, token=TOKEN, detail="forged?"), subscriber="gappy")
     registry.accept("garbage", subscriber="s")
     next(registry.subscribe(subscriber="all", timeout_sec=30))
-    registry.engine.take_lease("relay", holder="h", lease_ms=1000)
+    registry.engine.acquire_lease("relay", holder="h", lease_ms=1000)
 
 
-def picture(registry):
+def dump(registry):
     """Everything that the public verbs show."""
     jobs = registry.jobs(limit=10_000)
     return {
@@ -76,11 +76,11 @@ def picture(registry):
 def test_a_copy_is_equal_and_goes_on(make_database, one, other):
     source, target = make_database(one), make_database(other)
     with source.open() as origin, target.open() as copy:
-        fill(origin)
-        before = picture(origin)
+        populate(origin)
+        before = dump(origin)
         report = copy_registry(origin, copy)
-        assert picture(copy) == before == picture(origin)
-        assert report.digest == digest_of(origin) == digest_of(copy)
+        assert dump(copy) == before == dump(origin)
+        assert report.digest == registry_digest(origin) == registry_digest(copy)
         assert report.rows["jobs"] == 20 and report.as_dict()["events"] == 60 + 3
         # The copy is a registry like any other: numbers go on, cursors hold, old deliveries are told.
         first = before["events"]["job3"][0]
@@ -92,7 +92,7 @@ def test_a_copy_is_equal_and_goes_on(make_database, one, other):
         assert copy.register(agent="agent0", prompt="prompt 0 ä🎉\n", idempotency_key="key0").job_id == "job0"
         waiting = copy.register(agent="new", prompt="")
         assert copy.claim(worker="w", agent="new").job_id == waiting.job_id
-        assert copy.engine.take_lease("relay", holder="another", lease_ms=1)
+        assert copy.engine.acquire_lease("relay", holder="another", lease_ms=1)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -103,8 +103,8 @@ def test_a_copy_is_another_registry_unless_it_goes_on_as_the_same(make_database,
         origin.engine.put_setting("broker_identity", "0" * 32 + " older")
         origin.register(agent="a", prompt="")
         with make_database(engine).open() as copy:
-            before = digest_of(origin)
-            assert copy_registry(origin, copy).digest == before == digest_of(copy)
+            before = registry_digest(origin)
+            assert copy_registry(origin, copy).digest == before == registry_digest(copy)
             own = copy.engine.setting("registry_id")
             assert own != "0" * 32 and len(own) == 32 and copy.engine.setting("broker_identity") is None
         with make_database(engine).open() as moved:
@@ -132,7 +132,7 @@ def test_a_feed_that_has_seen_pruned_events_misses_none_after_a_copy(make_databa
 def test_a_target_that_is_not_empty_is_refused(make_database):
     source, target = make_database("sqlite-wal"), make_database("sqlite-wal")
     with source.open() as origin, target.open() as copy:
-        fill(origin)
+        populate(origin)
         kept = copy.register(agent="a", prompt="")
         with pytest.raises(AlreadyExists, match="not empty"):
             copy_registry(origin, copy)
@@ -155,7 +155,7 @@ def test_a_copy_that_differs_is_not_kept(make_database, engine):
         )
     try:
         with source.open() as origin, target.open() as copy:
-            fill(origin)
+            populate(origin)
             with pytest.raises(StorageFailed, match="nothing was kept"):
                 copy_registry(origin, copy)
             assert copy.jobs() == [] and copy.engine.outbox(after=0, limit=9) == []
@@ -169,7 +169,7 @@ def test_every_table_and_column_is_copied():
     for _, _, path in migration_files("sqlite"):
         connection.executescript(path.read_text("utf-8"))
     tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-    assert sorted(tables) == sorted((*TABLES, *LEFT_BEHIND, "sqlite_sequence"))
+    assert sorted(tables) == sorted((*TABLES, *TABLES_NOT_COPIED, "sqlite_sequence"))
     for table in TABLES:
         columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
         assert list(parameters(COPY[f"copy_write_{table}"].text)) == columns
@@ -191,14 +191,14 @@ def test_a_large_registry_goes_round_in_bounded_memory(make_database):
             events = [NewEvent(job_id=job.job_id, event=EventKind.PROGRESS) for job in jobs] * 3
             lines = [event.payload for event in origin.publish_many(events)]
             origin.accept_many(lines[: len(jobs)], subscriber="watcher")
-        expected = digest_of(origin)
+        expected = registry_digest(origin)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with source.open() as origin, middle.open() as copy:
         assert copy_registry(origin, copy).digest == expected
         assert copy.count_by_status()[JobStatus.RUNNING] == JOBS
     with middle.open(vault=vault()) as copy, back.open() as again:
         report = copy_registry(copy, again)
-        assert report.digest == expected == digest_of(again)
+        assert report.digest == expected == registry_digest(again)
         assert report.rows["jobs"] == JOBS and report.rows["events"] == 3 * JOBS
         assert report.rows["subscriptions"] == JOBS
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 120 * 1024

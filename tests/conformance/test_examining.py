@@ -18,7 +18,7 @@ def verdicts(registry, lines, subscriber="s"):
 
 
 @pytest.fixture
-def under_lock(registry, monkeypatch):
+def lock_held_at_verify(registry, monkeypatch):
     """Where each signature was verified: True for under the write lock."""
     held, seen = [], []
     write, verify = registry.engine.store.write, verifying.verify
@@ -41,19 +41,19 @@ def under_lock(registry, monkeypatch):
     return seen
 
 
-def test_a_large_batch_is_verified_once_and_not_under_the_lock(registry, job, under_lock):
+def test_a_large_batch_is_verified_once_and_not_under_the_lock(registry, job, lock_held_at_verify):
     token = registry.tokens.show(job.job_id)
     lines = [signed(job.job_id, seq, token=token if seq % 2 else "f" * 32, detail=BULK) for seq in range(1, 9)]
     assert verdicts(registry, lines) == ["accepted", "bad_signature"] * 4
-    assert under_lock == [False] * 8
+    assert lock_held_at_verify == [False] * 8
     assert verdicts(registry, lines[:1]) == ["duplicate"]
-    assert under_lock == [False] * 9
+    assert lock_held_at_verify == [False] * 9
 
 
-def test_a_small_batch_needs_no_look_of_its_own(registry, job, under_lock):
+def test_a_small_batch_needs_no_look_of_its_own(registry, job, lock_held_at_verify):
     token = registry.tokens.show(job.job_id)
     assert verdicts(registry, [signed(job.job_id, seq, token=token) for seq in (1, 2)]) == ["accepted"] * 2
-    assert under_lock == [True] * 2
+    assert lock_held_at_verify == [True] * 2
 
 
 def test_every_refusal_is_the_same_before_the_lock_and_under_it(registry, job):
@@ -83,24 +83,24 @@ def test_every_refusal_is_the_same_before_the_lock_and_under_it(registry, job):
     assert registry.get(job.job_id).last_seq == 0 and registry.subscriptions(job_id=job.job_id) == []
 
 
-def accept_after(registry, line, change):
-    examined = registry.engine.examine([Arrival(line)])
-    assert examined[0].genuine
+def accept_after_change(registry, line, change):
+    prechecked = registry.engine.precheck([Arrival(line)])
+    assert prechecked[0].authentic
     change()
-    [answer] = registry.engine.accept_examined(examined, subscriber="s", window=0, start="beginning")
+    [answer] = registry.engine.accept_prechecked(prechecked, subscriber="s", window=0, start="beginning")
     return answer.verdict
 
 
 def test_a_token_that_is_revoked_meanwhile_is_no_proof(registry, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
-    assert accept_after(registry, line, lambda: registry.tokens.revoke(job.job_id, kid=1)) == "revoked_key"
+    assert accept_after_change(registry, line, lambda: registry.tokens.revoke(job.job_id, kid=1)) == "revoked_key"
     assert registry.events(job.job_id) == []
 
 
 def test_a_token_that_is_resealed_meanwhile_is_the_same(registry, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
     new = Vault(MasterKey(bytes.fromhex("22" * 32), "another"))
-    assert accept_after(registry, line, lambda: registry.tokens.rekey(new)) == "accepted"
+    assert accept_after_change(registry, line, lambda: registry.tokens.rekey(new)) == "accepted"
 
 
 def test_a_job_that_has_the_id_of_one_that_was_pruned_has_another_token(registry, clock, job):
@@ -112,4 +112,4 @@ def test_a_job_that_has_the_id_of_one_that_was_pruned_has_another_token(registry
         registry.prune(older_than_sec=10)
         registry.register(agent="a", prompt="", job_id=job.job_id)
 
-    assert accept_after(registry, line, replace) == "bad_signature"
+    assert accept_after_change(registry, line, replace) == "bad_signature"

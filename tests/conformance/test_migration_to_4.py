@@ -17,8 +17,8 @@ from jobdb.engines.sql.rows import token_binding
 ENGINES = ("sqlite", "postgresql")
 NOW_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
-OLD = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
-NEW = OLD[::-1]
+OLD_TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+NEW_TOKEN = OLD_TOKEN[::-1]
 _schemas = itertools.count(1)
 
 
@@ -32,7 +32,11 @@ def rows():
     yield job + f"(3,'open','cancelled','a','t/3',0,0,0,0,0,0,NULL,NULL,{NOW_MS},{NOW_MS},NULL,{NOW_MS})"
     for number in (1, 2, 3):
         yield f"INSERT INTO specs (job, prompt) VALUES ({number}, 'p')"
-    for number, name, kid, token in ((1, "leased", 1, OLD), (1, "leased", 2, NEW), (2, "done", 1, OLD)):
+    for number, name, kid, token in (
+        (1, "leased", 1, OLD_TOKEN),
+        (1, "leased", 2, NEW_TOKEN),
+        (2, "done", 1, OLD_TOKEN),
+    ):
         sealed = vault().seal(token, bound_to=token_binding(name, kid)).hex()
         expires = f"{NOW_MS + HOUR_MS}" if (name, kid) == ("leased", 1) else "NULL"
         yield (
@@ -44,7 +48,7 @@ def rows():
     yield f"INSERT INTO leases (name, holder, until_ms) VALUES ('relay', 'h', {NOW_MS + 9 * 366 * 24 * HOUR_MS})"
 
 
-def made_by_version_3(engine, tmp_path, request, monkeypatch):
+def create_version_3_database(engine, tmp_path, request, monkeypatch):
     """The database's URL, and what migrates it."""
     if engine == "sqlite":
         from jobdb.schema.migrations import MIGRATIONS
@@ -80,7 +84,7 @@ def made_by_version_3(engine, tmp_path, request, monkeypatch):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path, request, monkeypatch):
-    url, migrate = made_by_version_3(engine, tmp_path, request, monkeypatch)
+    url, migrate = create_version_3_database(engine, tmp_path, request, monkeypatch)
     with pytest.raises(SchemaMismatch, match="migrate"):
         Registry.open(url)
     kept = migrate()
@@ -103,14 +107,18 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
         if engine == "sqlite":  # the server's clock is another
             assert registry.reap() == []
             assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "present"]
-            assert registry.accept(signed("leased", 1, token=OLD), subscriber="s").verdict is Verdict.ACCEPTED
-            assert registry.engine.take_lease("relay", holder="mine", lease_ms=1000), now
+            assert registry.accept(signed("leased", 1, token=OLD_TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
+            assert registry.engine.acquire_lease("relay", holder="mine", lease_ms=1000), now
         assert registry.renew("leased", attempt=1, lease_sec=60).attempt == 1
-        assert registry.tokens.show("leased") == NEW
+        assert registry.tokens.show("leased") == NEW_TOKEN
         registry.publish("leased", "progress", attempt=1)
         # Nothing is known of the tokens of before: their ids get generated ones, and signed jobs.
         assert sorted(registry.prune(older_than_sec=0, now_ms=2**42)) == ["done", "open"]
-        for job_id, more in (("done", {"auth_token": OLD}), ("open", {"auth": "never"}), ("done", {"auth": "never"})):
+        for job_id, more in (
+            ("done", {"auth_token": OLD_TOKEN}),
+            ("open", {"auth": "never"}),
+            ("done", {"auth": "never"}),
+        ):
             with pytest.raises(InvalidInput, match="pruned"):
                 registry.register(agent="a", prompt="p", job_id=job_id, **more)
         for job_id in ("done", "open"):
@@ -119,7 +127,7 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
 
 def test_a_restored_backup_of_version_3_is_another_registry(tmp_path, request, monkeypatch):
     """Whoever restored it has given it an id already; then the old name at brokers is the original's."""
-    url, migrate = made_by_version_3("sqlite", tmp_path, request, monkeypatch)
+    url, migrate = create_version_3_database("sqlite", tmp_path, request, monkeypatch)
     with closing(sqlite3.connect(url, isolation_level=None)) as connection:
         connection.execute("INSERT INTO settings (name, value) VALUES ('registry_id', ?)", ("ab" * 16,))
     migrate()
@@ -131,7 +139,7 @@ def test_two_migrated_databases_have_two_ids(tmp_path, request, monkeypatch):
     found = set()
     for name in ("one", "other"):
         (tmp_path / name).mkdir()
-        url, migrate = made_by_version_3("sqlite", tmp_path / name, request, monkeypatch)
+        url, migrate = create_version_3_database("sqlite", tmp_path / name, request, monkeypatch)
         migrate()
         with Registry.open(url, vault=vault()) as registry:
             found.add(read_identity(registry.engine.store).registry_id)
@@ -155,9 +163,9 @@ def test_tables_that_a_dump_brought_elsewhere_are_another_place(make_database, p
     with Registry.open(original.replace(f"{name}_original", name), vault=vault()) as copy:
         with pytest.raises(MovedOrCopied, match="another database"):
             require_place(copy.engine.store)
-        from jobdb.engines.identity import become_copy
+        from jobdb.engines.identity import assign_new_identity
 
-        assert become_copy(copy.engine.store).registry_id != before
+        assert assign_new_identity(copy.engine.store).registry_id != before
         require_place(copy.engine.store)
     with Registry.open(original, vault=vault()) as registry:
         assert require_place(registry.engine.store) == before

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 
 import pytest
 from conformance_kit.wire import signed
-from conformance_kit.workers import Crew
+from conformance_kit.workers import VerbWorkers
 
 from jobdb import IllegalTransition, JobStatus, NewJob, StaleAttempt, TimedOut
 
@@ -16,27 +16,27 @@ TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture
-def crew(tmp_path, database):
+def worker_processes(tmp_path, database):
     folder = tmp_path / "diaries"
     folder.mkdir()
-    crew = Crew(folder, database.url)
-    yield crew
-    crew.kill()
+    worker_processes = VerbWorkers(folder, database.url)
+    yield worker_processes
+    worker_processes.kill()
 
 
-WHOLE = os.environ.get("JOBDB_WHOLE_CONFORMANCE") == "1"
+FULL_SIZE = os.environ.get("JOBDB_WHOLE_CONFORMANCE") == "1"
 
 
-def share(database, count):
+def scaled(database, count):
     """The same test with a quarter of the work where a commit takes longer; `make torture` does it all."""
-    return count if WHOLE or database.name == "sqlite-wal" else count // 4
+    return count if FULL_SIZE or database.name == "sqlite-wal" else count // 4
 
 
-def test_many_publishers_of_one_job_leave_no_gap_and_no_double(database, crew):
-    each = share(database, 500)
+def test_many_publishers_of_one_job_leave_no_gap_and_no_double(database, worker_processes):
+    each = scaled(database, 500)
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="").job_id
-    told = crew.run(PROCESSES, "publish", job_id, each)
+    told = worker_processes.run(PROCESSES, "publish", job_id, each)
     assert sorted(note["seq"] for note in told) == list(range(1, PROCESSES * each + 1))
     with database.open() as registry:
         assert registry.get(job_id).last_seq == PROCESSES * each
@@ -44,22 +44,22 @@ def test_many_publishers_of_one_job_leave_no_gap_and_no_double(database, crew):
     assert stored == list(range(1, PROCESSES * each + 1))
 
 
-def test_each_job_is_claimed_once(database, crew):
-    count = share(database, 2000)
+def test_each_job_is_claimed_once(database, worker_processes):
+    count = scaled(database, 2000)
     with database.open() as registry:
         ids = {job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * count)}
-    told = crew.run(PROCESSES, "claim_all")
+    told = worker_processes.run(PROCESSES, "claim_all")
     assert Counter(note["job_id"] for note in told) == Counter(ids)
     assert {note["attempt"] for note in told} == {1}
     with database.open() as registry:
         assert registry.count_by_status()[JobStatus.RUNNING] == count
 
 
-def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, crew):
+def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, worker_processes):
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 6)]
-    each = share(database, 60)
-    told = crew.run(6, "publish_batches", ",".join(ids), each)
+    each = scaled(database, 60)
+    told = worker_processes.run(6, "publish_batches", ",".join(ids), each)
     by_job = defaultdict(list)
     for note in told:
         by_job[note["job_id"]].append(note["seq"])
@@ -67,8 +67,8 @@ def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, cre
     assert all(sorted(seqs) == list(range(1, 6 * each + 1)) for seqs in by_job.values())
 
 
-def test_one_key_registers_one_job_whoever_asks(database, crew):
-    told = crew.run(PROCESSES, "register_keys", 25)
+def test_one_key_registers_one_job_whoever_asks(database, worker_processes):
+    told = worker_processes.run(PROCESSES, "register_keys", 25)
     jobs = defaultdict(set)
     for note in told:
         jobs[note["key"]].add(note["job_id"])
@@ -77,13 +77,13 @@ def test_one_key_registers_one_job_whoever_asks(database, crew):
         assert len(registry.jobs(limit=1000)) == 25
 
 
-def test_processes_of_one_subscriber_accept_each_event_once(database, crew, tmp_path):
+def test_processes_of_one_subscriber_accept_each_event_once(database, worker_processes, tmp_path):
     count = 120
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
     file = tmp_path / "lines"
     file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    told = crew.run(4, "accept_lines", file, 10_000)
+    told = worker_processes.run(4, "accept_lines", file, 10_000)
     verdicts = defaultdict(Counter)
     for note in told:
         verdicts[note["seq"]][note["verdict"]] += 1
@@ -93,67 +93,67 @@ def test_processes_of_one_subscriber_accept_each_event_once(database, crew, tmp_
         assert len(registry.events(job_id)) == count and registry.get(job_id).last_seq == count
 
 
-def test_a_strict_subscriber_accepts_an_ascending_run_only(database, crew, tmp_path):
+def test_a_strict_subscriber_accepts_an_ascending_run_only(database, worker_processes, tmp_path):
     count = 60
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
     file = tmp_path / "lines"
     file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    told = crew.run(4, "accept_lines", file, 0)
+    told = worker_processes.run(4, "accept_lines", file, 0)
     accepted = Counter(note["seq"] for note in told if note["verdict"] == "accepted")
     assert accepted and set(accepted.values()) == {1}
     with database.open() as registry:
         assert {event.seq for event in registry.events(job_id)} == set(accepted)
 
 
-def test_a_feed_misses_nothing_that_is_written_beside_it(database, crew):
-    each, writers = share(database, 120), 5
+def test_a_feed_misses_nothing_that_is_written_beside_it(database, worker_processes):
+    each, writers = scaled(database, 120), 5
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * writers)]
         follower = registry.subscribe(subscriber="all", timeout_sec=90)
-        crew.begin([crew.add("publish", job_id, each) for job_id in ids])
+        worker_processes.begin([worker_processes.add("publish", job_id, each) for job_id in ids])
         seen = defaultdict(list)
         while sum(map(len, seen.values())) < each * writers:
             event = next(follower)
             seen[event.job_id].append(event.seq)
         assert seen == {job_id: list(range(1, each + 1)) for job_id in ids}
         follower.handled()
-        crew.finish()
+        worker_processes.finish()
         with pytest.raises(TimedOut):
             next(registry.subscribe(subscriber="all", timeout_sec=0.1))
 
 
-def test_killed_workers_lose_nothing_that_was_answered(database, crew):
+def test_killed_workers_lose_nothing_that_was_answered(database, worker_processes):
     """SIGKILL at random moments: leases run out, jobs come back, old attempts stay out."""
     count, lease_sec = 60, 0.5
-    chance = random.Random(7)
+    rng = random.Random(7)
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * count)]
-        crew.begin([crew.add("live", lease_sec) for _ in range(4)])
+        worker_processes.begin([worker_processes.add("live", lease_sec) for _ in range(4)])
         deadline = time.monotonic() + 120
         kills = 0
         while registry.count_by_status()[JobStatus.COMPLETED] < count or kills < 6:
             assert time.monotonic() < deadline, registry.count_by_status()
-            time.sleep(chance.uniform(0.02, 0.25))
+            time.sleep(rng.uniform(0.02, 0.25))
             if kills < 12:
-                chance.choice([process for process in crew.processes if process.poll() is None]).kill()
+                rng.choice([process for process in worker_processes.processes if process.poll() is None]).kill()
                 kills += 1
-                crew.begin([crew.add("live", lease_sec)])
+                worker_processes.begin([worker_processes.add("live", lease_sec)])
             registry.reap(strike_limit=1000)
-    crew.kill()
-    notes = crew.notes()
-    claims = Counter((note["job_id"], note["attempt"]) for note in notes if note["did"] == "claim")
+    worker_processes.kill()
+    entries = worker_processes.entries()
+    claims = Counter((note["job_id"], note["attempt"]) for note in entries if note["did"] == "claim")
     assert set(claims.values()) == {1}
     with database.open() as registry:
         for job_id in ids:
-            _check_life(registry, job_id, [note for note in notes if note["job_id"] == job_id])
+            _check_job_history(registry, job_id, [note for note in entries if note["job_id"] == job_id])
 
 
-def _check_life(registry, job_id, notes):
+def _check_job_history(registry, job_id, entries):
     events = {event.seq: event for event in registry.events(job_id)}
     job = registry.get(job_id)
     assert job.status is JobStatus.COMPLETED and sorted(events) == list(range(1, job.last_seq + 1))
-    published = [note for note in notes if note["did"] == "publish"]
+    published = [note for note in entries if note["did"] == "publish"]
     assert len({note["seq"] for note in published}) == len(published)
     for note in published:
         assert events[note["seq"]].payload == note["line"]

@@ -49,13 +49,13 @@ HOT = {
     "claim_job": {**_CLAIM, "job_id": "job77"},
     "get_job": {"job_id": "job77"},
     "get_job_by_number": {"job": 77},
-    "job_for_update": {"job_id": "job77"},
+    "job_state": {"job_id": "job77"},
     "job_by_idempotency_key": {"idempotency_key": "key400"},
     "list_jobs": {"below": 5000, "agent_session": None, "limit": 100},
     "list_jobs_by_status": {"below": 5000, "status": "pending", "agent_session": None, "limit": 100},
     "list_jobs_by_agent": {"below": 5000, "status": "pending", "agent": "agent3", "agent_session": None, "limit": 100},
     "publish_state": {"job_id": "job77"},
-    "advance_job_from": {
+    "advance_job_if_unchanged": {
         "job": 77,
         "job_id": "job77",
         "last_seq": 3,
@@ -72,15 +72,15 @@ HOT = {
     "outbox_page": {"after": 100, "limit": 100},
     "outbox_page_of_job": {"job_id": "job77", "after": 0, "limit": 100},
     "accept_state": {**_SUBSCRIBER, "kid": 1, "seq": 2},
-    "sender_of_event": {"job_id": "job77", "kid": 1},
+    "sender_credentials": {"job_id": "job77", "kid": 1},
     "stored_event": {"job": 77, "seq": 2},
-    "key_of_event": {"job": 77, "kid": 1},
+    "token_state": {"job": 77, "kid": 1},
     "subscription_state": _SUBSCRIBER,
-    "gap_that_holds": {"subscription": 10, "seq": 2},
+    "gap_containing_seq": {"subscription": 10, "seq": 2},
     "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
     "follow_seqs": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
     "mark_handled": {**_SUBSCRIBER, "seq": 3, "after": 2},
-    "news_since": {"after": 1000, "settled": 2**62, "limit": 1000},
+    "feed_page": {"after": 1000, "settled": 2**62, "limit": 1000},
     "expired_leases": {"now": 1500, "limit": 100},
     "void_leases": {"now": 1500, "limit": 100},
     "prune_candidates": {"before": 1000, "limit": 100},
@@ -166,7 +166,7 @@ INSERT INTO gaps (subscription, first_seq, last_seq) SELECT 77, seq - 1, seq - 1
 
 
 @pytest.mark.parametrize(
-    "name", ["gap_that_holds", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
+    "name", ["gap_containing_seq", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
 )
 def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_database, name):
     """For every event each of the skipped ranges before it was looked at."""

@@ -179,7 +179,7 @@ class AcceptMachine(RuleBasedStateMachine):
             self.model.status, self.model.end = "cancelled", self.model.last
 
     @rule()
-    def open_anew(self):
+    def reopen(self):
         self.registry.close()
         self.registry = self.live.open()
 
@@ -213,7 +213,7 @@ def test_accept_agrees_with_the_model_on_random_schedules(engine, request):
         @staticmethod
         def discard(database):
             if server is not None:
-                database.give_back()
+                database.recycle()
             else:
                 shutil.rmtree(database.path.parent)
 

@@ -11,15 +11,15 @@ from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.operations.copy import copy_registry
 
-GIVEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
-OTHER = GIVEN[::-1]
+TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+OTHER_TOKEN = TOKEN[::-1]
 
 
 def register(registry, job_id, **more):
     return registry.register(agent="a", prompt="p", job_id=job_id, **more)
 
 
-def live_and_die(registry, clock, job_id):
+def complete_and_prune(registry, clock, job_id):
     """The payloads of a job that was completed and is pruned."""
     registry.publish(job_id, "started")
     registry.complete(job_id, detail="the old run")
@@ -34,16 +34,16 @@ def verdicts(registry, payloads):
 
 
 def test_a_given_token_serves_an_id_once(registry, clock):
-    register(registry, "nightly", auth_token=GIVEN)
-    payloads = live_and_die(registry, clock, "nightly")
+    register(registry, "nightly", auth_token=TOKEN)
+    payloads = complete_and_prune(registry, clock, "nightly")
     with pytest.raises(InvalidInput, match="given before"):
-        register(registry, "nightly", auth_token=GIVEN)
-    register(registry, "nightly", auth_token=OTHER)
+        register(registry, "nightly", auth_token=TOKEN)
+    register(registry, "nightly", auth_token=OTHER_TOKEN)
     assert verdicts(registry, payloads) == {Verdict.BAD_SIGNATURE}
     assert registry.get("nightly").status is JobStatus.PENDING
     with pytest.raises(InvalidInput, match="given before"):
-        registry.tokens.rotate("nightly", token=GIVEN)
-    registry.tokens.rotate("nightly", token=GIVEN.swapcase())
+        registry.tokens.rotate("nightly", token=TOKEN)
+    registry.tokens.rotate("nightly", token=TOKEN.swapcase())
 
 
 def test_a_generated_token_serves_an_id_once(registry, clock):
@@ -51,7 +51,7 @@ def test_a_generated_token_serves_an_id_once(registry, clock):
     registry.tokens.rotate("nightly")
     tokens = [registry.tokens.show("nightly", kid=kid) for kid in (1, 2)]
     assert [len(token) for token in tokens] == [43, 43] and len(set(tokens)) == 2
-    payloads = live_and_die(registry, clock, "nightly")
+    payloads = complete_and_prune(registry, clock, "nightly")
     for token in tokens:
         with pytest.raises(InvalidInput, match="given before"):
             register(registry, "nightly", auth_token=token)
@@ -65,7 +65,7 @@ def test_a_generated_token_serves_an_id_once(registry, clock):
 @pytest.mark.parametrize("auth", ["required", "never"])
 def test_an_id_is_not_given_again_to_a_job_that_is_not_signed(registry, clock, auth):
     register(registry, "open", auth=auth)
-    payloads = live_and_die(registry, clock, "open")
+    payloads = complete_and_prune(registry, clock, "open")
     with pytest.raises(InvalidInput, match="another id"):
         register(registry, "open", auth="never")
     register(registry, "open")
@@ -75,26 +75,26 @@ def test_an_id_is_not_given_again_to_a_job_that_is_not_signed(registry, clock, a
 
 def test_other_ids_are_free(registry, clock):
     register(registry, "open", auth="never")
-    live_and_die(registry, clock, "open")
+    complete_and_prune(registry, clock, "open")
     register(registry, "another", auth="never")
     registry.register(agent="a", prompt="p", auth="never")
 
 
 def test_two_ids_with_one_token_are_told_and_kept_apart(registry):
-    register(registry, "n1", auth_token=GIVEN)
+    register(registry, "n1", auth_token=TOKEN)
     with pytest.warns(UserWarning, match="job n2 is that of job n1"):
-        register(registry, "n2", auth_token=GIVEN)
+        register(registry, "n2", auth_token=TOKEN)
     event = registry.publish("n1", "started")
     forged = event.payload.replace('"n1"', '"n2"')
     assert registry.accept(forged, subscriber="s").verdict is Verdict.BAD_SIGNATURE
     with pytest.warns(UserWarning, match="job n3 \\(and for 1 more\\)"):
-        registry.register_many([NewJob(agent="a", prompt="p", job_id=name, auth_token=GIVEN) for name in ("n3", "n4")])
+        registry.register_many([NewJob(agent="a", prompt="p", job_id=name, auth_token=TOKEN) for name in ("n3", "n4")])
     with pytest.warns(UserWarning, match="job n5"):
         register(registry, "n5")
-        registry.tokens.rotate("n5", token=GIVEN)
+        registry.tokens.rotate("n5", token=TOKEN)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        register(registry, "n6", auth_token=OTHER)
+        register(registry, "n6", auth_token=OTHER_TOKEN)
         register(registry, "n7")
 
 
@@ -102,31 +102,31 @@ def test_a_registration_that_fails_uses_no_token_up(registry):
     register(registry, "taken")
     with pytest.raises(Exception, match="taken"):
         registry.register_many(
-            [NewJob(agent="a", prompt="p", job_id=name, auth_token=GIVEN) for name in ("free", "taken")]
+            [NewJob(agent="a", prompt="p", job_id=name, auth_token=TOKEN) for name in ("free", "taken")]
         )
-    register(registry, "free", auth_token=GIVEN)
+    register(registry, "free", auth_token=TOKEN)
 
 
 def test_tokens_of_before_are_not_known_and_their_ids_get_a_generated_one(database, registry, clock):
     """Those of an older version and of imports: nothing tells whether a given token is one of them."""
-    register(registry, "old", auth_token=GIVEN)
+    register(registry, "old", auth_token=TOKEN)
     registry.close()
     database.sql("UPDATE tokens SET remembered = 0; DELETE FROM token_fingerprints")
     with database.open() as again:
-        payloads = live_and_die(again, clock, "old")
+        payloads = complete_and_prune(again, clock, "old")
         with pytest.raises(InvalidInput, match="not known any more"):
-            register(again, "old", auth_token=GIVEN)
+            register(again, "old", auth_token=TOKEN)
         register(again, "old")
         assert verdicts(again, payloads) == {Verdict.BAD_SIGNATURE}
 
 
 def test_what_is_remembered_survives_rekey_reopening_and_copying(database, make_database, registry, clock):
-    register(registry, "given", auth_token=GIVEN)
+    register(registry, "given", auth_token=TOKEN)
     register(registry, "generated")
     generated = registry.tokens.show("generated")
     register(registry, "open", auth="never")
     for job_id in ("given", "generated", "open"):
-        live_and_die(registry, clock, job_id)
+        complete_and_prune(registry, clock, job_id)
     register(registry, "here")
     new = Vault(MasterKey(b"n" * 32, "the test"))
     registry.tokens.rekey(new)
@@ -135,7 +135,7 @@ def test_what_is_remembered_survives_rekey_reopening_and_copying(database, make_
         copy_registry(again, copy)
         for each in (registry, again, copy):
             for job_id, more in (
-                ("given", {"auth_token": GIVEN}),
+                ("given", {"auth_token": TOKEN}),
                 ("generated", {"auth_token": generated}),
                 ("open", {"auth": "never"}),
             ):

@@ -66,7 +66,7 @@ def test_each_verdict_and_each_check_before_the_next(registry, clock, job):
 
 
 @pytest.fixture
-def passed(registry, job):
+def registry_with_history(registry, job):
     """Subscriber s has accepted 1, 2, 4 and the end at 5, under attempt 1; seq 3 was skipped."""
     registry.claim(worker="w")
     for seq in (1, 2, 4):
@@ -75,49 +75,49 @@ def passed(registry, job):
     return registry
 
 
-def test_the_verdicts_on_authentic_events_in_order(passed):
+def test_the_verdicts_on_authentic_events_in_order(registry_with_history):
     other = "another-token-another-token-another"
-    assert verdict(passed, wire(1, attempt=1, token=other)) is Verdict.BAD_SIGNATURE
-    assert verdict(passed, changed(wire(1, attempt=1), detail="forged")) is Verdict.BAD_SIGNATURE
-    assert verdict(passed, wire(1, attempt=1)) is Verdict.DUPLICATE
-    assert verdict(passed, wire(5, "completed", attempt=1)) is Verdict.DUPLICATE
-    assert verdict(passed, wire(1, attempt=7, detail="other")) is Verdict.CONFLICT
-    assert verdict(passed, wire(9, "error", attempt=7)) is Verdict.CONFLICT
-    assert verdict(passed, wire(3, attempt=7)) is Verdict.REPLAYED
-    assert verdict(passed, wire(3, attempt=1), window=1) is Verdict.REPLAYED
-    assert verdict(passed, wire(6, attempt=7)) is Verdict.STALE_ATTEMPT
-    assert verdict(passed, wire(6, attempt=1)) is Verdict.AFTER_TERMINAL
-    assert verdict(passed, wire(3, attempt=1), window=2) is Verdict.ACCEPTED
-    job = passed.get("j")
+    assert verdict(registry_with_history, wire(1, attempt=1, token=other)) is Verdict.BAD_SIGNATURE
+    assert verdict(registry_with_history, changed(wire(1, attempt=1), detail="forged")) is Verdict.BAD_SIGNATURE
+    assert verdict(registry_with_history, wire(1, attempt=1)) is Verdict.DUPLICATE
+    assert verdict(registry_with_history, wire(5, "completed", attempt=1)) is Verdict.DUPLICATE
+    assert verdict(registry_with_history, wire(1, attempt=7, detail="other")) is Verdict.CONFLICT
+    assert verdict(registry_with_history, wire(9, "error", attempt=7)) is Verdict.CONFLICT
+    assert verdict(registry_with_history, wire(3, attempt=7)) is Verdict.REPLAYED
+    assert verdict(registry_with_history, wire(3, attempt=1), window=1) is Verdict.REPLAYED
+    assert verdict(registry_with_history, wire(6, attempt=7)) is Verdict.STALE_ATTEMPT
+    assert verdict(registry_with_history, wire(6, attempt=1)) is Verdict.AFTER_TERMINAL
+    assert verdict(registry_with_history, wire(3, attempt=1), window=2) is Verdict.ACCEPTED
+    job = registry_with_history.get("j")
     assert (job.status, job.last_seq) == (JobStatus.COMPLETED, 5)
-    assert [event.seq for event in passed.events("j")] == [1, 2, 3, 4, 5]
+    assert [event.seq for event in registry_with_history.events("j")] == [1, 2, 3, 4, 5]
 
 
-def test_refusals_are_counted_and_authentic_ones_recorded(passed, clock):
+def test_refusals_are_counted_and_authentic_ones_recorded(registry_with_history, clock):
     for _ in range(3):
-        verdict(passed, "nonsense")
-    verdict(passed, changed(wire(1), job_id="nobody"))
-    verdict(passed, wire(1, token=None))
-    verdict(passed, wire(3, attempt=1))
-    verdict(passed, wire(3, attempt=1))
-    verdict(passed, wire(1, attempt=1))
-    verdict(passed, wire(9, "error", attempt=1, detail="x" * 5000), subscriber="t")
-    assert passed.verdict_counts() == {
+        verdict(registry_with_history, "nonsense")
+    verdict(registry_with_history, changed(wire(1), job_id="nobody"))
+    verdict(registry_with_history, wire(1, token=None))
+    verdict(registry_with_history, wire(3, attempt=1))
+    verdict(registry_with_history, wire(3, attempt=1))
+    verdict(registry_with_history, wire(1, attempt=1))
+    verdict(registry_with_history, wire(9, "error", attempt=1, detail="x" * 5000), subscriber="t")
+    assert registry_with_history.verdict_counts() == {
         Verdict.MALFORMED: 3,
         Verdict.UNKNOWN_JOB: 1,
         Verdict.UNSIGNED: 1,
         Verdict.REPLAYED: 2,
         Verdict.CONFLICT: 1,
     }
-    assert passed.verdict_counts("j") == {Verdict.UNSIGNED: 1, Verdict.REPLAYED: 2, Verdict.CONFLICT: 1}
-    assert passed.verdict_counts("nobody") == {}
-    conflict, replayed = passed.refusals()
+    assert registry_with_history.verdict_counts("j") == {Verdict.UNSIGNED: 1, Verdict.REPLAYED: 2, Verdict.CONFLICT: 1}
+    assert registry_with_history.verdict_counts("nobody") == {}
+    conflict, replayed = registry_with_history.refusals()
     assert (conflict.verdict, conflict.subscriber, conflict.seq, conflict.job_id) == ("conflict", "t", 9, "j")
     assert (replayed.verdict, replayed.subscriber, replayed.seq) == ("replayed", "s", 3)
     assert replayed.recorded_at.timestamp() * 1000 == clock.now_ms and "last_seq is 5" in replayed.reason
-    assert passed.refusals(limit=1) == [conflict]
-    assert passed.refusals(job_id="j") == [conflict, replayed]
-    assert passed.refusals(job_id="nobody") == []
+    assert registry_with_history.refusals(limit=1) == [conflict]
+    assert registry_with_history.refusals(job_id="j") == [conflict, replayed]
+    assert registry_with_history.refusals(job_id="nobody") == []
 
 
 def test_refusals_stay_bounded_for_each_job(registry, job):
@@ -145,7 +145,7 @@ def test_a_refusal_repeated_pushes_nothing_out(registry, job):
 def test_refusals_stay_bounded_in_all(registry, monkeypatch):
     from jobdb.engines.sql import accepting
 
-    monkeypatch.setattr(accepting, "REFUSALS_IN_ALL", 10)
+    monkeypatch.setattr(accepting, "MAX_REFUSALS", 10)
     for number in range(15):
         registry.register(agent="a", prompt="", job_id=f"n{number}", auth_token=TOKEN)
         done, again = (signed(f"n{number}", seq, kind, token=TOKEN) for seq, kind in ((1, "completed"), (2, "error")))

@@ -232,14 +232,14 @@ def test_a_reaped_job_is_not_ended_twice(registry, clock):
 
 
 def test_named_leases_have_one_holder(registry, clock):
-    take = registry.engine.take_lease
+    take = registry.engine.acquire_lease
     assert take("relay", holder="a", lease_ms=1000)
     assert take("relay", holder="a", lease_ms=1000)
     assert not take("relay", holder="b", lease_ms=1000)
     assert take("other", holder="b", lease_ms=1000)
-    registry.engine.drop_lease("relay", holder="b")
+    registry.engine.release_lease("relay", holder="b")
     assert not take("relay", holder="b", lease_ms=1000)
     clock.advance(1)
     assert take("relay", holder="b", lease_ms=1000)
-    registry.engine.drop_lease("relay", holder="b")
+    registry.engine.release_lease("relay", holder="b")
     assert take("relay", holder="a", lease_ms=1000)

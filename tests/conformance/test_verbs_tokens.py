@@ -8,7 +8,7 @@ from jobdb.core.protocol import parse
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 
-GIVEN = "given-token-given-token-given-token-given"
+TOKEN = "given-token-given-token-given-token-given"
 
 
 def verdict(registry, line):
@@ -17,11 +17,11 @@ def verdict(registry, line):
 
 def test_each_job_gets_its_own_token(registry):
     one, two = (registry.register(agent="a", prompt="").job_id for _ in range(2))
-    given = registry.register(agent="a", prompt="", auth_token=GIVEN).job_id
+    given = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
     assert registry.tokens.show(one) != registry.tokens.show(two)
     assert len(registry.tokens.show(one)) == 43
-    assert registry.tokens.show(given) == registry.tokens.show(given, kid=1) == GIVEN
-    assert registry.tokens.present(given) == (1, GIVEN)
+    assert registry.tokens.show(given) == registry.tokens.show(given, kid=1) == TOKEN
+    assert registry.tokens.present(given) == (1, TOKEN)
     with pytest.raises(InvalidInput, match="no token 2"):
         registry.tokens.show(given, kid=2)
 
@@ -49,10 +49,10 @@ def test_rotation_keeps_the_old_token_for_the_overlap(registry, clock, job):
 def test_an_overlap_is_never_prolonged_by_the_next_rotation(registry, clock, job):
     job_id = job.job_id
     registry.tokens.rotate(job_id, overlap_sec=10)
-    assert registry.tokens.rotate(job_id, overlap_sec=100, token=GIVEN) == 3
+    assert registry.tokens.rotate(job_id, overlap_sec=100, token=TOKEN) == 3
     first, second, third = registry.tokens.list(job_id)
     assert (second.expires_at - first.expires_at).total_seconds() == 90
-    assert third.expires_at is None and registry.tokens.show(job_id) == GIVEN
+    assert third.expires_at is None and registry.tokens.show(job_id) == TOKEN
     assert registry.tokens.rotate(job_id, overlap_sec=0) == 4
     assert [info.state for info in registry.tokens.list(job_id)] == ["expired"] * 3 + ["present"]
 
@@ -125,22 +125,22 @@ def test_rekey_takes_a_job_with_more_tokens_than_a_page(registry, monkeypatch, j
 def test_a_token_that_the_job_had_before_is_refused(registry, job):
     job_id = job.job_id
     old = registry.tokens.show(job_id)
-    registry.tokens.rotate(job_id, token=GIVEN)
+    registry.tokens.rotate(job_id, token=TOKEN)
     registry.tokens.revoke(job_id, 1)
-    for kid, token in ((1, old), (2, GIVEN)):
+    for kid, token in ((1, old), (2, TOKEN)):
         with pytest.raises(InvalidInput, match=f"token {kid} of") as caught:
             registry.tokens.rotate(job_id, token=token)
         assert token not in str(caught.value)
-    assert registry.tokens.present(job_id) == (2, GIVEN)
+    assert registry.tokens.present(job_id) == (2, TOKEN)
 
 
 def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, clock, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     keyless = Vault.open(env={"HOME": str(home)})
-    job_id = registry.register(agent="a", prompt="", timeout_sec=5, auth_token=GIVEN).job_id
+    job_id = registry.register(agent="a", prompt="", timeout_sec=5, auth_token=TOKEN).job_id
     registry.publish(job_id, "started")
-    line = signed(job_id, 2, token=GIVEN)
+    line = signed(job_id, 2, token=TOKEN)
     registry.close()
     clock.advance(60)
     with database.open(vault=keyless) as other:
@@ -150,7 +150,7 @@ def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, c
             lambda: other.accept(line, subscriber="s"),
             lambda: other.tokens.show(job_id),
             lambda: other.tokens.rotate(job_id),
-            lambda: other.tokens.rotate(job_id, token=GIVEN + "x"),
+            lambda: other.tokens.rotate(job_id, token=TOKEN + "x"),
             lambda: other.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third"))),
             lambda: other.reap(),
         ):
@@ -166,18 +166,18 @@ def test_the_first_secret_of_a_database_makes_the_key(database, tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     with database.open(vault=Vault.open(env={"HOME": str(home)})) as registry:
-        job_id = registry.register(agent="a", prompt="", auth_token=GIVEN).job_id
+        job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
     assert (home / ".config" / "jobdb" / "master.key").is_file()
     with database.open(vault=Vault.open(create=False, env={"HOME": str(home)})) as again:
-        assert again.tokens.show(job_id) == GIVEN
+        assert again.tokens.show(job_id) == TOKEN
 
 
 def test_no_secret_is_readable_in_the_database(registry, database, job):
     token = registry.tokens.show(job.job_id)
-    registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="hunter2-hunter2", auth_token=GIVEN)
+    registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="hunter2-hunter2", auth_token=TOKEN)
     registry.publish(job.job_id, "progress")
     registry.close()
-    for secret in (token, GIVEN, "hunter2-hunter2"):
+    for secret in (token, TOKEN, "hunter2-hunter2"):
         if database.name == "postgresql":
             tables = ("jobs", "specs", "tokens", "events", "settings")
             for table in tables:

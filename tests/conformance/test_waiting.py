@@ -15,7 +15,7 @@ def pair(database):
         yield one, two
 
 
-def later(action, delay=0.15):
+def run_later(action, delay=0.15):
     """Runs an action in another thread after a while."""
     thread = threading.Timer(delay, action)
     thread.start()
@@ -24,7 +24,7 @@ def later(action, delay=0.15):
 
 def test_a_claim_waits_for_work(pair):
     one, two = pair
-    thread = later(lambda: two.register(agent="a", prompt="", job_id="new"))
+    thread = run_later(lambda: two.register(agent="a", prompt="", job_id="new"))
     assert one.claim(worker="w", wait_sec=30).job_id == "new"
     thread.join()
 
@@ -39,7 +39,7 @@ def test_a_released_job_wakes_a_waiting_worker(pair):
     one, two = pair
     two.register(agent="a", prompt="", job_id="back")
     two.claim(worker="first")
-    thread = later(lambda: two.release("back", attempt=1))
+    thread = run_later(lambda: two.release("back", attempt=1))
     assert one.claim(worker="second", wait_sec=30).attempt == 2
     thread.join()
 
@@ -47,7 +47,7 @@ def test_a_released_job_wakes_a_waiting_worker(pair):
 def test_wait_returns_when_the_job_has_ended(pair):
     one, two = pair
     two.register(agent="a", prompt="", job_id="j")
-    thread = later(lambda: two.complete("j", detail="done"))
+    thread = run_later(lambda: two.complete("j", detail="done"))
     assert one.wait("j", timeout_sec=30).detail == "done"
     thread.join()
 
@@ -57,7 +57,7 @@ def test_a_subscriber_is_woken_by_each_event(pair):
     two.register(agent="a", prompt="", job_id="j")
     follower = one.subscribe("j", subscriber="s", timeout_sec=30)
     for seq in (1, 2, 3):
-        thread = later(lambda: two.publish("j", "progress"), 0.05)
+        thread = run_later(lambda: two.publish("j", "progress"), 0.05)
         assert next(follower).seq == seq
         thread.join()
     two.complete("j")
@@ -69,7 +69,7 @@ def test_a_feed_is_woken_too(pair):
     one, two = pair
     two.register(agent="a", prompt="", job_id="j")
     follower = one.subscribe(subscriber="s", timeout_sec=30)
-    thread = later(lambda: two.publish("j", "progress"))
+    thread = run_later(lambda: two.publish("j", "progress"))
     assert next(follower).seq == 1
     thread.join()
 

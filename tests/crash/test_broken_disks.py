@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness.broken_disks import fail_at_points, fail_under_load, fill_disk, small_disk
 from harness.registries import Journal, open_registry
-from harness.requirements import need_lossy_mount
+from harness.requirements import require_lossy_mount
 from lossyfs.mount import LossyMount
 
 from jobdb import StorageFailed, SyncFailed
@@ -17,7 +17,7 @@ from jobdb.urls import parse_url
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    need_lossy_mount()
+    require_lossy_mount()
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
@@ -27,7 +27,7 @@ def test_an_error_at_any_request_is_typed_and_loses_nothing(tmp_path: Path, jour
         failed = mount.stats()["failed"]
     print(report)
     assert failed > 10
-    assert not report.broken
+    assert not report.violations
 
 
 def test_errors_under_load_lose_nothing(tmp_path: Path) -> None:
@@ -36,14 +36,14 @@ def test_errors_under_load_lose_nothing(tmp_path: Path) -> None:
         failed = mount.stats()["failed"]
     print(report)
     assert failed > 3
-    assert not report.broken
+    assert not report.violations
 
 
 def test_full_disks_of_many_sizes(tmp_path: Path) -> None:
     report = fill_disk(tmp_path, 6, sizes=range(40, 640, 40))
     print(report)
     assert len(report.where) == 2
-    assert not report.broken
+    assert not report.violations
 
 
 def test_a_restore_onto_a_full_disk_says_so_and_changes_nothing(tmp_path: Path) -> None:
@@ -93,12 +93,12 @@ def test_what_others_are_told_after_a_failed_sync_survives_a_power_cut(tmp_path:
             database = mount.folder / "here" / "jobs.db"
             bystander = open_registry(database, create=True, checkpoint_pages=1000)
             bystander.jobs()
-            unlucky = open_registry(database, checkpoint_pages=1000)
-            before = unlucky.register(agent="a", prompt="x" * 3000)
+            failing = open_registry(database, checkpoint_pages=1000)
+            before = failing.register(agent="a", prompt="x" * 3000)
             mount.fail("sync", "*-wal", errno.EIO, count=1)
             with pytest.raises(SyncFailed):
-                unlucky.register(agent="a", prompt="x" * 3000)
-            unlucky.close()
+                failing.register(agent="a", prompt="x" * 3000)
+            failing.close()
             later = open_registry(database, checkpoint_pages=1000)
             told = later.register(agent="b", prompt="x" * 3000)
             mount.cut()

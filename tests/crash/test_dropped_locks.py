@@ -19,7 +19,7 @@ from harness.registries import open_registry
 from jobdb import Busy
 from jobdb.filesystem import ofd_locks
 
-LIMIT_SEC = 60.0
+TIMEOUT_SEC = 60.0
 STRESS_SEC = 3.0
 _spawn = multiprocessing.get_context("spawn")
 
@@ -31,35 +31,35 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def look(tx: Any) -> object:
+def read_two_tables(tx: Any) -> object:
     """Two tables, each of them read from its begin to its end."""
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
 
 
-def by_sqlite3(database: Path) -> None:
+def close_with_sqlite3(database: Path) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("SELECT count(*) FROM jobs").fetchone()
 
 
-def by_copy(database: Path) -> None:
+def close_with_copy(database: Path) -> None:
     shutil.copy(f"{database}-shm", database.with_name("copied-shm"))
 
 
-def _go_on(database: Path) -> None:
+def _write_and_checkpoint(database: Path) -> None:
     with open_registry(database) as registry:
         for _ in range(3):
             registry.register(agent="other", prompt="p")
         registry.engine.store.checkpoint()  # type: ignore[attr-defined]
 
 
-def others_go_on(database: Path) -> None:
-    process = _spawn.Process(target=_go_on, args=(database,))
+def write_in_other_process(database: Path) -> None:
+    process = _spawn.Process(target=_write_and_checkpoint, args=(database,))
     process.start()
-    process.join(LIMIT_SEC)
+    process.join(TIMEOUT_SEC)
     assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("drop", [by_sqlite3, by_copy])
+@pytest.mark.parametrize("drop", [close_with_sqlite3, close_with_copy])
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callable[[Path], None], copied: bool) -> None:
     with open_registry(database) as registry:
@@ -67,14 +67,14 @@ def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callabl
         if copied:
             registry.engine.store.checkpoint()  # type: ignore[attr-defined]
         with pytest.raises(Busy, match="what was read was not used"), registry.engine.store.read() as tx:
-            look(tx)
+            read_two_tables(tx)
             drop(database)
-            others_go_on(database)
+            write_in_other_process(database)
         assert len(registry.jobs()) == 4
         with pytest.raises(KeyboardInterrupt), registry.engine.store.read() as tx:
-            look(tx)
+            read_two_tables(tx)
             drop(database)
-            others_go_on(database)
+            write_in_other_process(database)
             raise KeyboardInterrupt
         assert len(registry.jobs()) == 7
 
@@ -84,9 +84,9 @@ def test_a_read_that_has_its_lock_is_answered_whatever_others_do(database: Path)
         registry.register(agent="a", prompt="p")
         for _ in range(2):
             with registry.engine.store.read() as tx:
-                before = look(tx)
-                others_go_on(database)
-                assert look(tx) == before
+                before = read_two_tables(tx)
+                write_in_other_process(database)
+                assert read_two_tables(tx) == before
             registry.engine.store.checkpoint()  # type: ignore[attr-defined]
 
 
@@ -95,7 +95,7 @@ def test_two_never_copy_the_log_at_once(database: Path) -> None:
         first.register(agent="a", prompt="p")
         copying = first.engine.store._checkpointer  # type: ignore[attr-defined]
         assert copying.begin()
-        by_copy(database)
+        close_with_copy(database)
         with pytest.raises(Busy):
             second.engine.store.checkpoint()  # type: ignore[attr-defined]
         second.register(agent="a", prompt="writing goes on")
@@ -146,9 +146,9 @@ def test_nothing_is_lost_while_locks_are_dropped_all_the_time(database: Path) ->
             while time.time() < until:
                 try:
                     with registry.engine.store.read() as tx:
-                        before = look(tx)
+                        before = read_two_tables(tx)
                         time.sleep(0.001)
-                        after = look(tx)
+                        after = read_two_tables(tx)
                     wrong.extend([] if before == after else [before, after])
                 except Busy:
                     pass  # it says that it was not used
@@ -166,11 +166,11 @@ def test_nothing_is_lost_while_locks_are_dropped_all_the_time(database: Path) ->
     for started in [*others, *threads]:
         started.start()
     for thread in threads:
-        thread.join(LIMIT_SEC)
+        thread.join(TIMEOUT_SEC)
     for _ in others:
-        answered |= answers.get(timeout=LIMIT_SEC)
+        answered |= answers.get(timeout=TIMEOUT_SEC)
     for other in others:
-        other.join(LIMIT_SEC)
+        other.join(TIMEOUT_SEC)
     assert not wrong
     with open_registry(database) as registry:
         assert {job_id: registry.get(job_id).last_seq for job_id in answered} == answered

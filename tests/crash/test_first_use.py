@@ -24,11 +24,11 @@ def test_all_first_users_find_it_made(tmp_path: Path, monkeypatch: Any) -> None:
     users, rounds = 3, 8
     start, found = _spawn.Barrier(users), _spawn.Queue()
     url = f"sqlite:///{tmp_path}/private/{{}}.db"
-    crew = [_spawn.Process(target=_use, args=(url, rounds, start, found)) for _ in range(users)]
-    for user in crew:
+    processes = [_spawn.Process(target=_use, args=(url, rounds, start, found)) for _ in range(users)]
+    for user in processes:
         user.start()
     answers = [found.get(timeout=120) for _ in range(users * rounds)]
-    for user in crew:
+    for user in processes:
         user.join(60)
     assert [answer for answer in answers if ":" in answer] == []
     for number in range(rounds):

@@ -13,11 +13,11 @@ from pathlib import Path
 import apsw
 import pytest
 from harness.registries import open_registry
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.contents import Contents, inspect
+from jobdb.engines.sqlite.contents import Contents, inspect_file
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.sharing import set_shared
@@ -39,8 +39,8 @@ FOREIGN = {
     "names like ours": "CREATE TABLE jobs(id); CREATE TABLE events(id); CREATE TABLE settings(name, value)",
     "steps of another set": "CREATE TABLE _sqlite_migrations(migration_set, name); CREATE TABLE jobs(id)",
     "steps of another shape": "CREATE TABLE _sqlite_migrations(x); CREATE TABLE jobs(id)",
-    "our version": f"CREATE TABLE orders(x); PRAGMA user_version = {VERSION}",
-    "our version and nothing": f"PRAGMA user_version = {VERSION}",
+    "our version": f"CREATE TABLE orders(x); PRAGMA user_version = {SCHEMA_VERSION}",
+    "our version and nothing": f"PRAGMA user_version = {SCHEMA_VERSION}",
     "an older version": "CREATE TABLE orders(x); PRAGMA user_version = 1",
     "another mark": "PRAGMA application_id = 7",
     "in WAL": "PRAGMA journal_mode = wal; CREATE TABLE orders(x)",
@@ -87,16 +87,16 @@ def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(pat
     with closing(sqlite3.connect(original)) as connection:
         dump = "\n".join(connection.iterdump())
     make(path, dump)
-    assert inspect(path)[1] is Contents.UNMARKED
+    assert inspect_file(path)[1] is Contents.UNMARKED
     for name in ("open", "init", "init --shared", "init --no-shared"):
         with pytest.raises(SchemaMismatch, match=r"whose mark is missing.*jobdb --db .* migrate'"):
             COMMANDS[name](path)
     [failed] = [finding for finding in examine(parse_url(path)).findings if finding.level == "fail"]
-    assert failed.mend is not None and failed.mend.endswith("migrate")
+    assert failed.fix_command is not None and failed.fix_command.endswith("migrate")
     kept = migrate(path)
     assert kept is not None and kept.exists()
     header = read_header(path)
-    assert (header.application_id, header.user_version) == (APPLICATION_ID, VERSION)
+    assert (header.application_id, header.user_version) == (APPLICATION_ID, SCHEMA_VERSION)
     with open_registry(path) as registry:
         assert registry.get(job.job_id).last_seq == 1
         assert registry.publish(job.job_id, "progress").seq == 2

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conformance_kit.forks import DONE, FAILED, LIMIT_SEC, REFUSED, ended, forked, write
+from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 from jobdb import ForkedRegistry, Registry
 from jobdb.doctor import examine
@@ -33,16 +33,16 @@ def test_backup_copy_and_doctor_in_a_child_touch_nothing_of_the_parents(database
     Registry.open(other, create=True).close()
     with Registry.open(database) as registry:
         registry.jobs()
-        assert forked(lambda: back_up(registry, tmp_path / "saved.db")) == REFUSED
+        assert run_in_child(lambda: back_up(registry, tmp_path / "saved.db")) == REFUSED
         assert not (tmp_path / "saved.db").exists()
 
         def copy() -> None:
             with Registry.open(other) as target:
                 copy_registry(registry, target)
 
-        assert forked(copy) == REFUSED
+        assert run_in_child(copy) == REFUSED
 
-        assert forked(lambda: examine(parse_url(str(database)))) == REFUSED
+        assert run_in_child(lambda: examine(parse_url(str(database)))) == REFUSED
         registry.register(agent="a", prompt="p")
     with Registry.open(other) as registry:
         assert registry.jobs() == []
@@ -53,18 +53,18 @@ def test_a_ticket_outbox(tmp_path: Path) -> None:
     ticket = Ticket("abc12345", "t/events", "h", 1883, False, None, None, "s" * 43, 1, 1, 1)
     with TicketOutbox.open(ticket, path=path) as outbox:
         outbox.publish("progress")
-        assert forked(lambda: outbox.publish("progress")) == REFUSED
-        assert forked(lambda: TicketOutbox.open(ticket, path=path)) == REFUSED
+        assert run_in_child(lambda: outbox.publish("progress")) == REFUSED
+        assert run_in_child(lambda: TicketOutbox.open(ticket, path=path)) == REFUSED
         assert outbox.publish("progress").seq == 2
 
     def publish() -> None:
         with TicketOutbox.open(ticket, path=path) as own:
             own.publish("progress")
 
-    assert forked(publish) == DONE
+    assert run_in_child(publish) == DONE
 
 
-def _refused(path: Path) -> None:
+def _open_refused(path: Path) -> None:
     try:
         Registry.open(path)
     except ForkedRegistry:
@@ -75,9 +75,9 @@ def test_multiprocessing_by_fork_and_by_spawn(database: Path) -> None:
     with Registry.open(database) as registry:
         registry.jobs()
         for method, code in (("fork", REFUSED), ("spawn", DONE)):
-            process = multiprocessing.get_context(method).Process(target=_refused, args=(database,))
+            process = multiprocessing.get_context(method).Process(target=_open_refused, args=(database,))
             process.start()
-            process.join(LIMIT_SEC)
+            process.join(TIMEOUT_SEC)
             assert process.exitcode == code, method
         registry.register(agent="a", prompt="p")
 
@@ -94,7 +94,7 @@ def test_forkpty(database: Path) -> None:
                 code = REFUSED
             finally:
                 os._exit(code)
-        assert ended(child) == REFUSED
+        assert wait_for_child(child) == REFUSED
         os.close(terminal)
         registry.register(agent="a", prompt="p")
 
@@ -124,14 +124,14 @@ def test_a_thread_forks_while_another_opens_and_nobody_waits_for_ever(database: 
 
     def fork() -> None:
         for number in range(8):
-            codes.append(forked(lambda n=number: write(tmp_path / f"own{n}" / "jobs.db")))  # type: ignore[misc]
+            codes.append(run_in_child(lambda n=number: write(tmp_path / f"own{n}" / "jobs.db")))  # type: ignore[misc]
 
     threads = [threading.Thread(target=fork), threading.Thread(target=open_and_close)]
     threads[1].start()
     threads[0].start()
-    threads[0].join(2 * LIMIT_SEC)
+    threads[0].join(2 * TIMEOUT_SEC)
     stop.set()
-    threads[1].join(LIMIT_SEC)
+    threads[1].join(TIMEOUT_SEC)
     assert not any(thread.is_alive() for thread in threads)
     assert len(codes) == 8 and set(codes) <= {DONE, REFUSED}
 
@@ -149,7 +149,7 @@ def test_a_child_that_ends_leaves_the_parents_database_and_lock_alone(database: 
         with registry_lock(tmp_path, timeout_sec=2, create=True):
             pass
         os.write(written, b"x")
-        assert ended(child) == DONE
+        assert wait_for_child(child) == DONE
         assert registry.publish(job, "progress").seq == 1
     os.close(read)
     os.close(written)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance_kit.forks import DONE, FAILED, LIMIT_SEC, REFUSED, ended, forked, write
+from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 from jobdb import ForkedRegistry, Registry
 from jobdb.engines.sql.statements import JOBS
@@ -30,14 +30,14 @@ def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: 
             "the parent's registry": registry.jobs,
         }
         for name, way in ways.items():
-            assert forked(way) == REFUSED, name
+            assert run_in_child(way) == REFUSED, name
         # A process of its own runs it, which has inherited nothing.
-        assert forked(lambda: run_query(database, "SELECT 1 FROM v_jobs", limit=1, timeout_sec=20)) == DONE
-        assert forked(lambda: os._exit(forked(lambda: Registry.open(database)))) == REFUSED, "a grandchild"
+        assert run_in_child(lambda: run_query(database, "SELECT 1 FROM v_jobs", limit=1, timeout_sec=20)) == DONE
+        assert run_in_child(lambda: os._exit(run_in_child(lambda: Registry.open(database)))) == REFUSED, "a grandchild"
         back_up(registry, backup)
-        assert forked(lambda: restore(backup, parse_url(str(database)))) == REFUSED
+        assert run_in_child(lambda: restore(backup, parse_url(str(database)))) == REFUSED
         registry.register(agent="a", prompt="p")
-    assert forked(lambda: Registry.open(database).close()) == DONE, "closed before the fork"
+    assert run_in_child(lambda: Registry.open(database).close()) == DONE, "closed before the fork"
 
 
 def test_the_message_names_what_to_do(database: Path) -> None:
@@ -50,7 +50,7 @@ def test_the_message_names_what_to_do(database: Path) -> None:
             except ForkedRegistry as error:
                 os.write(written, str(error).encode())
 
-        assert forked(say) == DONE
+        assert run_in_child(say) == DONE
     text = os.read(read, 4096).decode()
     assert str(database) in text and "spawn" in text and "before the fork" in text
     os.close(read)
@@ -60,7 +60,7 @@ def test_the_message_names_what_to_do(database: Path) -> None:
 def test_nothing_is_lost_when_the_child_is_refused_and_the_parent_closes(database: Path) -> None:
     parent = Registry.open(database)
     parent.register(agent="a", prompt="by the parent")
-    assert forked(lambda: write(database)) == REFUSED
+    assert run_in_child(lambda: write(database)) == REFUSED
     parent.close()
     code = (
         "import sys; from jobdb import Registry\n"
@@ -99,7 +99,7 @@ def test_closed_before_the_fork_each_opens_its_own_and_nothing_is_lost(database:
         "    for _ in range(40): registry.register(agent='b', prompt='third')\n"
     )
     subprocess.run([sys.executable, "-c", code, str(database)], check=True, timeout=60)
-    assert ended(child) == DONE
+    assert wait_for_child(child) == DONE
     os.close(read)
     os.close(written)
     with Registry.open(database) as registry:
@@ -110,7 +110,7 @@ def test_closed_before_the_fork_each_opens_its_own_and_nothing_is_lost(database:
 def test_another_database_may_be_opened_in_the_child(database: Path, tmp_path: Path) -> None:
     with Registry.open(database) as registry:
         registry.jobs()
-        assert forked(lambda: write(tmp_path / "own" / "jobs.db", 3)) == DONE
+        assert run_in_child(lambda: write(tmp_path / "own" / "jobs.db", 3)) == DONE
         registry.register(agent="a", prompt="p")
     with Registry.open(tmp_path / "own" / "jobs.db") as registry:
         assert len(registry.jobs()) == 3
@@ -124,11 +124,11 @@ def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: 
         with registry.engine.store.write() as tx:
             tx.run(JOBS.put_setting, name="a", value="b")
             inside.set()
-            go_on.wait(LIMIT_SEC)
+            go_on.wait(TIMEOUT_SEC)
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert inside.wait(LIMIT_SEC)
+    assert inside.wait(TIMEOUT_SEC)
     read, written = os.pipe()
     child = os.fork()
     if child == 0:
@@ -143,10 +143,10 @@ def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: 
         finally:
             os._exit(code)
     go_on.set()
-    thread.join(LIMIT_SEC)
+    thread.join(TIMEOUT_SEC)
     registry.register(agent="a", prompt="p")
     os.write(written, b"x")
-    assert ended(child) == REFUSED
+    assert wait_for_child(child) == REFUSED
     os.close(read)
     os.close(written)
     registry.close()
@@ -171,11 +171,11 @@ def test_forked_while_other_threads_open_and_work_no_child_hangs(database: Path,
     for thread in threads:
         thread.start()
     try:
-        codes = [forked(lambda n=n: write(tmp_path / f"own{n}" / "jobs.db")) for n in range(12)]  # type: ignore[misc]
+        codes = [run_in_child(lambda n=n: write(tmp_path / f"own{n}" / "jobs.db")) for n in range(12)]  # type: ignore[misc]
     finally:
         stop.set()
         for thread in threads:
-            thread.join(LIMIT_SEC)
+            thread.join(TIMEOUT_SEC)
         shared.close()
     assert set(codes) <= {DONE, REFUSED}
     assert DONE in codes, "short verbs are waited for"
@@ -193,7 +193,7 @@ def test_forked_in_the_middle_of_a_verb_the_child_does_not_commit_for_its_parent
         finally:
             if os.getpid() != parent:
                 os._exit(FAILED)
-        assert ended(child) == REFUSED
+        assert wait_for_child(child) == REFUSED
         with registry.engine.store.read() as looking:
             assert looking.one(JOBS.get_setting, name="by") == ("parent",)
         registry.register(agent="a", prompt="p")

@@ -18,7 +18,7 @@ from jobdb import Busy, ForkedRegistry, Registry, StorageFailed, SyncFailed
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.engines.sqlite.shared_page import SIZE, SharedPage, page_path
 
-LIMIT_SEC = 60.0
+TIMEOUT_SEC = 60.0
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -27,7 +27,7 @@ def page_of(registry: Registry) -> SharedPage:
     return found
 
 
-class Syncs:
+class CountedSyncs:
     """Stands in the way of ``os.fdatasync``: counts, and lets each call do something first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> None:
@@ -56,7 +56,7 @@ def database(tmp_path: Path) -> Path:
 def test_one_sync_serves_many_writers(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writers, each = 8, 15
     registries = [open_registry(database) for _ in range(writers)]
-    syncs = Syncs(monkeypatch, lambda _: time.sleep(0.005))
+    syncs = CountedSyncs(monkeypatch, lambda _: time.sleep(0.005))
 
     def write(registry: Registry) -> None:
         for _ in range(each):
@@ -75,7 +75,7 @@ def test_nobody_waits_for_a_process_that_was_stopped_while_it_synced(
 ) -> None:
     with open_registry(database) as registry, open(f"{database}-wal", "rb") as stopped:
         fcntl.flock(stopped, fcntl.LOCK_EX)
-        syncs = Syncs(monkeypatch, lambda _: None)
+        syncs = CountedSyncs(monkeypatch, lambda _: None)
         registry.register(agent="a", prompt="p")
         assert syncs.begun == 1
         registry.engine.store.sync()
@@ -95,93 +95,93 @@ def test_a_sync_that_began_before_a_commit_does_not_serve_it(database: Path, mon
     def hold_the_first(number: int) -> None:
         if number == 1:
             syncing.set()
-            assert go_on.wait(LIMIT_SEC)
+            assert go_on.wait(TIMEOUT_SEC)
 
-    syncs = Syncs(monkeypatch, hold_the_first)
+    syncs = CountedSyncs(monkeypatch, hold_the_first)
     with ThreadPoolExecutor(2) as pool:
         early = pool.submit(first.register, agent="a", prompt="early")
-        assert syncing.wait(LIMIT_SEC)
+        assert syncing.wait(TIMEOUT_SEC)
         late = pool.submit(second.register, agent="a", prompt="late")
         while page_of(first).committed - page_of(first).synced < 2:
             time.sleep(0.001)
         assert not early.done() and not late.done() and syncs.begun == 1
         go_on.set()
-        late.result(LIMIT_SEC)
-        early.result(LIMIT_SEC)
+        late.result(TIMEOUT_SEC)
+        early.result(TIMEOUT_SEC)
     assert syncs.begun >= 2
     first.close()
     second.close()
 
 
 def test_a_failed_sync_is_nobodys_success(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unlucky, waiting, idle = (open_registry(database) for _ in range(3))
+    failing, waiting, idle = (open_registry(database) for _ in range(3))
     idle.jobs()
     syncing, go_on = threading.Event(), threading.Event()
 
     def fail_the_first(number: int) -> None:
         if number == 1:
             syncing.set()
-            assert go_on.wait(LIMIT_SEC)
+            assert go_on.wait(TIMEOUT_SEC)
             raise OSError(errno.EIO, "the disk failed")
 
-    Syncs(monkeypatch, fail_the_first)
+    CountedSyncs(monkeypatch, fail_the_first)
     with ThreadPoolExecutor(2) as pool:
-        refused = pool.submit(unlucky.register, agent="a", prompt="not confirmed")
-        assert syncing.wait(LIMIT_SEC)
+        refused = pool.submit(failing.register, agent="a", prompt="not confirmed")
+        assert syncing.wait(TIMEOUT_SEC)
         told = pool.submit(waiting.register, agent="a", prompt="told")
         go_on.set()
         with pytest.raises(SyncFailed):
-            refused.result(LIMIT_SEC)
-        told.result(LIMIT_SEC)
+            refused.result(TIMEOUT_SEC)
+        told.result(TIMEOUT_SEC)
     page = page_of(waiting)
-    assert page.rewrites == 1 and not page.hole
+    assert page.rewrites == 1 and not page.wal_suspect
     idle.register(agent="a", prompt="goes on with a fresh descriptor")
     with pytest.raises(SyncFailed):
-        unlucky.register(agent="a", prompt="the handle is not trusted again")
-    for registry in (unlucky, waiting, idle):
+        failing.register(agent="a", prompt="the handle is not trusted again")
+    for registry in (failing, waiting, idle):
         registry.close()
 
 
-def _hang_in_sync(database: Path, say: Any) -> None:
+def _hang_in_sync(database: Path, reached: Any) -> None:
     registry = open_registry(database)
 
     def hang(_fd: int) -> None:
-        say.set()
-        time.sleep(LIMIT_SEC * 2)
+        reached.set()
+        time.sleep(TIMEOUT_SEC * 2)
 
     os.fdatasync = hang
     registry.register(agent="a", prompt="never answered")
 
 
-def _hang_in_transaction(database: Path, say: Any) -> None:
+def _hang_in_transaction(database: Path, reached: Any) -> None:
     registry = open_registry(database)
     with registry.engine.store.write():
-        say.set()
-        time.sleep(LIMIT_SEC * 2)
+        reached.set()
+        time.sleep(TIMEOUT_SEC * 2)
 
 
 @pytest.mark.parametrize("hang", [_hang_in_sync, _hang_in_transaction])
 def test_a_killed_process_holds_nobody_up(database: Path, hang: Callable[[Path, Any], None]) -> None:
     here = open_registry(database)
-    said = _spawn.Event()
-    other = _spawn.Process(target=hang, args=(database, said), daemon=True)
+    reached_event = _spawn.Event()
+    other = _spawn.Process(target=hang, args=(database, reached_event), daemon=True)
     other.start()
-    assert said.wait(LIMIT_SEC)
+    assert reached_event.wait(TIMEOUT_SEC)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(here.register, agent="a", prompt="waits")
         time.sleep(0.05)
         assert not waiting.done()
         other.kill()
-        assert waiting.result(LIMIT_SEC).prompt == "waits"
-    other.join(LIMIT_SEC)
+        assert waiting.result(TIMEOUT_SEC).prompt == "waits"
+    other.join(TIMEOUT_SEC)
     here.close()
 
 
 def test_a_wait_at_the_gate_is_bounded_and_says_for_whom(database: Path) -> None:
-    said = _spawn.Event()
-    other = _spawn.Process(target=_hang_in_transaction, args=(database, said), daemon=True)
+    reached_event = _spawn.Event()
+    other = _spawn.Process(target=_hang_in_transaction, args=(database, reached_event), daemon=True)
     other.start()
-    assert said.wait(LIMIT_SEC)
+    assert reached_event.wait(TIMEOUT_SEC)
     with Registry.open(f"sqlite:///{database}", busy_timeout_sec=0.3) as here:
         with pytest.raises(Busy) as refused:
             here.register(agent="a", prompt="waits in vain")
@@ -189,10 +189,10 @@ def test_a_wait_at_the_gate_is_bounded_and_says_for_whom(database: Path) -> None
         assert str(other.pid) in str(refused.value)
         here.jobs()
     other.kill()
-    other.join(LIMIT_SEC)
+    other.join(TIMEOUT_SEC)
 
 
-def _work_until_told(database: Path, boot: str, ready: Any, go_on: Any, answers: Any) -> None:
+def _count_syncs_on_signal(database: Path, boot: str, ready: Any, go_on: Any, answers: Any) -> None:
     from jobdb.engines.sqlite import shared_page, store
 
     if boot:
@@ -200,7 +200,7 @@ def _work_until_told(database: Path, boot: str, ready: Any, go_on: Any, answers:
     registry = open_registry(database)
     registry.register(agent="a", prompt="before")
     ready.set()
-    assert go_on.wait(LIMIT_SEC)
+    assert go_on.wait(TIMEOUT_SEC)
     syncs = []
     real = os.fdatasync
 
@@ -229,15 +229,15 @@ def zero(gate: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, overwrite, zero])
 def test_what_happens_to_the_gate_file_harms_nobody(database: Path, damage: Callable[[Path], None]) -> None:
     ready, go_on, answers = _spawn.Event(), _spawn.Event(), _spawn.Queue()
-    idle = _spawn.Process(target=_work_until_told, args=(database, "", ready, go_on, answers), daemon=True)
+    idle = _spawn.Process(target=_count_syncs_on_signal, args=(database, "", ready, go_on, answers), daemon=True)
     idle.start()
     with open_registry(database) as here:
-        assert ready.wait(LIMIT_SEC)
+        assert ready.wait(TIMEOUT_SEC)
         damage(gate_path(database))
         here.register(agent="a", prompt="here")
         go_on.set()
-        assert answers.get(timeout=LIMIT_SEC) == (True, 1), "it was ended by a signal, or believed what stands there"
-        idle.join(LIMIT_SEC)
+        assert answers.get(timeout=TIMEOUT_SEC) == (True, 1), "it was ended by a signal, or believed what stands there"
+        idle.join(TIMEOUT_SEC)
         assert idle.exitcode == 0
         assert len(here.jobs()) == 3
         assert page_of(here).synced == page_of(here).committed
@@ -254,16 +254,16 @@ def test_two_kernels_on_one_folder_each_sync_for_themselves(database: Path, monk
             if not pending:
                 pending.append(page_of(here).committed)
                 other = _spawn.Process(
-                    target=_work_until_told, args=(database, "another boot", ready, go_on, answers), daemon=True
+                    target=_count_syncs_on_signal, args=(database, "another boot", ready, go_on, answers), daemon=True
                 )
                 other.start()
-                assert ready.wait(LIMIT_SEC)
+                assert ready.wait(TIMEOUT_SEC)
                 go_on.set()
-                assert answers.get(timeout=LIMIT_SEC) == (True, 1)
-                other.join(LIMIT_SEC)
+                assert answers.get(timeout=TIMEOUT_SEC) == (True, 1)
+                other.join(TIMEOUT_SEC)
                 assert page_of(here).synced < pending[0], "nobody has synced this one"
 
-        syncs = Syncs(monkeypatch, stop_before)
+        syncs = CountedSyncs(monkeypatch, stop_before)
         here.register(agent="a", prompt="pending")
         assert syncs.begun == 1 and pending
         assert page_of(here).synced == page_of(here).committed == pending[0]
@@ -274,7 +274,7 @@ def test_without_shared_memory_everybody_syncs_for_himself(database: Path, monke
     monkeypatch.setattr("jobdb.engines.sqlite.shared_page.FOLDER", str(database.parent / "none"))
     registries = [open_registry(database) for _ in range(3)]
     assert not any(page_of(registry).shared for registry in registries)
-    syncs = Syncs(monkeypatch, lambda _: None)
+    syncs = CountedSyncs(monkeypatch, lambda _: None)
     with ThreadPoolExecutor(3) as pool:
         list(pool.map(lambda registry: [registry.register(agent="a", prompt="p") for _ in range(10)], registries))
     assert syncs.begun == 30
@@ -311,28 +311,28 @@ def test_a_page_that_was_planted_is_not_used(database: Path, tmp_path: Path) -> 
 
 
 def test_a_failed_sync_is_told_to_those_who_share_no_memory(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    unlucky = open_registry(database)
+    failing = open_registry(database)
 
     def fail(_number: int) -> None:
         raise OSError(errno.EIO, "the disk failed")
 
     with monkeypatch.context() as patched:
-        Syncs(patched, fail)
+        CountedSyncs(patched, fail)
         with pytest.raises(SyncFailed):
-            unlucky.register(agent="a", prompt="not confirmed")
-    unlucky.close()
+            failing.register(agent="a", prompt="not confirmed")
+    failing.close()
     with monkeypatch.context() as patched:
         patched.setattr("jobdb.engines.sqlite.shared_page.FOLDER", str(database.parent / "none"))
         with open_registry(database) as later:
-            assert page_of(later).hole
+            assert page_of(later).wal_suspect
             later.register(agent="a", prompt="told")
-            assert page_of(later).rewrites == 1 and not page_of(later).hole
+            assert page_of(later).rewrites == 1 and not page_of(later).wal_suspect
     with open_registry(database) as registry:
-        assert not page_of(registry).hole
+        assert not page_of(registry).wal_suspect
 
 
 def test_without_a_boot_to_name_every_commit_syncs_in_the_lock(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobdb.engines.sqlite.store.boot_identity", lambda: "")
+    monkeypatch.setattr("jobdb.engines.sqlite.store.boot_id", lambda: "")
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p")
         assert registry.engine.store.settings()["synchronous"] == 2  # type: ignore[attr-defined]
@@ -369,11 +369,11 @@ def test_a_forked_child_is_refused_whatever_lock_its_parent_held(database: Path)
         def hold() -> None:
             with registry.engine.vault._lock:
                 held.set()
-                assert go_on.wait(LIMIT_SEC)
+                assert go_on.wait(TIMEOUT_SEC)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        assert held.wait(LIMIT_SEC)
+        assert held.wait(TIMEOUT_SEC)
         child = os.fork()
         if child == 0:
             try:
@@ -382,8 +382,8 @@ def test_a_forked_child_is_refused_whatever_lock_its_parent_held(database: Path)
                 os._exit(7)
             os._exit(1)
         go_on.set()
-        thread.join(LIMIT_SEC)
-        deadline = time.monotonic() + LIMIT_SEC
+        thread.join(TIMEOUT_SEC)
+        deadline = time.monotonic() + TIMEOUT_SEC
         while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             if time.monotonic() > deadline:
                 os.kill(child, 9)

@@ -14,8 +14,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conformance_kit.databases import KEY
-from conformance_kit.interrupting import each_place
+from conformance_kit.databases import MASTER_KEY
+from conformance_kit.interrupting import interrupt_each_point
 
 from jobdb import Registry
 from jobdb.engines.sqlite import opened
@@ -28,7 +28,7 @@ from jobdb.operations.backup import back_up, restore
 from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
 
-_OTHER = """
+_OTHER_PROGRAM = """
 import fcntl, json, sqlite3, sys
 for line in sys.stdin:
     databases, locks = json.loads(line)
@@ -46,20 +46,22 @@ for line in sys.stdin:
         print(path, type(error).__name__, error, flush=True)
 """
 
-MOST = 30
+MAX_POINTS = 30
 
 
-class Others:
+class OtherProcess:
     """Another process, that takes what should be free."""
 
     def __init__(self) -> None:
         import subprocess
 
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _OTHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _OTHER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def find_free(self, where: str, *databases: Path, locks: tuple[Path, ...] = (), within_sec: float = 0) -> None:
+    def assert_unlocked(
+        self, where: str, *databases: Path, locks: tuple[Path, ...] = (), within_sec: float = 0
+    ) -> None:
         assert self._process.stdin is not None and self._process.stdout is not None
         gates = [Path(f"{path}-gate") for path in databases]
         wanted = [str(path) for path in (*locks, *gates) if path.exists()]
@@ -80,15 +82,15 @@ class Others:
 
 
 @pytest.fixture
-def others() -> Iterator[Others]:
-    made = Others()
+def other_process() -> Iterator[OtherProcess]:
+    made = OtherProcess()
     yield made
     made.close()
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", KEY)
+    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
 
 
 @pytest.fixture
@@ -103,12 +105,12 @@ def scratch_files(folder: Path) -> list[str]:
     return [name for name in os.listdir(folder) if any(word in name for word in words)]
 
 
-def no_file_is_taken_to_be_open(path: Path) -> None:
-    with opened.standard_library_may_open(path):
+def assert_not_marked_open(path: Path) -> None:
+    with opened.exclusive_open(path):
         pass
 
 
-def test_migrate(folder: Path, others: Others) -> None:
+def test_migrate(folder: Path, other_process: OtherProcess) -> None:
     from jobdb.schema.migrations import MIGRATIONS
     from sqlite_utils import Database
 
@@ -119,8 +121,8 @@ def test_migrate(folder: Path, others: Others) -> None:
     shutil.copy(old_one, path)
 
     def check(where: str) -> None:
-        others.find_free(where, path)
-        no_file_is_taken_to_be_open(path)
+        other_process.assert_unlocked(where, path)
+        assert_not_marked_open(path)
         migrate(path)
         with Registry.open(path) as registry:
             registry.register(agent="a", prompt="p")
@@ -130,35 +132,35 @@ def test_migrate(folder: Path, others: Others) -> None:
                 (folder / name).unlink()
         shutil.copy(old_one, path)
 
-    assert each_place(lambda: migrate(path), check, most=MOST) > 3
+    assert interrupt_each_point(lambda: migrate(path), check, max_points=MAX_POINTS) > 3
 
 
-def test_back_up(folder: Path, others: Others) -> None:
+def test_back_up(folder: Path, other_process: OtherProcess) -> None:
     path, target = folder / "jobs.db", folder / "saved.db"
     with Registry.open(path, create=True, busy_timeout_sec=1) as registry:
         registry.register(agent="a", prompt="p")
 
         def check(where: str) -> None:
-            others.find_free(where, path)
+            other_process.assert_unlocked(where, path)
             target.unlink(missing_ok=True)
             assert back_up(registry, target).jobs >= 1
             target.unlink()
             assert scratch_files(folder) == []
             registry.register(agent="a", prompt="p")
 
-        assert each_place(lambda: back_up(registry, target), check, most=MOST) > 3
-    no_file_is_taken_to_be_open(path)
+        assert interrupt_each_point(lambda: back_up(registry, target), check, max_points=MAX_POINTS) > 3
+    assert_not_marked_open(path)
 
 
-def test_restore(folder: Path, others: Others) -> None:
+def test_restore(folder: Path, other_process: OtherProcess) -> None:
     path, saved = folder / "jobs.db", folder / "saved.db"
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p")
         back_up(registry, saved)
 
     def check(where: str) -> None:
-        others.find_free(where, path, saved)
-        no_file_is_taken_to_be_open(path)
+        other_process.assert_unlocked(where, path, saved)
+        assert_not_marked_open(path)
         with Registry.open(path, busy_timeout_sec=1) as registry:
             assert len(registry.jobs()) == 1
         restore(saved, parse_url(str(path)), busy_sec=1)
@@ -166,10 +168,12 @@ def test_restore(folder: Path, others: Others) -> None:
         for kept in folder.glob("jobs.db.replaced-*"):
             kept.unlink()
 
-    assert each_place(lambda: restore(saved, parse_url(str(path)), busy_sec=1), check, most=MOST) > 3
+    assert (
+        interrupt_each_point(lambda: restore(saved, parse_url(str(path)), busy_sec=1), check, max_points=MAX_POINTS) > 3
+    )
 
 
-def test_copy(folder: Path, others: Others) -> None:
+def test_copy(folder: Path, other_process: OtherProcess) -> None:
     path, other, empty = folder / "jobs.db", folder / "copy.db", folder / "empty.db"
     Registry.open(empty, create=True).close()
 
@@ -182,7 +186,7 @@ def test_copy(folder: Path, others: Others) -> None:
         targets = [new_target()]
 
         def check(where: str) -> None:
-            others.find_free(where, path, other)
+            other_process.assert_unlocked(where, path, other)
             source.reap()
             assert len(source.jobs()) == 1
             if not targets[0].jobs():
@@ -191,7 +195,7 @@ def test_copy(folder: Path, others: Others) -> None:
             other.unlink()
             targets.append(new_target())
 
-        assert each_place(lambda: copy_registry(source, targets[0]), check, most=MOST) > 3
+        assert interrupt_each_point(lambda: copy_registry(source, targets[0]), check, max_points=MAX_POINTS) > 3
         targets.pop().close()
 
 
@@ -216,21 +220,21 @@ def _old_registry(folder: Path) -> Path:
     return jobs
 
 
-def test_import(folder: Path, others: Others) -> None:
+def test_import(folder: Path, other_process: OtherProcess) -> None:
     jobs, path = _old_registry(folder), folder / "jobs.db"
     with Registry.open(path, create=True, busy_timeout_sec=1) as registry:
 
         def check(where: str) -> None:
-            others.find_free(where, path, locks=(jobs / ".lock",))
+            other_process.assert_unlocked(where, path, locks=(jobs / ".lock",))
             report = import_registry(registry, jobs, lock_timeout_sec=1)
             assert report.ok
             registry.get("abc12345")
 
         run = lambda: import_registry(registry, jobs, lock_timeout_sec=1)  # noqa: E731
-        assert each_place(run, check, most=MOST) > 3
+        assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
 
 
-def test_waiting_for_the_old_lock(folder: Path, others: Others) -> None:
+def test_waiting_for_the_old_lock(folder: Path, other_process: OtherProcess) -> None:
     """Cut off while another one holds it: the thread that waits in the kernel takes nothing for nobody."""
     jobs = _old_registry(folder)
     with open(jobs / ".lock") as held:
@@ -248,14 +252,14 @@ def test_waiting_for_the_old_lock(folder: Path, others: Others) -> None:
             with old.registry_lock(jobs, timeout=5):  # behind whoever is still in the kernel's queue
                 pass
             # A thread that waited in the kernel may get it for the moment in which it gives it back.
-            others.find_free(where, locks=(jobs / ".lock",), within_sec=5)
+            other_process.assert_unlocked(where, locks=(jobs / ".lock",), within_sec=5)
 
         from jobdb import Busy as old_busy
 
-        assert each_place(run, check, most=MOST) > 3
+        assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
 
 
-def test_the_old_module(folder: Path, others: Others, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_module(folder: Path, other_process: OtherProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, path = folder / "jobs", folder / "jobs.db"
     monkeypatch.setenv("JOBDB_URL", str(path))
     Registry.open(path, create=True).close()
@@ -268,16 +272,16 @@ def test_the_old_module(folder: Path, others: Others, monkeypatch: pytest.Monkey
         old.update_status(jobs, record["job_id"], "completed")
 
     def check(where: str) -> None:
-        others.find_free(where, path, locks=(jobs / ".lock",))
+        other_process.assert_unlocked(where, path, locks=(jobs / ".lock",))
         assert old.load_job(jobs, old.register_job(jobs, agent="b", prompt="p")["job_id"])["status"] == "pending"
 
     try:
-        assert each_place(run, check, most=MOST) > 3
+        assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
     finally:
         old._close_idle()
 
 
-def test_a_ticket_outbox(folder: Path, others: Others) -> None:
+def test_a_ticket_outbox(folder: Path, other_process: OtherProcess) -> None:
     path = folder / "tickets.db"
     ticket = Ticket("abc12345", "t/events", "h", 1883, False, None, None, "s" * 43, 1, 1, 1)
 
@@ -286,12 +290,12 @@ def test_a_ticket_outbox(folder: Path, others: Others) -> None:
             outbox.publish("progress")
 
     def check(where: str) -> None:
-        others.find_free(where, path)
+        other_process.assert_unlocked(where, path)
         publish()
 
     publish()
-    assert each_place(publish, check, most=MOST) > 3
+    assert interrupt_each_point(publish, check, max_points=MAX_POINTS) > 3
     with TicketOutbox.open(ticket, path=path) as outbox:
         waiting = outbox.left()
         assert waiting == outbox.next_seq() - 1
-    no_file_is_taken_to_be_open(path)
+    assert_not_marked_open(path)

@@ -13,14 +13,14 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conformance_kit.interrupting import Interrupted, each_place
+from conformance_kit.interrupting import Interrupted, interrupt_each_point
 
 from jobdb import Busy, Registry
 from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite import opened
 from jobdb.errors import StaleAttempt
 
-_OTHER = """
+_OTHER_PROGRAM = """
 import sys
 from jobdb import Registry
 registry = Registry.open(sys.argv[1], busy_timeout_sec=1)
@@ -33,7 +33,7 @@ for line in sys.stdin:
 """
 
 
-class Bench:
+class ContendedRegistry:
     """A registry of this process and one of another, on one database, with a job to publish to."""
 
     def __init__(self, path: Path, durability: str) -> None:
@@ -42,7 +42,7 @@ class Bench:
         self.registry = self.open()
         self.job = self.registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
         self._other = subprocess.Popen(
-            [sys.executable, "-c", _OTHER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", _OTHER_PROGRAM, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.acknowledged: list[int] = []
         assert self._answer() == "ready"
@@ -88,7 +88,9 @@ class Bench:
 
 
 @pytest.fixture(params=["full", "normal", "delete"])
-def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+def contended(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ContendedRegistry]:
     path = tmp_path / "private" / "jobs.db"
     path.parent.mkdir(mode=0o700)
     if request.param == "delete":
@@ -96,26 +98,26 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 
         Registry.open(path, create=True).close()
         set_shared(path, True)
-    made = Bench(path, "normal" if request.param == "normal" else "full")
+    made = ContendedRegistry(path, "normal" if request.param == "normal" else "full")
     yield made
     made.close()
 
 
-def _refused(bench: Bench) -> None:
+def _renew_stale_attempt(contended: ContendedRegistry) -> None:
     with pytest.raises(StaleAttempt):
-        bench.registry.renew(bench.job, attempt=7)
+        contended.registry.renew(contended.job, attempt=7)
 
 
-def _verbs(bench: Bench) -> dict[str, Callable[[], object]]:
-    registry = bench.registry
+def _verbs(contended: ContendedRegistry) -> dict[str, Callable[[], object]]:
+    registry = contended.registry
     return {
-        "publish": bench.publish,
-        "get": lambda: registry.get(bench.job),
+        "publish": contended.publish,
+        "get": lambda: registry.get(contended.job),
         "claim": lambda: registry.claim(worker="w", agent="nobody"),
-        "refused": lambda: _refused(bench),
+        "refused": lambda: _renew_stale_attempt(contended),
         "wait": lambda: registry.claim(worker="w", agent="nobody", wait_sec=0.002),
         "checkpoint": lambda: registry.engine.store.checkpoint(),  # type: ignore[attr-defined]
-        "subscribe": lambda: next(registry.subscribe(bench.job, subscriber="s", start="beginning", timeout_sec=20)),
+        "subscribe": lambda: next(registry.subscribe(contended.job, subscriber="s", start="beginning", timeout_sec=20)),
     }
 
 
@@ -123,38 +125,38 @@ VERBS = ["publish", "get", "claim", "refused", "wait", "checkpoint", "subscribe"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(bench: Bench, verb: str) -> None:
-    run = _verbs(bench)[verb]
-    bench.publish()
+def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
+    run = _verbs(contended)[verb]
+    contended.publish()
     run()
-    assert each_place(run, bench.check, most=12 if verb == "subscribe" else 20) > 3
-    bench.finish()
+    assert interrupt_each_point(run, contended.check, max_points=12 if verb == "subscribe" else 20) > 3
+    contended.finish()
 
 
 @pytest.mark.parametrize("verb", ["publish", "get", "refused"])
-def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(bench: Bench, verb: str) -> None:
-    run = _verbs(bench)[verb]
-    bench.publish()
+def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
+    run = _verbs(contended)[verb]
+    contended.publish()
     run()
-    assert each_place(run, bench.check, most=20, opcodes=True) > 3
-    bench.finish()
+    assert interrupt_each_point(run, contended.check, max_points=20, opcodes=True) > 3
+    contended.finish()
 
 
-def test_an_opening_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
+def test_an_opening_cut_off_anywhere_can_be_made_again(contended: ContendedRegistry) -> None:
     def open_and_close() -> None:
-        bench.open().close()
+        contended.open().close()
 
     open_and_close()
-    assert each_place(open_and_close, bench.check, most=25) > 3
-    bench.registry.close()
+    assert interrupt_each_point(open_and_close, contended.check, max_points=25) > 3
+    contended.registry.close()
     gc.collect()
-    with opened.standard_library_may_open(bench.path):
+    with opened.exclusive_open(contended.path):
         pass  # nor is the file taken to be open for ever
-    bench.registry = bench.open()
-    bench.finish()
+    contended.registry = contended.open()
+    contended.finish()
 
 
-def test_a_closing_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
+def test_a_closing_cut_off_anywhere_can_be_made_again(contended: ContendedRegistry) -> None:
     registries: list[Registry] = []
 
     def close() -> None:
@@ -162,22 +164,22 @@ def test_a_closing_cut_off_anywhere_can_be_made_again(bench: Bench) -> None:
 
     def check(where: str) -> None:
         registries[-1].close()
-        bench.check(where)
-        registries.append(bench.open())
-        registries[-1].get(bench.job)
+        contended.check(where)
+        registries.append(contended.open())
+        registries[-1].get(contended.job)
 
-    registries.append(bench.open())
-    assert each_place(close, check, most=25) > 3
-    bench.registry.close()
+    registries.append(contended.open())
+    assert interrupt_each_point(close, check, max_points=25) > 3
+    contended.registry.close()
     gc.collect()
-    with opened.standard_library_may_open(bench.path):
+    with opened.exclusive_open(contended.path):
         pass  # a file that is closed is free for migrate and restore
-    bench.registry = bench.open()
-    bench.finish()
+    contended.registry = contended.open()
+    contended.finish()
 
 
-def test_a_storm_of_real_signals(bench: Bench) -> None:
-    chance = random.Random(20260619)
+def test_a_storm_of_real_signals(contended: ContendedRegistry) -> None:
+    rng = random.Random(20260619)
 
     def ring(*_: object) -> None:
         raise Interrupted
@@ -186,20 +188,20 @@ def test_a_storm_of_real_signals(bench: Bench) -> None:
     try:
         for number in range(30):
             try:
-                signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.0005, 0.004))
+                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.0005, 0.004))
                 while True:
-                    bench.publish()
-                    bench.registry.get(bench.job)
+                    contended.publish()
+                    contended.registry.get(contended.job)
             except Interrupted:
                 pass
-            bench.check(f"signal {number}")
+            contended.check(f"signal {number}")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    bench.finish()
+    contended.finish()
 
 
-def _cut_off_leaving(bench: Bench) -> None:
+def _interrupt_in_exit(contended: ContendedRegistry) -> None:
     """Cut off at the first step of ``__exit__``: nothing of ours has run by then, and the traceback keeps the block."""
 
     def interrupt(frame: FrameType, event: str, _argument: Any) -> None:
@@ -209,27 +211,27 @@ def _cut_off_leaving(bench: Bench) -> None:
 
     sys.setprofile(interrupt)
     try:
-        bench.publish()
+        contended.publish()
     finally:
         sys.setprofile(None)
 
 
-def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(bench: Bench) -> None:
+def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(contended: ContendedRegistry) -> None:
     try:
-        _cut_off_leaving(bench)
+        _interrupt_in_exit(contended)
         pytest.fail("it was not cut off")
     except Interrupted:
-        bench.publish()
-        bench.check("in the handler")
-    bench.finish()
+        contended.publish()
+        contended.check("in the handler")
+    contended.finish()
 
 
-def test_another_thread_takes_over_what_a_thread_was_cut_off_from(bench: Bench) -> None:
+def test_another_thread_takes_over_what_a_thread_was_cut_off_from(contended: ContendedRegistry) -> None:
     kept: list[BaseException] = []
 
     def cut_off() -> None:
         try:
-            _cut_off_leaving(bench)
+            _interrupt_in_exit(contended)
         except Interrupted as error:
             kept.append(error)  # as a future keeps it
 
@@ -237,38 +239,38 @@ def test_another_thread_takes_over_what_a_thread_was_cut_off_from(bench: Bench) 
     thread.start()
     thread.join()
     assert kept
-    bench.publish()
-    bench.check("after the other thread's end")
-    bench.finish()
+    contended.publish()
+    contended.check("after the other thread's end")
+    contended.finish()
 
 
-def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_on(bench: Bench) -> None:
+def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_on(contended: ContendedRegistry) -> None:
     said: list[str] = []
 
     def handler(*_: object) -> None:
         with pytest.raises(Busy, match="signal handler") as refused:
-            bench.publish()
+            contended.publish()
         said.append(str(refused.value))
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
-        with bench.registry.engine.store.write() as tx:
+        with contended.registry.engine.store.write() as tx:
             signal.raise_signal(signal.SIGUSR1)
             assert said
             tx.run(JOBS.put_setting, name="written", value="1")
     finally:
         signal.signal(signal.SIGUSR1, before)
-    with bench.registry.engine.store.read() as tx:
+    with contended.registry.engine.store.read() as tx:
         assert tx.one(JOBS.get_setting, name="written") == ("1",)
-    bench.check("after the handler")
-    bench.finish()
+    contended.check("after the handler")
+    contended.finish()
 
 
-def test_threads_that_wait_for_each_other_lose_nothing(bench: Bench) -> None:
-    threads = [threading.Thread(target=lambda: [bench.publish() for _ in range(40)]) for _ in range(6)]
+def test_threads_that_wait_for_each_other_lose_nothing(contended: ContendedRegistry) -> None:
+    threads = [threading.Thread(target=lambda: [contended.publish() for _ in range(40)]) for _ in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
-    bench.finish()
+    contended.finish()

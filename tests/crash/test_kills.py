@@ -9,4 +9,4 @@ def test_killed_workers_break_no_promise(tmp_path: Path) -> None:
     report = kill_workers(tmp_path, seed=1, kills=40)
     print(report)
     assert report.answered > 100
-    assert not report.broken
+    assert not report.violations

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from lossyfs.content import Content
 from lossyfs.faults import Trigger
-from lossyfs.tree import Names, Tree
+from lossyfs.tree import NameDurability, Tree
 
 UNIT = 16
 STEPS = st.lists(
@@ -101,7 +101,7 @@ def test_a_sync_that_succeeds_does_not_bring_back_what_a_failed_one_gave_up() ->
     assert bytes(content.after_power_loss(Random(1)).visible) == b"old" * 10
 
 
-def survivors(tree: Tree) -> set[str]:
+def names_after_power_loss(tree: Tree) -> set[str]:
     tree.lose_power()
     return set(tree.root.entries)
 
@@ -112,16 +112,16 @@ def test_a_name_lasts_once_its_folder_was_synced() -> None:
         tree.create(tree.root, "kept", 0o100600, 0, 0)
         tree.sync(tree.root)
         tree.create(tree.root, "perhaps", 0o100600, 0, 0)
-        assert "kept" in survivors(tree)
+        assert "kept" in names_after_power_loss(tree)
 
 
 @pytest.mark.parametrize(("names", "always"), [("posix", False), ("ext4", True)])
-def test_a_sync_of_the_file_keeps_its_name_only_as_ext4_does(names: Names, always: bool) -> None:
+def test_a_sync_of_the_file_keeps_its_name_only_as_ext4_does(names: NameDurability, always: bool) -> None:
     found = set()
     for seed in range(50):
         tree = Tree(seed, names=names)
         tree.sync(tree.create(tree.root, "file", 0o100600, 0, 0))
-        found.add("file" in survivors(tree))
+        found.add("file" in names_after_power_loss(tree))
     assert found == ({True} if always else {True, False})
 
 
@@ -134,7 +134,7 @@ def test_unsynced_renames_and_removals_may_be_undone() -> None:
         tree.sync(tree.root)
         tree.rename(tree.root, "old", tree.root, "target")
         tree.remove(tree.root, "gone")
-        names = survivors(tree)
+        names = names_after_power_loss(tree)
         renamed.add("old" not in names)
         removed.add("gone" not in names)
         assert "target" in names

@@ -10,14 +10,14 @@ from random import Random
 import apsw
 import pytest
 from harness.plain import create_plain, lost_rows, open_plain, write_rows
-from harness.requirements import need_lossy_mount
-from harness.workers import Crowd
+from harness.requirements import require_lossy_mount
+from harness.workers import WorkerPool
 from lossyfs.mount import LossyMount
 
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    need_lossy_mount()
+    require_lossy_mount()
 
 
 def sync_folder(folder: Path) -> None:
@@ -112,16 +112,16 @@ def test_plain_sqlite_loses_just_what_its_setting_allows(
     rounds, lost, promised = 40 if loses else 4, 0, 0
     for number in range(rounds):
         with LossyMount(tmp_path / "mount", random.randrange(1 << 30), unit=random.choice((512, 4096))) as mount:
-            path, diary = mount.folder / "plain.db", tmp_path / f"diary{number}"
+            path, ack_log = mount.folder / "plain.db", tmp_path / f"diary{number}"
             create_plain(path, journal)
-            with Crowd() as crowd:
+            with WorkerPool() as pool:
                 for worker in range(3):
-                    crowd.start(write_rows, path, journal, synchronous, diary, worker)
+                    pool.start(write_rows, path, journal, synchronous, ack_log, worker)
                 mount.arm("write", "plain.db*", random.randint(200, 900))
                 mount.wait_cut(60)
-                crowd.kill()
+                pool.kill()
                 mount.boot()
-            found = lost_rows(path, journal, diary)
+            found = lost_rows(path, journal, ack_log)
             promised, lost = promised + found[0], lost + found[1]
             if lost and loses:
                 break
@@ -131,17 +131,17 @@ def test_plain_sqlite_loses_just_what_its_setting_allows(
 
 
 def test_several_processes_share_one_wal_on_it(tmp_path: Path) -> None:
-    with LossyMount(tmp_path / "mount", 1) as mount, Crowd() as crowd:
-        path, diary = mount.folder / "plain.db", tmp_path / "diary"
+    with LossyMount(tmp_path / "mount", 1) as mount, WorkerPool() as pool:
+        path, ack_log = mount.folder / "plain.db", tmp_path / "diary"
         create_plain(path, "WAL")
         for worker in range(3):
-            crowd.start(write_rows, path, "WAL", "NORMAL", diary, worker)
+            pool.start(write_rows, path, "WAL", "NORMAL", ack_log, worker)
         reader = open_plain(path, "WAL", "NORMAL")
         end = time.monotonic() + 60
         while reader.execute("SELECT count(DISTINCT worker) FROM rows WHERE number > 50").get < 3:
             assert time.monotonic() < end
             time.sleep(0.05)
         reader.close()
-        crowd.kill()
-        assert lost_rows(path, "WAL", diary)[1] == 0
+        pool.kill()
+        assert lost_rows(path, "WAL", ack_log)[1] == 0
         assert apsw.Connection(str(path)).pragma("journal_mode") == "wal"

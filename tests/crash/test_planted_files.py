@@ -13,16 +13,16 @@ from harness.registries import open_registry
 from jobdb import StorageFailed, Unusable
 from jobdb.engines.sqlite import opened, sharing
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.filesystem.permissions import open_private
+from jobdb.filesystem.permissions import open_private_file
 
 SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
-PRECIOUS = b"ssh-ed25519 AAAA me@laptop\n"
+VICTIM_CONTENT = b"ssh-ed25519 AAAA me@laptop\n"
 
 
 @pytest.fixture
-def precious(tmp_path: Path) -> Path:
+def victim(tmp_path: Path) -> Path:
     path = tmp_path / "authorized_keys"
-    path.write_bytes(PRECIOUS)
+    path.write_bytes(VICTIM_CONTENT)
     return path
 
 
@@ -35,16 +35,16 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def link(place: Path, precious: Path) -> None:
-    place.symlink_to(precious)
+def link(place: Path, victim: Path) -> None:
+    place.symlink_to(victim)
 
 
-def dangling(place: Path, precious: Path) -> None:
-    place.symlink_to(precious.with_name("made-through-the-link"))
+def dangling(place: Path, victim: Path) -> None:
+    place.symlink_to(victim.with_name("made-through-the-link"))
 
 
-def second_name(place: Path, precious: Path) -> None:
-    os.link(precious, place)
+def hard_link(place: Path, victim: Path) -> None:
+    os.link(victim, place)
 
 
 def pipe(place: Path, _precious: Path) -> None:
@@ -55,20 +55,20 @@ def folder(place: Path, _precious: Path) -> None:
     place.mkdir()
 
 
-def somebody_elses(place: Path, precious: Path) -> None:
+def foreign_owner(place: Path, victim: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can give files away")
-    shutil.copy(precious, place)
+    shutil.copy(victim, place)
     os.chown(place, 65533, 65533)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("plant", [link, dangling, second_name, pipe, folder, somebody_elses])
+@pytest.mark.parametrize("plant", [link, dangling, hard_link, pipe, folder, foreign_owner])
 def test_nothing_that_was_planted_beside_a_database_is_written_to(
-    database: Path, precious: Path, plant: Callable[[Path, Path], None], suffix: str
+    database: Path, victim: Path, plant: Callable[[Path, Path], None], suffix: str
 ) -> None:
     place = Path(f"{database}{suffix}")
-    plant(place, precious)
+    plant(place, victim)
     ways: list[Callable[[], object]] = [
         lambda: open_registry(database),
         lambda: open_registry(database, create=True),
@@ -78,20 +78,20 @@ def test_nothing_that_was_planted_beside_a_database_is_written_to(
     for way in ways:
         with pytest.raises(StorageFailed, match="so nothing was written to it"):
             way()
-    assert precious.read_bytes() == PRECIOUS
-    assert sorted(os.listdir(precious.parent)) == ["authorized_keys", "private"]
+    assert victim.read_bytes() == VICTIM_CONTENT
+    assert sorted(os.listdir(victim.parent)) == ["authorized_keys", "private"]
     assert not opened._open
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_new_database_is_not_made_beside_a_link(tmp_path: Path, precious: Path, suffix: str) -> None:
+def test_a_new_database_is_not_made_beside_a_link(tmp_path: Path, victim: Path, suffix: str) -> None:
     database = tmp_path / "new" / "jobs.db"
     database.parent.mkdir(mode=0o700)
-    Path(f"{database}{suffix}").symlink_to(precious)
+    Path(f"{database}{suffix}").symlink_to(victim)
     with pytest.raises(StorageFailed):
         open_registry(database, create=True)
     assert not database.exists()
-    assert precious.read_bytes() == PRECIOUS
+    assert victim.read_bytes() == VICTIM_CONTENT
 
 
 def test_files_of_a_group_that_shares_a_database_are_its_own(database: Path) -> None:
@@ -109,15 +109,15 @@ def test_files_of_a_group_that_shares_a_database_are_its_own(database: Path) -> 
         open_registry(database)
 
 
-def test_a_private_file_is_opened_by_its_own_name_only(tmp_path: Path, precious: Path) -> None:
-    fd = open_private(tmp_path / "made", os.O_RDWR | os.O_CREAT)
+def test_a_private_file_is_opened_by_its_own_name_only(tmp_path: Path, victim: Path) -> None:
+    fd = open_private_file(tmp_path / "made", os.O_RDWR | os.O_CREAT)
     assert os.fstat(fd).st_mode & 0o777 == 0o600 and not os.get_inheritable(fd)
     os.close(fd)
-    (tmp_path / "link").symlink_to(precious)
+    (tmp_path / "link").symlink_to(victim)
     with pytest.raises(StorageFailed, match="symbolic link"):
-        open_private(tmp_path / "link", os.O_RDWR)
+        open_private_file(tmp_path / "link", os.O_RDWR)
     with pytest.raises(FileNotFoundError):
-        open_private(tmp_path / "none", os.O_RDWR)
+        open_private_file(tmp_path / "none", os.O_RDWR)
 
 
 @pytest.mark.parametrize("place", ["/dev/null", "/proc/version", "/proc/self/fd/0", "/sys/kernel", "pipe", "folder"])

@@ -4,9 +4,9 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from harness.first_steps import cut_first_steps
+from harness.first_steps import cut_power_during_creation
 from harness.registries import Journal, open_registry
-from harness.requirements import need_lossy_mount
+from harness.requirements import require_lossy_mount
 from harness.scenarios import cut_power
 from lossyfs.mount import LossyMount
 
@@ -15,7 +15,7 @@ from jobdb import AlreadyExists, StaleAttempt, StorageFailed
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    need_lossy_mount()
+    require_lossy_mount()
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
@@ -24,21 +24,21 @@ def test_full_durability_loses_nothing_that_was_acknowledged(tmp_path: Path, jou
         report = cut_power(mount, tmp_path, 7, cuts=8, journal=journal)
     print(report)
     assert report.answered > 50
-    assert not report.broken
+    assert not report.violations
 
 
 def test_normal_durability_does_lose_so_the_test_can_fail(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 3) as mount:
-        report = cut_power(mount, tmp_path, 3, cuts=40, cuts_a_database=4, durability="normal", stop_at_first=True)
+        report = cut_power(mount, tmp_path, 3, cuts=40, cuts_per_database=4, durability="normal", stop_at_first=True)
     print(report)
-    assert any(sentence.startswith(("I2", "I7")) for sentence in report.broken), "an answer is forgotten, or an end"
+    assert any(sentence.startswith(("I2", "I7")) for sentence in report.violations), "an answer is forgotten, or an end"
 
 
 def test_a_database_and_its_key_are_made_whole_or_can_be_made_anew(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 5) as mount:
-        report = cut_first_steps(mount, tmp_path, 5, cuts=5)
+        report = cut_power_during_creation(mount, tmp_path, 5, cuts=5)
     print(report)
-    assert not report.broken
+    assert not report.violations
 
 
 def test_a_no_outlives_the_power_as_a_yes_does(tmp_path: Path) -> None:

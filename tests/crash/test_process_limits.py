@@ -22,7 +22,7 @@ from jobdb.engines.sqlite.sharing import set_shared
 # -- the disk
 
 
-class _Flaky(apsw.VFS):
+class _FailingReadVFS(apsw.VFS):
     """SQLite's own file system layer, whose reads fail while they are told to."""
 
     fails = False
@@ -31,39 +31,39 @@ class _Flaky(apsw.VFS):
         super().__init__("flaky", "", True)
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:
-        return _FlakyFile(name, flags)
+        return _FailingReadFile(name, flags)
 
 
-class _FlakyFile(apsw.VFSFile):
+class _FailingReadFile(apsw.VFSFile):
     def __init__(self, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
         super().__init__("unix", name, flags)
 
     def xRead(self, amount: int, offset: int) -> bytes:
-        if _Flaky.fails:
+        if _FailingReadVFS.fails:
             raise apsw.exception_for(apsw.SQLITE_IOERR_CORRUPTFS)
         return super().xRead(amount, offset)
 
 
 @pytest.fixture
-def flaky() -> Iterator[type[_Flaky]]:
-    layer = _Flaky()
-    yield _Flaky
-    _Flaky.fails = False
+def failing_reads() -> Iterator[type[_FailingReadVFS]]:
+    layer = _FailingReadVFS()
+    yield _FailingReadVFS
+    _FailingReadVFS.fails = False
     apsw.unregister_vfs("flaky")
     del layer
 
 
-def test_a_read_that_fails_for_a_moment_is_no_damage(database: Path, flaky: type[_Flaky]) -> None:
+def test_a_read_that_fails_for_a_moment_is_no_damage(database: Path, failing_reads: type[_FailingReadVFS]) -> None:
     set_shared(database, True)
     with Registry.open(database) as registry:
         job = registry.register(agent="a", prompt="p")
         with Registry.open(database) as other:
-            flaky.fails = True
+            failing_reads.fails = True
             for verb in (lambda: other.get(job.job_id), lambda: other.publish(job.job_id, "progress")):
                 with pytest.raises(StorageFailed) as failed:
                     verb()
                 assert "could not be read" in str(failed.value) and "restore" not in str(failed.value)
-            flaky.fails = False
+            failing_reads.fails = False
             assert other.publish(job.job_id, "progress").seq == 1
         assert registry.get(job.job_id).last_seq == 1
 

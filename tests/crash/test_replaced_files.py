@@ -28,8 +28,8 @@ from jobdb.filesystem import ofd_locks
 from jobdb.operations.backup import back_up
 from jobdb.urls import parse_url
 
-LIMIT_SEC = 60.0
-LOOK_SEC = 0.003
+TIMEOUT_SEC = 60.0
+RECHECK_SEC = 0.003
 """A verb that begins believes the last look for two milliseconds."""
 _spawn = multiprocessing.get_context("spawn")
 
@@ -42,15 +42,15 @@ def _register(path: Path, job_id: str, journal: str = "wal", kill: bool = False)
     registry.close()
 
 
-def elsewhere(*arguments: object) -> None:
+def register_in_other_process(*arguments: object) -> None:
     """Registers a job in another process, which closes the database as SQLite means it, or is killed."""
     process = _spawn.Process(target=_register, args=arguments)
     process.start()
-    process.join(LIMIT_SEC)
+    process.join(TIMEOUT_SEC)
     assert process.exitcode == 0
 
 
-def found(path: Path, journal: str = "wal") -> set[str]:
+def job_ids(path: Path, journal: str = "wal") -> set[str]:
     with open_registry(path, journal=journal) as registry:  # type: ignore[arg-type]
         return {job.job_id for job in registry.jobs(limit=1000)}
 
@@ -90,15 +90,15 @@ def replace_file(database: Path) -> None:
     database.with_name("copy.db").replace(database)
 
 
-def rm_log(database: Path) -> None:
+def rm_wal(database: Path) -> None:
     Path(f"{database}-wal").unlink()
 
 
-def mv_log(database: Path) -> None:
+def mv_wal(database: Path) -> None:
     Path(f"{database}-wal").rename(database.with_name("kept-wal"))
 
 
-def rm_index(database: Path) -> None:
+def rm_shm(database: Path) -> None:
     Path(f"{database}-shm").unlink()
 
 
@@ -106,8 +106,8 @@ def rm_gate(database: Path) -> None:
     Path(f"{database}-gate").unlink()
 
 
-ON_THE_FILE = [rm_folder, mv_folder, replace_folder, rm_file, mv_file, replace_file]
-ON_THE_LOG = [rm_log, mv_log, rm_index]
+FILE_DAMAGE = [rm_folder, mv_folder, replace_folder, rm_file, mv_file, replace_file]
+WAL_DAMAGE = [rm_wal, mv_wal, rm_shm]
 VERBS: dict[str, Callable[[Registry], object]] = {
     "register": lambda registry: registry.register(agent="a", prompt="p"),
     "claim": lambda registry: registry.claim(worker="w"),
@@ -120,16 +120,16 @@ VERBS: dict[str, Callable[[Registry], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", ON_THE_FILE + ON_THE_LOG)
+@pytest.mark.parametrize("damage", FILE_DAMAGE + WAL_DAMAGE)
 def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, damage: Callable[[Path], None]) -> None:
     for name, verb in VERBS.items():
-        if name == "sync" and damage is rm_index:
+        if name == "sync" and damage is rm_shm:
             continue  # asks about what was written before, and that is in the log
         with open_registry(database) as registry:
             registry.register(agent="a", prompt="p", job_id="one")
             registry.jobs()
             damage(database)
-            time.sleep(LOOK_SEC)
+            time.sleep(RECHECK_SEC)
             with pytest.raises(DatabaseReplaced, match="this registry does nothing more"):
                 verb(registry)
             for other in VERBS.values():
@@ -144,26 +144,26 @@ def test_a_gate_that_is_gone_is_told_too(database: Path) -> None:
     """The next process would queue at another one, and learn nothing of a sync that failed."""
     with open_registry(database) as registry:
         rm_gate(database)
-        time.sleep(LOOK_SEC)
+        time.sleep(RECHECK_SEC)
         with pytest.raises(DatabaseReplaced, match=r"jobs\.db-gate is gone"):
             registry.register(agent="a", prompt="p")
 
 
-@pytest.mark.parametrize("damage", [*ON_THE_FILE[:2], *ON_THE_FILE[3:]])
+@pytest.mark.parametrize("damage", [*FILE_DAMAGE[:2], *FILE_DAMAGE[3:]])
 def test_a_rollback_journal_is_no_different(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     for name, verb in VERBS.items():
         database = tmp_path / name / "jobs.db"
         with open_registry(database, journal="delete", create=True) as registry:
             registry.register(agent="a", prompt="p", job_id="one")
             damage(database)
-            time.sleep(LOOK_SEC)
+            time.sleep(RECHECK_SEC)
             with pytest.raises(DatabaseReplaced):
                 verb(registry)
             assert not os.path.exists(f"{database}-journal")
         shutil.rmtree(tmp_path / "moved", ignore_errors=True)
 
 
-def _work_with_a_short_index(database: Path, size: int) -> None:
+def _use_truncated_shm(database: Path, size: int) -> None:
     for name, verb in VERBS.items():
         if name == "sync":
             continue  # does not read it
@@ -171,20 +171,20 @@ def _work_with_a_short_index(database: Path, size: int) -> None:
         registry.register(agent="a", prompt="p", job_id="one")
         registry.jobs()
         os.truncate(f"{registry.engine.store.path}-shm", size)  # type: ignore[attr-defined]
-        time.sleep(LOOK_SEC)
+        time.sleep(RECHECK_SEC)
         for _ in range(2):
             with pytest.raises(DatabaseReplaced, match=r"-shm was cut short"):
                 verb(registry)
         registry.close()
-        assert found(database.with_name(f"{name}.db")) == {"one"}
+        assert job_ids(database.with_name(f"{name}.db")) == {"one"}
 
 
 @pytest.mark.parametrize("size", [0, 4096])
 def test_an_index_that_is_cut_short_is_told_and_kills_nobody(database: Path, size: int) -> None:
     """SQLite has it mapped: whoever reads what is missing gets SIGBUS."""
-    process = _spawn.Process(target=_work_with_a_short_index, args=(database, size))
+    process = _spawn.Process(target=_use_truncated_shm, args=(database, size))
     process.start()
-    process.join(LIMIT_SEC)
+    process.join(TIMEOUT_SEC)
     assert process.exitcode == 0
 
 
@@ -192,7 +192,7 @@ def test_a_database_that_was_emptied_is_told_and_keeps_its_log(database: Path) -
     registry = open_registry(database)
     registry.register(agent="a", prompt="p", job_id="one")
     os.truncate(database, 0)
-    time.sleep(LOOK_SEC)
+    time.sleep(RECHECK_SEC)
     with pytest.raises(DatabaseReplaced, match="was emptied"):
         registry.register(agent="a", prompt="p")
     registry.close()
@@ -203,18 +203,18 @@ def _hold(database: Path, ready: Event, done: Event) -> None:
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p", job_id="only-in-the-log")
         ready.set()
-        done.wait(LIMIT_SEC)
+        done.wait(TIMEOUT_SEC)
 
 
 def test_whoever_cannot_read_for_lack_of_the_log_is_told_where_it_is(database: Path) -> None:
     ready, done = _spawn.Event(), _spawn.Event()
     process = _spawn.Process(target=_hold, args=(database, ready, done))
     process.start()
-    assert ready.wait(LIMIT_SEC)
-    rm_log(database)
+    assert ready.wait(TIMEOUT_SEC)
+    rm_wal(database)
     said = rf"was removed or emptied while process {process.pid} had it open"
     with pytest.raises(StorageFailed, match=said):
-        found(database)
+        job_ids(database)
     with open_registry(database) as registry, pytest.raises(StorageFailed, match=said):
         back_up(registry, database.with_name("b.db"))
     (descriptor,) = [
@@ -222,13 +222,13 @@ def test_whoever_cannot_read_for_lack_of_the_log_is_told_where_it_is(database: P
     ][:1]
     shutil.copy(descriptor, database.with_name("copied"))
     process.kill()
-    process.join(LIMIT_SEC)
-    rm_index(database)
+    process.join(TIMEOUT_SEC)
+    rm_shm(database)
     database.with_name("copied").replace(f"{database}-wal")
-    assert found(database) == {"only-in-the-log"}
+    assert job_ids(database) == {"only-in-the-log"}
 
 
-@pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file, rm_log])
+@pytest.mark.parametrize("damage", [rm_folder, replace_folder, mv_file, rm_wal])
 def test_what_is_committed_after_the_files_went_away_is_not_answered(
     database: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -243,14 +243,14 @@ def test_what_is_committed_after_the_files_went_away_is_not_answered(
 def test_who_waits_idly_is_told(database: Path, damage: Callable[[Path], None]) -> None:
     with open_registry(database) as registry, ThreadPoolExecutor(2) as pool:
         registry.register(agent="a", prompt="p", job_id="one")
-        waiting = pool.submit(registry.wait, "one", timeout_sec=LIMIT_SEC)
-        following = pool.submit(next, iter(registry.subscribe("one", subscriber="s", timeout_sec=LIMIT_SEC)))
+        waiting = pool.submit(registry.wait, "one", timeout_sec=TIMEOUT_SEC)
+        following = pool.submit(next, iter(registry.subscribe("one", subscriber="s", timeout_sec=TIMEOUT_SEC)))
         time.sleep(0.05)
         assert not waiting.done() and not following.done()
         damage(database)
         for told in (waiting, following):
             with pytest.raises(DatabaseReplaced):
-                told.result(LIMIT_SEC)
+                told.result(TIMEOUT_SEC)
 
 
 def test_a_close_leaves_the_log_of_another_database_alone(database: Path) -> None:
@@ -260,50 +260,50 @@ def test_a_close_leaves_the_log_of_another_database_alone(database: Path) -> Non
     registry.jobs()
     new = database.parent.with_name("new")
     open_registry(new / "jobs.db", create=True).close()
-    elsewhere(new / "jobs.db", "theirs", "wal", True)
+    register_in_other_process(new / "jobs.db", "theirs", "wal", True)
     database.parent.rename(database.parent.with_name("old"))
     new.rename(database.parent)
     log = Path(f"{database}-wal").read_bytes()
     registry.close()
     assert log and Path(f"{database}-wal").read_bytes() == log
-    assert found(database) == {"theirs"}
-    assert found(database.parent.with_name("old") / "jobs.db") == {"mine"}
+    assert job_ids(database) == {"theirs"}
+    assert job_ids(database.parent.with_name("old") / "jobs.db") == {"mine"}
 
 
 def test_a_database_that_is_put_back_is_whole(database: Path) -> None:
     with open_registry(database) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
         mv_folder(database)
-        time.sleep(LOOK_SEC)
+        time.sleep(RECHECK_SEC)
         with pytest.raises(DatabaseReplaced):
             registry.register(agent="a", prompt="p", job_id="refused")
     database.parent.with_name("moved").rename(database.parent)
-    assert found(database) == {"one"}, "a writer that was idle looks before it writes"
+    assert job_ids(database) == {"one"}, "a writer that was idle looks before it writes"
 
 
 # -- locks that another library's close has dropped
 
 
-def by_sqlite3(database: Path) -> None:
+def close_with_sqlite3(database: Path) -> None:
     connection = sqlite3.connect(database)
     connection.execute("SELECT count(*) FROM jobs").fetchone()
     connection.close()
 
 
-def by_copy(database: Path) -> None:
+def close_with_copy(database: Path) -> None:
     for suffix in ("", "-wal", "-shm"):
         shutil.copy(f"{database}{suffix}", database.with_name("copied" + suffix))
 
 
-def by_reading(database: Path) -> None:
+def close_with_read(database: Path) -> None:
     for suffix in ("", "-shm"):
         Path(f"{database}{suffix}").read_bytes()
 
 
-DROPS = [by_sqlite3, by_copy, by_reading]
+LOCK_DROPS = [close_with_sqlite3, close_with_copy, close_with_read]
 
 
-@pytest.mark.parametrize("drop", DROPS)
+@pytest.mark.parametrize("drop", LOCK_DROPS)
 def test_nothing_is_lost_when_another_library_in_the_process_closes_the_file(
     database: Path, drop: Callable[[Path], None]
 ) -> None:
@@ -311,27 +311,27 @@ def test_nothing_is_lost_when_another_library_in_the_process_closes_the_file(
         registry.register(agent="a", prompt="p", job_id="mine-0")
         for number in range(1, 5):
             drop(database)
-            elsewhere(database, f"theirs-{number}")
+            register_in_other_process(database, f"theirs-{number}")
             assert os.path.exists(f"{database}-wal"), "the other process was not the last one"
             registry.register(agent="a", prompt="p", job_id=f"mine-{number}")
         everybody = {job.job_id for job in registry.jobs()}
     assert len(everybody) == 9
-    assert found(database) == everybody
+    assert job_ids(database) == everybody
 
 
-@pytest.mark.parametrize("drop", DROPS)
+@pytest.mark.parametrize("drop", LOCK_DROPS)
 def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Callable[[Path], None]) -> None:
     first, second = open_registry(database), open_registry(database)
     drop(database)
     first.close()
-    elsewhere(database, "theirs")
+    register_in_other_process(database, "theirs")
     second.register(agent="a", prompt="p", job_id="mine")
     second.close()
     assert not os.path.exists(f"{database}-wal"), "the last one leaves one file"
-    assert found(database) == {"theirs", "mine"}
+    assert job_ids(database) == {"theirs", "mine"}
 
 
-@pytest.mark.parametrize("drop", DROPS)
+@pytest.mark.parametrize("drop", LOCK_DROPS)
 def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
     database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,13 +341,13 @@ def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
         answered.add(registry.register(agent="a", prompt="p", job_id="mine-0").job_id)
         for number in range(1, 4):
             drop(database)
-            elsewhere(database, f"theirs-{number}")
+            register_in_other_process(database, f"theirs-{number}")
             answered.add(f"theirs-{number}")
             try:
                 answered.add(registry.register(agent="a", prompt="p", job_id=f"mine-{number}").job_id)
             except DatabaseReplaced:
                 break
-    assert answered <= found(database)
+    assert answered <= job_ids(database)
 
 
 def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
@@ -379,7 +379,7 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
     with open_registry(database, journal=journal, create=True) as registry:  # type: ignore[arg-type]
         registry.register(agent="a", prompt="p", job_id="one")
         os.link(database, other)
-        time.sleep(LOOK_SEC)
+        time.sleep(RECHECK_SEC)
         with pytest.raises(Unusable, match=r"hard link.*jobdb backup"):
             registry.register(agent="a", prompt="p", job_id="two")
         for name in (database, other):
@@ -387,11 +387,13 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
                 with pytest.raises(Unusable, match="hard link"):
                     open_registry(name, create=create, journal=journal)  # type: ignore[arg-type]
         if journal == "wal":
-            mends = [finding.mend for finding in examine(parse_url(database)).findings if finding.mend]
-            assert mends and all(mend.startswith("find ") for mend in mends), "no command that is refused as well"
+            mends = [finding.fix_command for finding in examine(parse_url(database)).findings if finding.fix_command]
+            assert mends and all(fix_command.startswith("find ") for fix_command in mends), (
+                "no command that is refused as well"
+            )
         other.unlink()
         registry.register(agent="a", prompt="p", job_id="three")
-    assert found(database, journal) == {"one", "three"}
+    assert job_ids(database, journal) == {"one", "three"}
 
 
 def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
@@ -399,7 +401,7 @@ def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
     start = threading.Barrier(4)
 
     def work(registry: Registry) -> None:
-        start.wait(LIMIT_SEC)
+        start.wait(TIMEOUT_SEC)
         try:
             while True:
                 registry.register(agent="a", prompt="p")
@@ -410,9 +412,9 @@ def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
         threads = [threading.Thread(target=work, args=(registry,)) for _ in range(3)]
         for thread in threads:
             thread.start()
-        start.wait(LIMIT_SEC)
+        start.wait(TIMEOUT_SEC)
         time.sleep(0.05)
         mv_folder(database)
         for thread in threads:
-            thread.join(LIMIT_SEC)
+            thread.join(TIMEOUT_SEC)
     assert len(told) == 3

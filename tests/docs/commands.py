@@ -14,7 +14,7 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z_0-9]*|<.*>|\$.*|…|-|.*\bX\b.*")
 
 
 @cache
-def _root() -> Any:
+def root_command() -> Any:
     from jobdb.cli.app import command
 
     return command()
@@ -22,11 +22,11 @@ def _root() -> Any:
 
 def command_names() -> set[str]:
     """Return the names of all commands."""
-    root = _root()
+    root = root_command()
     return set(root.list_commands(root.context_class(root)))
 
 
-def words_of(shell: str) -> Iterator[list[str]]:
+def parse_commands(shell: str) -> Iterator[list[str]]:
     """Yield the words of each jobdb command in a piece of shell, without the name and redirections."""
     for line in re.sub(r"\\\n", " ", shell).splitlines():
         yield from _in_line(line)
@@ -67,48 +67,48 @@ def _in_line(line: str) -> Iterator[list[str]]:
         yield current
 
 
-def problem(words: list[str], *, whole: bool = True) -> str | None:
+def usage_error(words: list[str], *, complete: bool = True) -> str | None:
     """Return what is wrong with a command, or None: the command, its options and the number of arguments must fit.
 
     Args:
         words: what follows `jobdb`; words in capitals and variables stand for any value.
-        whole: it is to be run as it stands: required options and arguments must be there.
+        complete: it is to be run as it stands: required options and arguments must be there.
     """
     try:
-        _check(_root(), None, list(words), whole=whole)
+        _check(root_command(), None, list(words), complete=complete)
     except Exception as error:  # each Typer has usage errors of its own, or of a Click of its own
         if not hasattr(error, "format_message"):
             raise
         return f"jobdb {' '.join(words)}: {error.format_message()}"
-    except _Wrong as wrong:
+    except _UsageError as wrong:
         return f"jobdb {' '.join(words)}: {wrong}"
     return None
 
 
-class _Wrong(BaseException):
+class _UsageError(BaseException):
     """What no parser says."""
 
 
-def _check(command: Any, parent: Any, words: list[str], *, whole: bool) -> None:
+def _check(command: Any, parent: Any, words: list[str], *, complete: bool) -> None:
     if {"--help", "-h", "--version"} & set(words[:1]):
         return
     context = command.context_class(command, info_name=command.name, parent=parent)
     given, rest, _order = command.make_parser(context).parse_args(words)
-    if whole:
+    if complete:
         for parameter in command.get_params(context):
             if parameter.required and given.get(parameter.name) in (None, ()):
-                raise _Wrong(f"{parameter.name} is missing")
+                raise _UsageError(f"{parameter.name} is missing")
     if not hasattr(command, "get_command"):
         if rest:
-            raise _Wrong(f"unexpected {' '.join(rest)}")
+            raise _UsageError(f"unexpected {' '.join(rest)}")
         return
     if not rest:
-        if whole:
-            raise _Wrong("no command")
+        if complete:
+            raise _UsageError("no command")
         return
     if _PLACEHOLDER.fullmatch(rest[0]):
         return
     inner = command.get_command(context, rest[0])
     if inner is None:
-        raise _Wrong(f"no command {rest[0]!r}")
-    _check(inner, context, rest[1:], whole=whole)
+        raise _UsageError(f"no command {rest[0]!r}")
+    _check(inner, context, rest[1:], complete=complete)

@@ -66,7 +66,7 @@ class Block:
         return _from_console(self.body) if self.language == "console" else _from_script(self.body)
 
 
-def generated(page: Path) -> bool:
+def is_generated(page: Path) -> bool:
     """Whether a generator writes the page: its commands are examples, each for itself."""
     return page.read_text("utf-8").startswith("<!-- Made by ") or "\n<!-- Made by " in page.read_text("utf-8")[:400]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import command_names, problem, words_of
+from tests.docs.commands import command_names, parse_commands, usage_error
 
 ROOT = Path(__file__).parents[2]
 PYTHON = [path for folder in ("jobdb", "cli", "schema") for path in sorted((ROOT / folder).rglob("*.py"))]
@@ -32,7 +32,7 @@ _BARE = re.compile(r"(?<![\w/.'`@=\[:-])jobdb (?P<rest>[^'`\n]*)")
 _END = re.compile(r"[;,.:)]? (?:and|or|to|then|after|prints|gives|for|in|on|with)\b.*|[;,)].*|\. .*|[.:]$")
 
 
-def texts(path: Path) -> Iterator[str]:
+def string_literals(path: Path) -> Iterator[str]:
     """Yield all strings of a module; what an f-string puts in stands as X, and a command's beginning as jobdb."""
     tree = ast.parse(path.read_text("utf-8"))
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
@@ -53,14 +53,14 @@ def _part(part: ast.expr) -> str:
 def commands(text: str) -> Iterator[tuple[str, list[str], bool]]:
     """Yield each command in a text, its words, and whether it stands there to be run as it is."""
     for quoted in _QUOTED.findall(text):
-        for words in words_of(quoted.replace("\n", " ")):
+        for words in parse_commands(quoted.replace("\n", " ")):
             if words[:1] != ["migrations"]:  # the name of a lock
                 yield quoted, words, _has_arguments(words)
     names = command_names()
     for line in _QUOTED.sub("", text).splitlines():
         example = line.startswith("      ") and re.search(r"(?:^\s+|[(|] *|\w+=\$\()jobdb ", line)
         if example:
-            for words in words_of(line.replace("$(jobdb", "; jobdb")):
+            for words in parse_commands(line.replace("$(jobdb", "; jobdb")):
                 yield line, words, True
             continue
         for match in _BARE.finditer(line):
@@ -68,7 +68,7 @@ def commands(text: str) -> Iterator[tuple[str, list[str], bool]]:
             first = rest.split()[0].strip(".,;:)") if rest.split() else ""
             if first in names and (first not in _PROSE or "--" in rest):
                 said = _END.sub("", rest)
-                words = next(words_of(f"jobdb {said}"), [])
+                words = next(parse_commands(f"jobdb {said}"), [])
                 yield match[0], words, _has_arguments(words)
             elif first and first not in _PROSE and re.fullmatch(r"[a-z][a-z-]+", first):
                 yield match[0], [first], False
@@ -84,13 +84,15 @@ def _has_arguments(words: list[str]) -> bool:
 
 
 def found(path: Path) -> list[tuple[str, list[str], bool]]:
-    said = texts(path) if path.suffix == ".py" else iter([path.read_text("utf-8")])
+    said = string_literals(path) if path.suffix == ".py" else iter([path.read_text("utf-8")])
     return [one for text in said for one in commands(text)]
 
 
 @pytest.mark.parametrize("path", PYTHON + OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_that_a_file_names_exist(path: Path) -> None:
-    wrong = [f"{text!r}: {told}" for text, words, whole in found(path) if (told := problem(words, whole=whole))]
+    wrong = [
+        f"{text!r}: {told}" for text, words, complete in found(path) if (told := usage_error(words, complete=complete))
+    ]
     assert wrong == []
 
 
@@ -100,5 +102,5 @@ def test_commands_are_found() -> None:
 
 def test_what_does_not_exist_is_found() -> None:
     for text in ("run 'jobdb tokn show JOB'", "advice: jobdb restore --into FILE", "'jobdb token revoke JOB --kid 1'"):
-        assert [problem(words, whole=whole) for _text, words, whole in commands(text)] != [None], text
+        assert [usage_error(words, complete=complete) for _text, words, complete in commands(text)] != [None], text
     assert not list(commands("and this jobdb knows 3"))

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.commands import problem, words_of
-from tests.docs.pages import PAGES, ROOT, RUN, SHELL, Block, blocks, generated, outputs, prose, script
+from tests.docs.commands import parse_commands, usage_error
+from tests.docs.pages import PAGES, ROOT, RUN, SHELL, Block, blocks, is_generated, outputs, prose, script
 
-WRITTEN = [page for page in PAGES if not generated(page)]
+WRITTEN = [page for page in PAGES if not is_generated(page)]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _INLINE = re.compile(r"`(jobdb [^`]+)`")
 
@@ -30,7 +30,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def not_here(reason: str) -> None:
+def skip_or_fail(reason: str) -> None:
     if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
         pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
     pytest.skip(reason)
@@ -48,25 +48,25 @@ _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "C
 
 
 @contextmanager
-def parts(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
+def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
     """Starts the servers that a page needs, and says where they are."""
     for program in sorted(needs - {"postgresql"}):
         if shutil.which(program, path=environ["PATH"]) is None:
-            not_here(f"there is no {program}")
+            skip_or_fail(f"there is no {program}")
     if "postgresql" not in needs:
         yield
         return
-    from tests.conformance.conformance_kit.servers import PASSWORD, PostgresServer, find_binaries
+    from tests.conformance.conformance_kit.servers import POSTGRES_PASSWORD, PostgresServer, find_postgres_binaries
 
-    binaries = find_binaries()
+    binaries = find_postgres_binaries()
     if binaries is None or not (binaries / "psql").exists():
-        not_here("there is no PostgreSQL server with its client programs")
+        skip_or_fail("there is no PostgreSQL server with its client programs")
         return
     server = PostgresServer(binaries, fsync=False)
     try:
         # The pages call the server db.example: libpq takes the address from here.
         environ |= {"PGHOSTADDR": "127.0.0.1", "PGHOST": "db.example", "PGPORT": str(server.port), "PGUSER": "jobdb"}
-        environ |= {"PGPASSWORD": PASSWORD, "PGDATABASE": "postgres"}
+        environ |= {"PGPASSWORD": POSTGRES_PASSWORD, "PGDATABASE": "postgres"}
         environ["PATH"] = f"{environ['PATH']}{os.pathsep}{binaries}"
         yield
     finally:
@@ -84,7 +84,7 @@ def test_the_commands_of_a_page_run_and_print_what_it_shows(page: Path, tmp_path
     folder = tmp_path / "session"
     folder.mkdir()
     environ = environment(tmp_path)
-    with parts({need for block in runnable(page) for need in block.needs}, environ):
+    with page_servers({need for block in runnable(page) for need in block.needs}, environ):
         done = subprocess.run(
             ["sh", "-c", text],
             cwd=folder,
@@ -111,23 +111,28 @@ def test_a_block_that_is_not_run_says_why(page: Path) -> None:
         if block.not_run is not None:
             assert len(block.not_run) > 10, f"no reason: {block.body}"
         elif block.language not in RUN:
-            assert not list(words_of(block.body)), f"commands in a block that is not run and not marked:\n{block.body}"
+            assert not list(parse_commands(block.body)), (
+                f"commands in a block that is not run and not marked:\n{block.body}"
+            )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_commands_that_a_page_names_exist(page: Path) -> None:
-    found = [words for block in blocks(page) if block.language != "python" for words in words_of(block.shell)]
-    wrong = [problem(words) for words in found if words != []]
+    found = [words for block in blocks(page) if block.language != "python" for words in parse_commands(block.shell)]
+    wrong = [usage_error(words) for words in found if words != []]
     for code in _INLINE.findall(prose(page)):
         if "[OPTIONS]" not in code:  # a usage line of the generated reference
-            wrong += [problem(words, whole=False) for words in words_of(code.replace("\n", " "))]
+            wrong += [usage_error(words, complete=False) for words in parse_commands(code.replace("\n", " "))]
     assert [one for one in wrong if one] == []
 
 
 def test_pages_are_found_and_their_commands_too() -> None:
     counted = {name_of(page): len(runnable(page)) for page in WRITTEN}
     assert sum(1 for count in counted.values() if count) >= 10 and sum(counted.values()) >= 40, counted
-    assert sum(len(list(words_of(block.shell))) for page in PAGES if generated(page) for block in blocks(page)) >= 40
+    assert (
+        sum(len(list(parse_commands(block.shell))) for page in PAGES if is_generated(page) for block in blocks(page))
+        >= 40
+    )
 
 
 def python_pages() -> list[Path]:

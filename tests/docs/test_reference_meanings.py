@@ -12,7 +12,7 @@ import pytest
 from jobdb import Registry, StaleAttempt
 from jobdb.doctor.findings import Finding
 from jobdb.filesystem.probe.checks import Check
-from tests.docs.commands import _root
+from tests.docs.commands import root_command
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "json-output.md").read_text("utf-8")
@@ -29,7 +29,7 @@ def commands_with_json() -> set[str]:
         elif any("--json" in parameter.opts for parameter in command.params):
             found.add(name)
 
-    walk(_root(), "", _root().context_class(_root()))
+    walk(root_command(), "", root_command().context_class(root_command()))
     return found
 
 
@@ -134,7 +134,7 @@ def test_what_cannot_be_signed_leaves_counters_only_and_what_is_refused_a_bounde
 ) -> None:
     from jobdb.engines.sql import accepting
 
-    monkeypatch.setattr(accepting, "REFUSALS_PER_JOB", 3)
+    monkeypatch.setattr(accepting, "MAX_REFUSALS_PER_JOB", 3)
 
     def count(view: str) -> int:
         return int(registry.engine.store.query(f"SELECT count(*) FROM {view}", limit=1, timeout_sec=5)[1][0][0])

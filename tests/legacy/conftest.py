@@ -16,12 +16,12 @@ from jobdb import Registry
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
-from legacy_kit import KEY, maker
+from legacy_kit import MASTER_KEY, generator
 
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", KEY)
+    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
     monkeypatch.delenv("JOBDB_URL", raising=False)
     monkeypatch.delenv("JOBDB_REQUIRE_AUTH", raising=False)
 
@@ -32,7 +32,7 @@ def _sample_made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if given:
         return Path(given)
     folder = tmp_path_factory.mktemp("sample")
-    maker.write_registry(folder, jobs=200, damaged=6, leftovers=1, seed=5)
+    generator.write_registry(folder, jobs=200, damaged=6, leftovers=1, seed=5)
     return folder
 
 
@@ -50,7 +50,7 @@ def sample(_sample_made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def make_legacy() -> Callable[..., Path]:
     """`write_registry` of the example's script."""
-    function: Callable[..., Path] = maker.write_registry
+    function: Callable[..., Path] = generator.write_registry
     return function
 
 

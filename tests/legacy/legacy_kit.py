@@ -12,7 +12,7 @@ from typing import Any
 
 from jobdb import Registry
 
-KEY = "11" * 32
+MASTER_KEY = "11" * 32
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -25,7 +25,7 @@ def _load_maker() -> ModuleType:
     return module
 
 
-maker = _load_maker()
+generator = _load_maker()
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, str]]:
@@ -50,7 +50,7 @@ def read_records(folder: Path) -> dict[str, Any]:
     return found
 
 
-def contents(registry: Registry) -> dict[str, Any]:
+def registry_contents(registry: Registry) -> dict[str, Any]:
     """Everything public in a database, tokens and passwords included, by job."""
     found = {}
     for job in registry.all_jobs():

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import contents, read_records, snapshot
+from legacy_kit import read_records, registry_contents, snapshot
 
 from jobdb import Registry
-from jobdb.legacy import Outcome, import_registry, reading
+from jobdb.legacy import Outcome, import_registry, readers
 
 OLD_WRITER = """
 # The old scripts' algorithm: one flock for every read-modify-write, temporary file, fsync, rename.
@@ -141,14 +141,14 @@ def test_an_import_that_is_killed_leaves_all_or_nothing(
     rounds: int,
     processes: int,
 ) -> None:
-    monkeypatch.setattr(reading, "WORTH_A_PROCESS", 1 if processes == 2 else 10**9)
+    monkeypatch.setattr(readers, "MIN_RECORDS_FOR_PROCESS", 1 if processes == 2 else 10**9)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     source = snapshot(sample)
     with Registry.open(tmp_path / "whole.db", create=True) as whole:
         began = time.monotonic()
         import_registry(whole, sample)
         longest = time.monotonic() - began
-        expected = contents(whole)
+        expected = registry_contents(whole)
     chance = random.Random(20260619)
     path = tmp_path / "killed" / "jobs.db"
     Registry.open(path, create=True).close()
@@ -168,7 +168,7 @@ def test_an_import_that_is_killed_leaves_all_or_nothing(
             if found:
                 everything += 1
                 if everything <= 2:
-                    assert contents(registry) == expected
+                    assert registry_contents(registry) == expected
             else:
                 nothing += 1
         if found:
@@ -179,7 +179,7 @@ def test_an_import_that_is_killed_leaves_all_or_nothing(
     assert nothing
     with Registry.open(path) as registry:
         assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200
-        assert contents(registry) == expected
+        assert registry_contents(registry) == expected
 
 
 def test_the_report_of_a_writer_that_is_in_the_middle_of_a_line(

@@ -18,7 +18,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.legacy import export_registry, import_registry
-from jobdb.legacy.damage import Damage
+from jobdb.legacy.damage import DamageKind
 from jobdb.legacy.records import parse_record
 from jobdb.legacy.statements import LEGACY
 
@@ -139,18 +139,18 @@ def _stored(registry: Registry) -> tuple[int, int]:
 @pytest.mark.parametrize(
     ("member", "kind"),
     [
-        (b",".join([b'"a":1'] * 40_000), Damage.DUPLICATE_KEY),
-        (b",".join(b'"%d":1' % number for number in range(40_000)) + b',"7":1', Damage.DUPLICATE_KEY),
-        (b'"a":' + b"9" * 250_000, Damage.HUGE_NUMBER),
-        (b'"a":1e' + b"9" * 250_000, Damage.HUGE_NUMBER),
-        (b'"a":' + b"[" * 250_000, Damage.TOO_DEEP),
-        (b'"a":' + b'{"a":' * 50_000, Damage.TOO_DEEP),
-        (b'"a":"' + b"\\ud800" * 40_000 + b'"', Damage.LONE_SURROGATE),
-        (b'"jobdb_state":{"version":1,"kid":9,"keys":[' + b",".join([b"{}"] * 80_000) + b"]}", Damage.BAD_STATE),
+        (b",".join([b'"a":1'] * 40_000), DamageKind.DUPLICATE_KEY),
+        (b",".join(b'"%d":1' % number for number in range(40_000)) + b',"7":1', DamageKind.DUPLICATE_KEY),
+        (b'"a":' + b"9" * 250_000, DamageKind.HUGE_NUMBER),
+        (b'"a":1e' + b"9" * 250_000, DamageKind.HUGE_NUMBER),
+        (b'"a":' + b"[" * 250_000, DamageKind.TOO_DEEP),
+        (b'"a":' + b'{"a":' * 50_000, DamageKind.TOO_DEEP),
+        (b'"a":"' + b"\\ud800" * 40_000 + b'"', DamageKind.LONE_SURROGATE),
+        (b'"jobdb_state":{"version":1,"kid":9,"keys":[' + b",".join([b"{}"] * 80_000) + b"]}", DamageKind.BAD_STATE),
     ],
     ids=lambda value: value.decode()[:12] if isinstance(value, bytes) else str(value),
 )
-def test_a_record_that_is_refused_is_refused_soon(member: bytes, kind: Damage) -> None:
+def test_a_record_that_is_refused_is_refused_soon(member: bytes, kind: DamageKind) -> None:
     prefix = json.dumps(RECORD).encode()[:-1]
     usual = prefix + b',"notes":[' + b",".join([b'"some text of a note"'] * (len(member) // 22)) + b"]}"
     for _ in range(3):

@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     jobs.mkdir(parents=True)
     Registry.open(tmp_path / ".jobdb" / "jobs.db", create=True).close()
     yield jobs
-    for key in list(old._opened):
-        old._opened.pop(key).close()
+    for key in list(old._open_registries):
+        old._open_registries.pop(key).close()
 
 
 BROKER = {"host": "mqtt.example", "port": 8883, "tls": True, "username": "a", "password": "hunter22"}

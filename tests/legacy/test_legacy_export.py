@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import contents, read_records
+from legacy_kit import read_records, registry_contents
 
 from jobdb import Busy, InvalidInput, Registry, StorageFailed
 from jobdb.legacy import Outcome, export_registry, import_registry, write_lines
@@ -44,7 +44,7 @@ def test_the_round_trip(sample: Path, tmp_path: Path, open_database: Open) -> No
     assert len([path for path in out.rglob("*") if path.is_file()]) == compare(sample, out) + 1
     back = import_registry(second, out)
     assert (back.counts[Outcome.IMPORTED], back.counts[Outcome.DAMAGED]) == (200, 0)
-    assert contents(second) == contents(first)
+    assert registry_contents(second) == registry_contents(first)
 
 
 def test_files_are_private_and_nothing_is_left_behind(
@@ -192,7 +192,7 @@ def test_ndjson_and_csv(tmp_path: Path, registry: Registry, make_legacy: Callabl
     stream = io.StringIO()
     assert write_lines(registry, stream, "ndjson") == 12
     documents = [json.loads(line) for line in stream.getvalue().splitlines()]
-    assert {document["job_id"] for document in documents} == set(contents(registry))
+    assert {document["job_id"] for document in documents} == set(registry_contents(registry))
     for document in documents:
         events = [json.loads(event.payload) for event in registry.events(document["job_id"])]
         assert document.pop("events") == events

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import contents, read_records, snapshot
+from legacy_kit import read_records, registry_contents, snapshot
 
 from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, UnknownJob, Verdict
-from jobdb.engines.sqlite.transaction import ROWS_TOGETHER, SqliteTransaction
-from jobdb.legacy import Outcome, import_registry, ready
-from jobdb.legacy.damage import Damage
+from jobdb.engines.sqlite.transaction import ROWS_PER_INSERT, SqliteTransaction
+from jobdb.legacy import Outcome, import_registry, normalized_job
+from jobdb.legacy.damage import DamageKind
 from jobdb.legacy.statements import LEGACY
 
 Open = Callable[..., Registry]
@@ -62,12 +62,12 @@ def test_the_sample(sample: Path, registry: Registry) -> None:
     kinds = sorted(row.damage for row in report.rows() if row.damage)
     assert kinds == sorted(
         [
-            Damage.CUT_SHORT,
-            Damage.EMPTY,
-            Damage.WRONG_ID,
-            Damage.OTHER_SCHEMA,
-            Damage.UNKNOWN_STATUS,
-            Damage.NOT_UTF8,
+            DamageKind.CUT_SHORT,
+            DamageKind.EMPTY,
+            DamageKind.WRONG_ID,
+            DamageKind.OTHER_SCHEMA,
+            DamageKind.UNKNOWN_STATUS,
+            DamageKind.NOT_UTF8,
         ]
     )
     assert snapshot(sample) == before
@@ -83,7 +83,7 @@ def test_the_sample(sample: Path, registry: Registry) -> None:
 
 def test_every_field_arrives(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
-    here = contents(registry)
+    here = registry_contents(registry)
     legal = {name: record for name, record in read_records(sample).items() if not name.startswith("bad")}
     assert len(legal) == len(here) == 200
     for record in legal.values():
@@ -103,7 +103,7 @@ def test_every_field_arrives(sample: Path, registry: Registry) -> None:
 
 def test_events_of_both_logs_arrive_once(sample: Path, registry: Registry) -> None:
     import_registry(registry, sample)
-    here = contents(registry)
+    here = registry_contents(registry)
     logs = {path.name.partition(".")[0]: path for path in jobs_of(sample).glob("*.events.log")}
     audits = {path.parent.name: path for path in sample.glob(".*/delegate_job_logs/*/events.ndjson")}
     checked = 0
@@ -118,7 +118,7 @@ def test_events_of_both_logs_arrive_once(sample: Path, registry: Registry) -> No
 
 
 def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry) -> None:
-    from legacy_kit import maker
+    from legacy_kit import generator
 
     job_id = next(
         record["job_id"]
@@ -136,14 +136,14 @@ def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry
         "detail": "done, with ünïcode",
         "data": {},
     }
-    event["data"]["hmac_sig"] = maker.old_signature(event, registry.tokens.show(job_id))
+    event["data"]["hmac_sig"] = generator.legacy_signature(event, registry.tokens.show(job_id))
     assert registry.accept(json.dumps(event), subscriber="s").verdict is Verdict.ACCEPTED
     assert registry.get(job_id).status is JobStatus.COMPLETED
 
 
 def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, registry: Registry) -> None:
     """What the broker retained is the end that the record speaks of; and what is found of the log later fits to it."""
-    from legacy_kit import maker
+    from legacy_kit import generator
 
     job_id = one_of(sample, status="running")
     (jobs_of(sample) / f"{job_id}.events.log").unlink(missing_ok=True)
@@ -154,7 +154,7 @@ def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, regist
     for seq, kind in ((1, "started"), (2, "completed")):
         event: dict[str, Any] = {"schema_version": 1, "seq": seq, "job_id": job_id, "event": kind, "detail": kind}
         event |= {"timestamp": "2026-08-01T00:00:00Z", "data": {}}
-        event["data"]["hmac_sig"] = maker.old_signature(event, token)
+        event["data"]["hmac_sig"] = generator.legacy_signature(event, token)
         lines.append(json.dumps(event))
     import_registry(registry, sample)
     before = registry.get(job_id)
@@ -188,16 +188,16 @@ def test_the_order_holds_across_portions(
     registry: Registry,
     make_legacy: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
-    put_off_from: int,
-    most_bytes: int,
+    max_batch_jobs: int,
+    max_bytes: int,
 ) -> None:
-    from jobdb.legacy import importer, ordering
+    from jobdb.legacy import batches, importer
 
     make_legacy(tmp_path / "w", jobs=120, damaged=3)
-    monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
-    monkeypatch.setattr(importer, "PORTION_JOBS", put_off_from)
-    limits = {"most_jobs": 11, "most_bytes": most_bytes}
-    monkeypatch.setattr(ordering.portions, "__kwdefaults__", limits)
+    monkeypatch.setattr(batches, "RUN_LENGTH", 7)
+    monkeypatch.setattr(importer, "MAX_BATCH_JOBS", max_batch_jobs)
+    limits = {"most_jobs": 11, "most_bytes": max_bytes}
+    monkeypatch.setattr(batches.ordered_batches, "__kwdefaults__", limits)
     report = import_registry(registry, tmp_path / "w")
     assert report.counts[Outcome.IMPORTED] == 120
     expected = sorted(
@@ -217,9 +217,9 @@ def test_a_dry_run_writes_nothing_and_says_what_would_happen(sample: Path, regis
     if state == "changed":
         edit(sample, one_of(sample, status="pending"), status="running", updated_at="2027-01-01T00:00:00Z")
         registry.cancel(one_of(sample, status="running"))
-    before, jobs = snapshot(sample), contents(registry)
+    before, jobs = snapshot(sample), registry_contents(registry)
     dry = import_registry(registry, sample, dry_run=True)
-    assert contents(registry) == jobs
+    assert registry_contents(registry) == jobs
     real = import_registry(registry, sample)
     assert dry.as_dict() | {"dry_run": False} == real.as_dict()
     assert [row.as_dict() for row in dry.rows()] == [row.as_dict() for row in real.rows()]
@@ -466,10 +466,10 @@ def _other_digest(rows: Any) -> Any:
     [
         ("legacy_insert_job", _later),
         ("legacy_insert_spec", _shorter_prompt),
-        ("legacy_put_token", _other_token),
-        ("legacy_put_token", _tokens_exchanged),
-        ("legacy_put_token", lambda rows: rows[1:]),
-        ("legacy_put_import", lambda rows: [(*row[:-1], b"0") for row in rows]),
+        ("legacy_upsert_token", _other_token),
+        ("legacy_upsert_token", _tokens_exchanged),
+        ("legacy_upsert_token", lambda rows: rows[1:]),
+        ("legacy_upsert_import", lambda rows: [(*row[:-1], b"0") for row in rows]),
         ("legacy_insert_event", _other_digest),
         ("legacy_insert_event", lambda rows: rows[1:]),
         ("legacy_insert_line", lambda rows: []),
@@ -492,7 +492,9 @@ def test_an_import_that_wrote_something_else_is_taken_back(
     assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200
 
 
-@pytest.mark.parametrize("lines", [0, 1, ROWS_TOGETHER - 1, ROWS_TOGETHER, ROWS_TOGETHER + 1, 3 * ROWS_TOGETHER + 7])
+@pytest.mark.parametrize(
+    "lines", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, ROWS_PER_INSERT + 1, 3 * ROWS_PER_INSERT + 7]
+)
 @pytest.mark.parametrize("names", [("job", "log", "number", "raw"), ("raw", "number", "log", "job")])
 def test_rows_that_go_together_are_all_written_each_as_it_is(
     sample: Path, registry: Registry, lines: int, names: tuple[str, ...]
@@ -519,9 +521,9 @@ def test_a_job_that_would_not_stay_the_same_is_named_and_left(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ready, "_spec_values", _no_prompt(ready._spec_values))
+        patch.setattr(normalized_job, "_spec_values", _no_prompt(normalized_job._spec_values))
         report = import_registry(registry, sample)
-    assert sum(row.damage is Damage.NOT_HELD for row in report.rows()) == 200
+    assert sum(row.damage is DamageKind.NOT_HELD for row in report.rows()) == 200
     assert registry.jobs() == []
 
 
@@ -530,8 +532,8 @@ def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
 ) -> None:
     log = sorted(jobs_of(sample).glob("*.events.log"))[0]
     with monkeypatch.context() as patch:
-        patch.setattr(ready, "_origin_values", _one_event_less(ready._origin_values))
-        named = [row.file for row in import_registry(registry, sample).rows() if row.damage is Damage.NOT_HELD]
+        patch.setattr(normalized_job, "_origin_values", _one_event_less(normalized_job._origin_values))
+        named = [row.file for row in import_registry(registry, sample).rows() if row.damage is DamageKind.NOT_HELD]
     assert f"{log.name.partition('.')[0]}.json" in named
     assert import_registry(registry, sample).counts[Outcome.DAMAGED] == 6
     assert sum(registry.count_by_status().values()) == 200

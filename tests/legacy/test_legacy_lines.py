@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import parse
-from jobdb.legacy.collecting import RARELY, rare_collection
-from jobdb.legacy.log_lines import written_line
+from jobdb.legacy.collecting import GC_THRESHOLD, raised_gc_threshold
+from jobdb.legacy.log_lines import match_flat_line
 
 JOB = "00db5c14"
 COMPACT, SPACED, MIXED = (",", ":"), (", ", ": "), (", ", ":")
@@ -60,9 +60,9 @@ def line(separators: tuple[str, str] = COMPACT, **fields: Any) -> str:
     return json.dumps(payload | fields, separators=separators, ensure_ascii=False)
 
 
-def parsed_the_same(text: str) -> bool:
+def matches_parser(text: str) -> bool:
     """Whether it is read in one match, which must then be what the parser says."""
-    event = written_line(text, JOB)
+    event = match_flat_line(text, JOB)
     if event is None:
         return False
     wire = parse(text.encode())
@@ -82,7 +82,7 @@ def test_no_line_is_read_as_what_the_parser_would_not_say(
     separators: tuple[str, str], data: dict[str, Any], place: int, inserted: str
 ) -> None:
     text = line(separators, data=data)
-    parsed_the_same(text[:place] + inserted + text[place:])
+    matches_parser(text[:place] + inserted + text[place:])
 
 
 @pytest.mark.parametrize("separators", [COMPACT, SPACED])
@@ -99,7 +99,7 @@ def test_no_line_is_read_as_what_the_parser_would_not_say(
     ],
 )
 def test_the_lines_of_the_old_scripts_are_read_so(separators: tuple[str, str], data: dict[str, Any]) -> None:
-    assert parsed_the_same(line(separators, data=data))
+    assert matches_parser(line(separators, data=data))
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_the_lines_of_the_old_scripts_are_read_so(separators: tuple[str, str], d
     ],
 )
 def test_every_other_line_is_left_to_the_parser(text: str) -> None:
-    assert written_line(text, JOB) is None
+    assert match_flat_line(text, JOB) is None
 
 
 def test_the_collectors_measures_are_put_back() -> None:
     before = gc.get_threshold()
-    with pytest.raises(RuntimeError), rare_collection():
-        assert gc.get_threshold()[0] == RARELY
+    with pytest.raises(RuntimeError), raised_gc_threshold():
+        assert gc.get_threshold()[0] == GC_THRESHOLD
         raise RuntimeError
     assert gc.get_threshold() == before

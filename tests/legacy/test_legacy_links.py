@@ -13,14 +13,14 @@ from legacy_kit import read_records
 
 from jobdb import InvalidInput, Registry
 from jobdb.legacy import ImportReport, Outcome, export_registry, import_registry
-from jobdb.legacy.damage import Damage
+from jobdb.legacy.damage import DamageKind
 
 Make = Callable[..., Path]
 SECRET = b"root:$6$not-for-everybody:19000::::::\n"
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Path:
+def outside_file(tmp_path: Path) -> Path:
     """A file that the importing user may read and the registry's writers may not."""
     path = tmp_path / "shadow"
     path.write_bytes(SECRET)
@@ -31,7 +31,7 @@ def with_log(jobs: Path) -> str:
     return sorted(jobs.glob("*.events.log"))[0].name.removesuffix(".events.log")
 
 
-def damages(report: ImportReport) -> dict[str, Damage | None]:
+def damages(report: ImportReport) -> dict[str, DamageKind | None]:
     return {row.file: row.damage for row in report.rows() if row.outcome is Outcome.DAMAGED}
 
 
@@ -40,13 +40,13 @@ def database_bytes(tmp_path: Path) -> bytes:
 
 
 def test_links_among_records_and_logs_are_named_and_not_followed(
-    tmp_path: Path, registry: Registry, make_legacy: Make, elsewhere: Path
+    tmp_path: Path, registry: Registry, make_legacy: Make, outside_file: Path
 ) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0, leftovers=0)
     audit = jobs.parent / "delegate_job_logs"
     ids = sorted(path.stem for path in jobs.glob("*.json"))
     (jobs / f"{ids[0]}.events.log").unlink(missing_ok=True)
-    (jobs / f"{ids[0]}.events.log").symlink_to(elsewhere)
+    (jobs / f"{ids[0]}.events.log").symlink_to(outside_file)
     (jobs / f"{ids[1]}.events.log").unlink(missing_ok=True)
     os.mkfifo(jobs / f"{ids[1]}.events.log")
     (jobs / f"{ids[2]}.events.log").unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def test_links_among_records_and_logs_are_named_and_not_followed(
     for number, name in ((4, "events.ndjson"), (5, "meta.json"), (6, "status.json")):
         (audit / ids[number]).mkdir(parents=True, exist_ok=True)
         (audit / ids[number] / name).unlink(missing_ok=True)
-        (audit / ids[number] / name).symlink_to(elsewhere)
+        (audit / ids[number] / name).symlink_to(outside_file)
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "events.ndjson").write_bytes(SECRET)
@@ -65,12 +65,12 @@ def test_links_among_records_and_logs_are_named_and_not_followed(
     (audit / ids[7]).symlink_to(outside)
     report = import_registry(registry, jobs)
     found = damages(report)
-    assert found[f"{ids[0]}.events.log"] is Damage.LINK
-    assert found[f"{ids[1]}.events.log"] is Damage.NOT_A_FILE
-    assert found[f"{ids[2]}.events.log"] is Damage.LINK
-    assert found[f"{ids[3]}.json"] is Damage.LINK
+    assert found[f"{ids[0]}.events.log"] is DamageKind.LINK
+    assert found[f"{ids[1]}.events.log"] is DamageKind.NOT_A_FILE
+    assert found[f"{ids[2]}.events.log"] is DamageKind.LINK
+    assert found[f"{ids[3]}.json"] is DamageKind.LINK
     for number, name in ((4, "/events.ndjson"), (5, "/meta.json"), (6, "/status.json"), (7, "")):
-        assert found[f"../delegate_job_logs/{ids[number]}{name}"] is Damage.LINK
+        assert found[f"../delegate_job_logs/{ids[number]}{name}"] is DamageKind.LINK
     assert report.counts[Outcome.IMPORTED] == len(ids) - 1  # the jobs themselves are taken over
     registry.close()
     assert b"not-for-everybody" not in database_bytes(tmp_path)
@@ -82,7 +82,7 @@ def test_an_audit_log_that_is_a_link_is_named(tmp_path: Path, registry: Registry
     audit.rename(tmp_path / "logs")
     audit.symlink_to(tmp_path / "logs")
     report = import_registry(registry, jobs)
-    assert damages(report) == {"../delegate_job_logs": Damage.LINK}
+    assert damages(report) == {"../delegate_job_logs": DamageKind.LINK}
     assert export_registry(registry, jobs, with_secrets=True).counts[Outcome.EXPORTED] == 0
 
 
@@ -101,7 +101,7 @@ def test_a_record_that_becomes_a_pipe_meanwhile_is_no_wait(
         return found
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert damages(import_registry(registry, jobs))[names[0]] is Damage.NOT_A_FILE
+    assert damages(import_registry(registry, jobs))[names[0]] is DamageKind.NOT_A_FILE
 
 
 def test_a_sparse_log_is_not_read(tmp_path: Path, registry: Registry, make_legacy: Make) -> None:
@@ -113,22 +113,22 @@ def test_a_sparse_log_is_not_read(tmp_path: Path, registry: Registry, make_legac
     with open(jobs / f"{other}.events.log", "ab") as log:
         log.truncate(100 << 30)
     found = damages(import_registry(registry, jobs))
-    assert (found[f"{job_id}.json"], found[f"{other}.events.log"]) == (Damage.TOO_LARGE, Damage.TOO_LARGE)
+    assert (found[f"{job_id}.json"], found[f"{other}.events.log"]) == (DamageKind.TOO_LARGE, DamageKind.TOO_LARGE)
 
 
 def test_an_export_writes_through_no_link_and_into_no_other_file(
-    tmp_path: Path, registry: Registry, make_legacy: Make, elsewhere: Path
+    tmp_path: Path, registry: Registry, make_legacy: Make, outside_file: Path
 ) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
     import_registry(registry, jobs)
     ids = sorted(path.stem for path in jobs.glob("*.json"))
     out = tmp_path / "out" / ".mam" / "jobs"
     out.mkdir(parents=True)
-    (out / f"{ids[0]}.json").symlink_to(elsewhere)
+    (out / f"{ids[0]}.json").symlink_to(outside_file)
     (out / f"{ids[1]}.json").symlink_to(tmp_path / "nowhere")
     log = with_log(jobs)
-    (out / f"{log}.events.log").symlink_to(elsewhere)
-    os.link(elsewhere, out / f".{ids[2]}.json.{os.getpid()}.tmp")  # a name that could be guessed
+    (out / f"{log}.events.log").symlink_to(outside_file)
+    os.link(outside_file, out / f".{ids[2]}.json.{os.getpid()}.tmp")  # a name that could be guessed
     (tmp_path / "outside").mkdir()
     audit = out.parent / "delegate_job_logs"
     audit.mkdir()
@@ -139,7 +139,7 @@ def test_an_export_writes_through_no_link_and_into_no_other_file(
     skipped = {row.job_id: row.reason for row in report.rows() if row.outcome is Outcome.SKIPPED}
     assert set(skipped) == {ids[0], ids[1], log, linked}
     assert all("link" in reason for reason in skipped.values())
-    assert elsewhere.read_bytes() == SECRET
+    assert outside_file.read_bytes() == SECRET
     assert not (tmp_path / "nowhere").exists()
     assert list((tmp_path / "outside").iterdir()) == []
     assert not report.ok

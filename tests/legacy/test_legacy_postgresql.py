@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 from conformance_kit.databases import PostgresDatabase
-from conformance_kit.servers import PostgresServer, find_binaries
+from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, export_registry, import_registry
-from jobdb.legacy.damage import Damage
+from jobdb.legacy.damage import DamageKind
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    binaries = find_binaries()
+    binaries = find_postgres_binaries()
     if binaries is None:
         reason = "there is no PostgreSQL server: install Debian's postgresql"
         if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
@@ -55,7 +55,7 @@ def test_what_a_server_cannot_hold_is_named(server: PostgresServer, sample: Path
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"prompt": "a\0b"}))
     with Registry.open(PostgresDatabase(server).url) as registry:
         report = import_registry(registry, sample)
-        named = [row.file for row in report.rows() if row.damage is Damage.NOT_HELD]
+        named = [row.file for row in report.rows() if row.damage is DamageKind.NOT_HELD]
         assert named == [path.name]
         assert report.counts[Outcome.IMPORTED] == 199
 

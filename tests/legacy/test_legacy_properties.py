@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobdb import Registry
-from jobdb.core.protocol.topics import topic_problem
+from jobdb.core.protocol.topics import topic_prefix_error
 from jobdb.legacy import Outcome, export_registry, import_registry
-from jobdb.legacy.records import format_ms
+from jobdb.legacy.records import format_time
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(
@@ -23,7 +23,7 @@ JSON = st.recursive(
     max_leaves=6,
 )
 IDS = st.from_regex(re.compile(r"[a-z0-9_][a-z0-9_.-]{0,12}"), fullmatch=True)
-TIMES = st.integers(0, 4 * 10**9).map(lambda second: format_ms(second * 1000))
+TIMES = st.integers(0, 4 * 10**9).map(lambda second: format_time(second * 1000))
 OURS = {"agent_session", "timeout_sec", "idle_timeout_sec", "expected_artifacts", "auth_token"}
 
 
@@ -44,7 +44,7 @@ def records(draw: st.DrawFn) -> dict[str, Any]:
         "prompt": draw(TEXT),
         "agent": draw(TEXT),
         "broker": draw(st.sampled_from([None, broker])),
-        "topic_prefix": draw(TEXT.filter(lambda text: topic_problem(text) is None)),
+        "topic_prefix": draw(TEXT.filter(lambda text: topic_prefix_error(text) is None)),
         "last_seq": draw(st.integers(0, 2**53 - 1)),
     }
     rest = draw(

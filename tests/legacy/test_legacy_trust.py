@@ -16,7 +16,7 @@ from legacy_kit import read_records
 from jobdb import InvalidInput, Registry
 from jobdb.core.protocol import build
 from jobdb.legacy import Outcome, export_registry, import_registry
-from jobdb.legacy.damage import Damage, TrustWarning
+from jobdb.legacy.damage import DamageKind, TrustWarning
 from jobdb.legacy.records import LegacyRecord, parse_record
 from jobdb.model import EventKind, Verdict
 
@@ -37,7 +37,7 @@ def signed(job_id: str, seq: int, token: str, *, kid: int = 1, attempt: int | No
     return made.text
 
 
-def moved(source: Registry, target: Registry, folder: Path, *, with_secrets: bool) -> None:
+def transfer(source: Registry, target: Registry, folder: Path, *, with_secrets: bool) -> None:
     """Out of one database and into another."""
     assert export_registry(source, folder, with_secrets=with_secrets).ok
     assert import_registry(target, folder).ok
@@ -95,7 +95,7 @@ def test_a_stale_attempt_stays_stale(tmp_path: Path, open_database: Open) -> Non
     first.release("j", attempt=1)
     assert first.claim(worker="w2", job_id="j") is not None
     assert first.accept(stale, subscriber="s").verdict is Verdict.STALE_ATTEMPT
-    moved(first, second, tmp_path / "out", with_secrets=True)
+    transfer(first, second, tmp_path / "out", with_secrets=True)
     assert second.get("j").attempt == 2
     assert second.accept(stale, subscriber="other").verdict is Verdict.STALE_ATTEMPT
     # A job that was claimed and never said anything counts too, also when an old script has written its record since.
@@ -118,7 +118,7 @@ def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_d
     assert first.accept(wires[0], subscriber="orch").verdict is Verdict.ACCEPTED
     assert first.accept(wires[3], subscriber="orch").missing == range(2, 4)
     assert first.accept(wires[2], subscriber="orch", window=5).verdict is Verdict.ACCEPTED
-    moved(first, second, tmp_path / "out", with_secrets=True)
+    transfer(first, second, tmp_path / "out", with_secrets=True)
     verdicts = [second.accept(wire, subscriber="orch", window=5).verdict for wire in wires]
     assert verdicts == [Verdict.DUPLICATE, Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.DUPLICATE]
     mine = [
@@ -135,7 +135,7 @@ def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_d
     first.publish("j", "progress")
     late = first.events("j")[-1].payload
     first.accept(late, subscriber="orch")
-    moved(first, third, tmp_path / "later", with_secrets=True)
+    transfer(first, third, tmp_path / "later", with_secrets=True)
     assert third.accept(late, subscriber="orch").verdict is Verdict.DUPLICATE
     import_registry(third, tmp_path / "out")
     assert third.accept(late, subscriber="orch").verdict is Verdict.DUPLICATE
@@ -158,7 +158,7 @@ def test_versions_of_tokens_and_their_ends_are_kept(tmp_path: Path, open_databas
     first.tokens.revoke("j", 1)
     first.publish("j", "progress")
     one, two = (event.payload for event in first.events("j"))
-    moved(first, second, tmp_path / "out", with_secrets=True)
+    transfer(first, second, tmp_path / "out", with_secrets=True)
     assert [(info.kid, info.state) for info in second.tokens.list("j")] == [(1, "revoked"), (2, "present")]
     assert second.accept(one, subscriber="s").verdict is Verdict.REVOKED_KEY
     assert second.accept(two, subscriber="s").verdict is Verdict.ACCEPTED
@@ -185,7 +185,7 @@ def test_a_revoked_token_stays_revoked(tmp_path: Path, open_database: Open, with
     first.publish("j", "started")
     first.tokens.revoke("j", 1)
     (wire,) = (event.payload for event in first.events("j"))
-    moved(first, second, tmp_path / "out", with_secrets=with_secrets)
+    transfer(first, second, tmp_path / "out", with_secrets=with_secrets)
     assert second.get("j").auth == "required"
     assert [(info.kid, info.state) for info in second.tokens.list("j")] == [(1, "revoked")]
     assert second.accept(unsigned("j", 2), subscriber="s").verdict is Verdict.UNSIGNED
@@ -194,7 +194,7 @@ def test_a_revoked_token_stays_revoked(tmp_path: Path, open_database: Open, with
     path = record_in(tmp_path / "out", "j")
     record = json.loads(path.read_bytes()) | {"auth_token": "A" * 43, "updated_at": "2099-01-01T00:00:00Z"}
     path.write_text(json.dumps(record))
-    assert [row.damage for row in import_registry(second, tmp_path / "out").rows()] == [Damage.BAD_STATE]
+    assert [row.damage for row in import_registry(second, tmp_path / "out").rows()] == [DamageKind.BAD_STATE]
     del record["jobdb_state"]
     path.write_text(json.dumps(record))
     (row,) = import_registry(second, tmp_path / "out").rows()
@@ -247,7 +247,7 @@ def test_an_export_over_a_folder_that_knows_more_is_refused(tmp_path: Path, open
     first.register(agent="a", prompt="p", job_id="j")
     first.publish("j", "started")
     (wire,) = (event.payload for event in first.events("j"))
-    moved(first, second, tmp_path / "out", with_secrets=True)
+    transfer(first, second, tmp_path / "out", with_secrets=True)
     first.accept(wire, subscriber="orch")
     export_registry(first, tmp_path / "out", with_secrets=True)
     (row,) = export_registry(second, tmp_path / "out", with_secrets=True).rows()
@@ -326,7 +326,7 @@ def test_any_state_comes_back_equal_or_is_named(
     with Registry.open(folder / "jobs.db", create=True, durability="normal") as registry:
         report = import_registry(registry, folder / "jobs")
         if not isinstance(parsed, LegacyRecord):
-            assert [row.damage for row in report.rows()] == [Damage.BAD_STATE]
+            assert [row.damage for row in report.rows()] == [DamageKind.BAD_STATE]
             return
         assert report.counts[Outcome.IMPORTED] == 1
         assert import_registry(registry, folder / "jobs").counts[Outcome.UNCHANGED] == 1
@@ -340,7 +340,7 @@ def test_any_state_comes_back_equal_or_is_named(
 def test_what_stands_in_for_keys_is_sealed_like_any_other(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
-    moved(first, second, tmp_path / "out", with_secrets=False)
+    transfer(first, second, tmp_path / "out", with_secrets=False)
     second.close()
     with sqlite3.connect(tmp_path / "databases" / "second.db") as file:
         ((kid, revoked, length),) = file.execute("SELECT kid, revoked_ms IS NOT NULL, length(sealed) FROM tokens")
@@ -356,7 +356,7 @@ def test_a_closed_job_follows_its_file_and_stays_closed(tmp_path: Path, open_dat
     """Also when the old script that wrote the file has dropped the state, or the token there was never known here."""
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
-    moved(first, second, tmp_path / "out", with_secrets=False)
+    transfer(first, second, tmp_path / "out", with_secrets=False)
     path = record_in(tmp_path / "out", "j")
     record = json.loads(path.read_bytes())
     path.write_text(json.dumps(record | {"status": "running", "updated_at": "2090-01-01T00:00:00Z"}))

@@ -11,15 +11,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from brokerkit.registries import Bench
+from brokerkit.registries import BrokerHarness
 from brokerkit.servers import (
     Amqtt,
     Broker,
     Mosquitto,
-    amqtt_is_there,
-    lacking,
+    has_amqtt,
     mosquitto_path,
-    need_mosquitto,
+    require_mosquitto,
+    skip_or_fail,
 )
 
 
@@ -34,8 +34,8 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     """The best broker there is."""
     folder = tmp_path / "broker"
     folder.mkdir()
-    if mosquitto_path() is None and not amqtt_is_there():
-        lacking("neither Mosquitto nor amqtt is installed")
+    if mosquitto_path() is None and not has_amqtt():
+        skip_or_fail("neither Mosquitto nor amqtt is installed")
     server: Broker = Mosquitto(folder) if mosquitto_path() else Amqtt(folder)
     server.start()
     yield server
@@ -47,9 +47,9 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
     """Each broker that is installed. One is enough; none is not."""
     folder = tmp_path / "broker"
     folder.mkdir()
-    there = {"mosquitto": mosquitto_path() is not None, "amqtt": amqtt_is_there()}
+    there = {"mosquitto": mosquitto_path() is not None, "amqtt": has_amqtt()}
     if not any(there.values()):
-        lacking("neither Mosquitto nor amqtt is installed")
+        skip_or_fail("neither Mosquitto nor amqtt is installed")
     if not there[request.param]:
         pytest.skip(f"{request.param} is not installed; the other broker is")
     server: Broker = Mosquitto(folder) if request.param == "mosquitto" else Amqtt(folder)
@@ -61,7 +61,7 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     """Makes Mosquitto brokers with a configuration of the test's."""
-    need_mosquitto()
+    require_mosquitto()
     started: list[Mosquitto] = []
 
     def make(**how: object) -> Mosquitto:
@@ -78,19 +78,19 @@ def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, broker: Broker) -> Iterator[Bench]:
+def harness(tmp_path: Path, broker: Broker) -> Iterator[BrokerHarness]:
     """A registry beside a broker."""
-    with Bench(tmp_path / "db" / "jobs.db", broker.port) as made:
+    with BrokerHarness(tmp_path / "db" / "jobs.db", broker.port) as made:
         yield made
 
 
 @pytest.fixture
-def make_bench(tmp_path: Path) -> Iterator[Callable[[Broker], Bench]]:
+def make_harness(tmp_path: Path) -> Iterator[Callable[[Broker], BrokerHarness]]:
     """Makes a registry beside a given broker."""
-    made: list[Bench] = []
+    made: list[BrokerHarness] = []
 
-    def make(server: Broker) -> Bench:
-        made.append(Bench(tmp_path / f"db{len(made)}" / "jobs.db", server.port))
+    def make(server: Broker) -> BrokerHarness:
+        made.append(BrokerHarness(tmp_path / f"db{len(made)}" / "jobs.db", server.port))
         return made[-1]
 
     yield make

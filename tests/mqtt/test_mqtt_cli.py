@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import LIMIT_SEC, RawClient, until
+from brokerkit.registries import TIMEOUT_SEC, RawClient, wait_until
 from brokerkit.servers import Broker
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -32,7 +32,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
     def call(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "jobdb.cli", *words],
-            capture_output=True, text=True, timeout=LIMIT_SEC, env=environment | more, cwd=tmp_path,
+            capture_output=True, text=True, timeout=TIMEOUT_SEC, env=environment | more, cwd=tmp_path,
         )  # fmt: skip
 
     assert call("init").returncode == 0
@@ -40,7 +40,7 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def begin(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+def start_process(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started = []
 
     def call(*words: str) -> subprocess.Popen[str]:
@@ -54,7 +54,7 @@ def begin(environment: dict[str, str], tmp_path: Path) -> Iterator[Callable[...,
     yield call
     for process in started:
         process.kill()
-        process.communicate(timeout=LIMIT_SEC)
+        process.communicate(timeout=TIMEOUT_SEC)
 
 
 @pytest.fixture
@@ -71,13 +71,15 @@ def _wait_until_it_says(process: subprocess.Popen[str], what: str) -> None:
         assert line, f"it ended and did not say {what!r}"
 
 
-def test_relay_runs_until_it_is_told_to_stop(run: Run, begin: Callable[..., subprocess.Popen[str]], job: str) -> None:
-    relay = begin("relay")
+def test_relay_runs_until_it_is_told_to_stop(
+    run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str
+) -> None:
+    relay = start_process("relay")
     for _ in range(3):
         assert run("publish", job, "progress").returncode == 0
-    until(lambda: json.loads(run("stats", "--json").stdout)["outbox"] == 0)
+    wait_until(lambda: json.loads(run("stats", "--json").stdout)["outbox"] == 0)
     relay.send_signal(signal.SIGTERM)
-    out, err = relay.communicate(timeout=LIMIT_SEC)
+    out, err = relay.communicate(timeout=TIMEOUT_SEC)
     assert relay.returncode == 0 and out == ""
     assert "delivered 3 events; 0 wait" in err and "connected to the broker" in err
 
@@ -97,8 +99,8 @@ def test_publish_delivers_at_once_and_leaves_the_rest_to_the_relay(run: Run, job
         run("publish", job, "started")
         done = run("publish", job, "progress", "--deliver", "--json")
         assert done.returncode == 0 and json.loads(done.stdout)["seq"] == 2 and done.stderr == ""
-        until(lambda: len(listener.heard) == 2)
-        assert [json.loads(payload)["seq"] for _, payload, _ in listener.heard] == [1, 2]
+        wait_until(lambda: len(listener.received) == 2)
+        assert [json.loads(payload)["seq"] for _, payload, _ in listener.received] == [1, 2]
     broker.stop()
     done = run("publish", job, "progress", "--deliver")
     assert (done.returncode, done.stdout) == (0, "3\n")
@@ -106,20 +108,20 @@ def test_publish_delivers_at_once_and_leaves_the_rest_to_the_relay(run: Run, job
 
 
 def test_a_ticket_from_issue_to_the_jobs_end(
-    run: Run, begin: Callable[..., subprocess.Popen[str]], job: str, broker: Broker, tmp_path: Path
+    run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str, broker: Broker, tmp_path: Path
 ) -> None:
     done = run("ticket", job)
     path = tmp_path / done.stdout.strip()
     assert path.name == f"{job}.ticket" and path.stat().st_mode & 0o777 == 0o600
     token = run("token", "show", job).stdout.strip()
     assert token in path.read_text()
-    watcher = begin("subscribe", job, "--subscriber", "me", "--from-broker", "--timeout-sec", str(LIMIT_SEC))
+    watcher = start_process("subscribe", job, "--subscriber", "me", "--from-broker", "--timeout-sec", str(TIMEOUT_SEC))
     _wait_until_it_says(watcher, "subscribed to")
     elsewhere = {"JOBDB_URL": "sqlite:////nowhere/jobs.db", "JOBDB_KEY": "cd" * 32}
     for seq, event in enumerate(["started", "progress", "completed"], start=1):
         done = run("publish", "--ticket", str(path), event, "--detail", "far away", **elsewhere)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{seq}\n", "")
-    out, err = watcher.communicate(timeout=LIMIT_SEC)
+    out, err = watcher.communicate(timeout=TIMEOUT_SEC)
     assert watcher.returncode == 0, err
     assert [json.loads(line)["event"] for line in out.splitlines()] == ["started", "progress", "completed"]
     assert json.loads(run("show", job, "--json").stdout)["status"] == "completed"
@@ -150,9 +152,11 @@ def test_ticket_to_stdout_and_as_facts(run: Run, job: str) -> None:
 
 
 def test_subscribe_over_a_broker_says_what_it_refuses(
-    run: Run, begin: Callable[..., subprocess.Popen[str]], job: str, broker: Broker
+    run: Run, start_process: Callable[..., subprocess.Popen[str]], job: str, broker: Broker
 ) -> None:
-    watcher = begin("subscribe", "-s", "all", "--broker", f"127.0.0.1:{broker.port}", "--timeout-sec", str(LIMIT_SEC))
+    watcher = start_process(
+        "subscribe", "-s", "all", "--broker", f"127.0.0.1:{broker.port}", "--timeout-sec", str(TIMEOUT_SEC)
+    )
     _wait_until_it_says(watcher, "subscribed to")
     assert watcher.stderr is not None and watcher.stdout is not None
     with RawClient(broker.port) as third:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import LIMIT_SEC, Bench, until
-from brokerkit.servers import Broker, lacking
+from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, wait_until
+from brokerkit.servers import Broker, skip_or_fail
 
 from jobdb import JobStatus
 from jobdb.mqtt import Relay, TicketOutbox, issue_ticket
@@ -20,11 +20,11 @@ YEARS_MS = 9 * 366 * 86_400_000
 
 
 @pytest.fixture
-def ahead(tmp_path: Path) -> dict[str, str]:
+def clock_ahead_env(tmp_path: Path) -> dict[str, str]:
     """The environment of a process whose clock is years ahead."""
     found = [path for pattern in LIBRARIES for path in glob.glob(pattern)]
     if not found:
-        lacking("libfaketime is not installed: apt-get install faketime")
+        skip_or_fail("libfaketime is not installed: apt-get install faketime")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("MQTT_", "JOBDB_", "XDG_"))}
     return kept | {
         "LD_PRELOAD": found[0],
@@ -35,62 +35,67 @@ def ahead(tmp_path: Path) -> dict[str, str]:
 
 
 def test_what_was_leased_by_a_clock_that_was_ahead_is_taken_over(
-    broker: Broker, tmp_path: Path, ahead: dict[str, str]
+    broker: Broker, tmp_path: Path, clock_ahead_env: dict[str, str]
 ) -> None:
     def call(*words: str) -> None:
         command = [sys.executable, "-m", "jobdb.cli", *words]
-        done = subprocess.run(command, env=ahead, capture_output=True, text=True, timeout=LIMIT_SEC, check=False)
+        done = subprocess.run(
+            command, env=clock_ahead_env, capture_output=True, text=True, timeout=TIMEOUT_SEC, check=False
+        )
         assert done.returncode == 0, done.stderr
 
-    with Bench(tmp_path / "db" / "jobs.db", broker.port) as bench:
-        bench.job(job_id="early")
+    with BrokerHarness(tmp_path / "db" / "jobs.db", broker.port) as harness:
+        harness.job(job_id="early")
         call("claim", "--job", "early", "--worker", "w", "--lease-sec", "60")
         call("publish", "early", "started", "--attempt", "1")
         relay = subprocess.Popen(
-            [sys.executable, "-m", "jobdb.cli", "relay"], env=ahead, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "jobdb.cli", "relay"],
+            env=clock_ahead_env,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
         try:
-            until(lambda: bench.registry.engine.outbox_size()[0] == 0)
+            wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
         finally:
             relay.kill()  # it leaves its lease behind
-            relay.communicate(timeout=LIMIT_SEC)
-        found = bench.registry.get("early")
+            relay.communicate(timeout=TIMEOUT_SEC)
+        found = harness.registry.get("early")
         assert found.lease_expires_at is not None and found.lease_expires_at.year == 2038
 
-        bench.registry.publish("early", "progress", attempt=1)
-        bench.deliver()
-        assert [reaped.action for reaped in bench.registry.reap()] == ["returned"]
-        assert bench.registry.get("early").status is JobStatus.PENDING
+        harness.registry.publish("early", "progress", attempt=1)
+        harness.deliver()
+        assert [reaped.action for reaped in harness.registry.reap()] == ["returned"]
+        assert harness.registry.get("early").status is JobStatus.PENDING
 
 
-def test_a_ticket_s_relay_is_taken_over_likewise(bench: Bench, tmp_path: Path) -> None:
-    bench.job(job_id="j")
-    bench.registry.claim(worker="remote", job_id="j", lease_sec=None)
-    ticket = issue_ticket(bench.registry, "j", environment=bench.environment)
-    now = bench.registry.engine.store.clock
+def test_a_ticket_s_relay_is_taken_over_likewise(harness: BrokerHarness, tmp_path: Path) -> None:
+    harness.job(job_id="j")
+    harness.registry.claim(worker="remote", job_id="j", lease_sec=None)
+    ticket = issue_ticket(harness.registry, "j", environment=harness.environment)
+    now = harness.registry.engine.store.clock
     path = tmp_path / "state" / "tickets.db"
     with TicketOutbox.open(ticket, path=path, clock=lambda: now() + YEARS_MS) as outbox:
         outbox.publish("started")
-        assert outbox.take_lease("dead", 15_000)
+        assert outbox.acquire_lease("dead", 15_000)
     with TicketOutbox.open(ticket, path=path) as outbox:
-        done = Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=LIMIT_SEC)
-        assert done.in_charge and outbox.left() == 0
-        assert outbox.take_lease("mine", 15_000)
-        assert not outbox.take_lease("another's", 15_000)
+        done = Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=TIMEOUT_SEC)
+        assert done.is_leader and outbox.left() == 0
+        assert outbox.acquire_lease("mine", 15_000)
+        assert not outbox.acquire_lease("another's", 15_000)
 
 
 def test_what_was_recorded_by_a_clock_that_was_ahead_is_taken_from_the_database(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The broker has lost it. The feed of all jobs goes on behind it, too."""
-    store = bench.registry.engine.store
+    store = harness.registry.engine.store
     right = store.clock
-    job = bench.job(job_id="j")
-    with bench.follow(subscriber="all", grace_sec=0.1) as every, bench.follow("j", grace_sec=0.1) as one:
+    job = harness.job(job_id="j")
+    with harness.follow(subscriber="all", grace_sec=0.1) as every, harness.follow("j", grace_sec=0.1) as one:
         monkeypatch.setattr(store, "clock", lambda: right() + YEARS_MS)
-        bench.registry.publish(job.job_id, "started")
+        harness.registry.publish(job.job_id, "started")
         monkeypatch.setattr(store, "clock", right)
-        bench.registry.publish(job.job_id, "progress")
+        harness.registry.publish(job.job_id, "progress")
         found: dict[str, list[int]] = {}
         for name, follower in (("all", every), ("one", one)):
             found[name] = [next(follower).seq for _ in range(2)]

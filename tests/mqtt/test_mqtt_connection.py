@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from brokerkit.registries import LIMIT_SEC, RawClient, until
+from brokerkit.registries import TIMEOUT_SEC, RawClient, wait_until
 from brokerkit.servers import Broker
 
 from jobdb.mqtt.connection import MQTT_5, MQTT_311, Connection
@@ -31,7 +31,7 @@ def test_what_was_handed_over_arrives_although_the_connection_is_ended_at_once(b
             for number in range(100):
                 connection.publish("goodbye/here", f"{time}:{number}", retain=False)
             connection.close()
-            assert connection.ended.wait(LIMIT_SEC)
-            until(lambda: len(listener.heard) == 100)
-            assert [int(payload.split(b":")[1]) for _, payload, _ in listener.heard] == list(range(100))
-            listener.heard.clear()
+            assert connection.ended.wait(TIMEOUT_SEC)
+            wait_until(lambda: len(listener.received) == 100)
+            assert [int(payload.split(b":")[1]) for _, payload, _ in listener.received] == list(range(100))
+            listener.received.clear()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 from brokerkit.certificates import Authority
-from brokerkit.registries import LIMIT_SEC, Bench, collect
-from brokerkit.servers import Mosquitto, mosquitto_path, need_mosquitto
+from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, collect
+from brokerkit.servers import Mosquitto, mosquitto_path, require_mosquitto
 
 from jobdb.mqtt import BrokerSettings
 
@@ -47,7 +47,7 @@ class _AsDocumented(Mosquitto):
 @pytest.fixture
 def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
     """The broker as documented; gives the way in of a user."""
-    need_mosquitto()
+    require_mosquitto()
     folder = tmp_path / "documented"
     authority = Authority(folder)
     authority.issue("broker")
@@ -61,7 +61,7 @@ def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
             [program, "-b", folder / "jobdb.passwords", name, f"{name} pw"],
             check=True,
             capture_output=True,
-            timeout=LIMIT_SEC,
+            timeout=TIMEOUT_SEC,
         )
     server = _AsDocumented(folder)
     server.start()
@@ -71,20 +71,20 @@ def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
     server.stop()
 
 
-def _bench(tmp_path: Path, settings: BrokerSettings) -> Bench:
-    bench = Bench(tmp_path / "db" / "jobs.db", settings.port)
-    bench.settings = settings
-    bench.environment = type(bench.environment)(None, settings.ca_certs, settings.prefix)
-    return bench
+def _bench(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
+    harness = BrokerHarness(tmp_path / "db" / "jobs.db", settings.port)
+    harness.settings = settings
+    harness.environment = type(harness.environment)(None, settings.ca_certs, settings.prefix)
+    return harness
 
 
 def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
-    with _bench(tmp_path, documented("relay")) as bench:
-        job = bench.job(broker_password="relay pw")
-        with bench.relaying():
-            bench.settings = documented("orchestrator")
-            with bench.follow() as follower:
-                bench.run_job(job, events=3)
+    with _bench(tmp_path, documented("relay")) as harness:
+        job = harness.job(broker_password="relay pw")
+        with harness.relaying():
+            harness.settings = documented("orchestrator")
+            with harness.follow() as follower:
+                harness.run_job(job, events=3)
                 assert [event.seq for event in collect(follower, 3)] == [1, 2, 3]
 
 
@@ -92,23 +92,23 @@ def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Ca
 def test_a_worker_can_write_its_own_jobs_topic_only(
     tmp_path: Path, documented: Callable[[str], BrokerSettings], user: str, job_id: str, may: bool
 ) -> None:
-    with _bench(tmp_path, documented(user)) as bench:
-        job = bench.job(job_id=job_id, broker_password=f"{user} pw")
-        bench.registry.publish(job.job_id, "started")
-        done = bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC)
-        assert done.delivered == int(may), bench.said
-        assert any("Not authorized" in line for line in bench.said) is not may
+    with _bench(tmp_path, documented(user)) as harness:
+        job = harness.job(job_id=job_id, broker_password=f"{user} pw")
+        harness.registry.publish(job.job_id, "started")
+        done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
+        assert done.delivered == int(may), harness.said
+        assert any("Not authorized" in line for line in harness.said) is not may
 
 
 def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
-    with _bench(tmp_path, documented("relay")) as bench:
-        job = bench.job(broker_password="relay pw")
+    with _bench(tmp_path, documented("relay")) as harness:
+        job = harness.job(broker_password="relay pw")
         overheard: list[object] = []
-        bench.settings = documented("ours")
-        with bench.follow(subscriber="nosy", on_accepted=overheard.append), bench.relaying():
-            bench.settings = documented("orchestrator")
-            with bench.follow() as follower:
-                bench.run_job(job, events=3)
+        harness.settings = documented("ours")
+        with harness.follow(subscriber="nosy", on_accepted=overheard.append), harness.relaying():
+            harness.settings = documented("orchestrator")
+            with harness.follow() as follower:
+                harness.run_job(job, events=3)
                 assert len(collect(follower, 3)) == 3
         assert overheard == []
 

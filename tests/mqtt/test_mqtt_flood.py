@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
+from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import EventKind, Registry
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, build
-from jobdb.mqtt.connection import TOO_LARGE, Connection, Message
+from jobdb.mqtt.connection import OVERSIZED_PAYLOAD, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
-from jobdb.mqtt.topics import is_topic
+from jobdb.mqtt.topics import is_valid_topic
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'
@@ -34,46 +34,46 @@ def message(qos: int, size: int = 0, mid: int = 0) -> Message:
 
 
 def test_at_qos_0_what_finds_no_room_is_dropped_and_counted() -> None:
-    inbox = Inbox(most_messages=3, most_bytes=(10_000, 10_000))
+    inbox = Inbox(max_messages=3, max_bytes=(10_000, 10_000))
     for _ in range(5):
         inbox.put(message(0))
-    assert (len(inbox), inbox.take_dropped(), inbox.take_dropped()) == (3, 2, 0)
+    assert (len(inbox), inbox.pop_dropped_count(), inbox.pop_dropped_count()) == (3, 2, 0)
     inbox.remove(3)
     for _ in range(5):
         inbox.put(message(0, size=9_000))
-    assert (len(inbox), inbox.take_dropped()) == (2, 3)
+    assert (len(inbox), inbox.pop_dropped_count()) == (2, 3)
 
 
 def test_a_flood_at_qos_0_takes_no_room_from_qos_1() -> None:
-    inbox = Inbox(most_messages=3, most_bytes=(10_000, 10_000), longest_wait_sec=0.01)
+    inbox = Inbox(max_messages=3, max_bytes=(10_000, 10_000), max_wait_sec=0.01)
     for _ in range(5):
         inbox.put(message(0, size=9_000))
     for mid in (1, 2, 3):
         inbox.put(message(1, mid=mid))
-    assert [one.mid for one in inbox.first(10, 10**6) if one.qos] == [1, 2, 3]
+    assert [one.mid for one in inbox.peek(10, 10**6) if one.qos] == [1, 2, 3]
 
 
 def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
-    inbox = Inbox(most_messages=1, longest_wait_sec=LIMIT_SEC)
+    inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1, mid=1))
     waiting = threading.Thread(target=inbox.put, args=(message(1, mid=2),))
     waiting.start()
     inbox.remove(1)
-    waiting.join(LIMIT_SEC)
-    assert [one.mid for one in inbox.first(10, 10)] == [2]
-    hasty = Inbox(most_messages=1, longest_wait_sec=0.01)
+    waiting.join(TIMEOUT_SEC)
+    assert [one.mid for one in inbox.peek(10, 10)] == [2]
+    hasty = Inbox(max_messages=1, max_wait_sec=0.01)
     hasty.put(message(1))
     with pytest.raises(InboxFull, match="1 messages wait"):
         hasty.put(message(1))
 
 
 def test_whoever_waits_goes_on_when_the_intake_ends() -> None:
-    inbox = Inbox(most_messages=1, longest_wait_sec=LIMIT_SEC)
+    inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1))
     waiting = threading.Thread(target=inbox.put, args=(message(1),))
     waiting.start()
     inbox.close()
-    waiting.join(LIMIT_SEC)
+    waiting.join(TIMEOUT_SEC)
     assert not waiting.is_alive()
 
 
@@ -81,60 +81,60 @@ def test_a_batch_is_bounded_by_number_and_bytes() -> None:
     inbox = Inbox()
     for mid in range(5):
         inbox.put(message(1, size=1000, mid=mid))
-    assert [one.mid for one in inbox.first(2, 10**6)] == [0, 1]
-    assert [one.mid for one in inbox.first(10, 4000)] == [0, 1]
-    assert [one.mid for one in inbox.first(10, 1)] == [0]
+    assert [one.mid for one in inbox.peek(2, 10**6)] == [0, 1]
+    assert [one.mid for one in inbox.peek(10, 4000)] == [0, 1]
+    assert [one.mid for one in inbox.peek(10, 1)] == [0]
     inbox.remove(2)
-    assert [one.mid for one in inbox.first(10, 10**6)] == [2, 3, 4]
+    assert [one.mid for one in inbox.peek(10, 10**6)] == [2, 3, 4]
 
 
 # -- with a broker
 
 
-def keep_others_waiting(bench: Bench) -> Callable[[], None]:
+def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
     """Holds the write lock; returns what gives it back."""
     hold, held = threading.Event(), threading.Event()
 
     def run() -> None:
-        with Registry.open(bench.path, vault=bench.vault) as other, other.engine.store.write():
+        with Registry.open(harness.path, vault=harness.vault) as other, other.engine.store.write():
             held.set()
-            hold.wait(LIMIT_SEC)
+            hold.wait(TIMEOUT_SEC)
 
-    def give_back() -> None:
+    def release() -> None:
         hold.set()
-        keeper.join(LIMIT_SEC)
+        keeper.join(TIMEOUT_SEC)
 
     keeper = threading.Thread(target=run)
     keeper.start()
-    assert held.wait(LIMIT_SEC)
-    return give_back
+    assert held.wait(TIMEOUT_SEC)
+    return release
 
 
-def test_a_flood_while_nothing_can_be_accepted(bench: Bench) -> None:
-    job = bench.job(job_id="ours")
-    bench.registry.claim(worker="w", job_id="ours", lease_sec=None)
+def test_a_flood_while_nothing_can_be_accepted(harness: BrokerHarness) -> None:
+    job = harness.job(job_id="ours")
+    harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     raw = [costly(item) for item in ("1.5", "[[[]]]", '{"":0}')]
-    with bench.follow() as follower, RawClient(bench.settings.port) as third:
-        let_others_write = keep_others_waiting(bench)
-        inbox = follower._intake._inbox
+    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+        release_write_lock = hold_write_lock(harness)
+        inbox = follower._consumer._inbox
         for number in range(80):
             last = third._client.publish("jobdb/jobs/ours/events", raw[number % 3], qos=0)
-        last.wait_for_publish(LIMIT_SEC)
+        last.wait_for_publish(TIMEOUT_SEC)
         third.say(job.topic, "{")  # comes behind all of them
-        until(lambda: any(one.payload == b"{" for one in inbox.first(10**6, 10**9)))
-        assert sum(len(one.payload) for one in inbox.first(10**6, 10**9)) < 10 * 1_048_576
-        let_others_write()
-        bench.registry.publish("ours", "progress", attempt=1)
-        bench.deliver()
+        wait_until(lambda: any(one.payload == b"{" for one in inbox.peek(10**6, 10**9)))
+        assert sum(len(one.payload) for one in inbox.peek(10**6, 10**9)) < 10 * 1_048_576
+        release_write_lock()
+        harness.registry.publish("ours", "progress", attempt=1)
+        harness.deliver()
         assert [event.seq for event in collect(follower, 1)] == [1]
-        until(lambda: any(line.startswith("dropped: ") for line in bench.said))
-    assert set(bench.refused()) == {"malformed"}
+        wait_until(lambda: any(line.startswith("dropped: ") for line in harness.said))
+    assert set(harness.refused()) == {"malformed"}
 
 
-def test_what_finds_no_room_at_qos_1_comes_again(bench: Bench) -> None:
+def test_what_finds_no_room_at_qos_1_comes_again(harness: BrokerHarness) -> None:
     """The connection ends, nothing is acknowledged, and the broker sends it anew."""
-    job = bench.job(job_id="ours")
-    token = bench.registry.tokens.show("ours")
+    job = harness.job(job_id="ours")
+    token = harness.registry.tokens.show("ours")
     lines = [
         build(
             job_id="ours", seq=seq, event=EventKind.PROGRESS, timestamp="2026-06-19T09:32:00Z", detail="x" * 1000,
@@ -142,31 +142,31 @@ def test_what_finds_no_room_at_qos_1_comes_again(bench: Bench) -> None:
         ).text
         for seq in range(1, 16)
     ]  # fmt: skip
-    with bench.follow() as follower, RawClient(bench.settings.port) as third:
-        inbox = follower._intake._inbox
-        inbox._most_bytes, inbox._longest_wait_sec = (5000, 5000), 0.1
-        let_others_write = keep_others_waiting(bench)
-        connection = follower._intake._link.connection
+    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+        inbox = follower._consumer._inbox
+        inbox._max_bytes, inbox._max_wait_sec = (5000, 5000), 0.1
+        release_write_lock = hold_write_lock(harness)
+        connection = follower._consumer._link.connection
         assert connection is not None
         for line in lines:
             third.say(job.topic, line)
-        assert connection.ended.wait(LIMIT_SEC) and "InboxFull" in connection.why
+        assert connection.ended.wait(TIMEOUT_SEC) and "InboxFull" in connection.close_reason
         assert len(inbox) < len(lines)
-        let_others_write()
+        release_write_lock()
         assert [event.seq for event in collect(follower, 15)] == list(range(1, 16))
-    assert bench.refused() == {}
+    assert harness.refused() == {}
 
 
-def test_a_message_that_is_too_large_is_not_kept_and_stops_nothing(bench: Bench) -> None:
+def test_a_message_that_is_too_large_is_not_kept_and_stops_nothing(harness: BrokerHarness) -> None:
     """A broker of MQTT 5 does not even send it; one of MQTT 3.1.1 does."""
-    bench.job(job_id="ours")
-    bench.registry.claim(worker="w", job_id="ours", lease_sec=None)
-    with bench.follow() as follower, RawClient(bench.settings.port) as third:
+    harness.job(job_id="ours")
+    harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
+    with harness.follow() as follower, RawClient(harness.settings.port) as third:
         third.say("jobdb/jobs/ours/events", b"x" * 1_000_000)
-        bench.registry.publish("ours", "progress", attempt=1)
-        bench.deliver()
+        harness.registry.publish("ours", "progress", attempt=1)
+        harness.deliver()
         assert [event.seq for event in collect(follower, 1)] == [1]
-    assert bench.refused() in ({}, {"malformed": 1})
+    assert harness.refused() in ({}, {"malformed": 1})
 
 
 def test_its_content_is_replaced_in_the_network_thread() -> None:
@@ -181,7 +181,7 @@ def test_its_content_is_replaced_in_the_network_thread() -> None:
         came = paho.MQTTMessage(mid=1, topic=b"t")
         came.payload = bytes(size)
         connection._received(None, None, came)
-    assert [one.payload is TOO_LARGE for one in taken] == [False, True, True]
+    assert [one.payload is OVERSIZED_PAYLOAD for one in taken] == [False, True, True]
 
 
 # -- topics that MQTT does not allow, from imported records
@@ -189,44 +189,44 @@ def test_its_content_is_replaced_in_the_network_thread() -> None:
 
 @pytest.mark.parametrize("topic", ["", "a/#", "a/+/b", "a\0b", "$SYS/x", "$share/g/t", "\ud800", "x" * 65_536])
 def test_what_is_no_topic(topic: str) -> None:
-    assert not is_topic(topic)
-    assert is_topic("jobdb/jobs/a b/\u00e9/events") and is_topic("x" * 65_535)
+    assert not is_valid_topic(topic)
+    assert is_valid_topic("jobdb/jobs/a b/\u00e9/events") and is_valid_topic("x" * 65_535)
 
 
-def _give_topics(bench: Bench, topics: dict[str, str]) -> None:
-    with bench.registry.engine.store.write() as tx:
+def _give_topics(harness: BrokerHarness, topics: dict[str, str]) -> None:
+    with harness.registry.engine.store.write() as tx:
         for job_id, topic in topics.items():
             cast("Any", tx)._execute("UPDATE jobs SET topic_prefix = ? WHERE job_id = ?", (topic, job_id))
 
 
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_job_with_an_unusable_topic_stops_no_subscriber(bench: Bench, alone: bool) -> None:
+def test_a_job_with_an_unusable_topic_stops_no_subscriber(harness: BrokerHarness, alone: bool) -> None:
     bad = {"wild": "old/#", "plus": "old/+/x", "nul": "old\0x", "shared": "$share/g/x"}
     for job_id in [*bad, "good"]:
-        bench.registry.register(agent="a", prompt="", job_id=job_id)
-        bench.registry.publish(job_id, "progress")
-    _give_topics(bench, bad)
+        harness.registry.register(agent="a", prompt="", job_id=job_id)
+        harness.registry.publish(job_id, "progress")
+    _give_topics(harness, bad)
     how: dict[str, Callable[..., Any] | float] = {"grace_sec": 0.2}
     if alone:
-        with bench.follow("wild", listening=False, **how) as follower:
+        with harness.follow("wild", listening=False, **how) as follower:
             assert [event.seq for event in collect(follower, 1)] == [1]
-        assert sum("not one that MQTT allows" in line for line in bench.said) == 1
+        assert sum("not one that MQTT allows" in line for line in harness.said) == 1
         return
-    with bench.follow(**how) as follower:
+    with harness.follow(**how) as follower:
         assert {event.job_id for event in collect(follower, len(bad) + 1)} == {*bad, "good"}
-        bench.registry.publish("good", "progress")
+        harness.registry.publish("good", "progress")
         assert collect(follower, 1)[0].job_id == "good"
-    assert sum("not one that MQTT allows" in line for line in bench.said) == len(bad)
-    assert all(len(line) < 500 for line in bench.said)
+    assert sum("not one that MQTT allows" in line for line in harness.said) == len(bad)
+    assert all(len(line) < 500 for line in harness.said)
 
 
-def test_a_job_with_an_unusable_topic_stops_no_relay(bench: Bench) -> None:
+def test_a_job_with_an_unusable_topic_stops_no_relay(harness: BrokerHarness) -> None:
     for job_id in ("wild", "nul", "good"):
-        bench.job(job_id=job_id)
-    _give_topics(bench, {"wild": "old/#", "nul": "old\0x"})
-    with bench.follow("good") as follower, bench.relaying():
+        harness.job(job_id=job_id)
+    _give_topics(harness, {"wild": "old/#", "nul": "old\0x"})
+    with harness.follow("good") as follower, harness.relaying():
         for job_id in ("wild", "nul", "good"):
-            bench.registry.publish(job_id, "progress")
+            harness.registry.publish(job_id, "progress")
         assert [event.seq for event in collect(follower, 1)] == [1]
-        until(lambda: sum("not one that MQTT allows" in line for line in bench.said) >= 2)
-    assert {delivery.job_id for delivery in bench.registry.engine.outbox(after=0, limit=9)} == {"wild", "nul"}
+        wait_until(lambda: sum("not one that MQTT allows" in line for line in harness.said) >= 2)
+    assert {delivery.job_id for delivery in harness.registry.engine.outbox(after=0, limit=9)} == {"wild", "nul"}

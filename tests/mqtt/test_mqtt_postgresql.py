@@ -7,49 +7,53 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import Bench, collect, seqs, until
-from brokerkit.servers import Broker, lacking
+from brokerkit.registries import BrokerHarness, collect, seqs, wait_until
+from brokerkit.servers import Broker, skip_or_fail
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
-from conformance_kit.servers import PostgresServer, find_binaries
+from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import JobStatus
 from jobdb.engines.postgresql.migrations import migrate_postgresql
 
 
 @pytest.fixture
-def pg_bench(broker: Broker) -> Iterator[Bench]:
-    binaries = find_binaries()
+def postgres_harness(broker: Broker) -> Iterator[BrokerHarness]:
+    binaries = find_postgres_binaries()
     if binaries is None:
-        lacking("there is no PostgreSQL server")
+        skip_or_fail("there is no PostgreSQL server")
     server = PostgresServer(binaries)
     try:
         migrate_postgresql(server.url())
-        with Bench(server.url(), broker.port) as made:
+        with BrokerHarness(server.url(), broker.port) as made:
             yield made
     finally:
         server.stop()
 
 
-def test_the_whole_path(pg_bench: Bench) -> None:
-    jobs = [pg_bench.job() for _ in range(5)]
-    alone = pg_bench.job()
-    with pg_bench.relaying(), pg_bench.follow() as follower, pg_bench.follow(alone.job_id, subscriber="one") as one:
+def test_the_whole_path(postgres_harness: BrokerHarness) -> None:
+    jobs = [postgres_harness.job() for _ in range(5)]
+    alone = postgres_harness.job()
+    with (
+        postgres_harness.relaying(),
+        postgres_harness.follow() as follower,
+        postgres_harness.follow(alone.job_id, subscriber="one") as one,
+    ):
         for job in [*jobs, alone]:
-            pg_bench.run_job(job, events=20)
+            postgres_harness.run_job(job, events=20)
         found = seqs(collect(follower, 120))
         assert [event.seq for event in one] == list(range(1, 21))
-        until(lambda: pg_bench.registry.engine.outbox_size()[0] == 0)
+        wait_until(lambda: postgres_harness.registry.engine.outbox_size()[0] == 0)
     assert found == {job.job_id: list(range(1, 21)) for job in [*jobs, alone]}
     assert one.outcome is not None and one.outcome.status is JobStatus.COMPLETED
-    assert pg_bench.refused() == {}
+    assert postgres_harness.refused() == {}
 
 
-def test_what_does_not_come_is_taken_from_the_database(pg_bench: Bench) -> None:
-    job = pg_bench.job()
-    pg_bench.registry.publish(job.job_id, "started")
-    with pg_bench.follow(grace_sec=0.2) as follower:
+def test_what_does_not_come_is_taken_from_the_database(postgres_harness: BrokerHarness) -> None:
+    job = postgres_harness.job()
+    postgres_harness.registry.publish(job.job_id, "started")
+    with postgres_harness.follow(grace_sec=0.2) as follower:
         assert [event.seq for event in collect(follower, 1)] == [1]
-        pg_bench.registry.cancel(job.job_id)
-        until(lambda: f"job {job.job_id} was cancelled" in pg_bench.said)
+        postgres_harness.registry.cancel(job.job_id)
+        wait_until(lambda: f"job {job.job_id} was cancelled" in postgres_harness.said)

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from brokerkit.certificates import Authority
-from brokerkit.registries import LIMIT_SEC, Bench, collect
+from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, collect
 from brokerkit.servers import Mosquitto, mosquitto_path
 
 from jobdb import Broker, InvalidInput, Registry
 from jobdb.mqtt import BrokerSettings, Environment, subscriber_settings
-from jobdb.mqtt.settings import read_address
+from jobdb.mqtt.settings import parse_broker_address
 
 FULL = {
     "MQTT_BROKER": "broker.example",
@@ -82,13 +82,13 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
     ],
 )
 def test_addresses(text: str, broker: Broker) -> None:
-    assert read_address(text) == broker
+    assert parse_broker_address(text) == broker
 
 
 @pytest.mark.parametrize("text", ["", "http://b", "b:x", "b:99999", "mqtt://b/topic", "mqtt://u:secret@b"])
 def test_what_is_no_address_is_refused_without_repeating_a_password(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        read_address(text)
+        parse_broker_address(text)
     assert "secret" not in str(caught.value)
 
 
@@ -138,7 +138,7 @@ def test_we_subscribe_as_the_environments_user_where_it_names_the_jobs_broker(tm
 
 
 @pytest.fixture
-def secured(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosquitto, Authority]:
+def tls_broker(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosquitto, Authority]:
     """TLS, client certificates asked for, a password file, and rules by user."""
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("localhost")
@@ -146,7 +146,9 @@ def secured(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosqui
     program = Path(mosquitto_path() or "").with_name("mosquitto_passwd")
     program = program if program.exists() else Path("/usr/bin/mosquitto_passwd")
     passwords.touch(0o600)
-    subprocess.run([program, "-b", passwords, "relay", "broker pw"], check=True, capture_output=True, timeout=LIMIT_SEC)
+    subprocess.run(
+        [program, "-b", passwords, "relay", "broker pw"], check=True, capture_output=True, timeout=TIMEOUT_SEC
+    )
     rules = tmp_path / "acl"
     rules.write_text("user relay\ntopic readwrite jobdb/jobs/#\n")
     server = mosquitto(
@@ -157,8 +159,8 @@ def secured(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosqui
     return server, authority
 
 
-def _bench(tmp_path: Path, server: Mosquitto, **settings: object) -> Bench:
-    return Bench(tmp_path / "db" / "jobs.db", server.port, tls=True, **settings)
+def _bench(tmp_path: Path, server: Mosquitto, **settings: object) -> BrokerHarness:
+    return BrokerHarness(tmp_path / "db" / "jobs.db", server.port, tls=True, **settings)
 
 
 def _client(authority: Authority) -> dict[str, str]:
@@ -167,13 +169,13 @@ def _client(authority: Authority) -> dict[str, str]:
 
 
 def test_the_whole_path_over_tls_with_client_certificate_and_password(
-    tmp_path: Path, secured: tuple[Mosquitto, Authority]
+    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]
 ) -> None:
-    server, authority = secured
-    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as bench:
-        job = bench.job(broker_password="broker pw")
-        with bench.relaying(), bench.follow() as follower:
-            bench.run_job(job, events=4)
+    server, authority = tls_broker
+    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
+        job = harness.job(broker_password="broker pw")
+        with harness.relaying(), harness.follow() as follower:
+            harness.run_job(job, events=4)
             assert [event.seq for event in collect(follower, 4)] == [1, 2, 3, 4]
 
 
@@ -187,30 +189,30 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
     ],
 )
 def test_nothing_is_sent_to_a_broker_that_does_not_prove_itself_or_let_us_in(
-    tmp_path: Path, secured: tuple[Mosquitto, Authority], change: dict[str, object], said: str
+    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority], change: dict[str, object], said: str
 ) -> None:
     from dataclasses import replace
 
-    server, authority = secured
-    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as bench:
-        bench.settings = replace(bench.settings, **change)  # type: ignore[arg-type]
-        bench.environment = Environment(bench.settings, bench.settings.ca_certs, bench.settings.prefix)
-        job = bench.job()
-        bench.registry.publish(job.job_id, "started")
-        done = bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC)
-        assert done.delivered == 0 and bench.registry.engine.outbox_size()[0] == 1
-        assert any("no connection to the broker" in line and said in line for line in bench.said), bench.said
-        assert not any("broker pw" in line or "wrong" in line for line in bench.said)
+    server, authority = tls_broker
+    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
+        harness.settings = replace(harness.settings, **change)  # type: ignore[arg-type]
+        harness.environment = Environment(harness.settings, harness.settings.ca_certs, harness.settings.prefix)
+        job = harness.job()
+        harness.registry.publish(job.job_id, "started")
+        done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
+        assert done.delivered == 0 and harness.registry.engine.outbox_size()[0] == 1
+        assert any("no connection to the broker" in line and said in line for line in harness.said), harness.said
+        assert not any("broker pw" in line or "wrong" in line for line in harness.said)
 
 
-def test_a_server_of_another_authority_is_not_believed(tmp_path: Path, secured: tuple[Mosquitto, Authority]) -> None:
-    server, authority = secured
+def test_a_server_of_another_authority_is_not_believed(tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]) -> None:
+    server, authority = tls_broker
     other = Authority(tmp_path / "other", "somebody else")
     files = _client(authority) | {"ca_certs": str(other.file)}
-    with _bench(tmp_path, server, username="relay", password="broker pw", **files) as bench:
-        bench.registry.publish(bench.job().job_id, "started")
-        assert bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC).delivered == 0
-        assert any("TLS: " in line for line in bench.said)
+    with _bench(tmp_path, server, username="relay", password="broker pw", **files) as harness:
+        harness.registry.publish(harness.job().job_id, "started")
+        assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
+        assert any("TLS: " in line for line in harness.said)
 
 
 def test_a_server_with_a_certificate_for_another_name_is_not_believed(
@@ -219,10 +221,10 @@ def test_a_server_with_a_certificate_for_another_name_is_not_believed(
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("elsewhere", address="192.0.2.1")
     server = mosquitto(listener=f"certfile {certificate}\nkeyfile {key}")
-    with _bench(tmp_path, server, ca_certs=str(authority.file)) as bench:
-        bench.registry.publish(bench.job().job_id, "started")
-        assert bench.relay().run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC).delivered == 0
-        assert any("TLS: IP address mismatch" in line for line in bench.said), bench.said
+    with _bench(tmp_path, server, ca_certs=str(authority.file)) as harness:
+        harness.registry.publish(harness.job().job_id, "started")
+        assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
+        assert any("TLS: IP address mismatch" in line for line in harness.said), harness.said
 
 
 def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
@@ -233,11 +235,11 @@ def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
         "try: import_paho()\n"
         "except jobdb.InvalidInput as error: print(error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_SEC)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_SEC)
     assert "pip install 'jobdb[mqtt]'" in done.stdout, done.stderr
 
 
 def test_the_package_is_imported_without_paho() -> None:
     code = "import sys, jobdb.mqtt; print([name for name in sys.modules if name.startswith('paho')])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT_SEC)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=TIMEOUT_SEC)
     assert done.stdout.strip() == "[]", done.stderr

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from brokerkit.chaos import run_storm, run_ticket_storm
+from brokerkit.chaos import run_chaos, run_ticket_chaos
 from brokerkit.servers import Mosquitto
 
 
 def test_a_short_storm(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
-    kills = run_storm(tmp_path, mosquitto(), jobs=10, events=500, pause_sec=0.12, seed=1)
+    kills = run_chaos(tmp_path, mosquitto(), jobs=10, events=500, pause_sec=0.12, seed=1)
     assert sum(kills.values()) >= 3
 
 
 def test_a_short_storm_over_tickets(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
     server = mosquitto(lines="autosave_interval 1\nautosave_on_changes true")
-    kills = run_ticket_storm(tmp_path, server, tickets=3, events=100, seed=2)
+    kills = run_ticket_chaos(tmp_path, server, tickets=3, events=100, seed=2)
     assert kills.total() >= 12

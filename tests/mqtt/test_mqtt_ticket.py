@@ -12,22 +12,22 @@ from pathlib import Path
 
 import pytest
 from brokerkit.chaos import WORKERS
-from brokerkit.registries import LIMIT_SEC, Bench, RawClient, collect, until
+from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
-from jobdb.mqtt.ticket_outbox import KEPT_MS, default_path
+from jobdb.mqtt.ticket_outbox import RETENTION_MS, default_path
 
 
-def _claimed(bench: Bench, **more: object) -> Job:
-    job = bench.job(**more)
-    claim = bench.registry.claim(worker="remote", job_id=job.job_id, lease_sec=None)
+def _claimed(harness: BrokerHarness, **more: object) -> Job:
+    job = harness.job(**more)
+    claim = harness.registry.claim(worker="remote", job_id=job.job_id, lease_sec=None)
     assert claim is not None
     return claim.job
 
 
-def _issue(bench: Bench, job: Job) -> Ticket:
-    return issue_ticket(bench.registry, job.job_id, environment=bench.environment)
+def _issue(harness: BrokerHarness, job: Job) -> Ticket:
+    return issue_ticket(harness.registry, job.job_id, environment=harness.environment)
 
 
 @pytest.fixture
@@ -36,20 +36,20 @@ def state(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def outbox(bench: Bench, state: Path) -> Iterator[TicketOutbox]:
-    with TicketOutbox.open(_issue(bench, _claimed(bench, job_id="remote")), path=state) as opened:
+def outbox(harness: BrokerHarness, state: Path) -> Iterator[TicketOutbox]:
+    with TicketOutbox.open(_issue(harness, _claimed(harness, job_id="remote")), path=state) as opened:
         yield opened
 
 
 def _deliver(outbox: TicketOutbox) -> int:
-    return Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=LIMIT_SEC).delivered
+    return Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=TIMEOUT_SEC).delivered
 
 
 # -- the file
 
 
-def test_the_file_is_private_and_read_back_equal(bench: Bench, tmp_path: Path) -> None:
-    ticket = _issue(bench, _claimed(bench))
+def test_the_file_is_private_and_read_back_equal(harness: BrokerHarness, tmp_path: Path) -> None:
+    ticket = _issue(harness, _claimed(harness))
     path = tmp_path / "job.ticket"
     write_ticket(ticket, path)
     assert path.stat().st_mode & 0o777 == 0o600
@@ -58,9 +58,9 @@ def test_the_file_is_private_and_read_back_equal(bench: Bench, tmp_path: Path) -
         write_ticket(ticket, path)
 
 
-def test_secrets_are_in_the_file_and_nowhere_else(bench: Bench, tmp_path: Path, state: Path) -> None:
-    job = _claimed(bench, broker_password="a broker's password")
-    ticket = _issue(bench, job)
+def test_secrets_are_in_the_file_and_nowhere_else(harness: BrokerHarness, tmp_path: Path, state: Path) -> None:
+    job = _claimed(harness, broker_password="a broker's password")
+    ticket = _issue(harness, job)
     secrets = [str(ticket.token), "a broker's password"]
     assert all(secret in ticket.as_json() for secret in secrets)
     assert not any(secret in repr(ticket) for secret in secrets)
@@ -72,9 +72,9 @@ def test_secrets_are_in_the_file_and_nowhere_else(bench: Bench, tmp_path: Path, 
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
-def test_a_file_that_others_may_read_is_refused(bench: Bench, tmp_path: Path, mode: int) -> None:
+def test_a_file_that_others_may_read_is_refused(harness: BrokerHarness, tmp_path: Path, mode: int) -> None:
     path = tmp_path / "job.ticket"
-    write_ticket(_issue(bench, _claimed(bench)), path)
+    write_ticket(_issue(harness, _claimed(harness)), path)
     path.chmod(mode)
     with pytest.raises(InvalidInput, match="chmod 600"):
         read_ticket(path)
@@ -96,9 +96,9 @@ def test_a_file_that_others_may_read_is_refused(bench: Bench, tmp_path: Path, mo
     ],
 )
 def test_a_file_that_is_no_ticket_is_refused_and_not_repeated(
-    bench: Bench, tmp_path: Path, change: dict[str, object]
+    harness: BrokerHarness, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    ticket = _issue(bench, _claimed(bench))
+    ticket = _issue(harness, _claimed(harness))
     path = tmp_path / "job.ticket"
     path.touch(0o600)
     path.write_text(json.dumps(json.loads(ticket.as_json()) | change))
@@ -107,24 +107,24 @@ def test_a_file_that_is_no_ticket_is_refused_and_not_repeated(
     assert str(ticket.token) not in str(caught.value) and caught.value.__cause__ is None
 
 
-def test_a_job_that_has_ended_or_has_no_broker_gets_none(bench: Bench) -> None:
+def test_a_job_that_has_ended_or_has_no_broker_gets_none(harness: BrokerHarness) -> None:
     from jobdb.mqtt import Environment
 
-    ended = bench.job()
-    bench.registry.cancel(ended.job_id)
+    ended = harness.job()
+    harness.registry.cancel(ended.job_id)
     with pytest.raises(IllegalTransition):
-        _issue(bench, ended)
-    local = bench.registry.register(agent="a", prompt="p")
+        _issue(harness, ended)
+    local = harness.registry.register(agent="a", prompt="p")
     with pytest.raises(InvalidInput, match="no broker"):
-        issue_ticket(bench.registry, local.job_id, environment=Environment.read({}))
-    assert issue_ticket(bench.registry, local.job_id, environment=bench.environment).port == bench.settings.port
+        issue_ticket(harness.registry, local.job_id, environment=Environment.read({}))
+    assert issue_ticket(harness.registry, local.job_id, environment=harness.environment).port == harness.settings.port
 
 
 # -- the way
 
 
-def test_a_remote_workers_events_arrive_signed_and_move_the_job(bench: Bench, outbox: TicketOutbox) -> None:
-    with bench.follow() as follower:
+def test_a_remote_workers_events_arrive_signed_and_move_the_job(harness: BrokerHarness, outbox: TicketOutbox) -> None:
+    with harness.follow() as follower:
         outbox.publish("started")
         outbox.publish("progress", detail="half", data={"pct": 50})
         outbox.publish("completed")
@@ -137,23 +137,23 @@ def test_a_remote_workers_events_arrive_signed_and_move_the_job(bench: Bench, ou
         (3, "completed", 1),
     ]
     assert found[1].data["pct"] == 50 and found[1].data["hmac_kid"] == 1
-    assert bench.registry.get("remote").status is JobStatus.COMPLETED
-    assert bench.refused() == {} and outbox.left() == 0
+    assert harness.registry.get("remote").status is JobStatus.COMPLETED
+    assert harness.refused() == {} and outbox.left() == 0
 
 
-def test_a_terminal_event_of_a_ticket_is_retained(bench: Bench, outbox: TicketOutbox) -> None:
+def test_a_terminal_event_of_a_ticket_is_retained(harness: BrokerHarness, outbox: TicketOutbox) -> None:
     outbox.publish("error", detail="no disk")
     _deliver(outbox)
-    with RawClient(bench.settings.port, topics=("jobdb/jobs/remote/events",)) as late:
-        until(lambda: late.heard)
-    assert late.heard[0][2]
+    with RawClient(harness.settings.port, topics=("jobdb/jobs/remote/events",)) as late:
+        wait_until(lambda: late.received)
+    assert late.received[0][2]
 
 
-def test_it_goes_on_where_the_job_is(bench: Bench, state: Path) -> None:
-    job = _claimed(bench)
-    bench.registry.publish(job.job_id, "started", attempt=1)
-    bench.registry.publish(job.job_id, "progress", attempt=1)
-    with TicketOutbox.open(_issue(bench, job), path=state) as outbox:
+def test_it_goes_on_where_the_job_is(harness: BrokerHarness, state: Path) -> None:
+    job = _claimed(harness)
+    harness.registry.publish(job.job_id, "started", attempt=1)
+    harness.registry.publish(job.job_id, "progress", attempt=1)
+    with TicketOutbox.open(_issue(harness, job), path=state) as outbox:
         assert outbox.publish("progress").seq == 3
 
 
@@ -172,143 +172,147 @@ def test_an_event_that_cannot_be_built_takes_no_number(outbox: TicketOutbox) -> 
     assert outbox.publish("progress").seq == 1
 
 
-def test_an_older_attempts_ticket_is_refused_at_accept(bench: Bench, outbox: TicketOutbox) -> None:
+def test_an_older_attempts_ticket_is_refused_at_accept(harness: BrokerHarness, outbox: TicketOutbox) -> None:
     outbox.publish("progress", detail="before")
-    with bench.follow() as follower:
+    with harness.follow() as follower:
         _deliver(outbox)
         collect(follower, 1)
-        bench.registry.release("remote", attempt=1)
-        bench.registry.claim(worker="another", job_id="remote", lease_sec=None)
+        harness.registry.release("remote", attempt=1)
+        harness.registry.claim(worker="another", job_id="remote", lease_sec=None)
         outbox.publish("completed", detail="from the grave")
         _deliver(outbox)
-        until(lambda: bench.refused() == {"stale_attempt": 1})
-    job = bench.registry.get("remote")
+        wait_until(lambda: harness.refused() == {"stale_attempt": 1})
+    job = harness.registry.get("remote")
     assert (job.status, job.attempt, job.last_seq, job.detail) == (JobStatus.RUNNING, 2, 1, "before")
 
 
-def test_a_ticket_after_a_rotation_goes_on_under_the_new_key(bench: Bench, state: Path) -> None:
-    job = _claimed(bench)
-    first = _issue(bench, job)
-    with bench.follow() as follower:
+def test_a_ticket_after_a_rotation_goes_on_under_the_new_key(harness: BrokerHarness, state: Path) -> None:
+    job = _claimed(harness)
+    first = _issue(harness, job)
+    with harness.follow() as follower:
         with TicketOutbox.open(first, path=state) as outbox:
             outbox.publish("started")
             outbox.publish("progress")
             _deliver(outbox)
         collect(follower, 2)
-        bench.registry.engine.rotate_token(job.job_id, overlap_ms=60_000, token=None)
-        second = _issue(bench, job)
+        harness.registry.engine.rotate_token(job.job_id, overlap_ms=60_000, token=None)
+        second = _issue(harness, job)
         assert (second.kid, second.next_seq) == (2, 3)
         with TicketOutbox.open(second, path=state) as outbox:
             assert outbox.publish("completed").seq == 3
             _deliver(outbox)
         [event] = collect(follower, 1)
-    assert event.data["hmac_kid"] == 2 and bench.refused() == {}
+    assert event.data["hmac_kid"] == 2 and harness.refused() == {}
 
 
-def test_what_was_recorded_and_not_delivered_is_delivered_later(bench: Bench, state: Path, broker: object) -> None:
-    job = _claimed(bench)
-    ticket = _issue(bench, job)
+def test_what_was_recorded_and_not_delivered_is_delivered_later(
+    harness: BrokerHarness, state: Path, broker: object
+) -> None:
+    job = _claimed(harness)
+    ticket = _issue(harness, job)
     broker.stop()  # type: ignore[attr-defined]
     with TicketOutbox.open(ticket, path=state) as outbox:
         outbox.publish("started")
-        in_vain = Relay(outbox, report=lambda text: None).run(until_empty=True, one_try=True, timeout_sec=LIMIT_SEC)
+        in_vain = Relay(outbox, report=lambda text: None).run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
         assert in_vain.delivered == 0
     broker.start()  # type: ignore[attr-defined]
     with TicketOutbox.open(ticket, path=state) as outbox:
         assert outbox.left() == 1 and _deliver(outbox) == 1 and outbox.left() == 0
 
 
-def test_processes_that_share_a_ticket_share_its_numbers(bench: Bench, state: Path, tmp_path: Path) -> None:
-    ticket = _issue(bench, _claimed(bench, job_id="remote"))
+def test_processes_that_share_a_ticket_share_its_numbers(harness: BrokerHarness, state: Path, tmp_path: Path) -> None:
+    ticket = _issue(harness, _claimed(harness, job_id="remote"))
     write_ticket(ticket, tmp_path / "job.ticket")
     command = [sys.executable, str(WORKERS), "ticket-shouter", str(tmp_path / "job.ticket"), str(state), "40"]
     workers = [subprocess.Popen(command) for _ in range(3)]
-    assert [worker.wait(LIMIT_SEC) for worker in workers] == [0, 0, 0]
-    with bench.follow() as follower, TicketOutbox.open(ticket, path=state) as outbox:
+    assert [worker.wait(TIMEOUT_SEC) for worker in workers] == [0, 0, 0]
+    with harness.follow() as follower, TicketOutbox.open(ticket, path=state) as outbox:
         outbox.publish("completed")
         with ThreadPoolExecutor(2) as pool:
             delivered = sum(pool.map(lambda _: _deliver(outbox), range(2)))
         assert delivered == 121
         assert [event.seq for event in collect(follower, 121)] == list(range(1, 122))
-    assert bench.registry.get("remote").status is JobStatus.COMPLETED and bench.refused() == {}
+    assert harness.registry.get("remote").status is JobStatus.COMPLETED and harness.refused() == {}
 
 
 def test_a_broker_that_lost_events_gets_them_again_and_a_window_takes_what_was_missed(
-    bench: Bench, outbox: TicketOutbox
+    harness: BrokerHarness, outbox: TicketOutbox
 ) -> None:
-    with bench.follow(window=100) as follower:
+    with harness.follow(window=100) as follower:
         outbox.publish("started")
         _deliver(outbox)
         collect(follower, 1)
         lost = outbox.publish("progress", detail="lost")
-        [parcel] = outbox.read(_Everything())
-        outbox.mark([parcel.number])  # as if a broker had acknowledged it and then forgotten
+        [message] = outbox.read(_UnlimitedQuota())
+        outbox.mark([message.number])  # as if a broker had acknowledged it and then forgotten
         outbox.publish("progress", detail="after")
         _deliver(outbox)
         [after] = collect(follower, 1)
-        assert after.seq == 3 and any("did not arrive" in line for line in bench.said)
+        assert after.seq == 3 and any("did not arrive" in line for line in harness.said)
         assert outbox.resend() == 3
         _deliver(outbox)
         assert next(follower).payload == lost.payload
-    assert bench.refused() == {}
+    assert harness.refused() == {}
 
 
-def test_a_late_event_is_handed_out_although_a_newer_one_is_being_handled(bench: Bench, outbox: TicketOutbox) -> None:
-    with bench.follow(window=100) as follower:
+def test_a_late_event_is_handed_out_although_a_newer_one_is_being_handled(
+    harness: BrokerHarness, outbox: TicketOutbox
+) -> None:
+    with harness.follow(window=100) as follower:
         outbox.publish("started")
         _deliver(outbox)
         collect(follower, 1)
         lost = outbox.publish("progress", detail="lost")
-        [parcel] = outbox.read(_Everything())
-        outbox.mark([parcel.number])
+        [message] = outbox.read(_UnlimitedQuota())
+        outbox.mark([message.number])
         after = outbox.publish("progress", detail="after")
         _deliver(outbox)
         assert next(follower).payload == after.payload
         outbox.resend()
         _deliver(outbox)
-        until(lambda: [event.seq for event in bench.registry.events(lost.job_id)] == [1, 2, 3])
+        wait_until(lambda: [event.seq for event in harness.registry.events(lost.job_id)] == [1, 2, 3])
         assert next(follower).payload == lost.payload
         assert next(follower).payload == after.payload  # again, after what came late
 
 
-class _Everything:
-    def ask(self, settings: object, job: int) -> tuple[int, int]:
+class _UnlimitedQuota:
+    def allowance(self, settings: object, job: int) -> tuple[int, int]:
         return 0, 1000
 
-    def took(self, settings: object, events: int) -> None: ...
+    def reserve(self, settings: object, events: int) -> None: ...
 
-    def full(self) -> bool:
+    def is_exhausted(self) -> bool:
         return False
 
 
-def test_old_tickets_are_forgotten_when_nothing_of_them_waits(bench: Bench, state: Path) -> None:
+def test_old_tickets_are_forgotten_when_nothing_of_them_waits(harness: BrokerHarness, state: Path) -> None:
     now = [1_000_000_000_000]
-    old = _issue(bench, _claimed(bench))
+    old = _issue(harness, _claimed(harness))
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
         outbox.publish("started")
         _deliver(outbox)
         outbox.publish("progress")
-    now[0] += KEPT_MS + 1
-    new = _issue(bench, _claimed(bench))
+    now[0] += RETENTION_MS + 1
+    new = _issue(harness, _claimed(harness))
     with TicketOutbox.open(new, path=state, clock=lambda: now[0]) as outbox:
         outbox.publish("started")
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
         assert outbox.left() == 1, "it waits, so it stays"
         _deliver(outbox)
         assert outbox.next_seq() == 3
-    now[0] += KEPT_MS + 1
-    with TicketOutbox.open(_issue(bench, _claimed(bench)), path=state, clock=lambda: now[0]) as outbox:
+    now[0] += RETENTION_MS + 1
+    with TicketOutbox.open(_issue(harness, _claimed(harness)), path=state, clock=lambda: now[0]) as outbox:
         outbox.publish("started")
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
         assert outbox.next_seq() == 1
 
 
-def test_the_database_of_a_newer_version_or_another_program_is_refused(bench: Bench, tmp_path: Path) -> None:
+def test_the_database_of_a_newer_version_or_another_program_is_refused(harness: BrokerHarness, tmp_path: Path) -> None:
     import apsw
 
     from jobdb import NotAJobdbDatabase
 
-    ticket = _issue(bench, _claimed(bench))
+    ticket = _issue(harness, _claimed(harness))
     for name, statement, error in (
         ("newer.db", "PRAGMA user_version = 99", SchemaMismatch),
         ("other.db", "CREATE TABLE t (x)", NotAJobdbDatabase),
@@ -320,8 +324,8 @@ def test_the_database_of_a_newer_version_or_another_program_is_refused(bench: Be
             TicketOutbox.open(ticket, path=tmp_path / name)
 
 
-def test_what_waited_in_a_removed_outbox_is_kept_and_not_deleted(bench: Bench, tmp_path: Path) -> None:
-    ticket = _issue(bench, _claimed(bench))
+def test_what_waited_in_a_removed_outbox_is_kept_and_not_deleted(harness: BrokerHarness, tmp_path: Path) -> None:
+    ticket = _issue(harness, _claimed(harness))
     path = tmp_path / "state" / "tickets.db"
     with TicketOutbox.open(ticket, path=path) as outbox:
         outbox.publish("started")

@@ -45,7 +45,7 @@ def base(cache: Path) -> tuple[Path, Path]:
     subprocess.run(command, check=True, timeout=900)
     unpacked = cache / f"base-{mark}.cpio"
     with tarfile.open(rootfs) as tar, unpacked.open("wb") as file:
-        out = Archive(file)
+        out = CpioArchive(file)
         for member in tar:
             name = member.name.removeprefix("./").lstrip("/")
             if name.startswith("boot/vmlinuz-"):
@@ -68,7 +68,7 @@ def _wanted(name: str) -> bool:
     return True
 
 
-def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, out: Archive) -> None:
+def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, out: CpioArchive) -> None:
     if member.isdir():
         out.folder(name, member.mode)
     elif member.issym():
@@ -79,7 +79,7 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, out: Archive
         out.file(name, source.read(), member.mode)
 
 
-def additions(cache: Path, target: Path, files: dict[str, Path]) -> Path:
+def build_overlay(cache: Path, target: Path, files: dict[str, Path]) -> Path:
     """The second archive: jobdb as it is now, what it needs, and the guest's programs.
 
     Args:
@@ -94,7 +94,7 @@ def additions(cache: Path, target: Path, files: dict[str, Path]) -> Path:
     command = [sys.executable, "-m", "pip", "download", "-qqq", "--dest", str(wheels), *platform, *needed]
     subprocess.run(command, check=True, timeout=600)
     with target.open("wb") as file:
-        out = Archive(file)
+        out = CpioArchive(file)
         for folder in ("opt", "opt/lib", "opt/guest"):
             out.folder(folder, 0o755)
         for wheel in sorted(wheels.glob("*.whl")):
@@ -125,7 +125,7 @@ def _wheel_files(wheel: Path) -> Iterator[tuple[str, bytes]]:
                 yield entry.filename, archive.read(entry)
 
 
-class Archive:
+class CpioArchive:
     """Writes a cpio archive in the form that the kernel unpacks ("newc")."""
 
     def __init__(self, file: object) -> None:

@@ -41,7 +41,7 @@ def test_what_must_be_seen_with_the_kernels_nfs_client(tmp_path: Path) -> None:
         "opt/guest/scenarios.py": guest / "scenarios.py",
         "opt/guest/workers.py": HERE.parent / "twohost" / "workers.py",
     }
-    added = image.additions(cache, tmp_path / "added.cpio", files)
+    added = image.build_overlay(cache, tmp_path / "added.cpio", files)
     initramfs = tmp_path / "initramfs"
     with initramfs.open("wb") as out:  # the kernel unpacks archives that follow each other
         out.write(base.read_bytes())

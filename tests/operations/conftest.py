@@ -18,12 +18,12 @@ from jobdb import Registry, Vault
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "twohost"))
 
-from twohosts import TwoHosts, reason_to_skip
+from twohosts import TwoHosts, unavailable_reason
 
 TIMEOUT_SEC = 120
 
 
-class House:
+class Workspace:
     """A folder with a database in it, a home, a key file and a shell whose ``jobdb`` is this one.
 
     Attributes:
@@ -85,8 +85,8 @@ class House:
 class Diagnosis:
     """The doctor's report, and what following its advice leads to."""
 
-    def __init__(self, house: House, flags: str, report: dict[str, Any]) -> None:
-        self._house = house
+    def __init__(self, workspace: Workspace, flags: str, report: dict[str, Any]) -> None:
+        self._workspace = workspace
         self._flags = flags
         self.report = report
 
@@ -101,30 +101,30 @@ class Diagnosis:
             assert word in bad[0]["message"], bad[0]
         return bad[0]
 
-    def is_ok(self, check: str) -> None:
+    def expect_ok(self, check: str) -> None:
         assert {finding["level"] for finding in self.of(check)} == {"ok"}, self.report
 
-    def mended(self, check: str, **words: str | Path) -> Diagnosis:
+    def apply_advice(self, check: str, **words: str | Path) -> Diagnosis:
         """Runs the advice as it stands there, words in capitals filled in; the check must be ok then."""
         (finding,) = [finding for finding in self.of(check) if finding["level"] != "ok"]
         command = finding["mend"]
         for word, value in words.items():
             assert word in command
             command = command.replace(word, str(value))
-        after = self._house.doctor(self._flags, before=command)
-        after.is_ok(check)
+        after = self._workspace.doctor(self._flags, before=command)
+        after.expect_ok(check)
         return after
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> House:
-    return House(tmp_path)
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path)
 
 
 @pytest.fixture
 def two_hosts(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Callable[..., TwoHosts]]:
     """Starts a file server that two hosts mount, with the given options of fuse2host.py."""
-    reason = reason_to_skip()
+    reason = unavailable_reason()
     require(reason is None, str(reason))
     with ExitStack() as running:
         yield lambda *options: running.enter_context(TwoHosts(tmp_path, *options))

@@ -22,7 +22,7 @@ import apsw
 
 from jobdb.engines.sqlite import companions
 from jobdb.filesystem import atomic_files
-from jobdb.filesystem.permissions import COMPANIONS
+from jobdb.filesystem.permissions import COMPANION_SUFFIXES
 from jobdb.operations import restore as restoring
 from jobdb.operations import saved_file, swapping
 from jobdb.operations.restore import restore_registry
@@ -31,7 +31,7 @@ from jobdb.urls import parse_url
 STEPS = {module.__file__ for module in (atomic_files, companions, restoring, saved_file, swapping)}
 
 
-def in_child(work: Callable[[], object]) -> int:
+def run_in_child(work: Callable[[], object]) -> int:
     """Prints what ``work`` returns, in a child; returns the child's status."""
     child = os.fork()
     if child == 0:
@@ -46,28 +46,28 @@ def in_child(work: Callable[[], object]) -> int:
     return os.waitpid(child, 0)[1]
 
 
-def state(folder: Path) -> list[tuple[str, int, int, int]]:
+def snapshot(folder: Path) -> list[tuple[str, int, int, int]]:
     """The names in the folder, with their files, sizes and numbers of names."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     return sorted((name, stat.st_ino, stat.st_size, stat.st_nlink) for name, stat in found)
 
 
-def restore(folder: Path, last: int | None) -> None:
-    """Restores, and dies in the state number ``last`` that can be told from the one before."""
+def restore(folder: Path, kill_at: int | None) -> None:
+    """Restores, and dies in the state number ``kill_at`` that can be told from the one before."""
     database = folder / "db"
-    seen = [state(database)]
+    seen = [snapshot(database)]
 
     def trace(frame: Any, event: str, _argument: Any) -> Any:
         if frame.f_code.co_filename not in STEPS:
             return None
-        if event == "line" and state(database) != seen[-1]:
-            seen.append(state(database))
-            if len(seen) > last:
+        if event == "line" and snapshot(database) != seen[-1]:
+            seen.append(snapshot(database))
+            if len(seen) > kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
 
-    if last is not None:
+    if kill_at is not None:
         sys.settrace(trace)
     restore_registry(folder / "saved.db", parse_url(database / "jobs.db"))
 
@@ -87,7 +87,7 @@ def jobs_in(path: Path) -> list[str] | str:
         return "damaged"
 
 
-def look(folder: Path, **more: Any) -> dict[str, Any]:
+def inspect_folder(folder: Path, **more: Any) -> dict[str, Any]:
     """What is in a folder. In a copy of it: to look is to open, and the next restore shall find it as it was left."""
     database = folder / "db" / "jobs.db"
     names = database.stat().st_nlink if database.exists() else 0
@@ -95,7 +95,11 @@ def look(folder: Path, **more: Any) -> dict[str, Any]:
     copy = folder.with_name("looked-at")
     shutil.copytree(folder, copy)
     inside = sorted((copy / "db").iterdir())
-    kept = [path for path in inside if path.name.startswith("jobs.db.replaced-") and not path.name.endswith(COMPANIONS)]
+    kept = [
+        path
+        for path in inside
+        if path.name.startswith("jobs.db.replaced-") and not path.name.endswith(COMPANION_SUFFIXES)
+    ]
     found = {
         "database": jobs_in(copy / "db" / "jobs.db"),
         "kept": [jobs_in(path) for path in kept],
@@ -112,24 +116,24 @@ def cannot_link(*_names: Any, **_options: Any) -> None:
 
 
 def main() -> None:
-    prepared, work, way = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    if way != "exchange":
+    prepared, work, method = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    if method != "exchange":
         swapping.exchange = lambda _one, _other: False
-    if way == "rename":
+    if method == "rename":
         os.link = cannot_link
-    last = 1
+    kill_at = 1
     while True:
         folder = work / "registry"
         shutil.copytree(prepared, folder)
-        status = in_child(lambda folder=folder, last=last: restore(folder, last))
+        status = run_in_child(lambda folder=folder, kill_at=kill_at: restore(folder, kill_at))
         killed = os.WIFSIGNALED(status)
-        in_child(lambda folder=folder, killed=killed: look(folder, after="kill" if killed else "end"))
+        run_in_child(lambda folder=folder, killed=killed: inspect_folder(folder, after="kill" if killed else "end"))
         if not killed:
             return
-        in_child(lambda folder=folder: restore(folder, None))
-        in_child(lambda folder=folder: look(folder, after="another"))
+        run_in_child(lambda folder=folder: restore(folder, None))
+        run_in_child(lambda folder=folder: inspect_folder(folder, after="another"))
         shutil.rmtree(folder)
-        last += 1
+        kill_at += 1
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from jobdb.operations.backup import back_up, restore, verify
 from jobdb.urls import parse_url
 
 
-def publish_until_told(
+def publish_until_stopped(
     path: str, job_id: str, acknowledged: multiprocessing.Queue, stop: multiprocessing.Event
 ) -> None:  # type: ignore[valid-type]
     with Registry.open(path) as registry:
@@ -33,7 +33,7 @@ def test_each_backup_under_writers_holds_all_acknowledged_before_it(database: Pa
     with Registry.open(database, create=True) as registry:
         job = registry.register(agent="a", prompt="p")
         writers = [
-            context.Process(target=publish_until_told, args=(str(database), job.job_id, acknowledged, stop))
+            context.Process(target=publish_until_stopped, args=(str(database), job.job_id, acknowledged, stop))
             for _ in range(3)
         ]
         for writer in writers:

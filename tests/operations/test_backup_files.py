@@ -83,7 +83,7 @@ def test_what_is_named_after_a_time_to_come_is_left_and_not_counted(saved: Path,
 def test_backups_in_one_second_have_names_of_their_own(
     saved: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backup_module, "time_stamp", lambda: "20260619T093200Z")
+    monkeypatch.setattr(backup_module, "utc_timestamp", lambda: "20260619T093200Z")
     done = [back_up(registry, saved / "jobs.db", keep=3) for _ in range(4)]
     assert [backup.path.name for backup in done] == [
         "jobs-20260619T093200Z.db",

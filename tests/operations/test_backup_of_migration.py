@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobdb.schema import VERSION, migration_files
+from jobdb.schema import SCHEMA_VERSION, migration_files
 from jobdb.schema.migrations import MIGRATIONS
 from sqlite_utils import Database
 
@@ -21,16 +21,16 @@ from jobdb.urls import parse_url
 
 
 @pytest.fixture
-def older(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database of the first schema version."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     path = tmp_path / "db" / "jobs.db"
     path.parent.mkdir(mode=0o700)
-    make_older(path)
+    make_old_database(path)
     return path
 
 
-def make_older(path: Path) -> None:
+def make_old_database(path: Path) -> None:
     number, name, _ = migration_files("sqlite")[1]
     connection = sqlite3.connect(path, isolation_level=None)
     MIGRATIONS.apply(Database(connection), stop_before=f"{number:04d}_{name}")
@@ -46,16 +46,16 @@ def version(path: Path) -> int:
     return int(found)
 
 
-def test_two_copies_in_one_second_have_names_of_their_own(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_copies_in_one_second_have_names_of_their_own(old_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from jobdb.engines.sqlite import companions
 
-    monkeypatch.setattr(companions, "time_stamp", lambda: "20260619T093200Z")
-    Path(f"{older}.v1-20260619T093200Z.bak-wal").write_bytes(b"of a copy that was removed")
+    monkeypatch.setattr(companions, "utc_timestamp", lambda: "20260619T093200Z")
+    Path(f"{old_database}.v1-20260619T093200Z.bak-wal").write_bytes(b"of a copy that was removed")
     kept = []
     for _ in range(2):
-        kept.append(migrate(older))
-        older.unlink()
-        make_older(older)
+        kept.append(migrate(old_database))
+        old_database.unlink()
+        make_old_database(old_database)
     assert [path.name for path in kept if path] == [
         "jobs.db.v1-20260619T093200Z-2.bak",
         "jobs.db.v1-20260619T093200Z-3.bak",
@@ -63,34 +63,34 @@ def test_two_copies_in_one_second_have_names_of_their_own(older: Path, monkeypat
     assert all(path is not None and version(path) == 1 for path in kept)
 
 
-def test_a_link_is_followed_and_the_copy_can_be_put_back(tmp_path: Path, older: Path) -> None:
+def test_a_link_is_followed_and_the_copy_can_be_put_back(tmp_path: Path, old_database: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to("db/jobs.db")
     kept = migrate(link)
-    assert kept is not None and kept.parent == older.parent and link.is_symlink()
-    assert version(older) == VERSION
+    assert kept is not None and kept.parent == old_database.parent and link.is_symlink()
+    assert version(old_database) == SCHEMA_VERSION
     assert verify(kept) == (0, 0) and not list(kept.parent.glob("*.bak-*"))
     restore(kept, parse_url(link))
-    assert version(older) == 1
+    assert version(old_database) == 1
     migrate(link)
     with Registry.open(link) as registry:
         registry.register(agent="a", prompt="p")
 
 
-def test_owner_and_mode_are_the_databases(older: Path, require: Callable[[bool, str], None]) -> None:
+def test_owner_and_mode_are_the_databases(old_database: Path, require: Callable[[bool, str], None]) -> None:
     require(os.geteuid() == 0, "giving a file to another user needs root")
-    os.chown(older, 12345, 12346)
-    kept = migrate(older)
+    os.chown(old_database, 12345, 12346)
+    kept = migrate(old_database)
     assert kept is not None
     found = kept.stat()
     assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12346, 0o600)
 
 
-def test_a_copy_that_fails_leaves_no_file_that_looks_whole(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_that_fails_leaves_no_file_that_looks_whole(old_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_scratch: object) -> None:
         raise StorageFailed("the disk did not confirm it")
 
     monkeypatch.setattr(migrations.ScratchFile, "sync", fail)
     with pytest.raises(StorageFailed):
-        migrate(older)
-    assert [path.name for path in older.parent.iterdir()] == ["jobs.db"] and version(older) == 1
+        migrate(old_database)
+    assert [path.name for path in old_database.parent.iterdir()] == ["jobs.db"] and version(old_database) == 1

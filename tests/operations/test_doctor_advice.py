@@ -17,7 +17,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.doctor import examine
-from jobdb.doctor.findings import Finding, Report, mend_for
+from jobdb.doctor.findings import Finding, Report, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the folder")
 
 
 @pytest.fixture
-def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that every user may enter."""
     monkeypatch.setenv("JOBDB_KEY", "11" * 32)
     monkeypatch.delenv("JOBDB_URL", raising=False)
@@ -39,7 +39,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @contextmanager
-def not_root() -> Iterator[None]:
+def unprivileged() -> Iterator[None]:
     """The rights of a user, also where the tests run as root."""
     if os.geteuid() != 0:
         yield
@@ -63,50 +63,52 @@ def make(path: Path) -> Path:
     return path
 
 
-def test_a_file_of_ours_that_may_not_be_read(place: Path) -> None:
-    path = make(place / "jobs.db")
+def test_a_file_of_ours_that_may_not_be_read(shared_folder: Path) -> None:
+    path = make(shared_folder / "jobs.db")
     if os.geteuid() == 0:
         os.chown(path, NOBODY, NOBODY)
     path.chmod(0)
-    with not_root():
+    with unprivileged():
         found = bad(path, "file")
-    assert "Permission denied" in found.message and found.mend == f"chmod u+rw {path}"
+    assert "Permission denied" in found.message and found.fix_command == f"chmod u+rw {path}"
 
 
-def test_a_file_of_somebody_else_that_may_not_be_read(place: Path, require: Callable[[bool, str], None]) -> None:
+def test_a_file_of_somebody_else_that_may_not_be_read(
+    shared_folder: Path, require: Callable[[bool, str], None]
+) -> None:
     require(os.geteuid() == 0, "only root can make another user's file")
-    path = make(place / "jobs.db")
-    with not_root():
+    path = make(shared_folder / "jobs.db")
+    with unprivileged():
         found = bad(path, "file")
-    assert "Permission denied" in found.message and found.mend == f"sudo -u root jobdb --db {path} doctor"
+    assert "Permission denied" in found.message and found.fix_command == f"sudo -u root jobdb --db {path} doctor"
 
 
-def test_a_folder_that_may_not_be_entered(place: Path) -> None:
-    folder = place / "shut"
+def test_a_folder_that_may_not_be_entered(shared_folder: Path) -> None:
+    folder = shared_folder / "shut"
     path = make(folder / "jobs.db")
     if os.geteuid() == 0:
         os.chown(folder, NOBODY, NOBODY)
     folder.chmod(0)
-    with not_root():
+    with unprivileged():
         found = bad(path, "file")
     folder.chmod(0o700)
-    assert "Permission denied" in found.message and found.mend == f"chmod u+rwx {folder}"
+    assert "Permission denied" in found.message and found.fix_command == f"chmod u+rwx {folder}"
 
 
-def test_a_disk_that_fails_calls_for_no_backup(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = make(place / "jobs.db")
+def test_a_disk_that_fails_calls_for_no_backup(shared_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make(shared_folder / "jobs.db")
 
     def fail(_path: Path) -> None:
         raise StorageFailed("cannot read it") from OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("jobdb.engines.sqlite.contents.read_header", fail)
     found = bad(path, "file")
-    assert "Input/output error" in found.message and found.mend is None
+    assert "Input/output error" in found.message and found.fix_command is None
 
 
-def test_a_folder_in_place_of_the_database(place: Path) -> None:
-    found = bad(place, "file")
-    assert "is a folder" in found.message and found.mend == f"jobdb --db {place / 'jobs.db'} doctor"
+def test_a_folder_in_place_of_the_database(shared_folder: Path) -> None:
+    found = bad(shared_folder, "file")
+    assert "is a folder" in found.message and found.fix_command == f"jobdb --db {shared_folder / 'jobs.db'} doctor"
 
 
 @pytest.mark.parametrize(
@@ -117,9 +119,9 @@ def test_a_folder_in_place_of_the_database(place: Path) -> None:
     ],
 )
 def test_a_check_that_could_not_be_made_tells_of_no_damage(
-    place: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, mend: str | None
+    shared_folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, fix_command: str | None
 ) -> None:
-    path = make(place / "jobs.db")
+    path = make(shared_folder / "jobs.db")
 
     def fail(_store: SqliteStore, **_options: Any) -> list[str]:
         raise error
@@ -127,97 +129,97 @@ def test_a_check_that_could_not_be_made_tells_of_no_damage(
     monkeypatch.setattr(SqliteStore, "integrity", fail)
     found = bad(path, "integrity")
     assert "damaged" not in found.message
-    assert found.mend == (mend.format(path) if mend else None)
+    assert found.fix_command == (fix_command.format(path) if fix_command else None)
 
 
 def test_advice_is_about_the_registry_that_was_asked_for() -> None:
     report = Report("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
     error = SchemaMismatch("it has schema version 1; run 'jobdb migrate' on the same URL")
-    assert mend_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
-    assert mend_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
+    assert fix_command_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
+    assert fix_command_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
 
 
 @pytest.mark.parametrize("expired", [False, True])
-def test_an_imported_job_is_looked_at_before_it_is_reaped(place: Path, expired: bool) -> None:
+def test_an_imported_job_is_looked_at_before_it_is_reaped(shared_folder: Path, expired: bool) -> None:
     from jobdb.legacy import import_registry
 
-    shutil.copytree(SAMPLE, place / "old")
-    path = place / "jobs.db"
+    shutil.copytree(SAMPLE, shared_folder / "old")
+    path = shared_folder / "jobs.db"
     with Registry.open(path, create=True) as registry:
-        import_registry(registry, place / "old")
+        import_registry(registry, shared_folder / "old")
         if expired:
             registry.register(agent="a", prompt="p", job_id="leased")
             registry.claim(worker="w", job_id="leased", lease_sec=0.001)
     found = bad(path, "time limits")
-    assert "imported" in found.message and found.mend == f"jobdb --db {path} list --status running"
+    assert "imported" in found.message and found.fix_command == f"jobdb --db {path} list --status running"
     if expired:
-        assert bad(path, "leases").mend == f"jobdb --db {path} list --status running"
+        assert bad(path, "leases").fix_command == f"jobdb --db {path} list --status running"
 
 
-def test_a_job_of_our_own_is_reaped(place: Path) -> None:
-    path = make(place / "jobs.db")
+def test_a_job_of_our_own_is_reaped(shared_folder: Path) -> None:
+    path = make(shared_folder / "jobs.db")
     with Registry.open(path) as registry:
         registry.claim(worker="w", job_id="one", lease_sec=0.001)
-    assert bad(path, "leases").mend == f"jobdb --db {path} reap"
+    assert bad(path, "leases").fix_command == f"jobdb --db {path} reap"
 
 
-def test_a_log_that_kept_the_old_name_is_found(place: Path) -> None:
-    path = place / "db" / "jobs.db"
+def test_a_log_that_kept_the_old_name_is_found(shared_folder: Path) -> None:
+    path = shared_folder / "db" / "jobs.db"
     registry = Registry.open(path, create=True)
     registry.register(agent="a", prompt="p", job_id="one")
     registry.close(checkpoint=False)
     path.rename(path.with_name("new.db"))
     found = bad(path.with_name("new.db"), "left behind")
     assert found.level == "fail" and f"{path}-wal" in found.message
-    assert found.mend is not None and subprocess.run(shlex.split(found.mend), check=True)
+    assert found.fix_command is not None and subprocess.run(shlex.split(found.fix_command), check=True)
     with Registry.open(path) as registry:
         assert registry.get("one").agent == "a"
     assert all(finding.level == "ok" for finding in examine(parse_url(path)).findings)
 
 
-def test_what_is_left_of_a_database_that_was_removed(place: Path) -> None:
-    path = place / "db" / "jobs.db"
+def test_what_is_left_of_a_database_that_was_removed(shared_folder: Path) -> None:
+    path = shared_folder / "db" / "jobs.db"
     registry = Registry.open(path, create=True)
     registry.register(agent="a", prompt="p", job_id="one")
     path.unlink()
     found = bad(path, "file")
     assert f"process {os.getpid()} has the database open" in found.message
-    assert found.mend == f"ls -l /proc/{os.getpid()}/fd"
+    assert found.fix_command == f"ls -l /proc/{os.getpid()}/fd"
     registry.close()
     found = bad(path, "file")
-    assert f"{path}-wal" in found.message and found.mend == f"jobdb --db {path} restore BACKUP"
+    assert f"{path}-wal" in found.message and found.fix_command == f"jobdb --db {path} restore BACKUP"
     path.touch()
     found = bad(path, "schema")
-    assert f"{path}-wal" in found.message and found.mend == f"jobdb --db {path} restore BACKUP"
+    assert f"{path}-wal" in found.message and found.fix_command == f"jobdb --db {path} restore BACKUP"
 
 
-def test_no_mode_is_changed_through_a_link(place: Path) -> None:
-    path = make(place / "db" / "jobs.db")
+def test_no_mode_is_changed_through_a_link(shared_folder: Path) -> None:
+    path = make(shared_folder / "db" / "jobs.db")
     Path(f"{path}-gate").unlink()
-    others = place / "others"
+    others = shared_folder / "others"
     others.write_text("x")
     others.chmod(0o644)
     Path(f"{path}-gate").symlink_to(others)
     report = examine(parse_url(path))
-    assert not [finding for finding in report.findings if finding.mend and "chmod" in finding.mend]
+    assert not [finding for finding in report.findings if finding.fix_command and "chmod" in finding.fix_command]
     assert "is a symbolic link" in bad(path, "open").message
 
 
-def test_a_secret_that_was_changed_is_no_fault_of_the_key(place: Path) -> None:
+def test_a_secret_that_was_changed_is_no_fault_of_the_key(shared_folder: Path) -> None:
     import sqlite3
 
-    path = make(place / "jobs.db")
+    path = make(shared_folder / "jobs.db")
     connection = sqlite3.connect(path)
     (sealed,) = connection.execute("SELECT sealed FROM tokens").fetchone()
     connection.execute("UPDATE tokens SET sealed = ?", [sealed[:-1] + bytes([sealed[-1] ^ 1])])
     connection.commit()
     connection.close()
     found = bad(path, "master key")
-    assert "does not open" in found.message and found.mend == f"jobdb --db {path} token rotate one"
+    assert "does not open" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
 
 
-def test_a_subscriber_is_named_so_that_a_shell_takes_it(place: Path) -> None:
-    path = make(place / "jobs.db")
+def test_a_subscriber_is_named_so_that_a_shell_takes_it(shared_folder: Path) -> None:
+    path = make(shared_folder / "jobs.db")
     moment = [1_800_000_000_000]
     with Registry.open(path, clock=lambda: moment[0]) as registry:
         for number in range(2):
@@ -226,4 +228,4 @@ def test_a_subscriber_is_named_so_that_a_shell_takes_it(place: Path) -> None:
                 registry.accept(event.payload, subscriber="the one; that watches")
     report = examine(parse_url(path), clock=lambda: moment[0] + 3_600_000)
     (found,) = [one for one in report.findings if one.check == "subscribers"]
-    assert found.mend is not None and "--subscriber 'the one; that watches'" in found.mend
+    assert found.fix_command is not None and "--subscriber 'the one; that watches'" in found.fix_command

@@ -13,24 +13,24 @@ import pytest
 from jobdb import Busy, InvalidInput, UnknownJob
 from jobdb.model import Broker
 
-House = Any
+Workspace = Any
 PASSWORD = "the-brokers-password"
 
 
-def test_very_verbose_shows_durations(house: House) -> None:
-    house.jobdb("init")
-    done = house.sh("jobdb -vv register --agent codex p")
+def test_very_verbose_shows_durations(workspace: Workspace) -> None:
+    workspace.jobdb("init")
+    done = workspace.sh("jobdb -vv register --agent codex p")
     assert done.returncode == 0 and len(done.stdout.split()) == 1
     assert "jobdb: DEBUG: jobdb.verbs: register: ok after " in done.stderr
     assert "wrote: waited " in done.stderr and " ms" in done.stderr
     for quiet in ("", "-v "):
-        assert "jobdb.verbs" not in house.sh(f"jobdb {quiet}register --agent codex p").stderr
-    assert house.sh("jobdb -vv doctor").returncode == 0
+        assert "jobdb.verbs" not in workspace.sh(f"jobdb {quiet}register --agent codex p").stderr
+    assert workspace.sh("jobdb -vv doctor").returncode == 0
 
 
-def test_records_carry_what_they_say(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_records_carry_what_they_say(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "jobdb")
-    with house.registry() as registry:
+    with workspace.registry() as registry:
         job = registry.register(agent="codex", prompt="p")
         with pytest.raises(UnknownJob):
             registry.get("no-such-job")
@@ -45,9 +45,9 @@ def test_records_carry_what_they_say(house: House, caplog: pytest.LogCaptureFixt
     assert job.job_id not in caplog.text
 
 
-def test_a_wait_for_another_writer_is_told(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wait_for_another_writer_is_told(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "jobdb")
-    with house.registry() as holder, house.registry(busy_timeout_sec=0.2) as other:
+    with workspace.registry() as holder, workspace.registry(busy_timeout_sec=0.2) as other:
         inside, leave = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -66,9 +66,9 @@ def test_a_wait_for_another_writer_is_told(house: House, caplog: pytest.LogCaptu
     assert refused.verb == "register" and refused.duration_ms >= 200
 
 
-def test_no_secret_is_logged(house: House, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_secret_is_logged(workspace: Workspace, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    with house.registry() as registry:
+    with workspace.registry() as registry:
         job = registry.register(
             agent="codex", prompt="p", broker=Broker("127.0.0.1", username="u"), broker_password=PASSWORD
         )
@@ -91,7 +91,7 @@ def test_no_secret_is_logged(house: House, caplog: pytest.LogCaptureFixture) -> 
         assert secret not in said
 
 
-def test_who_keeps_no_log_pays_nothing(house: House) -> None:
+def test_who_keeps_no_log_pays_nothing(workspace: Workspace) -> None:
     code = (
         "import sys\nfrom jobdb import Registry\n"
         "with Registry.open(create=True) as registry:\n"
@@ -103,6 +103,11 @@ def test_who_keeps_no_log_pays_nothing(house: House) -> None:
         ("import logging; logging.basicConfig(level=30)\n", "SqlEngine True"),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", before + code], env=house.env, capture_output=True, text=True, timeout=60, check=True
+            [sys.executable, "-c", before + code],
+            env=workspace.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
         )
         assert done.stdout.split("\n")[0] == timed

@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
 
-from conformance_kit.databases import KEY, PostgresDatabase
-from conformance_kit.servers import PostgresServer, find_binaries
+from conformance_kit.databases import MASTER_KEY, PostgresDatabase
+from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb.doctor import examine
 from jobdb.operations.snapshot import snapshot
@@ -24,9 +24,9 @@ Require = Callable[[bool, str], None]
 
 @pytest.fixture
 def database(require: Require, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresDatabase]:
-    binaries = find_binaries()
+    binaries = find_postgres_binaries()
     require(binaries is not None, "there is no PostgreSQL server")
-    monkeypatch.setenv("JOBDB_KEY", KEY)
+    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
     assert binaries is not None
     server = PostgresServer(binaries)
     try:

@@ -16,7 +16,7 @@ import pytest
 
 from jobdb import Busy, InvalidInput, JobdbError, NotAJobdbDatabase, Registry, StorageFailed
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.companions import journals_with_content
+from jobdb.engines.sqlite.companions import nonempty_journals
 from jobdb.operations.backup import back_up, changes_since, restore, restore_registry
 from jobdb.urls import DatabaseUrl, parse_url
 
@@ -37,7 +37,7 @@ def database(folder: Path) -> Path:
     registry = Registry.open(path)
     registry.register(agent="a", prompt="p", job_id="late")
     registry.close(checkpoint=False)
-    assert journals_with_content(path)
+    assert nonempty_journals(path)
     return path
 
 
@@ -163,7 +163,7 @@ def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Pa
     """Under whatever name it is kept, opening it shows what was in it."""
     from jobdb.engines.sqlite import companions
 
-    stamp = companions.time_stamp()
+    stamp = companions.utc_timestamp()
     for second in range(int(stamp[-3:-1]), min(60, int(stamp[-3:-1]) + 5)):
         shutil.copyfile(f"{database}-wal", f"{database}.replaced-{stamp[:-3]}{second:02d}Z-wal")
     kept = restore(folder / "saved.db", url_of(database))
@@ -318,7 +318,7 @@ def test_files_planted_under_the_names_of_earlier_versions_are_left_alone(folder
     assert precious.read_text() == "precious" and jobs_in(database) == ["early"]
 
 
-def open_again_and_again(path: str, seen: multiprocessing.Queue, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
+def open_repeatedly(path: str, seen: multiprocessing.Queue, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
     while not stop.is_set():
         try:
             with Registry.open(path, create=True, busy_timeout_sec=10) as registry:
@@ -331,7 +331,7 @@ def open_again_and_again(path: str, seen: multiprocessing.Queue, stop: multiproc
 def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: Path, database: Path) -> None:
     context = multiprocessing.get_context("spawn")
     seen, stop = context.Queue(), context.Event()
-    other = context.Process(target=open_again_and_again, args=(str(database), seen, stop))
+    other = context.Process(target=open_repeatedly, args=(str(database), seen, stop))
     other.start()
     found = [seen.get(timeout=60)]
     try:
@@ -447,7 +447,7 @@ def test_a_restored_registry_is_another_one(folder: Path, database: Path) -> Non
         registry.engine.put_setting("identity", "what brokers know it by")
         registry.engine.put_setting("registry_id", "0" * 32)
         registry.engine.put_setting("place", json.dumps({"path": str(database)}))
-        registry.engine.take_lease("relay", holder="h", lease_ms=3_600_000)
+        registry.engine.acquire_lease("relay", holder="h", lease_ms=3_600_000)
         back_up(registry, folder / "newer.db")
     ids = set()
     for number in range(2):
@@ -456,7 +456,7 @@ def test_a_restored_registry_is_another_one(folder: Path, database: Path) -> Non
         ids.add(setting(other, "registry_id"))
         assert setting(other, "identity") is None and setting(other, "place") is None
         with Registry.open(other) as registry:
-            assert registry.engine.take_lease("relay", holder="another", lease_ms=1)
+            assert registry.engine.acquire_lease("relay", holder="another", lease_ms=1)
     assert len(ids) == 2 and all(id is not None and len(id) == 32 for id in ids) and "0" * 32 not in ids
     done = restore_registry(folder / "newer.db", url_of(database), same_registry=True)
     assert done.same_registry and setting(database, "registry_id") == "0" * 32

@@ -11,29 +11,29 @@ import pytest
 from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
 
-House = Any
+Workspace = Any
 DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def worked(house: House) -> House:
+def sample_registry(workspace: Workspace) -> Workspace:
     """One job ended well after 90 s yesterday, one runs, one waits, and a forged event was refused."""
     moment = now_ms() - DAY_MS
-    with house.registry(clock=lambda: moment) as registry:
+    with workspace.registry(clock=lambda: moment) as registry:
         ended = registry.register(agent="codex", prompt="ended", timeout_sec=0, idle_timeout_sec=0)
         claim = registry.claim(agent="codex", worker="w", lease_sec=1000)
         moment += 90_000
         registry.complete(ended.job_id, attempt=claim.attempt)
-    with house.registry() as registry:
+    with workspace.registry() as registry:
         running = registry.register(agent='odd "agent"\\\n', prompt="runs")
         payload = registry.publish(running.job_id, "started").payload
         registry.accept(payload.replace("started", "progress"), subscriber="me")
         registry.register(agent="codex", prompt="waits")
-    return house
+    return workspace
 
 
-def test_the_numbers(worked: House) -> None:
-    with worked.registry() as registry:
+def test_the_numbers(sample_registry: Workspace) -> None:
+    with sample_registry.registry() as registry:
         found = collect(registry)
         none = collect(registry, days=1).by_day
     assert found.jobs == {"pending": 1, "running": 1, "completed": 1, "error": 0, "cancelled": 0}
@@ -46,24 +46,24 @@ def test_the_numbers(worked: House) -> None:
     assert (found.events, found.outbox) == (2, 0)
 
 
-def test_json_and_lines(worked: House) -> None:
-    found = json.loads(worked.jobdb("stats --json"))
+def test_json_and_lines(sample_registry: Workspace) -> None:
+    found = json.loads(sample_registry.jobdb("stats --json"))
     assert list(found) == [
         *("taken_at", "days", "jobs", "by_agent", "by_day", "durations"),
         *("refusals", "refused_last_at", "events", "outbox"),
     ]
     assert found["refusals"] == {"bad_signature": 1} and found["durations"][0]["mean_sec"] == 90.0
-    assert json.loads(worked.jobdb("stats --format json --days 3"))["days"] == 3
-    lines = worked.jobdb("stats").splitlines()
+    assert json.loads(sample_registry.jobdb("stats --format json --days 3"))["days"] == 3
+    lines = sample_registry.jobdb("stats").splitlines()
     assert {"job\tcompleted\t1", "agent\tcodex\tpending\t1", "duration\tcodex\t1\t90.0\t90.0", "events\t2"} <= set(
         lines
     )
-    assert worked.sh("jobdb stats --format xml").returncode == 2
+    assert sample_registry.sh("jobdb stats --format xml").returncode == 2
 
 
-def test_prometheus(worked: House) -> None:
-    text = worked.jobdb("stats --format prometheus")
-    with worked.registry() as registry:
+def test_prometheus(sample_registry: Workspace) -> None:
+    text = sample_registry.jobdb("stats --format prometheus")
+    with sample_registry.registry() as registry:
         assert prometheus(collect(registry)) == text + "\n"
     sample = re.compile(r'^[a-z_]+(\{[a-z]+="(?:[^"\\\n]|\\[\\"n])*"(,[a-z]+="(?:[^"\\\n]|\\[\\"n])*")*\})? [0-9.e+]+$')
     families = set()

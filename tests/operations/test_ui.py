@@ -20,13 +20,13 @@ import pytest
 
 from jobdb.registry import now_ms
 
-House = Any
+Workspace = Any
 Require = Callable[[bool, str], None]
 PROMPT = "<script>document.title = 'stolen'</script> sort\nten problems"
 PASSWORD = "the-brokers-password"
 
 
-class Answer:
+class Response:
     """What the site said to one request."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
@@ -38,11 +38,11 @@ class Answer:
 class Site:
     """A running ``jobdb ui``, and a client that keeps no cookies but the one that it is given."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobdb.cli", "ui", "--port", "0"],
-            env=house.env,
-            cwd=house.root,
+            env=workspace.env,
+            cwd=workspace.root,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -58,13 +58,13 @@ class Site:
 
     def get(
         self, path: str, *, cookie: str | None = None, host: str | None = None, method: str = "GET", **more: str
-    ) -> Answer:
+    ) -> Response:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Cookie": self.cookie if cookie is None else cookie, "Host": host or f"127.0.0.1:{self.port}"}
         headers |= {name.replace("_", "-"): value for name, value in more.items()}
         try:
             connection.request(method, path, headers=headers)
-            return Answer(connection.getresponse())
+            return Response(connection.getresponse())
         finally:
             connection.close()
 
@@ -88,11 +88,11 @@ class Site:
 
 
 @pytest.fixture
-def site(house: House, require: Require) -> Iterator[Site]:
+def site(workspace: Workspace, require: Require) -> Iterator[Site]:
     require(importlib.util.find_spec("datasette") is not None, "datasette is not installed: pip install 'jobdb[ui]'")
     from jobdb.model import Broker
 
-    with house.registry() as registry:
+    with workspace.registry() as registry:
         first = registry.register(
             job_id="first", agent="codex", prompt=PROMPT, broker=Broker("127.0.0.1"), broker_password=PASSWORD
         )
@@ -103,7 +103,7 @@ def site(house: House, require: Require) -> Iterator[Site]:
         ended = registry.register(job_id="third", agent="codex", prompt="end")
         payload = registry.complete(ended.job_id).payload
         registry.accept(payload.replace("completed", "error"), subscriber="me")
-    running = Site(house)
+    running = Site(workspace)
     yield running
     running.stop()
 
@@ -133,8 +133,8 @@ def test_pages(site: Site) -> None:
     assert "No such job" in site.get("/jobs/job?job_id=%3Cb%3E").text
 
 
-def test_news_are_seen_beside_a_writer(site: Site, house: House) -> None:
-    with house.registry() as registry:
+def test_news_are_seen_beside_a_writer(site: Site, workspace: Workspace) -> None:
+    with workspace.registry() as registry:
         for number in range(5):
             registry.publish("first", "progress", detail=f"news {number}", attempt=1)
             assert site.rows("/jobs/job", job_id="first")[-1]["detail"] == f"news {number}"
@@ -170,9 +170,9 @@ def test_what_is_not_shown(site: Site) -> None:
     assert site.stop() == (0, "")
 
 
-def test_the_bars_of_the_times_are_shares_of_the_longest_mean(site: Site, house: House) -> None:
+def test_the_bars_of_the_times_are_shares_of_the_longest_mean(site: Site, workspace: Workspace) -> None:
     moment = now_ms() - 10_000_000
-    with house.registry(clock=lambda: moment) as registry:
+    with workspace.registry(clock=lambda: moment) as registry:
         for agent, seconds in (("quick", 10), ("slow", 10), ("slow", 70)):
             job = registry.register(agent=agent, prompt="p", timeout_sec=0, idle_timeout_sec=0)
             claim = registry.claim(job_id=job.job_id, worker="w")
@@ -182,8 +182,8 @@ def test_the_bars_of_the_times_are_shares_of_the_longest_mean(site: Site, house:
     assert re.findall(r'jobdb-time" style="width: ([0-9.]+)%', page) == ["100.00", "25.00"]
 
 
-def test_nothing_that_is_shown_holds_a_secret(site: Site, house: House) -> None:
-    with house.registry() as registry:
+def test_nothing_that_is_shown_holds_a_secret(site: Site, workspace: Workspace) -> None:
+    with workspace.registry() as registry:
         token = registry.tokens.show("first")
     pages = [
         "/",
@@ -237,8 +237,8 @@ def test_a_page_of_another_port_gets_nothing_with_our_cookie(site: Site) -> None
             assert site.get("/", Sec_Fetch_Site=where, Sec_Fetch_Dest=dest, Sec_Fetch_Mode="no-cors").status == 403
 
 
-def test_the_cookie_of_one_run_is_no_good_at_another(site: Site, house: House) -> None:
-    other = Site(house)
+def test_the_cookie_of_one_run_is_no_good_at_another(site: Site, workspace: Workspace) -> None:
+    other = Site(workspace)
     try:
         for cookie in (site.cookie, site.cookie.replace(str(site.port), str(other.port))):
             assert other.get("/", cookie=cookie).status == 403
@@ -274,25 +274,25 @@ def test_it_listens_on_the_loopback_alone(site: Site) -> None:
     assert site.key not in arguments
 
 
-def test_it_cannot_write(site: Site, house: House) -> None:
-    before = house.jobdb("query 'SELECT * FROM v_jobs' --json")
+def test_it_cannot_write(site: Site, workspace: Workspace) -> None:
+    before = workspace.jobdb("query 'SELECT * FROM v_jobs' --json")
     site.get("/jobs/job?job_id=first'; DELETE FROM jobs; --".replace(" ", "+"))
-    assert house.jobdb("query 'SELECT * FROM v_jobs' --json") == before
-    assert "ok" in house.jobdb("doctor --full")
+    assert workspace.jobdb("query 'SELECT * FROM v_jobs' --json") == before
+    assert "ok" in workspace.jobdb("doctor --full")
 
 
-def test_what_cannot_be_served(house: House, site: Site) -> None:
+def test_what_cannot_be_served(workspace: Workspace, site: Site) -> None:
     for command, code, words in (
         (f"jobdb ui --port {site.port}", 1, "--port 0"),
         ("jobdb --db nowhere.db ui --port 0", 5, "no database"),
         ("jobdb --db postgresql://127.0.0.1/x ui --port 0", 2, "not a SQLite"),
     ):
-        done = house.sh(command)
+        done = workspace.sh(command)
         assert done.returncode == code and words in done.stderr and not done.stdout, done.stderr
 
 
 @pytest.fixture
-def browser(house: House, site: Site, require: Require) -> Iterator[Any]:
+def browser(workspace: Workspace, site: Site, require: Require) -> Iterator[Any]:
     """Chromium, headless, driven by its own driver."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
@@ -305,7 +305,7 @@ def browser(house: House, site: Site, require: Require) -> Iterator[Any]:
     options.binary_location = str(program)
     switches = ["headless", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
     switches += ["disable-component-update", "disable-sync", "window-size=1200,1000", "disable-dev-shm-usage"]
-    switches += [f"user-data-dir={house.root / 'chromium'}"]
+    switches += [f"user-data-dir={workspace.root / 'chromium'}"]
     if os.geteuid() == 0:
         switches.append("no-sandbox")
     for switch in switches:
@@ -318,7 +318,7 @@ def browser(house: House, site: Site, require: Require) -> Iterator[Any]:
         opened.quit()
 
 
-def test_in_a_browser(site: Site, browser: Any, house: House) -> None:
+def test_in_a_browser(site: Site, browser: Any, workspace: Workspace) -> None:
     from selenium.webdriver.common.by import By
 
     browser.get(site.address)
@@ -341,8 +341,8 @@ def test_in_a_browser(site: Site, browser: Any, house: House) -> None:
     assert len(browser.get_screenshot_as_png()) > 10_000
 
 
-def test_a_file_leads_a_browser_there_as_with_open(site: Site, browser: Any, house: House) -> None:
-    page = house.root / "jobdb.html"
+def test_a_file_leads_a_browser_there_as_with_open(site: Site, browser: Any, workspace: Workspace) -> None:
+    page = workspace.root / "jobdb.html"
     page.write_text(f'<meta http-equiv="refresh" content="0; url={site.address}">')
     from selenium.webdriver.support.ui import WebDriverWait
 

@@ -26,15 +26,15 @@ from jobdb.model import JobStatus, NewJob
 from jobdb.operations.snapshot import snapshot
 from jobdb.registry import now_ms
 
-House = Any
+Workspace = Any
 SMALL = ConsoleDimensions(80, 24)
 
 
 @pytest.fixture
-def registry(house: House) -> Iterator[Registry]:
+def registry(workspace: Workspace) -> Iterator[Registry]:
     """Three running jobs (one asks, one is over its idle limit), one pending."""
     moment = now_ms() - 600_000
-    with house.registry(clock=lambda: moment) as opened:
+    with workspace.registry(clock=lambda: moment) as opened:
         for name, limit in (("calm", 0), ("silent", 60), ("asking", 0), ("waiting", 0)):
             opened.register(
                 job_id=name,
@@ -50,7 +50,7 @@ def registry(house: House) -> Iterator[Registry]:
         yield opened
 
 
-def screen(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
+def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
     """The picture as lines of text; it must fit."""
     console = Console(width=size.width, height=size.height, file=StringIO(), record=True, force_terminal=True)
     console.print(view.draw(size), end="")
@@ -59,13 +59,13 @@ def screen(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
     return lines
 
 
-def drawn(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
+def render(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
     view.refresh(registry)
     for key in keys:
         view.key(key)
         view.refresh(registry)
     view.refresh(registry)
-    return screen(view, size)
+    return render_lines(view, size)
 
 
 def jobs_in(lines: list[str]) -> list[str]:
@@ -73,7 +73,7 @@ def jobs_in(lines: list[str]) -> list[str]:
 
 
 def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> None:
-    lines = drawn(View(), registry)
+    lines = render(View(), registry)
     assert re.sub(" +", " ", lines[0].strip()) == "3 running 1 pending 0 error 0 completed 0 cancelled 1 ask"
     assert jobs_in(lines) == ["asking", "silent", "calm"]
     assert "asks: delete all?" in next(line for line in lines if line.startswith("asking"))
@@ -106,63 +106,63 @@ def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
 
 def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
     view = View()
-    assert "delete all?" in "\n".join(drawn(view, registry, "\r"))
+    assert "delete all?" in "\n".join(render(view, registry, "\r"))
     assert view.opened == "asking"
-    drawn(view, registry, "\x1b", "\x1b[B\x1b[B", "\x1bOA", "\n")  # two keys at once, two kinds of arrows
+    render(view, registry, "\x1b", "\x1b[B\x1b[B", "\x1bOA", "\n")  # two keys at once, two kinds of arrows
     assert view.opened == "silent"
-    drawn(view, registry, "h", "G", "\r")
+    render(view, registry, "h", "G", "\r")
     assert view.opened == "calm"
-    assert "second calm" in "\n".join(drawn(view, registry))
+    assert "second calm" in "\n".join(render(view, registry))
     view.key("q")
     assert view.done
 
 
 def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) -> None:
     view = View()
-    drawn(view, registry, "j")
+    render(view, registry, "j")
     registry.publish("asking", "progress")  # asks no longer, so the chosen one moves to the top
-    assert jobs_in(drawn(view, registry))[0] == "silent"
-    drawn(view, registry, "\r")
+    assert jobs_in(render(view, registry))[0] == "silent"
+    render(view, registry, "\r")
     assert view.opened == "silent"
 
 
 def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
     view = View()
-    drawn(view, registry, "\r")
+    render(view, registry, "\r")
     registry.cancel("asking")
     assert registry.prune(older_than_sec=0, now_ms=now_ms() + 60_000) == ["asking"]
-    assert jobs_in(drawn(view, registry)) == ["silent", "calm"]
+    assert jobs_in(render(view, registry)) == ["silent", "calm"]
 
 
 def test_filters(registry: Registry) -> None:
     view = View()
-    assert jobs_in(drawn(view, registry, "f")) == ["waiting"] and view.status is JobStatus.PENDING
-    drawn(view, registry, "f", "f", "f", "f")
-    assert jobs_in(drawn(view, registry, "/SILx\x7f")) == ["silent"]
+    assert jobs_in(render(view, registry, "f")) == ["waiting"] and view.status is JobStatus.PENDING
+    render(view, registry, "f", "f", "f", "f")
+    assert jobs_in(render(view, registry, "/SILx\x7f")) == ["silent"]
     assert view.typing
-    drawn(view, registry, "q\r")  # a letter while typing
+    render(view, registry, "q\r")  # a letter while typing
     assert not view.typing and not view.done and view.agent == "SILq"
-    assert "no running job of an agent like 'SILq'" in "\n".join(drawn(view, registry))
+    assert "no running job of an agent like 'SILq'" in "\n".join(render(view, registry))
 
 
 def test_older_events_of_an_open_job(registry: Registry) -> None:
     for number in range(60):
         registry.publish("calm", "progress", detail=f"step {number:03}")
     view = View()
-    lines = "\n".join(drawn(view, registry, "G", "\r"))
+    lines = "\n".join(render(view, registry, "G", "\r"))
     assert "step 059" in lines and "step 030" not in lines
-    assert "step 030" in "\n".join(drawn(view, registry, *["k"] * 25))
-    assert "step 059" in "\n".join(drawn(view, registry, "\x1b[F"))
+    assert "step 030" in "\n".join(render(view, registry, *["k"] * 25))
+    assert "step 059" in "\n".join(render(view, registry, "\x1b[F"))
 
 
 def test_refusals_as_they_come(registry: Registry) -> None:
     view = View()
-    drawn(view, registry)
+    render(view, registry)
     payload = registry.events("calm")[0].payload
     registry.accept(payload.replace("step", "leap"), subscriber="me")
     registry.accept(registry.publish("calm", "progress").payload, subscriber="me")
     registry.accept(payload, subscriber="me")
-    lines = drawn(view, registry)
+    lines = render(view, registry)
     assert "refused: 1 bad_signature (+1)  1 replayed (+1)" in lines[-3]
     assert lines[-2].startswith("replayed 0s ago: job calm seq 1")
 
@@ -171,7 +171,7 @@ def test_refusals_as_they_come(registry: Registry) -> None:
 def test_a_thousand_jobs_fit_every_terminal(registry: Registry, size: tuple[int, int]) -> None:
     registry.register_many([NewJob(agent="漢字" * 30, prompt="p", job_id=f"{n:03}" * 40) for n in range(1000)])
     view = View()
-    lines = drawn(view, registry, "f", "G", size=ConsoleDimensions(*size))
+    lines = render(view, registry, "f", "G", size=ConsoleDimensions(*size))
     assert "of 1001" in lines[-1] and lines[-2].startswith("waiting")  # the oldest is the last
 
 
@@ -183,7 +183,7 @@ def test_a_snapshot_is_bounded(registry: Registry) -> None:
 class Terminal:
     """``jobdb watch`` on a terminal of its own."""
 
-    def __init__(self, house: House) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self.before = termios.tcgetattr(theirs)
@@ -191,8 +191,8 @@ class Terminal:
         self.written = b""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "jobdb.cli", "watch"],
-            env={**house.env, "TERM": "xterm-256color"},
-            cwd=house.root,
+            env={**workspace.env, "TERM": "xterm-256color"},
+            cwd=workspace.root,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -228,8 +228,8 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(house: House, registry: Registry) -> Iterator[Terminal]:
-    started = Terminal(house)
+def terminal(workspace: Workspace, registry: Registry) -> Iterator[Terminal]:
+    started = Terminal(workspace)
     yield started
     started.close()
 
@@ -256,8 +256,8 @@ def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: 
     assert terminal.end() == code
 
 
-def test_without_a_terminal(house: House, registry: Registry) -> None:
-    once = house.sh("jobdb watch --once")
+def test_without_a_terminal(workspace: Workspace, registry: Registry) -> None:
+    once = workspace.sh("jobdb watch --once")
     assert once.returncode == 0 and "asks: delete all?" in once.stdout and "\x1b" not in once.stdout
-    refused = house.sh("jobdb watch")
+    refused = workspace.sh("jobdb watch")
     assert refused.returncode == 2 and "--once" in refused.stderr

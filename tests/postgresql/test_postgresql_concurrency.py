@@ -31,27 +31,27 @@ def registry(url):
 
 
 @pytest.fixture
-def raw(url, registry):
+def open_transaction(url, registry):
     """A connection whose transaction the test holds open."""
     with psycopg.connect(url) as connection:
         yield connection
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, raw, end):
+def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transaction, end):
     """The event with the lower number is committed after one with a higher number: it must not be passed over."""
     feed = registry.subscribe(subscriber="s", timeout_sec=20)
     registry.publish("third", "progress")
     assert next(feed).job_id == "third"
-    raw.execute(_INSERT, (_LINE, "slow"))
+    open_transaction.execute(_INSERT, (_LINE, "slow"))
     registry.publish("fast", "progress")
     engine = registry.engine
     feed.handled()
-    newest = raw.execute("SELECT last_value FROM events_id_seq").fetchone()[0]
-    assert engine.store.settled_event() == newest - 2
+    newest = open_transaction.execute("SELECT last_value FROM events_id_seq").fetchone()[0]
+    assert engine.store.stable_event_id() == newest - 2
     with pytest.raises(TimedOut):
         next(registry.subscribe(subscriber="s", timeout_sec=0.3))
-    timer = threading.Timer(0.2, getattr(raw, end))
+    timer = threading.Timer(0.2, getattr(open_transaction, end))
     timer.start()
     began = time.monotonic()
     found = [next(feed).job_id]
@@ -61,63 +61,63 @@ def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, raw, end):
     # Nobody told of the rollback: an event that was held back is looked for again soon.
     assert time.monotonic() - began < 3
     timer.join()
-    assert engine.store.settled_event() == newest
+    assert engine.store.stable_event_id() == newest
 
 
-def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, raw):
-    raw.execute(_INSERT, (_LINE, "slow"))
+def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, open_transaction):
+    open_transaction.execute(_INSERT, (_LINE, "slow"))
     registry.publish("fast", "progress")
     feed = registry.subscribe(subscriber="s", start="now", timeout_sec=20)
-    raw.commit()
+    open_transaction.commit()
     assert "slow" in {next(feed).job_id, next(feed).job_id}
 
 
-def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, raw):
+def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, open_transaction):
     for _ in range(50):
-        raw.execute(_INSERT.replace("last_seq + 1", "(SELECT count(*) + 1 FROM events)"), (_LINE, "slow"))
-    held = raw.execute(
+        open_transaction.execute(_INSERT.replace("last_seq + 1", "(SELECT count(*) + 1 FROM events)"), (_LINE, "slow"))
+    held = open_transaction.execute(
         "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
     ).fetchone()
     assert held == (1,)
-    raw.rollback()
+    open_transaction.rollback()
 
 
-def test_a_deadlock_is_undone_and_the_verb_run_again(registry, url, raw):
+def test_a_deadlock_is_undone_and_the_verb_run_again(registry, url, open_transaction):
     """Somebody who locks jobs in another order, as no verb does."""
     lock = "SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE"
-    raw.execute(lock, ("fast",))
+    open_transaction.execute(lock, ("fast",))
     done = []
     batch = [NewEvent(job_id=name, event=EventKind.PROGRESS) for name in ("fast", "slow")]
     thread = threading.Thread(target=lambda: done.append(registry.publish_many(batch)))
     thread.start()
     time.sleep(0.3)
     try:
-        raw.execute(lock, ("slow",))
-        raw.commit()
+        open_transaction.execute(lock, ("slow",))
+        open_transaction.commit()
     except psycopg.errors.DeadlockDetected:
-        raw.rollback()
+        open_transaction.rollback()
     thread.join(30)
     assert [[(event.job_id, event.seq) for event in events] for events in done] == [[("fast", 1), ("slow", 1)]]
 
 
-def test_a_job_that_is_locked_too_long_is_busy(url, registry, raw):
-    raw.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
+def test_a_job_that_is_locked_too_long_is_busy(url, registry, open_transaction):
+    open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     with Registry.open(url, busy_timeout_sec=0.3) as impatient:
         with pytest.raises(Busy) as caught:
             impatient.publish("slow", "progress")
         assert caught.value.waited_sec >= 0.3 and "Nothing was written" in str(caught.value)
         assert impatient.publish("fast", "progress").seq == 1
-    raw.rollback()
+    open_transaction.rollback()
     assert registry.events("slow") == []
 
 
-def test_a_claim_passes_over_a_job_that_somebody_else_is_taking(registry, raw):
-    raw.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
+def test_a_claim_passes_over_a_job_that_somebody_else_is_taking(registry, open_transaction):
+    open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     assert registry.claim(worker="w").job_id == "fast"
 
 
-def test_too_many_threads_are_busy_not_stuck(url, registry, raw):
-    raw.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
+def test_too_many_threads_are_busy_not_stuck(url, registry, open_transaction):
+    open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     with Registry.open(url, busy_timeout_sec=0.5) as crowded:
         failures = []
 

@@ -7,9 +7,9 @@ from collections import Counter
 
 import psycopg
 import pytest
-from conformance_kit.proxy import CuttingProxy
-from conformance_kit.servers import PASSWORD
-from conformance_kit.workers import Crew
+from conformance_kit.proxy import CommitProxy
+from conformance_kit.servers import POSTGRES_PASSWORD
+from conformance_kit.workers import VerbWorkers
 
 from jobdb import NewJob, Registry, Unavailable
 from jobdb.engines.postgresql.listener import listen
@@ -17,26 +17,26 @@ from jobdb.engines.sql.statements import JOBS
 
 
 @pytest.fixture
-def crew(tmp_path, own_server):
-    crew = Crew(tmp_path, own_server.url())
-    yield crew
-    crew.kill()
+def worker_processes(tmp_path, own_server):
+    worker_processes = VerbWorkers(tmp_path, own_server.url())
+    yield worker_processes
+    worker_processes.kill()
 
 
-def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_server, crew):
+def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_server, worker_processes):
     each, writers = 250, 4
     with Registry.open(own_server.url(), create=True) as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 3)]
-        crew.begin([crew.add("publish_marked", ",".join(ids), each) for _ in range(writers)])
+        worker_processes.begin([worker_processes.add("publish_marked", ",".join(ids), each) for _ in range(writers)])
         for _ in range(3):
-            before = len(crew.notes())
+            before = len(worker_processes.entries())
             deadline = time.monotonic() + 60
-            while len(crew.notes()) < before + 60 and time.monotonic() < deadline:
+            while len(worker_processes.entries()) < before + 60 and time.monotonic() < deadline:
                 time.sleep(0.02)
             own_server.kill()
             time.sleep(0.3)
             own_server.start()
-        told = crew.finish()
+        told = worker_processes.finish()
         found = Counter()
         for job_id in ids:
             events = registry.events(job_id, limit=10_000)
@@ -79,54 +79,56 @@ def test_a_server_that_stays_away_is_unavailable_within_the_limit(own_server):
 
 
 @pytest.fixture
-def through_a_proxy(server, url):
+def proxied(server, url):
     """A registry whose connection can be cut, its proxy, and one that sees what really happened."""
     Registry.open(url, create=True).close()
-    with CuttingProxy(server.port) as proxy:
+    with CommitProxy(server.port) as proxy:
         schema = url.partition("search_path%3D")[2]
-        place = f"postgresql://jobdb:{PASSWORD}@127.0.0.1:{proxy.port}/postgres?options=-csearch_path%3D{schema}"
-        with Registry.open(place, busy_timeout_sec=3.0) as registry, Registry.open(url) as witness:
-            yield registry, proxy, witness
+        place = (
+            f"postgresql://jobdb:{POSTGRES_PASSWORD}@127.0.0.1:{proxy.port}/postgres?options=-csearch_path%3D{schema}"
+        )
+        with Registry.open(place, busy_timeout_sec=3.0) as registry, Registry.open(url) as direct:
+            yield registry, proxy, direct
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_commit_whose_answer_is_lost_is_done_once(through_a_proxy, moment):
-    registry, proxy, witness = through_a_proxy
+def test_a_commit_whose_answer_is_lost_is_done_once(proxied, moment):
+    registry, proxy, direct = proxied
     job = registry.register(agent="a", prompt="", job_id="j")
     proxy.cut = moment
     event = registry.publish("j", "started")
-    assert proxy.cuts == 1 and witness.events("j") == [event]
+    assert proxy.cuts == 1 and direct.events("j") == [event]
     proxy.cut = moment
     made = registry.register(agent="b", prompt="made once")
-    assert proxy.cuts == 2 and witness.jobs(agent="b") == [made]
+    assert proxy.cuts == 2 and direct.jobs(agent="b") == [made]
     proxy.cut = moment
     assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
     proxy.cut = moment
     claim = registry.claim(worker="w", agent="b")
-    assert claim.attempt == 1 and witness.get(made.job_id).attempt == 1
+    assert claim.attempt == 1 and direct.get(made.job_id).attempt == 1
     proxy.cut = moment
     assert registry.get("j").last_seq == 1 and job.last_seq == 0
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_commit_in_doubt_says_so(through_a_proxy, moment):
-    registry, proxy, witness = through_a_proxy
+def test_a_commit_in_doubt_says_so(proxied, moment):
+    registry, proxy, direct = proxied
     registry.register(agent="a", prompt="", job_id="j")
-    proxy.close_after, proxy.cut = True, moment
+    proxy.refuse_after_cut, proxy.cut = True, moment
     with pytest.raises(Unavailable, match="may have been done or not"):
         registry.publish("j", "started")
-    assert len(witness.events("j")) == (1 if moment == "after" else 0)
+    assert len(direct.events("j")) == (1 if moment == "after" else 0)
 
 
-def test_secrets_are_not_in_the_errors_of_a_broken_connection(through_a_proxy):
-    registry, proxy, _ = through_a_proxy
+def test_secrets_are_not_in_the_errors_of_a_broken_connection(proxied):
+    registry, proxy, _ = proxied
     registry.register(agent="a", prompt="", job_id="j")
-    proxy.close_after, proxy.cut = True, "before"
+    proxy.refuse_after_cut, proxy.cut = True, "before"
     with pytest.raises(Unavailable) as caught:
         registry.publish("j", "started")
     error = caught.value
     while error is not None:
-        assert PASSWORD not in str(error)
+        assert POSTGRES_PASSWORD not in str(error)
         error = error.__cause__ or error.__context__
 
 

@@ -6,16 +6,16 @@ import signal
 
 import psycopg
 import pytest
-from conformance_kit.forks import DONE, REFUSED, ended, forked
-from conformance_kit.interrupting import Interrupted, each_place
+from conformance_kit.forks import DONE, REFUSED, run_in_child, wait_for_child
+from conformance_kit.interrupting import Interrupted, interrupt_each_point
 
 from jobdb import Registry
-from jobdb.engines.postgresql.pool import MOST_CONNECTIONS
+from jobdb.engines.postgresql.pool import MAX_CONNECTIONS
 from jobdb.engines.sql.statements import JOBS
 
 
 def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
-    chance = random.Random(20260619)
+    rng = random.Random(20260619)
 
     def ring(*_):
         raise Interrupted
@@ -25,9 +25,9 @@ def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
         with Registry.open(url, create=True, busy_timeout_sec=5) as registry:
             job = registry.register(agent="a", prompt="", timeout_sec=0, idle_timeout_sec=0).job_id
             acknowledged = []
-            for _ in range(8 * MOST_CONNECTIONS):
+            for _ in range(8 * MAX_CONNECTIONS):
                 try:
-                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(0.001, 0.02))
+                    signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.001, 0.02))
                     while True:
                         acknowledged.append(registry.publish(job, "progress").seq)
                 except Interrupted:
@@ -83,9 +83,9 @@ def test_a_verb_cut_off_anywhere_keeps_no_connection_and_no_transaction(url, ver
             registry.publish(job, "progress")
 
         registry.publish(job, "progress")
-        assert each_place(run, check, most=25) > 3
+        assert interrupt_each_point(run, check, max_points=25) > 3
         store = registry.engine.store
-        open_now = [place for kept in store._pool._places if (place := kept()) is not None and not place.free]
+        open_now = [slot for kept in store._pool._slots if (slot := kept()) is not None and not slot.free]
         assert len(open_now) <= 2
         seqs = [event.seq for event in registry.events(job, limit=10_000)]
         assert seqs == list(range(1, len(seqs) + 1))
@@ -95,9 +95,9 @@ def test_more_verbs_are_cut_off_than_there_are_connections_and_the_next_one_does
     """What is kept of an exception keeps no place for ever: it is free when the exception is forgotten."""
     with Registry.open(url, create=True, busy_timeout_sec=5) as registry:
         pool = registry.engine.store._pool
-        for _ in range(2 * MOST_CONNECTIONS):
+        for _ in range(2 * MAX_CONNECTIONS):
             held = []
-            pool._take(held)
+            pool._acquire(held)
             del held  # cut off between taking and giving back
         assert registry.jobs() == []
 
@@ -127,14 +127,14 @@ def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
             finally:
                 if os.getpid() != parent:
                     os._exit(DONE)
-            assert ended(child_id) == REFUSED
+            assert wait_for_child(child_id) == REFUSED
             with registry.engine.store.read() as tx:
                 assert tx.one(JOBS.get_setting, name="by") == ("parent",)
         else:
             backend = "SELECT pg_backend_pid()"
             with registry.engine.store._pool.connection() as connection:
                 before = connection.execute(backend).fetchone()
-            forked(child)
+            run_in_child(child)
             with registry.engine.store._pool.connection() as connection:
                 assert connection.execute(backend).fetchone() == before, "the same connection, still open"
         assert registry.publish(job, "progress").seq == 1

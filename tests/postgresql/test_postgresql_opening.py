@@ -7,8 +7,8 @@ import threading
 
 import psycopg
 import pytest
-from conformance_kit.servers import PASSWORD
-from jobdb.schema import VERSION, migration_files
+from conformance_kit.servers import POSTGRES_PASSWORD
+from jobdb.schema import SCHEMA_VERSION, migration_files
 
 from jobdb import DatabaseMissing, InvalidInput, Registry, SchemaMismatch, Unavailable
 from jobdb.engines.postgresql.connections import Address
@@ -46,7 +46,7 @@ def test_many_who_migrate_at_once_do_it_once(url):
     for thread in threads:
         thread.join(60)
     assert failures == []
-    assert sorted(results)[-1] == list(range(1, VERSION + 1)) and sorted(results)[:-1] == [[]] * 4
+    assert sorted(results)[-1] == list(range(1, SCHEMA_VERSION + 1)) and sorted(results)[:-1] == [[]] * 4
 
 
 def test_older_and_newer_schemas_are_refused(url):
@@ -76,12 +76,12 @@ def test_a_migration_that_fails_leaves_nothing(url):
 def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(server, url, monkeypatch):
     schema = url.partition("search_path%3D")[2]
     place = f"127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{schema}"
-    with Registry.open(f"postgresql://jobdb:{PASSWORD}@{place}", create=True) as registry:
-        assert PASSWORD not in repr(registry) + str(registry.url) + registry.engine.store.describe()
-        assert PASSWORD not in repr(registry.engine.store.address)
-    with Registry.open(f"postgresql://jobdb@{place}&password={PASSWORD}") as registry:
-        assert PASSWORD not in repr(registry) + registry.engine.store.describe()
-    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    with Registry.open(f"postgresql://jobdb:{POSTGRES_PASSWORD}@{place}", create=True) as registry:
+        assert POSTGRES_PASSWORD not in repr(registry) + str(registry.url) + registry.engine.store.describe()
+        assert POSTGRES_PASSWORD not in repr(registry.engine.store.address)
+    with Registry.open(f"postgresql://jobdb@{place}&password={POSTGRES_PASSWORD}") as registry:
+        assert POSTGRES_PASSWORD not in repr(registry) + registry.engine.store.describe()
+    monkeypatch.setenv("PGPASSWORD", POSTGRES_PASSWORD)
     Registry.open(f"postgresql://jobdb@{place}").close()
     monkeypatch.delenv("PGPASSWORD")
     wrong = "wrong-5e0c"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from conformance_kit.pooler import PgBouncer, find_pgbouncer
-from conformance_kit.servers import PASSWORD, PostgresServer
+from conformance_kit.servers import POSTGRES_PASSWORD, PostgresServer
 
 from jobdb import Registry
 from jobdb.engines.postgresql.listener import Listener, Poller
@@ -18,7 +18,7 @@ _SETTINGS = (
 )
 
 
-def _pooler(server: PostgresServer, *, sessions: int) -> PgBouncer:
+def start_pgbouncer(server: PostgresServer, *, sessions: int) -> PgBouncer:
     program = find_pgbouncer()
     if program is None:
         reason = "there is no PgBouncer: install Debian's pgbouncer"
@@ -42,7 +42,7 @@ def database(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator
 
 @pytest.fixture
 def pooler(server: PostgresServer) -> Iterator[PgBouncer]:
-    running = _pooler(server, sessions=2)
+    running = start_pgbouncer(server, sessions=2)
     try:
         yield running
     finally:
@@ -57,7 +57,7 @@ def settings(url: str) -> dict[str, str]:
     return dict(rows)
 
 
-def leave(url: str, script: str) -> None:
+def run_in_session(url: str, script: str) -> None:
     """What another program of the same pooler leaves behind in the session that it was lent."""
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(script.encode())
@@ -113,7 +113,7 @@ def test_many_clients_at_once_are_all_answered_rightly(pooler: PgBouncer, databa
 def test_a_registry_leaves_nothing_in_the_session_of_the_server(
     server: PostgresServer, database: str, durability: str
 ) -> None:
-    pooler = _pooler(server, sessions=1)
+    pooler = start_pgbouncer(server, sessions=1)
     try:
         url = pooler.url(database)
         before = settings(url)
@@ -138,12 +138,12 @@ def test_a_registry_leaves_nothing_in_the_session_of_the_server(
 
 
 def test_what_others_left_in_the_session_changes_nothing(server: PostgresServer, database: str) -> None:
-    pooler = _pooler(server, sessions=1)
+    pooler = start_pgbouncer(server, sessions=1)
     try:
         url = pooler.url(database)
         with Registry.open(url) as registry:
             job = registry.register(agent="a", prompt="p")
-            leave(
+            run_in_session(
                 url,
                 "CREATE SCHEMA elsewhere; SET search_path = elsewhere; SET synchronous_commit = off; "
                 "SET statement_timeout = '1ms'; SET default_transaction_read_only = on; SET role = pg_monitor",
@@ -161,8 +161,10 @@ def test_what_others_left_in_the_session_changes_nothing(server: PostgresServer,
             }
             assert registry.publish(job.job_id, "progress").seq == 1
             assert registry.get(job.job_id).last_seq == 1
-            leave(url, "RESET ALL; RESET ROLE")
-            leave(url, "CREATE TEMPORARY TABLE jobs AS SELECT 1 AS id; CREATE TEMPORARY TABLE events (seq INT)")
+            run_in_session(url, "RESET ALL; RESET ROLE")
+            run_in_session(
+                url, "CREATE TEMPORARY TABLE jobs AS SELECT 1 AS id; CREATE TEMPORARY TABLE events (seq INT)"
+            )
             assert registry.publish(job.job_id, "progress").seq == 2
             assert [event.seq for event in registry.events(job.job_id)] == [1, 2]
             columns, rows = registry.engine.store.query("SELECT last_seq FROM v_jobs", limit=5, timeout_sec=5)
@@ -178,7 +180,7 @@ def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(own_server: 
         connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         connection.execute("SELECT pg_reload_conf()")
     Registry.open(own_server.url(), create=True).close()
-    pooler = _pooler(own_server, sessions=1)
+    pooler = start_pgbouncer(own_server, sessions=1)
     try:
         url = pooler.url()
         registry = Registry.open(url)
@@ -186,7 +188,7 @@ def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(own_server: 
         claim = registry.claim(worker="w", job_id=job.job_id)
         assert claim is not None
         if poison == "another program":
-            leave(url, "SET synchronous_commit = off")
+            run_in_session(url, "SET synchronous_commit = off")
         else:
             other = Registry.open(url, durability="normal" if "normal" in poison else "full")
             other.get(job.job_id)
@@ -224,7 +226,7 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
 ) -> None:
     url = server.url(database)
     if way == "tcp":
-        url = f"postgresql://jobdb:{PASSWORD}@127.0.0.1:{server.port}/{database}"
+        url = f"postgresql://jobdb:{POSTGRES_PASSWORD}@127.0.0.1:{server.port}/{database}"
     names = []
     for _ in range(2):
         with Registry.open(url) as registry:

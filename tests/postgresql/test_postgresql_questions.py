@@ -4,31 +4,34 @@ import json
 import sqlite3
 
 import pytest
-from conformance_kit.databases import KEY
+from conformance_kit.databases import MASTER_KEY
 
 from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
 from jobdb.operations.copy import copy_registry
 
 
 @pytest.fixture(scope="module")
-def ask(server):
+def run_query(server):
     import psycopg
 
     schema = "questions"
     with psycopg.connect(server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}".encode())
     url = server.url(schema=schema)
-    with Registry.open(url, create=True, vault=Vault.open(env={"JOBDB_KEY": KEY})) as registry:
+    with Registry.open(url, create=True, vault=Vault.open(env={"JOBDB_KEY": MASTER_KEY})) as registry:
         registry.register(agent="codex", prompt="100 % of it", job_id="j")
         yield lambda sql, **more: registry.engine.store.query(sql, **{"limit": 10, "timeout_sec": 20, **more})
 
 
-def test_selects_on_the_views_are_answered(ask):
-    assert ask("SELECT job_id, agent FROM v_jobs WHERE prompt LIKE '100 %'") == (["job_id", "agent"], [("j", "codex")])
-    assert ask("WITH n AS (SELECT generate_series(1, 50) AS i) SELECT i FROM n", limit=3)[1] == [(1,), (2,), (3,)]
-    assert ask("SELECT 1 AS one WHERE false;  ") == (["one"], [])
-    assert ask("SELECT count(*), count(agent) FROM v_jobs -- both") == (["count", "count"], [(1, 1)])
-    assert ask("SELECT count(*) AS n FROM jobs AS j JOIN events AS e ON e.job = j.id")[1] == [(0,)]
+def test_selects_on_the_views_are_answered(run_query):
+    assert run_query("SELECT job_id, agent FROM v_jobs WHERE prompt LIKE '100 %'") == (
+        ["job_id", "agent"],
+        [("j", "codex")],
+    )
+    assert run_query("WITH n AS (SELECT generate_series(1, 50) AS i) SELECT i FROM n", limit=3)[1] == [(1,), (2,), (3,)]
+    assert run_query("SELECT 1 AS one WHERE false;  ") == (["one"], [])
+    assert run_query("SELECT count(*), count(agent) FROM v_jobs -- both") == (["count", "count"], [(1, 1)])
+    assert run_query("SELECT count(*) AS n FROM jobs AS j JOIN events AS e ON e.job = j.id")[1] == [(0,)]
 
 
 @pytest.mark.parametrize(
@@ -51,11 +54,11 @@ def test_selects_on_the_views_are_answered(ask):
         "SET search_path = public",
     ],
 )
-def test_anything_else_is_refused(ask, sql):
-    before = ask("SELECT count(*) FROM v_jobs")
+def test_anything_else_is_refused(run_query, sql):
+    before = run_query("SELECT count(*) FROM v_jobs")
     with pytest.raises(InvalidInput):
-        ask(sql)
-    assert ask("SELECT count(*) FROM v_jobs") == before
+        run_query(sql)
+    assert run_query("SELECT count(*) FROM v_jobs") == before
 
 
 @pytest.mark.parametrize(
@@ -75,9 +78,9 @@ def test_anything_else_is_refused(ask, sql):
         "TABLE specs",
     ],
 )
-def test_sealed_secrets_are_not_shown(ask, sql):
+def test_sealed_secrets_are_not_shown(run_query, sql):
     with pytest.raises(InvalidInput, match="sealed"):
-        ask(sql)
+        run_query(sql)
 
 
 @pytest.mark.parametrize(
@@ -123,9 +126,9 @@ def test_sealed_secrets_are_not_shown(ask, sql):
         "SELECT jobdb_now_ms()",
     ],
 )
-def test_nothing_but_the_registry_is_read_and_nothing_runs_sql_of_its_own(ask, sql):
+def test_nothing_but_the_registry_is_read_and_nothing_runs_sql_of_its_own(run_query, sql):
     with pytest.raises(InvalidInput, match=r"not a view of the registry|is not run|sealed"):
-        ask(sql)
+        run_query(sql)
 
 
 @pytest.mark.parametrize(
@@ -166,8 +169,8 @@ def test_what_somebody_made_there_is_not_the_registrys(url, definition):
         "VALUES (1, 'a'), (2, 'b')",
     ],
 )
-def test_ordinary_questions_are_answered(ask, sql):
-    ask(sql)
+def test_ordinary_questions_are_answered(run_query, sql):
+    run_query(sql)
 
 
 def test_the_documented_reader_asks_and_does_nothing_else(url):
@@ -205,10 +208,10 @@ def as_role(url: str, role: str) -> str:
     return f"{url}{'&' if '?' in url else '?'}user={role}"
 
 
-def test_a_long_question_is_ended(ask):
+def test_a_long_question_is_ended(run_query):
     with pytest.raises(TimedOut):
-        ask("SELECT count(*) FROM generate_series(1, 100000000000)", timeout_sec=0.2)
-    assert ask("SELECT 1 AS x") == (["x"], [(1,)])
+        run_query("SELECT count(*) FROM generate_series(1, 100000000000)", timeout_sec=0.2)
+    assert run_query("SELECT 1 AS x") == (["x"], [(1,)])
 
 
 @pytest.mark.parametrize(
@@ -230,8 +233,8 @@ def test_a_long_question_is_ended(ask):
         ("SELECT '\\x00ff'::bytea", b"\0\xff"),
     ],
 )
-def test_an_answer_holds_plain_values_only(ask, sql, value):
-    ((found,),) = ask(sql)[1]
+def test_an_answer_holds_plain_values_only(run_query, sql, value):
+    ((found,),) = run_query(sql)[1]
     assert (type(found), found) == (type(value), value)
 
 
@@ -240,15 +243,15 @@ def test_an_answer_holds_plain_values_only(ask, sql, value):
     ["SELECT chr(0)", "SELECT lpad('x', 1000000000, 'y')", "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
      "SELECT " + ", ".join(["1"] * 2_000), "SELECT num_nulls(" + ", ".join(["1"] * 200) + ")"],
 )  # fmt: skip
-def test_what_asks_too_much_is_the_querys_fault(ask, sql):
+def test_what_asks_too_much_is_the_querys_fault(run_query, sql):
     with pytest.raises(InvalidInput):
-        ask(sql)
+        run_query(sql)
 
 
-def test_an_answer_is_bounded(ask):
+def test_an_answer_is_bounded(run_query):
     with pytest.raises(InvalidInput, match="larger than 256 MiB"):
-        ask("SELECT repeat('x', 20000000) FROM generate_series(1, 1000)", limit=10_000)
-    assert len(ask("SELECT n FROM generate_series(1, 5000) AS n", limit=4_000)[1]) == 4_000
+        run_query("SELECT repeat('x', 20000000) FROM generate_series(1, 1000)", limit=10_000)
+    assert len(run_query("SELECT n FROM generate_series(1, 5000) AS n", limit=4_000)[1]) == 4_000
 
 
 def test_a_nul_in_one_event_does_not_make_the_view_unreadable(url):

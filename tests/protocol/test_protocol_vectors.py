@@ -22,7 +22,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.core.protocol import MalformedPayload, UnsupportedVersion, WireEvent, canonical, parse, sign, verify
-from jobdb.core.replay import ReplayFacts, judge
+from jobdb.core.replay import ReplayFacts, check_replay
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.model import JobStatus, Verdict
@@ -64,7 +64,7 @@ def decide(payload: bytes, context: dict[str, Any], topic: str | None) -> tuple[
             return Verdict.REVOKED_KEY, None
         if not verify(event, key["token"], legacy=key["legacy"]):
             return Verdict.BAD_SIGNATURE, None
-    verdict, _reason = judge(facts_of(event, context))
+    verdict, _reason = check_replay(facts_of(event, context))
     if verdict is Verdict.ACCEPTED and event.seq > context["last_seq"] + 1:
         return verdict, (context["last_seq"] + 1, event.seq - 1)
     return verdict, None
@@ -76,8 +76,9 @@ def facts_of(event: WireEvent, context: dict[str, Any]) -> ReplayFacts:
         seq=event.seq,
         event_is_terminal=event.event.terminal,
         attempt=event.attempt,
-        same=recorded[event.seq] == event.digest if event.seq in recorded else None,
-        is_the_end=event.seq not in recorded and (event.seq, event.event) == (context["ended"], context["status"]),
+        matches_recorded=recorded[event.seq] == event.digest if event.seq in recorded else None,
+        matches_recorded_end=event.seq not in recorded
+        and (event.seq, event.event) == (context["ended"], context["status"]),
         start_seq=context["start_seq"],
         last_seq=context["last_seq"],
         skipped=event.seq <= context["last_seq"] and event.seq not in context["accepted"],

@@ -22,14 +22,14 @@ from vector_material import (
     UNSIGNED,
     WIDE_TOKEN,
     Case,
-    around,
     event,
+    event_of_size,
+    event_of_values,
     legacy,
     line,
-    of_values,
     raw,
     raw_data,
-    sized,
+    repeated_char,
     text,
     with_data,
     without,
@@ -105,12 +105,12 @@ def canonical_cases() -> list[Case]:
         Case("the largest offset", line(timestamp="2026-06-19T09:32:00+23:59"), "accepted"),
         Case("an offset that is not known", line(timestamp="2026-06-19T09:32:00-00:00"), "accepted"),
         Case("largest seq", line(seq=2**53 - 1), "accepted", missing=(1, 2**53 - 2)),
-        Case("262144 bytes", sized(262_144), "accepted"),
-        Case("65536 characters of detail", [*around("detail", "\u00e9", 65_536)], "accepted"),
-        Case("10000 values", of_values(10_000, 0), "accepted"),
-        Case("10000 values, most of them empty", of_values(10_000, []), "accepted"),
-        Case("commas and brackets in a text are no values", [*around("detail", "[,{,", 16_000)], "accepted"),
-        Case("escaped quotation marks end no text", [*around("detail", '",[\\', 8_000)], "accepted"),
+        Case("262144 bytes", event_of_size(262_144), "accepted"),
+        Case("65536 characters of detail", [*repeated_char("detail", "\u00e9", 65_536)], "accepted"),
+        Case("10000 values", event_of_values(10_000, 0), "accepted"),
+        Case("10000 values, most of them empty", event_of_values(10_000, []), "accepted"),
+        Case("commas and brackets in a text are no values", [*repeated_char("detail", "[,{,", 16_000)], "accepted"),
+        Case("escaped quotation marks end no text", [*repeated_char("detail", '",[\\', 8_000)], "accepted"),
         Case("a token beyond ASCII", line(sign_with=WIDE_TOKEN), "accepted", "wide token"),
         Case("the second key", line(data={"hmac_kid": 2, "attempt": 1}, sign_with=SECOND_TOKEN), "accepted", "rotated"),
         Case("the first key within the overlap", line(), "accepted", "rotated"),
@@ -173,10 +173,10 @@ def malformed_cases() -> list[Case]:
         "65 levels deep": raw_data('"x":' + "[" * 63 + "]" * 63),
     }
     large = {
-        "262145 bytes": sized(262_145),
+        "262145 bytes": event_of_size(262_145),
         "262145 bytes, all but one of them blanks": [("{", 1), (" ", 262_144)],
-        "10001 values": of_values(10_001, 0),
-        "10001 values, most of them empty": of_values(10_001, {}),
+        "10001 values": event_of_values(10_001, 0),
+        "10001 values, most of them empty": event_of_values(10_001, {}),
         "100000 levels deep": [("[", 100_000), ("]", 100_000)],
         "100000 objects deep": [('{"a":', 40_000), ("1", 1), ("}", 40_000)],
     }
@@ -240,7 +240,9 @@ def malformed_cases() -> list[Case]:
         cases += [
             Case(f"{name} {what}", raw(name, value), "malformed", rule="schema") for what, value in values.items()
         ]
-    cases.append(Case("detail of 65537 characters", [*around("detail", "x", 65_537)], "malformed", rule="schema"))
+    cases.append(
+        Case("detail of 65537 characters", [*repeated_char("detail", "x", 65_537)], "malformed", rule="schema")
+    )
     members = {
         "hmac_sig": {"null": "null", "a number": "0", "an array": "[]"},
         "hmac_kid": {"0": "0", "null": "null", "text": '"1"', "true": "true", "2^31": "2147483648"},

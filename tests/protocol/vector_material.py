@@ -124,7 +124,7 @@ def legacy(payload: dict[str, Any], token: str) -> str:
     return json.dumps({**payload, "data": {**payload["data"], "hmac_sig": sig}})
 
 
-def sized(size: int) -> list[tuple[str, int]]:
+def event_of_size(size: int) -> list[tuple[str, int]]:
     """A signed event of that many bytes, its bulk in data."""
     payload = event(data={"attempt": 1, "bulk": ""})
     room = size - len(text(payload))
@@ -133,13 +133,13 @@ def sized(size: int) -> list[tuple[str, int]]:
     return [(head, 1), ("x", room), (tail, 1)]
 
 
-def around(field: str, char: str, times: int) -> list[tuple[str, int]]:
+def repeated_char(field: str, char: str, times: int) -> list[tuple[str, int]]:
     written = text_of(char)[1:-1]
     head, tail = line(**{field: char * times}).split(written * times)
     return [(head, 1), (written, times), (tail, 1)]
 
 
-def of_values(count: int, item: Any) -> list[tuple[str, int]]:
+def event_of_values(count: int, item: Any) -> list[tuple[str, int]]:
     """A signed event of that many values, most of them the same item in a list in ``data``."""
     beside = 11  # the payload, its seven fields, attempt, the signature, the list
     signed = text(event(data={"attempt": 1, "x": [item] * (count - beside)}))

@@ -23,7 +23,7 @@ WRITERS = 8
 BACKUPS = 50
 
 
-def write_until_told(path: str, log: str, stop: Signal, number: int) -> None:
+def write_until_stopped(path: str, log: str, stop: Signal, number: int) -> None:
     """Registers, claims, publishes, completes; each answer is noted only after the verb has returned."""
     noted = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     with Registry.open(path, busy_timeout_sec=60) as registry:
@@ -71,7 +71,7 @@ def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
     with Registry.open(database, create=True, busy_timeout_sec=60) as registry:
         registry.register(agent="first", prompt="makes the key")
         writers = [
-            context.Process(target=write_until_told, args=(str(database), str(log), stop, number))
+            context.Process(target=write_until_stopped, args=(str(database), str(log), stop, number))
             for number, log in enumerate(logs)
         ]
         for writer in writers:

@@ -13,13 +13,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "mqtt"))
 
-from brokerkit.chaos import run_storm, run_ticket_storm
-from brokerkit.servers import Mosquitto, need_mosquitto
+from brokerkit.chaos import run_chaos, run_ticket_chaos
+from brokerkit.servers import Mosquitto, require_mosquitto
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    need_mosquitto()
+    require_mosquitto()
     return tmp_path
 
 
@@ -34,7 +34,7 @@ def _mosquitto(folder: Path, lines: str = "") -> Mosquitto:
 def test_everything_is_killed_while_five_thousand_events_travel(folder: Path) -> None:
     server = _mosquitto(folder)
     try:
-        kills = run_storm(folder, server, jobs=50, events=5000, pause_sec=0.05, seed=3)
+        kills = run_chaos(folder, server, jobs=50, events=5000, pause_sec=0.05, seed=3)
     finally:
         server.stop()
     assert kills.total() >= 20 and len(kills) == 5, "each of them was killed"
@@ -43,7 +43,7 @@ def test_everything_is_killed_while_five_thousand_events_travel(folder: Path) ->
 def test_tickets_while_their_workers_and_relays_are_killed(folder: Path) -> None:
     server = _mosquitto(folder, "max_queued_messages 0\nautosave_interval 1\nautosave_on_changes true")
     try:
-        kills = run_ticket_storm(folder, server, tickets=5, events=400, seed=4)
+        kills = run_ticket_chaos(folder, server, tickets=5, events=400, seed=4)
     finally:
         server.stop()
     assert kills.total() >= 12

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from harness.broken_disks import fail_at_points, fail_under_load, fill_disk
-from harness.first_steps import cut_first_steps
+from harness.first_steps import cut_power_during_creation
 from harness.long_run import run_long
 from harness.machine import RegistryMachine
 from harness.registries import Journal
-from harness.requirements import need_lossy_mount
+from harness.requirements import require_lossy_mount
 from harness.scenarios import Report, cut_power, kill_workers
 from hypothesis import HealthCheck, settings
 from lossyfs.mount import LossyMount
-from lossyfs.tree import Names
+from lossyfs.tree import NameDurability
 
 SEED = int(os.environ.get("JOBDB_TORTURE_SEED", time.time_ns() // 10**6 % 10**6))
 LIMIT_SEC = 3600
@@ -30,7 +30,7 @@ def show(report: Report) -> None:
 def test_three_thousand_kills(tmp_path: Path) -> None:
     report = kill_workers(tmp_path, SEED, kills=3000)
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 @pytest.mark.parametrize(
@@ -38,73 +38,73 @@ def test_three_thousand_kills(tmp_path: Path) -> None:
     [(4096, "posix", 0.0), (512, "posix", 0.0), (4096, "ext4", 0.0), (512, "posix", 4.0)],
 )
 def test_power_cuts_at_full_durability_lose_nothing(
-    tmp_path: Path, unit: int, names: Names, sync_delay_ms: float
+    tmp_path: Path, unit: int, names: NameDurability, sync_delay_ms: float
 ) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     with LossyMount(
         tmp_path / "mount", SEED, unit=unit, names=names, sync_delay_ms=sync_delay_ms, limit_sec=LIMIT_SEC
     ) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=150)
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 def test_power_cuts_with_a_rollback_journal_lose_nothing(tmp_path: Path) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     with LossyMount(tmp_path / "mount", SEED, unit=512, limit_sec=LIMIT_SEC) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=150, journal="delete")
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
-        report = cut_power(mount, tmp_path, SEED, cuts=60, cuts_a_database=4, durability="normal")
+        report = cut_power(mount, tmp_path, SEED, cuts=60, cuts_per_database=4, durability="normal")
     show(report)
-    assert any(sentence.startswith("I2") for sentence in report.broken)
-    assert not any("integrity_check" in sentence for sentence in report.broken)
+    assert any(sentence.startswith("I2") for sentence in report.violations)
+    assert not any("integrity_check" in sentence for sentence in report.violations)
 
 
 def test_power_cuts_while_the_database_is_made(tmp_path: Path) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
-        report = cut_first_steps(mount, tmp_path, SEED, cuts=150)
+        report = cut_power_during_creation(mount, tmp_path, SEED, cuts=150)
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_errors_at_single_requests(tmp_path: Path, journal: Journal) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     with LossyMount(tmp_path / "mount", SEED, direct=True, limit_sec=LIMIT_SEC) as mount:
         report = fail_at_points(mount, tmp_path, SEED, points=800, journal=journal)
         print(mount.stats())
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_errors_under_load(tmp_path: Path, journal: Journal) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     with LossyMount(tmp_path / "mount", SEED, direct=True, limit_sec=LIMIT_SEC) as mount:
         report = fail_under_load(mount, tmp_path, SEED, rounds=80, journal=journal)
         print(mount.stats())
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 def test_full_disks_of_every_size(tmp_path: Path) -> None:
-    need_lossy_mount()
+    require_lossy_mount()
     report = fill_disk(tmp_path, SEED, sizes=range(4, 1200, 4))
     show(report)
-    assert not report.broken
+    assert not report.violations
 
 
 def test_a_million_events(tmp_path: Path) -> None:
     result = run_long(tmp_path, 1_000_000)
     print(f"\n{result}")
-    assert not result.broken
+    assert not result.violations
 
 
 TestRegistryMachine = RegistryMachine.TestCase

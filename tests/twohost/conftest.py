@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from twohosts import TwoHosts, reason_to_skip
+from twohosts import TwoHosts, unavailable_reason
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def two_hosts(tmp_path: Path) -> Iterator[Callable[..., TwoHosts]]:
     """Starts a server with the given options of fuse2host.py; it is gone when the test ends."""
     import os
 
-    if reason := reason_to_skip():
+    if reason := unavailable_reason():
         if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
             pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
         pytest.skip(reason)

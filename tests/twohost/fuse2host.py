@@ -114,13 +114,13 @@ class Server:
                 if not text:
                     break
                 for line in text.splitlines():
-                    self._order(line)
+                    self._run_command(line)
         for host in self._hosts:
             host.heal()  # what hangs must get an answer before the mount can go
         self._unmount()
         print(f"grants={self._table.grants} denials={self._table.denials}", flush=True)
 
-    def _order(self, line: str) -> None:
+    def _run_command(self, line: str) -> None:
         with contextlib.suppress(ValueError):
             verb, number = line.split()
             host = self._hosts[int(number)]
@@ -160,14 +160,14 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     """Runs the server from the command line."""
     given = _arguments()
-    attribute_sec, name_sec = _CACHE_SECONDS[given.cache]
+    attr_sec, entry_sec = _CACHE_SECONDS[given.cache]
     settings = Settings(
         backing=os.path.abspath(given.backing),
         cache=given.cache,
         locks=given.locks,
-        attribute_sec=attribute_sec if given.attr is None else given.attr,
-        name_sec=name_sec if given.entry is None else given.entry,
-        missing_sec=given.neg,
+        attr_sec=attr_sec if given.attr is None else given.attr,
+        entry_sec=entry_sec if given.entry is None else given.entry,
+        negative_entry_sec=given.neg,
     )
     mounter = Mounter(settings.backing, given.subtype)
     Server(settings, mounter, [os.path.abspath(point) for point in given.mount_points]).serve()

@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import fusewire as wire
 from fusewire import Op
-from hostlocks import HostLocks, Request, Settings, run_all
+from hostlocks import HostLocks, Request, Settings, deliver_grants
 from locktable import FileKey, LockTable, Owner
-from nodes import ROOT, Node, Nodes
+from nodes import ROOT, Node, NodeTable
 
 _HELD_FOREVER = 1 << 60
 
@@ -30,7 +30,7 @@ class Host:
         self._table = table
         self._number = number
         self._fd = fd
-        self._nodes = Nodes()
+        self._nodes = NodeTable()
         root = os.open(settings.backing, os.O_PATH)
         st = os.fstat(root)
         self._nodes.by_number[ROOT] = Node(root, (st.st_dev, st.st_ino), _HELD_FOREVER)
@@ -41,8 +41,8 @@ class Host:
         )
         self._connected = threading.Event()
         self._connected.set()
-        self._broken: set[int] = set()  # descriptors whose writes the server no longer takes
-        self._stale: set[int] = set()  # descriptors from before the server forgot this host
+        self._lost_write_handles: set[int] = set()  # descriptors whose writes the server no longer takes
+        self._stale_handles: set[int] = set()  # descriptors from before the server forgot this host
 
     # --- faults
 
@@ -60,10 +60,10 @@ class Host:
         What it writes through files that held a lock is lost, and reported by the next fsync; files that
         others have removed meanwhile are stale.
         """
-        self._stale |= set(self._files)
-        lost, granted = self._table.drop_host(self._number)
-        self._broken |= {fd for fd, key in self._files.items() if key in lost}
-        run_all(granted)
+        self._stale_handles |= set(self._files)
+        lost, granted = self._table.release_host(self._number)
+        self._lost_write_handles |= {fd for fd, key in self._files.items() if key in lost}
+        deliver_grants(granted)
 
     # --- requests
 
@@ -119,15 +119,15 @@ class Host:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
         attributes = wire.attributes(os.fstat(fd))
         number = self._nodes.number_of(fd)
-        return self._entry_head(number, self._settings.name_sec) + attributes
+        return self._entry_head(number, self._settings.entry_sec) + attributes
 
-    def _entry_head(self, number: int, name_sec: float) -> bytes:
-        name_whole, name_part = wire.duration(name_sec)
-        attr_whole, attr_part = wire.duration(self._settings.attribute_sec)
+    def _entry_head(self, number: int, entry_sec: float) -> bytes:
+        name_whole, name_part = wire.duration(entry_sec)
+        attr_whole, attr_part = wire.duration(self._settings.attr_sec)
         return wire.ENTRY_OUT.pack(number, 0, name_whole, attr_whole, name_part, attr_part)
 
     def _attributes(self, st: os.stat_result) -> bytes:
-        return wire.ATTRIBUTES_OUT.pack(*wire.duration(self._settings.attribute_sec), 0) + wire.attributes(st)
+        return wire.ATTRIBUTES_OUT.pack(*wire.duration(self._settings.attr_sec), 0) + wire.attributes(st)
 
     def init(self, request: Request) -> bytes:
         _, minor, readahead, offered = struct.unpack_from("<IIII", request.body)
@@ -147,10 +147,10 @@ class Host:
         try:
             return self._entry(request.node, wire.name(request.body))
         except FileNotFoundError:
-            if not self._settings.missing_sec:
+            if not self._settings.negative_entry_sec:
                 raise
             # A number of 0 makes the kernel remember that the name is not there.
-            return self._entry_head(0, self._settings.missing_sec) + bytes(wire.ATTRIBUTES.size)
+            return self._entry_head(0, self._settings.negative_entry_sec) + bytes(wire.ATTRIBUTES.size)
 
     def forget(self, request: Request) -> None:
         self._nodes.forget(request.node, struct.unpack_from("<Q", request.body)[0])
@@ -213,36 +213,36 @@ class Host:
 
     def write(self, request: Request) -> bytes:
         handle, offset, size = struct.unpack_from("<QQI", request.body)
-        if handle in self._stale and not os.fstat(handle).st_nlink:
+        if handle in self._stale_handles and not os.fstat(handle).st_nlink:
             raise OSError(errno.ESTALE, "stale")
-        if handle in self._broken:
+        if handle in self._lost_write_handles:
             return struct.pack("<II", size, 0)  # kept by the client, refused by the server, told by fsync
         written = os.pwrite(handle, request.body[40 : 40 + size], offset)
         return struct.pack("<II", written, 0)
 
     def flush(self, request: Request) -> bytes:
         _, _, _, owner = struct.unpack_from("<QIIQ", request.body)
-        run_all(self._table.drop_owner(self._node(request).key, Owner(self._number, 0, owner)))
+        deliver_grants(self._table.release_owner(self._node(request).key, Owner(self._number, 0, owner)))
         return b""
 
     def release(self, request: Request) -> bytes:
         handle, _, flags, owner = struct.unpack_from("<QIIQ", request.body)
         os.close(handle)
         key = self._files.pop(handle)
-        self._broken.discard(handle)
-        self._stale.discard(handle)
+        self._lost_write_handles.discard(handle)
+        self._stale_handles.discard(handle)
         if flags & wire.RELEASE_FLOCK_UNLOCK:
-            run_all(self._table.drop_owner(key, Owner(self._number, 1, owner)))
+            deliver_grants(self._table.release_owner(key, Owner(self._number, 1, owner)))
         return b""
 
     def fsync(self, request: Request) -> bytes:
         handle = struct.unpack_from("<Q", request.body)[0]
-        if handle in self._broken:
-            self._broken.discard(handle)  # told once, as the Linux client does
+        if handle in self._lost_write_handles:
+            self._lost_write_handles.discard(handle)  # told once, as the Linux client does
             raise OSError(errno.EIO, "lost")
         return b""
 
-    def nothing(self, request: Request) -> bytes:
+    def reply_empty(self, request: Request) -> bytes:
         return b""
 
     def unlink(self, request: Request) -> bytes:
@@ -341,8 +341,8 @@ _HANDLERS: dict[int, Callable[[Host, Request], bytes | None]] = {
     Op.FLUSH: Host.flush,
     Op.RELEASE: Host.release,
     Op.FSYNC: Host.fsync,
-    Op.FSYNCDIR: Host.nothing,
-    Op.DESTROY: Host.nothing,
+    Op.FSYNCDIR: Host.reply_empty,
+    Op.DESTROY: Host.reply_empty,
     Op.UNLINK: Host.unlink,
     Op.RMDIR: Host.rmdir,
     Op.MKDIR: Host.mkdir,

@@ -26,9 +26,9 @@ class Settings:
     backing: str
     cache: str
     locks: str
-    attribute_sec: float
-    name_sec: float
-    missing_sec: float
+    attr_sec: float
+    entry_sec: float
+    negative_entry_sec: float
 
 
 @dataclass
@@ -91,20 +91,20 @@ class HostLocks:
         wanted = Lock(Owner(self._number, flags & 1, owner), kind, start, end)
         key = self._key_of(request.node)
         if request.operation == Op.GETLK:
-            self._tell_holder(request.unique, key, wanted)
+            self._answer_getlk(request.unique, key, wanted)
         elif kind == wire.UNLOCK:
-            self._drop_cache(request.node)  # writes mapped pages back first, as NFS does
+            self._invalidate_pages(request.node)  # writes mapped pages back first, as NFS does
             with self._table.mutex:
                 self._table.put(key, wanted)
-                granted = self._table.wake(key)
-            run_all(granted)
+                granted = self._table.grant_waiters(key)
+            deliver_grants(granted)
             self._send(request.unique, 0)
         else:
-            self._take(request, key, wanted)
+            self._set_lock(request, key, wanted)
 
-    def _take(self, request: Request, key: FileKey, wanted: Lock) -> None:
+    def _set_lock(self, request: Request, key: FileKey, wanted: Lock) -> None:
         def grant() -> None:
-            self._drop_cache(request.node)
+            self._invalidate_pages(request.node)
             self._send(request.unique, 0)
 
         granted: list[Callable[[], None]] = []
@@ -120,15 +120,15 @@ class HostLocks:
             else:
                 self._table.put(key, wanted)
                 self._table.grants += 1
-                granted = self._table.wake(key)  # from write to read: others may come in
+                granted = self._table.grant_waiters(key)  # from write to read: others may come in
                 taken = True
-        run_all(granted)
+        deliver_grants(granted)
         if taken:
             grant()
         else:
             self._send(request.unique, errno.EAGAIN)
 
-    def _tell_holder(self, unique: int, key: FileKey, wanted: Lock) -> None:
+    def _answer_getlk(self, unique: int, key: FileKey, wanted: Lock) -> None:
         with self._table.mutex:
             held = self._table.conflict(key, wanted)
         if held:
@@ -143,7 +143,7 @@ class HostLocks:
                     self._table.waiters.remove(waiter)
                     self._send(unique, errno.EINTR)
 
-    def _drop_cache(self, node: int) -> None:
+    def _invalidate_pages(self, node: int) -> None:
         """Makes the kernel forget a file's pages, as the NFS client does when it takes or gives a lock."""
         if self._settings.cache != "nfs":
             return
@@ -155,7 +155,7 @@ class HostLocks:
             return  # it had nothing to forget
 
 
-def run_all(answers: list[Callable[[], None]]) -> None:
+def deliver_grants(answers: list[Callable[[], None]]) -> None:
     """Gives the answers to those whose waiting has ended."""
     for answer in answers:
         answer()

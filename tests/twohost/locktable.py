@@ -1,6 +1,6 @@
 """The lock manager of the two-host file server: byte-range locks of all hosts in one table.
 
-Used by fuse2host.py. Pure but for its own mutex: callers hold `mutex` around `conflict`, `put` and `wake`.
+Used by fuse2host.py. Pure but for its own mutex: callers hold `mutex` around `conflict`, `put` and `grant_waiters`.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class LockTable:
             after.append(new)
         self._locks[key] = after
 
-    def wake(self, key: FileKey) -> list[Callable[[], None]]:
+    def grant_waiters(self, key: FileKey) -> list[Callable[[], None]]:
         """Grants what has become free; the caller runs the answers after it let go of the mutex."""
         granted: list[Callable[[], None]] = []
         for waiter in list(self.waiters):
@@ -90,13 +90,13 @@ class LockTable:
                 granted.append(waiter.grant)
         return granted
 
-    def drop_owner(self, key: FileKey, owner: Owner) -> list[Callable[[], None]]:
+    def release_owner(self, key: FileKey, owner: Owner) -> list[Callable[[], None]]:
         """Takes away all that an owner holds on a file, as a close does."""
         with self.mutex:
             self._locks[key] = [held for held in self._locks.get(key, []) if held.owner != owner]
-            return self.wake(key)
+            return self.grant_waiters(key)
 
-    def drop_host(self, host: int) -> tuple[set[FileKey], list[Callable[[], None]]]:
+    def release_host(self, host: int) -> tuple[set[FileKey], list[Callable[[], None]]]:
         """Takes away all that a host holds, as a server does whose lease of it ran out."""
         lost: set[FileKey] = set()
         granted: list[Callable[[], None]] = []
@@ -106,7 +106,7 @@ class LockTable:
                 if len(kept) != len(locks):
                     self._locks[key] = kept
                     lost.add(key)
-                    granted += self.wake(key)
+                    granted += self.grant_waiters(key)
         return lost, granted
 
 

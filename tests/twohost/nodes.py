@@ -28,7 +28,7 @@ class Node:
 
 
 @dataclass
-class Nodes:
+class NodeTable:
     """The kernel's numbers for files, and back."""
 
     by_number: dict[int, Node] = field(default_factory=dict)

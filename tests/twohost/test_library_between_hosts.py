@@ -22,13 +22,13 @@ from twohosts import TwoHosts
 from jobdb import Registry, UnsafeFileSystem, Verdict
 
 WORKERS = Path(__file__).with_name("workers.py")
-KEY = "5e" * 32
+MASTER_KEY = "5e" * 32
 JOBS = 6
 
 
 @pytest.fixture(autouse=True)
-def one_key_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", KEY)
+def shared_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
@@ -41,7 +41,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def told(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[str, Any]]:
+def read_output(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[str, Any]]:
     """What a worker acknowledged."""
     try:
         out, errors = process.communicate(timeout=180)
@@ -52,7 +52,7 @@ def told(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[str, Any
     return [json.loads(line) for line in out.splitlines()]
 
 
-def ask(process: subprocess.Popen[str], line: str | None = None) -> dict[str, Any]:
+def exchange_line(process: subprocess.Popen[str], line: str | None = None) -> dict[str, Any]:
     """One line from a worker that stays, after one to it."""
     assert process.stdin is not None and process.stdout is not None
     if line is not None:
@@ -64,7 +64,7 @@ def ask(process: subprocess.Popen[str], line: str | None = None) -> dict[str, An
     return dict(json.loads(process.stdout.readline()))
 
 
-def proven(hosts: TwoHosts) -> TwoHosts:
+def create_probed_registry(hosts: TwoHosts) -> TwoHosts:
     """Two hosts between which the peer probe has passed, with a registry made on the first."""
     on_a, _ = probe_both(hosts)
     assert on_a["ok"], on_a
@@ -92,14 +92,14 @@ def integrity(hosts: TwoHosts) -> list[str]:
 
 @pytest.mark.parametrize("cache", ["direct", "nfs"])
 def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp_path: Path, cache: str) -> None:
-    hosts = proven(two_hosts("--cache", cache, "--locks", "server"))
+    hosts = create_probed_registry(two_hosts("--cache", cache, "--locks", "server"))
 
     workers = [
         start("work", database(host), f"{host.name}{number}", str(JOBS))
         for host in (hosts.a, hosts.b)
         for number in (1, 2)
     ]
-    said = [line for worker in workers for line in told(worker)]
+    said = [line for worker in workers for line in read_output(worker)]
 
     registered = [line["registered"] for line in said if "registered" in line]
     claims = Counter((line["claimed"], line["attempt"]) for line in said if "claimed" in line)
@@ -111,7 +111,7 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
     payloads = tmp_path / "payloads"
     payloads.write_text("".join(published[key] + "\n" for key in sorted(published)))
     acceptors = [start("accept", database(host), str(payloads)) for host in (hosts.a, hosts.b) for _ in (1, 2)]
-    verdicts = [line for acceptor in acceptors for line in told(acceptor)]
+    verdicts = [line for acceptor in acceptors for line in read_output(acceptor)]
     accepted = Counter((line["job_id"], line["seq"]) for line in verdicts if line["verdict"] == Verdict.ACCEPTED)
     assert accepted == dict.fromkeys(published, 1)
     assert {line["verdict"] for line in verdicts} == {Verdict.ACCEPTED, Verdict.DUPLICATE}
@@ -133,22 +133,22 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
 def test_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
     two_hosts: Callable[..., TwoHosts], cache: str
 ) -> None:
-    hosts = proven(two_hosts("--cache", cache, "--locks", "server"))
+    hosts = create_probed_registry(two_hosts("--cache", cache, "--locks", "server"))
     with Registry.open(database(hosts.a)) as registry:
         kept = [registry.register(agent="kept", prompt=f"kept {number}").prompt for number in range(5)]
     watcher = start("watch", database(hosts.b))  # it has looked for a journal, in vain, before there is one
     try:
-        assert ask(watcher)["jobs"] == 5
+        assert exchange_line(watcher)["jobs"] == 5
         before = Path(database(hosts.backing)).read_bytes()
 
-        told(start("die", database(hosts.a)), code=-9)
+        read_output(start("die", database(hosts.a)), code=-9)
 
         journal = Path(f"{database(hosts.backing)}-journal")
         half_written = Path(database(hosts.backing)).read_bytes()
         assert journal.stat().st_size > 512 and half_written[: len(before)] != before, "the journal is not hot"
-        seen = ask(watcher, "go on")["jobs"]
+        seen = exchange_line(watcher, "go on")["jobs"]
         assert seen == sorted([*kept, "written by the other host"])
-        assert told(watcher) == []
+        assert read_output(watcher) == []
     finally:
         watcher.kill()
     assert not journal.exists()
@@ -157,14 +157,14 @@ def test_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
 
 def test_host_that_lost_the_network_in_mid_write_damages_nothing(two_hosts: Callable[..., TwoHosts]) -> None:
     """Its locks run out, the other host writes on, it comes back: what was acknowledged stays."""
-    hosts = proven(two_hosts("--cache", "nfs", "--locks", "server"))
+    hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     lost = start("work", database(hosts.a), "lost", "100000")
     try:
-        first = ask(lost)["registered"]
-        hosts.order("cut", 0)
-        hosts.order("expire", 0)
-        said = told(start("work", database(hosts.b), "b", "3"))
-        hosts.order("heal", 0)
+        first = exchange_line(lost)["registered"]
+        hosts.send_command("cut", 0)
+        hosts.send_command("expire", 0)
+        said = read_output(start("work", database(hosts.b), "b", "3"))
+        hosts.send_command("heal", 0)
     finally:
         lost.kill()
         lost.communicate(timeout=60)
@@ -210,7 +210,7 @@ def test_database_in_wal_mode_is_refused(two_hosts: Callable[..., TwoHosts]) -> 
 
 
 def test_host_of_the_disk_keeps_the_journal_of_the_others(two_hosts: Callable[..., TwoHosts]) -> None:
-    hosts = proven(two_hosts("--cache", "nfs", "--locks", "server"))
+    hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     with Registry.open(database(hosts.backing)) as registry:
         registry.register(agent="server", prompt="written where the folder is local")
     assert Path(database(hosts.backing)).read_bytes()[18] == 1, "it was put into WAL"
@@ -219,8 +219,8 @@ def test_host_of_the_disk_keeps_the_journal_of_the_others(two_hosts: Callable[..
 
 
 def test_host_of_the_disk_rolls_back_the_hot_journal_of_another_host(two_hosts: Callable[..., TwoHosts]) -> None:
-    hosts = proven(two_hosts("--cache", "direct", "--locks", "server"))
-    told(start("die", database(hosts.a)), code=-9)
+    hosts = create_probed_registry(two_hosts("--cache", "direct", "--locks", "server"))
+    read_output(start("die", database(hosts.a)), code=-9)
     assert Path(f"{database(hosts.backing)}-journal").stat().st_size > 512
     with Registry.open(database(hosts.backing)) as registry:
         assert list(registry.all_jobs()) == []

@@ -9,8 +9,8 @@ import pytest
 from twohosts import TwoHosts, finish, finish_json, start_python
 
 from jobdb.errors import UnsafeFileSystem
-from jobdb.filesystem.placement import place
-from jobdb.filesystem.probe.local import require_locks
+from jobdb.filesystem.placement import placement_for
+from jobdb.filesystem.probe.local import require_safe_folder
 
 PEER = """
 import json, sys
@@ -43,10 +43,10 @@ def failed(report: dict[str, Any]) -> set[str]:
 def test_good_network_passes_and_is_recorded(two_hosts: Callable[..., TwoHosts], cache: str) -> None:
     hosts = two_hosts("--cache", cache, "--locks", "server")
     for folder in (hosts.a, hosts.b):
-        placement = place(folder)
+        placement = placement_for(folder)
         assert (placement.journal, placement.needs_peer_probe) == ("delete", True)
         with pytest.raises(UnsafeFileSystem, match=r"probe .* --peer NAME"):
-            require_locks(placement)
+            require_safe_folder(placement)
 
     on_a, on_b = probe_both(hosts)
 
@@ -56,8 +56,8 @@ def test_good_network_passes_and_is_recorded(two_hosts: Callable[..., TwoHosts],
         check["name"] for check in on_a["checks"]
     }
     for folder in (hosts.a, hosts.b):
-        require_locks(place(folder))
-        require_locks(place(folder / "not" / "yet"))
+        require_safe_folder(placement_for(folder))
+        require_safe_folder(placement_for(folder / "not" / "yet"))
     left = [path.name for path in hosts.backing.iterdir()]
     assert len(left) == 2 and all(name.startswith(".jobdb-probe-passed-") for name in left), left
 
@@ -74,7 +74,7 @@ def test_locks_kept_on_each_host_are_found_only_by_the_peer(two_hosts: Callable[
     advice = next(check["advice"] for check in on_a["checks"] if not check["ok"])
     assert "local_lock=none" in advice
     with pytest.raises(UnsafeFileSystem, match=r"probe .* --peer NAME"):
-        require_locks(place(hosts.a))
+        require_safe_folder(placement_for(hosts.a))
     assert list(hosts.backing.iterdir()) == []
 
 
@@ -87,7 +87,7 @@ def test_lock_manager_that_is_down_is_named(two_hosts: Callable[..., TwoHosts]) 
         check = next(check for check in report["checks"] if not check["ok"])
         assert "ENOLCK" in check["detail"] and "lock manager" in check["advice"]
     with pytest.raises(UnsafeFileSystem, match="ENOLCK"):
-        require_locks(place(hosts.a))
+        require_safe_folder(placement_for(hosts.a))
     assert list(hosts.backing.iterdir()) == []
 
 
@@ -113,11 +113,11 @@ def test_pages_that_are_never_dropped_are_found(two_hosts: Callable[..., TwoHost
 def test_record_goes_when_the_network_turns_bad(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "server")
     probe_both(hosts)
-    require_locks(place(hosts.a))
+    require_safe_folder(placement_for(hosts.a))
     report = finish_json(start_python(PEER, str(hosts.a), "a", "1"), limit_sec=60)
     assert failed(report) == {"hosts-meet"}
     with pytest.raises(UnsafeFileSystem):
-        require_locks(place(hosts.a))
+        require_safe_folder(placement_for(hosts.a))
 
 
 def test_two_processes_of_one_mount_are_no_two_hosts(two_hosts: Callable[..., TwoHosts]) -> None:
@@ -134,9 +134,9 @@ def test_host_without_network_is_reported_in_time(two_hosts: Callable[..., TwoHo
     program = (
         "import sys\nfrom jobdb.filesystem.probe.local import probe_folder as p\nr = p(sys.argv[1], timeout_sec=2)\n"
     )
-    hosts.order("cut", 0)
+    hosts.send_command("cut", 0)
     try:
         found = finish(start_python(program + "print(r.ok, r.checks[0].detail)", str(hosts.a)), limit_sec=60)
     finally:
-        hosts.order("heal", 0)
+        hosts.send_command("heal", 0)
     assert found.startswith("False") and "ETIMEDOUT" in found

@@ -19,7 +19,7 @@ from typing import Any
 _SERVER = Path(__file__).with_name("fuse2host.py")
 
 
-def reason_to_skip() -> str | None:
+def unavailable_reason() -> str | None:
     """Why the file server cannot run here, or None if it can."""
     try:
         os.close(os.open("/dev/fuse", os.O_RDWR))
@@ -63,7 +63,7 @@ class TwoHosts:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def order(self, verb: str, host: int) -> None:
+    def send_command(self, verb: str, host: int) -> None:
         """`cut`, `heal` or `expire` a host (0 is a, 1 is b); returns when it is done."""
         assert self._server.stdin is not None
         self._server.stdin.write(f"{verb} {host}\n".encode())

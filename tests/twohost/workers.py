@@ -23,7 +23,7 @@ from typing import Any
 SUBSCRIBER = "observer"
 
 
-def say(**told: Any) -> None:
+def emit(**told: Any) -> None:
     print(json.dumps(told), flush=True)
 
 
@@ -33,15 +33,15 @@ def work(database: str, name: str, jobs: str) -> None:
     with Registry.open(database) as registry:
         for number in range(int(jobs)):
             job = registry.register(agent="tester", prompt=f"{name} {number}")
-            say(registered=job.job_id)
+            emit(registered=job.job_id)
             claim = registry.claim(agent="tester", worker=name, lease_sec=600)
             assert claim is not None, "one was registered for each claim"
-            say(claimed=claim.job_id, attempt=claim.attempt)
+            emit(claimed=claim.job_id, attempt=claim.attempt)
             for step in range(2):
                 event = registry.publish(claim.job_id, "progress", detail=f"{name} {step}", attempt=claim.attempt)
-                say(published=event.job_id, seq=event.seq, payload=event.payload)
+                emit(published=event.job_id, seq=event.seq, payload=event.payload)
             event = registry.complete(claim.job_id, attempt=claim.attempt)
-            say(published=event.job_id, seq=event.seq, payload=event.payload)
+            emit(published=event.job_id, seq=event.seq, payload=event.payload)
 
 
 def accept(database: str, payloads: str) -> None:
@@ -51,10 +51,10 @@ def accept(database: str, payloads: str) -> None:
         for payload in Path(payloads).read_text().splitlines():
             result = registry.accept(payload, subscriber=SUBSCRIBER)
             wire = json.loads(payload)
-            say(verdict=result.verdict.value, job_id=wire["job_id"], seq=wire["seq"])
+            emit(verdict=result.verdict.value, job_id=wire["job_id"], seq=wire["seq"])
 
 
-def die(database: str) -> None:
+def crash_mid_transaction(database: str) -> None:
     from jobdb import NewJob, Registry
 
     registry = Registry.open(database)
@@ -74,10 +74,10 @@ def watch(database: str) -> None:
     from jobdb import Registry
 
     with Registry.open(database) as registry:
-        say(jobs=len(list(registry.all_jobs())))
+        emit(jobs=len(list(registry.all_jobs())))
         for _ in sys.stdin:
             registry.register(agent="after", prompt="written by the other host")
-            say(jobs=sorted(job.prompt[:40] for job in registry.all_jobs()))
+            emit(jobs=sorted(job.prompt[:40] for job in registry.all_jobs()))
 
 
 def plain_wal(database: str, name: str, rows: str) -> None:
@@ -88,12 +88,12 @@ def plain_wal(database: str, name: str, rows: str) -> None:
         try:
             connection.execute("INSERT INTO t (who, filler) VALUES (?, ?)", (f"{name} {number}", "x" * 500))
         except sqlite3.Error as error:
-            say(error=str(error))
+            emit(error=str(error))
             time.sleep(0.005)
         else:
-            say(row=f"{name} {number}")
+            emit(row=f"{name} {number}")
 
 
 if __name__ == "__main__":
-    verbs = {"work": work, "accept": accept, "die": die, "watch": watch, "plain-wal": plain_wal}
+    verbs = {"work": work, "accept": accept, "die": crash_mid_transaction, "watch": watch, "plain-wal": plain_wal}
     verbs[sys.argv[1]](*sys.argv[2:])

@@ -10,7 +10,7 @@ import pytest
 
 from jobdb import StorageFailed
 from jobdb.filesystem import atomic_files, ofd_locks
-from jobdb.filesystem.atomic_files import ScratchFile, first_free, write_file
+from jobdb.filesystem.atomic_files import ScratchFile, take_first_free, write_file
 
 
 def open_files() -> set[str]:
@@ -54,7 +54,7 @@ def test_a_file_is_written_through_no_link(tmp_path: Path) -> None:
 
 def test_the_first_name_that_nothing_has_is_taken(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
-    assert first_free((tmp_path / name for name in "abc"), os.mkdir) == tmp_path / "b"
+    assert take_first_free((tmp_path / name for name in "abc"), os.mkdir) == tmp_path / "b"
 
 
 @pytest.mark.skipif(not ofd_locks.AVAILABLE, reason="these locks are Linux's")

@@ -230,7 +230,7 @@ def test_text_of_another_type_is_kept_as_text(registry: Registry) -> None:
     )
 
 
-class Lying(int):
+class LyingInt(int):
     """A whole number that says of itself that it is small."""
 
     def __le__(self, other: Any) -> bool:
@@ -239,7 +239,7 @@ class Lying(int):
     __ge__ = __lt__ = __gt__ = __le__
 
 
-class Spoiled(int):
+class BadInt(int):
     def __int__(self) -> int:
         raise RuntimeError("no number")
 
@@ -258,8 +258,8 @@ def test_what_is_stored_is_what_was_checked_and_not_what_a_subclass_says(registr
         lambda value: registry.tokens.revoke("j", value),
     ):
         with pytest.raises(InvalidInput):
-            call(Lying(10**30))
-    assert type(registry.register(agent="a", prompt="p", priority=Spoiled(3)).priority) is int
+            call(LyingInt(10**30))
+    assert type(registry.register(agent="a", prompt="p", priority=BadInt(3)).priority) is int
     assert registry.get(Status.JOB).job_id == "j"  # type: ignore[arg-type]
     event = registry.publish(Status.JOB, Status.SAID, detail=Name("x"))  # type: ignore[arg-type]
     assert (type(event.job_id), type(event.detail), event.event) == (str, str, "progress")

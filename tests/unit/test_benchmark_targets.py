@@ -12,7 +12,7 @@ from benchmarks.latencies import add, histogram, percentile_us, spread
 VERBS = ("register", "claim", "publish", "accept", "complete", "list_page")
 
 
-def a_series(way: str, operation: str, workers: int, size: int, per_sec: float, **more: float) -> dict[str, Any]:
+def make_series(way: str, operation: str, workers: int, size: int, per_sec: float, **more: float) -> dict[str, Any]:
     return {
         "way": way,
         "operation": operation,
@@ -28,26 +28,26 @@ def a_series(way: str, operation: str, workers: int, size: int, per_sec: float, 
 def good_results() -> dict[str, Any]:
     """A run in which every target is met by exactly its bar."""
     series = [
-        a_series("jobdb-full", "publish", 8, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
-        a_series("jobdb-full", "publish", 32, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
-        a_series("flock-fsync", "publish", 8, 1000, 1000),
-        a_series("sqlite-full", "publish", 8, 1000, 3000, longest_us=20_000),
-        a_series("sqlite-full", "publish", 32, 1000, 3000, longest_us=20_000),
-        a_series("jobdb-full", "claim", 8, 1000, 20_000),
-        a_series("flock-fsync", "claim", 8, 1000, 1000),
-        a_series("sqlite-full", "claim", 8, 1000, 10_000),
-        a_series("huey", "claim", 8, 1000, 19_000),
-        a_series("jobdb-full", "claim", 8, 100_000, 5000),
-        a_series("flock-fsync", "claim", 8, 100_000, 10),
+        make_series("jobdb-full", "publish", 8, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
+        make_series("jobdb-full", "publish", 32, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
+        make_series("flock-fsync", "publish", 8, 1000, 1000),
+        make_series("sqlite-full", "publish", 8, 1000, 3000, longest_us=20_000),
+        make_series("sqlite-full", "publish", 32, 1000, 3000, longest_us=20_000),
+        make_series("jobdb-full", "claim", 8, 1000, 20_000),
+        make_series("flock-fsync", "claim", 8, 1000, 1000),
+        make_series("sqlite-full", "claim", 8, 1000, 10_000),
+        make_series("huey", "claim", 8, 1000, 19_000),
+        make_series("jobdb-full", "claim", 8, 100_000, 5000),
+        make_series("flock-fsync", "claim", 8, 100_000, 10),
     ]
     for verb in VERBS:
         series += [
-            a_series("jobdb-full", verb, 1, 1000, 1000),
-            a_series("raw-full", verb, 1, 1000, 1500),
-            a_series("jobdb-normal", verb, 1, 1000, 1000),
-            a_series("raw-normal", verb, 1, 1000, 2500),
-            a_series("jobdb-full", verb, 1, 1_000_000, 1000 / 1.5),
-            a_series("jobdb-full", f"{verb}_100", 1, 1000, 20_000),
+            make_series("jobdb-full", verb, 1, 1000, 1000),
+            make_series("raw-full", verb, 1, 1000, 1500),
+            make_series("jobdb-normal", verb, 1, 1000, 1000),
+            make_series("raw-normal", verb, 1, 1000, 2500),
+            make_series("jobdb-full", verb, 1, 1_000_000, 1000 / 1.5),
+            make_series("jobdb-full", f"{verb}_100", 1, 1000, 20_000),
         ]
     return {
         "ways": {"huey": {"durability": "full"}, "sqlite-full": {"durability": "full"}},
@@ -114,7 +114,7 @@ def test_a_batch_that_is_slow_is_compared_with_its_bare_statements() -> None:
     change(results, "jobdb-full", "accept_100", 1, 1000, per_sec=10_000)
     name = "accept in batches"
     assert "100 of 1000 µs" in next(v.why for v in targets.evaluate(results) if v.name.startswith(name))
-    results["series"].append(a_series("raw-full", "accept_100", 1, 1000, 15_000))
+    results["series"].append(make_series("raw-full", "accept_100", 1, 1000, 15_000))
     why = next(v.why for v in targets.evaluate(results) if v.name.startswith(name))
     assert "67 µs an item" in why
     assert "15.0× as fast as one by one, and 10.0× as fast as the bare" in why

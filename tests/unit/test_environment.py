@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from jobdb.system.environment import SECRETS, absolute_places, without_secrets
+from jobdb.system.environment import SECRET_VARIABLES, absolute_path_entries, without_secrets
 
 
 def test_secrets_are_left_out_and_names_of_files_stay() -> None:
     kept = {"PATH": "/bin", "JOBDB_KEY_FILE": "/k", "PGPASSFILE": "/p", "MQTT_USERNAME": "me", "JOBDB_URL": "jobs.db"}
-    assert without_secrets({**kept, **dict.fromkeys(SECRETS, "secret")}) == kept
+    assert without_secrets({**kept, **dict.fromkeys(SECRET_VARIABLES, "secret")}) == kept
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_a_url_keeps_its_place_and_loses_its_password(given: str, left: str) -> 
 
 
 def test_programs_are_looked_for_in_absolute_places_alone() -> None:
-    assert absolute_places(":/usr/bin:.::bin:/bin:") == "/usr/bin:/bin"
+    assert absolute_path_entries(":/usr/bin:.::bin:/bin:") == "/usr/bin:/bin"

@@ -16,12 +16,12 @@ import pytest
 from jobdb.errors import StorageFailed
 from jobdb.filesystem.permissions import (
     check_modes,
-    create_beside,
-    create_private,
+    create_companion,
+    create_private_file,
     file_warning,
     folder_warning,
+    make_private_folder,
     match_owner,
-    secure_folder,
 )
 
 
@@ -45,9 +45,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_folders_are_made_private_all_the_way(tmp_path: Path, umask_zero: None) -> None:
-    made = secure_folder(tmp_path / "a" / "b" / "c")
+    made = make_private_folder(tmp_path / "a" / "b" / "c")
     assert made == [str(tmp_path / "a" / "b" / "c"), str(tmp_path / "a" / "b"), str(tmp_path / "a")]
-    assert secure_folder(tmp_path / "a" / "b") == []
+    assert make_private_folder(tmp_path / "a" / "b") == []
     assert [mode(tmp_path / name) for name in ("a", "a/b", "a/b/c")] == [0o700] * 3
 
 
@@ -55,19 +55,19 @@ def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o750)
-    secure_folder(shared)
+    make_private_folder(shared)
     assert mode(shared) == 0o750
 
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a folder")
     with pytest.raises(StorageFailed, match=r"store: a file of that name is there"):
-        secure_folder(tmp_path / "store" / "below")
+        make_private_folder(tmp_path / "store" / "below")
 
 
 def test_sqlite_gives_its_companions_the_private_mode(folder: Path, umask_zero: None) -> None:
     database = folder / "jobs.db"
-    assert create_private(database) is True
+    assert create_private_file(database) is True
     assert mode(database) == 0o600
     connection = apsw.Connection(str(database))
     try:
@@ -84,20 +84,20 @@ def test_an_existing_file_is_left_alone(folder: Path) -> None:
     database = folder / "jobs.db"
     database.write_bytes(b"content")
     database.chmod(0o640)
-    assert create_private(database) is False
+    assert create_private_file(database) is False
     assert database.read_bytes() == b"content"
     assert mode(database) == 0o640
 
 
 def test_a_link_to_nowhere_gets_a_private_target(folder: Path, umask_zero: None) -> None:
     (folder / "link.db").symlink_to(folder / "real.db")
-    assert create_private(folder / "link.db") is True
+    assert create_private_file(folder / "link.db") is True
     assert mode(folder / "real.db") == 0o600
 
 
 def test_a_missing_folder_is_an_error_with_the_path(folder: Path) -> None:
     with pytest.raises(StorageFailed, match="missing"):
-        create_private(folder / "missing" / "jobs.db")
+        create_private_file(folder / "missing" / "jobs.db")
 
 
 def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
@@ -126,7 +126,7 @@ def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
 def test_each_open_file_is_found_and_its_command_mends_it(folder: Path, suffix: str) -> None:
     database = folder / "it's jobs.db"
     for each in ("", "-wal", "-shm", "-journal", "-gate"):
-        create_private(f"{database}{each}")
+        create_private_file(f"{database}{each}")
     os.chmod(f"{database}{suffix}", 0o644)
     [warning] = check_modes(database)
     assert f"{database}{suffix}" in warning
@@ -140,8 +140,8 @@ def test_each_open_file_is_found_and_its_command_mends_it(folder: Path, suffix: 
 def test_the_files_beside_a_links_target_are_the_ones_checked(folder: Path) -> None:
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir(mode=0o700)
-    create_private(elsewhere / "real.db")
-    create_private(elsewhere / "real.db-wal")
+    create_private_file(elsewhere / "real.db")
+    create_private_file(elsewhere / "real.db-wal")
     os.chmod(elsewhere / "real.db-wal", 0o666)
     (folder / "link.db").symlink_to(elsewhere / "real.db")
     [warning] = check_modes(folder / "link.db")
@@ -180,13 +180,13 @@ def test_what_is_not_there_needs_no_warning(folder: Path) -> None:
 def test_checking_drops_no_lock_of_this_process(folder: Path) -> None:
     """POSIX drops a process's locks on a file when any descriptor for it is closed: so none may be opened."""
     database = folder / "jobs.db"
-    create_private(database)
+    create_private_file(database)
     connection = apsw.Connection(str(database))
     try:
         connection.execute("CREATE TABLE t(x)")
         connection.execute("BEGIN EXCLUSIVE")
         check_modes(database)
-        assert create_private(database) is False
+        assert create_private_file(database) is False
         program = (
             "import apsw, sys\n"
             "try: apsw.Connection(sys.argv[1]).execute('BEGIN IMMEDIATE'); print('unlocked')\n"
@@ -206,12 +206,12 @@ def test_checking_drops_no_lock_of_this_process(folder: Path) -> None:
 
 def test_a_file_beside_a_database_has_its_mode(folder: Path, umask_zero: None) -> None:
     database = folder / "jobs.db"
-    assert create_beside(folder / "other.db-gate", folder / "other.db") and mode(folder / "other.db-gate") == 0o600
+    assert create_companion(folder / "other.db-gate", folder / "other.db") and mode(folder / "other.db-gate") == 0o600
     database.touch(mode=0o660)
-    assert create_beside(f"{database}-gate", database) and mode(f"{database}-gate") == 0o660
-    assert not create_beside(f"{database}-gate", database)
+    assert create_companion(f"{database}-gate", database) and mode(f"{database}-gate") == 0o660
+    assert not create_companion(f"{database}-gate", database)
     (folder / "link").symlink_to(folder / "nowhere")
-    assert not create_beside(folder / "link", database) and not (folder / "nowhere").exists()
+    assert not create_companion(folder / "link", database) and not (folder / "nowhere").exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another user needs root")
@@ -226,7 +226,7 @@ def test_root_hands_over_what_it_has_made_and_nothing_else(folder: Path) -> None
     match_owner(folder / "link", folder)
     assert secret.stat().st_uid == 0
     os.unlink(folder / "planted")
-    for made in (create_private(folder / "jobs.db"), secure_folder(folder / "a" / "b")):
+    for made in (create_private_file(folder / "jobs.db"), make_private_folder(folder / "a" / "b")):
         assert made
     for path in (folder / "jobs.db", folder / "a", folder / "a" / "b"):
         assert (path.stat().st_uid, path.stat().st_gid) == (12345, 12346)

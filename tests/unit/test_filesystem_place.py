@@ -1,4 +1,4 @@
-"""`place` on the live system: links, folders that do not exist yet, bind mounts and overlays."""
+"""`placement_for` on the live system: links, folders that do not exist yet, bind mounts and overlays."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from jobdb.errors import UnsafeFileSystem
 from jobdb.filesystem.mounts import parse_mountinfo
-from jobdb.filesystem.placement import decide, place, refuse_mounted_file, statfs_magic
-from jobdb.filesystem.probe.local import require_locks
+from jobdb.filesystem.placement import decide, placement_for, refuse_mounted_file, statfs_magic
+from jobdb.filesystem.probe.local import require_safe_folder
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux mounts")
 
@@ -24,8 +24,8 @@ PLACE = (
 
 @linux_only
 def test_folder_that_does_not_exist_yet_is_held_by_its_nearest_parent(tmp_path: Path) -> None:
-    assert place(tmp_path / "not" / "yet").journal == place(tmp_path).journal
-    assert place(tmp_path / "not" / "yet").folder == str(tmp_path / "not" / "yet")
+    assert placement_for(tmp_path / "not" / "yet").journal == placement_for(tmp_path).journal
+    assert placement_for(tmp_path / "not" / "yet").folder == str(tmp_path / "not" / "yet")
 
 
 @linux_only
@@ -34,8 +34,8 @@ def test_links_are_followed_also_those_that_lead_to_nothing_yet(tmp_path: Path) 
         pytest.skip("no /dev/shm")
     link = tmp_path / "link"
     link.symlink_to("/dev/shm/jobdb-not-there")
-    assert place(link / "deeper").fs_type == place("/dev/shm").fs_type
-    assert place(link).folder == "/dev/shm/jobdb-not-there"
+    assert placement_for(link / "deeper").fs_type == placement_for("/dev/shm").fs_type
+    assert placement_for(link).folder == "/dev/shm/jobdb-not-there"
 
 
 @linux_only
@@ -46,21 +46,21 @@ def test_statfs_gives_the_known_numbers() -> None:
 
 @linux_only
 def test_local_folder_needs_no_probe_and_writes_nothing(tmp_path: Path) -> None:
-    placement = place(tmp_path)
+    placement = placement_for(tmp_path)
     if placement.journal != "wal":
         pytest.skip(f"the temporary folder is on {placement.fs_type}")
-    require_locks(placement)
+    require_safe_folder(placement)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_refused_folder_is_refused_with_reason_and_advice() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /data rw - nfs4 filer:/x rw,local_lock=none\n")
     with pytest.raises(UnsafeFileSystem, match=r"lookupcache=none.*mount -t nfs"):
-        require_locks(decide(mount, statfs_magic=None, shared=False))
+        require_safe_folder(decide(mount, statfs_magic=None, shared=False))
 
 
-def in_own_mounts(script: str, asked: Path) -> dict[str, object]:
-    """Runs `place` after a shell script, in mounts that nobody else sees."""
+def run_in_mount_namespace(script: str, asked: Path) -> dict[str, object]:
+    """Runs `placement_for` after a shell script, in mounts that nobody else sees."""
     command = f"{script}\nexec {sys.executable} -c '{PLACE}' '{asked}'"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", command], capture_output=True, text=True, timeout=60, check=False
@@ -80,9 +80,9 @@ def test_bind_mount_and_mount_over_it(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     bind = f"mount -t tmpfs inner {tmp_path}/a; mkdir {tmp_path}/a/x; mount --bind {tmp_path}/a/x {tmp_path}/b"
-    found = in_own_mounts(bind, tmp_path / "b" / "later")
+    found = run_in_mount_namespace(bind, tmp_path / "b" / "later")
     assert (found["fs_type"], found["source"], found["mount_point"]) == ("tmpfs", "inner", f"{tmp_path}/b")
-    covered = in_own_mounts(f"{bind}; mount -t tmpfs cover {tmp_path}", tmp_path / "b")
+    covered = run_in_mount_namespace(f"{bind}; mount -t tmpfs cover {tmp_path}", tmp_path / "b")
     assert (found["journal"], covered["source"]) == ("wal", "cover")
 
 
@@ -94,7 +94,7 @@ def test_overlay_is_decided_by_its_upper_folder(tmp_path: Path) -> None:
         f"mkdir {layers} {tmp_path}/o; mount -t tmpfs upper {layers}; mkdir {layers}/l {layers}/u {layers}/w;"
         f"mount -t overlay overlay -o lowerdir={layers}/l,upperdir={layers}/u,workdir={layers}/w {tmp_path}/o"
     )
-    found = in_own_mounts(script, tmp_path / "o")
+    found = run_in_mount_namespace(script, tmp_path / "o")
     assert (found["fs_type"], found["journal"]) == ("overlay", "wal")
     assert "upper folder lies on tmpfs" in str(found["reason"])
 
@@ -110,7 +110,7 @@ def test_a_file_that_is_a_mount_is_refused_wherever_it_lies() -> None:
     refused = refuse_mounted_file(local, "/app/jobs.db", mounts)
     assert refused.refused and refused.fs_type == "nfs4"
     with pytest.raises(UnsafeFileSystem, match="mount the folder"):
-        require_locks(refused)
+        require_safe_folder(refused)
 
 
 @linux_only

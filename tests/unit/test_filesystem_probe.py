@@ -15,7 +15,7 @@ import pytest
 
 from jobdb.filesystem.probe.checks import LOCAL_PLAN, run_plan
 from jobdb.filesystem.probe.local import probe_folder, probe_peer, quick_lock_probe
-from jobdb.filesystem.probe.parties import HandFailed, LocalHand
+from jobdb.filesystem.probe.parties import LocalParty, PartyError
 
 
 def test_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
@@ -53,8 +53,8 @@ def test_peer_probe_without_a_peer_ends_in_time_and_says_what_to_do(tmp_path: Pa
 
 
 def test_checks_stop_when_the_time_is_over(tmp_path: Path) -> None:
-    with LocalHand(tmp_path, limit_sec=10) as a, LocalHand(tmp_path, limit_sec=10) as b:
-        checks = run_plan(LOCAL_PLAN, a, b, here="a", there="b", end=time.monotonic() - 1)
+    with LocalParty(tmp_path, limit_sec=10) as a, LocalParty(tmp_path, limit_sec=10) as b:
+        checks = run_plan(LOCAL_PLAN, a, b, first_label="a", second_label="b", end=time.monotonic() - 1)
     assert [check.name for check in checks] == ["time"] and not checks[0].ok
 
 
@@ -65,14 +65,14 @@ def test_helper_does_not_leave_its_folder_through_a_link(tmp_path: Path) -> None
     (outside / "secret").write_text("kept")
     (inside / "link").symlink_to(outside / "secret")
     (inside / "folder").symlink_to(outside)
-    with LocalHand(inside, limit_sec=10) as hand:
-        with pytest.raises(HandFailed) as failure:
-            hand.call("read", name="link")
+    with LocalParty(inside, limit_sec=10) as party:
+        with pytest.raises(PartyError) as failure:
+            party.call("read", name="link")
         assert failure.value.errno == errno.ELOOP
-        with pytest.raises(HandFailed):
-            hand.call("open", name="link")
-    with LocalHand(inside, "folder", limit_sec=10) as hand, pytest.raises(HandFailed):
-        hand.call("listing")
+        with pytest.raises(PartyError):
+            party.call("open", name="link")
+    with LocalParty(inside, "folder", limit_sec=10) as party, pytest.raises(PartyError):
+        party.call("listing")
 
 
 def test_clearing_up_empties_no_folder_that_a_link_leads_to(tmp_path: Path) -> None:
@@ -83,9 +83,9 @@ def test_clearing_up_empties_no_folder_that_a_link_leads_to(tmp_path: Path) -> N
     (inside / "arena").symlink_to(outside)
     (inside / "own").mkdir()
     (inside / "own" / "scratch").write_text("")
-    with LocalHand(inside, limit_sec=10) as hand:
-        assert hand.call("remove_folder", name="arena", emptied=True) is False
-        assert hand.call("remove_folder", name="own", emptied=True) is True
+    with LocalParty(inside, limit_sec=10) as party:
+        assert party.call("remove_folder", name="arena", recursive=True) is False
+        assert party.call("remove_folder", name="own", recursive=True) is True
     assert (outside / "jobs.db").read_text() == "kept" and not (inside / "own").exists()
 
 
@@ -106,20 +106,20 @@ def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) 
 
 
 def test_helper_that_dies_is_reported_and_not_waited_for(tmp_path: Path) -> None:
-    with LocalHand(tmp_path, limit_sec=10) as hand:
-        assert hand.call("exists", name="x") is False
-        os.kill(hand._process.pid, 9)
-        hand._process.wait(timeout=10)
-        with pytest.raises(HandFailed) as failure:
-            hand.call("exists", name="x")
+    with LocalParty(tmp_path, limit_sec=10) as party:
+        assert party.call("exists", name="x") is False
+        os.kill(party._process.pid, 9)
+        party._process.wait(timeout=10)
+        with pytest.raises(PartyError) as failure:
+            party.call("exists", name="x")
         assert failure.value.errno == errno.ESRCH
 
 
 def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
-    with LocalHand(tmp_path, limit_sec=0.3) as hand:
-        hand.call("open", name="f")
-        with pytest.raises(HandFailed) as failure:
-            hand.call("count", name="f", seconds=30)
+    with LocalParty(tmp_path, limit_sec=0.3) as party:
+        party.call("open", name="f")
+        with pytest.raises(PartyError) as failure:
+            party.call("count", name="f", seconds=30)
         assert failure.value.errno == errno.ETIMEDOUT
 
 
@@ -139,13 +139,13 @@ def test_answer_that_does_not_come_is_a_timeout(tmp_path: Path) -> None:
     ],
 )
 def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, order: dict[str, object]) -> None:
-    from jobdb.filesystem.probe.peer import _obey
+    from jobdb.filesystem.probe.peer import _execute
 
-    arena = tmp_path / "arena"
-    arena.mkdir()
+    scratch = tmp_path / "arena"
+    scratch.mkdir()
     (tmp_path / "jobs.db").write_text("kept")
-    with LocalHand(arena, limit_sec=10) as hand:
-        assert _obey(hand, order) == {"errno": errno.EINVAL}
+    with LocalParty(scratch, limit_sec=10) as party:
+        assert _execute(party, order) == {"errno": errno.EINVAL}
     assert (tmp_path / "jobs.db").read_text() == "kept"
 
 
@@ -153,9 +153,9 @@ def test_messages_cannot_order_what_is_not_the_probes_business(tmp_path: Path, o
     "answer", [{"errno": "x"}, {"errno": 10**30}, {"errno": None}, {"value": {}}, {"value": "a"}, {"value": None}, {}]
 )
 def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: dict[str, object]) -> None:
-    from jobdb.filesystem.probe.peer import RemoteHand
+    from jobdb.filesystem.probe.peer import RemoteParty
 
-    class Letters:
+    class FakeMailbox:
         """Another host that answers everything in one way."""
 
         def send(self, number: int, content: dict[str, object]) -> None: ...
@@ -164,32 +164,34 @@ def test_answers_that_make_no_sense_are_a_failed_check(tmp_path: Path, answer: d
             return answer
 
     plan = [entry for entry in LOCAL_PLAN if entry[0] == "nothing-lost"]
-    with LocalHand(tmp_path, limit_sec=10) as hand:
-        checks = run_plan(plan, hand, RemoteHand(Letters()), here="a", there="b", end=time.monotonic() + 60)  # type: ignore[arg-type]
+    with LocalParty(tmp_path, limit_sec=10) as party:
+        checks = run_plan(
+            plan, party, RemoteParty(FakeMailbox()), first_label="a", second_label="b", end=time.monotonic() + 60
+        )  # type: ignore[arg-type]
     assert [check.ok for check in checks] == [False]
 
 
 def test_a_letter_of_endless_brackets_is_no_letter(tmp_path: Path) -> None:
-    from jobdb.filesystem.probe.peer import _Letters
+    from jobdb.filesystem.probe.peer import _Mailbox
 
     (tmp_path / "letter").write_text("[" * 500_000)
-    with LocalHand(tmp_path, limit_sec=10) as hand:
-        assert _Letters(hand, "me").read("letter") is None
+    with LocalParty(tmp_path, limit_sec=10) as party:
+        assert _Mailbox(party, "me").read("letter") is None
 
 
 def test_what_the_other_host_says_is_shown_without_control_characters() -> None:
-    from jobdb.filesystem.probe.peer import _reported
+    from jobdb.filesystem.probe.peer import _parse_checks
 
     said = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
-    (check,) = _reported({"arguments": {"checks": [said]}})
+    (check,) = _parse_checks({"arguments": {"checks": [said]}})
     assert (check.name, check.ok, check.detail, check.advice) == ("x[31m", False, "ab", "c")
-    assert not _reported({"arguments": None})[0].ok
+    assert not _parse_checks({"arguments": None})[0].ok
 
 
 def test_record_holds_for_the_mount_it_was_made_on_and_for_no_other(tmp_path: Path) -> None:
 
     from jobdb.filesystem.placement import Placement
-    from jobdb.filesystem.probe.record import passed, record_name
+    from jobdb.filesystem.probe.record import has_passed, record_name
 
     (tmp_path / "registry").mkdir()
     placement = Placement(
@@ -204,11 +206,11 @@ def test_record_holds_for_the_mount_it_was_made_on_and_for_no_other(tmp_path: Pa
         needs_probe=True,
         needs_peer_probe=True,
     )
-    assert not passed(placement)
+    assert not has_passed(placement)
     (tmp_path / record_name(placement)).touch()
-    assert passed(placement)
-    assert passed(placement._replace(folder=str(tmp_path)))
-    assert not passed(placement._replace(options=("rw", "locks=local")))
-    assert not passed(placement._replace(source="other:/x"))
+    assert has_passed(placement)
+    assert has_passed(placement._replace(folder=str(tmp_path)))
+    assert not has_passed(placement._replace(options=("rw", "locks=local")))
+    assert not has_passed(placement._replace(source="other:/x"))
     # A record above the mount point belongs to another file system.
-    assert not passed(placement._replace(mount_point=str(tmp_path / "registry")))
+    assert not has_passed(placement._replace(mount_point=str(tmp_path / "registry")))

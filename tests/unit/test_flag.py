@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
-from conformance_kit.interrupting import each_place
+from conformance_kit.interrupting import interrupt_each_point
 
 from jobdb.system.flag import Flag
 
@@ -53,7 +53,7 @@ def test_cut_off_anywhere_it_can_be_set_and_waited_for_by_others() -> None:
         assert woken == [True], where
         flag.clear()
 
-    assert each_place(use, check, most=10_000, opcodes=True) > 3
+    assert interrupt_each_point(use, check, max_points=10_000, opcodes=True) > 3
 
 
 def test_a_signal_handler_may_set_it_while_its_thread_waits() -> None:

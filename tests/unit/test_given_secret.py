@@ -14,9 +14,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from jobdb.core.secrets import LEAST_BITS, MOST_BYTES, check_secret, check_token, length_in_bits
+from jobdb.core.secrets import MAX_SECRET_BYTES, MIN_TOKEN_BITS, check_secret, check_token, length_in_bits
 from jobdb.crypto.secret_input import (
-    is_secure_environment,
+    auth_required_reason,
     read_from_descriptor,
     read_from_environment,
     read_from_file,
@@ -57,7 +57,7 @@ def test_no_secret_under_16_bytes_is_taken_in_its_usual_forms(secret: bytes) -> 
 )
 def test_the_bound_of_each_alphabet(short: str, enough: str) -> None:
     assert check_token(enough) == enough
-    fault = f"is {length_in_bits(short)} bits long and must have {LEAST_BITS}"
+    fault = f"is {length_in_bits(short)} bits long and must have {MIN_TOKEN_BITS}"
     with pytest.raises(InvalidInput, match=fault) as caught:
         check_token(short)
     assert short not in str(caught.value)
@@ -79,7 +79,7 @@ def test_generated_tokens_are_long_enough() -> None:
         (f"{TOKEN}\u2028{TOKEN}", "more than one line"),
         (f" {TOKEN}", "white space"),
         (f"{TOKEN}\t", "white space"),
-        (TOKEN + "x" * MOST_BYTES, f"longer than {MOST_BYTES} bytes"),
+        (TOKEN + "x" * MAX_SECRET_BYTES, f"longer than {MAX_SECRET_BYTES} bytes"),
         (f"{TOKEN}\udcff", "not UTF-8"),
     ],
 )
@@ -104,13 +104,13 @@ def test_whatever_is_given_is_taken_as_it_is_or_refused(text: str) -> None:
     except InvalidInput as problem:
         assert len(text) < 8 or text not in str(problem)
     else:
-        assert LEAST_BITS // 8 <= len(text.encode()) <= MOST_BYTES
+        assert MIN_TOKEN_BITS // 8 <= len(text.encode()) <= MAX_SECRET_BYTES
         assert not set(text) & set("\x00\r\n")
 
 
 @pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
 def test_one_line_end_belongs_to_the_file_and_not_to_the_secret(tmp_path: Path, end: bytes) -> None:
-    for secret in (TOKEN, "x" * MOST_BYTES):
+    for secret in (TOKEN, "x" * MAX_SECRET_BYTES):
         (tmp_path / "token").write_bytes(secret.encode() + end)
         assert read_from_file(tmp_path / "token") == secret
         assert read_from_stream(io.BytesIO(secret.encode() + end)) == secret
@@ -124,9 +124,9 @@ def test_one_line_end_belongs_to_the_file_and_not_to_the_secret(tmp_path: Path, 
         (TOKEN.encode() + b"\n\n", "more than one line"),
         (TOKEN.encode() + b"\nexport OTHER=1\n", "more than one line"),
         (TOKEN.encode() + b"\xff", "not UTF-8"),
-        (b"x" * (MOST_BYTES + 1), "longer than"),
-        (b"x" * MOST_BYTES + b"\n\n\n\n\n", "longer than"),
-        (b"x" * MOST_BYTES + b"\r\nmore", "longer than"),
+        (b"x" * (MAX_SECRET_BYTES + 1), "longer than"),
+        (b"x" * MAX_SECRET_BYTES + b"\n\n\n\n\n", "longer than"),
+        (b"x" * MAX_SECRET_BYTES + b"\r\nmore", "longer than"),
         (b"x" * 1_000_000, "longer than"),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_file_that_holds_no_secret_is_refused(tmp_path: Path, content: bytes, 
     file = tmp_path / "secret"
     file.write_bytes(content)
     with pytest.raises(InvalidInput, match=f"the broker password from the file {file} .*{fault}") as caught:
-        read_from_file(file, what="broker password")
+        read_from_file(file, label="broker password")
     assert TOKEN not in "".join(traceback.format_exception(caught.value))
 
 
@@ -201,7 +201,7 @@ PLAIN = Broker(host="localhost")
     ],
 )
 def test_secure_surroundings_are_recognised(broker: Broker | None, env: dict[str, str], reason: str) -> None:
-    answer = is_secure_environment(broker, env)
+    answer = auth_required_reason(broker, env)
     assert answer is not None
     assert re.search(reason, answer)
     assert TOKEN not in answer
@@ -218,9 +218,9 @@ def test_secure_surroundings_are_recognised(broker: Broker | None, env: dict[str
     ],
 )
 def test_insecure_surroundings_are_recognised(broker: Broker | None, env: dict[str, str]) -> None:
-    assert is_secure_environment(broker, env) is None
+    assert auth_required_reason(broker, env) is None
 
 
 def test_the_process_environment_is_what_counts_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JOBDB_REQUIRE_AUTH", "1")
-    assert is_secure_environment(None) == "JOBDB_REQUIRE_AUTH is set"
+    assert auth_required_reason(None) == "JOBDB_REQUIRE_AUTH is set"

@@ -15,10 +15,10 @@ import pytest
 from jobdb import MovedOrCopied, Registry
 from jobdb.engines import identity
 from jobdb.engines.identity import (
-    adopt_place,
-    become_copy,
+    accept_place,
+    assign_new_identity,
     broker_identity,
-    differing_fact,
+    describe_difference,
     read_identity,
     require_place,
 )
@@ -41,7 +41,7 @@ def original(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def plain_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
+def sqlite3_connection(path: Path) -> Iterator[sqlite3.Connection]:
     """The file through Python's SQLite, while no registry has it open."""
     connection = sqlite3.connect(path)
     with connection:
@@ -49,7 +49,7 @@ def plain_sqlite(path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-def copied(original: Path, name: str = "copy") -> Path:
+def copy_database(original: Path, name: str = "copy") -> Path:
     folder = original.parent.with_name(name)
     folder.mkdir(mode=0o700)
     return Path(shutil.copy2(original, folder / "jobs.db"))
@@ -76,7 +76,7 @@ def test_a_file_is_told_by_what_outlives_a_restart(
     change: dict[str, str], how: dict[str, object], said: str | None
 ) -> None:
     given = {"inodes_last": True, "one_machine": True, "is_another_file": lambda path: False, **how}
-    found = differing_fact(FILE, {**FILE, **change}, **given)  # type: ignore[arg-type]
+    found = describe_difference(FILE, {**FILE, **change}, **given)  # type: ignore[arg-type]
     assert found == said or (said is not None and said in (found or ""))
 
 
@@ -84,7 +84,9 @@ def test_a_file_is_told_by_what_outlives_a_restart(
 def test_tables_are_told_by_the_server_s_numbers(name: str) -> None:
     def differing(value: str) -> str | None:
         here = {**TABLES, name: value}
-        return differing_fact(TABLES, here, inodes_last=True, one_machine=True, is_another_file=lambda path: True)
+        return describe_difference(
+            TABLES, here, stable_inodes=True, local_filesystem=True, is_another_file=lambda path: True
+        )
 
     assert differing("99") is not None
     assert differing("") is None and differing(TABLES[name]) is None
@@ -109,7 +111,7 @@ def test_a_database_is_in_its_place_from_the_beginning_and_has_an_id(original: P
 
 
 def test_a_copy_by_hand_is_refused_with_both_ways_out_and_works_on_locally(original: Path) -> None:
-    with Registry.open(copied(original)) as registry:
+    with Registry.open(copy_database(original)) as registry:
         with pytest.raises(MovedOrCopied, match=r"identity --moved.*identity --copy"):
             require_place(registry.engine.store)
         job = registry.register(agent="a", prompt="p")
@@ -118,29 +120,29 @@ def test_a_copy_by_hand_is_refused_with_both_ways_out_and_works_on_locally(origi
 
 @pytest.mark.parametrize("original_stays", [True, False])
 def test_a_copy_becomes_another_registry(original: Path, original_stays: bool) -> None:
-    copy = copied(original)
+    copy = copy_database(original)
     with Registry.open(original) as registry:
         before = require_place(registry.engine.store)
     with Registry.open(copy) as registry:
-        registry.engine.take_lease("relay", holder="the original's", lease_ms=60_000)
-        mine = become_copy(registry.engine.store)
+        registry.engine.acquire_lease("relay", holder="the original's", lease_ms=60_000)
+        mine = assign_new_identity(registry.engine.store)
         assert mine.registry_id != before and mine.problem is None
         assert require_place(registry.engine.store) == mine.registry_id
-        assert registry.engine.take_lease("relay", holder="mine", lease_ms=60_000)
+        assert registry.engine.acquire_lease("relay", holder="mine", lease_ms=60_000)
     if original_stays:
         with Registry.open(original) as registry:
             assert require_place(registry.engine.store) == before
 
 
 def test_a_moved_database_stays_who_it_is(original: Path) -> None:
-    copy = copied(original)
+    copy = copy_database(original)
     with Registry.open(original) as registry:
         before = require_place(registry.engine.store)
     shutil.rmtree(original.parent)
     with Registry.open(copy) as registry:
         with pytest.raises(MovedOrCopied):
             require_place(registry.engine.store)
-        assert adopt_place(registry.engine.store).registry_id == before
+        assert accept_place(registry.engine.store).registry_id == before
         assert require_place(registry.engine.store) == before
 
 
@@ -163,7 +165,7 @@ def test_a_renamed_file_is_the_same_and_its_old_name_is_free(original: Path) -> 
 def test_a_snapshot_with_the_same_inode_is_noticed_by_the_file_that_is_still_there(
     original: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = copied(original)
+    copy = copy_database(original)
     inode = str(original.stat().st_ino)
     real = identity.file_place
     monkeypatch.setattr(identity, "file_place", lambda path: {**real(path), "inode": inode})
@@ -175,7 +177,7 @@ def test_a_cloned_machine_is_another_place(original: Path, monkeypatch: pytest.M
     monkeypatch.setattr(identity, "_in_container", lambda: False)
     monkeypatch.setattr(identity, "_machine", lambda: "a" * 32)
     with Registry.open(original) as registry:
-        adopt_place(registry.engine.store)
+        accept_place(registry.engine.store)
         require_place(registry.engine.store)
         monkeypatch.setattr(identity, "_machine", lambda: "b" * 32)
         with pytest.raises(MovedOrCopied, match="another machine"):
@@ -191,13 +193,13 @@ def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: 
         monkeypatch.setattr(identity, "_machine", lambda machine=machine: machine * 32)
         with Registry.open(original) as registry:
             if machine == "a":
-                adopt_place(registry.engine.store)
+                accept_place(registry.engine.store)
             require_place(registry.engine.store)
 
 
 @pytest.mark.parametrize("place", ["", "not JSON", "[]", None])
 def test_a_place_that_was_never_noted_is_noted_at_the_first_connection(original: Path, place: str | None) -> None:
-    with plain_sqlite(original) as connection:
+    with sqlite3_connection(original) as connection:
         connection.execute("DELETE FROM settings WHERE name = 'place'")
         if place is not None:
             connection.execute("INSERT INTO settings VALUES ('place', ?)", (place,))
@@ -207,7 +209,7 @@ def test_a_place_that_was_never_noted_is_noted_at_the_first_connection(original:
 
 
 def test_a_lost_id_is_made_anew_and_only_once(original: Path) -> None:
-    with plain_sqlite(original) as connection:
+    with sqlite3_connection(original) as connection:
         connection.execute("DELETE FROM settings WHERE name = 'registry_id'")
     with Registry.open(original) as registry:
         store = registry.engine.store
@@ -223,7 +225,7 @@ def test_the_older_version_s_name_at_brokers_is_kept_until_the_id_changes(origin
         registry.engine.put_setting("registry_id", identity.new_registry_id())
         assert broker_identity(store) == read_identity(store).registry_id
         registry.engine.put_setting("broker_identity", f"{broker_identity(store)} 0123456789abcdef")
-        assert broker_identity(store) != become_copy(store).registry_id != "0123456789abcdef"
+        assert broker_identity(store) != assign_new_identity(store).registry_id != "0123456789abcdef"
 
 
 def test_the_doctor_says_it(original: Path) -> None:
@@ -233,8 +235,8 @@ def test_the_doctor_says_it(original: Path) -> None:
     def found(path: Path) -> tuple[str, str | None]:
         report = examine(parse_url(str(path)))
         [finding] = [each for each in report.findings if each.check == "identity"]
-        return finding.level, finding.mend
+        return finding.level, finding.fix_command
 
     assert found(original) == ("ok", None)
-    level, mend = found(copied(original))
-    assert level == "warn" and (mend or "").endswith("identity --copy")
+    level, fix_command = found(copy_database(original))
+    assert level == "warn" and (fix_command or "").endswith("identity --copy")

@@ -20,17 +20,17 @@ from jobdb import InvalidInput, NewJob, Registry
 from jobdb.core import arguments
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, MAX_VALUES, MalformedPayload, parse
 from jobdb.core.secrets import length_in_bits
-from jobdb.engines.sql.verifying import examine
+from jobdb.engines.sql.verifying import precheck
 from jobdb.model import Arrival
-from jobdb.mqtt.settings import read_address
+from jobdb.mqtt.settings import parse_broker_address
 from jobdb.mqtt.ticket import read_ticket
 from jobdb.mqtt.topics import topic_matches
 from jobdb.urls import parse_url
 
-MOST_TIMES_A_PLAIN_ONE = 20
+MAX_TIME_RATIO = 20
 LEAST_SEC = 0.002
 """Below this a plain input's time says nothing."""
-MOST_BYTES_A_BYTE = 30
+MAX_MEMORY_RATIO = 30
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"j","event":"progress","timestamp":"2026-06-19T09:32:00Z","detail":"","data":'
@@ -38,7 +38,9 @@ HEAD = (
 ROOM = MAX_PAYLOAD_BYTES - len(HEAD) - 400  # the signature, and what a publisher adds
 
 
-def filled(item: str, *, most: int = MAX_VALUES - 20, room: int = ROOM, opened: str = "[", closed: str = "]") -> str:
+def repeated_values(
+    item: str, *, most: int = MAX_VALUES - 20, room: int = ROOM, opened: str = "[", closed: str = "]"
+) -> str:
     """As many of an item as fit; what is left is filled with a text, so that all are of one size."""
     count = min(most, room // (len(item) + 1))
     listed = ",".join([item] * count)
@@ -51,20 +53,20 @@ def keys(count: int, name: str) -> str:
 
 SUBNORMAL = "2.4703282292062327208" + "7" * 700 + "e-324"
 SHAPES = {
-    "floats": filled("1.5"),
-    "floats of 17 digits": filled("0.12345678901234567"),
-    "floats of 26 digits": filled("1.234567890123456789012345"),
-    "floats between two doubles": filled("1.50000000000000011102230246251565404236316680908203125"),
-    "subnormal floats of 700 digits": filled(SUBNORMAL),
-    "exponents": filled("1e-9"),
+    "floats": repeated_values("1.5"),
+    "floats of 17 digits": repeated_values("0.12345678901234567"),
+    "floats of 26 digits": repeated_values("1.234567890123456789012345"),
+    "floats between two doubles": repeated_values("1.50000000000000011102230246251565404236316680908203125"),
+    "subnormal floats of 700 digits": repeated_values(SUBNORMAL),
+    "exponents": repeated_values("1e-9"),
     "one float as large as it can be": '0.{}1,"rest":""'.format("0" * (ROOM - 20)),
-    "integers": filled("9007199254740991"),
-    "empty lists": filled("[]"),
-    "nested lists": filled("[[[]]]", most=MAX_VALUES // 3 - 20),
-    "objects": filled('{"":0}', most=MAX_VALUES // 2 - 20),
-    "many more lists than allowed": filled("[[[]]]", most=10**9),
-    "many more floats than allowed": filled("1.5", most=10**9),
-    "empty strings": filled('""'),
+    "integers": repeated_values("9007199254740991"),
+    "empty lists": repeated_values("[]"),
+    "nested lists": repeated_values("[[[]]]", most=MAX_VALUES // 3 - 20),
+    "objects": repeated_values('{"":0}', most=MAX_VALUES // 2 - 20),
+    "many more lists than allowed": repeated_values("[[[]]]", most=10**9),
+    "many more floats than allowed": repeated_values("1.5", most=10**9),
+    "empty strings": repeated_values('""'),
     "keys": keys(MAX_VALUES - 20, "key"),
     "keys beyond ASCII": keys(MAX_VALUES - 20, "\u00e9"),
     "keys beyond the BMP, with floats": keys(MAX_VALUES - 20, "\U0001f600").replace(":1", ":1.5"),
@@ -88,7 +90,7 @@ def payload(value: str, *, job_id: str = "j", signature: str = "") -> bytes:
     return f'{HEAD.replace(chr(34) + "j" + chr(34), chr(34) + job_id + chr(34))}{{"x":{value}{signed}}}}}'.encode()
 
 
-def seconds(work: Callable[[], object], runs: int = 3) -> list[float]:
+def cpu_seconds(work: Callable[[], object], runs: int = 3) -> list[float]:
     """Processor time of each run, shortest first."""
     found = []
     for _ in range(runs):
@@ -100,7 +102,7 @@ def seconds(work: Callable[[], object], runs: int = 3) -> list[float]:
 
 def is_cheap(work: Callable[[], object], plain: Callable[[], object]) -> bool:
     """Whether work takes at most so many times what the plain one does; looked at again before it is said that not."""
-    return any(seconds(work)[0] <= MOST_TIMES_A_PLAIN_ONE * max(LEAST_SEC, seconds(plain)[-1]) for _ in range(3))
+    return any(cpu_seconds(work)[0] <= MAX_TIME_RATIO * max(LEAST_SEC, cpu_seconds(plain)[-1]) for _ in range(3))
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
@@ -124,7 +126,7 @@ def test_a_payload(shape: str) -> None:
     raw, plain = payload(SHAPES[shape]), payload(PLAIN)
     assert len(raw) <= MAX_PAYLOAD_BYTES
     assert is_cheap(lambda: parsed(raw), lambda: parsed(plain))
-    assert peak_bytes(lambda: parsed(raw)) <= MOST_BYTES_A_BYTE * MAX_PAYLOAD_BYTES
+    assert peak_bytes(lambda: parsed(raw)) <= MAX_MEMORY_RATIO * MAX_PAYLOAD_BYTES
 
 
 @pytest.fixture
@@ -199,7 +201,7 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         ],
     ),
     "a broker's address": (
-        read_address,
+        parse_broker_address,
         [
             ":" * LONG,
             ":@" * LONG,
@@ -284,8 +286,8 @@ def test_many_arrivals_of_many_unknown_jobs(registry: Registry) -> None:
     """Each is looked up once, and only a count stays."""
     arrivals = [Arrival(payload('"' + "a" * 200 + '"', job_id=f"job{number}")) for number in range(2000)]
     engine = registry.engine
-    examined = examine(engine.store, engine.vault, arrivals)
-    assert {each.refused.verdict if each.refused else None for each in examined} == {"unknown_job"}
+    prechecked = precheck(engine.store, engine.vault, arrivals)
+    assert {each.refused.verdict if each.refused else None for each in prechecked} == {"unknown_job"}
     assert registry.accept_many(arrivals, subscriber="s")[-1].verdict == "unknown_job"
     assert registry.verdict_counts() == {"unknown_job": 2000}
 

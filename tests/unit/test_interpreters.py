@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb.system.interpreters import import_path, isolated
+from jobdb.system.interpreters import import_path, isolated_command
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -36,7 +36,7 @@ def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
 
 
-def trapped(folder: Path) -> str:
+def trap_log(folder: Path) -> str:
     mark = folder.parent / "mark"
     return mark.read_text() if mark.exists() else ""
 
@@ -44,8 +44,8 @@ def trapped(folder: Path) -> str:
 def test_an_isolated_process_imports_installed_modules_alone(workspace: Path) -> None:
     program = "import json, apsw, jobdb.legacy.reading, jobdb.schema; print(json.dumps(sys.argv[1:]))"
     for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": f":{workspace}"}, {"PYTHONHOME": "."}):
-        done = run(isolated(program, "a", "é"), workspace, **variables)
-        assert (done.stdout, trapped(workspace)) == ('["a", "\\u00e9"]\n', ""), done.stderr
+        done = run(isolated_command(program, "a", "é"), workspace, **variables)
+        assert (done.stdout, trap_log(workspace)) == ('["a", "\\u00e9"]\n', ""), done.stderr
 
 
 @pytest.mark.parametrize("placed", [{}, {"PYTHONPATH": "."}, {"PYTHONPATH": os.pathsep}])
@@ -60,7 +60,7 @@ def test_a_process_of_a_process_in_the_folder_is_isolated_too(workspace: Path, p
         if name not in ("numpy", "json"):
             (workspace / f"{name}.py").unlink()
     done = run([sys.executable, "-c", inside.format(program.format(workspace))], workspace, **placed)
-    assert (done.stdout, trapped(workspace)) == ("[] False\n", ""), done.stderr
+    assert (done.stdout, trap_log(workspace)) == ("[] False\n", ""), done.stderr
 
 
 def test_the_import_path_is_absolute_and_finds_this_package_last(workspace: Path, monkeypatch) -> None:
@@ -83,8 +83,8 @@ def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path)
 
     jobs = workspace / ".mam" / "jobs"
     jobs.mkdir(parents=True)
-    done = run(isolated(_PROGRAM, str(jobs), str(workspace / "audit"), ""), workspace, PYTHONPATH=".")
-    assert (done.returncode, done.stdout, trapped(workspace)) == (0, "", ""), done.stderr
+    done = run(isolated_command(_PROGRAM, str(jobs), str(workspace / "audit"), ""), workspace, PYTHONPATH=".")
+    assert (done.returncode, done.stdout, trap_log(workspace)) == (0, "", ""), done.stderr
 
 
 def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -> None:
@@ -97,7 +97,7 @@ def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -
         for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": os.pathsep}):
             for words in (["init"], ["register", "-a", "x", "p"], ["list"], ["doctor"]):
                 done = run([*start, "--db", "../db/jobs.db", *words], workspace, **variables)
-                assert (done.returncode, trapped(workspace)) == (0, ""), done.stderr
+                assert (done.returncode, trap_log(workspace)) == (0, ""), done.stderr
 
 
 def test_every_python_that_is_started_is_isolated() -> None:

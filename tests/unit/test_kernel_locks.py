@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb.filesystem.kernel_locks import KernelLock, command_of, locks_on
+from jobdb.filesystem.kernel_locks import KernelLock, locks_on, process_name
 
 
 @pytest.fixture
@@ -59,5 +59,5 @@ def test_a_lock_of_this_process_is_found_with_its_holder(file: Path) -> None:
         assert locks_on(file) == []
         fcntl.flock(opened, fcntl.LOCK_SH)
         [lock] = locks_on(file)
-    assert (lock.kind, lock.writes, lock.pid) == ("FLOCK", False, os.getpid())
-    assert lock.holder == f"{command_of(os.getpid())} (pid {os.getpid()})"
+    assert (lock.kind, lock.exclusive, lock.pid) == ("FLOCK", False, os.getpid())
+    assert lock.holder == f"{process_name(os.getpid())} (pid {os.getpid()})"

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 
 from jobdb.errors import InvalidInput
-from jobdb.legacy.damage import Damage, Damaged
+from jobdb.legacy.damage import Damaged, DamageKind
 from jobdb.legacy.layout import (
     EntryKind,
     classify,
     count_records,
+    find_export_target,
     find_registry,
     list_audit_folder,
     list_jobs_folder,
-    new_registry,
     open_folder,
+    printable_name,
     read_regular_file,
-    shown_name,
 )
 
 
@@ -58,7 +58,7 @@ def test_two_registries_are_not_chosen_between(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match=r"\.hermes"):
         find_registry(tmp_path)
     with pytest.raises(InvalidInput):
-        new_registry(tmp_path)
+        find_export_target(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["nothing", "file", "missing"])
@@ -70,14 +70,14 @@ def test_what_is_no_registry(tmp_path: Path, name: str) -> None:
 
 
 def test_where_an_export_goes(tmp_path: Path) -> None:
-    assert new_registry(tmp_path / "new").jobs == tmp_path / "new" / ".mam" / "jobs"
-    assert new_registry(tmp_path / "jobs").jobs == tmp_path / "jobs"
-    assert new_registry(make(tmp_path / "empty")).jobs == tmp_path / "empty" / ".mam" / "jobs"
+    assert find_export_target(tmp_path / "new").jobs == tmp_path / "new" / ".mam" / "jobs"
+    assert find_export_target(tmp_path / "jobs").jobs == tmp_path / "jobs"
+    assert find_export_target(make(tmp_path / "empty")).jobs == tmp_path / "empty" / ".mam" / "jobs"
     there = make(tmp_path / "old" / ".hermes" / "jobs", "a.json")
-    assert new_registry(tmp_path / "old").jobs == there
+    assert find_export_target(tmp_path / "old").jobs == there
     make(tmp_path, "file")
     with pytest.raises(InvalidInput):
-        new_registry(tmp_path / "file")
+        find_export_target(tmp_path / "file")
 
 
 def test_names_tell_what_an_entry_is() -> None:
@@ -103,20 +103,20 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "good").write_bytes(b"content")
     (tmp_path / "link.json").symlink_to(tmp_path / "good")
 
-    def kind(name: str) -> Damage | None:
+    def kind(name: str) -> DamageKind | None:
         found = read_regular_file(str(tmp_path / name), 100)
         return found.kind if isinstance(found, Damaged) else None
 
-    assert kind("folder.json") is Damage.NOT_A_FILE
-    assert kind("pipe.json") is Damage.NOT_A_FILE
-    assert kind("dangling.json") is Damage.DANGLING_LINK
-    assert kind("loop.json") is Damage.LINK
-    assert kind("link.json") is Damage.LINK
+    assert kind("folder.json") is DamageKind.NOT_A_FILE
+    assert kind("pipe.json") is DamageKind.NOT_A_FILE
+    assert kind("dangling.json") is DamageKind.DANGLING_LINK
+    assert kind("loop.json") is DamageKind.LINK
+    assert kind("link.json") is DamageKind.LINK
     assert read_regular_file(str(tmp_path / "missing.json"), 100) is None
     assert read_regular_file(str(tmp_path / "good" / "below"), 100) is None
     assert kind("good") is None
     (tmp_path / "large").write_bytes(b"x" * 101)
-    assert kind("large") is Damage.TOO_LARGE
+    assert kind("large") is DamageKind.TOO_LARGE
 
 
 def test_only_the_folder_that_is_named_may_be_a_link(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_only_the_folder_that_is_named_may_be_a_link(tmp_path: Path) -> None:
         (workspace / inside).parent.mkdir(parents=True)
         target = tmp_path / "real" / ".mam" / "jobs" if inside.endswith("jobs") else tmp_path / "real" / ".mam"
         (workspace / inside).symlink_to(target)
-        for look in (find_registry, new_registry):
+        for look in (find_registry, find_export_target):
             with pytest.raises(InvalidInput, match="is a link"):
                 look(workspace)
 
@@ -142,7 +142,7 @@ def test_a_folder_in_an_open_one(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "logs")
     assert open_folder(str(tmp_path / "missing")) is None
     found = open_folder(str(tmp_path / "link"))
-    assert isinstance(found, Damaged) and found.kind is Damage.LINK
+    assert isinstance(found, Damaged) and found.kind is DamageKind.LINK
     outer = open_folder(str(tmp_path))
     assert isinstance(outer, int)
     try:
@@ -160,6 +160,6 @@ def test_a_folder_in_an_open_one(tmp_path: Path) -> None:
 
 
 def test_names_are_shown_printable() -> None:
-    assert shown_name("a.json") == "a.json"
-    assert shown_name("日本.json") == "日本.json"
-    assert shown_name(os.fsdecode(b"a\xff\n.json")) == "a\\\\xff\\n.json"
+    assert printable_name("a.json") == "a.json"
+    assert printable_name("日本.json") == "日本.json"
+    assert printable_name(os.fsdecode(b"a\xff\n.json")) == "a\\\\xff\\n.json"

@@ -27,7 +27,7 @@ sys.stdin.read()
 
 
 @contextmanager
-def held_by_another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
+def locked_by_other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -39,7 +39,7 @@ def held_by_another_process(path: Path) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=20)
 
 
-def free(path: Path) -> bool:
+def is_unlocked(path: Path) -> bool:
     fd = os.open(path, os.O_RDWR)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,13 +54,13 @@ def test_it_excludes_and_is_given_back(tmp_path: Path) -> None:
     (tmp_path / ".lock").touch()
     with registry_lock(tmp_path, timeout_sec=5, create=False) as lock:
         assert lock.held
-        assert not free(tmp_path / ".lock")
+        assert not is_unlocked(tmp_path / ".lock")
         assert not lock.writer_appeared()
-    assert free(tmp_path / ".lock")
+    assert is_unlocked(tmp_path / ".lock")
 
 
 def test_a_wait_past_the_limit_names_the_holder(tmp_path: Path) -> None:
-    with held_by_another_process(tmp_path / ".lock") as process:
+    with locked_by_other_process(tmp_path / ".lock") as process:
         with pytest.raises(Busy) as raised, registry_lock(tmp_path, timeout_sec=0.2, create=False):
             pass
         if sys.platform == "linux":
@@ -69,7 +69,7 @@ def test_a_wait_past_the_limit_names_the_holder(tmp_path: Path) -> None:
         assert raised.value.waited_sec == 0.2
     # The wait that was given up on must not keep the lock once it gets it.
     deadline = time.monotonic() + 20
-    while not free(tmp_path / ".lock"):
+    while not is_unlocked(tmp_path / ".lock"):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -82,7 +82,7 @@ def test_it_is_taken_when_the_holder_leaves(tmp_path: Path) -> None:
     timer.start()
     with registry_lock(tmp_path, timeout_sec=20, create=False) as lock:
         assert lock.held
-        assert not free(path)
+        assert not is_unlocked(path)
     timer.join()
 
 
@@ -150,4 +150,4 @@ def test_a_lock_that_was_replaced_meanwhile_is_taken_anew(tmp_path: Path) -> Non
     timer.start()
     with registry_lock(tmp_path, timeout_sec=20, create=False):
         timer.join()
-        assert not free(path)
+        assert not is_unlocked(path)

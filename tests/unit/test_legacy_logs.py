@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import parse
-from jobdb.legacy.damage import Damage
+from jobdb.legacy.damage import DamageKind
 from jobdb.legacy.layout import EntryKind
-from jobdb.legacy.log_lines import LogEvent, read_line, usual_line
-from jobdb.legacy.logs import JobLogs, mask, read_logs, seqs_of, unmask, write_log
+from jobdb.legacy.log_lines import LogEvent, parse_flat_line, parse_line
+from jobdb.legacy.logs import JobLogs, mask, read_logs, render_log, seqs_in_form, unmask
 
 EVENTS, AUDIT = EntryKind.EVENT_LOG, EntryKind.AUDIT_LOG
 
@@ -34,14 +34,14 @@ def read(events: bytes, audit: bytes | None = None, secrets: tuple[str, ...] = (
     logs = [(EVENTS, events)] + ([(AUDIT, audit)] if audit is not None else [])
     found = read_logs("abc", logs, fallback_ms=0, secrets=secrets)
     for kind, content in logs:
-        assert again(found, kind) == content
+        assert rewrite_log(found, kind) == content
     return found
 
 
-def again(found: JobLogs, kind: EntryKind) -> bytes:
+def rewrite_log(found: JobLogs, kind: EntryKind) -> bytes:
     payloads = {event.seq: event.text for event in found.events}
     kept = iter([kept.raw for kept in found.kept if kept.log is kind])
-    return write_log(found.forms[kind], payloads.__getitem__, kept)
+    return render_log(found.forms[kind], payloads.__getitem__, kept)
 
 
 def test_a_sound_log_is_a_range() -> None:
@@ -63,7 +63,7 @@ def test_the_audit_log_adds_only_what_the_event_log_does_not_have() -> None:
 def test_a_cut_last_line_is_named_and_kept() -> None:
     found = read(line(1) + line(2)[:40])
     assert [event.seq for event in found.events] == [1]
-    assert found.damage[EVENTS].kind is Damage.CUT_LINE
+    assert found.damage[EVENTS].kind is DamageKind.CUT_LINE
     assert "line 2" in found.damage[EVENTS].reason
     assert found.forms[EVENTS] == "1 k !"
 
@@ -84,7 +84,7 @@ def test_gaps_and_repeats_are_noted() -> None:
 def test_the_first_of_two_lines_of_one_seq_wins_and_the_other_is_named() -> None:
     found = read(line(1, "first") + line(1, "second"), line(1, "third"))
     assert [event.detail for event in found.events] == ["first"]
-    assert found.damage[EVENTS].kind is found.damage[AUDIT].kind is Damage.CONFLICTING_LINES
+    assert found.damage[EVENTS].kind is found.damage[AUDIT].kind is DamageKind.CONFLICTING_LINES
     assert "seq 1" in found.damage[EVENTS].reason
 
 
@@ -99,7 +99,7 @@ def test_lines_of_other_jobs_and_of_no_kind_are_named() -> None:
     found = read(line(1, job_id="other") + b"\xff\n" + b"[]\n" + b'{"hello": 1}\n' + b"\n" + line(1))
     assert [event.seq for event in found.events] == [1]
     reason = found.damage[EVENTS].reason
-    assert found.damage[EVENTS].kind is Damage.BAD_LINE
+    assert found.damage[EVENTS].kind is DamageKind.BAD_LINE
     for number in (1, 2, 3, 4):
         assert f"line {number} " in reason
     assert "line 5 " not in reason
@@ -121,14 +121,14 @@ def test_lines_that_say_nothing_are_stored_as_one_or_not_at_all() -> None:
 
 def test_a_form_that_names_each_kept_line_is_still_understood() -> None:
     """As imports wrote it before runs of lines were stored as one."""
-    assert write_log("k k 1 k !", {1: "one"}.__getitem__, iter([b"a", b"", b"z"])) == b"a\n\none\nz"
+    assert render_log("k k 1 k !", {1: "one"}.__getitem__, iter([b"a", b"", b"z"])) == b"a\n\none\nz"
 
 
 def test_events_that_are_written_otherwise_are_known_to_be_in_their_log() -> None:
     """An export must not add them once more at its end."""
     found = read(line(1).replace(b"\n", b"\r\n") + b" " + line(2) + line(3))
     assert found.forms[EVENTS] == "k2 3 =1-2"
-    assert seqs_of(found.forms[EVENTS]) == {1, 2, 3}
+    assert seqs_in_form(found.forms[EVENTS]) == {1, 2, 3}
 
 
 def test_what_a_short_line_is_does_not_depend_on_those_before_it() -> None:
@@ -146,7 +146,7 @@ def test_a_line_that_shows_the_token_is_no_event_and_is_kept_masked() -> None:
     found = read(raw + b"\n", secrets=(token,))
     assert found.events == []
     assert found.highest_seq == 3
-    assert found.damage[EVENTS].kind is Damage.SECRET_IN_CLEAR
+    assert found.damage[EVENTS].kind is DamageKind.SECRET_IN_CLEAR
     masked = mask(raw, {"auth_token": token})
     assert b"ken-" not in masked
     assert unmask(masked, {"auth_token": token}) == raw
@@ -160,8 +160,8 @@ def test_an_unreal_timestamp_falls_back() -> None:
 
 
 def test_seqs_of_a_form() -> None:
-    assert seqs_of("k 1-3 k 7 !") == {1, 2, 3, 7}
-    assert seqs_of(None) == set()
+    assert seqs_in_form("k 1-3 k 7 !") == {1, 2, 3, 7}
+    assert seqs_in_form(None) == set()
 
 
 LINES = st.one_of(
@@ -183,7 +183,7 @@ def test_any_log_is_written_again_byte_for_byte(events: list[bytes], audit: list
 
 def test_a_line_that_the_parser_takes_is_the_same_event() -> None:
     raw = line(3, "日本", pct=1.5).rstrip(b"\n")
-    found, wire = read_line(raw, "abc", fallback_ms=0), parse(raw)
+    found, wire = parse_line(raw, "abc", fallback_ms=0), parse(raw)
     assert isinstance(found, LogEvent)
     assert (found.seq, found.event, found.attempt) == (wire.seq, wire.event.value, wire.attempt)
     assert (found.digest, found.detail, found.text) == (wire.digest, wire.detail, wire.text)
@@ -191,7 +191,7 @@ def test_a_line_that_the_parser_takes_is_the_same_event() -> None:
 
 @given(st.binary(max_size=60))
 def test_no_line_raises(raw: bytes) -> None:
-    assert not isinstance(read_line(raw, "abc", fallback_ms=0), LogEvent)
+    assert not isinstance(parse_line(raw, "abc", fallback_ms=0), LogEvent)
 
 
 SCALARS = st.none() | st.booleans() | st.integers(-(2**54), 2**54) | st.text(max_size=6)
@@ -223,7 +223,7 @@ def test_a_line_in_the_usual_form_is_what_the_parser_says(
     raw = json.dumps(payload, separators=style, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     place %= len(raw)
     raw = raw[:place] + splice + raw[place + cut * (splice == b"") :]
-    found = usual_line(raw, "abc", fallback_ms=0)
+    found = parse_flat_line(raw, "abc", fallback_ms=0)
     if found is None:
         return
     wire = parse(raw)
@@ -237,13 +237,13 @@ def test_a_line_in_the_usual_form_is_what_the_parser_says(
 def test_a_key_that_stands_there_twice_is_never_usual(payload: dict[str, Any], which: int) -> None:
     members = [f"{json.dumps(key)}:{json.dumps(value)}" for key, value in payload.items()]
     raw = ("{" + ",".join([*members, members[which]]) + "}").encode()
-    assert usual_line(raw, "abc", fallback_ms=0) is None
+    assert parse_flat_line(raw, "abc", fallback_ms=0) is None
 
 
 def test_lines_as_the_old_scripts_write_them_are_usual() -> None:
     for raw in (line(1), line(2, "step", pct=32, hmac_sig="ab" * 32), line(3, hmac_kid=2, attempt=1, ok=None)):
-        found, wire = usual_line(raw.rstrip(b"\n"), "abc", fallback_ms=0), parse(raw.rstrip(b"\n"))
+        found, wire = parse_flat_line(raw.rstrip(b"\n"), "abc", fallback_ms=0), parse(raw.rstrip(b"\n"))
         assert found is not None and (found.digest, found.text) == (wire.digest, wire.text)
     with_umlaut = json.dumps(json.loads(line(1, "größer")), ensure_ascii=False).encode()
-    found = usual_line(with_umlaut, "abc", fallback_ms=0)
+    found = parse_flat_line(with_umlaut, "abc", fallback_ms=0)
     assert found is not None and found.digest == parse(with_umlaut).digest

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from jobdb.crypto.master_key import (
     MasterKey,
+    create_key_file,
     default_key_path,
     find_master_key,
     generate_key,
-    make_key_file,
     parse_key,
     read_key_file,
 )
@@ -35,7 +35,7 @@ def home(tmp_path: Path) -> dict[str, str]:
     return {"HOME": str(tmp_path / "home")}
 
 
-def warned(recorder: pytest.WarningsRecorder) -> str:
+def warning_text(recorder: pytest.WarningsRecorder) -> str:
     """All warnings that were given, as text."""
     return "\n".join(str(warning.message) for warning in recorder.list)
 
@@ -188,12 +188,12 @@ def test_a_key_file_for_others_to_read_works_and_warns_with_the_command(
     file = private_file(tmp_path / "key", A.hex().encode())
     file.chmod(0o640)
     assert find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)}).secret == A
-    assert f"chmod 600 {file}" in warned(recwarn)
-    assert A.hex() not in warned(recwarn)
+    assert f"chmod 600 {file}" in warning_text(recwarn)
+    assert A.hex() not in warning_text(recwarn)
     recwarn.clear()
     file.chmod(0o600)
     find_master_key(create=False, env={"JOBDB_KEY_FILE": str(file)})
-    assert warned(recwarn) == ""
+    assert warning_text(recwarn) == ""
 
 
 def test_the_modes_of_systemd_credentials_are_systemds(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
@@ -202,7 +202,7 @@ def test_the_modes_of_systemd_credentials_are_systemds(tmp_path: Path, recwarn: 
     env = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     find_master_key(create=False, env=env)
     find_master_key(create=False, env=env | {"JOBDB_KEY_FILE": str(file)})
-    assert warned(recwarn) == ""
+    assert warning_text(recwarn) == ""
 
 
 def test_the_users_key_is_made_once_private_and_kept(home: dict[str, str], recwarn: pytest.WarningsRecorder) -> None:
@@ -218,12 +218,12 @@ def test_the_users_key_is_made_once_private_and_kept(home: dict[str, str], recwa
     assert os.listdir(place.parent) == ["master.key"]
     assert parse_key(place.read_text()) == made.secret
     assert find_master_key(create=True, env=home) == find_master_key(create=False, env=home) == made
-    assert warned(recwarn) == ""
+    assert warning_text(recwarn) == ""
     place.chmod(0o644)
     place.parent.chmod(0o755)
     assert find_master_key(create=False, env=home).secret == made.secret
-    assert f"chmod 600 {place}" in warned(recwarn)
-    assert f"chmod 700 {place.parent}" in warned(recwarn)
+    assert f"chmod 600 {place}" in warning_text(recwarn)
+    assert f"chmod 700 {place.parent}" in warning_text(recwarn)
 
 
 def test_without_leave_to_make_one_no_key_is_an_error(home: dict[str, str]) -> None:
@@ -246,9 +246,9 @@ def test_a_folder_in_which_no_key_can_be_made_says_how_else(tmp_path: Path, home
 
 def test_a_key_file_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    make_key_file("new.key")
+    create_key_file("new.key")
     first = read_key_file("new.key")
-    make_key_file(tmp_path / "new.key")
+    create_key_file(tmp_path / "new.key")
     assert read_key_file(tmp_path / "new.key").secret == first.secret
     assert stat.S_IMODE((tmp_path / "new.key").stat().st_mode) == 0o600
     assert os.listdir(tmp_path) == ["new.key"]

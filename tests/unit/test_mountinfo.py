@@ -20,14 +20,14 @@ TABLE = """\
 """
 
 
-def held(path: str, text: str = TABLE) -> Mount:
+def mount_of(path: str, text: str = TABLE) -> Mount:
     found = mount_for(path, parse_mountinfo(text))
     assert found is not None
     return found
 
 
 def test_fields() -> None:
-    mount = held("/home/bob")
+    mount = mount_of("/home/bob")
     assert (mount.mount_id, mount.parent_id, mount.device, mount.root) == (30, 27, "0:40", "/")
     assert (mount.fs_type, mount.source) == ("nfs4", "filer:/home")
     assert mount.value("local_lock") == "none" and mount.value("vers") == "4.2"
@@ -47,18 +47,18 @@ def test_fields() -> None:
     ],
 )
 def test_the_nearest_mount_above_holds_the_path(path: str, fs_type: str) -> None:
-    assert held(path).fs_type == fs_type
+    assert mount_of(path).fs_type == fs_type
 
 
 def test_later_mount_on_the_same_point_covers_the_earlier() -> None:
     text = TABLE + "40 30 0:50 / /home rw - tmpfs tmpfs rw\n"
-    assert held("/home/bob", text).fs_type == "tmpfs"
+    assert mount_of("/home/bob", text).fs_type == "tmpfs"
 
 
 def test_mount_above_covers_those_below() -> None:
     # /home/alice hangs on the NFS mount, which is covered now: the longest prefix would be wrong.
     text = TABLE + "40 30 0:50 / /home rw - tmpfs tmpfs rw\n"
-    assert held("/home/alice/.jobdb", text).fs_type == "tmpfs"
+    assert mount_of("/home/alice/.jobdb", text).fs_type == "tmpfs"
 
 
 def test_later_mount_on_a_parent_folder_covers_deeper_mounts() -> None:
@@ -67,27 +67,27 @@ def test_later_mount_on_a_parent_folder_covers_deeper_mounts() -> None:
         "2 1 0:9 / /data/a/b rw - nfs srv:/b rw,local_lock=none\n"
         "3 1 8:2 / /data rw - xfs /dev/sdb rw\n"
     )
-    assert held("/data/a/b/c", text).fs_type == "xfs"
+    assert mount_of("/data/a/b/c", text).fs_type == "xfs"
 
 
 def test_table_without_a_root_falls_back_to_the_longest_prefix() -> None:
     text = "50 49 8:1 / /data rw - xfs /dev/sda rw\n51 50 0:3 / /data/n rw - nfs srv:/n rw\n"
-    assert held("/data/n/x", text).fs_type == "nfs"
-    assert held("/data/m", text).fs_type == "xfs"
+    assert mount_of("/data/n/x", text).fs_type == "nfs"
+    assert mount_of("/data/m", text).fs_type == "xfs"
     assert mount_for("/elsewhere", parse_mountinfo(text)) is None
 
 
 def test_overlay_options_with_commas_stay_whole() -> None:
     text = "1 0 0:9 / / rw - overlay overlay rw,lowerdir=/a\\134,b:/c,upperdir=/var/lib/up\\054per,workdir=/w\n"
-    mount = held("/x", text)
+    mount = mount_of("/x", text)
     assert mount.value("upperdir") == "/var/lib/up,per"
     assert mount.value("lowerdir") == "/a\\,b:/c"
 
 
 def test_empty_source_and_no_super_options() -> None:
     text = "1 0 0:9 / / rw - tmpfs  rw,size=4k\n2 1 0:10 / /x rw - fuse.y y\n"
-    assert held("/", text).source == "" and held("/", text).value("size") == "4k"
-    assert held("/x", text).options == ("rw",)
+    assert mount_of("/", text).source == "" and mount_of("/", text).value("size") == "4k"
+    assert mount_of("/x", text).options == ("rw",)
 
 
 @pytest.mark.parametrize(

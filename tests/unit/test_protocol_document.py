@@ -10,8 +10,8 @@ import pytest
 
 from jobdb.core import protocol
 from jobdb.core.protocol import parse, verify
-from jobdb.core.replay import ReplayFacts, judge
-from jobdb.engines.sql.accepting import REFUSALS_IN_ALL, REFUSALS_PER_JOB
+from jobdb.core.replay import ReplayFacts, check_replay
+from jobdb.engines.sql.accepting import MAX_REFUSALS, MAX_REFUSALS_PER_JOB
 from jobdb.model import EventKind, JobStatus, Verdict
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "job-protocol.md").read_text("utf-8")
@@ -42,8 +42,8 @@ def test_the_limits() -> None:
         protocol.MAX_PAYLOAD_BYTES,
         protocol.MAX_DEPTH,
         protocol.MAX_VALUES,
-        REFUSALS_PER_JOB,
-        REFUSALS_IN_ALL,
+        MAX_REFUSALS_PER_JOB,
+        MAX_REFUSALS,
     ):
         assert re.search(rf"\b{number}\b", TEXT), number
     assert all(f"`{kind}`" in fields for kind in EventKind)
@@ -74,13 +74,13 @@ def test_the_table_of_windows(window: int) -> None:
     cells = [cell.strip() for cell in row[1].split("|")]
     assert len(seqs) == len(cells) == 5
     for seq, cell in zip(seqs, cells, strict=True):
-        verdict, _reason = judge(
+        verdict, _reason = check_replay(
             ReplayFacts(
                 seq=seq,
                 event_is_terminal=False,
                 attempt=1,
-                same=True if seq in (1, 2, 5) else None,
-                is_the_end=False,
+                matches_recorded=True if seq in (1, 2, 5) else None,
+                matches_recorded_end=False,
                 start_seq=0,
                 last_seq=5,
                 skipped=seq in (3, 4),

@@ -76,7 +76,7 @@ def test_a_decoded_object_is_judged_as_its_text() -> None:
     assert parse({**GOOD, "data": {"pair": (1, 2)}}).data == {"pair": [1, 2]}
 
 
-class Spiteful(Mapping[str, Any]):
+class RaisingMapping(Mapping[str, Any]):
     """A mapping whose every method raises."""
 
     def __getitem__(self, key: str) -> Any:
@@ -89,7 +89,9 @@ class Spiteful(Mapping[str, Any]):
         raise OSError("no")
 
 
-@pytest.mark.parametrize("wrong", [None, 1, 1.5, [], [1], object(), Spiteful(), {}, {"a": Spiteful()}], ids=type)
+@pytest.mark.parametrize(
+    "wrong", [None, 1, 1.5, [], [1], object(), RaisingMapping(), {}, {"a": RaisingMapping()}], ids=type
+)
 def test_things_that_are_no_payload(wrong: Any) -> None:
     with pytest.raises(MalformedPayload):
         parse(wrong)

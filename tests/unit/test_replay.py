@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobdb.core.replay import ReplayFacts, judge
+from jobdb.core.replay import ReplayFacts, check_replay
 from jobdb.model import JobStatus, Verdict
 
 NEW = ReplayFacts(
     seq=1,
     event_is_terminal=False,
     attempt=1,
-    same=None,
-    is_the_end=False,
+    matches_recorded=None,
+    matches_recorded_end=False,
     start_seq=0,
     last_seq=0,
     skipped=False,
@@ -74,7 +74,7 @@ THE_END = {
     ],
 )
 def test_each_rule(changes: dict[str, object], verdict: Verdict) -> None:
-    assert judge(NEW._replace(**changes))[0] is verdict
+    assert check_replay(NEW._replace(**changes))[0] is verdict
 
 
 @given(st.lists(st.integers(1, 30), max_size=80), st.integers(0, 12), st.integers(0, 10))
@@ -91,9 +91,9 @@ def test_no_schedule_accepts_an_event_twice_and_the_window_is_exact(
             start_seq=start_seq,
             last_seq=last_seq,
             skipped=start_seq < seq <= last_seq and seq not in accepted,
-            same=True if seq in recorded else None,
+            matches_recorded=True if seq in recorded else None,
         )
-        verdict, _reason = judge(facts)
+        verdict, _reason = check_replay(facts)
         fits = seq > start_seq and seq not in accepted and (seq > last_seq or last_seq - seq <= window)
         assert (verdict is Verdict.ACCEPTED) == fits
         if seq in accepted:

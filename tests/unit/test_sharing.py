@@ -98,7 +98,7 @@ def test_no_mark_is_put_on_where_locks_do_not_reach(database: Path, monkeypatch:
     def refused(path: Path) -> None:
         raise UnsafeFileSystem(f"{path.parent} has no locks")
 
-    monkeypatch.setattr(opening, "allowed_placement", refused)
+    monkeypatch.setattr(opening, "check_placement", refused)
     with pytest.raises(UnsafeFileSystem):
         set_shared(database, True)
     assert not is_shared(database)

@@ -7,11 +7,11 @@ import pytest
 from jobdb.schema import migration_files
 
 from jobdb import InvalidInput, Registry, Vault
-from jobdb.engines.sqlite.question import SEALED, TABLES, authorize
+from jobdb.engines.sqlite.question import READABLE_TABLES, SEALED, authorize
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory):
+def run_query(tmp_path_factory):
     place = tmp_path_factory.mktemp("question") / "jobs.db"
     with Registry.open(place, create=True, vault=Vault.open(env={"JOBDB_KEY": "42" * 32})) as registry:
         registry.register(agent="codex", prompt="p", job_id="j", expected_artifacts=["a", "b"])
@@ -59,9 +59,9 @@ def ask(tmp_path_factory):
         "SELECT " + " " * 2_000_000 + "1",
     ],
 )
-def test_what_is_not_the_registrys_is_refused(ask, sql):
+def test_what_is_not_the_registrys_is_refused(run_query, sql):
     with pytest.raises(InvalidInput):
-        ask(sql)
+        run_query(sql)
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def test_what_is_not_the_registrys_is_refused(ask, sql):
         "SELECT * FROM v_subscriptions, v_refusals, v_verdicts",
     ],
 )
-def test_ordinary_questions_are_answered(ask, sql):
-    ask(sql)
+def test_ordinary_questions_are_answered(run_query, sql):
+    run_query(sql)
 
 
 def test_a_table_that_sqlite_makes_up_is_refused_in_builds_that_have_it():
@@ -93,4 +93,4 @@ def test_a_table_that_sqlite_makes_up_is_refused_in_builds_that_have_it():
 def test_every_sealed_column_is_of_a_table_that_is_there():
     made = "".join(path.read_text("utf-8") for _number, _name, path in migration_files("sqlite"))
     assert all(f"CREATE TABLE {table} (" in made and column in made for table, column in SEALED)
-    assert {table for table, _column in SEALED} <= TABLES
+    assert {table for table, _column in SEALED} <= READABLE_TABLES

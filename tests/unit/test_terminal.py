@@ -9,61 +9,61 @@ import unicodedata
 
 from jobdb.core.protocol import build
 from jobdb.model import EventKind
-from jobdb.system.terminal import TerminalText, guarded, is_plain, visible, visible_json
+from jobdb.system.terminal import SanitizingStream, is_displayable, sanitize, sanitize_json, wrap_terminal
 
 CONTROLS = [chr(number) for number in (*range(0x20), *range(0x7F, 0xA0))]
-TURNING = list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+BIDI_CONTROLS = list("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 INVISIBLE = list("\xad\u034f\u115f\u1160\u180e\u200b\u200c\u200d\u2060\u2061\u2064\u206f\u3164\ufeff\uffa0\ufff9")
 FAR = [chr(number) for number in (0xE0001, 0xE0041, 0xE007F, 0xE0100, 0xE01EF, 0x1D173, 0x110BD)]
 PLAIN = "a~ é ß 中 日本語 ابج עברית \u3000\xa0 😀 ❤\ufe0f ∀ e\u0301 \\x1b"
 
 
 def test_what_steers_turns_or_hides_is_written_out() -> None:
-    for one in (*CONTROLS, *TURNING, *INVISIBLE, *FAR, "\u2028", "\u2029", "\ud800"):
-        assert not is_plain(one), f"U+{ord(one):04X}"
-        shown = visible(f"a{one}b")
+    for one in (*CONTROLS, *BIDI_CONTROLS, *INVISIBLE, *FAR, "\u2028", "\u2029", "\ud800"):
+        assert not is_displayable(one), f"U+{ord(one):04X}"
+        shown = sanitize(f"a{one}b")
         assert shown.isascii() and shown.isprintable() and shown != "ab"
-    assert visible(PLAIN) == PLAIN
+    assert sanitize(PLAIN) == PLAIN
 
 
 def test_no_character_of_those_categories_is_plain() -> None:
     for number in range(0x110000):
         if unicodedata.category(chr(number)) in ("Cc", "Cf", "Cs", "Zl", "Zp", "Cn", "Co"):
-            assert not is_plain(chr(number)), f"U+{number:04X}"
+            assert not is_displayable(chr(number)), f"U+{number:04X}"
 
 
 def test_each_is_written_in_a_form_of_its_own() -> None:
-    assert visible("\x1b\n\t\r\x9b\u202e\U000e0041") == r"\x1b\n\t\r\x9b\u202e\U000e0041"
-    assert visible("a\nb\tc\x07", keep="\n\t") == "a\nb\tc\\x07"
+    assert sanitize("\x1b\n\t\r\x9b\u202e\U000e0041") == r"\x1b\n\t\r\x9b\u202e\U000e0041"
+    assert sanitize("a\nb\tc\x07", keep="\n\t") == "a\nb\tc\\x07"
 
 
 def test_json_stays_the_same_value() -> None:
-    value = {"k" + "".join(TURNING): "".join((*CONTROLS, *INVISIBLE, *FAR)), "p": PLAIN}
-    text = visible_json(json.dumps(value, ensure_ascii=False))
+    value = {"k" + "".join(BIDI_CONTROLS): "".join((*CONTROLS, *INVISIBLE, *FAR)), "p": PLAIN}
+    text = sanitize_json(json.dumps(value, ensure_ascii=False))
     assert json.loads(text) == value
-    assert all(map(is_plain, text)) and PLAIN.split("\\")[0] in text
+    assert all(map(is_displayable, text)) and PLAIN.split("\\")[0] in text
 
 
 def test_a_payload_that_is_made_visible_still_verifies() -> None:
     from jobdb.core.protocol import parse, verify
 
     token = "x" * 40
-    detail = "".join((*CONTROLS[1:], *TURNING, *INVISIBLE, *FAR))
+    detail = "".join((*CONTROLS[1:], *BIDI_CONTROLS, *INVISIBLE, *FAR))
     event = build(
         job_id="j", seq=1, event=EventKind.PROGRESS, timestamp="2026-06-19T09:32:00Z", detail=detail, data={},
         attempt=1, kid=1, token=token,
     )  # fmt: skip
-    shown = visible_json(event.text)
-    assert shown != event.text and all(map(is_plain, shown))
+    shown = sanitize_json(event.text)
+    assert shown != event.text and all(map(is_displayable, shown))
     assert verify(parse(shown.encode()), token) and json.loads(shown) == json.loads(event.text)
 
 
 def test_a_stream_to_a_terminal_is_guarded_and_another_is_not(tmp_path) -> None:
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8", newline="\n") as raw, open(tmp_path / "file", "w") as file:
-        assert guarded(file) is file
-        stream = guarded(raw)
-        assert isinstance(stream, TerminalText) and stream.isatty() and guarded(stream) is stream
+        assert wrap_terminal(file) is file
+        stream = wrap_terminal(raw)
+        assert isinstance(stream, SanitizingStream) and stream.isatty() and wrap_terminal(stream) is stream
         assert stream.write("a\x9b\x1b[31m\n") == 8
         stream.writelines(["\u202e", "\tb\n"])
         print("c\rd", file=stream)

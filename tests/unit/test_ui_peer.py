@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from jobdb.ui import gate
-from jobdb.ui.peer import owner_of
+from jobdb.ui.peer import peer_uid
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
@@ -18,14 +18,14 @@ def test_the_other_end_is_ours() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         accepted, peer = server.accept()
         with accepted:
-            assert owner_of(peer, accepted.getsockname()) == os.getuid()
-            assert owner_of((peer[0], 1), accepted.getsockname()) is None
+            assert peer_uid(peer, accepted.getsockname()) == os.getuid()
+            assert peer_uid((peer[0], 1), accepted.getsockname()) is None
         assert client.fileno() >= 0
 
 
 def test_what_the_system_does_not_tell_is_not_known(tmp_path) -> None:
-    assert owner_of(("127.0.0.1", 1), ("127.0.0.1", 2), table=tmp_path / "none") is None
-    assert owner_of(("::1", 1), ("::1", 2)) is None
+    assert peer_uid(("127.0.0.1", 1), ("127.0.0.1", 2), table=tmp_path / "none") is None
+    assert peer_uid(("::1", 1), ("::1", 2)) is None
 
 
 def status(owner: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -42,13 +42,13 @@ def status(owner: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
     async def receive() -> gate.Scope:
         return {}
 
-    monkeypatch.setattr(gate, "owner_of", lambda _peer, _here: owner)
+    monkeypatch.setattr(gate, "peer_uid", lambda _peer, _here: owner)
     headers = [(b"host", b"127.0.0.1:80"), (b"cookie", b"jobdb_ui_80=k")]
     scope = {
         "type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers,
         "client": ["127.0.0.1", 5], "server": ["127.0.0.1", 80],
     }  # fmt: skip
-    asyncio.run(gate.Gate(site, key="k", port=80)(scope, receive, send))
+    asyncio.run(gate.AccessControl(site, key="k", port=80)(scope, receive, send))
     return said[0]
 
 

@@ -19,7 +19,7 @@ from jobdb.crypto.vault import Vault
 from jobdb.errors import InvalidInput, KeyProblem
 
 MASTER = MasterKey(bytes(range(32)), "a test")
-OTHER = MasterKey(bytes(range(1, 33)), "another test")
+OTHER_KEY = MasterKey(bytes(range(1, 33)), "another test")
 ROW = "token:abc12345:1"
 FIRST_RELEASE = bytes.fromhex(
     "0164d98b7a917457dc1cf24ee9d55f9aafd6bd8a6fb72fa5209de5294d3ca87d70fe11"
@@ -77,10 +77,10 @@ def test_any_other_row_is_refused_even_when_it_was_just_unsealed(row: str) -> No
 def test_another_key_is_refused_and_both_are_named() -> None:
     sealed = Vault(MASTER).seal(SECRET, bound_to=ROW)
     with pytest.raises(KeyProblem) as caught:
-        Vault(OTHER).unseal(sealed, bound_to=ROW)
+        Vault(OTHER_KEY).unseal(sealed, bound_to=ROW)
     message = str(caught.value)
     assert MASTER.key_id in message
-    assert f"{OTHER.key_id}, from another test" in message
+    assert f"{OTHER_KEY.key_id}, from another test" in message
     assert ROW in message
 
 
@@ -91,8 +91,8 @@ def test_a_later_form_is_refused_as_such() -> None:
 
 
 def test_resealing_moves_a_secret_under_another_key() -> None:
-    sealed = Vault(MASTER).reseal(Vault(MASTER).seal(SECRET, bound_to=ROW), bound_to=ROW, to=Vault(OTHER))
-    assert Vault(OTHER).unseal(sealed, bound_to=ROW) == SECRET
+    sealed = Vault(MASTER).reseal(Vault(MASTER).seal(SECRET, bound_to=ROW), bound_to=ROW, to=Vault(OTHER_KEY))
+    assert Vault(OTHER_KEY).unseal(sealed, bound_to=ROW) == SECRET
     with pytest.raises(KeyProblem):
         Vault(MASTER).unseal(sealed, bound_to=ROW)
 
@@ -109,7 +109,7 @@ def test_no_secret_in_repr_or_traceback() -> None:
     sealed = vault.seal(SECRET, bound_to=ROW)
     assert vault.unseal(sealed, bound_to=ROW) == SECRET
     shown = [repr(vault), str(vault), f"{vault.master}"]
-    for wrong in (Vault(OTHER), vault):
+    for wrong in (Vault(OTHER_KEY), vault):
         try:
             wrong.unseal(sealed, bound_to="elsewhere")
         except KeyProblem:
@@ -244,6 +244,6 @@ def test_one_bad_secret_among_many_is_named() -> None:
     with pytest.raises(KeyProblem, match="cut short"):
         vault.unseal_many([(sealed[0][0][:20], ROW)])
     with pytest.raises(KeyProblem, match="the key at hand is"):
-        Vault(OTHER).unseal_many(sealed)
+        Vault(OTHER_KEY).unseal_many(sealed)
     with pytest.raises(InvalidInput, match=ROW):
         vault.seal_many([(SECRET, ROW), ("\ud800", ROW)])

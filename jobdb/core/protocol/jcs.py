@@ -40,15 +40,15 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
 
     Source: RFC 8785, section 3.2.
     """
-    signed = unsigned(payload)
-    plain = _survey(signed)
+    signed = without_signature(payload)
+    has_fast_path = _validate(signed)
     try:
-        return (_SORTED.encode(signed) if plain else _written(signed)).encode()
+        return (_SORTED.encode(signed) if has_fast_path else _serialize(signed)).encode()
     except UnicodeEncodeError:
         raise MalformedPayload("a string holds a lone surrogate") from None
 
 
-def flat(data: dict[str, Any]) -> str | None:
+def canonical_flat(data: dict[str, Any]) -> str | None:
     """The canonical form of a small object that holds only text, whole numbers, truth values and null.
 
     What nearly every event's ``data`` is, in one pass over it. Lone surrogates are left in: encoding finds them.
@@ -86,7 +86,7 @@ def flat(data: dict[str, Any]) -> str | None:
     return "{" + ",".join(parts) + "}"
 
 
-def unsigned(payload: Mapping[str, Any]) -> dict[str, Any]:
+def without_signature(payload: Mapping[str, Any]) -> dict[str, Any]:
     """A shallow copy of the payload whose ``data`` has no ``hmac_sig``."""
     copy = dict(payload)
     data = copy.get("data")
@@ -96,18 +96,18 @@ def unsigned(payload: Mapping[str, Any]) -> dict[str, Any]:
     return copy
 
 
-def _written(value: Any) -> str:
-    """Return the canonical form of a value that ``_survey`` has passed, so it is not too deep for a recursion."""
+def _serialize(value: Any) -> str:
+    """Return the canonical form of a value that ``_validate`` has passed, so it is not too deep for a recursion."""
     kind = type(value)
     if kind is float:
         return _number(value)
     if kind is str:
         return encode_basestring(value)
     if kind is list:
-        return "[" + ",".join(map(_written, value)) + "]"
+        return "[" + ",".join(map(_serialize, value)) + "]"
     if kind is dict:
         names = sorted(value) if all(map(str.isascii, value)) else sorted(value, key=_utf16)
-        return "{" + ",".join([f"{encode_basestring(name)}:{_written(value[name])}" for name in names]) + "}"
+        return "{" + ",".join([f"{encode_basestring(name)}:{_serialize(value[name])}" for name in names]) + "}"
     if kind is int:
         return str(value)
     return "null" if value is None else "true" if value else "false"
@@ -136,13 +136,13 @@ def _number(value: float) -> str:
     return f"{sign}0.{digits.rjust(len(digits) - exponent - 1, '0')}"
 
 
-def _survey(payload: dict[str, Any]) -> bool:
+def _validate(payload: dict[str, Any]) -> bool:
     """Whether the payload has neither floats nor keys beyond ASCII. No recursion: level by level.
 
     Raises:
         MalformedPayload: see ``canonical``.
     """
-    plain = True
+    has_fast_path = True
     seen = 0
     depth = 0
     level: list[dict[str, Any] | list[Any]] = [payload]
@@ -163,7 +163,7 @@ def _survey(payload: dict[str, Any]) -> bool:
                     if type(key) is not str:
                         raise MalformedPayload("an object's key is not a string")
                     if not key.isascii():
-                        plain = False
+                        has_fast_path = False
             for value in values:
                 kind = type(value)
                 if kind is str or kind is bool or value is None:
@@ -176,8 +176,8 @@ def _survey(payload: dict[str, Any]) -> bool:
                 elif kind is float:
                     if not isfinite(value):
                         raise MalformedPayload("a number is not finite")
-                    plain = False
+                    has_fast_path = False
                 else:
                     raise MalformedPayload("it holds a value that is not JSON's")
         level = below
-    return plain
+    return has_fast_path

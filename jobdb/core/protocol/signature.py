@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidInput
-from .jcs import unsigned
+from .jcs import without_signature
 
 if TYPE_CHECKING:
     from .wire import WireEvent
@@ -62,4 +62,4 @@ def verify(event: WireEvent, token: str, *, legacy: bool = False) -> bool:
 
 
 def _legacy_form(event: WireEvent) -> bytes:
-    return json.dumps(unsigned(event.payload), sort_keys=True, separators=(",", ":")).encode("ascii")
+    return json.dumps(without_signature(event.payload), sort_keys=True, separators=(",", ":")).encode("ascii")

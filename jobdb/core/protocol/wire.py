@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from ...errors import InvalidInput
 from ...model import EventKind
-from .jcs import canonical, flat
+from .jcs import canonical, canonical_flat
 from .limits import (
     JOB_ID_PATTERN,
     MAX_DETAIL_CHARS,
@@ -39,7 +39,7 @@ _fields = itemgetter(*_FIELDS)
 _is_job_id = re.compile(JOB_ID_PATTERN).fullmatch
 _is_timestamp = re.compile(TIMESTAMP_PATTERN).fullmatch
 _LONGEST_INTEGER = len(str(-MAX_SEQ))
-_NOT_A_JOB_ID = f"job_id is not 1 to {MAX_JOB_ID_CHARS} letters, digits, '.', '_', ':', '@' or '-'"
+_INVALID_JOB_ID = f"job_id is not 1 to {MAX_JOB_ID_CHARS} letters, digits, '.', '_', ':', '@' or '-'"
 
 
 class WireEvent(NamedTuple):
@@ -104,9 +104,9 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
     text = text.strip(" \t")
     data = decoded.get("data")
     if type(data) is dict and len(decoded) == len(_FIELDS) and decoded.get("schema_version") == SCHEMA_VERSION:
-        data_text = flat(data)
+        data_text = canonical_flat(data)
         if data_text is not None:
-            return _parsed_flat(decoded, data, data_text, text)
+            return _parse_flat(decoded, data, data_text, text)
     version = decoded.get("schema_version")
     if type(version) is not int:
         raise MalformedPayload("schema_version is missing or not an integer")
@@ -119,16 +119,16 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
         raise UnsupportedVersion(version, job_id if type(job_id) is str and _is_job_id(job_id) else None)
     if type(data) is not dict:
         raise MalformedPayload("data is missing or not an object")
-    return _event(decoded, data, message, text)
+    return _to_event(decoded, data, message, text)
 
 
-def _parsed_flat(payload: dict[str, Any], data: dict[str, Any], data_text: str, text: str) -> WireEvent:
+def _parse_flat(payload: dict[str, Any], data: dict[str, Any], data_text: str, text: str) -> WireEvent:
     """The same as the rest of ``parse`` for a version 1 payload of the seven fields with a flat ``data``."""
     if type(payload["schema_version"]) is not int:
         raise MalformedPayload("schema_version is missing or not an integer")
-    seq, job_id, kind, timestamp, detail, attempt, kid = _checked(payload, data)
+    seq, job_id, kind, timestamp, detail, attempt, kid = _check_fields(payload, data)
     message = _utf8(_message(data_text, encode_basestring(detail), seq, job_id, kind, timestamp))
-    event = _assembled(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
+    event = _make_event(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
     if event.signature is not None and not event.signature.isascii():
         _utf8(event.signature)
     return event
@@ -169,9 +169,9 @@ def build(
         raise InvalidInput("a key version was given without a token to sign with; give both or neither")
     stamped = dict(data)
     if attempt is not None or "attempt" in stamped:
-        _stamp(stamped, "attempt", attempt)
+        _set_reserved(stamped, "attempt", attempt)
     if kid is not None or "hmac_kid" in stamped:
-        _stamp(stamped, "hmac_kid", kid)
+        _set_reserved(stamped, "hmac_kid", kid)
     if "hmac_sig" in stamped:
         raise InvalidInput("data must not hold 'hmac_sig': the signature is made here; leave it out")
     payload: dict[str, Any] = {
@@ -184,7 +184,7 @@ def build(
         "data": stamped,
     }
     try:
-        wire = _built_flat(payload, stamped, token)
+        wire = _build_flat(payload, stamped, token)
         if wire is not None:
             return wire
         try:
@@ -201,19 +201,19 @@ def build(
         text = _encode(payload)
         _check_size(text)
         _check_values(text)
-        return _event(payload, stamped, message, text)
+        return _to_event(payload, stamped, message, text)
     except MalformedPayload as problem:
         raise InvalidInput(
             f"the event for job {str(job_id)[:MAX_JOB_ID_CHARS]!r} cannot be sent: {problem.reason}"
         ) from None
 
 
-def _built_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None) -> WireEvent | None:
+def _build_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None) -> WireEvent | None:
     """The same as the rest of ``build`` for a flat ``data``: both forms are put together from the same parts."""
-    data_text = flat(data)
+    data_text = canonical_flat(data)
     if data_text is None:
         return None
-    seq, job_id, kind, timestamp, detail, attempt, kid = _checked(payload, data)
+    seq, job_id, kind, timestamp, detail, attempt, kid = _check_fields(payload, data)
     detail_text = encode_basestring(detail)
     message = _utf8(_message(data_text, detail_text, seq, job_id, kind, timestamp))
     if token is not None:
@@ -226,7 +226,7 @@ def _built_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None
     )
     _check_size(text)
     _check_values(text)
-    return _assembled(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
+    return _make_event(seq, job_id, kind, timestamp, detail, attempt, kid, payload, data, message, text)
 
 
 def _message(data_text: str, detail_text: str, seq: int, job_id: str, kind: EventKind, timestamp: str) -> str:
@@ -237,7 +237,9 @@ def _message(data_text: str, detail_text: str, seq: int, job_id: str, kind: Even
     )
 
 
-def _checked(payload: dict[str, Any], data: dict[str, Any]) -> tuple[int, str, EventKind, str, str, int | None, int]:
+def _check_fields(
+    payload: dict[str, Any], data: dict[str, Any]
+) -> tuple[int, str, EventKind, str, str, int | None, int]:
     """Check the fields of a version 1 payload; the one place for both directions.
 
     Returns:
@@ -250,7 +252,7 @@ def _checked(payload: dict[str, Any], data: dict[str, Any]) -> tuple[int, str, E
     if type(seq) is not int or not 1 <= seq <= MAX_SEQ:
         raise MalformedPayload("seq is not an integer of at least 1")
     if type(job_id) is not str or _is_job_id(job_id) is None:
-        raise MalformedPayload(_NOT_A_JOB_ID)
+        raise MalformedPayload(_INVALID_JOB_ID)
     known = _KINDS.get(kind) if type(kind) is str else None
     if known is None:
         raise MalformedPayload("event is not one of " + ", ".join(_KINDS))
@@ -267,11 +269,11 @@ def _checked(payload: dict[str, Any], data: dict[str, Any]) -> tuple[int, str, E
     return seq, job_id, known, timestamp, detail, attempt, kid
 
 
-def _event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
-    return _assembled(*_checked(payload, data), payload, data, message, text)
+def _to_event(payload: dict[str, Any], data: dict[str, Any], message: bytes, text: str) -> WireEvent:
+    return _make_event(*_check_fields(payload, data), payload, data, message, text)
 
 
-def _assembled(
+def _make_event(
     seq: int,
     job_id: str,
     kind: EventKind,
@@ -376,7 +378,7 @@ def _constant(_: str) -> NoReturn:
     raise MalformedPayload("a number is not finite")
 
 
-def _stamp(data: dict[str, Any], name: str, value: int | None) -> None:
+def _set_reserved(data: dict[str, Any], name: str, value: int | None) -> None:
     if name in data and (type(data[name]) is not int or data[name] != value):
         raise InvalidInput(f"data sets the reserved name {name!r} to something else than this event's; leave it out")
     if value is not None:

@@ -13,12 +13,12 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from ...errors import DatabaseMissing, InvalidInput, Unavailable, Unusable
-from .failures import connecting
+from .failures import connection_error_text
 
 if TYPE_CHECKING:
     from collections import deque
 
-    from .pool import Place
+    from .pool import PoolSlot
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -31,8 +31,8 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         direct: whether the server's session is its own, and not lent by a pooler.
         configured_commit: `synchronous_commit` as the server is configured for this role and database.
         configured_path: `search_path` likewise.
-        begins: how its transactions begin, with their settings.
-        place: its place in the pool.
+        begin_statements: how its transactions begin, with their settings.
+        slot: its place in the pool.
         idle_since: when it was used last, by ``time.monotonic()``.
     """
 
@@ -42,21 +42,21 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     direct = False
     configured_commit = "on"
     configured_path = ""
-    begins: dict[str, bytes]
-    place: Place | None = None
+    begin_statements: dict[str, bytes]
+    slot: PoolSlot | None = None
     idle_since = 0.0
 
     def __del__(self, _warn: object = None) -> None:
         """Warn of nothing: an exception may cut a verb off at any step. libpq closes it, and in a child it does not."""
 
 
-LEAST_SERVER = 14
+MIN_SERVER_RELEASE = 14
 """The oldest release whose SQL the schema and the statements keep to."""
 
 CONNECT_SEC = 10
 
 # A server whose host vanished says nothing, and a verb must not wait for it for hours: given up after half a minute.
-_SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+_KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
 
 # A library without a say in logging: its warnings would go to stderr although the caller gets the error.
 logging.getLogger("psycopg").addHandler(logging.NullHandler())
@@ -67,25 +67,25 @@ class Address:
 
     Args:
         url: ``postgresql://…``.
-        shown: the same without its password.
+        display_url: the same without its password.
 
     Raises:
         InvalidInput: libpq cannot read the URL.
     """
 
-    def __init__(self, url: str, shown: str) -> None:
+    def __init__(self, url: str, display_url: str) -> None:
         try:
             self._parameters = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             # libpq's own words quote what it stumbled over, and that can be a part of the password.
             raise InvalidInput(
-                f"{shown} is no URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the password "
+                f"{display_url} is no URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the password "
                 "in ~/.pgpass; one in the URL needs %40 %3A %2F %25 for @ : / and %"
             ) from None
-        self.shown = shown
+        self.display_url = display_url
 
     def __repr__(self) -> str:
-        return f"<Address {self.shown}>"
+        return f"<Address {self.display_url}>"
 
     def connect(self) -> Connection:
         """A new connection in autocommit.
@@ -99,11 +99,13 @@ class Address:
             connection = Connection.connect(**self.parameters())
         except psycopg.OperationalError as error:
             # libpq gives no SQLSTATE for a connection that it did not get.
-            what = connecting(error)
+            what = connection_error_text(error)
             if 'FATAL: database "' in what and "does not exist" in what:
-                raise DatabaseMissing(f"{self.shown}: {what}. Make it with createdb, then 'jobdb init'") from error
+                raise DatabaseMissing(
+                    f"{self.display_url}: {what}. Make it with createdb, then 'jobdb init'"
+                ) from error
             raise Unavailable(
-                f"cannot connect to {self.shown}: {what}. Check host, port, user and password, and that the server runs"
+                f"cannot connect to {self.display_url}: {what}. Check host, port, user and password, and that the server runs"
             ) from error
         try:
             self._check_server(connection)
@@ -114,7 +116,7 @@ class Address:
 
     def parameters(self) -> dict[str, Any]:
         """What psycopg.connect takes."""
-        defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb", **_SILENCE}
+        defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb", **_KEEPALIVES}
         return {
             **defaults,
             **self._parameters,
@@ -125,7 +127,7 @@ class Address:
 
     def _check_server(self, connection: Connection) -> None:
         release = connection.info.server_version // 10_000
-        if release < LEAST_SERVER:
-            raise Unusable(f"{self.shown} runs PostgreSQL {release}; jobdb needs {LEAST_SERVER} or newer")
+        if release < MIN_SERVER_RELEASE:
+            raise Unusable(f"{self.display_url} runs PostgreSQL {release}; jobdb needs {MIN_SERVER_RELEASE} or newer")
         if connection.info.parameter_status("server_encoding") != "UTF8":
-            raise Unusable(f"{self.shown} does not hold Unicode text; make the database with ENCODING 'UTF8'")
+            raise Unusable(f"{self.display_url} does not hold Unicode text; make the database with ENCODING 'UTF8'")

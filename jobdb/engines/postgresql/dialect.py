@@ -15,16 +15,16 @@ class DialectStatements(StatementSet):
     lock_jobs: Statement
     now_ms: Statement
     mark_writer: Statement
-    writer_at_work: Statement
+    writer_is_active: Statement
     last_commit: Statement
-    forget_writers: Statement
-    say_committed: Statement
+    delete_writers: Statement
+    notify_commit: Statement
     channel: Statement
-    settled_event: Statement
-    limit_question: Statement
-    tree_of_question: Statement
-    relations_of_question: Statement
-    functions_of_question: Statement
+    stable_event_id: Statement
+    set_query_timeout: Statement
+    query_rule: Statement
+    query_relations: Statement
+    query_functions: Statement
 
 
 DIALECT = DialectStatements(Path(__file__).with_name("dialect.sql"))
@@ -47,8 +47,8 @@ class PsycopgForms(dict[Statement, Form]):
 
     def __missing__(self, statement: Statement) -> Form:
         text = DIALECT.load().get(statement.name, statement).text
-        news = re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events)\b", text) is not None
-        self[statement] = found = Form(psycopg_text(text).encode(), news)
+        notifies = re.match(r"\s*(INSERT INTO|UPDATE) (jobs|events)\b", text) is not None
+        self[statement] = found = Form(psycopg_text(text).encode(), notifies)
         return found
 
 

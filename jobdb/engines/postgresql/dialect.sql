@@ -18,7 +18,7 @@ SELECT CAST(:client AS UUID), :number, jobdb_now_ms() WHERE pg_current_xact_id_i
 ON CONFLICT (client) DO UPDATE SET number = excluded.number, at_ms = excluded.at_ms
 RETURNING pg_current_xact_id()::XID::TEXT;
 
--- writer_at_work: whether a transaction has not ended yet. A standby does not know, and may lag behind: ask again.
+-- writer_is_active: whether a transaction has not ended yet. A standby does not know, and may lag behind: ask again.
 SELECT pg_is_in_recovery() OR
        EXISTS (SELECT 1 FROM pg_locks
                WHERE locktype = 'transactionid' AND granted AND transactionid::TEXT = CAST(:transaction AS TEXT));
@@ -26,25 +26,25 @@ SELECT pg_is_in_recovery() OR
 -- last_commit: the number of the last transaction that a connection has committed.
 SELECT number FROM writers WHERE client = CAST(:client AS UUID);
 
--- forget_writers: connections that are closed, and those of processes that died long ago.
+-- delete_writers: connections that are closed, and those of processes that died long ago.
 DELETE FROM writers WHERE client = ANY(CAST(:clients AS UUID[])) OR at_ms < jobdb_now_ms() - 86400000;
 
--- say_committed: wakes those who wait; a transaction of its own, which nobody needs on the disk.
+-- notify_commit: wakes those who wait; a transaction of its own, which nobody needs on the disk.
 SELECT set_config('synchronous_commit', 'off', true), pg_notify(jobdb_channel(), '');
 
 -- channel: where writers say that they have committed.
 SELECT jobdb_channel();
 
--- settled_event: up to which number no event can appear any more, and the last number given out.
+-- stable_event_id: up to which number no event can appear any more, and the last number given out.
 SELECT settled, newest FROM jobdb_settled_event();
 
--- place_of_database: where the tables lie.
+-- database_place: where the tables lie.
 SELECT jobdb_place();
 
 -- sealing_key: a rekey waits for those who seal, and they for it.
 SELECT value FROM settings WHERE name = :name FOR SHARE;
 
--- key_to_change: a rekey waits for those who seal, and they for it.
+-- sealing_key_for_update: a rekey waits for those who seal, and they for it.
 SELECT value FROM settings WHERE name = :name FOR UPDATE;
 
 -- claim_next: jobs that another worker is just taking are passed over.
@@ -89,7 +89,7 @@ WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAS
   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
 ORDER BY lease_until_ms DESC LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
 
--- start_limits_now: locked likewise.
+-- restart_limits: locked likewise.
 UPDATE jobs
 SET started_ms = CASE WHEN COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 THEN :now ELSE started_ms END,
     last_event_ms = CASE WHEN last_event_ms > CAST(:now AS BIGINT) + 60000 THEN :now ELSE last_event_ms END
@@ -125,32 +125,32 @@ RETURNING id;
 -- trim_refusals: those of other jobs that are being written are left to the next time.
 DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= CAST(:newest AS BIGINT) - :keep FOR UPDATE SKIP LOCKED);
 
--- limit_question: how long a person's query may take, in this transaction.
+-- set_query_timeout: how long a person's query may take, in this transaction.
 SELECT set_config('statement_timeout', :timeout, true);
 
--- tree_of_question: what the server has read a person's query as, all of it: the rule of the temporary view made of it.
+-- query_rule: what the server has read a person's query as, all of it: the rule of the temporary view made of it.
 SELECT ev_action::TEXT FROM pg_rewrite WHERE ev_class = 'pg_temp.jobdb_question'::REGCLASS;
 
--- relations_of_question: the tables and views that it names, and whether each lies where the registry's views lie.
+-- query_relations: the tables and views that it names, and whether each lies where the registry's views lie.
 SELECT c.relname::TEXT, c.relnamespace = v.relnamespace
 FROM pg_class AS c, pg_class AS v
 WHERE c.oid = ANY(CAST(:numbers AS OID[])) AND c.oid <> 'pg_temp.jobdb_question'::REGCLASS
   AND v.oid = to_regclass('v_jobs');
 
--- functions_of_question: the functions that it calls, and whether each is the server's own; its volatility.
+-- query_functions: the functions that it calls, and whether each is the server's own; its volatility.
 SELECT p.proname::TEXT, p.pronamespace = 'pg_catalog'::REGNAMESPACE, p.provolatile::TEXT
 FROM pg_proc AS p WHERE p.oid = ANY(CAST(:numbers AS OID[]));
 
--- copy_patience: a session that is silent in a transaction is ended otherwise.
+-- copy_set_timeouts: a session that is silent in a transaction is ended otherwise.
 SELECT set_config('idle_in_transaction_session_timeout', '0', true);
 
 -- copy_lock: readers go on, all who would write wait.
 LOCK TABLE jobs, feeds, verdict_counts, settings IN EXCLUSIVE MODE;
 
--- copy_sequence: the sequences are there from the beginning.
+-- copy_create_sequence: the sequences are there from the beginning.
 SELECT 1;
 
--- copy_numbers: the sequences know nothing of numbers that were given.
+-- copy_advance_sequence: the sequences know nothing of numbers that were given.
 SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false),
        setval('events_id_seq', GREATEST((SELECT max(id) FROM events), (SELECT max(event) FROM feeds),
                                         (SELECT max(start_event) FROM feeds), 0) + 1, false),

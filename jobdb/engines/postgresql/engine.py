@@ -14,11 +14,11 @@ from .failures import RolledBack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIRST_PAUSE_SEC = 0.01
-_LONGEST_PAUSE_SEC = 0.5
+_MIN_BACKOFF_SEC = 0.01
+_MAX_BACKOFF_SEC = 0.5
 
 
-def run_again(verb: Callable[..., Any]) -> Callable[..., Any]:
+def retry_rolled_back(verb: Callable[..., Any]) -> Callable[..., Any]:
     """Runs a verb until it was done, was refused, or ``busy_sec`` are over.
 
     Only after RolledBack: a deadlock or a lost connection of which the server kept nothing. A verb whose outcome is
@@ -26,8 +26,8 @@ def run_again(verb: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     @wraps(verb)
-    def until_done(self: SqlEngine, *args: Any, **kwargs: Any) -> Any:
-        pause, deadline = _FIRST_PAUSE_SEC, None
+    def retrying(self: SqlEngine, *args: Any, **kwargs: Any) -> Any:
+        pause, deadline = _MIN_BACKOFF_SEC, None
         while True:
             try:
                 return verb(self, *args, **kwargs)
@@ -37,9 +37,9 @@ def run_again(verb: Callable[..., Any]) -> Callable[..., Any]:
                 if now >= deadline:
                     raise
             time.sleep(random.uniform(0.5, 1) * pause)
-            pause = min(pause * 1.5, _LONGEST_PAUSE_SEC)
+            pause = min(pause * 1.5, _MAX_BACKOFF_SEC)
 
-    return until_done
+    return retrying
 
 
 class PostgresEngine(SqlEngine):
@@ -48,4 +48,4 @@ class PostgresEngine(SqlEngine):
 
 for _name, _verb in inspect.getmembers(SqlEngine, inspect.isfunction):
     if not _name.startswith("_") and _name != "close":
-        setattr(PostgresEngine, _name, run_again(_verb))
+        setattr(PostgresEngine, _name, retry_rolled_back(_verb))

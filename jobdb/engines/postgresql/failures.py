@@ -20,7 +20,7 @@ from ...errors import (
     Unavailable,
 )
 
-_RACES = frozenset({"jobs_by_idempotency_key", "events_job_seq_key", "subscriptions_job_subscriber_key"})
+_RACE_CONSTRAINTS = frozenset({"jobs_by_idempotency_key", "events_job_seq_key", "subscriptions_job_subscriber_key"})
 """Two writers of what neither could lock, because it was not there yet: the second one looks again."""
 
 
@@ -28,7 +28,7 @@ class RolledBack(Unavailable):
     """Nothing of the verb was kept, for a reason that passes: it can be run again as if it had never been."""
 
 
-_PASSING = (
+_RETRYABLE = (
     server.SerializationFailure,
     server.DeadlockDetected,
     server.AdminShutdown,
@@ -47,7 +47,7 @@ def message(error: psycopg.Error) -> str:
     return " ".join(text.split())
 
 
-def connecting(error: psycopg.Error) -> str:
+def connection_error_text(error: psycopg.Error) -> str:
     """Why there was no connection, on one line without a full stop, and without libpq's question after it."""
     return re.sub(r" Is the server running [^?]*\?", "", message(error)).rstrip(" .")
 
@@ -66,31 +66,31 @@ def _in_recovery(error: psycopg.Error) -> bool:
     return isinstance(error, server.FeatureNotSupported) and ("check_hook" in where or "read_only" in where)
 
 
-def translate(error: psycopg.Error, place: str, waited_sec: float) -> JobdbError:
-    """The jobdb error that says what ``error`` means for the database at ``place``. Nothing of it was committed."""
+def translate(error: psycopg.Error, database: str, waited_sec: float) -> JobdbError:
+    """The jobdb error that says what ``error`` means for the database at ``database``. Nothing of it was committed."""
     what = message(error)
     if isinstance(error, server.LockNotAvailable):
         return Busy(
-            f"{place}: a job or the schema was locked by another writer for {waited_sec:.1f} s. Nothing was written: "
+            f"{database}: a job or the schema was locked by another writer for {waited_sec:.1f} s. Nothing was written: "
             "try again, or allow a longer wait",
             waited_sec=waited_sec,
         )
-    raced = isinstance(error, server.UniqueViolation) and error.diag.constraint_name in _RACES
-    if raced or isinstance(error, _PASSING) or connection_lost(error):
-        return RolledBack(f"{place}: {what}; nothing was written. Try again when the server is well")
+    raced = isinstance(error, server.UniqueViolation) and error.diag.constraint_name in _RACE_CONSTRAINTS
+    if raced or isinstance(error, _RETRYABLE) or connection_lost(error):
+        return RolledBack(f"{database}: {what}; nothing was written. Try again when the server is well")
     if isinstance(error, server.ReadOnlySqlTransaction) or _in_recovery(error):
-        return StorageFailed(f"{place} is read-only ({what}); name the primary server in the URL")
+        return StorageFailed(f"{database} is read-only ({what}); name the primary server in the URL")
     if isinstance(error, server.InsufficientPrivilege):
         return StorageFailed(
-            f"{place}: the role may not do this ({what}); grant it SELECT, INSERT, UPDATE and DELETE on the tables "
+            f"{database}: the role may not do this ({what}); grant it SELECT, INSERT, UPDATE and DELETE on the tables "
             "and USAGE on the sequences"
         )
     if isinstance(error, server.InvalidCatalogName):
-        return DatabaseMissing(f"{place}: {what}; make it with 'createdb', then run 'jobdb init'")
+        return DatabaseMissing(f"{database}: {what}; make it with 'createdb', then run 'jobdb init'")
     if isinstance(error, psycopg.DataError):
         return InvalidInput(f"PostgreSQL cannot hold a value: {what}; nothing was written")
     if error.sqlstate is not None and error.sqlstate.startswith("42"):
-        return SchemaMismatch(f"{place} has not the schema of this jobdb ({what}); run 'jobdb doctor'")
+        return SchemaMismatch(f"{database} has not the schema of this jobdb ({what}); run 'jobdb doctor'")
     if isinstance(error, psycopg.OperationalError):
-        return StorageFailed(f"{place}: {what}; nothing was written. Check the server's disk, memory and log")
-    return StorageFailed(f"{place}: PostgreSQL refused to work: {what}; nothing was written")
+        return StorageFailed(f"{database}: {what}; nothing was written. Check the server's disk, memory and log")
+    return StorageFailed(f"{database}: PostgreSQL refused to work: {what}; nothing was written")

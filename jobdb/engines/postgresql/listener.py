@@ -25,15 +25,15 @@ from psycopg import sql
 
 from ...errors import JobdbError
 from ...system.flag import Flag
-from .sessions import introduce
+from .sessions import configure_connection
 
 if TYPE_CHECKING:
     from .connections import Address, Connection
 
 LOGGER = logging.getLogger("jobdb.postgresql")
 POLL_SEC = 0.25
-_FIRST_PAUSE_SEC = 0.05
-_LONGEST_PAUSE_SEC = 2.0
+_MIN_BACKOFF_SEC = 0.05
+_MAX_BACKOFF_SEC = 2.0
 
 
 def listen(address: Address, channel: str) -> Listener | Poller:
@@ -45,7 +45,7 @@ def listen(address: Address, channel: str) -> Listener | Poller:
     """
     connection = address.connect()
     try:
-        introduce(connection)
+        configure_connection(connection)
         if connection.direct:
             return Listener(address, channel, connection)
         why = "is behind a pooler or an address translation"
@@ -55,7 +55,7 @@ def listen(address: Address, channel: str) -> Listener | Poller:
         connection.close()
         raise
     connection.close()
-    LOGGER.info("%s %s: looking every %g s instead", address.shown, why, POLL_SEC)
+    LOGGER.info("%s %s: looking every %g s instead", address.display_url, why, POLL_SEC)
     return Poller()
 
 
@@ -94,7 +94,7 @@ class Listener:
     def __init__(self, address: Address, channel: str, connection: Connection) -> None:
         self._address = address
         self._channel = channel
-        self._news: deque[Flag] = deque()  # of those who wait
+        self._waiters: deque[Flag] = deque()  # of those who wait
         self._version = 1
         self._connection: Connection | None = self._listen(connection)  # first: a server that is away must cost nothing
         self._stop_reader, self._stop_writer = os.pipe()
@@ -108,14 +108,14 @@ class Listener:
 
     def wait(self, seen: int, timeout_sec: float) -> int:
         """Waits until the version differs from ``seen`` or the time is over; returns the present one."""
-        news = Flag()
+        waiter = Flag()
         try:
-            self._news.append(news)
+            self._waiters.append(waiter)
             if self._version == seen:
-                news.wait(timeout_sec)
+                waiter.wait(timeout_sec)
         finally:
             with suppress(ValueError):
-                self._news.remove(news)
+                self._waiters.remove(waiter)
         return self._version
 
     def close(self) -> None:
@@ -133,35 +133,35 @@ class Listener:
             raise
         return connection
 
-    def _bump(self) -> None:
+    def _notify_waiters(self) -> None:
         self._version += 1  # by the listener's thread alone
-        for news in list(self._news):
-            news.set()
+        for waiter in list(self._waiters):
+            waiter.set()
 
     def _run(self) -> None:
-        pause = _FIRST_PAUSE_SEC
+        pause = _MIN_BACKOFF_SEC
         try:
             while True:
                 if self._connection is None:
-                    if self._stopped(pause):
+                    if self._stop_requested(pause):
                         return
-                    pause = min(pause * 2, _LONGEST_PAUSE_SEC)
+                    pause = min(pause * 2, _MAX_BACKOFF_SEC)
                     with suppress(JobdbError, psycopg.Error):
                         self._connection = self._listen(self._address.connect())
-                        pause = _FIRST_PAUSE_SEC
-                        self._bump()  # what was said meanwhile was said to nobody
-                elif not self._heard(self._connection):
+                        pause = _MIN_BACKOFF_SEC
+                        self._notify_waiters()  # what was said meanwhile was said to nobody
+                elif not self._read_notifications(self._connection):
                     return
         finally:
             if self._connection is not None:
                 self._connection.close()
 
-    def _stopped(self, pause_sec: float) -> bool:
+    def _stop_requested(self, pause_sec: float) -> bool:
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._stop_reader, selectors.EVENT_READ)
             return bool(waiting.select(pause_sec))
 
-    def _heard(self, connection: Connection) -> bool:
+    def _read_notifications(self, connection: Connection) -> bool:
         """Waits for the next notifications; False when it is time to stop."""
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._stop_reader, selectors.EVENT_READ)
@@ -171,13 +171,13 @@ class Listener:
             return False
         try:
             connection.pgconn.consume_input()
-            heard = False
+            notified = False
             while connection.pgconn.notifies() is not None:
-                heard = True
+                notified = True
         except psycopg.Error:
             connection.close()
             self._connection = None
-            heard = True
-        if heard:
-            self._bump()
+            notified = True
+        if notified:
+            self._notify_waiters()
         return True

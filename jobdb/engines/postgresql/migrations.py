@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 
-from jobdb.schema import VERSION, migration_files
+from jobdb.schema import SCHEMA_VERSION, migration_files
 
 from ...errors import DatabaseMissing, SchemaMismatch
 from ...urls import parse_url
@@ -22,13 +22,13 @@ from .failures import translate
 class MigrationStatements(StatementSet):
     """The statements of ``migrations.sql``."""
 
-    own_settings: Statement
+    reset_session: Statement
     lock_migrations: Statement
-    known_migrations: Statement
+    migrations_table_exists: Statement
     create_migrations: Statement
     schema_version: Statement
-    may_only_ask: Statement
-    note_migration: Statement
+    can_read_views: Statement
+    insert_migration: Statement
 
 
 MIGRATIONS = MigrationStatements(Path(__file__).with_name("migrations.sql"))
@@ -53,25 +53,25 @@ def migrate_postgresql(url: str) -> list[int]:
         try:
             return _migrate(connection, address)
         except psycopg.Error as error:
-            raise translate(error, address.shown, 0.0) from error
+            raise translate(error, address.display_url, 0.0) from error
 
 
 def _migrate(connection: Connection, address: Address) -> list[int]:
     applied = []
     with connection.transaction():
-        connection.execute(psycopg_text(MIGRATIONS.own_settings.text).encode())
+        connection.execute(psycopg_text(MIGRATIONS.reset_session.text).encode())
         connection.execute(psycopg_text(MIGRATIONS.lock_migrations.text).encode())
         version = _version(connection)
         if version is None:
             connection.execute(psycopg_text(MIGRATIONS.create_migrations.text).encode())
             version = 0
-        if version > VERSION:
-            raise SchemaMismatch(_newer(address, version))
+        if version > SCHEMA_VERSION:
+            raise SchemaMismatch(_newer_schema_message(address, version))
         for number, name, path in migration_files("postgresql"):
             if number > version:
                 connection.execute(path.read_text("utf-8").encode())
                 connection.execute(
-                    psycopg_text(MIGRATIONS.note_migration.text).encode(), {"number": number, "name": name}
+                    psycopg_text(MIGRATIONS.insert_migration.text).encode(), {"number": number, "name": name}
                 )
                 applied.append(number)
     return applied
@@ -79,16 +79,16 @@ def _migrate(connection: Connection, address: Address) -> list[int]:
 
 def _version(connection: Connection) -> int | None:
     """The schema's version; None when there is no table of migrations."""
-    known = connection.execute(psycopg_text(MIGRATIONS.known_migrations.text).encode()).fetchone()
+    known = connection.execute(psycopg_text(MIGRATIONS.migrations_table_exists.text).encode()).fetchone()
     if known != (True,):
         return None
     row = connection.execute(psycopg_text(MIGRATIONS.schema_version.text).encode()).fetchone()
     return 0 if row is None else int(row[0])
 
 
-def _newer(address: Address, version: int) -> str:
+def _newer_schema_message(address: Address, version: int) -> str:
     return (
-        f"{address.shown} has schema version {version} and this jobdb knows {VERSION}; "
+        f"{address.display_url} has schema version {version} and this jobdb knows {SCHEMA_VERSION}; "
         "a newer jobdb has migrated it: pip install --upgrade jobdb"
     )
 
@@ -98,9 +98,9 @@ def schema_version(connection: Connection) -> int:
     return _version(connection) or 0
 
 
-def _may_only_ask(connection: Connection) -> bool:
+def _is_query_only_role(connection: Connection) -> bool:
     """Return whether this role may read the registry's views, although not its version: a role for `jobdb query`."""
-    row = connection.execute(psycopg_text(MIGRATIONS.may_only_ask.text).encode()).fetchone()
+    row = connection.execute(psycopg_text(MIGRATIONS.can_read_views.text).encode()).fetchone()
     return row == (True,)
 
 
@@ -114,15 +114,15 @@ def require_version(connection: Connection, address: Address) -> None:
     try:
         version = schema_version(connection)
     except psycopg.errors.InsufficientPrivilege:
-        if _may_only_ask(connection):
+        if _is_query_only_role(connection):
             return  # the views are stable, and to everything else the server says no
         raise
     if version == 0:
-        raise DatabaseMissing(f"{address.shown} holds no registry; make one with 'jobdb init' on the same URL")
-    if version < VERSION:
+        raise DatabaseMissing(f"{address.display_url} holds no registry; make one with 'jobdb init' on the same URL")
+    if version < SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{address.shown} has schema version {version} and this jobdb needs {VERSION}; stop the workers of "
+            f"{address.display_url} has schema version {version} and this jobdb needs {SCHEMA_VERSION}; stop the workers of "
             "the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' on the URL"
         )
-    if version > VERSION:
-        raise SchemaMismatch(_newer(address, version))
+    if version > SCHEMA_VERSION:
+        raise SchemaMismatch(_newer_schema_message(address, version))

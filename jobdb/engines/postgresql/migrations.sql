@@ -1,12 +1,12 @@
 -- Statements about the version of the schema.
 
--- own_settings: whatever other clients of a pooler left in the session ends here, and what is done is durable.
+-- reset_session: whatever other clients of a pooler left in the session ends here, and what is done is durable.
 SET LOCAL synchronous_commit TO on; SET LOCAL role TO DEFAULT; SET LOCAL search_path TO DEFAULT;
 
 -- lock_migrations: one migration at a time in this schema; released with the transaction.
 SELECT pg_advisory_xact_lock(hashtext('jobdb migrations of ' || current_schema()));
 
--- known_migrations: whether the table of migrations is there.
+-- migrations_table_exists: whether the table of migrations is there.
 SELECT to_regclass('jobdb_migrations') IS NOT NULL;
 
 -- create_migrations: the table of migrations.
@@ -19,8 +19,8 @@ CREATE TABLE jobdb_migrations (
 -- schema_version: the last migration that was applied.
 SELECT COALESCE(max(number), 0) FROM jobdb_migrations;
 
--- may_only_ask: whether the role may read the views; null where there are none.
+-- can_read_views: whether the role may read the views; null where there are none.
 SELECT has_table_privilege(to_regclass('v_jobs'), 'SELECT');
 
--- note_migration: it was applied.
+-- insert_migration: it was applied.
 INSERT INTO jobdb_migrations (number, name) VALUES (:number, :name);

@@ -44,7 +44,7 @@ def open_postgresql(
             require_version(connection, address)
             _warn_of_loss(connection, address)
         except psycopg.Error as error:
-            raise translate(error, address.shown, 0.0) from error
+            raise translate(error, address.display_url, 0.0) from error
     for statements in (*VERBS, DIALECT):
         statements.load()
     store = PostgresStore(address, durability=durability, busy_sec=busy_sec)
@@ -54,6 +54,6 @@ def open_postgresql(
 def _warn_of_loss(connection: Connection, address: Address) -> None:
     if connection.execute(b"SHOW fsync").fetchone() == ("off",):
         warnings.warn(
-            f"{address.shown} runs with fsync=off: a power failure can destroy it; set fsync=on in postgresql.conf",
+            f"{address.display_url} runs with fsync=off: a power failure can destroy it; set fsync=on in postgresql.conf",
             stacklevel=5,
         )

@@ -23,22 +23,22 @@ from psycopg.types.numeric import Int8Dumper
 
 from ...errors import Busy, InvalidInput, Unavailable
 from .failures import translate
-from .sessions import introduce, settings
+from .sessions import configure_connection, transaction_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .connections import Address, Connection
 
-MOST_CONNECTIONS = 8
+MAX_CONNECTIONS = 8
 IDLE_SEC = 60.0
 """A connection that was not used for so long is closed by whoever uses another."""
-_LOOK_AGAIN_SEC = 0.02
+_RECHECK_SEC = 0.02
 """Who was cut off wakes nobody: whoever waits looks again after this time."""
-_LONGEST_PAUSE_SEC = 1.0
+_MAX_BACKOFF_SEC = 1.0
 
 
-class Place:
+class PoolSlot:
     """One of the pool's connections, to be made or made; free again when it is closed or nothing refers to it.
 
     Attributes:
@@ -84,7 +84,7 @@ class Pool:
         self._durability = durability
         self._busy_sec = busy_sec
         self._idle: deque[Connection] = deque()  # the one used last at the right
-        self._places: list[weakref.ref[Place]] = []
+        self._slots: list[weakref.ref[PoolSlot]] = []
         self._waiters: deque[weakref.ref[_Waiter]] = deque()
         self._lock = threading.RLock()  # entered and left by C code alone: `with` leaves no gap
         self._pid = os.getpid()
@@ -103,63 +103,63 @@ class Pool:
             Busy: all connections of this registry were in use for so long.
             InvalidInput: the registry is closed.
         """
-        stale = MOST_CONNECTIONS
+        stale = MAX_CONNECTIONS
         held: list[Connection] = []
         try:
             while True:
-                self._take(held)
+                self._acquire(held)
                 connection = held[0]
                 try:
-                    connection.execute(self._first(connection, begin), prepare=False)
+                    connection.execute(self._begin_statement(connection, begin), prepare=False)
                 except psycopg.Error as error:
                     if stale and connection.closed:
                         stale -= 1
-                        _end(connection)
+                        _close_connection(connection)
                         held.clear()
                         continue
-                    raise translate(error, self.address.shown, 0.0) from error
+                    raise translate(error, self.address.display_url, 0.0) from error
                 yield connection
                 return
         finally:
-            self._give_back(held)
+            self._release(held)
 
     def close(self) -> None:
         """Close what is idle; what is in use is closed when it is given back."""
         self._closed = True
         while self._idle:
             with suppress(IndexError):  # another thread was quicker
-                _end(self._idle.pop())
+                _close_connection(self._idle.pop())
         for reference in list(self._waiters):
             if (waiter := reference()) is not None:
                 waiter.wake()
 
-    def _first(self, connection: Connection, begin: str) -> bytes:
+    def _begin_statement(self, connection: Connection, begin: str) -> bytes:
         if not begin.startswith("BEGIN"):
             return begin.encode()
-        found = connection.begins.get(begin)
+        found = connection.begin_statements.get(begin)
         if found is None:
             durability = None if begin.endswith("READ ONLY") else self._durability
-            local = settings(connection, durability=durability, busy_sec=self._busy_sec)
-            found = connection.begins[begin] = f"{begin}; {local}".encode()
+            local = transaction_settings(connection, durability=durability, busy_sec=self._busy_sec)
+            found = connection.begin_statements[begin] = f"{begin}; {local}".encode()
         return found
 
     # -- taking and giving back
 
-    def _take(self, held: list[Connection]) -> None:
+    def _acquire(self, held: list[Connection]) -> None:
         """Put a connection into ``held``. Whatever ends this in between destroys the connection, or leaves it there."""
         if self._closed:
-            raise InvalidInput(f"this registry on {self.address.shown} is closed; open a new one")
-        if self._waiters or not self._take_idle(held):
-            self._wait_for_one(held)
+            raise InvalidInput(f"this registry on {self.address.display_url} is closed; open a new one")
+        if self._waiters or not self._acquire_idle(held):
+            self._wait_for_connection(held)
 
-    def _take_idle(self, held: list[Connection]) -> bool:
+    def _acquire_idle(self, held: list[Connection]) -> bool:
         try:
             held.append(self._idle.pop())
         except IndexError:
             return False
         return True
 
-    def _wait_for_one(self, held: list[Connection]) -> None:
+    def _wait_for_connection(self, held: list[Connection]) -> None:
         """In the order of arrival, take what is given back or make another connection."""
         started, pause = time.monotonic(), 0.05
         me = _Waiter()
@@ -169,24 +169,24 @@ class Pool:
         try:
             while not self._closed:
                 if self._first_waiter() is me:
-                    if self._take_idle(held):
+                    if self._acquire_idle(held):
                         return
-                    if time.monotonic() >= not_before and (place := self._free_place()) is not None:
+                    if time.monotonic() >= not_before and (slot := self._free_slot()) is not None:
                         try:
-                            self._make(held, place)
+                            self._make(held, slot)
                             return
                         except Unavailable as error:
                             failure, not_before = error, time.monotonic() + pause
-                            pause = min(2 * pause, _LONGEST_PAUSE_SEC)
+                            pause = min(2 * pause, _MAX_BACKOFF_SEC)
                 waited = time.monotonic() - started
                 if waited > self._busy_sec:
                     raise failure or Busy(
-                        f"all {MOST_CONNECTIONS} connections of this registry to {self.address.shown} were in use for "
+                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in use for "
                         f"{waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
                         waited_sec=waited,
                     )
-                me.woken.acquire(timeout=min(_LOOK_AGAIN_SEC, self._busy_sec - waited + 0.001))
-            raise InvalidInput(f"this registry on {self.address.shown} is closed; open a new one")
+                me.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))
+            raise InvalidInput(f"this registry on {self.address.display_url} is closed; open a new one")
         finally:
             with self._lock:
                 self._waiters = deque(reference for reference in self._waiters if reference() not in (None, me))
@@ -205,46 +205,46 @@ class Pool:
         if self._waiters and (waiter := self._first_waiter()) is not None:
             waiter.wake()
 
-    def _free_place(self) -> Place | None:
+    def _free_slot(self) -> PoolSlot | None:
         with self._lock:
-            self._places = [kept for kept in self._places if (place := kept()) is not None and not place.free]
-            if len(self._places) >= MOST_CONNECTIONS:
+            self._slots = [kept for kept in self._slots if (slot := kept()) is not None and not slot.free]
+            if len(self._slots) >= MAX_CONNECTIONS:
                 return None
-            place = Place()
-            self._places.append(weakref.ref(place))
-            return place
+            slot = PoolSlot()
+            self._slots.append(weakref.ref(slot))
+            return slot
 
-    def _make(self, held: list[Connection], place: Place) -> None:
+    def _make(self, held: list[Connection], slot: PoolSlot) -> None:
         try:
             held.append(self.address.connect())
             connection = held[0]
-            connection.place = place
+            connection.slot = slot
             connection.adapters.register_dumper(int, Int8Dumper)
             connection.client = uuid.uuid4().hex
-            connection.begins = {}
+            connection.begin_statements = {}
             self.clients.append(connection.client)
             # Nothing is set in its session: a pooler may lend that to somebody else.
-            introduce(connection)
+            configure_connection(connection)
         except BaseException as error:
-            place.free = True
+            slot.free = True
             while held:
                 held.pop().close()
             if isinstance(error, psycopg.Error):
-                raise translate(error, self.address.shown, 0.0) from error
+                raise translate(error, self.address.display_url, 0.0) from error
             raise
 
-    def _give_back(self, held: list[Connection]) -> None:
+    def _release(self, held: list[Connection]) -> None:
         """Let others have it. What is cut off in here is destroyed, and never lent to two."""
         if os.getpid() != self._pid:
             return  # forked in the block: it is the parent's, and nothing may be said on it
         try:
-            if held and self._is_at_rest(held[0]):
+            if held and self._reset_for_reuse(held[0]):
                 held[0].idle_since = time.monotonic()
                 self._idle.append(held.pop())
             self._close_unused()
         except BaseException:
             if held:
-                _end(held[0])
+                _close_connection(held[0])
             raise
         finally:
             held.clear()
@@ -252,7 +252,7 @@ class Pool:
         if self._closed:
             self.close()
 
-    def _is_at_rest(self, connection: Connection) -> bool:
+    def _reset_for_reuse(self, connection: Connection) -> bool:
         status = connection.info.transaction_status
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
             with suppress(psycopg.Error):
@@ -260,7 +260,7 @@ class Pool:
             status = connection.info.transaction_status
         if status == TransactionStatus.IDLE:
             return True
-        _end(connection)  # broken, or cut off in the middle of a statement
+        _close_connection(connection)  # broken, or cut off in the middle of a statement
         return False
 
     def _close_unused(self) -> None:
@@ -269,12 +269,12 @@ class Pool:
             with suppress(IndexError):
                 unused = self._idle.popleft()
                 if unused.idle_since < oldest:
-                    _end(unused)
+                    _close_connection(unused)
                 else:
                     self._idle.append(unused)  # another thread took the one that was looked at
 
 
-def _end(connection: Connection) -> None:
-    if connection.place is not None:
-        connection.place.free = True
+def _close_connection(connection: Connection) -> None:
+    if connection.slot is not None:
+        connection.slot.free = True
     connection.close()

@@ -18,14 +18,14 @@ from . import values
 from .connections import Connection
 from .dialect import DIALECT, FORMS
 from .failures import message
-from .question import VIEWS, check_question
+from .question import VIEWS, check_query
 
-LONGEST_SEC = 7 * 86_400
-LONGEST_QUERY = 1_048_576
+MAX_TIMEOUT_SEC = 7 * 86_400
+MAX_QUERY_CHARS = 1_048_576
 """In characters."""
-MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
+MAX_RESULT_BYTES = 256 * 1_048_576
 
-_OF_THE_QUERY = (
+_QUERY_ERRORS = (
     psycopg.ProgrammingError,
     psycopg.DataError,
     psycopg.NotSupportedError,
@@ -55,19 +55,19 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
         InvalidInput: it is no single SELECT, reads or calls what it must not, or its answer is too large.
         TimedOut: it took too long.
     """
-    question = text("the query", sql, most=LONGEST_QUERY).strip().rstrip(";")
-    timeout_sec = min(max(0.001, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.001
+    question = text("the query", sql, most=MAX_QUERY_CHARS).strip().rstrip(";")
+    timeout_sec = min(max(0.001, timeout_sec), MAX_TIMEOUT_SEC) if timeout_sec == timeout_sec else 0.001
     try:
-        connection.execute(FORMS[DIALECT.limit_question].text, {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
-        check_question(connection, question)
+        connection.execute(FORMS[DIALECT.set_query_timeout].text, {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
+        check_query(connection, question)
         connection.execute(b"SET TRANSACTION READ ONLY")
         with connection.cursor(name="jobdb_question") as cursor:
             cursor.execute(question.replace("%", "%%").encode(), [])
-            values.load_plain(cursor.adapters)
+            values.register_plain_loaders(cursor.adapters)
             return [column.name for column in cursor.description or ()], _rows(cursor, limit)
     except server.QueryCanceled:
         raise TimedOut(f"the query took longer than {timeout_sec:g} s and was ended; narrow it") from None
-    except _OF_THE_QUERY as error:
+    except _QUERY_ERRORS as error:
         raise InvalidInput(
             f"cannot run this query: {message(error)}. Use one SELECT on {', '.join(VIEWS)}; "
             "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
@@ -88,9 +88,7 @@ def _rows(cursor: psycopg.ServerCursor[tuple[Any, ...]], limit: int) -> list[Row
         found += more
         fetched = sum(len(value) if isinstance(value, (str, bytes)) else 8 for row in more for value in row)
         size += fetched
-        if size > MOST_BYTES_OF_AN_ANSWER:
-            raise InvalidInput(
-                f"the answer is larger than {MOST_BYTES_OF_AN_ANSWER >> 20} MiB; ask for fewer columns or rows"
-            )
+        if size > MAX_RESULT_BYTES:
+            raise InvalidInput(f"the answer is larger than {MAX_RESULT_BYTES >> 20} MiB; ask for fewer columns or rows")
         at_a_time = max(1, min(1_000, 4 * at_a_time, 16 * 1_048_576 * len(more) // max(1, fetched)))
     return found

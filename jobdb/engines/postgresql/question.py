@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from .connections import Connection
 
 VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED = frozenset({"tokens", "specs"})
-TABLES = frozenset({"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals"})
+SECRET_TABLES = frozenset({"tokens", "specs"})
+READABLE_TABLES = frozenset({"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals"})
 
 # Of the server's own functions those that are marked immutable compute from their arguments alone: they pass. Others
 # heed the clock, the time zone, the text search configuration or a type's way of being written, and read no table:
-HARMLESS = frozenset(
+ALLOWED_FUNCTIONS = frozenset(
     """
     age array_to_json array_to_string clock_timestamp concat concat_ws convert convert_from convert_to current_database
     current_schema current_user date date_part date_trunc extract format gen_random_uuid generate_series in_range
@@ -40,59 +40,59 @@ HARMLESS = frozenset(
     """.split()  # noqa: SIM905
 )
 
-_NUMBER = re.compile(
+_OID_FIELD = re.compile(
     r" :(relid|funcid|aggfnoid|winfnoid|tsmhandler|opfuncid|hashfuncid|negfuncid|startInRangeFunc|endInRangeFunc) (\d+)"
 )
-_OPERATORS = frozenset({"opfuncid", "hashfuncid", "negfuncid", "startInRangeFunc", "endInRangeFunc"})
+_OPERATOR_FIELDS = frozenset({"opfuncid", "hashfuncid", "negfuncid", "startInRangeFunc", "endInRangeFunc"})
 
 # The view calls a known function and reads a known view besides: found again, they show that the rule is understood.
-_MARK, _MARKED_VIEW = "concat", VIEWS[0]
+_CANARY_FUNCTION, _CANARY_VIEW = "concat", VIEWS[0]
 _VIEW = "CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{}\n) AS answer, concat('jobdb') AS mark FROM v_jobs"
 
 
-def check_question(connection: Connection, question: str) -> None:
+def check_query(connection: Connection, query: str) -> None:
     """Let the server parse a query and refuse what it must not touch; nothing of it is run.
 
     Args:
         connection: in a transaction that will be rolled back.
-        question: the query, without its last semicolon.
+        query: the query, without its last semicolon.
 
     Raises:
         InvalidInput: it reads or calls something that is on no list.
         psycopg.Error: it is no single SELECT.
     """
     # With parameters, be they none, the server takes one statement only.
-    connection.execute(_VIEW.format(question).replace("%", "%%").encode(), [])
-    row = connection.execute(FORMS[DIALECT.tree_of_question].text).fetchone()
-    named = _NUMBER.findall(row[0]) if row is not None else []
+    connection.execute(_VIEW.format(query).replace("%", "%%").encode(), [])
+    row = connection.execute(FORMS[DIALECT.query_rule].text).fetchone()
+    references = _OID_FIELD.findall(row[0]) if row is not None else []
 
-    def numbers(*kinds: str) -> dict[str, list[str]]:
-        return {"numbers": sorted({number for kind, number in named if kind in kinds and number != "0"})}
+    def oids(*kinds: str) -> dict[str, list[str]]:
+        return {"numbers": sorted({number for kind, number in references if kind in kinds and number != "0"})}
 
-    relations = connection.execute(FORMS[DIALECT.relations_of_question].text, numbers("relid")).fetchall()
-    given = connection.execute(
-        FORMS[DIALECT.functions_of_question].text, numbers("funcid", "aggfnoid", "winfnoid", "tsmhandler")
+    relations = connection.execute(FORMS[DIALECT.query_relations].text, oids("relid")).fetchall()
+    functions = connection.execute(
+        FORMS[DIALECT.query_functions].text, oids("funcid", "aggfnoid", "winfnoid", "tsmhandler")
     ).fetchall()
-    operators = connection.execute(FORMS[DIALECT.functions_of_question].text, numbers(*_OPERATORS)).fetchall()
-    if (_MARKED_VIEW, True) not in relations or (_MARK, True, "s") not in given:
+    operators = connection.execute(FORMS[DIALECT.query_functions].text, oids(*_OPERATOR_FIELDS)).fetchall()
+    if (_CANARY_VIEW, True) not in relations or (_CANARY_FUNCTION, True, "s") not in functions:
         raise Unusable(
             "this release of PostgreSQL writes queries down in a form that jobdb does not know, so it cannot tell what "
             "one reads; ask with psql, as a role that may read the views alone"
         )
-    for name, ours in relations:
-        if ours and name in SEALED:
+    for name, in_registry in relations:
+        if in_registry and name in SECRET_TABLES:
             raise InvalidInput(
                 f"table {name} holds sealed secrets, and they are not shown; use one SELECT on {', '.join(VIEWS)}"
             )
-        if not (ours and (name in VIEWS or name in TABLES)):
+        if not (in_registry and (name in VIEWS or name in READABLE_TABLES)):
             raise InvalidInput(f"{name} is not a view of the registry; use one SELECT on {', '.join(VIEWS)}")
-    for name, servers, volatility in given:
-        if not servers or (volatility != "i" and name not in HARMLESS):
+    for name, built_in, volatility in functions:
+        if not built_in or (volatility != "i" and name not in ALLOWED_FUNCTIONS):
             raise InvalidInput(
                 f"function {name} may reach more than its arguments, and is not run; use functions that only compute"
             )
-    for name, servers, volatility in operators:
-        if not servers or volatility == "v":
+    for name, built_in, volatility in operators:
+        if not built_in or volatility == "v":
             raise InvalidInput(
                 f"an operator runs function {name}, which is not the server's own; use built-in operators"
             )

@@ -33,30 +33,30 @@ if TYPE_CHECKING:
 IDLE_IN_TRANSACTION_SEC = 120
 _PREPARE_AFTER = 5
 _WARNINGS_KEPT = 4
-_CUT_SHORT = ("01000", "57P01")
-_TAKEN_BACK = {"role": "DEFAULT", "statement_timeout": "DEFAULT"}
-_DURABLE = ("on", "local", "remote_write", "remote_apply")
+_SYNC_WAIT_CANCELLED = ("01000", "57P01")
+_RESET_SETTINGS = {"role": "DEFAULT", "statement_timeout": "DEFAULT"}
+_DURABLE_COMMIT_MODES = ("on", "local", "remote_write", "remote_apply")
 
 # What the server was configured with, and not what somebody has set in this session since: reset_val.
-_LOOK = b"""
+_SESSION_QUERY = b"""
 SELECT pg_backend_pid(), host(inet_client_addr()), inet_client_port(),
        (SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'),
        (SELECT reset_val FROM pg_settings WHERE name = 'search_path')
 """
 
 
-def introduce(connection: Connection) -> None:
+def configure_connection(connection: Connection) -> None:
     """Learn whether a new connection has a session of its own, and how durable the server's commits are.
 
     Args:
         connection: in autocommit, fresh; its ``direct``, ``configured_commit`` and ``configured_path`` are set.
     """
     _keep_warnings(connection)
-    row = connection.execute(_LOOK, prepare=False).fetchone()
+    row = connection.execute(_SESSION_QUERY, prepare=False).fetchone()
     assert row is not None
     backend, address, port, connection.configured_commit, connection.configured_path = row
-    connection.direct = backend == connection.info.backend_pid and _sees_us(connection, address, port)
-    if connection.direct and _name_uniquely(connection):
+    connection.direct = backend == connection.info.backend_pid and _is_direct(connection, address, port)
+    if connection.direct and _randomize_statement_names(connection):
         connection.prepare_threshold = _PREPARE_AFTER
 
 
@@ -70,7 +70,7 @@ def _keep_warnings(connection: Connection) -> None:
     connection.add_notice_handler(keep)
 
 
-def unconfirmed(connection: Connection) -> str | None:
+def sync_standby_warning(connection: Connection) -> str | None:
     """What the server said if it stopped waiting for its synchronous standby: the COMMIT succeeds all the same.
 
     The caller empties ``connection.warnings`` before the COMMIT. The server warns when somebody cancels the wait
@@ -78,12 +78,12 @@ def unconfirmed(connection: Connection) -> str | None:
     Source: https://www.postgresql.org/docs/current/warm-standby.html#SYNCHRONOUS-REPLICATION-HA
     """
     for sqlstate, message in connection.warnings:
-        if sqlstate in _CUT_SHORT:
+        if sqlstate in _SYNC_WAIT_CANCELLED:
             return message or "it warned at the commit"
     return None
 
 
-def _name_uniquely(connection: Connection) -> bool:
+def _randomize_statement_names(connection: Connection) -> bool:
     """Number the statements that will be prepared from a number that no other client begins with.
 
     psycopg counts from 0 in each connection, so two clients of one session would mean different statements by the same
@@ -96,14 +96,14 @@ def _name_uniquely(connection: Connection) -> bool:
     return True
 
 
-def doubt(connection: Connection, error: BaseException) -> None:
+def disable_prepare_if_lost(connection: Connection, error: BaseException) -> None:
     """Prepare nothing any more on a connection whose prepared statements were gone: others use its session."""
     if isinstance(error, (server.InvalidSqlStatementName, server.DuplicatePreparedStatement)):
         connection.direct, connection.prepare_threshold = False, None
-        connection.begins.clear()
+        connection.begin_statements.clear()
 
 
-def _sees_us(connection: Connection, address: str | None, port: int | None) -> bool:
+def _is_direct(connection: Connection, address: str | None, port: int | None) -> bool:
     """Whether the server's other end is our own socket. A translated address looks like a pooler: slower, and safe."""
     with socket.socket(fileno=os.dup(connection.fileno())) as ours:
         if ours.family == socket.AF_UNIX:
@@ -112,7 +112,7 @@ def _sees_us(connection: Connection, address: str | None, port: int | None) -> b
     return (address, port) == (mine[0].partition("%")[0].removeprefix("::ffff:"), mine[1])
 
 
-def settings(connection: Connection, *, durability: str | None, busy_sec: float) -> str:
+def transaction_settings(connection: Connection, *, durability: str | None, busy_sec: float) -> str:
     """Return the statements that follow BEGIN: what they set ends with the transaction.
 
     Args:
@@ -126,20 +126,20 @@ def settings(connection: Connection, *, durability: str | None, busy_sec: float)
         "jit": "off",
     }
     if durability is not None:
-        local["synchronous_commit"] = _commit(connection, durability)
+        local["synchronous_commit"] = _synchronous_commit(connection, durability)
     if connection.direct:
         return _set_local(local)
     # A temporary table that somebody left would be found before ours of that name, unless its schema comes last.
     path = ", ".join(part for part in (connection.configured_path, "pg_temp") if part).replace("'", "''")
-    return f"{_set_local({**local, **_TAKEN_BACK})}; SELECT set_config('search_path', '{path}', true)"
+    return f"{_set_local({**local, **_RESET_SETTINGS})}; SELECT set_config('search_path', '{path}', true)"
 
 
 def _set_local(values: dict[str, str]) -> str:
     return "; ".join(f"SET LOCAL {name} TO {value}" for name, value in values.items())
 
 
-def _commit(connection: Connection, durability: str) -> str:
+def _synchronous_commit(connection: Connection, durability: str) -> str:
     """What synchronous_commit must be, whatever the session was left with: "off" alone loses what was answered."""
     if durability == "normal":
         return "off"
-    return connection.configured_commit if connection.configured_commit in _DURABLE else "on"
+    return connection.configured_commit if connection.configured_commit in _DURABLE_COMMIT_MODES else "on"

@@ -22,7 +22,7 @@ from .failures import RolledBack, connection_lost, translate
 from .listener import Listener, Poller, listen
 from .pool import Pool
 from .query import run_query
-from .sessions import doubt, unconfirmed
+from .sessions import disable_prepare_if_lost, sync_standby_warning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -30,26 +30,26 @@ if TYPE_CHECKING:
     from ..sql.transaction import Row
     from ..statements import Statement
 
-LONGEST_WAIT_SEC = 5.0
-HELD_BACK_WAIT_SEC = 0.05
+MAX_WAIT_SEC = 5.0
+UNSTABLE_WAIT_SEC = 0.05
 _ROWS_AT_A_TIME = 1000
 
 
 class PostgresTransaction:
     """Runs named statements inside one transaction."""
 
-    __slots__ = ("_connection", "_cursor", "_now", "news", "transaction")
+    __slots__ = ("_connection", "_cursor", "_now", "notifies", "transaction")
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._cursor = connection.cursor()
         self._now: int | None = None
         self.transaction: str | None = None
-        self.news = False
+        self.notifies = False
 
     def _execute(self, statement: Statement, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
         text, makes_news = FORMS[statement]
-        self.news = self.news or makes_news
+        self.notifies = self.notifies or makes_news
         return self._cursor.execute(text, parameters)
 
     @property
@@ -62,17 +62,17 @@ class PostgresTransaction:
         return self._now
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        row = self.one(DIALECT.lock_jobs, job_ids=sorted(set(job_ids)), **self._mark())
+        row = self.one(DIALECT.lock_jobs, job_ids=sorted(set(job_ids)), **self._writer_parameters())
         assert row is not None
         moment, self.transaction = row
         self._now = moment if self._now is None else self._now
 
-    def mark(self) -> None:
+    def mark_writer(self) -> None:
         """Leaves the mark by which the commit can be recognised, if anything was written."""
-        if self.transaction is None and (row := self.one(DIALECT.mark_writer, **self._mark())):
+        if self.transaction is None and (row := self.one(DIALECT.mark_writer, **self._writer_parameters())):
             self.transaction = row[0]
 
-    def _mark(self) -> dict[str, Any]:
+    def _writer_parameters(self) -> dict[str, Any]:
         return {"client": self._connection.client, "number": self._connection.number}
 
     def one(self, statement: Statement, /, **parameters: Any) -> Row | None:
@@ -92,7 +92,7 @@ class PostgresTransaction:
 
     def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         text, makes_news = FORMS[statement]
-        self.news = self.news or makes_news
+        self.notifies = self.notifies or makes_news
         self._cursor.executemany(text, list(parameters))
 
     def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
@@ -108,7 +108,7 @@ class PostgresStore:
         busy_sec: how long a verb waits for a lock, a connection or a server that comes back, in seconds.
     """
 
-    signs_ahead = False
+    supports_presigning = False
 
     def __init__(self, address: Address, *, durability: str, busy_sec: float) -> None:
         self.address = address
@@ -118,8 +118,8 @@ class PostgresStore:
         self._pid = os.getpid()
         self._pool = Pool(address, durability=durability, busy_sec=busy_sec)
         self._listener: Listener | Poller | None = None
-        self._starting = threading.Lock()
-        self._held_back = False
+        self._listener_lock = threading.Lock()
+        self._has_unstable_events = False
         self._closed = False
 
     def check(self) -> None:
@@ -131,23 +131,23 @@ class PostgresStore:
         """
         if os.getpid() != self._pid:
             raise ForkedRegistry(
-                f"this registry on {self.address.shown} was opened by process {self._pid} and this is its child "
+                f"this registry on {self.address.display_url} was opened by process {self._pid} and this is its child "
                 f"{os.getpid()}; call Registry.open in the child"
             )
         if self._closed:
-            raise InvalidInput(f"this registry on {self.address.shown} is closed; open a new one")
+            raise InvalidInput(f"this registry on {self.address.display_url} is closed; open a new one")
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the connections. The server needs no checkpoint of ours."""
         if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
-        with self._starting:
+        with self._listener_lock:
             if self._listener is not None:
                 self._listener.close()
         with suppress(JobdbError, psycopg.Error), self._pool.connection("BEGIN") as connection:
             connection.execute(b"SET LOCAL synchronous_commit TO off")  # nobody waits for this to be durable
-            connection.execute(FORMS[DIALECT.forget_writers].text, {"clients": list(self._pool.clients)})
+            connection.execute(FORMS[DIALECT.delete_writers].text, {"clients": list(self._pool.clients)})
             connection.execute(b"COMMIT")
         self._pool.close()
 
@@ -184,19 +184,19 @@ class PostgresStore:
                 if os.getpid() != self._pid:
                     self.check()
                 if begin.endswith("WRITE"):
-                    tx.mark()
+                    tx.mark_writer()
             except BaseException as error:
                 if os.getpid() != self._pid:
                     raise  # forked in the block: the transaction is the parent's
-                doubt(connection, error)
+                disable_prepare_if_lost(connection, error)
                 _roll_back(connection)
                 if isinstance(error, psycopg.Error):
-                    raise translate(error, self.address.shown, time.monotonic() - started) from error
+                    raise translate(error, self.address.display_url, time.monotonic() - started) from error
                 raise
             self._commit(connection, tx, started)
-            if tx.news:
+            if tx.notifies:
                 with suppress(psycopg.Error):
-                    connection.execute(FORMS[DIALECT.say_committed].text)
+                    connection.execute(FORMS[DIALECT.notify_commit].text)
 
     def _commit(self, connection: Connection, tx: PostgresTransaction, started: float) -> None:
         connection.warnings.clear()
@@ -207,14 +207,14 @@ class PostgresStore:
                 return  # nothing was written, and what was read is read
             if not connection_lost(error):
                 _roll_back(connection)
-                raise translate(error, self.address.shown, time.monotonic() - started) from error
+                raise translate(error, self.address.display_url, time.monotonic() - started) from error
             if not self._was_committed(connection, tx.transaction):
                 raise RolledBack(
-                    f"{self.address.shown}: the connection broke at the commit; nothing was written. Try again"
+                    f"{self.address.display_url}: the connection broke at the commit; nothing was written. Try again"
                 ) from error
-        if tx.transaction is not None and (why := unconfirmed(connection)):
+        if tx.transaction is not None and (why := sync_standby_warning(connection)):
             raise SyncFailed(
-                f"{self.address.shown} has committed this and no synchronous standby has confirmed it ({why}): a "
+                f"{self.address.display_url} has committed this and no synchronous standby has confirmed it ({why}): a "
                 "failover may lose it. Bring the standby back, and read the state before going on"
             )
 
@@ -229,8 +229,8 @@ class PostgresStore:
             try:
                 with self.address.connect() as connection:
                     # Two statements: what the second sees must be later than what the first found ended.
-                    if self._ask(connection, DIALECT.writer_at_work, transaction=transaction) == (False,):
-                        return self._ask(connection, DIALECT.last_commit, client=lost.client) == (lost.number,)
+                    if self._fetch_one(connection, DIALECT.writer_is_active, transaction=transaction) == (False,):
+                        return self._fetch_one(connection, DIALECT.last_commit, client=lost.client) == (lost.number,)
             except (psycopg.Error, JobdbError):
                 pass  # it is not back yet
             if time.monotonic() > deadline:
@@ -238,11 +238,11 @@ class PostgresStore:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
         raise Unavailable(
-            f"the connection to {self.address.shown} broke at the commit, and the server does not say what became of "
+            f"the connection to {self.address.display_url} broke at the commit, and the server does not say what became of "
             "it: the verb may have been done or not. Read the state before going on"
         )
 
-    def _ask(self, connection: Connection, statement: Statement, **parameters: Any) -> Row | None:
+    def _fetch_one(self, connection: Connection, statement: Statement, **parameters: Any) -> Row | None:
         return connection.execute(FORMS[statement].text, parameters).fetchone()
 
     def sync(self) -> None:
@@ -259,14 +259,14 @@ class PostgresStore:
             try:
                 return run_query(connection, sql, limit=limit, timeout_sec=timeout_sec)
             except psycopg.Error as error:
-                raise translate(error, self.address.shown, time.monotonic() - started) from error
+                raise translate(error, self.address.display_url, time.monotonic() - started) from error
 
     def describe(self) -> str:
         """What this is, for a person."""
         self.check()
         with self._pool.connection() as connection:
             version = connection.info.server_version
-        return f"PostgreSQL {version // 10_000}.{version % 10_000}, {self.address.shown}"
+        return f"PostgreSQL {version // 10_000}.{version % 10_000}, {self.address.display_url}"
 
     def _server_ms(self) -> int:
         with self.read() as tx:
@@ -277,7 +277,7 @@ class PostgresStore:
     def data_version(self) -> int:
         """A number that changes when somebody has committed."""
         self.check()
-        return self._listening().version
+        return self._get_listener().version
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
         """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one.
@@ -286,11 +286,11 @@ class PostgresStore:
         commit, or when an event was held back by another writer, who may roll back without a word.
         """
         self.check()
-        longest = HELD_BACK_WAIT_SEC if self._held_back else LONGEST_WAIT_SEC
-        return self._listening().wait(seen, min(timeout_sec, longest))
+        longest = UNSTABLE_WAIT_SEC if self._has_unstable_events else MAX_WAIT_SEC
+        return self._get_listener().wait(seen, min(timeout_sec, longest))
 
-    def _listening(self) -> Listener | Poller:
-        with self._starting:
+    def _get_listener(self) -> Listener | Poller:
+        with self._listener_lock:
             if self._listener is None:
                 with self.read() as tx:
                     row = tx.one(DIALECT.channel)
@@ -298,16 +298,16 @@ class PostgresStore:
                 try:
                     self._listener = listen(self.address, row[0])
                 except psycopg.Error as error:
-                    raise translate(error, self.address.shown, 0.0) from error
+                    raise translate(error, self.address.display_url, 0.0) from error
             return self._listener
 
-    def settled_event(self) -> int:
+    def stable_event_id(self) -> int:
         """A number up to which no event can appear any more that a transaction begun now would not see."""
         with self.read() as tx:
-            row = tx.one(DIALECT.settled_event)
+            row = tx.one(DIALECT.stable_event_id)
         assert row is not None
         settled, newest = row
-        self._held_back = settled < newest
+        self._has_unstable_events = settled < newest
         return int(settled)
 
 

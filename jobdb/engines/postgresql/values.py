@@ -12,8 +12,8 @@ import psycopg
 from psycopg.adapt import AdaptersMap, Buffer, Loader
 from psycopg.types.string import TextLoader
 
-_KEPT = frozenset({"bool", "bytea", "int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
-_DIGITS_OF_AN_INTEGER = 300
+_NATIVE_TYPES = frozenset({"bool", "bytea", "int2", "int4", "int8", "oid", "float4", "float8", "numeric"})
+_MAX_INTEGER_DIGITS = 300
 """More is text: converting takes a time that grows with the square."""
 
 
@@ -23,19 +23,19 @@ class NumberLoader(Loader):
     def load(self, data: Buffer) -> int | float | str:
         text = bytes(data).decode("ascii")
         if text.lstrip("-").isdigit():
-            return int(text) if len(text) <= _DIGITS_OF_AN_INTEGER else text
+            return int(text) if len(text) <= _MAX_INTEGER_DIGITS else text
         value = float(text)
         return text if isinf(value) and text[-1].isdigit() else value
 
 
-def load_plain(adapters: AdaptersMap) -> None:
+def register_plain_loaders(adapters: AdaptersMap) -> None:
     """Let a cursor load plain values only.
 
     Args:
         adapters: the cursor's own.
     """
     for kind in psycopg.adapters.types:
-        if kind.name not in _KEPT:
+        if kind.name not in _NATIVE_TYPES:
             adapters.register_loader(kind.oid, TextLoader)
         if kind.array_oid:
             adapters.register_loader(kind.array_oid, TextLoader)

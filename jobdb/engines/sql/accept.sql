@@ -11,7 +11,7 @@ LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
 
--- sender_of_event: who may speak for a job with a key, before the write lock is asked for.
+-- sender_credentials: who may speak for a job with a key, before the write lock is asked for.
 SELECT j.id, j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms,
        t.ended_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
@@ -20,7 +20,7 @@ WHERE j.job_id = :job_id;
 -- stored_event: the same of a further event of the job.
 SELECT digest, recorded_ms FROM events WHERE job = :job AND seq = :seq;
 
--- key_of_event: the same of a further key of the job.
+-- token_state: the same of a further key of the job.
 SELECT sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms FROM tokens WHERE job = :job AND kid = :kid;
 
 -- insert_subscription: a subscriber sees a job for the first time.
@@ -39,7 +39,7 @@ WHERE id = :subscription;
 -- insert_gap: seqs that a subscriber skipped over.
 INSERT INTO gaps (subscription, first_seq, last_seq) VALUES (:subscription, :first_seq, :last_seq);
 
--- gap_that_holds: the skipped range in which a seq lies. Ranges are apart, so only the nearest before it can hold it.
+-- gap_containing_seq: the skipped range in which a seq lies. Ranges are apart, so only the nearest before it can hold it.
 SELECT first_seq, last_seq FROM gaps
 WHERE subscription = :subscription AND last_seq >= :seq
   AND first_seq = (SELECT max(first_seq) FROM gaps WHERE subscription = :subscription AND first_seq <= :seq);
@@ -65,7 +65,7 @@ WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
                         ORDER BY g.first_seq DESC LIMIT 1), 0)
 ORDER BY e.seq LIMIT :limit;
 
--- count_verdict: some more of a verdict.
+-- add_verdict_count: some more of a verdict.
 INSERT INTO verdict_counts (job, verdict, count, last_ms) VALUES (:job, :verdict, :count, :now)
 ON CONFLICT (job, verdict) DO UPDATE SET count = verdict_counts.count + excluded.count, last_ms = excluded.last_ms;
 
@@ -133,7 +133,7 @@ UPDATE feeds SET event = :event WHERE subscriber = :subscriber AND event < :even
 -- newest_event: the last event's number.
 SELECT COALESCE(max(id), 0) FROM events;
 
--- news_since: the jobs of the events after one, in order, as far as no other can appear between them.
+-- feed_page: the jobs of the events after one, in order, as far as no other can appear between them.
 SELECT e.id, j.job_id, e.recorded_ms FROM events AS e JOIN jobs AS j ON j.id = e.job
 WHERE e.id > :after AND e.id <= :settled ORDER BY e.id LIMIT :limit;
 

@@ -10,33 +10,33 @@ from typing import TYPE_CHECKING, Any
 
 from ... import model
 from ...core.lifecycle import next_status
-from ...core.replay import ReplayFacts, judge
+from ...core.replay import ReplayFacts, check_replay
 from ...model import Verdict
-from .moving import Moves, event_of, event_row, run_each, run_moves
+from .moving import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
 from .rows import STATUSES, shorten
 from .statements import ACCEPT, EVENTS, TOKENS
-from .verifying import Sender, refusal
+from .verifying import SenderCredentials, check_authenticity
 
 if TYPE_CHECKING:
     from ...core.protocol import WireEvent
     from ...crypto.vault import Vault
     from ...model import Acceptance
     from .transaction import Row, Transaction
-    from .verifying import Examined
+    from .verifying import PrecheckedArrival
 
-REFUSALS_PER_JOB = 64
-REFUSALS_IN_ALL = 10_000
+MAX_REFUSALS_PER_JOB = 64
+MAX_REFUSALS = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
 
 
-class _Job:
+class _AcceptState:
     """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
     Attributes:
         keys: who may speak for it with the tokens that the batch names, by version.
         stored: digest and moment of the events that the batch has looked up or recorded, by seq.
         rows: events to be recorded.
-        moves: the events that the job is moved by.
+        updates: the events that the job is moved by.
         advanced: the subscriber's last_seq has to be written.
     """
 
@@ -47,7 +47,6 @@ class _Job:
         "kid",
         "last_accepted",
         "last_seq",
-        "moves",
         "number",
         "rows",
         "start_seq",
@@ -57,6 +56,7 @@ class _Job:
         "terminal_seq",
         "topic_prefix",
         "updated_ms",
+        "updates",
     )
 
     def __init__(self, row: Row, start: str) -> None:
@@ -76,15 +76,17 @@ class _Job:
         self.status = STATUSES[status]
         if self.subscription is None:
             self.start_seq = self.last_accepted = self.last_seq if start == "now" else 0
-        self.keys: dict[int, Sender] = {}
+        self.keys: dict[int, SenderCredentials] = {}
         self.stored: dict[int, tuple[bytes, int] | None] = {}
         self.rows: list[dict[str, Any]] = []
-        self.moves = Moves()
+        self.updates = JobUpdates()
         self.advanced = False
 
     def key(self, kid: int, row: Row | None) -> None:
         """Note a token: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms; None: there is none."""
-        self.keys[kid] = Sender(self.number, self.kid, self.topic_prefix, self.updated_ms, *(row or (None,) * 6))
+        self.keys[kid] = SenderCredentials(
+            self.number, self.kid, self.topic_prefix, self.updated_ms, *(row or (None,) * 6)
+        )
 
     def apply(self, wire: WireEvent, now: int) -> None:
         """Records a new event and moves the job, never backwards."""
@@ -93,7 +95,7 @@ class _Job:
         if self.status.terminal or (wire.seq < self.last_seq and not wire.event.terminal):
             return
         self.last_seq = max(wire.seq, self.last_seq)
-        self.moves.add(self.status, wire, self.last_seq)
+        self.updates.add(self.status, wire, self.last_seq)
         target = next_status(self.status, wire.event)
         assert target is not None
         self.status = target
@@ -101,7 +103,7 @@ class _Job:
             self.terminal_seq = wire.seq
 
 
-class Batch:
+class AcceptBatch:
     """One transaction of accept: the jobs that it touches, and what is left to write at its end."""
 
     def __init__(self, tx: Transaction, vault: Vault, subscriber: str, window: int, start: str) -> None:
@@ -111,58 +113,60 @@ class Batch:
         self._window = window
         self._start = start
         self._now = tx.now_ms
-        self._jobs: dict[str, _Job | None] = {}
+        self._jobs: dict[str, _AcceptState | None] = {}
         self._refused: dict[tuple[int, str], int] = {}
-        self._over: set[tuple[int, int]] = set()
+        self._ended_overlaps: set[tuple[int, int]] = set()
 
-    def accept(self, examined: Examined) -> Acceptance:
+    def accept(self, prechecked: PrecheckedArrival) -> Acceptance:
         """The verdict on one event, in the order of the documented checks."""
-        wire = examined.wire
+        wire = prechecked.wire
         if wire is None:
-            assert examined.refused is not None
-            self._note_key(examined.job, examined.kid, examined.refused.verdict)
-            return self._counted(examined.job, examined.refused)
-        job = self._job(wire)
+            assert prechecked.refused is not None
+            self._note_refused_key(prechecked.job, prechecked.kid, prechecked.refused.verdict)
+            return self._count_refusal(prechecked.job, prechecked.refused)
+        job = self._load_state(wire)
         if job is None:
-            return self._no(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
-        problem = refusal(wire, examined.topic, job.keys[wire.kid], self._vault, self._now, verified=examined.sealed)
+            return self._refuse(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
+        problem = check_authenticity(
+            wire, prechecked.topic, job.keys[wire.kid], self._vault, self._now, verified=prechecked.sealed
+        )
         if problem is not None:
-            self._note_key(job.number, wire.kid, problem[0])
-            return self._no(job.number, wire, *problem)
+            self._note_refused_key(job.number, wire.kid, problem[0])
+            return self._refuse(job.number, wire, *problem)
         stored = job.stored[wire.seq]
-        verdict, reason = judge(self._facts(job, wire, stored))
+        verdict, reason = check_replay(self._replay_facts(job, wire, stored))
         if verdict is Verdict.ACCEPTED:
             missing = self._advance(job, wire.seq)
             if stored is None:
                 job.apply(wire, self._now)
-                return model.Acceptance(verdict, wire.job_id, wire.seq, event_of(wire, self._now), missing)
-            return model.Acceptance(verdict, wire.job_id, wire.seq, event_of(wire, stored[1]), missing)
+                return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, self._now), missing)
+            return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, stored[1]), missing)
         if verdict is Verdict.DUPLICATE:
-            event = event_of(wire, stored[1] if stored else self._now)
+            event = event_from_wire(wire, stored[1] if stored else self._now)
             return model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
         if self._start == "now":
             # "now" is this moment. It must not move on with every event that is refused for being recorded already.
-            self._subscription(job)
+            self._ensure_subscription(job)
         _record_refusal(self._tx, job.number, self._subscriber, wire, verdict, reason)
-        return self._no(job.number, wire, verdict, reason)
+        return self._refuse(job.number, wire, verdict, reason)
 
-    def _counted(self, job: int, answer: Acceptance) -> Acceptance:
+    def _count_refusal(self, job: int, answer: Acceptance) -> Acceptance:
         """Counts a refusal."""
         key = job, answer.verdict.value
         self._refused[key] = self._refused.get(key, 0) + 1
         return answer
 
-    def _note_key(self, job: int, kid: int, verdict: Verdict) -> None:
+    def _note_refused_key(self, job: int, kid: int, verdict: Verdict) -> None:
         """Remember a key that was refused: if its overlap is over, that is noted at the end."""
         if verdict is Verdict.REVOKED_KEY and kid:
-            self._over.add((job, kid))
+            self._ended_overlaps.add((job, kid))
 
-    def _no(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
-        return self._counted(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
+    def _refuse(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
+        return self._count_refusal(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
 
     # -- what is decided from
 
-    def _job(self, wire: WireEvent) -> _Job | None:
+    def _load_state(self, wire: WireEvent) -> _AcceptState | None:
         """The job, with the key and the stored event that the wire event names."""
         job = self._jobs.get(wire.job_id)
         if job is None:
@@ -174,7 +178,7 @@ class Batch:
             if row is None:
                 self._jobs[wire.job_id] = None
                 return None
-            job = self._jobs[wire.job_id] = _Job(row[:11], self._start)
+            job = self._jobs[wire.job_id] = _AcceptState(row[:11], self._start)
             digest, recorded_ms = row[17:]
             job.key(wire.kid, row[11:17])
             job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
@@ -182,19 +186,21 @@ class Batch:
         if wire.seq not in job.stored:
             job.stored[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
         if wire.kid not in job.keys:
-            job.key(wire.kid, self._tx.one(ACCEPT.key_of_event, job=job.number, kid=wire.kid))
+            job.key(wire.kid, self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid))
         return job
 
-    def _facts(self, job: _Job, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:
+    def _replay_facts(self, job: _AcceptState, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:
         skipped = False
         if job.start_seq < wire.seq <= job.last_accepted:
-            skipped = self._tx.one(ACCEPT.gap_that_holds, subscription=job.subscription, seq=wire.seq) is not None
+            skipped = self._tx.one(ACCEPT.gap_containing_seq, subscription=job.subscription, seq=wire.seq) is not None
         return ReplayFacts(
             seq=wire.seq,
             event_is_terminal=wire.event.terminal,
             attempt=wire.attempt,
-            same=None if stored is None else stored[0] == wire.digest,
-            is_the_end=(stored is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_),
+            matches_recorded=None if stored is None else stored[0] == wire.digest,
+            matches_recorded_end=(
+                stored is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_
+            ),
             start_seq=job.start_seq,
             last_seq=job.last_accepted,
             skipped=skipped,
@@ -206,7 +212,7 @@ class Batch:
 
     # -- what is written
 
-    def _subscription(self, job: _Job) -> int:
+    def _ensure_subscription(self, job: _AcceptState) -> int:
         """The number of the subscription, made now if this is the first that its subscriber sees of the job."""
         if job.subscription is None:
             row = self._tx.one(
@@ -220,9 +226,9 @@ class Batch:
             job.subscription = row[0]
         return int(job.subscription)
 
-    def _advance(self, job: _Job, seq: int) -> range:
+    def _advance(self, job: _AcceptState, seq: int) -> range:
         """Notes an acceptance; returns the seqs that were skipped over."""
-        subscription = self._subscription(job)
+        subscription = self._ensure_subscription(job)
         if seq <= job.last_accepted:
             _fill_gap(self._tx, subscription, seq)
             self._tx.run(ACCEPT.rewind_handled, subscription=subscription, seq=seq, now=self._now)
@@ -244,17 +250,19 @@ class Batch:
             if job.advanced
         ]
         run_each(self._tx, ACCEPT.advance_subscription, advanced)
-        run_moves(self._tx, (move for job in jobs for move in job.moves.rows(job.number, job.attempt, self._now)))
-        for number, kid in sorted(self._over):
+        run_job_updates(
+            self._tx, (update for job in jobs for update in job.updates.rows(job.number, job.attempt, self._now))
+        )
+        for number, kid in sorted(self._ended_overlaps):
             self._tx.run(TOKENS.end_overlap, job=number, kid=kid, now=self._now)
         # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
         for (number, verdict), count in sorted(self._refused.items()):
-            self._tx.run(ACCEPT.count_verdict, job=number, verdict=verdict, count=count, now=self._now)
+            self._tx.run(ACCEPT.add_verdict_count, job=number, verdict=verdict, count=count, now=self._now)
 
 
 def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
     """Takes one seq out of the skipped range that holds it."""
-    row = tx.one(ACCEPT.gap_that_holds, subscription=subscription, seq=seq)
+    row = tx.one(ACCEPT.gap_containing_seq, subscription=subscription, seq=seq)
     assert row is not None
     first, last = row
     tx.run(ACCEPT.delete_gap, subscription=subscription, first_seq=first)
@@ -278,5 +286,5 @@ def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent,
         payload=shorten(wire.text, _REFUSED_PAYLOAD_CHARS),
     )
     if row is not None:
-        tx.run(ACCEPT.trim_refusals_of_job, job=job, keep=REFUSALS_PER_JOB)
-        tx.run(ACCEPT.trim_refusals, newest=row[0], keep=REFUSALS_IN_ALL)
+        tx.run(ACCEPT.trim_refusals_of_job, job=job, keep=MAX_REFUSALS_PER_JOB)
+        tx.run(ACCEPT.trim_refusals, newest=row[0], keep=MAX_REFUSALS)

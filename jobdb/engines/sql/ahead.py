@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ...model import NewEvent
     from .transaction import Transaction
 
-_MOST = 256
+_MAX_JOBS = 256
 """So many jobs are remembered; those published to longest ago go first."""
 
 
-class Standing(NamedTuple):
+class JobVersion(NamedTuple):
     """How a running job was left by an event of this process.
 
     Attributes:
@@ -48,18 +48,18 @@ class Standing(NamedTuple):
     sealed: bytes | None
 
 
-class SignedAhead(NamedTuple):
+class PresignedEvent(NamedTuple):
     """An event as it will be recorded if its job still stands as it was left.
 
     Attributes:
         wire: the event.
-        before: how its job must stand.
+        expected: how its job must stand.
         row: its row, but for the moment.
         detail: what its job will show of it.
     """
 
     wire: WireEvent
-    before: Standing
+    expected: JobVersion
     row: dict[str, Any]
     detail: str | None
 
@@ -68,7 +68,7 @@ class SignedAhead(NamedTuple):
         wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
         now = row["now"] = tx.now_ms
         moved = tx.run(
-            EVENTS.advance_job_from,
+            EVENTS.advance_job_if_unchanged,
             job=job,
             job_id=wire.job_id,
             last_seq=last_seq,
@@ -89,47 +89,47 @@ class SignedAhead(NamedTuple):
         return True
 
     @property
-    def after(self) -> Standing:
+    def after(self) -> JobVersion:
         """How it leaves its job."""
-        return self.before._replace(last_seq=self.wire.seq)
+        return self.expected._replace(last_seq=self.wire.seq)
 
 
-class Standings:
+class PresignCache:
     """What this process knows of the jobs it publishes to. It may be shared by threads: it holds guesses."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, Standing] = OrderedDict()
+        self._versions: OrderedDict[str, JobVersion] = OrderedDict()
 
-    def sign(self, new: NewEvent, vault: Vault, now_ms: int) -> SignedAhead | None:
+    def sign(self, new: NewEvent, vault: Vault, now_ms: int) -> PresignedEvent | None:
         """The event signed ahead; None where its job is not known, or where it takes more than to move on."""
-        standing = self._known.pop(new.job_id, None)  # kept again when the event is recorded
-        if standing is None or next_status(JobStatus.RUNNING, new.event) is not JobStatus.RUNNING:
+        job_version = self._versions.pop(new.job_id, None)  # kept again when the event is recorded
+        if job_version is None or next_status(JobStatus.RUNNING, new.event) is not JobStatus.RUNNING:
             return None
-        if new.attempt is not None and new.attempt != standing.attempt:
+        if new.attempt is not None and new.attempt != job_version.attempt:
             return None
         try:
             token = None
-            if standing.sealed is not None:
-                token = vault.unseal(standing.sealed, bound_to=token_binding(new.job_id, standing.kid))
+            if job_version.sealed is not None:
+                token = vault.unseal(job_version.sealed, bound_to=token_binding(new.job_id, job_version.kid))
             wire = build(
                 job_id=new.job_id,
-                seq=standing.last_seq + 1,
+                seq=job_version.last_seq + 1,
                 event=new.event,
                 timestamp=wire_timestamp(now_ms),
                 detail=new.detail,
                 data=new.data,
-                attempt=standing.attempt or None,
-                kid=standing.kid or None,
+                attempt=job_version.attempt or None,
+                kid=job_version.kid or None,
                 token=token,
             )
         except (InvalidInput, KeyProblem):
             return None  # it is said, if it is so, from what the database holds
         detail = shorten(wire.detail) if wire.detail else None
-        return SignedAhead(wire, standing, event_row(standing.job, wire, now_ms), detail)
+        return PresignedEvent(wire, job_version, event_row(job_version.job, wire, now_ms), detail)
 
-    def keep(self, job_id: str, standing: Standing) -> None:
+    def remember(self, job_id: str, job_version: JobVersion) -> None:
         """Remembers how a job was left. Called when that is committed."""
-        self._known[job_id] = standing
-        if len(self._known) > _MOST:
+        self._versions[job_id] = job_version
+        if len(self._versions) > _MAX_JOBS:
             with suppress(KeyError):
-                self._known.popitem(last=False)
+                self._versions.popitem(last=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ...crypto.vault import Vault
     from ...model import Acceptance, Arrival, Refusal
     from .transaction import Row, Store
-    from .verifying import Examined
+    from .verifying import PrecheckedArrival
 
 
 class AcceptVerbs:
@@ -28,24 +28,24 @@ class AcceptVerbs:
 
     def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
         """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
-        return self.accept_examined(self.examine(arrivals), subscriber=subscriber, window=window, start=start)
+        return self.accept_prechecked(self.precheck(arrivals), subscriber=subscriber, window=window, start=start)
 
-    def examine(self, arrivals: Sequence[Arrival]) -> list[Examined]:
+    def precheck(self, arrivals: Sequence[Arrival]) -> list[PrecheckedArrival]:
         """Parses a batch and verifies it as far as that is worth it without the write lock; changes nothing."""
-        from .verifying import examine
+        from .verifying import precheck
 
-        return examine(self.store, self.vault, arrivals)
+        return precheck(self.store, self.vault, arrivals)
 
-    def accept_examined(
-        self, examined: Sequence[Examined], *, subscriber: str, window: int, start: str
+    def accept_prechecked(
+        self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:
         """Give each its verdict and act on it; the whole batch is one transaction."""
-        from .accepting import Batch
+        from .accepting import AcceptBatch
 
         with self.store.write() as tx:
-            tx.lock_jobs(each.wire.job_id for each in examined if each.wire is not None)
-            batch = Batch(tx, self.vault, subscriber, window, start)
-            answers = [batch.accept(each) for each in examined]
+            tx.lock_jobs(each.wire.job_id for each in prechecked if each.wire is not None)
+            batch = AcceptBatch(tx, self.vault, subscriber, window, start)
+            answers = [batch.accept(each) for each in prechecked]
             batch.write()
         return answers
 

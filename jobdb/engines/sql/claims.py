@@ -55,26 +55,26 @@ class ClaimVerbs:
                 row = tx.one(CLAIMS.claim_next, **common)
             if row is None:
                 return None
-            record = _record(tx, row[0])
-        return _claim_of(record)
+            load_job = _job_loader(tx, row[0])
+        return _claim_from_job(load_job)
 
     def renew(self, job_id: str, *, attempt: int, lease_ms: int) -> Claim:
         """Gives a live claim's lease a new end, counted from now."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            number = _live_claim(tx, job_id, attempt, "renew")[0]
+            number = _require_claim(tx, job_id, attempt, "renew")[0]
             tx.run(CLAIMS.renew_lease, job=number, lease_until=tx.now_ms + lease_ms, now=tx.now_ms)
-            record = _record(tx, number)
-        return _claim_of(record)
+            load_job = _job_loader(tx, number)
+        return _claim_from_job(load_job)
 
     def release(self, job_id: str, *, attempt: int) -> Job:
         """Gives a claimed job back: it is pending again and first in its queue."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            number = _live_claim(tx, job_id, attempt, "release")[0]
+            number = _require_claim(tx, job_id, attempt, "release")[0]
             tx.run(CLAIMS.release_job, job=number, now=tx.now_ms)
-            record = _record(tx, number)
-        return record()
+            load_job = _job_loader(tx, number)
+        return load_job()
 
     def reap(self, *, strike_limit: int, limit: int) -> list[Reaped]:
         """Return jobs whose lease ran out to pending, up to a number of strikes; end jobs past their time limits.
@@ -84,10 +84,10 @@ class ClaimVerbs:
         """
         with self.store.write() as tx:
             now, done = tx.now_ms, []
-            tx.run(CLAIMS.start_limits_now, now=now, limit=limit)
+            tx.run(CLAIMS.restart_limits, now=now, limit=limit)
             for row in tx.all(CLAIMS.overdue_jobs, now=now, limit=limit):
-                job_id, reason, why = _overdue(row, now)
-                self._end(tx, job_id, row[1], reason, why)
+                job_id, reason, reason_code = _overdue_reason(row, now)
+                self._end_job(tx, job_id, row[1], reason, reason_code)
                 done.append(model.Reaped(job_id, "ended", reason))
             ended = {reaped.job_id for reaped in done}
             for job_id, number, strikes, worker, attempt in tx.all(CLAIMS.expired_leases, now=now, limit=limit):
@@ -96,7 +96,7 @@ class ClaimVerbs:
                 reason = f"the lease of {worker} ran out at attempt {attempt}"
                 if strikes + 1 >= strike_limit:
                     reason += f", strike {strikes + 1} of {strike_limit}"
-                    self._end(tx, job_id, number, reason, "lease_expired")
+                    self._end_job(tx, job_id, number, reason, "lease_expired")
                     done.append(model.Reaped(job_id, "ended", reason))
                 else:
                     tx.run(CLAIMS.return_to_pending, job=number, now=now, detail=shorten(reason))
@@ -104,12 +104,12 @@ class ClaimVerbs:
             for job_id, number, worker, attempt in tx.all(CLAIMS.void_leases, now=now, limit=limit):
                 if job_id not in ended:
                     reason = f"the lease of {worker} at attempt {attempt} ended too late: a clock was ahead"
-                    tx.run(CLAIMS.return_void, job=number, now=now, detail=shorten(reason))
+                    tx.run(CLAIMS.return_void_lease, job=number, now=now, detail=shorten(reason))
                     done.append(model.Reaped(job_id, "returned", reason))
             return done
 
-    def _end(self, tx: Transaction, job_id: str, number: int, reason: str, why: str) -> None:
-        event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": why})
+    def _end_job(self, tx: Transaction, job_id: str, number: int, reason: str, reason_code: str) -> None:
+        event = model.NewEvent(job_id=job_id, event=EventKind.ERROR, detail=reason, data={"reason": reason_code})
         try:
             self._publish(tx, [event], {})
         except (KeyProblem, InvalidInput) as problem:
@@ -119,22 +119,22 @@ class ClaimVerbs:
                 raise  # it is this process that has not the database's key
             tx.run(CLAIMS.end_job, job=number, now=tx.now_ms, detail=shorten(reason))
 
-    def take_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
+    def acquire_lease(self, name: str, *, holder: str, lease_ms: int) -> bool:
         """Take or renew a named lease; False while another holder has it.
 
         Not one that ends later than it can: that was taken while a clock was ahead.
         """
         with self.store.write() as tx:
             until = tx.now_ms + lease_ms
-            return tx.run(CLAIMS.take_lease, name=name, holder=holder, until_ms=until, now=tx.now_ms) > 0
+            return tx.run(CLAIMS.acquire_lease, name=name, holder=holder, until_ms=until, now=tx.now_ms) > 0
 
-    def drop_lease(self, name: str, *, holder: str) -> None:
+    def release_lease(self, name: str, *, holder: str) -> None:
         """Gives a named lease back, if it is this holder's."""
         with self.store.write() as tx:
-            tx.run(CLAIMS.drop_lease, name=name, holder=holder)
+            tx.run(CLAIMS.release_lease, name=name, holder=holder)
 
 
-def _record(tx: Transaction, number: int) -> Callable[[], Job]:
+def _job_loader(tx: Transaction, number: int) -> Callable[[], Job]:
     """The job as the view ``job_records`` has it; made an object when the lock is no longer held."""
     from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and may find none
 
@@ -143,34 +143,34 @@ def _record(tx: Transaction, number: int) -> Callable[[], Job]:
     return partial(job_from_row, row)
 
 
-def _claim_of(record: Callable[[], Job]) -> Claim:
-    job = record()
+def _claim_from_job(load_job: Callable[[], Job]) -> Claim:
+    job = load_job()
     return model.Claim(job, job.attempt, job.worker or "", job.lease_expires_at)
 
 
 def _refuse_claim(tx: Transaction, job_id: str) -> None:
     """Tells a missing job from one that cannot be claimed."""
-    row = tx.one(JOBS.job_for_update, job_id=job_id)
+    row = tx.one(JOBS.job_state, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
     raise IllegalTransition(f"job {job_id} is {row[1]}, not pending, and cannot be claimed; see 'jobdb show {job_id}'")
 
 
-def _live_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
+def _require_claim(tx: Transaction, job_id: str, attempt: int, verb: str) -> Row:
     """The row of a running job whose present claim is ``attempt``."""
-    row = tx.one(JOBS.job_for_update, job_id=job_id)
+    row = tx.one(JOBS.job_state, job_id=job_id)
     if row is None:
         raise UnknownJob(job_id)
-    status, present = JobStatus(row[1]), row[2]
-    if attempt != present or status is not JobStatus.RUNNING:
+    status, current_attempt = JobStatus(row[1]), row[2]
+    if attempt != current_attempt or status is not JobStatus.RUNNING:
         raise StaleAttempt(
-            f"cannot {verb} job {job_id} with attempt {attempt}: it is {status} at attempt {present}. "
+            f"cannot {verb} job {job_id} with attempt {attempt}: it is {status} at attempt {current_attempt}. "
             f"Stop this work; 'jobdb show {job_id}' tells where it stands"
         )
     return row
 
 
-def _overdue(row: Row, now_ms: int) -> tuple[str, str, str]:
+def _overdue_reason(row: Row, now_ms: int) -> tuple[str, str, str]:
     """(job id, reason for a person, reason as a word) of a job past a time limit."""
     job_id, _number, timeout_sec, idle_timeout_sec, started, last_event_ms = row
     if timeout_sec > 0 and started + timeout_sec * 1000 <= now_ms:

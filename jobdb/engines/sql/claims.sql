@@ -57,12 +57,12 @@ WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAS
   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
 ORDER BY lease_until_ms DESC LIMIT :limit;
 
--- return_void: that is not its worker's fault, and counts no strike.
+-- return_void_lease: that is not its worker's fault, and counts no strike.
 UPDATE jobs
 SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- start_limits_now: running jobs that began or spoke later than now; their limits count from now.
+-- restart_limits: running jobs that began or spoke later than now; their limits count from now.
 UPDATE jobs
 SET started_ms = CASE WHEN COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 THEN :now ELSE started_ms END,
     last_event_ms = CASE WHEN last_event_ms > CAST(:now AS BIGINT) + 60000 THEN :now ELSE last_event_ms END
@@ -94,12 +94,12 @@ SET status = 'error', finished_ms = :now, updated_ms = :now, terminal_seq = last
     detail = :detail
 WHERE id = :job;
 
--- take_lease: a named lease, if it is free, ours, past its end, or void.
+-- acquire_lease: a named lease, if it is free, ours, past its end, or void.
 INSERT INTO leases (name, holder, until_ms, lease_ms) VALUES (:name, :holder, :until_ms, CAST(:until_ms AS BIGINT) - :now)
 ON CONFLICT (name) DO UPDATE
 SET holder = excluded.holder, until_ms = excluded.until_ms, lease_ms = excluded.lease_ms
 WHERE leases.holder = excluded.holder OR leases.until_ms <= :now
    OR leases.until_ms - COALESCE(leases.lease_ms, 3600000) > CAST(:now AS BIGINT) + 60000;
 
--- drop_lease: gives a named lease back.
+-- release_lease: gives a named lease back.
 DELETE FROM leases WHERE name = :name AND holder = :holder;

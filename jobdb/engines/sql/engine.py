@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .ahead import Standings
+from .ahead import PresignCache
 from .arrivals import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
-from .reuse import TokenMemory
+from .reuse import TokenReuseGuard
 from .subscriptions import SubscriptionVerbs
 from .tokens import TokenVerbs
 
@@ -29,8 +29,8 @@ class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs
     def __init__(self, store: Store, vault: Vault) -> None:
         self.store = store
         self.vault = vault
-        self.standings = Standings()
-        self.memory = TokenMemory()
+        self.presign_cache = PresignCache()
+        self.reuse_guard = TokenReuseGuard()
 
     def close(self, *, checkpoint: bool = True) -> None:
         """Closes the database."""

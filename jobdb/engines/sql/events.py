@@ -9,9 +9,9 @@ from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...model import EventKind, JobStatus
-from .ahead import Standing, Standings
-from .moving import Moves, event_of, event_row, run_each, run_moves
-from .rows import STATUSES, broker_from_text, event_from_row, password_binding, token_binding, wire_timestamp
+from .ahead import JobVersion, PresignCache
+from .moving import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
+from .rows import STATUSES, broker_from_json, event_from_row, password_binding, token_binding, wire_timestamp
 from .statements import EVENTS, JOBS
 
 if TYPE_CHECKING:
@@ -27,35 +27,35 @@ class EventVerbs:
 
     store: Store
     vault: Vault
-    standings: Standings
+    presign_cache: PresignCache
 
     def publish(self, events: Sequence[NewEvent]) -> list[Event]:
         """Gives each event its seq, signs it, records it and moves the job; all or none."""
-        if len(events) == 1 and self.store.signs_ahead:
+        if len(events) == 1 and self.store.supports_presigning:
             return [self._publish_one(events[0])]
         with self.store.write() as tx:
             tx.lock_jobs(event.job_id for event in events)
             recorded, now = self._publish(tx, events, {}), tx.now_ms
-        return [event_of(wire, now) for wire in recorded]
+        return [event_from_wire(wire, now) for wire in recorded]
 
     def _publish_one(self, new: NewEvent) -> Event:
         """The same for one event, which was signed ahead if its job has not been changed by anybody else."""
         self.store.check()  # before a lock that another thread may have held when this process was forked
-        ahead = self.standings.sign(new, self.vault, self.store.clock())
+        ahead = self.presign_cache.sign(new, self.vault, self.store.clock())
         with self.store.write() as tx:
             now = tx.now_ms
-            standing: Standing | None
+            job_version: JobVersion | None
             if ahead is not None and ahead.recorded(tx):
-                wire, standing = ahead.wire, ahead.after
+                wire, job_version = ahead.wire, ahead.after
             else:
-                jobs: dict[str, _Publisher] = {}
+                jobs: dict[str, _PublishState] = {}
                 wire = self._publish(tx, [new], jobs)[0]
-                standing = jobs[new.job_id].standing
-        if standing is not None:
-            self.standings.keep(new.job_id, standing)
-        return event_of(wire, now)
+                job_version = jobs[new.job_id].job_version
+        if job_version is not None:
+            self.presign_cache.remember(new.job_id, job_version)
+        return event_from_wire(wire, now)
 
-    def _publish(self, tx: Transaction, events: Sequence[NewEvent], jobs: dict[str, _Publisher]) -> list[WireEvent]:
+    def _publish(self, tx: Transaction, events: Sequence[NewEvent], jobs: dict[str, _PublishState]) -> list[WireEvent]:
         """Each job is read once, into ``jobs``, and moved once, however many of the events are its own."""
         recorded, rows, deliveries = [], [], []
         now = tx.now_ms
@@ -63,7 +63,7 @@ class EventVerbs:
         for new in events:
             job = jobs.get(new.job_id)
             if job is None:
-                job = jobs[new.job_id] = self._publisher(tx, new.job_id)
+                job = jobs[new.job_id] = self._load_publish_state(tx, new.job_id)
             wire = job.sign(new, timestamp)
             recorded.append(wire)
             rows.append(event_row(job.number, wire, now))
@@ -71,10 +71,12 @@ class EventVerbs:
                 deliveries.append({"job": job.number, "seq": wire.seq})
         run_each(tx, EVENTS.insert_event, rows)
         run_each(tx, EVENTS.insert_delivery, deliveries)
-        run_moves(tx, (move for job in jobs.values() for move in job.moves.rows(job.number, job.attempt, now)))
+        run_job_updates(
+            tx, (update for job in jobs.values() for update in job.updates.rows(job.number, job.attempt, now))
+        )
         return recorded
 
-    def _publisher(self, tx: Transaction, job_id: str) -> _Publisher:
+    def _load_publish_state(self, tx: Transaction, job_id: str) -> _PublishState:
         row = tx.one(EVENTS.publish_state, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
@@ -82,7 +84,7 @@ class EventVerbs:
         token = None
         if kid and revoked_ms is None:
             token = self.vault.unseal(sealed, bound_to=token_binding(job_id, kid))
-        return _Publisher(number, STATUSES[status], last_seq, attempt, has_broker, kid, sealed, token)
+        return _PublishState(number, STATUSES[status], last_seq, attempt, has_broker, kid, sealed, token)
 
     def events(self, job_id: str, *, after: int, limit: int) -> list[Event]:
         """A page of a job's events in order, that follows the seq ``after``."""
@@ -131,13 +133,13 @@ class EventVerbs:
         password = None
         if sealed is not None:
             password = self.vault.unseal(sealed, bound_to=password_binding(job_id))
-        return broker_from_text(text, sealed is not None), password
+        return broker_from_json(text, sealed is not None), password
 
 
-class _Publisher:
+class _PublishState:
     """One job while its events are being published in one transaction."""
 
-    __slots__ = ("attempt", "has_broker", "kid", "last_seq", "moves", "number", "sealed", "status", "token")
+    __slots__ = ("attempt", "has_broker", "kid", "last_seq", "number", "sealed", "status", "token", "updates")
 
     def __init__(
         self,
@@ -158,7 +160,7 @@ class _Publisher:
         self.kid = kid
         self.sealed = sealed
         self.token = token
-        self.moves = Moves()
+        self.updates = JobUpdates()
 
     def sign(self, new: NewEvent, timestamp: str) -> WireEvent:
         """The event with its seq and signature, if its job and its attempt allow it."""
@@ -185,16 +187,16 @@ class _Publisher:
             token=self.token,
         )
         self.last_seq += 1
-        self.moves.add(self.status, wire, wire.seq)
+        self.updates.add(self.status, wire, wire.seq)
         self.status = target
         return wire
 
     @property
-    def standing(self) -> Standing | None:
+    def job_version(self) -> JobVersion | None:
         """How the job is left, for the next event; None when it has ended."""
         if self.status is not JobStatus.RUNNING:
             return None
-        return Standing(self.number, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
+        return JobVersion(self.number, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
 
     def _check_attempt(self, new: NewEvent) -> None:
         """Refuses a stale attempt; begins a new one where nobody names one and the job was given back."""

@@ -17,7 +17,7 @@ UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- advance_job_from: the same, if the job stands as it was left and its token is as it was and not revoked.
+-- advance_job_if_unchanged: the same, if the job stands as it was left and its token is as it was and not revoked.
 UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last_seq AND attempt = :attempt

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...model import Job
-from .rows import KINDS, STATUSES, broker_from_text
+from .rows import KINDS, STATUSES, broker_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .transaction import Row
 
 
-class _Unfinished:
+class _MutableJob:
     """A job whose fields are being set: laid out as a job is, and not frozen yet.
 
     The constructor of a frozen class sets each field through ``object.__setattr__``, at ten times the cost, and a page
@@ -40,7 +40,7 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
     registered_ms, created = None, None
     finished, statuses, kinds, moment = jobs.append, STATUSES, KINDS, datetime.fromtimestamp
     for row in rows:
-        job: Any = _Unfinished()
+        job: Any = _MutableJob()
         (
             job.job_id,
             status,
@@ -71,7 +71,7 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
             _number,
         ) = row
         job.status = statuses[status]
-        job.broker = None if broker is None else broker_from_text(broker, bool(has_password))
+        job.broker = None if broker is None else broker_from_json(broker, bool(has_password))
         job.expected_artifacts = () if artifacts == "[]" else _artifacts(artifacts)
         job.lease_expires_at = None if lease_until_ms is None else moment(lease_until_ms / 1000, UTC)
         if created_ms != registered_ms:  # the jobs of a batch were registered at one moment

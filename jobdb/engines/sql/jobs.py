@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus
 from .moving import run_each
-from .reuse import TokenMemory, generate_job_id, is_generated, refuse_reuse
-from .rows import broker_to_text, default_topic_prefix, password_binding, shorten, token_binding
+from .reuse import TokenReuseGuard, check_id_reuse, generate_job_id, is_generated_id
+from .rows import broker_to_json, default_topic_prefix, password_binding, shorten, token_binding
 from .sealing import Sealer
 from .statements import JOBS, TOKENS
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...model import Job, JobFilter, NewJob
     from .transaction import Row, Store, Transaction
 
-_ABOVE_ALL = 2**62
+_MAX_JOB_NUMBER = 2**62
 _ID_ATTEMPTS = 8
 
 
@@ -31,18 +31,18 @@ class JobVerbs:
 
     store: Store
     vault: Vault
-    memory: TokenMemory
+    reuse_guard: TokenReuseGuard
 
     def register(self, jobs: Sequence[NewJob]) -> list[Job]:
         """Records new jobs with their tokens; all or none. A known idempotency key answers with the job it made."""
         from .job_rows import jobs_from_rows
 
         with self.store.write() as tx:
-            batch = _Registration(tx, self.vault, self.memory)
+            batch = _Registration(tx, self.vault, self.reuse_guard)
             for job in jobs:
                 batch.add(job)
             batch.write()
-        batch.memory.warn()
+        batch.reuse_guard.warn()
         return jobs_from_rows(batch.records)
 
     def get(self, job_id: str) -> Job:
@@ -50,25 +50,25 @@ class JobVerbs:
         with self.store.read() as tx:
             return _read_job(tx, job_id)
 
-    def list_jobs(self, wanted: JobFilter, *, after: str | None, limit: int) -> list[Job]:
+    def list_jobs(self, job_filter: JobFilter, *, after: str | None, limit: int) -> list[Job]:
         """A page of jobs, newest first, that follows the job ``after``."""
         from .job_rows import jobs_from_rows
 
         with self.store.read() as tx:
-            below = _ABOVE_ALL
+            below = _MAX_JOB_NUMBER
             if after is not None:
                 row = tx.one(JOBS.job_number, job_id=after)
                 if row is None:
                     raise UnknownJob(after)
                 below = row[0]
-            rows = _page(tx, wanted, below, limit)
+            rows = _page(tx, job_filter, below, limit)
         return jobs_from_rows(rows)
 
     def cancel(self, job_id: str, *, reason: str) -> Job:
         """Ends a pending or running job as cancelled. A cancelled job stays as it is and is no error."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            row = tx.one(JOBS.job_for_update, job_id=job_id)
+            row = tx.one(JOBS.job_state, job_id=job_id)
             if row is None:
                 raise UnknownJob(job_id)
             status = JobStatus(row[1])
@@ -86,11 +86,11 @@ class JobVerbs:
             doomed = tx.all(JOBS.prune_candidates, before=finished_before_ms, limit=limit)
             tombstones = []
             for number, job_id, kid, unremembered in doomed:
-                if unremembered or not kid or not is_generated(job_id):
+                if unremembered or not kid or not is_generated_id(job_id):
                     tombstones.append({"job_id": job_id, "unremembered": int(unremembered), "now": tx.now_ms})
                 tx.run(JOBS.delete_verdict_counts, job=number)
                 tx.run(JOBS.delete_job, job=number)
-            run_each(tx, TOKENS.keep_tombstone, tombstones)
+            run_each(tx, TOKENS.upsert_tombstone, tombstones)
             return [row[1] for row in doomed]
 
     def count_by_status(self) -> dict[JobStatus, int]:
@@ -118,15 +118,15 @@ class _Registration:
 
     Attributes:
         records: the jobs as rows of the view ``job_records``.
-        memory: what tells their tokens from those of jobs before.
+        reuse_guard: what tells their tokens from those of jobs before.
     """
 
-    def __init__(self, tx: Transaction, vault: Vault, memory: TokenMemory) -> None:
+    def __init__(self, tx: Transaction, vault: Vault, reuse_guard: TokenReuseGuard) -> None:
         self.records: list[Row] = []
         self._tx = tx
         self._now = tx.now_ms
         self._sealer = Sealer(tx, vault)
-        self.memory = memory.within(tx, self._sealer)
+        self.reuse_guard = reuse_guard.for_transaction(tx, self._sealer)
         self._specs: list[dict[str, Any]] = []
         self._tokens: list[tuple[int, str, str]] = []
 
@@ -136,16 +136,16 @@ class _Registration:
             known = self._tx.one(JOBS.job_by_idempotency_key, idempotency_key=new.idempotency_key)
             if known is not None:
                 self.write()  # it may be a job of this batch
-                self.records.append(_same_registration(_job_record(self._tx, known[0]), new))
+                self.records.append(_check_same_registration(_job_record(self._tx, known[0]), new))
                 return
         signed = new.auth != "never"
         if new.job_id is not None and (new.auth_token is not None or not signed):
-            refuse_reuse(self._tx, new.job_id, signed=signed)
+            check_id_reuse(self._tx, new.job_id, signed=signed)
         job_id, number, prefix = self._insert(new, kid=int(signed))
         password = None
         if new.broker_password is not None:
             password = self._sealer.seal(new.broker_password, bound_to=password_binding(job_id))
-        broker = broker_to_text(new.broker)
+        broker = broker_to_json(new.broker)
         artifacts = json.dumps(list(new.expected_artifacts), ensure_ascii=False) if new.expected_artifacts else "[]"
         extra = json.dumps(dict(new.extra), ensure_ascii=False) if new.extra else "{}"
         self._specs.append(
@@ -159,7 +159,7 @@ class _Registration:
             }
         )
         if signed:
-            token = self.memory.token_for(job_id, new.auth_token)
+            token = self.reuse_guard.issue_token(job_id, new.auth_token)
             self._tokens.append((number, token, token_binding(job_id, 1)))
         self.records.append(
             (
@@ -233,22 +233,22 @@ class _Registration:
         raise AlreadyExists("no free job id was found; register again")
 
 
-def _page(tx: Transaction, wanted: JobFilter, below: int, limit: int) -> Iterable[Row]:
-    common = {"below": below, "limit": limit, "agent_session": wanted.agent_session}
-    if not wanted.statuses and wanted.agent is None:
+def _page(tx: Transaction, job_filter: JobFilter, below: int, limit: int) -> Iterable[Row]:
+    common = {"below": below, "limit": limit, "agent_session": job_filter.agent_session}
+    if not job_filter.statuses and job_filter.agent is None:
         return tx.all(JOBS.list_jobs, **common)
     # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
     pages = []
-    for status in wanted.statuses or tuple(JobStatus):
-        if wanted.agent is None:
+    for status in job_filter.statuses or tuple(JobStatus):
+        if job_filter.agent is None:
             pages.append(tx.all(JOBS.list_jobs_by_status, status=status.value, **common))
         else:
-            pages.append(tx.all(JOBS.list_jobs_by_agent, status=status.value, agent=wanted.agent, **common))
+            pages.append(tx.all(JOBS.list_jobs_by_agent, status=status.value, agent=job_filter.agent, **common))
     merged = heapq.merge(*pages, key=lambda row: -row[-1])
     return islice(merged, limit)
 
 
-def _same_registration(record: Row, new: NewJob) -> Row:
+def _check_same_registration(record: Row, new: NewJob) -> Row:
     job_id, _status, agent, _session, prompt = record[:5]
     if (agent, prompt) != (new.agent, new.prompt):
         raise AlreadyExists(

@@ -46,7 +46,7 @@ WHERE agent = :agent AND status = :status AND id < :below
   AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
 ORDER BY id DESC LIMIT :limit;
 
--- job_for_update: what a verb checks before it changes a job.
+-- job_state: what a verb checks before it changes a job.
 SELECT id, status, attempt, last_seq, worker, lease_until_ms FROM jobs WHERE job_id = :job_id;
 
 -- cancel_job: ends a job that is not terminal.
@@ -74,7 +74,7 @@ SELECT status, count(*) FROM jobs GROUP BY status;
 -- get_setting: a fact about this database.
 SELECT value FROM settings WHERE name = :name;
 
--- keep_setting: notes a fact unless somebody was first.
+-- insert_setting: notes a fact unless somebody was first.
 INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING;
 
 -- put_setting: notes a fact about this database.

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from .transaction import Transaction
 
 
-class Moves:
+class JobUpdates:
     """The events of one transaction that a job is moved by: what takes a pending job up, and the last one.
 
     Those between them leave no trace in the job's row.
     """
 
-    __slots__ = ("_moves",)
+    __slots__ = ("_updates",)
 
     def __init__(self) -> None:
-        self._moves: list[tuple[JobStatus, WireEvent, int]] = []
+        self._updates: list[tuple[JobStatus, WireEvent, int]] = []
 
     def add(self, status: JobStatus, wire: WireEvent, last_seq: int) -> None:
         """Adds an event.
@@ -40,22 +40,22 @@ class Moves:
             wire: the event; the job's life allows it.
             last_seq: the job's last_seq after it.
         """
-        if status is JobStatus.RUNNING and self._moves and self._moves[-1][0] is JobStatus.RUNNING:
-            self._moves.pop()
-        self._moves.append((status, wire, last_seq))
+        if status is JobStatus.RUNNING and self._updates and self._updates[-1][0] is JobStatus.RUNNING:
+            self._updates.pop()
+        self._updates.append((status, wire, last_seq))
 
     def rows(self, job: int, attempt: int, now: int) -> Iterator[tuple[Statement, dict[str, Any]]]:
         """The statements that write them to the job's row."""
-        for status, wire, last_seq in self._moves:
-            yield _move(job, wire, status, attempt, last_seq, now)
+        for status, wire, last_seq in self._updates:
+            yield _job_update(job, wire, status, attempt, last_seq, now)
 
 
-def run_moves(tx: Transaction, moves: Iterable[tuple[Statement, dict[str, Any]]]) -> None:
+def run_job_updates(tx: Transaction, updates: Iterable[tuple[Statement, dict[str, Any]]]) -> None:
     """Moves jobs, those by the same statement together: what starts a job comes before what it said, and its end last.
 
     No job's own moves stand in another order than that.
     """
-    found = list(moves)
+    found = list(updates)
     if len(found) == 1:
         statement, row = found[0]
         tx.run(statement, **row)
@@ -92,7 +92,7 @@ def run_each(tx: Transaction, statement: Statement, rows: Sequence[dict[str, Any
         tx.run_many(statement, rows)
 
 
-def _move(
+def _job_update(
     job: int, wire: WireEvent, status: JobStatus, attempt: int, last_seq: int, now: int
 ) -> tuple[Statement, dict[str, Any]]:
     """The statement that applies an event to its job, which is not terminal."""
@@ -118,7 +118,7 @@ def _move(
     }
 
 
-def event_of(wire: WireEvent, recorded_ms: int) -> Event:
+def event_from_wire(wire: WireEvent, recorded_ms: int) -> Event:
     """The public object of a wire event that was just recorded."""
     return model.Event(
         job_id=wire.job_id,
@@ -128,13 +128,13 @@ def event_of(wire: WireEvent, recorded_ms: int) -> Event:
         detail=wire.detail,
         data=wire.data,
         attempt=wire.attempt,
-        recorded_at=_moment(recorded_ms),
+        recorded_at=_utc_datetime(recorded_ms),
         payload=wire.text,
     )
 
 
 @lru_cache(maxsize=16)  # the events of a batch are recorded at one moment
-def _moment(ms: int) -> datetime:
+def _utc_datetime(ms: int) -> datetime:
     moment = from_ms(ms)
     assert moment is not None
     return moment

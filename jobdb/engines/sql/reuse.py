@@ -42,15 +42,15 @@ _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
-class TokenMemory:
+class TokenReuseGuard:
     """Hold the key of one database's marks and fingerprints, read once."""
 
     def __init__(self) -> None:
         self._key: bytes | None = None
 
-    def within(self, tx: Transaction, sealer: Sealer) -> _TokensOf:
+    def for_transaction(self, tx: Transaction, sealer: Sealer) -> _TransactionTokens:
         """Return the memory for the tokens of one transaction."""
-        return _TokensOf(self, tx, sealer)
+        return _TransactionTokens(self, tx, sealer)
 
     def key(self, tx: Transaction, sealer: Sealer) -> bytes:
         """Return the key; make it when the database has none.
@@ -64,7 +64,7 @@ class TokenMemory:
         row = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
         if row is None:
             sealed = sealer.seal(os.urandom(_KEY_BYTES).hex(), bound_to=_BINDING)
-            tx.run(JOBS.keep_setting, name=FINGERPRINT_KEY, value=sealed.hex())
+            tx.run(JOBS.insert_setting, name=FINGERPRINT_KEY, value=sealed.hex())
             row = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
             assert row is not None
             return _opened(row[0], sealer.vault)  # not remembered: this transaction may be rolled back
@@ -72,17 +72,17 @@ class TokenMemory:
         return self._key
 
 
-class _TokensOf:
+class _TransactionTokens:
     """Make, check and remember the tokens of one transaction."""
 
-    def __init__(self, memory: TokenMemory, tx: Transaction, sealer: Sealer) -> None:
-        self._memory = memory
+    def __init__(self, reuse_guard: TokenReuseGuard, tx: Transaction, sealer: Sealer) -> None:
+        self._guard = reuse_guard
         self._tx = tx
         self._sealer = sealer
         self._key: bytes | None = None
         self._shared: list[tuple[str, str]] = []
 
-    def token_for(self, job_id: str, given: str | None) -> str:
+    def issue_token(self, job_id: str, given: str | None) -> str:
         """Return the token of a job: a new one, or the given one, which is remembered.
 
         Raises:
@@ -91,16 +91,16 @@ class _TokensOf:
         """
         key = self._key
         if key is None:
-            key = self._key = self._memory.key(self._tx, self._sealer)
+            key = self._key = self._guard.key(self._tx, self._sealer)
         if given is None:
             return make_token(key, job_id)
         if is_marked(key, job_id, given):
-            raise _used_before(job_id)
+            raise _reuse_error(job_id)
         fingerprint = hmac.digest(key, b"given " + given.encode("utf-8", "surrogatepass"), "sha256")
         fingerprint = fingerprint[:_FINGERPRINT_BYTES]
         known = self._tx.one(TOKENS.token_fingerprints, fingerprint=fingerprint, job_id=job_id)
-        if not self._tx.run(TOKENS.keep_fingerprint, fingerprint=fingerprint, job_id=job_id):
-            raise _used_before(job_id)
+        if not self._tx.run(TOKENS.insert_fingerprint, fingerprint=fingerprint, job_id=job_id):
+            raise _reuse_error(job_id)
         if known is not None:
             self._shared.append((job_id, known[0]))
         return given
@@ -125,7 +125,7 @@ def generate_job_id() -> str:
     return os.urandom(_ID_BYTES).hex()
 
 
-def is_generated(job_id: str) -> bool:
+def is_generated_id(job_id: str) -> bool:
     """Tell whether an id is like those that are generated. Nobody gives such a one to a second job, but on purpose."""
     return len(job_id) == 2 * _ID_BYTES and not job_id.strip("0123456789abcdef")
 
@@ -148,7 +148,7 @@ def is_marked(key: bytes, job_id: str, token: str) -> bool:
     return hmac.compare_digest(plain[_RANDOM_BYTES:], _mark(key, job_id, plain[:_RANDOM_BYTES]))
 
 
-def refuse_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
+def check_id_reuse(tx: Transaction, job_id: str, *, signed: bool) -> None:
     """Refuse an id for a job that would take a pruned job's events for its own.
 
     Args:
@@ -190,7 +190,7 @@ def _mark(key: bytes, job_id: str, random: bytes) -> bytes:
     return hmac.digest(key, random + job_id.encode(), "sha256")[:_MARK_BYTES]
 
 
-def _used_before(job_id: str) -> InvalidInput:
+def _reuse_error(job_id: str) -> InvalidInput:
     return InvalidInput(
         f"the given token was given before to a job of the id {job_id!r}, or generated for one: events that were "
         "signed with it would be taken for the new job's. Give another, or leave it out and one is generated"

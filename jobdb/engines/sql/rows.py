@@ -28,7 +28,7 @@ def default_topic_prefix(job_id: str) -> str:
 
 
 @lru_cache(maxsize=256)  # a page of jobs names the same few brokers
-def broker_from_text(text: str | None, has_password: bool) -> Broker | None:
+def broker_from_json(text: str | None, has_password: bool) -> Broker | None:
     """The broker settings as stored, without the password."""
     if text is None:
         return None
@@ -42,7 +42,7 @@ def broker_from_text(text: str | None, has_password: bool) -> Broker | None:
     )
 
 
-def broker_to_text(broker: Broker | None) -> str | None:
+def broker_to_json(broker: Broker | None) -> str | None:
     """The broker settings for storing; the password goes elsewhere, sealed."""
     if broker is None:
         return None

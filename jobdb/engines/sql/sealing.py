@@ -59,7 +59,7 @@ class Sealer:
         known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
         if known is None:
             # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
-            self._tx.run(JOBS.keep_setting, name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
+            self._tx.run(JOBS.insert_setting, name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
             known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
             assert known is not None
         if known[0] != self.vault.key_id:

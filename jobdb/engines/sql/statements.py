@@ -20,14 +20,14 @@ class JobStatements(StatementSet):
     list_jobs: Statement
     list_jobs_by_status: Statement
     list_jobs_by_agent: Statement
-    job_for_update: Statement
+    job_state: Statement
     cancel_job: Statement
     prune_candidates: Statement
     delete_job: Statement
     delete_verdict_counts: Statement
     count_by_status: Statement
     get_setting: Statement
-    keep_setting: Statement
+    insert_setting: Statement
     put_setting: Statement
 
 
@@ -42,13 +42,13 @@ class ClaimStatements(StatementSet):
     release_job: Statement
     expired_leases: Statement
     void_leases: Statement
-    return_void: Statement
-    start_limits_now: Statement
+    return_void_lease: Statement
+    restart_limits: Statement
     return_to_pending: Statement
     overdue_jobs: Statement
     end_job: Statement
-    take_lease: Statement
-    drop_lease: Statement
+    acquire_lease: Statement
+    release_lease: Statement
 
 
 class EventStatements(StatementSet):
@@ -58,7 +58,7 @@ class EventStatements(StatementSet):
     insert_event: Statement
     insert_delivery: Statement
     advance_job: Statement
-    advance_job_from: Statement
+    advance_job_if_unchanged: Statement
     start_job: Statement
     finish_job: Statement
     list_events: Statement
@@ -73,18 +73,18 @@ class AcceptStatements(StatementSet):
     """The statements of ``accept.sql``."""
 
     accept_state: Statement
-    sender_of_event: Statement
+    sender_credentials: Statement
     stored_event: Statement
-    key_of_event: Statement
+    token_state: Statement
     insert_subscription: Statement
     advance_subscription: Statement
     rewind_handled: Statement
     insert_gap: Statement
-    gap_that_holds: Statement
+    gap_containing_seq: Statement
     delete_gap: Statement
     follow_events: Statement
     follow_seqs: Statement
-    count_verdict: Statement
+    add_verdict_count: Statement
     insert_refusal: Statement
     trim_refusals_of_job: Statement
     trim_refusals: Statement
@@ -98,7 +98,7 @@ class AcceptStatements(StatementSet):
     insert_feed: Statement
     advance_feed: Statement
     newest_event: Statement
-    news_since: Statement
+    feed_page: Statement
     unhandled_jobs: Statement
     seq_at_event: Statement
 
@@ -107,7 +107,7 @@ class TokenStatements(StatementSet):
     """The statements of ``tokens.sql``."""
 
     sealing_key: Statement
-    key_to_change: Statement
+    sealing_key_for_update: Statement
     token_by_kid: Statement
     list_tokens: Statement
     highest_kid: Statement
@@ -121,9 +121,9 @@ class TokenStatements(StatementSet):
     sealed_passwords: Statement
     reseal_password: Statement
     token_fingerprints: Statement
-    keep_fingerprint: Statement
+    insert_fingerprint: Statement
     tombstone: Statement
-    keep_tombstone: Statement
+    upsert_tombstone: Statement
 
 
 JOBS = JobStatements(Path(__file__).with_name("jobs.sql"))

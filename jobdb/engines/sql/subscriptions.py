@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .transaction import Row, Store, Transaction
 
 
-class Followed(NamedTuple):
+class FollowResult(NamedTuple):
     """What following a job brought: events to handle, in order, and where the job stands.
 
     ``ended`` is the job's final status when nothing is left to handle and nothing can come. ``after`` is the
@@ -31,15 +31,15 @@ class Followed(NamedTuple):
     after: int = 0
 
 
-class _Found(NamedTuple):
+class _FollowRows(NamedTuple):
     """The same as it was read. The payloads are parsed when the lock is given back: they may be large."""
 
     rows: list[Row]
     ended: JobStatus | None
     after: int
 
-    def followed(self) -> Followed:
-        return Followed(tuple(map(event_from_row, self.rows)), self.ended, self.after)
+    def result(self) -> FollowResult:
+        return FollowResult(tuple(map(event_from_row, self.rows)), self.ended, self.after)
 
 
 class SubscriptionVerbs:
@@ -47,19 +47,21 @@ class SubscriptionVerbs:
 
     store: Store
 
-    def follow(self, job_id: str, *, subscriber: str, start: str, limit: int, give: bool = True) -> Followed:
+    def follow(
+        self, job_id: str, *, subscriber: str, start: str, limit: int, include_events: bool = True
+    ) -> FollowResult:
         """Accepts a job's recorded events for a subscriber and gives those that are not handled, in order.
 
-        With ``give`` false it gives none, however many it accepts.
+        With ``include_events`` false it gives none, however many it accepts.
         """
-        if (followed := self._nothing_new(job_id, subscriber)) is not None:
-            return followed
+        if (result := self._poll_without_lock(job_id, subscriber)) is not None:
+            return result
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            found = self._follow(tx, job_id, subscriber, start, limit, start_event=None, give=give)
-        return found.followed()
+            found = self._follow(tx, job_id, subscriber, start, limit, start_event=None, include_events=include_events)
+        return found.result()
 
-    def _nothing_new(self, job_id: str, subscriber: str) -> Followed | None:
+    def _poll_without_lock(self, job_id: str, subscriber: str) -> FollowResult | None:
         """A look without the write lock: a job's news must not cost every follower of another job a transaction."""
         with self.store.read() as tx:
             row = tx.one(ACCEPT.subscription_state, job_id=job_id, subscriber=subscriber)
@@ -72,7 +74,7 @@ class SubscriptionVerbs:
                 return None
         self.store.sync()
         status = JobStatus(row[1])
-        return Followed((), status if status.terminal else None)
+        return FollowResult((), status if status.terminal else None)
 
     def _follow(
         self,
@@ -82,8 +84,8 @@ class SubscriptionVerbs:
         start: str,
         limit: int,
         start_event: int | None,
-        give: bool,
-    ) -> _Found:
+        include_events: bool,
+    ) -> _FollowRows:
         row = tx.one(ACCEPT.subscription_state, job_id=job_id, subscriber=subscriber)
         if row is None:
             raise UnknownJob(job_id)
@@ -95,11 +97,11 @@ class SubscriptionVerbs:
             )
             assert made is not None
             subscription, last_seq, handled_seq = made[0], start_seq, start_seq
-        statement = ACCEPT.follow_events if give else ACCEPT.follow_seqs
+        statement = ACCEPT.follow_events if include_events else ACCEPT.follow_seqs
         rows = tx.all(statement, job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
         self._accept_recorded(tx, subscription, last_seq, [row[1] for row in rows])
         final = JobStatus(status)
-        return _Found(rows if give else [], final if final.terminal and not rows else None, handled_seq)
+        return _FollowRows(rows if include_events else [], final if final.terminal and not rows else None, handled_seq)
 
     @staticmethod
     def _accept_recorded(tx: Transaction, subscription: int, last_seq: int, seqs: list[int]) -> None:
@@ -135,7 +137,7 @@ class SubscriptionVerbs:
 
     def open_feed(self, subscriber: str, *, start: str) -> list[str]:
         """Begins or resumes following all jobs; gives the jobs with events that were accepted and not handled."""
-        settled = self.store.settled_event()
+        settled = self.store.stable_event_id()
         with self.store.write() as tx:
             newest = tx.one(ACCEPT.newest_event)
             assert newest is not None
@@ -144,25 +146,27 @@ class SubscriptionVerbs:
             rows = tx.all(ACCEPT.unhandled_jobs, subscriber=subscriber, limit=2**31 - 1)
             return [row[0] for row in rows]
 
-    def news(self, subscriber: str, *, after: int | None, limit: int) -> tuple[list[str], int]:
+    def poll_feed(self, subscriber: str, *, after: int | None, limit: int) -> tuple[list[str], int]:
         """The jobs of the events after one (None: where the feed stands), each once, and the last event's number."""
-        settled = self.store.settled_event()
+        settled = self.store.stable_event_id()
         with self.store.read() as tx:
             feed = tx.one(ACCEPT.get_feed, subscriber=subscriber)
             assert feed is not None
             after = feed[1] if after is None else after
-            rows = tx.all(ACCEPT.news_since, after=after, settled=settled, limit=limit)
+            rows = tx.all(ACCEPT.feed_page, after=after, settled=settled, limit=limit)
         jobs = list(dict.fromkeys(row[1] for row in rows))
         return jobs, rows[-1][0] if rows else after
 
-    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, give: bool = True) -> Followed:
+    def follow_in_feed(self, job_id: str, *, subscriber: str, limit: int, include_events: bool = True) -> FollowResult:
         """The same as follow, for a subscriber of all jobs."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             feed = tx.one(ACCEPT.get_feed, subscriber=subscriber)
             assert feed is not None
-            found = self._follow(tx, job_id, subscriber, "beginning", limit, start_event=feed[0], give=give)
-        return found.followed()
+            found = self._follow(
+                tx, job_id, subscriber, "beginning", limit, start_event=feed[0], include_events=include_events
+            )
+        return found.result()
 
     def advance_feed(self, subscriber: str, *, event: int) -> None:
         """Notes how far the feed was looked through."""

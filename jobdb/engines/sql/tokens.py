@@ -16,7 +16,7 @@ from .statements import JOBS, TOKENS
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
     from ...model import TokenInfo
-    from .reuse import TokenMemory
+    from .reuse import TokenReuseGuard
     from .transaction import Store, Transaction
 
 _PAGE = 500
@@ -27,7 +27,7 @@ class TokenVerbs:
 
     store: Store
     vault: Vault
-    memory: TokenMemory
+    reuse_guard: TokenReuseGuard
 
     def token(self, job_id: str, *, kid: int | None) -> tuple[int, str]:
         """A job's token in clear, with its version; the present one if none is named."""
@@ -49,13 +49,13 @@ class TokenVerbs:
             rows = tx.all(TOKENS.list_tokens, job_id=job_id)
             now = tx.now_ms
         found = []
-        for kid, created_ms, expires_ms, revoked_ms, imported, present, overlap_ms, ended_ms, updated_ms in rows:
+        for kid, created_ms, expires_ms, revoked_ms, imported, current, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
                 state = "revoked"
             elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
-                state = "present" if kid == present else "overlap"
+                state = "present" if kid == current else "overlap"
             created_at = from_ms(created_ms)
             assert created_at is not None
             info = model.TokenInfo(
@@ -69,7 +69,7 @@ class TokenVerbs:
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
             number = _job_number(tx, job_id)
-            row = tx.one(JOBS.job_for_update, job_id=job_id)
+            row = tx.one(JOBS.job_state, job_id=job_id)
             assert row is not None
             if JobStatus(row[1]).terminal:
                 raise IllegalTransition(f"job {job_id} has ended as {row[1]}; its tokens sign nothing any more")
@@ -79,13 +79,13 @@ class TokenVerbs:
             if token is not None:
                 self._refuse_old_token(tx, job_id, number, token)
             sealer = Sealer(tx, self.vault)
-            memory = self.memory.within(tx, sealer)
-            token = memory.token_for(job_id, token)
+            reuse_guard = self.reuse_guard.for_transaction(tx, sealer)
+            token = reuse_guard.issue_token(job_id, token)
             sealed = sealer.seal(token, bound_to=token_binding(job_id, kid))
             tx.run(JOBS.insert_token, job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
             tx.run(TOKENS.expire_tokens, job=number, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
             tx.run(TOKENS.set_kid, job=number, kid=kid, now=tx.now_ms)
-        memory.warn()
+        reuse_guard.warn()
         return kid
 
     def _refuse_old_token(self, tx: Transaction, job_id: str, number: int, token: str) -> None:
@@ -107,16 +107,16 @@ class TokenVerbs:
             if row is None:
                 raise InvalidInput(f"job {job_id} has no token {kid}; 'jobdb token list {job_id}' shows them")
             tx.run(TOKENS.revoke_token, job=number, kid=kid, now=tx.now_ms)
-            present = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=0)
-            return present is not None and present[0] == kid
+            current = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=0)
+            return current is not None and current[0] == kid
 
     def rekey(self, new: Vault) -> int:
         """Seals every secret anew under another master key, all or none. Returns how many."""
         count = 0
         with self.store.write() as tx:
             # The row must be there to be locked: whoever seals the database's first secret meanwhile makes it too.
-            tx.run(JOBS.keep_setting, name=KEY_ID, value=new.key_id)
-            tx.one(TOKENS.key_to_change, name=KEY_ID)
+            tx.run(JOBS.insert_setting, name=KEY_ID, value=new.key_id)
+            tx.one(TOKENS.sealing_key_for_update, name=KEY_ID)
             after, after_kid = 0, 0
             while rows := tx.all(TOKENS.sealed_tokens, after=after, after_kid=after_kid, limit=_PAGE):
                 for job_id, job, kid, sealed in rows:

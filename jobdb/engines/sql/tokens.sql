@@ -3,7 +3,7 @@
 -- sealing_key: the master key that secrets are sealed under, for as long as the transaction lasts.
 SELECT value FROM settings WHERE name = :name;
 
--- key_to_change: the same for who is about to change it: nobody seals meanwhile.
+-- sealing_key_for_update: the same for who is about to change it: nobody seals meanwhile.
 SELECT value FROM settings WHERE name = :name;
 
 -- token_by_kid: one token of a job; kid 0 asks for the present one.
@@ -55,14 +55,14 @@ UPDATE specs SET broker_password = :sealed WHERE job = :job;
 -- token_fingerprints: which job ids a given token was used for.
 SELECT job_id FROM token_fingerprints WHERE fingerprint = :fingerprint ORDER BY job_id = :job_id DESC, job_id LIMIT 1;
 
--- keep_fingerprint: a person gave this token for a job of this id.
+-- insert_fingerprint: a person gave this token for a job of this id.
 INSERT INTO token_fingerprints (fingerprint, job_id) VALUES (:fingerprint, :job_id)
 ON CONFLICT (fingerprint, job_id) DO NOTHING;
 
 -- tombstone: what is known of a pruned job of this id.
 SELECT unremembered, pruned_ms FROM tombstones WHERE job_id = :job_id;
 
--- keep_tombstone: a job of this id is pruned.
+-- upsert_tombstone: a job of this id is pruned.
 INSERT INTO tombstones (job_id, unremembered, pruned_ms)
 VALUES (:job_id, :unremembered, :now)
 ON CONFLICT (job_id) DO UPDATE

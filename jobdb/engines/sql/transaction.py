@@ -61,7 +61,7 @@ class Store(Protocol):
     """An open database."""
 
     clock: Callable[[], int]
-    signs_ahead: bool
+    supports_presigning: bool
     """Whether an event may be signed before its transaction begins: by the clock of this process, not a server's."""
 
     def check(self) -> None:
@@ -91,7 +91,7 @@ class Store(Protocol):
         """
         ...
 
-    def settled_event(self) -> int:
+    def stable_event_id(self) -> int:
         """A number up to which no event can appear any more that a transaction begun now would not see.
 
         Where writers run side by side, an event can become visible after one with a higher number.

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from ...model import Acceptance, Arrival
     from .transaction import Store
 
-SMALL_BYTES = 32_768
+SMALL_BATCH_BYTES = 32_768
 """Batches of at most so many bytes are verified under the lock."""
 
-PIECE_BYTES = 1_048_576
+CHUNK_BYTES = 1_048_576
 """So many bytes are parsed before what proves nothing among them is dropped."""
 
 
-class Sender(NamedTuple):
+class SenderCredentials(NamedTuple):
     """What a job's row and a token's say about who may speak for the job.
 
     Attributes:
@@ -61,7 +61,7 @@ class Sender(NamedTuple):
     ended_ms: int | None
 
 
-class Examined(NamedTuple):
+class PrecheckedArrival(NamedTuple):
     """An arrival, and what is known of it without the write lock.
 
     Attributes:
@@ -69,7 +69,7 @@ class Examined(NamedTuple):
         topic: the topic it came on, where there was one.
         refused: its verdict, where that stands already.
         job: jobs.id of the job that the refusal counts for; 0: of none.
-        genuine: whether it was looked at and is its job's; otherwise that is still to be found out.
+        authentic: whether it was looked at and is its job's; otherwise that is still to be found out.
         sealed: the sealed token that it was verified with.
         kid: the version of the token that a refused event names; 0: none.
     """
@@ -78,7 +78,7 @@ class Examined(NamedTuple):
     topic: str | None
     refused: Acceptance | None = None
     job: int = 0
-    genuine: bool = False
+    authentic: bool = False
     sealed: bytes | None = None
     kid: int = 0
 
@@ -89,31 +89,37 @@ class Examined(NamedTuple):
         return named.job_id if named else None
 
 
-def examine(store: Store, vault: Vault, arrivals: Sequence[Arrival]) -> list[Examined]:
+def precheck(store: Store, vault: Vault, arrivals: Sequence[Arrival]) -> list[PrecheckedArrival]:
     """Parse a batch and, unless it is small, verify it.
 
     Raises:
         KeyProblem: a token cannot be unsealed.
     """
-    examined: list[Examined] = []
+    prechecked: list[PrecheckedArrival] = []
     looked = size = 0
     total = 0
-    known: dict[tuple[str, int], Sender | None] = {}
+    known: dict[tuple[str, int], SenderCredentials | None] = {}
     for arrival in arrivals:
         each = _parsed(arrival)
-        examined.append(each)
+        prechecked.append(each)
         if each.wire is not None:
             size += len(each.wire.message)
-            if size >= PIECE_BYTES:
-                _verify(store, vault, examined, looked, known)
-                looked, total, size = len(examined), total + size, 0
-    if total + size > SMALL_BYTES:
-        _verify(store, vault, examined, looked, known)
-    return examined
+            if size >= CHUNK_BYTES:
+                _verify(store, vault, prechecked, looked, known)
+                looked, total, size = len(prechecked), total + size, 0
+    if total + size > SMALL_BATCH_BYTES:
+        _verify(store, vault, prechecked, looked, known)
+    return prechecked
 
 
-def refusal(
-    wire: WireEvent, topic: str | None, sender: Sender, vault: Vault, now: int, *, verified: bytes | None = None
+def check_authenticity(
+    wire: WireEvent,
+    topic: str | None,
+    sender: SenderCredentials,
+    vault: Vault,
+    now: int,
+    *,
+    verified: bytes | None = None,
 ) -> tuple[Verdict, str] | None:
     """Return why an event does not prove that it is its job's; None when it does.
 
@@ -149,45 +155,51 @@ def refusal(
     return None
 
 
-def _parsed(arrival: Arrival) -> Examined:
+def _parsed(arrival: Arrival) -> PrecheckedArrival:
     try:
-        return Examined(parse(arrival.payload), arrival.topic)
+        return PrecheckedArrival(parse(arrival.payload), arrival.topic)
     except MalformedPayload as error:
         refused = model.Acceptance(Verdict.MALFORMED, reason=error.reason)
     except UnsupportedVersion as error:
         refused = model.Acceptance(
             Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1"
         )
-    return Examined(None, arrival.topic, refused)
+    return PrecheckedArrival(None, arrival.topic, refused)
 
 
 def _verify(
-    store: Store, vault: Vault, examined: list[Examined], first: int, known: dict[tuple[str, int], Sender | None]
+    store: Store,
+    vault: Vault,
+    prechecked: list[PrecheckedArrival],
+    first: int,
+    known: dict[tuple[str, int], SenderCredentials | None],
 ) -> None:
     """Verify what stands in the list from a place on; what proves nothing is replaced by its refusal."""
-    names = {(each.wire.job_id, each.wire.kid) for each in examined[first:] if each.wire is not None}
-    now = _read_senders(store, names - known.keys(), known)
-    for place in range(first, len(examined)):
-        wire, topic, *_ = examined[place]
+    token_keys = {(each.wire.job_id, each.wire.kid) for each in prechecked[first:] if each.wire is not None}
+    now = _read_senders(store, token_keys - known.keys(), known)
+    for index in range(first, len(prechecked)):
+        wire, topic, *_ = prechecked[index]
         if wire is None:
             continue
         sender = known[wire.job_id, wire.kid]
         if sender is None:
-            no: tuple[Verdict, str] | None = (Verdict.UNKNOWN_JOB, "no such job in this database")
+            failure: tuple[Verdict, str] | None = (Verdict.UNKNOWN_JOB, "no such job in this database")
         else:
-            no = refusal(wire, topic, sender, vault, now)
+            failure = check_authenticity(wire, topic, sender, vault, now)
         number = sender.job if sender else 0
-        if no is None:
+        if failure is None:
             assert sender is not None
-            examined[place] = Examined(wire, topic, None, number, True, sender.sealed)
+            prechecked[index] = PrecheckedArrival(wire, topic, None, number, True, sender.sealed)
         else:
-            refused = model.Acceptance(no[0], wire.job_id, wire.seq, reason=no[1])
-            examined[place] = Examined(None, topic, refused, number, kid=wire.kid)
+            refused = model.Acceptance(failure[0], wire.job_id, wire.seq, reason=failure[1])
+            prechecked[index] = PrecheckedArrival(None, topic, refused, number, kid=wire.kid)
 
 
-def _read_senders(store: Store, names: Iterable[tuple[str, int]], known: dict[tuple[str, int], Sender | None]) -> int:
+def _read_senders(
+    store: Store, token_keys: Iterable[tuple[str, int]], known: dict[tuple[str, int], SenderCredentials | None]
+) -> int:
     with store.read() as tx:
-        for job_id, kid in names:
-            row = tx.one(ACCEPT.sender_of_event, job_id=job_id, kid=kid)
-            known[job_id, kid] = None if row is None else Sender(*row)
+        for job_id, kid in token_keys:
+            row = tx.one(ACCEPT.sender_credentials, job_id=job_id, kid=kid)
+            known[job_id, kid] = None if row is None else SenderCredentials(*row)
         return tx.now_ms

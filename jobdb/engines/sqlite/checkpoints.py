@@ -55,12 +55,12 @@ class CheckpointSchedule:
         self._run = run
         self._next = soft_pages
 
-    def inside_gate(self) -> None:
+    def before_release(self) -> None:
         if self.pages >= self.hard_pages and self.pages >= self._next:
             self._run()
             self._next = self.pages + self.soft_pages
 
-    def outside_gate(self) -> None:
+    def after_release(self) -> None:
         if self.pages < self.soft_pages:
             self._next = self.soft_pages
         elif self.pages >= self._next:
@@ -82,18 +82,18 @@ class Checkpointer:
 
     def wal_is_suspect(self) -> bool:
         """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
-        return self._gate is not None and self._gate.page.hole
+        return self._gate is not None and self._gate.page.wal_suspect
 
     def begin(self) -> bool:
         """Keep others from copying; False when somebody is at it."""
-        return self._gate is None or self._gate.begin_checkpoint()
+        return self._gate is None or self._gate.lock_checkpoint()
 
     def end(self) -> None:
         """Let others copy."""
         if self._gate is not None:
-            self._gate.end_checkpoint()
+            self._gate.unlock_checkpoint()
 
-    def begin_last(self) -> bool:
+    def lock_for_close(self) -> bool:
         """Keep others from copying and from writing, before the last connection copies the WAL and removes it.
 
         Should this process's locks be dropped meanwhile, another one may open the database: what it commits after the
@@ -106,21 +106,21 @@ class Checkpointer:
             return True
         deadline = time.monotonic() + _CLOSE_SEC
         try:
-            self._gate.enter(time.monotonic(), _CLOSE_SEC)
+            self._gate.acquire(time.monotonic(), _CLOSE_SEC)
         except (Busy, StorageFailed):
             return False
         while not self.begin():
             if time.monotonic() > deadline:
-                self._gate.leave_if_entered()
+                self._gate.release_if_acquired()
                 return False
             time.sleep(jitter(1e-3, 2e-3))
         return True
 
-    def end_last(self) -> None:
+    def unlock_after_close(self) -> None:
         """Let others copy and write. It can be called again."""
         self.end()
         if self._gate is not None:
-            self._gate.leave_if_entered()
+            self._gate.release_if_acquired()
 
     def run(self) -> None:
         """Copy what can be copied now. What fails is tried again after a later commit, which stands in the WAL."""
@@ -130,23 +130,23 @@ class Checkpointer:
         except apsw.IOError:
             # Perhaps its sync of the WAL failed, and no other will report that again.
             if self._gate is not None:
-                self._gate.page.mark_hole()
+                self._gate.page.mark_wal_suspect()
         except apsw.Error:
             pass  # another process is at it
         finally:
             self.end()
 
-    def run_within(self, limit_sec: float) -> tuple[int, int]:
+    def run_blocking(self, timeout_sec: float) -> tuple[int, int]:
         """Copy what can be copied; return the WAL's length and what of it is copied, in pages.
 
         Args:
-            limit_sec: how long to wait for somebody else who is at it, in seconds.
+            timeout_sec: how long to wait for somebody else who is at it, in seconds.
 
         Raises:
             apsw.BusyError: the limit is over.
             apsw.Error: the disk failed.
         """
-        deadline = time.monotonic() + limit_sec
+        deadline = time.monotonic() + timeout_sec
         while True:
             try:
                 if self.begin():

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import Busy, StorageFailed
-from ...filesystem.atomic_files import is_free, numbered, rename_exclusively, time_stamp
+from ...filesystem.atomic_files import is_free, numbered_names, rename_noreplace, utc_timestamp
 from ...filesystem.kernel_locks import locks_on
-from ...filesystem.permissions import JOURNALS, sync_folder
+from ...filesystem.permissions import JOURNAL_SUFFIXES, sync_folder
 from .gate import Gate
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
-def journals_with_content(database: Path) -> list[Path]:
+def nonempty_journals(database: Path) -> list[Path]:
     """Find the journals beside a name that hold something: a -wal, or a -journal that SQLite would roll back.
 
     The journal of a database that was just being made is none: there is nothing to go back to in it.
     """
     found = []
     journal, wal = Path(f"{database}-journal"), Path(f"{database}-wal")
-    if pages_to_restore(journal):
+    if journal_page_count(journal):
         found.append(journal)
     try:
         if os.lstat(wal).st_size > 0:
@@ -43,7 +43,7 @@ def journals_with_content(database: Path) -> list[Path]:
     return found
 
 
-def pages_to_restore(journal: Path) -> int | None:
+def journal_page_count(journal: Path) -> int | None:
     """Return how many pages the database had that a rollback journal would restore; None where it holds nothing.
 
     One that cannot be read is taken for one that holds something.
@@ -62,9 +62,9 @@ def pages_to_restore(journal: Path) -> int | None:
     return int.from_bytes(head[16:20], "big") if head.startswith(_JOURNAL_MAGIC) else None
 
 
-def free_name(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
+def free_names(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
     """Generate names beside a database, made of a word and the moment, free with their journals' when looked at."""
-    for name in numbered(f"{database.name}.{word}-{time_stamp()}", suffix):
+    for name in numbered_names(f"{database.name}.{word}-{utc_timestamp()}", suffix):
         if is_free(database.with_name(name)):
             yield database.with_name(name)
 
@@ -81,17 +81,17 @@ def set_aside(database: Path) -> tuple[Path, ...]:
     Raises:
         StorageFailed: they cannot be renamed.
     """
-    holding = journals_with_content(database)
+    holding = nonempty_journals(database)
     moved = []
     try:
         if holding:
-            kept = next(free_name(database, "replaced"))
-            for suffix in JOURNALS:
+            kept = next(free_names(database, "replaced"))
+            for suffix in JOURNAL_SUFFIXES:
                 if os.path.lexists(f"{database}{suffix}"):
-                    rename_exclusively(Path(f"{database}{suffix}"), Path(f"{kept}{suffix}"))
+                    rename_noreplace(Path(f"{database}{suffix}"), Path(f"{kept}{suffix}"))
                     moved.append(Path(f"{kept}{suffix}"))
         else:
-            for suffix in JOURNALS:
+            for suffix in JOURNAL_SUFFIXES:
                 Path(f"{database}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(
@@ -115,14 +115,14 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
     Raises:
         Busy, StorageFailed: they could not be set aside.
     """
-    if not _is_empty(database) or not journals_with_content(database):
+    if not _is_empty(database) or not nonempty_journals(database):
         return
     gate = Gate(database)
     try:
-        gate.enter(time.monotonic(), busy_sec)
-        if not _is_empty(database) or not journals_with_content(database):
+        gate.acquire(time.monotonic(), busy_sec)
+        if not _is_empty(database) or not nonempty_journals(database):
             return
-        refuse_if_removed_is_open(database, busy_sec)
+        refuse_if_removed_in_use(database, busy_sec)
         kept = set_aside(database)
     finally:
         gate.close()
@@ -133,13 +133,13 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
     )
 
 
-def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
+def refuse_if_removed_in_use(database: Path, waited_sec: float) -> None:
     """Refuse to go on while a process works on a database of this name that was removed or moved away.
 
     Raises:
         Busy: a process does.
     """
-    holder = index_holder(database)
+    holder = shm_lock_holder(database)
     if holder is not None:
         raise Busy(
             f"process {holder} still has a database open that was removed from {database} or replaced there; "
@@ -149,18 +149,18 @@ def refuse_if_removed_is_open(database: Path, waited_sec: float) -> None:
         )
 
 
-def index_holder(database: Path, *, but: int = 0) -> int | None:
+def shm_lock_holder(database: Path, *, exclude_pid: int = 0) -> int | None:
     """Return the id of a process that works with the -shm beside a name; None where none is known.
 
     Args:
         database: the name.
-        but: the id of a process that is not meant.
+        exclude_pid: the id of a process that is not meant.
 
     Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
     Source: https://sqlite.org/walformat.html#wal_locks
     """
     locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and 120 <= lock.first <= 128)
-    return next((lock.pid for lock in locks if lock.pid != but), None)
+    return next((lock.pid for lock in locks if lock.pid != exclude_pid), None)
 
 
 def _is_empty(database: Path) -> bool:

@@ -19,13 +19,13 @@ from jobdb.schema import APPLICATION_ID, migration_files
 from ...errors import NotAJobdbDatabase, SchemaMismatch
 from .failures import translate
 from .header import Header, read_header
-from .lookup import immutable_uri, lookup
+from .lookup import immutable_uri, temporary_connection
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MADE = re.compile(r"^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)", re.MULTILINE | re.IGNORECASE)
-_STEPS = "_sqlite_migrations"
+_CREATE_STATEMENT = re.compile(r"^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)", re.MULTILINE | re.IGNORECASE)
+_MIGRATIONS_TABLE = "_sqlite_migrations"
 _BUSY_SEC = 10.0
 
 
@@ -38,7 +38,7 @@ class Contents(Enum):
     FOREIGN = "another program's"
 
 
-def inspect(path: Path) -> tuple[Header, Contents]:
+def inspect_file(path: Path) -> tuple[Header, Contents]:
     """Read a file's header and tell what the file holds; SQLite opens it only when the header does not say.
 
     Args:
@@ -56,25 +56,25 @@ def inspect(path: Path) -> tuple[Header, Contents]:
         return header, Contents.EMPTY
     if header.application_id != 0:
         return header, Contents.OURS if header.application_id == APPLICATION_ID else Contents.FOREIGN
-    seen = look_into(path)
-    return header._replace(application_id=seen.mark, user_version=seen.version), _decide(seen)
+    info = read_schema_info(path)
+    return header._replace(application_id=info.application_id, user_version=info.version), _classify(info)
 
 
-def contents_seen(connection: apsw.Connection) -> Contents:
+def connection_contents(connection: apsw.Connection) -> Contents:
     """Tell what an open database holds, by the same rule.
 
     Raises:
         apsw.Error: it cannot be read.
     """
-    return _decide(_seen(connection))
+    return _classify(_schema_info(connection))
 
 
-def _decide(seen: Inside) -> Contents:
-    if seen.mark != 0:  # set since, or still in the log
-        return Contents.OURS if seen.mark == APPLICATION_ID else Contents.FOREIGN
-    if not seen.names:
-        return Contents.EMPTY if seen.version == 0 else Contents.FOREIGN
-    return Contents.UNMARKED if seen.migrated and seen.names <= _our_names() else Contents.FOREIGN
+def _classify(info: SchemaInfo) -> Contents:
+    if info.application_id != 0:  # set since, or still in the log
+        return Contents.OURS if info.application_id == APPLICATION_ID else Contents.FOREIGN
+    if not info.names:
+        return Contents.EMPTY if info.version == 0 else Contents.FOREIGN
+    return Contents.UNMARKED if info.migrated and info.names <= _our_table_names() else Contents.FOREIGN
 
 
 def refuse_foreign(path: Path, found: Contents) -> None:
@@ -89,7 +89,7 @@ def refuse_foreign(path: Path, found: Contents) -> None:
         )
 
 
-def unmarked(path: Path) -> SchemaMismatch:
+def unmarked_error(path: Path) -> SchemaMismatch:
     """Return the error for a registry without its mark."""
     return SchemaMismatch(
         f"{path} holds a registry whose mark is missing, as after '.dump' into a new file; "
@@ -97,29 +97,29 @@ def unmarked(path: Path) -> SchemaMismatch:
     )
 
 
-def _our_names() -> set[str]:
+def _our_table_names() -> set[str]:
     """Return every table and view that a migration makes."""
     scripts = [file.read_text("utf-8") for _number, _name, file in migration_files("sqlite")]
-    return {_STEPS, *(name for script in scripts for name in _MADE.findall(script))}
+    return {_MIGRATIONS_TABLE, *(name for script in scripts for name in _CREATE_STATEMENT.findall(script))}
 
 
-class Inside(NamedTuple):
+class SchemaInfo(NamedTuple):
     """What SQLite sees in a file.
 
     Attributes:
-        mark: the application id.
+        application_id: the application id.
         version: the user version.
         names: of all tables and views.
         migrated: whether our migrations ran there.
     """
 
-    mark: int
+    application_id: int
     version: int
     names: set[str]
     migrated: bool
 
 
-def look_into(path: Path) -> Inside:
+def read_schema_info(path: Path) -> SchemaInfo:
     """Open a file with SQLite and return what is in it, the log included.
 
     Raises:
@@ -127,34 +127,39 @@ def look_into(path: Path) -> Inside:
     """
     try:
         if os.path.exists(f"{path}-wal") or os.path.exists(f"{path}-journal"):
-            return _look(path, apsw.SQLITE_OPEN_READONLY)
+            return _read_schema_info(path, apsw.SQLITE_OPEN_READONLY)
         # Nothing to take into account, so nothing is left beside it: in WAL even a reader makes files.
-        return _look(path, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, name=immutable_uri(path))
+        return _read_schema_info(path, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, name=immutable_uri(path))
     except apsw.ReadOnlyError:
         # The journal of a writer that was killed is to be rolled back.
-        return _look(path, apsw.SQLITE_OPEN_READWRITE)
+        return _read_schema_info(path, apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error as error:
         raise translate(error, path, _BUSY_SEC) from error
 
 
-def _look(path: Path, flags: int, *, name: str | None = None) -> Inside:
-    with lookup(path, busy_sec=_BUSY_SEC, name=name, flags=flags) as connection:
+def _read_schema_info(path: Path, flags: int, *, name: str | None = None) -> SchemaInfo:
+    with temporary_connection(path, busy_sec=_BUSY_SEC, name=name, flags=flags) as connection:
         connection.execute("BEGIN")
-        return _seen(connection)
+        return _schema_info(connection)
 
 
-def _seen(connection: apsw.Connection) -> Inside:
-    names = {str(row[0]) for row in connection.execute(_NAMES).fetchall()}
-    mark, version = connection.pragma("application_id"), connection.pragma("user_version")
-    return Inside(int(str(mark)), int(str(version)), names, _STEPS in names and _our_steps(connection))
+def _schema_info(connection: apsw.Connection) -> SchemaInfo:
+    names = {str(row[0]) for row in connection.execute(_TABLE_NAMES).fetchall()}
+    application_id, version = connection.pragma("application_id"), connection.pragma("user_version")
+    return SchemaInfo(
+        int(str(application_id)),
+        int(str(version)),
+        names,
+        _MIGRATIONS_TABLE in names and _ran_our_migrations(connection),
+    )
 
 
-_NAMES = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_'"
-_FIRST = "SELECT 1 FROM _sqlite_migrations WHERE migration_set = 'jobdb' AND name = '0001_initial'"
+_TABLE_NAMES = "SELECT name FROM sqlite_schema WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_'"
+_FIRST_MIGRATION = "SELECT 1 FROM _sqlite_migrations WHERE migration_set = 'jobdb' AND name = '0001_initial'"
 
 
-def _our_steps(connection: apsw.Connection) -> bool:
+def _ran_our_migrations(connection: apsw.Connection) -> bool:
     try:
-        return connection.execute(_FIRST).fetchone() is not None
+        return connection.execute(_FIRST_MIGRATION).fetchone() is not None
     except apsw.SQLError:
         return False  # another program's table of that name

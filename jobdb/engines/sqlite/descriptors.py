@@ -9,14 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 
-_FIRST = 3
+_FIRST_SAFE_FD = 3
 
 
-def above_standard_streams(fd: int) -> int:
+def move_above_stdio(fd: int) -> int:
     """Return ``fd``, or a duplicate above 2 in its place, closed on exec."""
-    if fd >= _FIRST:
+    if fd >= _FIRST_SAFE_FD:
         return fd
     try:
-        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST)
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_SAFE_FD)
     finally:
         os.close(fd)

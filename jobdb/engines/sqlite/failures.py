@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_LEAST_ROOM_BYTES = 64 * 1024
+_MIN_FREE_BYTES = 64 * 1024
 """A -shm grows by 32 KiB, and so much must be free when it is made."""
 
-_READS = frozenset(
+_READ_ERRORS = frozenset(
     {
         apsw.SQLITE_IOERR_READ,
         apsw.SQLITE_IOERR_SHORT_READ,
@@ -32,7 +32,7 @@ _READS = frozenset(
 )
 """No room is no reason for a failed read."""
 
-_LOCKS = frozenset(
+_LOCK_ERRORS = frozenset(
     {
         apsw.SQLITE_IOERR_LOCK,
         apsw.SQLITE_IOERR_UNLOCK,
@@ -50,7 +50,7 @@ _CHECK_SEC = 2.0
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
     """The jobdb error that says what ``error`` means for ``database``."""
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
-        return _no_lock_manager(database) or busy_error(database, waited_sec)
+        return _lock_service_error(database) or busy_error(database, waited_sec)
     if isinstance(error, apsw.FullError):
         return StorageFailed(
             f"the disk that holds {database} is full; nothing was written. Free space there and try again"
@@ -60,14 +60,14 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
             f"{database} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )
     if isinstance(error, apsw.CorruptError):
-        return _damaged_or_not_read(database, error)
+        return _corrupt_or_unreadable(database, error)
     if isinstance(error, (apsw.NoMemError, MemoryError)) or _code(error) == apsw.SQLITE_IOERR_NOMEM:
         return StorageFailed(
             f"there was not enough memory for a verb on {database}; it was rolled back. Free memory, or give less at a "
             "time, and try again"
         )
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError, apsw.AuthError)):
-        return _not_opened(database, error)
+        return _open_failed(database, error)
     if isinstance(error, (apsw.IOError, apsw.NoLFSError)):
         return _disk_failed(database, error)
     if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
@@ -79,12 +79,12 @@ def _code(error: apsw.Error) -> int:
     return int(getattr(error, "extendedresult", 0))
 
 
-def _not_opened(database: Path, error: apsw.Error) -> StorageFailed:
+def _open_failed(database: Path, error: apsw.Error) -> StorageFailed:
     if _code(error) == apsw.SQLITE_READONLY_DBMOVED:
         return StorageFailed(
             f"{database} was moved, removed or replaced while it was open; nothing was written. Open the registry anew"
         )
-    if (why := _no_descriptor()) is not None:
+    if (why := _descriptor_shortage()) is not None:
         return StorageFailed(
             f"a file of {database} cannot be opened: {why}; nothing was written. Close files or raise the limit "
             "(ulimit -n), and try again"
@@ -97,19 +97,19 @@ def _not_opened(database: Path, error: apsw.Error) -> StorageFailed:
 
 def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
     code = _code(error)
-    if code in _READS:
-        return _not_read(database, error)
-    if code in _LOCKS:
+    if code in _READ_ERRORS:
+        return _read_failed(database, error)
+    if code in _LOCK_ERRORS:
         return StorageFailed(
             f"the file system gave no lock on {database} ({error}); the verb was rolled back. Check the mount and, on "
             f"a shared folder, the server: 'jobdb probe {database.parent}'"
         )
-    if no_room(database):
+    if disk_is_full(database):
         return StorageFailed(
             f"the disk that holds {database} is full ({error}); the verb was rolled back. "
             "Free space there and try again"
         )
-    if (limit := _largest_file()) is not None:
+    if (limit := _file_size_limit()) is not None:
         return StorageFailed(
             f"{database} cannot be written ({error}), and this process may write no file larger than {limit} bytes; "
             "the verb was rolled back. Raise the limit (ulimit -f), or check the disk and the system log"
@@ -122,24 +122,24 @@ def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
 
 def is_read_error(error: apsw.Error) -> bool:
     """Tell whether an error came from reading a file, and not from writing another."""
-    return _code(error) in _READS
+    return _code(error) in _READ_ERRORS
 
 
-def _not_read(database: Path, error: apsw.Error) -> StorageFailed:
-    return _log_is_gone(database) or StorageFailed(
+def _read_failed(database: Path, error: apsw.Error) -> StorageFailed:
+    return _wal_removed(database) or StorageFailed(
         f"{database} could not be read ({error}); the verb was rolled back and the file is as it was. Check the mount, "
         "the disk and the system log, and try again when they are well"
     )
 
 
-def _log_is_gone(database: Path) -> StorageFailed | None:
+def _wal_removed(database: Path) -> StorageFailed | None:
     """The error for a database whose log was removed or emptied under a process that has it open.
 
     The ``-shm`` goes on telling which pages are to be read from the log.
     """
-    from .companions import index_holder
+    from .companions import shm_lock_holder
 
-    holder = index_holder(database, but=os.getpid())
+    holder = shm_lock_holder(database, exclude_pid=os.getpid())
     try:
         if holder is None or os.stat(f"{database}-wal").st_size > 0:
             return None
@@ -155,22 +155,22 @@ def _log_is_gone(database: Path) -> StorageFailed | None:
     )
 
 
-def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
+def _corrupt_or_unreadable(database: Path, error: apsw.Error) -> StorageFailed:
     """SQLite calls a database corrupt also where the disk answered a read with an error (SQLITE_IOERR_CORRUPTFS).
 
     So the file is read once more, through SQLite, for a limited time.
     """
-    from .lookup import lookup
+    from .lookup import temporary_connection
 
     try:
-        with lookup(database, busy_sec=_CHECK_SEC) as connection:
+        with temporary_connection(database, busy_sec=_CHECK_SEC) as connection:
             connection.read("main", 0, 0, 4096)
             deadline = time.monotonic() + _CHECK_SEC
             connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
             if connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
-                return _not_read(database, error)
+                return _read_failed(database, error)
     except (apsw.IOError, OSError) as failure:
-        return _not_read(database, failure if isinstance(failure, apsw.Error) else error)
+        return _read_failed(database, failure if isinstance(failure, apsw.Error) else error)
     except (apsw.Error, JobdbError):
         pass  # it is damaged, or too large to tell in time
     return StorageFailed(
@@ -179,7 +179,7 @@ def _damaged_or_not_read(database: Path, error: apsw.Error) -> StorageFailed:
     )
 
 
-def _no_descriptor() -> str | None:
+def _descriptor_shortage() -> str | None:
     """Return why this process cannot open the files that a database needs at the moment, if so."""
     opened: list[int] = []
     try:
@@ -194,7 +194,7 @@ def _no_descriptor() -> str | None:
     return None
 
 
-def _largest_file() -> int | None:
+def _file_size_limit() -> int | None:
     try:
         import resource
 
@@ -204,17 +204,17 @@ def _largest_file() -> int | None:
     return None if limit == resource.RLIM_INFINITY else limit
 
 
-def no_room(database: Path) -> bool:
+def disk_is_full(database: Path) -> bool:
     """Tell whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
     try:
         found = os.statvfs(database.parent)
     except (AttributeError, OSError):
         return False
     blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
-    return blocks * found.f_frsize < _LEAST_ROOM_BYTES
+    return blocks * found.f_frsize < _MIN_FREE_BYTES
 
 
-def _no_lock_manager(database: Path) -> UnsafeFileSystem | None:
+def _lock_service_error(database: Path) -> UnsafeFileSystem | None:
     """SQLite reports ENOLCK, "no locks to be had", as BUSY: on a shared folder the two are told apart by trying."""
     if os.path.exists(f"{database}-shm"):
         return None

@@ -18,37 +18,37 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import Busy
 from . import opened
-from .mutex import Hold
+from .mutex import MutexHold
 
 if TYPE_CHECKING:
     from .mutex import Mutex
     from .store import SqliteStore
 
-_REST_SEC = 0.5
+_QUIESCE_SEC = 0.5
 """So long a fork waits for verbs of other threads."""
 
 _stores: list[weakref.ref[SqliteStore]] = []
-_held: list[tuple[Mutex, Hold]] = []
-_locked = _at_rest = False
-_abandoned: list[Any] = []
+_acquired: list[tuple[Mutex, MutexHold]] = []
+_locked = _quiesced = False
+_never_closed: list[Any] = []
 
 
-def remember(store: SqliteStore) -> None:
+def register(store: SqliteStore) -> None:
     """Notes an open store, until it is destroyed."""
     _stores.append(weakref.ref(store, _stores.remove))
 
 
-def _before() -> None:
-    global _locked, _at_rest
-    deadline = time.monotonic() + _REST_SEC
-    _at_rest = False
-    stores = [store for reference in list(_stores) if (store := reference()) is not None and not store.is_shut]
-    at_rest = all(_rest(mutex, deadline) for store in stores for mutex in store.mutexes)
+def _before_fork() -> None:
+    global _locked, _quiesced
+    deadline = time.monotonic() + _QUIESCE_SEC
+    _quiesced = False
+    stores = [store for reference in list(_stores) if (store := reference()) is not None and not store.is_fully_closed]
+    quiesced = all(_quiesce(mutex, deadline) for store in stores for mutex in store.mutexes)
     known = {id(store.open_file) for store in stores}
     while True:
-        _locked = opened.try_to_lock(max(0.0, deadline - time.monotonic()))
-        if _locked and all(id(file) in known for file in opened.open_now()):
-            _at_rest = at_rest
+        _locked = opened.try_lock(max(0.0, deadline - time.monotonic()))
+        if _locked and all(id(file) in known for file in opened.list_open()):
+            _quiesced = quiesced
             return
         if time.monotonic() > deadline:
             return  # another thread is opening a database, or works on one in a way of its own
@@ -58,37 +58,37 @@ def _before() -> None:
         time.sleep(0.001)
 
 
-def _rest(mutex: Mutex, deadline: float) -> bool:
+def _quiesce(mutex: Mutex, deadline: float) -> bool:
     """Whether no other thread is in a verb of this mutex, nor can begin one."""
-    hold = Hold(None)
-    _held.append((mutex, hold))
+    hold = MutexHold(None)
+    _acquired.append((mutex, hold))
     try:
         return mutex.acquire(hold, max(0.0, deadline - time.monotonic()))
     except Busy:
         return True  # this thread itself: it is in Python code now
 
 
-def _wake_up() -> None:
+def _after_fork_in_parent() -> None:
     global _locked
     if _locked:
         _locked = False
         opened.unlock()
-    while _held:
-        mutex, hold = _held.pop()
+    while _acquired:
+        mutex, hold = _acquired.pop()
         mutex.release(hold)
 
 
-def _in_child() -> None:
+def _after_fork_in_child() -> None:
     global _locked
     _locked = False
-    _held.clear()
-    opened.after_fork_in_child(_at_rest)
+    _acquired.clear()
+    opened.after_fork_in_child(_quiesced)
     for reference in _stores:
         store = reference()
-        if store is not None and not store.is_shut:
+        if store is not None and not store.is_fully_closed:
             with suppress(OSError):
-                _abandoned.append(store.leave_to_parent())
+                _never_closed.append(store.detach_after_fork())
     _stores.clear()
 
 
-os.register_at_fork(before=_before, after_in_parent=_wake_up, after_in_child=_in_child)
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -26,7 +26,7 @@ _SYSTEM_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s3
 _WAIT, _WAKE = 0, 1
 _NORMAL = (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR)
 _SHORTEST_SLEEP_SEC = 20e-6
-_LONGEST_SLEEP_SEC = 50e-6
+_MAX_SLEEP_SEC = 50e-6
 
 
 class _Timespec(ctypes.Structure):
@@ -53,10 +53,10 @@ def _futex() -> Any:
 
 
 def _short_sleep() -> None:
-    time.sleep(uniform(_SHORTEST_SLEEP_SEC, _LONGEST_SLEEP_SEC))
+    time.sleep(uniform(_SHORTEST_SLEEP_SEC, _MAX_SLEEP_SEC))
 
 
-class Word:
+class FutexWord:
     """A 32-bit word of shared memory on which processes sleep.
 
     Args:
@@ -71,15 +71,15 @@ class Word:
         self._limit_address = ctypes.addressof(self._limit)
         self._call = _futex()
 
-    def wait(self, seen: int, timeout_sec: float) -> None:
-        """Sleeps while the word is ``seen``: until it is woken, for ``timeout_sec`` at most, or for no reason."""
+    def wait(self, expected: int, timeout_sec: float) -> None:
+        """Sleeps while the word is ``expected``: until it is woken, for ``timeout_sec`` at most, or for no reason."""
         if self._call is None:
             _short_sleep()
             return
         # Threads share the time; whichever they sleep for is short enough.
         nanoseconds = max(int(timeout_sec * 1e9), 1)
         self._limit.sec, self._limit.nsec = divmod(nanoseconds, 1_000_000_000)
-        failed = self._call(self._address, _WAIT, seen, self._limit_address, None, 0) < 0
+        failed = self._call(self._address, _WAIT, expected, self._limit_address, None, 0) < 0
         if failed and ctypes.get_errno() not in _NORMAL:
             _short_sleep()  # the system refuses the call: rather polling than spinning
 

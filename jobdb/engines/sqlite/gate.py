@@ -19,22 +19,22 @@ from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
 from ...filesystem import ofd_locks
-from ...filesystem.permissions import create_beside, open_private
-from ...system.descriptors import Owner
-from .descriptors import above_standard_streams
+from ...filesystem.permissions import create_companion, open_private_file
+from ...system.descriptors import OwnedFd
+from .descriptors import move_above_stdio
 from .locks import busy_error
 from .shared_page import SharedPage
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_LONGEST_SLEEP_SEC = 0.02
+_MAX_SLEEP_SEC = 0.02
 """A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
 _POLL_SEC = 1e-3
 """The same where nobody has passed the gate since: who holds it may share no memory with us, and will wake nobody."""
-_CHECKPOINT = (0, 1)
+_CHECKPOINT_RANGE = (0, 1)
 """The bytes of the gate file that are locked during a checkpoint."""
-_AT_THE_DOOR_NS = 150_000
+_SPIN_NS = 150_000
 """How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
 
 
@@ -53,12 +53,12 @@ class Gate:
     def __init__(self, database: Path) -> None:
         self._database = database
         self._path = gate_path(database)
-        self._entered = False  # or perhaps only about to be
+        self._acquired = False  # or perhaps only about to be
         try:
             if not os.path.lexists(self._path):
-                create_beside(self._path, database)
-            self._file = Owner(
-                above_standard_streams(open_private(self._path, os.O_RDWR | os.O_CREAT, database=database))
+                create_companion(self._path, database)
+            self._file = OwnedFd(
+                move_above_stdio(open_private_file(self._path, os.O_RDWR | os.O_CREAT, database=database))
             )
         except OSError as error:
             raise StorageFailed(
@@ -73,60 +73,60 @@ class Gate:
             self._file.close()
             raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
-    def enter(self, started: float, limit_sec: float) -> None:
+    def acquire(self, started: float, timeout_sec: float) -> None:
         """Waits its turn.
 
         Args:
             started: when the caller began to wait, by ``time.monotonic()``.
-            limit_sec: how long it may wait in all, in seconds.
+            timeout_sec: how long it may wait in all, in seconds.
 
         Raises:
             Busy: the limit is over.
             StorageFailed: the file system refuses the lock.
         """
-        self._entered = True
-        if self.page.has_heir or not self._taken():
-            self._queue(started, limit_sec)
+        self._acquired = True
+        if self.page.has_successor or not self._try_lock():
+            self._queue(started, timeout_sec)
 
-    def about_to_leave(self) -> None:
+    def prepare_release(self) -> None:
         """Wakes the next writer, so that it is awake by the time that the gate is left: waking up takes a while."""
-        self.page.wake_heir()
+        self.page.wake_successor()
 
-    def _queue(self, started: float, limit_sec: float) -> None:
+    def _queue(self, started: float, timeout_sec: float) -> None:
         page = self.page
         last = -1
         while True:
-            seen = page.turn
-            if not page.has_heir:
+            seen = page.releases
+            if not page.has_successor:
                 try:
-                    page.be_heir()
-                    taken = self._taken_at_the_door()
+                    page.announce_successor()
+                    locked = self._spin_lock()
                 finally:
-                    page.be_no_heir()
+                    page.withdraw_successor()
             else:
-                taken = False
-            if taken:
+                locked = False
+            if locked:
                 return
             waited = time.monotonic() - started
-            if waited > limit_sec:
+            if waited > timeout_sec:
                 raise busy_error(self._database, waited)
-            page.sleep_for_turn(seen, _LONGEST_SLEEP_SEC if page.turn != last else _POLL_SEC)
+            page.wait_for_release(seen, _MAX_SLEEP_SEC if page.releases != last else _POLL_SEC)
             last = seen
 
-    def _taken_at_the_door(self) -> bool:
+    def _spin_lock(self) -> bool:
         """Takes the gate the moment that it is left, if that is soon: waking up takes longer than most transactions."""
         page = self.page
-        give_up = time.monotonic_ns() + _AT_THE_DOOR_NS
+        give_up = time.monotonic_ns() + _SPIN_NS
         while True:
-            seen = page.turn
-            if self._taken():
+            seen = page.releases
+            if self._try_lock():
                 return True
-            while page.turn == seen:
+            while page.releases == seen:
                 if time.monotonic_ns() > give_up:
                     return False
                 os.sched_yield()
 
-    def _taken(self) -> bool:
+    def _try_lock(self) -> bool:
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
@@ -137,19 +137,19 @@ class Gate:
                 f"cannot lock {self._path}: {error.strerror}; nothing was written. Check the disk"
             ) from error
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Lets the next writer in."""
-        self.page.pass_turn()
+        self.page.count_release()
         fcntl.flock(self._fd, fcntl.LOCK_UN)
-        self._entered = False
-        self.page.wake_heir()
+        self._acquired = False
+        self.page.wake_successor()
 
-    def leave_if_entered(self) -> None:
+    def release_if_acquired(self) -> None:
         """Leaves the gate unless it was left already: for whoever was cut off and cannot know how far it came."""
-        if self._entered:
-            self.leave()
+        if self._acquired:
+            self.release()
 
-    def begin_checkpoint(self) -> bool:
+    def lock_checkpoint(self) -> bool:
         """Keep everybody else from copying the WAL; False when somebody is at it.
 
         SQLite has a lock for that, and one for each reader, in the ``-shm``: a POSIX lock, which any close of that file
@@ -159,23 +159,23 @@ class Gate:
         if not ofd_locks.AVAILABLE:
             return True
         try:
-            ofd_locks.set_lock(self._fd, fcntl.F_WRLCK, *_CHECKPOINT)
+            ofd_locks.set_lock(self._fd, fcntl.F_WRLCK, *_CHECKPOINT_RANGE)
         except BlockingIOError:
             return False
         except OSError:
             pass  # no such locks here: SQLite's own has to do
         return True
 
-    def end_checkpoint(self) -> None:
+    def unlock_checkpoint(self) -> None:
         """Let others copy the WAL. It can be called again."""
         if ofd_locks.AVAILABLE:
             with suppress(OSError):
-                ofd_locks.set_lock(self._fd, fcntl.F_UNLCK, *_CHECKPOINT)
+                ofd_locks.set_lock(self._fd, fcntl.F_UNLCK, *_CHECKPOINT_RANGE)
 
     def close(self) -> None:
         """Closes the file; a lock that is held on it is released."""
         if self._fd >= 0:
-            self._entered = False
+            self._acquired = False
             self.page.close()
             try:
                 self._file.close()

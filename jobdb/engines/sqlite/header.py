@@ -14,7 +14,7 @@ from ...errors import NotAJobdbDatabase, StorageFailed
 if TYPE_CHECKING:
     from pathlib import Path
 
-_MAGIC = b"SQLite format 3\0"
+_TYPES_BY_MAGIC = b"SQLite format 3\0"
 _WAL_VERSION = 2
 
 
@@ -45,7 +45,7 @@ def read_header(path: Path) -> Header:
         raise StorageFailed(f"cannot read {path}: {error.strerror}; check its owner and mode") from error
     if not head:
         return Header(True, False, 0, 0)
-    if len(head) < 100 or not head.startswith(_MAGIC):
+    if len(head) < 100 or not head.startswith(_TYPES_BY_MAGIC):
         raise NotAJobdbDatabase(
             f"{path} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )

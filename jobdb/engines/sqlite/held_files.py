@@ -20,18 +20,18 @@ from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
 from ...errors import DatabaseReplaced, StorageFailed, Unusable
-from .descriptors import above_standard_streams
+from .descriptors import move_above_stdio
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_WRITES_TRUST_SEC = 0.002
+_WRITE_VALID_SEC = 0.002
 """For so long a verb that begins believes the last look: one that writes looks again when it has committed."""
-_READS_TRUST_SEC = 0.001
+_READ_VALID_SEC = 0.001
 """A read does not, and a look costs as much as the cheapest one."""
-_TICK_NS = 50_000_000
+_TIMESTAMP_GRANULARITY_NS = 50_000_000
 """Two changes of a folder within a tick of the kernel's clock, of 10 ms at most, can have the same time."""
-_TO_LOOK_AT = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+_PATH_ONLY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def refuse_hard_links(path: Path) -> None:
@@ -44,10 +44,10 @@ def refuse_hard_links(path: Path) -> None:
     """
     found = os.stat(path)
     if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        raise _two_names(path)
+        raise _hard_link_error(path)
 
 
-def _two_names(path: Path) -> Unusable:
+def _hard_link_error(path: Path) -> Unusable:
     return Unusable(
         f"{path} has a second name (a hard link), and who opens that one has another write-ahead log: commits would be "
         f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
@@ -55,7 +55,7 @@ def _two_names(path: Path) -> Unusable:
     )
 
 
-class HeldFiles:
+class ReplacementGuard:
     """The names of one open database and the files that they led to when it was opened. Close it with the database.
 
     A look at every name takes some eight microseconds, a tenth of the cheapest write. So the folder is asked first:
@@ -76,43 +76,43 @@ class HeldFiles:
         gate: there is a gate file, too.
 
     Attributes:
-        read_until: the moment, by ``time.monotonic()``, until which a read that begins believes the last look; never,
+        read_valid_until: the moment, by ``time.monotonic()``, until which a read that begins believes the last look; never,
             where there is a rollback journal, which is made by a name.
-        write_until: the same for a write, which looks again when it has committed.
+        write_valid_until: the same for a write, which looks again when it has committed.
     """
 
     def __init__(self, path: Path, *, wal: bool, gate: bool = False) -> None:
         self._path = path
-        self._database = _held(f"{path}")
+        self._database = _identify(f"{path}")
         # They keep order among writers; the data lies in the others.
-        self._beside = [_held(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
-        self._index = f"{path}-shm" if wal else ""
-        self._index_bytes = lstat(self._index).st_size if wal else 0
-        self.read_until = self.write_until = 0.0
+        self._companions = [_identify(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
+        self._shm = f"{path}-shm" if wal else ""
+        self._index_bytes = lstat(self._shm).st_size if wal else 0
+        self.read_valid_until = self.write_valid_until = 0.0
         self._refusal: str | None = None
-        self._log, self._link, self._linked = "", "", ""
+        self._wal, self._link, self._linked = "", "", ""
         self._log_fd = self._folder_fd = -1
-        self._unchanged = (0, 0)  # the folder's times at the last whole look; no folder has these
-        self.log: tuple[int, int] | None = None
+        self._checked_folder_times = (0, 0)  # the folder's times at the last whole look; no folder has these
+        self.wal_identity: tuple[int, int] | None = None
         if wal:
             self._hold_log(f"{path}-wal")
             with suppress(OSError):
-                self._folder_fd = above_standard_streams(os.open(path.parent, _TO_LOOK_AT | os.O_DIRECTORY))
+                self._folder_fd = move_above_stdio(os.open(path.parent, _PATH_ONLY_FLAGS | os.O_DIRECTORY))
 
     def _hold_log(self, name: str) -> None:
-        self._log = name
-        held = _held(name)
-        self.log = held[1:]
-        self._log_fd = above_standard_streams(os.open(name, _TO_LOOK_AT))
+        self._wal = name
+        held = _identify(name)
+        self.wal_identity = held[1:]
+        self._log_fd = move_above_stdio(os.open(name, _PATH_ONLY_FLAGS))
         link = f"/proc/self/fd/{self._log_fd}"
         try:
             self._link, self._linked = link, os.readlink(link)
         except OSError:
-            self._beside.append(held)
+            self._companions.append(held)
 
-    def is_what(self, database: tuple[int, int], log: tuple[int, int] | None) -> bool:
+    def matches(self, database: tuple[int, int], wal_identity: tuple[int, int] | None) -> bool:
         """Whether the names led to the files of these devices and inodes."""
-        return self._database[1:] == database and (log is None or log == self.log)
+        return self._database[1:] == database and (wal_identity is None or wal_identity == self.wal_identity)
 
     def close(self) -> None:
         """Close what is held open to look at it. The ``-wal`` carries no locks that this could drop."""
@@ -120,9 +120,9 @@ class HeldFiles:
             if fd >= 0:
                 os.close(fd)
         self._log_fd = self._folder_fd = -1
-        self._link, self._unchanged = "", (0, 0)
+        self._link, self._checked_folder_times = "", (0, 0)
 
-    def check_before(self) -> None:
+    def check_all(self) -> None:
         """Look at every name before a verb begins.
 
         Raises:
@@ -131,88 +131,90 @@ class HeldFiles:
             Unusable: the database has been given a second name.
         """
         now = monotonic()
-        times = self._times()  # before the looks: what changes after it is seen by the next
-        found = self._look_at_database()
-        if times == (0, 0) or times != self._unchanged:
-            self._look_beside()
-            self._unchanged = times
-        if self._index:
-            self._refuse_cut_index()
+        times = self._folder_times()  # before the looks: what changes after it is seen by the next
+        found = self._check_database()
+        if times == (0, 0) or times != self._checked_folder_times:
+            self._check_companions()
+            self._checked_folder_times = times
+        if self._shm:
+            self._refuse_truncated_shm()
         if found.st_nlink > 1:
-            raise _two_names(self._path)
-        if self._log:
-            self.read_until, self.write_until = now + _READS_TRUST_SEC, now + _WRITES_TRUST_SEC
+            raise _hard_link_error(self._path)
+        if self._wal:
+            self.read_valid_until, self.write_valid_until = now + _READ_VALID_SEC, now + _WRITE_VALID_SEC
 
     def check(self) -> None:
         """Look whether every name still leads to its file, after a commit and before it is answered.
 
         Raises:
-            DatabaseReplaced, StorageFailed: as for `check_before`.
+            DatabaseReplaced, StorageFailed: as for `check_all`.
         """
         if self._folder_fd >= 0 and self._refusal is None:
             folder = fstat(self._folder_fd)
-            if (folder.st_mtime_ns, folder.st_ctime_ns) == self._unchanged:
+            if (folder.st_mtime_ns, folder.st_ctime_ns) == self._checked_folder_times:
                 return
-        times = self._times()
-        self._look_at_database()
-        self._look_beside()
-        self._unchanged = times
+        times = self._folder_times()
+        self._check_database()
+        self._check_companions()
+        self._checked_folder_times = times
 
-    def _refuse_cut_index(self) -> None:
+    def _refuse_truncated_shm(self) -> None:
         """Refuse a -shm that was cut short: SQLite has it mapped, and who reads what was cut off is killed (SIGBUS)."""
         try:
-            if lstat(self._index).st_size < self._index_bytes:
-                self._refuse(f"{self._index} was cut short")
+            if lstat(self._shm).st_size < self._index_bytes:
+                self._refuse(f"{self._shm} was cut short")
         except OSError as error:
-            self._unseen(self._index, error)
+            self._raise_stat_failed(self._shm, error)
 
-    def _look_at_database(self) -> os.stat_result:
+    def _check_database(self) -> os.stat_result:
         if self._refusal is not None:
             raise DatabaseReplaced(self._refusal)
         name, device, inode = self._database
         try:
             found = lstat(name)
         except OSError as error:
-            self._unseen(name, error)
+            self._raise_stat_failed(name, error)
         if found.st_ino != inode or found.st_dev != device:
             self._refuse(f"{name} is another file")
         if not found.st_size:
             self._refuse(f"{name} was emptied")
         return found
 
-    def _look_beside(self) -> None:
+    def _check_companions(self) -> None:
         try:
-            for name, device, inode in self._beside:
+            for name, device, inode in self._companions:
                 beside = lstat(name)
                 if beside.st_ino != inode or beside.st_dev != device:
                     self._refuse(f"{name} is another file")
             if self._link and readlink(self._link) != self._linked:
-                self._refuse(f"{self._log} is gone")
-            if self._log and not access(self._log, F_OK):
-                self._refuse(f"{self._log} is gone")
+                self._refuse(f"{self._wal} is gone")
+            if self._wal and not access(self._wal, F_OK):
+                self._refuse(f"{self._wal} is gone")
         except OSError as error:
-            self._unseen(str(error.filename), error)
+            self._raise_stat_failed(str(error.filename), error)
 
-    def _times(self) -> tuple[int, int]:
+    def _folder_times(self) -> tuple[int, int]:
         """The folder's times; none where a later change could have the same."""
         if self._folder_fd < 0:
             return 0, 0
         folder = fstat(self._folder_fd)
         times = folder.st_mtime_ns, folder.st_ctime_ns
         now = time.time_ns()
-        return times if all(when % 10**9 and not 0 <= now - when < _TICK_NS for when in times) else (0, 0)
+        return (
+            times if all(when % 10**9 and not 0 <= now - when < _TIMESTAMP_GRANULARITY_NS for when in times) else (0, 0)
+        )
 
     def intact(self) -> bool:
         """Whether every name still leads to the file that is open."""
         try:
-            self.check_before()
+            self.check_all()
         except (DatabaseReplaced, StorageFailed):
             return False
         except Unusable:
             pass  # a second name
         return True
 
-    def _unseen(self, name: str, error: OSError) -> NoReturn:
+    def _raise_stat_failed(self, name: str, error: OSError) -> NoReturn:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             self._refuse(f"{name} is gone")
         raise StorageFailed(
@@ -221,7 +223,7 @@ class HeldFiles:
         ) from error
 
     def _refuse(self, what: str) -> NoReturn:
-        self.read_until = self.write_until = 0.0
+        self.read_valid_until = self.write_valid_until = 0.0
         self._refusal = (
             f"{what}: it was removed, renamed, replaced or cut while this registry had it open. What this call did is "
             f"not in the database that others find at {self._path}, and this registry does nothing more. See what lies "
@@ -230,6 +232,6 @@ class HeldFiles:
         raise DatabaseReplaced(self._refusal)
 
 
-def _held(name: str) -> tuple[str, int, int]:
+def _identify(name: str) -> tuple[str, int, int]:
     found = lstat(name)
     return name, found.st_dev, found.st_ino

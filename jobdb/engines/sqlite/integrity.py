@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .snapshots import COPIED, FRAMES, SALT, refuse_without_lock
+from .snapshots import BACKFILL_ATTEMPTED, MX_FRAME, SALT, require_reader_lock
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import apsw
 
-_MOST = 20
+_MAX_PROBLEMS = 20
 
 
-def find_problems(reader: apsw.Connection, path: Path, index: memoryview | None, *, full: bool) -> list[str]:
+def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | None, *, full: bool) -> list[str]:
     """Return what is wrong with a database; nothing when it is sound.
 
     Args:
         reader: a connection to it, outside of a transaction.
         path: its file, for errors.
-        index: the WAL's index, see `snapshots`.
+        wal_index: the WAL's index, see `snapshots`.
         full: compare the indexes with their tables and follow the foreign keys too.
 
     Raises:
@@ -29,16 +29,23 @@ def find_problems(reader: apsw.Connection, path: Path, index: memoryview | None,
     """
     reader.execute("BEGIN")
     try:
-        begun = None if index is None else (index[FRAMES], index[SALT])
+        at_start = None if wal_index is None else (wal_index[MX_FRAME], wal_index[SALT])
         try:
-            found = [str(row[0]) for row in reader.execute(f"PRAGMA {'integrity' if full else 'quick'}_check({_MOST})")]
+            found = [
+                str(row[0])
+                for row in reader.execute(f"PRAGMA {'integrity' if full else 'quick'}_check({_MAX_PROBLEMS})")
+            ]
             problems = [] if found == ["ok"] else found
             if full:
                 orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
-                problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MOST]]
+                problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MAX_PROBLEMS]]
         finally:
-            if index is not None and begun is not None and (index[COPIED] > begun[0] or index[SALT] != begun[1]):
-                refuse_without_lock(path)
+            if (
+                wal_index is not None
+                and at_start is not None
+                and (wal_index[BACKFILL_ATTEMPTED] > at_start[0] or wal_index[SALT] != at_start[1])
+            ):
+                require_reader_lock(path)
         return problems
     finally:
         if reader.in_transaction:

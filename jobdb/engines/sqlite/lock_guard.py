@@ -23,69 +23,69 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...filesystem import ofd_locks
-from .snapshots import INDEX_BYTES
+from .snapshots import WAL_INDEX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SHARED = (0x40000002, 510)
-_ALIVE = (128, 1)
+_SHARED_RANGE = (0x40000002, 510)
+_DMS_BYTE = (128, 1)
 
 
 class LockGuard:
     """The descriptors and their locks for one database. Close it only when no connection of this process is open.
 
     Attributes:
-        index: the begin of the ``-shm`` as 32-bit words, for `snapshots`; None where there is none to look at.
+        wal_index: the begin of the ``-shm`` as 32-bit words, for `snapshots`; None where there is none to look at.
     """
 
     def __init__(self) -> None:
         self._files: dict[str, tuple[int, tuple[int, int]]] = {}
         self._mapped: mmap.mmap | None = None
-        self.index: memoryview | None = None
+        self.wal_index: memoryview | None = None
 
-    def hold(self, path: Path) -> bool:
+    def acquire(self, path: Path) -> bool:
         """Take the locks, or what of them is not held; False where this system or file system has none such.
 
         Called while a connection holds SQLite's own locks, so that nobody is in the way.
         """
         if not ofd_locks.AVAILABLE:
             return False
-        for suffix, place in (("", _SHARED), ("-shm", _ALIVE)):
+        for suffix, byte_range in (("", _SHARED_RANGE), ("-shm", _DMS_BYTE)):
             if suffix not in self._files:
                 try:
-                    fd = _open_above_standard_streams(f"{path}{suffix}")
+                    fd = _open_above_stdio(f"{path}{suffix}")
                 except OSError:
                     return False
-                self._files[suffix] = fd, place
-        held = [_set(fd, fcntl.F_RDLCK, place) for fd, place in self._files.values()]
-        if self.index is None:
+                self._files[suffix] = fd, byte_range
+        held = [_set_lock(fd, fcntl.F_RDLCK, byte_range) for fd, byte_range in self._files.values()]
+        if self.wal_index is None:
             self._map(self._files["-shm"][0])
         return all(held)
 
     def _map(self, fd: int) -> None:
         with suppress(OSError, ValueError):
-            if os.fstat(fd).st_size >= INDEX_BYTES:
-                self._mapped = mmap.mmap(fd, INDEX_BYTES, prot=mmap.PROT_READ)
-                self.index = memoryview(self._mapped).cast("I")
+            if os.fstat(fd).st_size >= WAL_INDEX_BYTES:
+                self._mapped = mmap.mmap(fd, WAL_INDEX_BYTES, prot=mmap.PROT_READ)
+                self.wal_index = memoryview(self._mapped).cast("I")
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Release the locks, not the descriptors: the last connection is about to be closed, and wants EXCLUSIVE."""
-        for fd, place in self._files.values():
-            _set(fd, fcntl.F_UNLCK, place)
+        for fd, byte_range in self._files.values():
+            _set_lock(fd, fcntl.F_UNLCK, byte_range)
 
     def close(self) -> None:
         """Close the descriptors."""
-        if self.index is not None and self._mapped is not None:
-            self.index.release()
+        if self.wal_index is not None and self._mapped is not None:
+            self.wal_index.release()
             self._mapped.close()
-            self.index = self._mapped = None
+            self.wal_index = self._mapped = None
         for fd, _place in self._files.values():
             os.close(fd)
         self._files.clear()
 
 
-def _open_above_standard_streams(path: str) -> int:
+def _open_above_stdio(path: str) -> int:
     """Not by a duplicate: to close the first one would drop the locks that a connection holds already."""
     below: list[int] = []
     try:
@@ -97,9 +97,9 @@ def _open_above_standard_streams(path: str) -> int:
             os.close(fd)
 
 
-def _set(fd: int, kind: int, place: tuple[int, int]) -> bool:
+def _set_lock(fd: int, kind: int, byte_range: tuple[int, int]) -> bool:
     try:
-        ofd_locks.set_lock(fd, kind, *place)
+        ofd_locks.set_lock(fd, kind, *byte_range)
     except OSError:
         return False
     return True

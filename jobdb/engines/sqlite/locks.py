@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import Busy
-from ...filesystem.kernel_locks import command_of, locks_on
+from ...filesystem.kernel_locks import locks_on, process_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,21 +16,21 @@ def lock_holder(database: Path) -> str | None:
     """Return "python3 (pid 4711)" for another process that holds a write lock on the database, else None."""
     for suffix in ("-gate", "-shm", ""):
         for lock in locks_on(f"{database}{suffix}"):
-            if lock.writes and lock.pid > 0 and lock.pid != os.getpid():
+            if lock.exclusive and lock.pid > 0 and lock.pid != os.getpid():
                 return lock.holder
     return None
 
 
-def readers(database: Path) -> list[tuple[int, str]]:
+def reader_processes(database: Path) -> list[tuple[int, str]]:
     """Return the numbers and names of other processes that hold a read mark of the WAL.
 
     Bytes 123 to 127 of the -shm file are SQLite's reader locks.
 
     Source: https://sqlite.org/walformat.html#wal_locks
     """
-    marks = (lock for lock in locks_on(f"{database}-shm") if not lock.writes and 123 <= lock.first <= 127)
+    marks = (lock for lock in locks_on(f"{database}-shm") if not lock.exclusive and 123 <= lock.first <= 127)
     pids = {lock.pid for lock in marks if lock.pid > 0 and lock.pid != os.getpid()}
-    return [(pid, command_of(pid)) for pid in sorted(pids)]
+    return [(pid, process_name(pid)) for pid in sorted(pids)]
 
 
 def busy_error(database: Path, waited_sec: float) -> Busy:

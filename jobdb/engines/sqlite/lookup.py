@@ -22,7 +22,7 @@ def immutable_uri(path: Path) -> str:
 
 
 @contextmanager
-def lookup(
+def temporary_connection(
     path: Path, *, busy_sec: float, name: str | None = None, flags: int = apsw.SQLITE_OPEN_READONLY
 ) -> Iterator[apsw.Connection]:
     """Open a database file for one look.

@@ -15,16 +15,16 @@ import sqlite3
 import time
 from pathlib import Path
 
-from jobdb.schema import APPLICATION_ID, VERSION
+from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from ...errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from ...filesystem.atomic_files import ScratchFile, first_free
-from ...filesystem.permissions import copy_owner, refuse_strange_companions, sync_folder
+from ...filesystem.atomic_files import ScratchFile, take_first_free
+from ...filesystem.permissions import copy_owner, refuse_unsafe_companions, sync_folder
 from ..identity import PLACE, file_place
 from . import opened
-from .companions import free_name, journals_with_content, set_aside_stale
-from .contents import Contents, inspect, refuse_foreign
-from .failures import no_room
+from .companions import free_names, nonempty_journals, set_aside_stale
+from .contents import Contents, inspect_file, refuse_foreign
+from .failures import disk_is_full
 from .header import read_header
 from .held_files import refuse_hard_links
 
@@ -48,30 +48,30 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         Unusable: this process has it open, or it has a second name.
     """
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to, and so do we the backup
-    with opened.standard_library_may_open(path):
+    with opened.exclusive_open(path):
         header = read_header(path)
         refuse_hard_links(path)
-        refuse_strange_companions(path)
+        refuse_unsafe_companions(path)
         if header.empty:
             set_aside_stale(path, busy_sec)
-        header, found = inspect(path)
+        header, found = inspect_file(path)
         refuse_foreign(path, found)
-        if header.user_version > VERSION:
+        if header.user_version > SCHEMA_VERSION:
             raise SchemaMismatch(
-                f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
+                f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
                 "a newer jobdb has migrated it: pip install --upgrade jobdb"
             )
-        if header.user_version == VERSION and found is Contents.OURS:
+        if header.user_version == SCHEMA_VERSION and found is Contents.OURS:
             return None
         try:
-            return _migrate_alone(path, busy_sec, keep=backup and found is not Contents.EMPTY)
+            return _migrate_exclusive(path, busy_sec, keep=backup and found is not Contents.EMPTY)
         except sqlite3.OperationalError as error:
-            raise _translated(error, path, busy_sec) from error
+            raise _translate(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
             raise NotAJobdbDatabase(f"{path} cannot be migrated: {error}; run 'jobdb doctor --full'") from error
 
 
-def take_away_unmade(path: Path) -> bool:
+def remove_unfinished(path: Path) -> bool:
     """Removes the file of a database that could not be made, if there is still nothing in it and nobody else is at it.
 
     Under the file's lock: another process may just be making the database in the same file.
@@ -79,8 +79,8 @@ def take_away_unmade(path: Path) -> bool:
     Returns:
         Whether it is gone.
     """
-    with contextlib.suppress(OSError, sqlite3.Error), opened.standard_library_may_open(path):
-        if journals_with_content(path):
+    with contextlib.suppress(OSError, sqlite3.Error), opened.exclusive_open(path):
+        if nonempty_journals(path):
             return False  # SQLite would delete them
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
         try:
@@ -95,7 +95,7 @@ def take_away_unmade(path: Path) -> bool:
     return False
 
 
-def _alone(path: Path, busy_sec: float) -> sqlite3.Connection:
+def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
     """A connection that has the file to itself until it is closed: SQLite's own lock, also in WAL.
 
     In this locking mode SQLite keeps what it has while it waits for more, so two that come at the same moment would
@@ -117,13 +117,13 @@ def _alone(path: Path, busy_sec: float) -> sqlite3.Connection:
             time.sleep(random.uniform(0.002, 0.02))
 
 
-def _migrate_alone(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
+def _migrate_exclusive(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
     """Migrate on a connection that has the file to itself, and close that whatever comes.
 
     Closed twice: an exception can cut the first off. The collector of garbage comes late, since sqlite-utils makes
     circles of references, and nobody could open the file until then.
     """
-    connection = _alone(path, busy_sec)
+    connection = _connect_exclusive(path, busy_sec)
     try:
         try:
             return _migrate(connection, path, keep=keep)
@@ -141,14 +141,14 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
     # The lock stays between transactions. Within one of its own the backup would wait for ever.
-    kept = _keep_copy(connection, path) if keep else None
+    kept = _back_up(connection, path) if keep else None
     connection.execute("BEGIN EXCLUSIVE")
     try:
-        if connection.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+        if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
             MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin takes part in our schema
             # A registry that lost its mark had made some steps, or all, before.
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute(
                 "INSERT INTO settings (name, value) VALUES (?, ?) ON CONFLICT (name) DO NOTHING",
                 (PLACE, json.dumps(file_place(path))),
@@ -162,7 +162,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
     return kept
 
 
-def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
+def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
     """A complete copy beside the database, synced, named after its schema version and the moment."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     with ScratchFile(path, "copying") as scratch:
@@ -174,12 +174,12 @@ def _keep_copy(connection: sqlite3.Connection, path: Path) -> Path:
             copy.close()
         copy_owner(scratch.descriptor, os.stat(path), mode=True)
         scratch.sync()
-        kept = first_free(free_name(path, f"v{version}", ".bak"), scratch.name)
+        kept = take_first_free(free_names(path, f"v{version}", ".bak"), scratch.name)
         sync_folder(kept.parent)
     return kept
 
 
-def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
+def _translate(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy(
@@ -187,6 +187,6 @@ def _translated(error: sqlite3.OperationalError, path: Path, busy_sec: float) ->
             "Nothing was changed",
             waited_sec=busy_sec,
         )
-    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and no_room(path)):
+    if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and disk_is_full(path)):
         return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
     return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")

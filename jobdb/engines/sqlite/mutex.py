@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
 _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-_LOOK_AGAIN_SEC = 0.02
+_RECHECK_SEC = 0.02
 """A holder that is cut off wakes nobody: who waits asks again after this time whether there still is one."""
 _HOLDER = "holder"
 _WRAPPERS = ("__enter__", "enter_context")
 
 
-class Hold:
+class MutexHold:
     """One block's hold on a mutex, made before the mutex is asked for.
 
     Args:
@@ -79,11 +79,11 @@ class Mutex:
     def __init__(self, what: str, undo: Callable[[], None]) -> None:
         self._what = what
         self._undo = undo
-        self._holder: dict[str, Hold] = {}  # at most one, put there and taken away by one call into C
+        self._holder: dict[str, MutexHold] = {}  # at most one, put there and taken away by one call into C
         self._released = threading.Lock()  # locked while there is nothing new for those who wait
         self._undoing = threading.RLock()
 
-    def acquire(self, hold: Hold, timeout_sec: float | None) -> bool:
+    def acquire(self, hold: MutexHold, timeout_sec: float | None) -> bool:
         """Make ``hold`` the holder; False when the time is over.
 
         Args:
@@ -95,14 +95,14 @@ class Mutex:
         """
         return self._holder.setdefault(_HOLDER, hold) is hold or self._wait(hold, timeout_sec)
 
-    def _wait(self, hold: Hold, timeout_sec: float | None) -> bool:
+    def _wait(self, hold: MutexHold, timeout_sec: float | None) -> bool:
         deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
         while True:
             holder = self._holder.setdefault(_HOLDER, hold)
             if holder is hold:
                 return True
             if holder.is_abandoned():
-                self.let_go(holder)
+                self.undo_and_release(holder)
                 continue
             if holder.thread == hold.thread:
                 raise Busy(
@@ -110,27 +110,27 @@ class Mutex:
                     "call the registry that it may have interrupted: set a flag there, or raise, and act afterwards",
                     waited_sec=0.0,
                 )
-            left = _LOOK_AGAIN_SEC if deadline is None else deadline - time.monotonic()
+            left = _RECHECK_SEC if deadline is None else deadline - time.monotonic()
             if left <= 0:
                 return False
-            self._released.acquire(timeout=min(left, _LOOK_AGAIN_SEC))
+            self._released.acquire(timeout=min(left, _RECHECK_SEC))
 
     def locked(self) -> bool:
         """Whether there is a holder."""
         return bool(self._holder)
 
-    def holds(self, hold: Hold) -> bool:
+    def holds(self, hold: MutexHold) -> bool:
         """Whether ``hold`` is the holder."""
         return self._holder.get(_HOLDER) is hold
 
-    def let_go(self, hold: Hold) -> None:
+    def undo_and_release(self, hold: MutexHold) -> None:
         """Undo what the block has left and release the mutex, if ``hold`` is the holder. It can be called again."""
         with self._undoing:  # of several who find the same abandoned block one undoes it
             if self.holds(hold):
                 self._undo()
                 self.release(hold)
 
-    def release(self, hold: Hold) -> None:
+    def release(self, hold: MutexHold) -> None:
         """Release the mutex, if ``hold`` is the holder; the block has left nothing behind."""
         if self._holder.get(_HOLDER) is not hold:
             return
@@ -141,17 +141,17 @@ class Mutex:
                 self._released.release()
 
 
-class _Left:
+class _ExitedBlock:
     """A block that was left: nothing runs when it is destroyed, for Python drops what is raised in ``__del__``."""
 
     __slots__ = ("_hold", "_mutex")
 
     def __init__(self, mutex: Mutex) -> None:
-        self._hold: Hold | None = None
+        self._hold: MutexHold | None = None
         self._mutex = mutex
 
 
-class Held(_Left):
+class MutexBlock(_ExitedBlock):
     """The block of a verb that leaves nothing behind but what ``undo`` knows: ``with Held(mutex):``.
 
     Raises:
@@ -161,30 +161,30 @@ class Held(_Left):
     __slots__ = ()
 
     def __enter__(self) -> None:
-        hold = self._hold = Hold(sys._getframe(1))
+        hold = self._hold = MutexHold(sys._getframe(1))
         try:
             self._mutex.acquire(hold, None)
         except BaseException:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._hold is not None:
-            let_go(self._mutex, self._hold)
-        self.__class__ = _Left  # type: ignore[assignment]
+            undo_and_release(self._mutex, self._hold)
+        self.__class__ = _ExitedBlock  # type: ignore[assignment]
 
     def __del__(self) -> None:
-        hold: Hold | None = getattr(self, "_hold", None)  # none: cut off at the first step of __init__
+        hold: MutexHold | None = getattr(self, "_hold", None)  # none: cut off at the first step of __init__
         if hold is not None:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
 
 
-def let_go(mutex: Mutex, hold: Hold) -> None:
+def undo_and_release(mutex: Mutex, hold: MutexHold) -> None:
     """Undo and release; once more where an exception cuts that off too."""
     try:
-        mutex.let_go(hold)
+        mutex.undo_and_release(hold)
     except BaseException:
-        mutex.let_go(hold)
+        mutex.undo_and_release(hold)
         raise

@@ -56,7 +56,7 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _is_open(identity: tuple[int, int]) -> bool:
-    return any(file.identity == identity for file in open_now())
+    return any(file.identity == identity for file in list_open())
 
 
 def refuse_inherited(path: Path) -> None:
@@ -110,24 +110,24 @@ def _close_guards() -> None:
         _guards.pop(identity).close()
 
 
-def hold_locks(file: OpenFile, path: Path) -> LockGuard:
+def guard_locks(file: OpenFile, path: Path) -> LockGuard:
     """Guards this process's locks on a WAL database to which it has just opened a connection."""
     with _lock:
         guard = _guards.setdefault(file.identity, LockGuard())
-        guard.hold(path)
+        guard.acquire(path)
         return guard
 
 
-def let_go_of_locks(file: OpenFile) -> None:
+def release_locks(file: OpenFile) -> None:
     """Lets the last connection of this process close as SQLite means it; called just before that."""
     with _lock:
-        others = any(other is not file and other.identity == file.identity for other in open_now())
+        others = any(other is not file and other.identity == file.identity for other in list_open())
         if not others and file.identity in _guards:
-            _guards[file.identity].let_go()
+            _guards[file.identity].release()
 
 
 @contextmanager
-def standard_library_may_look(path: Path) -> Iterator[bool]:
+def raw_read(path: Path) -> Iterator[bool]:
     """Held while the file is read by hand; yields False, and it must not be read, when this process has it open.
 
     Raises:
@@ -139,7 +139,7 @@ def standard_library_may_look(path: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def standard_library_may_open(path: Path) -> Iterator[None]:
+def exclusive_open(path: Path) -> Iterator[None]:
     """Held while the standard library's sqlite3 works on ``path``; no runtime connection can be opened meanwhile.
 
     Raises:
@@ -167,28 +167,28 @@ def _is_in_use(identity: tuple[int, int]) -> bool:
 # -- fork
 
 
-def try_to_lock(timeout_sec: float) -> bool:
+def try_lock(timeout_sec: float) -> bool:
     """Keeps files from being opened while the process forks; :func:`unlock` ends it."""
     return _lock.acquire(timeout=timeout_sec)
 
 
 def unlock() -> None:
-    """Ends what :func:`try_to_lock` began."""
+    """Ends what :func:`try_lock` began."""
     _lock.release()
 
 
-def open_now() -> list[OpenFile]:
+def list_open() -> list[OpenFile]:
     """What :func:`add` gave for everything that is open."""
     return [file for reference in list(_open.values()) if (file := reference()) is not None]
 
 
-def after_fork_in_child(quiet: bool) -> None:
+def after_fork_in_child(quiesced: bool) -> None:
     """Notes what the parent had open, and whether no other thread of it was inside SQLite."""
     global _lock, _forked_at_work
     _lock = threading.RLock()  # another thread of the parent may have held it
-    _inherited.update(file.identity for file in open_now())
+    _inherited.update(file.identity for file in list_open())
     _open.clear()
     for guard in _guards.values():
         guard.close()  # the locks would outlive the parent with the child's descriptors
     _guards.clear()
-    _forked_at_work = _forked_at_work or not quiet
+    _forked_at_work = _forked_at_work or not quiesced

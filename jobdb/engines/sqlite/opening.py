@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from jobdb.schema import VERSION
+from jobdb.schema import SCHEMA_VERSION
 
 from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from ...filesystem.permissions import check_modes, create_private, refuse_strange_companions, secure_folder
-from ...filesystem.placement import Placement, place
+from ...filesystem.permissions import check_modes, create_private_file, make_private_folder, refuse_unsafe_companions
+from ...filesystem.placement import Placement, placement_for
 from ..sql.statements import JOBS, VERBS
 from . import opened
-from .contents import Contents, inspect, refuse_foreign, unmarked
+from .contents import Contents, inspect_file, refuse_foreign, unmarked_error
 from .failures import translate
 from .header import Header, read_header
 from .held_files import refuse_hard_links
@@ -89,10 +89,10 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     missing = not path.exists()
     if missing and not create:
         raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
-    placement = allowed_placement(path)
-    refuse_strange_companions(path)
+    placement = check_placement(path)
+    refuse_unsafe_companions(path)
     if missing:
-        _make(path)
+        _create_database(path)
     header = _checked_header(path, create=create)
     if header is not None and header.wal and placement.journal != "wal":
         raise UnsafeFileSystem(
@@ -141,16 +141,16 @@ def _is_marked(store: SqliteStore) -> bool:
         return tx.one(JOBS.get_setting, name=SHARED) == ("1",)
 
 
-def allowed_placement(path: Path) -> Placement:
+def check_placement(path: Path) -> Placement:
     """How the folder's file system lets us work, or a refusal that says what mends it."""
     path = path.resolve()
-    placement = place(path.parent, file=path)
+    placement = placement_for(path.parent, file=path)
     if placement.journal == "wal":
         return placement
-    from ...filesystem.probe.local import require_locks
+    from ...filesystem.probe.local import require_safe_folder
 
     try:
-        require_locks(placement)
+        require_safe_folder(placement)
     except UnsafeFileSystem as refusal:
         if os.environ.get(OVERRIDE) != "1":
             raise
@@ -159,27 +159,27 @@ def allowed_placement(path: Path) -> Placement:
     return placement
 
 
-def _make(path: Path) -> None:
-    from ..trust import note_trust
+def _create_database(path: Path) -> None:
+    from ..trust import record_trust
     from .companions import set_aside_stale
-    from .migrations import migrate, take_away_unmade
+    from .migrations import migrate, remove_unfinished
 
-    folders = secure_folder(path.parent)
+    folders = make_private_folder(path.parent)
     set_aside_stale(path, SHARED_BUSY_SEC)
-    made = create_private(path)
+    made = create_private_file(path)
     try:
         migrate(path, backup=False)
-        note_trust(path)
+        record_trust(path)
     except BaseException:
         # As on a full disk. What was there before stays, an empty file too.
-        if made and take_away_unmade(path):
+        if made and remove_unfinished(path):
             for folder in folders:
                 with contextlib.suppress(OSError):  # somebody else uses it already
                     os.rmdir(folder)
         raise
 
 
-def _roll_back_unfinished(path: Path) -> None:
+def _roll_back_hot_journal(path: Path) -> None:
     """Lets SQLite undo what a process left half done when it died with a rollback journal, as a migration may have.
 
     Until then the header that is read by hand is that of a transaction which never was.
@@ -200,27 +200,27 @@ def _roll_back_unfinished(path: Path) -> None:
 def _checked_header(path: Path, *, create: bool) -> Header | None:
     """The header, after the checks on identity and version; None when this process has the file open already."""
     refuse_hard_links(path)
-    with opened.standard_library_may_look(path) as free:
+    with opened.raw_read(path) as free:
         if not free:
             return None
-        _roll_back_unfinished(path)
-        header, found = inspect(path)
+        _roll_back_hot_journal(path)
+        header, found = inspect_file(path)
     refuse_foreign(path, found)
     if found is Contents.UNMARKED:
-        raise unmarked(path)
+        raise unmarked_error(path)
     if found is Contents.EMPTY:
         if not create:
             raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
-        _make(path)
+        _create_database(path)
         return read_header(path)
-    if header.user_version < VERSION:
+    if header.user_version < SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb needs {VERSION}; "
+            f"{path} has schema version {header.user_version} and this jobdb needs {SCHEMA_VERSION}; "
             f"run 'jobdb --db {path} migrate' (it keeps a backup)"
         )
-    if header.user_version > VERSION:
+    if header.user_version > SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb knows {VERSION}; "
+            f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
             "a newer jobdb has migrated it: pip install --upgrade jobdb"
         )
     return header

@@ -17,8 +17,8 @@ from ... import errors
 from ...core.arguments import text
 from ...errors import InvalidInput, JobdbError, StorageFailed, TimedOut
 from ...system.environment import without_secrets
-from ...system.interpreters import isolated
-from .query_process import BUSY_SEC, too_slow
+from ...system.interpreters import isolated_command
+from .query_process import BUSY_SEC, timeout_message
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from ..sql.transaction import Row
 
 _PROGRAM = "from jobdb.engines.sqlite.query_process import main; main()"
-STARTING_SEC = 30.0
+START_TIMEOUT_SEC = 30.0
 """How long a busy machine may take to start a process."""
 GRACE_SEC = 0.5
 """The process ends by itself where it can, and tells so."""
-LONGEST_SEC = 7 * 86_400
-LONGEST_QUERY = 1_048_576
+MAX_TIMEOUT_SEC = 7 * 86_400
+MAX_QUERY_CHARS = 1_048_576
 """In characters."""
 
 
@@ -52,12 +52,12 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         TimedOut: it took too long.
         StorageFailed: the process could not be started, or was ended from outside.
     """
-    sql = text("the query", sql, most=LONGEST_QUERY)
-    timeout_sec = min(max(0.0, timeout_sec), LONGEST_SEC) if timeout_sec == timeout_sec else 0.0
-    question = json.dumps({"path": os.fspath(path), "sql": sql, "limit": limit, "timeout_sec": timeout_sec})
+    sql = text("the query", sql, most=MAX_QUERY_CHARS)
+    timeout_sec = min(max(0.0, timeout_sec), MAX_TIMEOUT_SEC) if timeout_sec == timeout_sec else 0.0
+    request = json.dumps({"path": os.fspath(path), "sql": sql, "limit": limit, "timeout_sec": timeout_sec})
     try:
         process = subprocess.Popen(
-            isolated(_PROGRAM),
+            isolated_command(_PROGRAM),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=without_secrets(os.environ),
@@ -67,26 +67,26 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
         raise StorageFailed(f"cannot start a process for the query: {problem.strerror}; try again") from problem
     with process:
         try:
-            return _read(process, question, timeout_sec)
+            return _read_answer(process, request, timeout_sec)
         finally:
             process.kill()
 
 
-def _read(process: subprocess.Popen[bytes], question: str, timeout_sec: float) -> tuple[list[str], list[Row]]:
+def _read_answer(process: subprocess.Popen[bytes], request: str, timeout_sec: float) -> tuple[list[str], list[Row]]:
     assert process.stdin is not None and process.stdout is not None
     found: list[Any] = []
-    with _Watchdog(process, STARTING_SEC):
+    with _Watchdog(process, START_TIMEOUT_SEC):
         with suppress(BrokenPipeError):  # it has ended, which is seen below
-            process.stdin.write(question.encode("ascii") + b"\n")
+            process.stdin.write(request.encode("ascii") + b"\n")
             process.stdin.close()
-        begun = process.stdout.readline()
+        started = process.stdout.readline()
     with _Watchdog(process, timeout_sec + GRACE_SEC) as watchdog:
-        for line in process.stdout if begun else ():
+        for line in process.stdout if started else ():
             found.append(json.loads(line, object_hook=_bytes_or_end))
     end = found.pop() if found else None
     if not isinstance(end, dict):
-        if watchdog.barked:
-            raise TimedOut(too_slow(timeout_sec))
+        if watchdog.fired:
+            raise TimedOut(timeout_message(timeout_sec))
         raise StorageFailed("the process that ran the query was ended before it was done; try again")
     if end["error"] is not None:
         raise _error(end["error"], end["message"])
@@ -98,12 +98,12 @@ class _Watchdog:
 
     def __init__(self, process: subprocess.Popen[bytes], after_sec: float) -> None:
         self._process = process
-        self._timer = threading.Timer(after_sec, self._bark)
+        self._timer = threading.Timer(after_sec, self._fire)
         self._timer.daemon = True
-        self.barked = False
+        self.fired = False
 
-    def _bark(self) -> None:
-        self.barked = True
+    def _fire(self) -> None:
+        self.fired = True
         self._process.kill()
 
     def __enter__(self) -> _Watchdog:

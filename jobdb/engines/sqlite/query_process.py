@@ -24,47 +24,47 @@ from ...errors import InvalidInput, JobdbError, TimedOut
 from .failures import translate
 from .question import VIEWS, authorize, check_program
 
-MOST_BYTES_OF_A_VALUE = 64 * 1_048_576
+MAX_VALUE_BYTES = 64 * 1_048_576
 """Four times the largest that a registry holds, a prompt."""
-MOST_BYTES_OF_AN_ANSWER = 256 * 1_048_576
-MOST_BYTES_OF_MEMORY = 512 * 1_048_576
+MAX_RESULT_BYTES = 256 * 1_048_576
+MAX_MEMORY_BYTES = 512 * 1_048_576
 BUSY_SEC = 5.0
-_INSTRUCTIONS_A_LOOK = 10_000
+_PROGRESS_INSTRUCTIONS = 10_000
 
 
 def main() -> None:
     """Answer the question on stdin."""
     question = json.loads(sys.stdin.buffer.readline())
-    _say([])
+    _write_line([])
     try:
         _answer(Path(question["path"]), question["sql"], question["limit"], question["timeout_sec"])
     except JobdbError as problem:
-        _say({"error": type(problem).__name__, "message": str(problem)})
+        _write_line({"error": type(problem).__name__, "message": str(problem)})
     else:
-        _say({"error": None})
+        _write_line({"error": None})
     sys.stdout.flush()
 
 
 def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
-    _bound_this_process(timeout_sec)
+    _limit_resources(timeout_sec)
     try:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
         connection.set_busy_timeout(round(BUSY_SEC * 1000))
         connection.pragma("trusted_schema", 0)
-        connection.limit(apsw.SQLITE_LIMIT_LENGTH, MOST_BYTES_OF_A_VALUE)
+        connection.limit(apsw.SQLITE_LIMIT_LENGTH, MAX_VALUE_BYTES)
         deadline = time.monotonic() + timeout_sec
-        connection.set_progress_handler(lambda: time.monotonic() > deadline, _INSTRUCTIONS_A_LOOK)
+        connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_INSTRUCTIONS)
         check_program(connection, sql)
         connection.authorizer = authorize
         _send_rows(connection, sql, limit)
     except apsw.InterruptError:
-        raise TimedOut(too_slow(timeout_sec)) from None
+        raise TimedOut(timeout_message(timeout_sec)) from None
     except UnicodeDecodeError:
         raise InvalidInput("the answer holds text that is not UTF-8; ask for hex(…) of it") from None
     except (apsw.NoMemError, apsw.TooBigError, MemoryError):
         raise InvalidInput(
-            f"the query takes more than {MOST_BYTES_OF_MEMORY >> 20} MiB of memory, or a value of it more than "
-            f"{MOST_BYTES_OF_A_VALUE >> 20} MiB; narrow it"
+            f"the query takes more than {MAX_MEMORY_BYTES >> 20} MiB of memory, or a value of it more than "
+            f"{MAX_VALUE_BYTES >> 20} MiB; narrow it"
         ) from None
     except (apsw.SQLError, apsw.AuthError, apsw.BindingsError, apsw.MismatchError, apsw.RangeError) as error:
         raise InvalidInput(
@@ -75,14 +75,14 @@ def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
         raise translate(error, path, BUSY_SEC) from error
 
 
-def too_slow(timeout_sec: float) -> str:
+def timeout_message(timeout_sec: float) -> str:
     """Return the sentence for a query whose time is over."""
     return f"the query took longer than {timeout_sec:g} s and was ended; narrow it"
 
 
-def _bound_this_process(timeout_sec: float) -> None:
+def _limit_resources(timeout_sec: float) -> None:
     """Limit memory, and the processor's time in case that nobody is left to end this process."""
-    apsw.hard_heap_limit(MOST_BYTES_OF_MEMORY)
+    apsw.hard_heap_limit(MAX_MEMORY_BYTES)
     with suppress(ImportError, ValueError, OSError):
         import resource
 
@@ -93,33 +93,33 @@ def _bound_this_process(timeout_sec: float) -> None:
 def _send_rows(connection: apsw.Connection, sql: str, limit: int) -> None:
     statements = 0
 
-    def look(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
+    def trace(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
         """Before each statement: its columns are known here even if no row comes."""
         nonlocal statements
         statements += 1
         if statements == 1:
-            _say([column[0] for column in cursor.get_description()])
+            _write_line([column[0] for column in cursor.get_description()])
         return statements == 1
 
     cursor = connection.cursor()
-    cursor.exec_trace = look
+    cursor.exec_trace = trace
     sent = 0
     try:
         for count, row in enumerate(cursor.execute(sql)):
             if count == limit:
                 break
-            sent += _say([{"hex": value.hex()} if isinstance(value, bytes) else value for value in row])
-            if sent > MOST_BYTES_OF_AN_ANSWER:
+            sent += _write_line([{"hex": value.hex()} if isinstance(value, bytes) else value for value in row])
+            if sent > MAX_RESULT_BYTES:
                 raise InvalidInput(
-                    f"the answer is larger than {MOST_BYTES_OF_AN_ANSWER >> 20} MiB; ask for fewer columns or rows"
+                    f"the answer is larger than {MAX_RESULT_BYTES >> 20} MiB; ask for fewer columns or rows"
                 )
     except apsw.ExecTraceAbort:
         raise InvalidInput("one statement at a time; use one SELECT") from None
     if not statements:
-        _say([])
+        _write_line([])
 
 
-def _say(value: Any) -> int:
+def _write_line(value: Any) -> int:
     line = json.dumps(value, separators=(",", ":")) + "\n"
     sys.stdout.write(line)
     if value == []:

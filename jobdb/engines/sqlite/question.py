@@ -19,7 +19,7 @@ from ...errors import InvalidInput, Unusable
 
 VIEWS = frozenset({"v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts"})
 SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
-TABLES = VIEWS | {
+READABLE_TABLES = VIEWS | {
     "jobs", "specs", "tokens", "events", "outbox", "subscriptions", "gaps", "feeds", "verdict_counts", "refusals",
     "leases", "settings", "imports", "import_lines", "job_records", "sqlite_master", "json_each", "json_tree",
 }  # fmt: skip
@@ -36,7 +36,7 @@ def authorize(operation: int, first: str | None, second: str | None, _database: 
         _by: the view through which it comes, or whatever a statement calls a part of itself.
     """
     if operation == apsw.SQLITE_READ:
-        listed = first in TABLES or not second  # a common table expression has any name
+        listed = first in READABLE_TABLES or not second  # a common table expression has any name
         return apsw.SQLITE_OK if listed and (first, second) not in SEALED else apsw.SQLITE_DENY
     if operation in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
         return apsw.SQLITE_OK
@@ -63,7 +63,7 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
     sealed = {
         (table, place)
         for of, name in SEALED
-        for table, place in _read(connection, f"SELECT {name} FROM {of}", tables)
+        for table, place in _tables_and_columns(connection, f"SELECT {name} FROM {of}", tables)
         if place is not None
     }
     # Each is found again where it is asked for plainly: so the program is understood.
@@ -72,8 +72,8 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
             "this SQLite compiles queries in a form that jobdb does not know, so it cannot tell what one reads"
         )
     connection.authorizer = authorize
-    for table, place in _read(connection, sql, tables):
-        if table not in TABLES:
+    for table, place in _tables_and_columns(connection, sql, tables):
+        if table not in READABLE_TABLES:
             raise InvalidInput(f"{table} is not a view of the registry; use one SELECT on {', '.join(sorted(VIEWS))}")
         if (table, place) in sealed:
             raise InvalidInput(
@@ -82,7 +82,9 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
             )
 
 
-def _read(connection: apsw.Connection, sql: str, tables: dict[int, str]) -> Iterator[tuple[str, int | None]]:
+def _tables_and_columns(
+    connection: apsw.Connection, sql: str, tables: dict[int, str]
+) -> Iterator[tuple[str, int | None]]:
     """Yield each stored table that a query opens, without a place, and the columns' places that it takes out of it."""
     opened: dict[int, set[str]] = {}
     taken: list[tuple[int, int]] = []

@@ -18,8 +18,8 @@ import apsw
 from ...errors import InvalidInput, Refused, StorageFailed
 from .failures import translate
 from .locks import busy_error
-from .mutex import Hold, let_go
-from .snapshots import COPIED, FRAMES, SALT, refuse_without_lock
+from .mutex import MutexHold, undo_and_release
+from .snapshots import BACKFILL_ATTEMPTED, MX_FRAME, SALT, require_reader_lock
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 class _Scope:
     """What both kinds of transactions have in common."""
 
-    __slots__ = ("_begun", "_hold", "_mutex", "_started", "_store")
+    __slots__ = ("_at_start", "_hold", "_mutex", "_started", "_store")
 
-    _begun: tuple[int, int] | None
+    _at_start: tuple[int, int] | None
     _started: float
 
     def __init__(self, store: SqliteStore, mutex: Mutex) -> None:
-        self._hold: Hold | None = None
+        self._hold: MutexHold | None = None
         self._store = store
         self._mutex = mutex
 
@@ -59,19 +59,19 @@ class _Scope:
 class _OpenScope(_Scope):
     """A block that was not left yet: when it is destroyed, it is undone.
 
-    Leaving it makes it a `_LeftScope`. Python drops what is raised in ``__del__``, so nothing may run when a block of
+    Leaving it makes it a `_ExitedScope`. Python drops what is raised in ``__del__``, so nothing may run when a block of
     the usual kind is destroyed: a Ctrl-C that came in there would be lost.
     """
 
     __slots__ = ()
 
     def __del__(self) -> None:
-        hold: Hold | None = getattr(self, "_hold", None)  # none: cut off at the first step of __init__
+        hold: MutexHold | None = getattr(self, "_hold", None)  # none: cut off at the first step of __init__
         if hold is not None:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
 
 
-class _LeftScope(_Scope):
+class _ExitedScope(_Scope):
     """A block that was left."""
 
     __slots__ = ()
@@ -88,7 +88,7 @@ class WriteScope(_OpenScope):
             store.check()
         if store._wal is not None:
             store._wal.refuse_after_failure()
-        hold = self._hold = Hold(sys._getframe(1))
+        hold = self._hold = MutexHold(sys._getframe(1))
         self._started = started = monotonic()
         try:
             if not self._mutex.acquire(hold, store.busy_sec):
@@ -97,20 +97,20 @@ class WriteScope(_OpenScope):
                 store.check()
             store._busy_since = started
             if store._gate is not None:
-                store._gate.enter(started, store.busy_sec)
-            held, writer = store._held, store._writer
-            if monotonic() >= held.write_until:
-                held.check_before()  # SQLite's first access to a -shm that was cut ends the process by a signal
+                store._gate.acquire(started, store.busy_sec)
+            held, writer = store._replacement_guard, store._writer
+            if monotonic() >= held.write_valid_until:
+                held.check_all()  # SQLite's first access to a -shm that was cut ends the process by a signal
             writer.execute("BEGIN IMMEDIATE")
-            if monotonic() >= held.write_until:
-                store._refuse_other_journal(writer)
+            if monotonic() >= held.write_valid_until:
+                store._check_journal_mode(writer)
             transaction = SqliteTransaction(writer, store.clock)
             return transaction  # noqa: RET504 - what cuts off a call whose result is returned is outside of the try
         except apsw.Error as failure:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise self._failed(failure) from failure
         except BaseException:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise
 
     def __exit__(
@@ -125,18 +125,18 @@ class WriteScope(_OpenScope):
                 number = store._commit()
                 self._mutex.release(hold)
             else:
-                self._mutex.let_go(hold)
-            self.__class__ = _LeftScope  # type: ignore[assignment]
+                self._mutex.undo_and_release(hold)
+            self.__class__ = _ExitedScope  # type: ignore[assignment]
         except apsw.Error as failure:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise self._failed(failure) from failure
         except BaseException:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise
         if kind is None:
             if store._wal is not None:
                 store._wal.sync_commit(number)
-                store._mend(store._wal)
+                store._repair_wal(store._wal)
         elif isinstance(error, (Refused, InvalidInput)):
             store.sync()  # what the no was decided from may be a commit that is still waiting for its own sync
         elif isinstance(error, (apsw.Error, OSError)):
@@ -152,7 +152,7 @@ class ReadScope(_OpenScope):
         store = self._store
         if store._closed or os.getpid() != store._pid:
             store.check()
-        hold = self._hold = Hold(sys._getframe(1))
+        hold = self._hold = MutexHold(sys._getframe(1))
         self._started = started = monotonic()
         try:
             self._mutex.acquire(hold, None)
@@ -161,17 +161,17 @@ class ReadScope(_OpenScope):
             store._busy_since = started
             reader = store._reader or store._read_connection()
             reader.execute("BEGIN")
-            if monotonic() >= store._held.read_until:
-                store._refuse_other_journal(reader)
-            index = store._index
-            self._begun = None if index is None else (index[FRAMES], index[SALT])
+            if monotonic() >= store._replacement_guard.read_valid_until:
+                store._check_journal_mode(reader)
+            wal_index = store._wal_index
+            self._at_start = None if wal_index is None else (wal_index[MX_FRAME], wal_index[SALT])
             transaction = SqliteTransaction(reader, store.clock)
             return transaction  # noqa: RET504 - as above
         except apsw.Error as failure:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise self._failed(failure) from failure
         except BaseException:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise
 
     def __exit__(
@@ -182,27 +182,27 @@ class ReadScope(_OpenScope):
         try:
             if kind is None and os.getpid() != store._pid:
                 store.check()
-            index, begun = store._index, self._begun
+            wal_index, at_start = store._wal_index, self._at_start
             if (
-                begun is not None
-                and index is not None
-                and (index[COPIED] > begun[0] or index[SALT] != begun[1])
+                at_start is not None
+                and wal_index is not None
+                and (wal_index[BACKFILL_ATTEMPTED] > at_start[0] or wal_index[SALT] != at_start[1])
                 and (kind is None or issubclass(kind, Exception))
             ):
-                refuse_without_lock(store.path)
+                require_reader_lock(store.path)
             if kind is None:
                 reader = store._reader
                 assert reader is not None
                 reader.execute("COMMIT")
                 self._mutex.release(hold)
             else:
-                self._mutex.let_go(hold)
-            self.__class__ = _LeftScope  # type: ignore[assignment]
+                self._mutex.undo_and_release(hold)
+            self.__class__ = _ExitedScope  # type: ignore[assignment]
         except apsw.Error as failure:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise self._failed(failure) from failure
         except BaseException:
-            let_go(self._mutex, hold)
+            undo_and_release(self._mutex, hold)
             raise
         if isinstance(error, (apsw.Error, OSError)):
             self._reraise(error)

@@ -28,25 +28,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
-from ...filesystem.permissions import open_private
-from .descriptors import above_standard_streams
+from ...filesystem.permissions import open_private_file
+from .descriptors import move_above_stdio
 
 if TYPE_CHECKING:
-    from .futex import Word
+    from .futex import FutexWord
 
 FOLDER = "/dev/shm"
 SIZE = 4096
-_COMMITTED, _SYNCED, _SUCCESSES, _HOLE, _REWRITES, _HEIR_UNTIL = range(1, 7)  # 64-bit words
-_TURN, _WRITERS_SLEEP, _SYNCS, _SYNCERS_SLEEP = range(16, 20)  # 32-bit words
-_HEIR_NS = 1_000_000
+_COMMITTED, _SYNCED, _SUCCESSES, _WAL_SUSPECT, _REWRITES, _SUCCESSOR_UNTIL = range(1, 7)  # 64-bit words
+_RELEASES, _WRITERS_WAITING, _SYNCS, _SYNC_WAITERS = range(16, 20)  # 32-bit words
+_SUCCESSOR_NS = 1_000_000
 """After this time, in ns, nobody believes any more that the next writer is awake."""
 _EVERYBODY = 2**31 - 1
-_HOLE_MARK = b"jobdb: a sync of the log has failed\n"
+_SUSPECT_MARK = b"jobdb: a sync of the log has failed\n"
 _TRIES = 100
 _POLL_SEC = 50e-6
 
 
-def boot_identity() -> str:
+def boot_id() -> str:
     """What changes when the machine is started anew; empty where that cannot be known."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
@@ -54,7 +54,7 @@ def boot_identity() -> str:
         return ""
 
 
-class _Polled:
+class _PolledWord:
     """Stands in for a word where the system call cannot be had at the moment: who sleeps looks again, soon."""
 
     def wait(self, _seen: int, timeout_sec: float) -> None:
@@ -78,9 +78,9 @@ class SharedPage:
         self._gate = gate
         self._pid = os.getpid()
         try:
-            self._fd, self._place = _open_shared(gate)
+            self._fd, self._path = _open_shared(gate)
         except (OSError, StorageFailed):
-            self._fd, self._place = -1, ""
+            self._fd, self._path = -1, ""
         try:
             self._memory = mmap.mmap(self._fd, SIZE)  # without a file it is this process's own
         except BaseException:
@@ -89,9 +89,9 @@ class SharedPage:
             raise
         self._long = memoryview(self._memory).cast("Q")
         self._short = memoryview(self._memory).cast("I")
-        self._words: dict[int, Word] = {}
-        if os.pread(gate, len(_HOLE_MARK), 0) == _HOLE_MARK:
-            self._long[_HOLE] = 1
+        self._words: dict[int, FutexWord] = {}
+        if os.pread(gate, len(_SUSPECT_MARK), 0) == _SUSPECT_MARK:
+            self._long[_WAL_SUSPECT] = 1
 
     @property
     def shared(self) -> bool:
@@ -123,27 +123,27 @@ class SharedPage:
             self._long[_SYNCED] = number
 
     @property
-    def successes(self) -> int:
+    def successful_syncs(self) -> int:
         """How many syncs have succeeded. They come one after the other: the next but one to end has not begun yet."""
         return self._long[_SUCCESSES]
 
     @property
-    def hole(self) -> bool:
+    def wal_suspect(self) -> bool:
         """Whether a sync of the WAL failed in some process, and nobody has written the WAL again since."""
-        return self._long[_HOLE] != 0
+        return self._long[_WAL_SUSPECT] != 0
 
-    def mark_hole(self) -> None:
+    def mark_wal_suspect(self) -> None:
         """A sync failed. Noted in the gate file, too, for those who open the database later and share no memory."""
-        self._long[_HOLE] = 1
+        self._long[_WAL_SUSPECT] = 1
         with suppress(OSError):
-            os.pwrite(self._gate, _HOLE_MARK, 0)
+            os.pwrite(self._gate, _SUSPECT_MARK, 0)
 
-    def clear_hole(self) -> None:
+    def clear_wal_suspect(self) -> None:
         """The whole WAL was written again and synced. Under the gate."""
         with suppress(OSError):
             os.ftruncate(self._gate, 0)
         self._long[_REWRITES] += 1
-        self._long[_HOLE] = 0
+        self._long[_WAL_SUSPECT] = 0
 
     @property
     def rewrites(self) -> int:
@@ -153,45 +153,45 @@ class SharedPage:
     # -- queueing at the gate
 
     @property
-    def turn(self) -> int:
+    def releases(self) -> int:
         """Changes whenever the gate is left."""
-        return self._short[_TURN]
+        return self._short[_RELEASES]
 
     @property
-    def has_heir(self) -> bool:
+    def has_successor(self) -> bool:
         """Whether a writer is awake to take the gate as soon as it is left. One that died is one for a moment only."""
-        until = self._long[_HEIR_UNTIL]
-        return until != 0 and 0 < until - time.monotonic_ns() <= _HEIR_NS
+        until = self._long[_SUCCESSOR_UNTIL]
+        return until != 0 and 0 < until - time.monotonic_ns() <= _SUCCESSOR_NS
 
-    def be_heir(self) -> None:
+    def announce_successor(self) -> None:
         """Says that the caller takes the gate as soon as it is left."""
-        self._long[_HEIR_UNTIL] = time.monotonic_ns() + _HEIR_NS
+        self._long[_SUCCESSOR_UNTIL] = time.monotonic_ns() + _SUCCESSOR_NS
 
-    def be_no_heir(self) -> None:
+    def withdraw_successor(self) -> None:
         """Says that it does not, or has taken it."""
-        self._long[_HEIR_UNTIL] = 0
+        self._long[_SUCCESSOR_UNTIL] = 0
 
     @property
-    def somebody_waits(self) -> bool:
+    def has_waiters(self) -> bool:
         """Whether another writer waits for the gate. It may be one that has died."""
-        return self._short[_WRITERS_SLEEP] != 0 or self.has_heir
+        return self._short[_WRITERS_WAITING] != 0 or self.has_successor
 
-    def sleep_for_turn(self, seen: int, timeout_sec: float) -> None:
+    def wait_for_release(self, seen: int, timeout_sec: float) -> None:
         """Sleeps until it is woken, unless the gate was left since ``seen``."""
-        self._short[_WRITERS_SLEEP] = 1
-        self._word(_TURN).wait(seen, timeout_sec)
-        self._short[_WRITERS_SLEEP] = 1  # others may sleep still: whoever enters next shall look
+        self._short[_WRITERS_WAITING] = 1
+        self._word(_RELEASES).wait(seen, timeout_sec)
+        self._short[_WRITERS_WAITING] = 1  # others may sleep still: whoever enters next shall look
 
-    def pass_turn(self) -> None:
+    def count_release(self) -> None:
         """Notes that the gate is about to be left. Under the gate."""
-        self._short[_TURN] = (self._short[_TURN] + 1) & 0xFFFFFFFF
+        self._short[_RELEASES] = (self._short[_RELEASES] + 1) & 0xFFFFFFFF
 
-    def wake_heir(self) -> None:
+    def wake_successor(self) -> None:
         """Wakes who has slept longest, unless somebody is awake already."""
-        if self._short[_WRITERS_SLEEP] and not self.has_heir:
-            self._short[_WRITERS_SLEEP] = 0
-            if self._word(_TURN).wake(1):
-                self._short[_WRITERS_SLEEP] = 1
+        if self._short[_WRITERS_WAITING] and not self.has_successor:
+            self._short[_WRITERS_WAITING] = 0
+            if self._word(_RELEASES).wake(1):
+                self._short[_WRITERS_WAITING] = 1
 
     # -- waiting for a sync
 
@@ -200,29 +200,29 @@ class SharedPage:
         """Changes whenever a sync has ended."""
         return self._short[_SYNCS]
 
-    def sleep_for_sync(self, seen: int, timeout_sec: float) -> None:
+    def wait_for_sync(self, seen: int, timeout_sec: float) -> None:
         """Sleeps until a sync ends, unless one did since ``seen``."""
-        self._short[_SYNCERS_SLEEP] = 1
+        self._short[_SYNC_WAITERS] = 1
         self._word(_SYNCS).wait(seen, timeout_sec)
 
-    def end_sync(self) -> None:
+    def count_sync(self) -> None:
         """Notes that a sync has ended. Under the sync's lock."""
         self._short[_SYNCS] = (self._short[_SYNCS] + 1) & 0xFFFFFFFF
 
-    def wake_syncers(self) -> None:
+    def wake_sync_waiters(self) -> None:
         """Wakes all who wait for a sync. After its lock was left."""
-        if self._short[_SYNCERS_SLEEP]:
-            self._short[_SYNCERS_SLEEP] = 0
+        if self._short[_SYNC_WAITERS]:
+            self._short[_SYNC_WAITERS] = 0
             self._word(_SYNCS).wake(_EVERYBODY)
 
-    def _word(self, index: int) -> Word | _Polled:
+    def _word(self, index: int) -> FutexWord | _PolledWord:
         found = self._words.get(index)
         if found is None:
             try:
-                from .futex import Word
+                from .futex import FutexWord
             except (ImportError, OSError):
-                return _Polled()  # perhaps no file descriptor is left; after a commit that must be no error
-            found = self._words[index] = Word(self._memory, index * 4)
+                return _PolledWord()  # perhaps no file descriptor is left; after a commit that must be no error
+            found = self._words[index] = FutexWord(self._memory, index * 4)
         return found
 
     def close(self) -> None:
@@ -238,7 +238,7 @@ class SharedPage:
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             if os.getpid() == self._pid:  # a child shares its parent's lock, and would change it
-                _remove_unused(fd, self._place)
+                _remove_unused(fd, self._path)
             os.close(fd)
 
 
@@ -248,15 +248,15 @@ def _open_shared(gate: int) -> tuple[int, str]:
     Raises:
         OSError, StorageFailed: there can be none here.
     """
-    place = page_path(gate)
+    path = page_path(gate)
     for _ in range(_TRIES):
-        fd = above_standard_streams(open_private(place, os.O_RDWR | os.O_CREAT))
+        fd = move_above_stdio(open_private_file(path, os.O_RDWR | os.O_CREAT))
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            named = os.stat(place)
+            named = os.stat(path)
             if named.st_ino == os.fstat(fd).st_ino:
                 os.posix_fallocate(fd, 0, SIZE)  # it could find no room when touched, and that is a signal
-                return fd, place
+                return fd, path
         except FileNotFoundError:
             pass  # its last user has just removed it
         except BlockingIOError:
@@ -268,11 +268,11 @@ def _open_shared(gate: int) -> tuple[int, str]:
     raise OSError(errno.EAGAIN, "it is removed again and again")
 
 
-def _remove_unused(fd: int, place: str) -> None:
+def _remove_unused(fd: int, path: str) -> None:
     with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(place).st_ino == os.fstat(fd).st_ino:
-            os.unlink(place)
+        if os.stat(path).st_ino == os.fstat(fd).st_ino:
+            os.unlink(path)
 
 
 def page_path(gate: int) -> str:
@@ -280,5 +280,5 @@ def page_path(gate: int) -> str:
     import hashlib
 
     status = os.fstat(gate)
-    text = f"page 2 of jobdb {boot_identity()} {status.st_dev} {status.st_ino}"
+    text = f"page 2 of jobdb {boot_id()} {status.st_dev} {status.st_ino}"
     return f"{FOLDER}/jobdb-{os.geteuid()}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import Busy, SchemaMismatch
-from ...filesystem.permissions import refuse_strange_companions
+from ...filesystem.permissions import refuse_unsafe_companions
 from . import opened
-from .contents import Contents, inspect, refuse_foreign, unmarked
+from .contents import Contents, inspect_file, refuse_foreign, unmarked_error
 from .failures import translate
 from .held_files import refuse_hard_links
-from .lookup import lookup
+from .lookup import temporary_connection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def is_shared(path: Path) -> bool:
     """Whether the database bears the mark; read without changing its journal mode."""
     try:
         # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
-        with lookup(path, busy_sec=_BUSY_SEC, flags=apsw.SQLITE_OPEN_READWRITE) as connection:
+        with temporary_connection(path, busy_sec=_BUSY_SEC, flags=apsw.SQLITE_OPEN_READWRITE) as connection:
             row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
     except apsw.Error as error:
         raise translate(error, path, _BUSY_SEC) from error
@@ -51,17 +51,17 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
             refused once the database is in WAL.
         Unusable: this process has it open.
     """
-    from .opening import allowed_placement
+    from .opening import check_placement
 
-    allowed_placement(path)
-    with opened.standard_library_may_open(path):
+    check_placement(path)
+    with opened.exclusive_open(path):
         refuse_hard_links(path)
-        refuse_strange_companions(path)
-        _header, found = inspect(path)
+        refuse_unsafe_companions(path)
+        _header, found = inspect_file(path)
         refuse_foreign(path, found)
         if found is not Contents.OURS:
             raise (
-                unmarked(path)
+                unmarked_error(path)
                 if found is Contents.UNMARKED
                 else SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
             )

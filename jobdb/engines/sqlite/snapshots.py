@@ -20,8 +20,8 @@ from ...errors import Busy
 if TYPE_CHECKING:
     from pathlib import Path
 
-INDEX_BYTES = 136
-FRAMES, SALT, COPIED = 4, 8, 32
+WAL_INDEX_BYTES = 136
+MX_FRAME, SALT, BACKFILL_ATTEMPTED = 4, 8, 32
 """Where the index says how long the WAL is, which one, and how far it was copied: the
 32-bit words mxFrame, aSalt[0] and nBackfillAttempted.
 
@@ -33,7 +33,7 @@ _LOOKS = 10
 _PAUSE_SEC = 0.0005
 
 
-def refuse_without_lock(path: Path) -> None:
+def require_reader_lock(path: Path) -> None:
     """Refuse what was read if this process has no reader's lock; called before the read ends.
 
     A transaction of another thread has such a lock for a moment. The read's own one is there at every look.

@@ -18,12 +18,12 @@ from . import forking, opened
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .failures import translate
 from .gate import Gate, jitter
-from .held_files import HeldFiles, refuse_hard_links
+from .held_files import ReplacementGuard, refuse_hard_links
 from .integrity import find_problems
-from .mutex import Held, Mutex
+from .mutex import Mutex, MutexBlock
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
 from .scopes import ReadScope, WriteScope
-from .shared_page import boot_identity
+from .shared_page import boot_id
 from .wal import WalSync
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class SqliteStore:
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
     """
 
-    signs_ahead = True
+    supports_presigning = True
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class SqliteStore:
         self.clock = clock
         self._pid = os.getpid()
         refuse_hard_links(self.path)
-        self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_identity() != ""
+        self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_id() != ""
         self._open_file = opened.add(self.path)
         self._wal: WalSync | None = None
         self._gate: Gate | None = None
@@ -78,13 +78,13 @@ class SqliteStore:
         self._reader_mutex = Mutex(str(self.path), self._undo_read)
         self._busy_since = 0.0
         self._closed = False
-        self._shut = False
+        self._fully_closed = False
         self.placement: Placement | None = None
         try:
             if journal == "wal":
                 refuse_wal_reset_bug()
             self._writer = self._connect()
-            self._index = opened.hold_locks(self._open_file, self.path).index if journal == "wal" else None
+            self._wal_index = opened.guard_locks(self._open_file, self.path).wal_index if journal == "wal" else None
             if self._group_commit:
                 self._gate = Gate(self.path)
             self._checkpointer = Checkpointer(self._writer, self._gate)
@@ -93,12 +93,12 @@ class SqliteStore:
                 self._writer.set_wal_hook(self._after_wal_commit)
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
-            self._held = self._files_held()
-            forking.remember(self)
+            self._replacement_guard = self._hold_files()
+            forking.register(self)
         except BaseException:
-            self._shut = self._closed = True
+            self._fully_closed = self._closed = True
             try:
-                self._close_what_is_open()
+                self._close_after_failed_open()
             finally:
                 opened.remove(self._open_file)
             raise
@@ -110,13 +110,13 @@ class SqliteStore:
 
     # -- opening and closing
 
-    def _close_what_is_open(self) -> None:
+    def _close_after_failed_open(self) -> None:
         """After opening failed half-way: a connection left to the garbage collector would be closed at any moment."""
         if self._wal is not None:
             self._wal.close()
         if self._gate is not None:
             self._gate.close()
-        held: HeldFiles | None = getattr(self, "_held", None)
+        held: ReplacementGuard | None = getattr(self, "_replacement_guard", None)
         if held is not None:
             held.close()
         writer: apsw.Connection | None = getattr(self, "_writer", None)
@@ -154,10 +154,10 @@ class SqliteStore:
             raise
         return connection
 
-    def _files_held(self) -> HeldFiles:
+    def _hold_files(self) -> ReplacementGuard:
         """What the names lead to now, which must be what SQLite was given to open."""
-        held = HeldFiles(self.path, wal=self.journal == "wal", gate=self._gate is not None)
-        if not held.is_what(self._open_file.identity, None if self._wal is None else self._wal.identity):
+        held = ReplacementGuard(self.path, wal=self.journal == "wal", gate=self._gate is not None)
+        if not held.matches(self._open_file.identity, None if self._wal is None else self._wal.identity):
             held.close()
             raise DatabaseReplaced(f"{self.path} was replaced at the moment of opening it; nothing was done. Try again")
         return held
@@ -167,12 +167,12 @@ class SqliteStore:
 
     def _read_connection(self) -> apsw.Connection:
         if self._reader is None:
-            self._held.check_before()
+            self._replacement_guard.check_all()
             reader = self._connect()
-            if not self._held.intact():  # by the same name it may be another file by now
+            if not self._replacement_guard.intact():  # by the same name it may be another file by now
                 reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
                 reader.close()
-                self._held.check()
+                self._replacement_guard.check()
             self._reader = reader
         return self._reader
 
@@ -192,11 +192,11 @@ class SqliteStore:
         No ``PRAGMA optimize``: statistics of a small table, gone stale when it has grown, can turn an index search
         into a scan. Without them the planner takes the indexes that every statement was written for.
         """
-        if self._shut or os.getpid() != self._pid:
+        if self._fully_closed or os.getpid() != self._pid:
             return
         self._closed = True
-        with Held(self._mutex), Held(self._reader_mutex):
-            if not self._shut:
+        with MutexBlock(self._mutex), MutexBlock(self._reader_mutex):
+            if not self._fully_closed:
                 self._shut_down(checkpoint)
 
     def _shut_down(self, checkpoint: bool) -> None:
@@ -207,7 +207,7 @@ class SqliteStore:
         for step in (
             self._close_reader,
             lambda: self._close_writer(checkpoint),
-            self._held.close,
+            self._replacement_guard.close,
             lambda: None if self._wal is None else self._wal.close(),
             lambda: None if self._gate is None else self._gate.close(),
             lambda: opened.remove(self._open_file),
@@ -222,7 +222,7 @@ class SqliteStore:
                     step()
             except (apsw.Error, OSError) as failure:
                 failures.append(failure)
-        self._shut = True
+        self._fully_closed = True
         if cut_off is not None:
             raise cut_off
         if failures:
@@ -240,21 +240,21 @@ class SqliteStore:
     def _close_writer(self, checkpoint: bool) -> None:
         # SQLite removes the WAL by its name, which may be another database's by now.
         keep_wal = (
-            not self._held.intact()
+            not self._replacement_guard.intact()
             or self._checkpointer.wal_is_suspect()
             or not (checkpoint or wal_is_long(self.path))
-            or not self._checkpointer.begin_last()
+            or not self._checkpointer.lock_for_close()
         )
         try:
             if keep_wal:
                 self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             else:
-                opened.let_go_of_locks(self._open_file)
+                opened.release_locks(self._open_file)
         except apsw.ConnectionClosedError:
             return  # a close that was cut off had come so far
         finally:
             self._writer.close()
-            self._checkpointer.end_last()
+            self._checkpointer.unlock_after_close()
 
     def check(self) -> None:
         """Refuses work in a forked child or after close, before any call into SQLite.
@@ -280,16 +280,16 @@ class SqliteStore:
         return self._open_file
 
     @property
-    def is_shut(self) -> bool:
+    def is_fully_closed(self) -> bool:
         """Whether it is closed to the end."""
-        return self._shut
+        return self._fully_closed
 
     @property
     def mutexes(self) -> tuple[Mutex, Mutex]:
         """What keeps threads apart."""
         return self._mutex, self._reader_mutex
 
-    def leave_to_parent(self) -> object:
+    def detach_after_fork(self) -> object:
         """In a forked child: lets go of the gate, lest it stay locked should the parent die.
 
         Returns:
@@ -324,16 +324,16 @@ class SqliteStore:
         gate, checkpoints = self._gate, self._checkpoints
         if gate is None:
             self._writer.execute("COMMIT")
-            checkpoints.inside_gate()
+            checkpoints.before_release()
             number = 0
         else:
-            gate.about_to_leave()
+            gate.prepare_release()
             self._writer.execute("COMMIT")
             number = gate.page.note_commit()
-            checkpoints.inside_gate()
-            gate.leave()
-        checkpoints.outside_gate()
-        self._held.check()  # before the sync: the sleep in it makes the same look cost three times as much
+            checkpoints.before_release()
+            gate.release()
+        checkpoints.after_release()
+        self._replacement_guard.check()  # before the sync: the sleep in it makes the same look cost three times as much
         return number
 
     def _undo_write(self) -> None:
@@ -342,20 +342,20 @@ class SqliteStore:
             return
         _roll_back(self._writer)
         if self._gate is not None:
-            self._gate.leave_if_entered()
+            self._gate.release_if_acquired()
 
     def _undo_read(self) -> None:
         if self._reader is not None and os.getpid() == self._pid:
             _roll_back(self._reader)
 
-    def _refuse_other_journal(self, connection: apsw.Connection) -> None:
+    def _check_journal_mode(self, connection: apsw.Connection) -> None:
         """Looks at what the transaction that has begun works on: whether it is still the same file and journal.
 
         An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
 
         SQLite would follow it without a word, on a network file system too.
         """
-        self._held.check_before()
+        self._replacement_guard.check_all()
         if self.journal != "delete":
             return
         connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
@@ -375,27 +375,27 @@ class SqliteStore:
             self.check()
         if self._wal is not None:
             self._wal.sync()
-            self._mend(self._wal)
-        self._held.check()
+            self._repair_wal(self._wal)
+        self._replacement_guard.check()
 
-    def _mend(self, wal: WalSync) -> None:
+    def _repair_wal(self, wal: WalSync) -> None:
         """Makes the WAL durable if some process's sync of it failed.
 
         Linux counts the pages of a failed sync as clean: a later sync succeeds and does not write them. So the whole
         WAL is written again, while nobody else can write to it.
         """
         gate = self._gate
-        if gate is None or not gate.page.hole:
+        if gate is None or not gate.page.wal_suspect:
             return
         started = time.monotonic()
         try:
-            with Held(self._mutex):
+            with MutexBlock(self._mutex):
                 self._busy_since = started
-                gate.enter(started, self.busy_sec)
+                gate.acquire(started, self.busy_sec)
                 self._writer.execute("BEGIN IMMEDIATE")
-                if gate.page.hole:
+                if gate.page.wal_suspect:
                     wal.rewrite()
-                    gate.page.clear_hole()
+                    gate.page.clear_wal_suspect()
         except apsw.Error as error:
             raise translate(error, self.path, time.monotonic() - started) from error
 
@@ -412,7 +412,7 @@ class SqliteStore:
         from .query import run_query
 
         self.check()
-        self._held.check_before()
+        self._replacement_guard.check_all()
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
@@ -423,7 +423,7 @@ class SqliteStore:
         """The settings as they are in force, read from the connection."""
         self.check()
         names = [setting.pragma for setting in self._settings()]
-        with Held(self._mutex):
+        with MutexBlock(self._mutex):
             found: dict[str, Any] = {name: self._writer.pragma(name) for name in ("journal_mode", *names)}
         return {**found, "group_commit": self._group_commit}
 
@@ -434,24 +434,24 @@ class SqliteStore:
             full: compare the indexes with their tables and follow the foreign keys too.
         """
         self.check()
-        self._held.check_before()
+        self._replacement_guard.check_all()
         try:
-            with Held(self._reader_mutex):
+            with MutexBlock(self._reader_mutex):
                 self._busy_since = time.monotonic()
                 reader = self._read_connection()
-                return find_problems(reader, self.path, self._index, full=full)
+                return find_problems(reader, self.path, self._wal_index, full=full)
         except apsw.Error as error:
             raise translate(error, self.path, 0.0) from error
 
     def checkpoint(self) -> tuple[int, int]:
         """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
         self.check()
-        self._held.check_before()
+        self._replacement_guard.check_all()
         self.sync()
-        with Held(self._mutex):
+        with MutexBlock(self._mutex):
             self._busy_since = started = time.monotonic()
             try:
-                return self._checkpointer.run_within(self.busy_sec)
+                return self._checkpointer.run_blocking(self.busy_sec)
             except apsw.Error as error:
                 raise translate(error, self.path, time.monotonic() - started) from error
 
@@ -460,9 +460,9 @@ class SqliteStore:
     def data_version(self) -> int:
         """A number that changes when another connection has committed."""
         self.check()
-        if time.monotonic() >= self._held.write_until:
-            self._held.check_before()
-        with Held(self._reader_mutex):
+        if time.monotonic() >= self._replacement_guard.write_valid_until:
+            self._replacement_guard.check_all()
+        with MutexBlock(self._reader_mutex):
             self._busy_since = time.monotonic()
             try:
                 # Not apsw's data_version(): SQLITE_FCNTL_DATA_VERSION looks at no file and stays as it was at the
@@ -488,7 +488,7 @@ class SqliteStore:
             time.sleep(min(pause, left))
             pause = min(pause * 1.2, 0.02)
 
-    def settled_event(self) -> int:
+    def stable_event_id(self) -> int:
         """Any: events get their numbers under the write lock, so they appear in the order of their numbers."""
         return 2**62
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..statements import Statement
 
 
-ROWS_TOGETHER = 50
+ROWS_PER_INSERT = 50
 """So many rows go into one INSERT where many are inserted: past that little is saved, and the text stays cached."""
 
 
@@ -63,38 +63,38 @@ class SqliteTransaction:
 
     def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         sql, values = POSITIONAL[statement]
-        self._run_each(sql, map(values, parameters))
+        self._execute_rows(sql, map(values, parameters))
 
     def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
         sql, _values = POSITIONAL[statement]
         wanted = tuple(parameters(sql))
         if names != wanted:
             rows = map(itemgetter(*(names.index(name) for name in wanted)), rows)
-        self._run_each(sql, iter(rows))
+        self._execute_rows(sql, iter(rows))
 
-    def _run_each(self, sql: str, rows: Iterator[tuple[Any, ...]]) -> None:
-        """Executes once for each row, or once for `ROWS_TOGETHER` rows where they are inserted."""
-        first = list(islice(rows, ROWS_TOGETHER))
-        together = _many_rows(sql) if len(first) == ROWS_TOGETHER else None
-        if together is None:
+    def _execute_rows(self, sql: str, rows: Iterator[tuple[Any, ...]]) -> None:
+        """Executes once for each row, or once for `ROWS_PER_INSERT` rows where they are inserted."""
+        first = list(islice(rows, ROWS_PER_INSERT))
+        multi_row = _multi_row_insert(sql) if len(first) == ROWS_PER_INSERT else None
+        if multi_row is None:
             self._connection.executemany(sql, chain(first, rows))
             return
         rest: list[tuple[Any, ...]] = []
 
-        def packs() -> Iterator[list[Any]]:
-            pack = first
-            while len(pack) == ROWS_TOGETHER:
-                yield list(chain.from_iterable(pack))
-                pack = list(islice(rows, ROWS_TOGETHER))
-            rest.extend(pack)
+        def batches() -> Iterator[list[Any]]:
+            batch = first
+            while len(batch) == ROWS_PER_INSERT:
+                yield list(chain.from_iterable(batch))
+                batch = list(islice(rows, ROWS_PER_INSERT))
+            rest.extend(batch)
 
-        self._connection.executemany(together, packs())
+        self._connection.executemany(multi_row, batches())
         self._connection.executemany(sql, rest)
 
 
 @cache
-def _many_rows(sql: str) -> str | None:
-    """The statement with `ROWS_TOGETHER` rows; None for one that does not insert a row of parameters and numbers.
+def _multi_row_insert(sql: str) -> str | None:
+    """The statement with `ROWS_PER_INSERT` rows; None for one that does not insert a row of parameters and numbers.
 
     A statement has its price beside that of its rows: the cache, the driver's and SQLite's start and end, and for
     AUTOINCREMENT the number in ``sqlite_sequence``.
@@ -102,8 +102,8 @@ def _many_rows(sql: str) -> str | None:
     match = re.fullmatch(r"(INSERT INTO [^:]*VALUES\s*)(\((?::\w+|\d+)(?:,\s*(?::\w+|\d+))*\))([^:]*)", sql)
     if match is None:
         return None
-    begins, row, ends = match.groups()
+    prefix, row, suffix = match.groups()
     row, values = re.subn(r":\w+", "?", row)
     if values != len(tuple(parameters(sql))):
         return None  # a parameter stands there twice
-    return begins + ",".join([row] * ROWS_TOGETHER) + ends
+    return prefix + ",".join([row] * ROWS_PER_INSERT) + suffix

@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
-from ...filesystem.permissions import open_private
-from .descriptors import above_standard_streams
+from ...filesystem.permissions import open_private_file
+from .descriptors import move_above_stdio
 
 if TYPE_CHECKING:
     from .shared_page import SharedPage
 
 _PIECE = 1 << 20
-_TOGETHER = 6
+_GROUP_COMMITS = 6
 """While other writers are about to commit, so many commits wait for one sync."""
-_PATIENCE_SEC = 0.002
+_GROUP_WAIT_SEC = 0.002
 """And no longer than this."""
-_LONGEST_SLEEP_SEC = 0.01
+_MAX_SLEEP_SEC = 0.01
 """A syncing process that is killed wakes nobody: whoever waits for it looks again after this time."""
-_STALLED_SEC = 1.0
+_STALL_TIMEOUT_SEC = 1.0
 """After this time a syncing process is taken for stopped, and whoever waits for it syncs on its own."""
 
 
@@ -60,7 +60,7 @@ class WalSync:
 
     def _open(self) -> int:
         try:
-            return above_standard_streams(open_private(self._wal, os.O_RDWR, database=self._database))
+            return move_above_stdio(open_private_file(self._wal, os.O_RDWR, database=self._database))
         except OSError as error:
             raise StorageFailed(
                 f"cannot open {self._wal}: {error.strerror}; check its owner and mode, and the disk"
@@ -69,7 +69,7 @@ class WalSync:
     def _open_folder(self) -> int:
         """Now: after a commit there may be no file descriptor left, and the commit would be in doubt for that alone."""
         try:
-            return above_standard_streams(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+            return move_above_stdio(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
             os.close(self._fd)
             raise StorageFailed(
@@ -84,14 +84,14 @@ class WalSync:
                 later call raises too: a success after a failure would prove nothing.
         """
         page = self._page
-        enough = page.successes + 2
-        stalled = time.monotonic() + _STALLED_SEC
-        while page.successes < enough:
+        enough = page.successful_syncs + 2
+        stall_deadline = time.monotonic() + _STALL_TIMEOUT_SEC
+        while page.successful_syncs < enough:
             seen = page.syncs
             with self._mutex:
-                if self._synced_for_all(stalled):
+                if self._try_group_sync(stall_deadline):
                     return
-            page.sleep_for_sync(seen, _LONGEST_SLEEP_SEC)
+            page.wait_for_sync(seen, _MAX_SLEEP_SEC)
 
     def sync_commit(self, number: int) -> None:
         """Returns when a commit is durable: by a sync of this process or of another that began after the commit.
@@ -108,33 +108,33 @@ class WalSync:
             seen = page.syncs
             if page.synced >= number:
                 return
-            left = began + _PATIENCE_SEC - time.monotonic()
-            if left <= 0 or not self._more_to_come():
+            left = began + _GROUP_WAIT_SEC - time.monotonic()
+            if left <= 0 or not self._expects_more_commits():
                 with self._mutex:
-                    if page.synced >= number or self._synced_for_all(began + _STALLED_SEC):
+                    if page.synced >= number or self._try_group_sync(began + _STALL_TIMEOUT_SEC):
                         return
-                left = _LONGEST_SLEEP_SEC
-            page.sleep_for_sync(seen, left)
+                left = _MAX_SLEEP_SEC
+            page.wait_for_sync(seen, left)
 
-    def _more_to_come(self) -> bool:
+    def _expects_more_commits(self) -> bool:
         """Whether the sync is better left to a writer that commits next: it will serve this commit too."""
         page = self._page
-        return page.somebody_waits and page.committed - page.synced < _TOGETHER
+        return page.has_waiters and page.committed - page.synced < _GROUP_COMMITS
 
-    def _synced_for_all(self, stalled: float) -> bool:
+    def _try_group_sync(self, stall_deadline: float) -> bool:
         """Syncs and says so to the others; False when another process is at it.
 
         Args:
-            stalled: the moment, by ``time.monotonic()``, from which another process is not waited for any more.
+            stall_deadline: the moment, by ``time.monotonic()``, from which another process is not waited for any more.
         """
         page = self._page
-        self._refresh()
+        self._reopen_after_rewrite()
         try:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 if isinstance(error, BlockingIOError):
-                    if time.monotonic() < stalled and page.syncs != self._stalled_sync:
+                    if time.monotonic() < stall_deadline and page.syncs != self._stalled_sync:
                         return False
                     self._stalled_sync = page.syncs
                 # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported
@@ -143,19 +143,19 @@ class WalSync:
                 return True
             covered = page.committed
             self._flush()
-            if not page.hole:
+            if not page.wal_suspect:
                 page.note_sync(covered)
-            page.end_sync()
+            page.count_sync()
         except BaseException:
             fcntl.flock(self._fd, fcntl.LOCK_UN)  # ours or not: an exception may have come just after it was taken
-            page.end_sync()
-            page.wake_syncers()
+            page.count_sync()
+            page.wake_sync_waiters()
             raise
         fcntl.flock(self._fd, fcntl.LOCK_UN)
-        page.wake_syncers()
+        page.wake_sync_waiters()
         return True
 
-    def _refresh(self) -> None:
+    def _reopen_after_rewrite(self) -> None:
         """Opens the file anew when another process has mended it, lest the old failure be reported here once more."""
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
@@ -180,7 +180,7 @@ class WalSync:
             os.fdatasync(self._fd)
         except OSError as error:
             self._failure = error
-            self._page.mark_hole()
+            self._page.mark_wal_suspect()
             self.refuse_after_failure()
 
     def refuse_after_failure(self) -> None:

@@ -23,20 +23,20 @@ LOCK_LENGTH = 512
 # Others may write to the folder too; a link that they put there must not lead out of it.
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
-_files: dict[str, int] = {}
-_KINDS = {"read": fcntl.LOCK_SH, "write": fcntl.LOCK_EX}
+_open_files: dict[str, int] = {}
+_LOCK_KINDS = {"read": fcntl.LOCK_SH, "write": fcntl.LOCK_EX}
 
 
 def open_file(name: str) -> None:
     """Opens a file to keep: locks live until any descriptor of it is closed."""
-    if name not in _files:
-        _files[name] = os.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
+    if name not in _open_files:
+        _open_files[name] = os.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
 
 
 def lock(name: str, kind: str) -> bool:
     """Tries for the lock once; False if somebody else has it."""
     try:
-        fcntl.lockf(_files[name], _KINDS[kind] | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
+        fcntl.lockf(_open_files[name], _LOCK_KINDS[kind] | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES):
             return False
@@ -46,7 +46,7 @@ def lock(name: str, kind: str) -> bool:
 
 def unlock(name: str) -> None:
     """Gives the lock back."""
-    fcntl.lockf(_files[name], fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
+    fcntl.lockf(_open_files[name], fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
 
 
 def exists(name: str) -> bool:
@@ -84,13 +84,13 @@ def read(name: str) -> str | None:
 
 def read_kept(name: str, length: int) -> str:
     """Reads from the start of a file that is kept open."""
-    return os.pread(_files[name], length, 0).decode("utf-8", "replace")
+    return os.pread(_open_files[name], length, 0).decode("utf-8", "replace")
 
 
 def write_kept(name: str, text: str) -> None:
     """Writes at the start of a file that is kept open, and syncs it."""
-    os.pwrite(_files[name], text.encode(), 0)
-    os.fsync(_files[name])
+    os.pwrite(_open_files[name], text.encode(), 0)
+    os.fsync(_open_files[name])
 
 
 def count(name: str, seconds: float) -> int:
@@ -102,9 +102,9 @@ def count(name: str, seconds: float) -> int:
             time.sleep(0.001)
             continue
         try:
-            number = int(os.pread(_files[name], 20, 0) or b"0")
-            os.pwrite(_files[name], b"%020d" % (number + 1), 0)
-            os.fsync(_files[name])
+            number = int(os.pread(_open_files[name], 20, 0) or b"0")
+            os.pwrite(_open_files[name], b"%020d" % (number + 1), 0)
+            os.fsync(_open_files[name])
         finally:
             unlock(name)
         done += 1
@@ -138,10 +138,10 @@ def remove(name: str) -> bool:
     return True
 
 
-def remove_folder(name: str, *, emptied: bool) -> bool:
-    """Removes a folder that the probe made, with the files in it if `emptied`; False if something is left."""
+def remove_folder(name: str, *, recursive: bool) -> bool:
+    """Removes a folder that the probe made, with the files in it if `recursive`; False if something is left."""
     try:
-        if emptied:
+        if recursive:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
             try:
                 for file in os.listdir(fd):
@@ -200,24 +200,24 @@ def answer(line: str) -> dict[str, Any]:
         return {"errno": errno.EINVAL}
 
 
-def enter(folder: str, inner: str) -> None:
+def enter(folder: str, subfolder: str) -> None:
     """Goes into the folder, and into one within it, which must not be a link."""
     os.chdir(folder)
-    if inner:
-        fd = os.open(inner, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
+    if subfolder:
+        fd = os.open(subfolder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
         try:
             os.fchdir(fd)
         finally:
             os.close(fd)
 
 
-def main(folder: str, inner: str) -> None:
+def main(folder: str, subfolder: str) -> None:
     """Answers commands from standard input until it ends."""
     entered = False
     for line in sys.stdin:
         try:
             if not entered:  # inside the loop: a folder that cannot be entered is an answer, not a crash
-                enter(folder, inner)
+                enter(folder, subfolder)
                 entered = True
             reply = answer(line)
         except OSError as error:

@@ -1,6 +1,6 @@
 """Tries out whether a folder keeps the promises that a rollback journal needs: `jobdb probe`.
 
-Called by the SQLite engine before it writes to a folder that is not local (`require_locks`, milliseconds),
+Called by the SQLite engine before it writes to a folder that is not local (`require_safe_folder`, milliseconds),
 and by the command line (`probe_folder`: two processes; `probe_peer`: two hosts, seconds). Works on scratch
 files in a folder of its own, never on a database: closing a file by hand would drop SQLite's locks on it.
 """
@@ -22,14 +22,14 @@ from typing import Any
 from ...errors import UnsafeFileSystem
 from ..nfs_exports import ExportFinding, check_export
 from ..ofd_locks import set_lock
-from ..placement import Placement, nearest_existing, place
-from ..policy import OTHER_WAYS
+from ..placement import Placement, nearest_existing, placement_for
+from ..policy import ALTERNATIVES
 from . import record
 from .checks import LOCAL_PLAN, Check, failed_check, run_plan
 from .helper import LOCK_LENGTH, LOCK_START
-from .parties import HandFailed, LocalHand
+from .parties import LocalParty, PartyError
 
-__all__ = ["Check", "ProbeReport", "probe_folder", "probe_peer", "quick_lock_probe", "require_locks"]
+__all__ = ["Check", "ProbeReport", "probe_folder", "probe_peer", "quick_lock_probe", "require_safe_folder"]
 
 PEER_TIMEOUT_SEC = 60.0
 _OPERATION_LIMIT_SEC = 8.0
@@ -97,11 +97,11 @@ class ProbeReport:
         }
 
 
-def with_export(report: ProbeReport) -> ProbeReport:
+def with_export_check(report: ProbeReport) -> ProbeReport:
     """Return the report with what is known of the NFS export behind the folder: one that loses commits fails it."""
     if not report.ok:  # it may be a file system that hangs, and looking at its folder would hang as well
         return report
-    found = check_export(place(report.folder))
+    found = check_export(placement_for(report.folder))
     if found is None or found.level == "warn":
         return replace(report, export=found)
     check = Check("export-sync", found.level == "ok", found.message, found.advice)
@@ -126,26 +126,26 @@ def quick_lock_probe(folder: str | Path) -> ProbeReport:
         return probe_folder(folder)
     name = os.path.join(folder, f".jobdb-probe-{secrets.token_hex(6)}")
     try:
-        check = _two_owners(name)
+        check = _check_two_owners(name)
     except OSError as error:
-        check = failed_check("locks-exclude", HandFailed("lock", error.errno or errno.EIO))
+        check = failed_check("locks-exclude", PartyError("lock", error.errno or errno.EIO))
     return ProbeReport(os.fspath(folder), "quick", (check,), time.monotonic() - began)
 
 
-def _two_owners(name: str) -> Check:
+def _check_two_owners(name: str) -> Check:
     one = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         other = os.open(name, os.O_RDWR | os.O_CLOEXEC)
         try:
             fcntl.lockf(one, fcntl.LOCK_EX | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
-            if _lock_of_file(other):
-                _lock_of_file(other, fcntl.F_UNLCK)
+            if _try_ofd_lock(other):
+                _try_ofd_lock(other, fcntl.F_UNLCK)
                 return failed_check("locks-exclude", None)
             fcntl.lockf(one, fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
-            if not _lock_of_file(other):
+            if not _try_ofd_lock(other):
                 return failed_check("lock-handed-over", None)
             # FUSE does not give such a lock back on close, and the number of the file is used again.
-            _lock_of_file(other, fcntl.F_UNLCK)
+            _try_ofd_lock(other, fcntl.F_UNLCK)
         finally:
             os.close(other)
     finally:
@@ -154,7 +154,7 @@ def _two_owners(name: str) -> Check:
     return Check("locks-exclude", True, "a lock excludes a second owner and is free when given back")
 
 
-def _lock_of_file(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
+def _try_ofd_lock(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
     try:
         set_lock(fd, kind, LOCK_START, LOCK_LENGTH)
     except (BlockingIOError, PermissionError):
@@ -162,21 +162,21 @@ def _lock_of_file(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
     return True
 
 
-def require_locks(placement: Placement) -> None:
+def require_safe_folder(placement: Placement) -> None:
     """Refuses a folder in which a database may not be written to.
 
     To be called before the first write, also before the folder is made: then the nearest folder above it is
     probed. Costs nothing for a local file system, some milliseconds elsewhere.
 
     Args:
-        placement: what `filesystem.place` said of the folder.
+        placement: what `filesystem.placement_for` said of the folder.
 
     Raises:
         UnsafeFileSystem: the policy refused the folder, the quick lock probe failed, or the folder needs a
             probe between two hosts and none has passed on this host with the mount as it is now.
     """
     if placement.refused:
-        raise UnsafeFileSystem(f"{placement.folder} cannot hold the database: {_said(placement)}")
+        raise UnsafeFileSystem(f"{placement.folder} cannot hold the database: {_reason_and_advice(placement)}")
     if not placement.needs_probe:
         return
     folder = nearest_existing(placement.folder)
@@ -184,15 +184,15 @@ def require_locks(placement: Placement) -> None:
     if not report.ok:
         failure = report.failures[0]
         raise UnsafeFileSystem(f"{placement.folder} cannot hold the database: {failure.detail}; {failure.advice}")
-    if placement.needs_peer_probe and not record.passed(placement):
+    if placement.needs_peer_probe and not record.has_passed(placement):
         raise UnsafeFileSystem(
             f"{placement.folder} may not be written to yet: {placement.reason}. "
             f"Run 'jobdb probe {shlex.quote(folder)} --peer NAME' at the same time here and on another host that "
-            f"uses the folder, each with a name of its own; or {OTHER_WAYS}"
+            f"uses the folder, each with a name of its own; or {ALTERNATIVES}"
         )
 
 
-def _said(placement: Placement) -> str:
+def _reason_and_advice(placement: Placement) -> str:
     return placement.reason if placement.advice is None else f"{placement.reason}; {placement.advice}"
 
 
@@ -210,23 +210,23 @@ def probe_folder(folder: str | Path, *, timeout_sec: float = 10.0) -> ProbeRepor
     end = began + timeout_sec
     limit = min(_OPERATION_LIMIT_SEC, timeout_sec)
     scratch = f".jobdb-probe-{secrets.token_hex(6)}"
-    with LocalHand(folder, limit_sec=limit) as keeper:
+    with LocalParty(folder, limit_sec=limit) as folder_party:
         try:
-            keeper.call("make_folder", name=scratch)
-        except HandFailed as failure:
+            folder_party.call("make_folder", name=scratch)
+        except PartyError as failure:
             checks = [failed_check("folder-made", failure)]
         else:
             try:
                 with (
-                    LocalHand(folder, scratch, limit_sec=limit) as a,
-                    LocalHand(folder, scratch, limit_sec=limit) as b,
+                    LocalParty(folder, scratch, limit_sec=limit) as a,
+                    LocalParty(folder, scratch, limit_sec=limit) as b,
                 ):
-                    checks = run_plan(LOCAL_PLAN, a, b, here="a", there="b", end=end)
+                    checks = run_plan(LOCAL_PLAN, a, b, first_label="a", second_label="b", end=end)
             finally:
                 # A folder that cannot be removed now stays behind under its own clear name.
-                with contextlib.suppress(HandFailed):
-                    keeper.call("remove_folder", name=scratch, emptied=True)
-    return with_export(ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began))
+                with contextlib.suppress(PartyError):
+                    folder_party.call("remove_folder", name=scratch, recursive=True)
+    return with_export_check(ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began))
 
 
 def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEOUT_SEC) -> ProbeReport:
@@ -244,6 +244,6 @@ def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEO
         a probe between hosts (`Placement.needs_peer_probe`), one that passed is recorded in the folder for this host
         and mount.
     """
-    from .peer import meet_and_check
+    from .peer import run_peer_probe
 
-    return with_export(meet_and_check(folder, name=name, timeout_sec=timeout_sec))
+    return with_export_check(run_peer_probe(folder, name=name, timeout_sec=timeout_sec))

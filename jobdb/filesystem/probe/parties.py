@@ -1,6 +1,6 @@
-"""The two parties of a probe: a `Hand` does file operations in the probed folder, here or on another host.
+"""The two parties of a probe: a `Party` does file operations in the probed folder, here or on another host.
 
-Used by probe.py and probe_peer.py. A `LocalHand` is a helper process (helper.py) on this machine;
+Used by probe.py and probe_peer.py. A `LocalParty` is a helper process (helper.py) on this machine;
 the hand of another host is in probe_peer.py. The caller never touches the folder itself, so a file system
 that hangs costs a time limit and not the process.
 """
@@ -23,7 +23,7 @@ from ...system.environment import without_secrets
 _HELPER = Path(__file__).with_name("helper.py")
 
 
-class HandFailed(Exception):
+class PartyError(Exception):
     """An operation failed; `errno` says how, ETIMEDOUT if no answer came in time."""
 
     def __init__(self, operation: str, code: int) -> None:
@@ -31,7 +31,7 @@ class HandFailed(Exception):
         self.errno = code
 
 
-class Hand(Protocol):
+class Party(Protocol):
     """One party. `start` and `finish` let two parties work at the same time; `call` does both."""
 
     def start(self, operation: str, **arguments: Any) -> None:
@@ -51,28 +51,28 @@ class Hand(Protocol):
         ...
 
 
-class LocalHand:
+class LocalParty:
     """A helper process on this machine.
 
     Args:
         folder: the probed folder; it is entered with the first operation.
-        inner: name of the folder within it to work in, "" to work in the folder itself.
+        subfolder: name of the folder within it to work in, "" to work in the folder itself.
         limit_sec: longest wait for one answer, in seconds.
     """
 
-    def __init__(self, folder: str | Path, inner: str = "", *, limit_sec: float) -> None:
+    def __init__(self, folder: str | Path, subfolder: str = "", *, limit_sec: float) -> None:
         self._folder = os.fspath(folder)
-        self._inner = inner
+        self._subfolder = subfolder
         self._limit_sec = limit_sec
         self._operation = ""
         self._received = b""
-        self._asked = False
+        self._awaiting_reply = False
         self._process = self._spawn()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         # -I -S: the helper needs nothing but the standard library, and starts three times as fast.
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", os.fspath(_HELPER), self._folder, self._inner],
+            [sys.executable, "-I", "-S", os.fspath(_HELPER), self._folder, self._subfolder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -83,28 +83,28 @@ class LocalHand:
         )
 
     def start(self, operation: str, **arguments: Any) -> None:
-        if self._asked:
+        if self._awaiting_reply:
             # An interrupt came between a question and its answer, which must not be taken for that of the next one.
-            with contextlib.suppress(HandFailed):
+            with contextlib.suppress(PartyError):
                 self.finish()
         self._operation = operation
-        self._asked = True
+        self._awaiting_reply = True
         assert self._process.stdin is not None
         line = json.dumps({"do": operation, **arguments}) + "\n"
         try:
             self._process.stdin.write(line.encode())
         except BrokenPipeError:
-            raise HandFailed(operation, errno.ESRCH) from None
+            raise PartyError(operation, errno.ESRCH) from None
 
     def finish(self) -> Any:
         try:
-            reply = json.loads(self._line())
-        except HandFailed:
-            self._asked = False
+            reply = json.loads(self._read_reply())
+        except PartyError:
+            self._awaiting_reply = False
             raise
-        self._asked = False
+        self._awaiting_reply = False
         if "errno" in reply:
-            raise HandFailed(self._operation, reply["errno"])
+            raise PartyError(self._operation, reply["errno"])
         return reply["value"]
 
     def call(self, operation: str, **arguments: Any) -> Any:
@@ -113,7 +113,7 @@ class LocalHand:
 
     def kill(self) -> None:
         self.close()
-        self._received, self._asked = b"", False
+        self._received, self._awaiting_reply = b"", False
         self._process = self._spawn()
 
     def close(self) -> None:
@@ -126,23 +126,23 @@ class LocalHand:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout=2)
 
-    def __enter__(self) -> LocalHand:
+    def __enter__(self) -> LocalParty:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _line(self) -> bytes:
+    def _read_reply(self) -> bytes:
         assert self._process.stdout is not None
         end = time.monotonic() + self._limit_sec
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while not self._received.endswith(b"\n"):
                 if not selector.select(max(0.0, end - time.monotonic())):
-                    raise HandFailed(self._operation, errno.ETIMEDOUT)
+                    raise PartyError(self._operation, errno.ETIMEDOUT)
                 piece = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not piece:
-                    raise HandFailed(self._operation, errno.ESRCH)
+                    raise PartyError(self._operation, errno.ESRCH)
                 self._received += piece
         line, self._received = self._received, b""
         return line

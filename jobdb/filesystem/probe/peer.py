@@ -1,7 +1,7 @@
 """The probe between two hosts that meet through the probed folder itself.
 
 Called by `probe.probe_peer`. Both sides run the same code: they find each other, the one with the smaller
-number leads and runs the checks of probe_checks.py, the other lends a hand (`RemoteHand`). Messages are files
+number leads and runs the checks of probe_checks.py, the other lends a hand (`RemoteParty`). Messages are files
 that appear whole under names that nobody looked up before, found by listing: so neither a name cache nor
 missing locks, which are what is being examined, can hinder the talk. Whoever can write to the folder can
 write messages, so these can name a few operations on plain names in the scratch folder, and nothing else.
@@ -19,13 +19,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..placement import place
+from ..placement import placement_for
 from . import record
 from .checks import PEER_PLAN, Check, failed_check, run_plan
 from .local import ProbeReport
-from .parties import HandFailed, LocalHand
+from .parties import LocalParty, PartyError
 
-MEETING = ".jobdb-probe-meeting"
+RENDEZVOUS_FOLDER = ".jobdb-probe-meeting"
 CHECKS_LIMIT_SEC = 45.0
 _OPERATION_LIMIT_SEC = 10.0
 _ANSWER_LIMIT_SEC = 15.0
@@ -48,25 +48,25 @@ _OPERATIONS = frozenset(
 )
 
 
-class _Letters:
+class _Mailbox:
     """The exchange of messages between two numbered parties, over a folder."""
 
-    def __init__(self, scribe: LocalHand, me: str) -> None:
-        self._scribe = scribe
+    def __init__(self, mail_party: LocalParty, me: str) -> None:
+        self._party = mail_party
         self.me = me
         self.other = ""
-        self._written: list[str] = []
+        self._sent_files: list[str] = []
 
     def names(self) -> list[str]:
-        return [str(name) for name in self._scribe.call("listing")]
+        return [str(name) for name in self._party.call("listing")]
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        self._written.append(name)  # first: should an interrupt come, it is removed all the same
-        self._scribe.call("publish", name=name, text=json.dumps(content))
+        self._sent_files.append(name)  # first: should an interrupt come, it is removed all the same
+        self._party.call("publish", name=name, text=json.dumps(content))
 
     def read(self, name: str) -> dict[str, Any] | None:
         """The message, or None if there is none that can be understood."""
-        text = self._scribe.call("read", name=name)
+        text = self._party.call("read", name=name)
         try:
             content = json.loads(text or "")
         except (ValueError, RecursionError):
@@ -82,46 +82,46 @@ class _Letters:
         end = time.monotonic() + limit_sec
         while time.monotonic() < end:
             if name in self.names() and (content := self.read(name)) is not None:
-                self.forget(keep=1)
+                self.remove_sent(keep=1)
                 return content
             time.sleep(_POLL_SEC)
-        raise HandFailed("answer of the other host", errno.ETIMEDOUT)
+        raise PartyError("answer of the other host", errno.ETIMEDOUT)
 
-    def forget(self, *, keep: int) -> None:
+    def remove_sent(self, *, keep: int) -> None:
         """Removes own messages but the last ones, which the other may not have read yet."""
-        while len(self._written) > keep:
-            self._scribe.call("remove", name=self._written.pop(0))
+        while len(self._sent_files) > keep:
+            self._party.call("remove", name=self._sent_files.pop(0))
 
     def remove_received(self) -> None:
         """Removes the other's last message, which only its reader can know to be read."""
         for name in self.names():
             if name.startswith(f"m.{self.other}.{self.me}."):
-                self._scribe.call("remove", name=name)
+                self._party.call("remove", name=name)
 
     def wait_until_read(self, number: int, *, limit_sec: float) -> None:
         """Waits until the other has removed an own message of that number."""
         end = time.monotonic() + limit_sec
-        with contextlib.suppress(HandFailed):  # the other may have removed the whole meeting by now
+        with contextlib.suppress(PartyError):  # the other may have removed the whole meeting by now
             while f"m.{self.me}.{self.other}.{number}" in self.names() and time.monotonic() < end:
                 time.sleep(_POLL_SEC)
 
 
-class RemoteHand:
+class RemoteParty:
     """The hand of the other host; its operations travel as messages."""
 
-    def __init__(self, letters: _Letters) -> None:
-        self._letters = letters
+    def __init__(self, mailbox: _Mailbox) -> None:
+        self._mailbox = mailbox
         self._number = 0
 
     def start(self, operation: str, **arguments: Any) -> None:
         self._number += 1
-        self._letters.send(self._number, {"do": operation, "arguments": arguments})
+        self._mailbox.send(self._number, {"do": operation, "arguments": arguments})
 
     def finish(self) -> Any:
-        reply = self._letters.receive(self._number, limit_sec=_ANSWER_LIMIT_SEC)
+        reply = self._mailbox.receive(self._number, limit_sec=_ANSWER_LIMIT_SEC)
         if "errno" in reply:
             code = reply["errno"]
-            raise HandFailed("the other host", code if type(code) is int and 0 < code < 4096 else errno.EPROTO)
+            raise PartyError("the other host", code if type(code) is int and 0 < code < 4096 else errno.EPROTO)
         return reply.get("value")
 
     def call(self, operation: str, **arguments: Any) -> Any:
@@ -132,127 +132,133 @@ class RemoteHand:
         self.call("kill")
 
 
-def meet_and_check(folder: str | Path, *, name: str, timeout_sec: float) -> ProbeReport:
+def run_peer_probe(folder: str | Path, *, name: str, timeout_sec: float) -> ProbeReport:
     """Meets another host in the folder and checks the folder with it; see `probe.probe_peer`."""
     began = time.monotonic()
     limit = min(_OPERATION_LIMIT_SEC, max(timeout_sec, 1.0))
     me = secrets.token_hex(6)
     peers: tuple[str, ...] = (name,)
-    with LocalHand(folder, limit_sec=limit) as keeper:
+    with LocalParty(folder, limit_sec=limit) as folder_party:
         try:
-            keeper.call("make_folder", name=MEETING)
-            with LocalHand(folder, MEETING, limit_sec=limit) as scribe:
-                letters = _Letters(scribe, me)
+            folder_party.call("make_folder", name=RENDEZVOUS_FOLDER)
+            with LocalParty(folder, RENDEZVOUS_FOLDER, limit_sec=limit) as mail_party:
+                mailbox = _Mailbox(mail_party, me)
                 try:
-                    peers, checks = _meet(letters, keeper, folder, name, end=began + timeout_sec)
+                    peers, checks = _rendezvous(mailbox, folder_party, folder, name, end=began + timeout_sec)
                 finally:
-                    with contextlib.suppress(HandFailed):
-                        letters.forget(keep=0)
-        except HandFailed as failure:
+                    with contextlib.suppress(PartyError):
+                        mailbox.remove_sent(keep=0)
+        except PartyError as failure:
             checks = [failed_check("meeting", failure)]
         finally:
-            with contextlib.suppress(HandFailed):
-                keeper.call("remove_folder", name=MEETING, emptied=False)
+            with contextlib.suppress(PartyError):
+                folder_party.call("remove_folder", name=RENDEZVOUS_FOLDER, recursive=False)
         report = ProbeReport(os.fspath(folder), "peer", tuple(checks), time.monotonic() - began, peers)
-        _record(report, keeper)
+        _update_record(report, folder_party)
     return report
 
 
-def _meet(
-    letters: _Letters, keeper: LocalHand, folder: str | Path, name: str, *, end: float
+def _rendezvous(
+    mailbox: _Mailbox, folder_party: LocalParty, folder: str | Path, name: str, *, end: float
 ) -> tuple[tuple[str, ...], list[Check]]:
-    card = {"name": name, "identity": keeper.call("identity")}
-    letters.write(f"hello.{letters.me}", card)
-    other = _find_other(letters, card, end=end)
+    hello = {"name": name, "identity": folder_party.call("identity")}
+    mailbox.write(f"hello.{mailbox.me}", hello)
+    other = _find_peer(mailbox, hello, end=end)
     if other is None:
         advice = f"run the same command on another host at the same time, for its path of {folder}"
         return (name,), [Check("hosts-meet", False, "no other host came to the folder in time", advice)]
-    leads = letters.me < letters.other
+    is_leader = mailbox.me < mailbox.other
     other_name = _printable(other.get("name"), 64)
     if other_name == name:
         other_name = f"{name} (2)"
     pair = (name, other_name)
     pair = (name, other_name)
-    arena = f".jobdb-probe-{min(letters.me, letters.other)}"
-    if leads:
-        apart = other.get("identity") != card["identity"]
-        return pair, _lead(letters, keeper, folder, arena, pair, apart=apart)
-    checks = _follow(letters, folder, arena)
+    scratch = f".jobdb-probe-{min(mailbox.me, mailbox.other)}"
+    if is_leader:
+        distinct_hosts = other.get("identity") != hello["identity"]
+        return pair, _run_leader(mailbox, folder_party, folder, scratch, pair, distinct_hosts=distinct_hosts)
+    checks = _run_follower(mailbox, folder, scratch)
     if not all(check.ok for check in checks):
-        with contextlib.suppress(HandFailed):  # the leader may have died and left it
-            keeper.call("remove_folder", name=arena, emptied=True)
+        with contextlib.suppress(PartyError):  # the leader may have died and left it
+            folder_party.call("remove_folder", name=scratch, recursive=True)
     return pair, checks
 
 
-def _find_other(letters: _Letters, card: dict[str, Any], *, end: float) -> dict[str, Any] | None:
+def _find_peer(mailbox: _Mailbox, hello: dict[str, Any], *, end: float) -> dict[str, Any] | None:
     """Finds one other party; the smaller number offers, the greater accepts one offer."""
     offered: set[str] = set()
     while time.monotonic() < end:
-        for name in letters.names():
+        for name in mailbox.names():
             kind, _, rest = name.partition(".")
-            if kind == "hello" and rest > letters.me and rest not in offered:
+            if kind == "hello" and rest > mailbox.me and rest not in offered:
                 offered.add(rest)  # one that a killed probe left behind never answers, and does no harm
-                letters.write(f"m.{letters.me}.{rest}.0", card)
-            elif kind == "m" and rest.endswith(f".{letters.me}.0"):
-                content = letters.read(name)
+                mailbox.write(f"m.{mailbox.me}.{rest}.0", hello)
+            elif kind == "m" and rest.endswith(f".{mailbox.me}.0"):
+                content = mailbox.read(name)
                 if content is None:
                     continue
-                letters.other = rest.split(".")[0]
-                if letters.other < letters.me:
-                    letters.send(0, card)
+                mailbox.other = rest.split(".")[0]
+                if mailbox.other < mailbox.me:
+                    mailbox.send(0, hello)
                 return content
         time.sleep(_POLL_SEC)
     return None
 
 
-def _lead(
-    letters: _Letters, keeper: LocalHand, folder: str | Path, arena: str, pair: tuple[str, str], *, apart: bool
+def _run_leader(
+    mailbox: _Mailbox,
+    folder_party: LocalParty,
+    folder: str | Path,
+    scratch: str,
+    pair: tuple[str, str],
+    *,
+    distinct_hosts: bool,
 ) -> list[Check]:
-    remote = RemoteHand(letters)
-    keeper.call("make_folder", name=arena)
+    remote = RemoteParty(mailbox)
+    folder_party.call("make_folder", name=scratch)
     try:
-        checks = _lead_checks(remote, folder, arena, pair, apart=apart)
-        with contextlib.suppress(HandFailed):
+        checks = _run_leader_checks(remote, folder, scratch, pair, distinct_hosts=distinct_hosts)
+        with contextlib.suppress(PartyError):
             remote.call("end", checks=[check.as_dict() for check in checks])
     finally:
-        with contextlib.suppress(HandFailed):
-            letters.remove_received()
-            keeper.call("remove_folder", name=arena, emptied=True)
+        with contextlib.suppress(PartyError):
+            mailbox.remove_received()
+            folder_party.call("remove_folder", name=scratch, recursive=True)
     return checks
 
 
-def _lead_checks(
-    remote: RemoteHand, folder: str | Path, arena: str, pair: tuple[str, str], *, apart: bool
+def _run_leader_checks(
+    remote: RemoteParty, folder: str | Path, scratch: str, pair: tuple[str, str], *, distinct_hosts: bool
 ) -> list[Check]:
-    if not apart:
+    if not distinct_hosts:
         advice = "run it on another host; for two processes of one mount there is 'jobdb probe' without --peer"
         return [Check("hosts-meet", False, "both sides are the same mount of the same host", advice)]
     checks = [Check("hosts-meet", True, " and ".join(sorted(pair)) + " met in the folder")]
-    with LocalHand(folder, arena, limit_sec=_OPERATION_LIMIT_SEC) as hand:
+    with LocalParty(folder, scratch, limit_sec=_OPERATION_LIMIT_SEC) as party:
         end = time.monotonic() + CHECKS_LIMIT_SEC
-        return checks + run_plan(PEER_PLAN, hand, remote, here=pair[0], there=pair[1], end=end)
+        return checks + run_plan(PEER_PLAN, party, remote, first_label=pair[0], second_label=pair[1], end=end)
 
 
-def _follow(letters: _Letters, folder: str | Path, arena: str) -> list[Check]:
+def _run_follower(mailbox: _Mailbox, folder: str | Path, scratch: str) -> list[Check]:
     end = time.monotonic() + CHECKS_LIMIT_SEC + _ANSWER_LIMIT_SEC
     number = 0
-    with LocalHand(folder, arena, limit_sec=_OPERATION_LIMIT_SEC) as hand:
+    with LocalParty(folder, scratch, limit_sec=_OPERATION_LIMIT_SEC) as party:
         while True:
             number += 1
             try:
-                order = letters.receive(number, limit_sec=min(_ANSWER_LIMIT_SEC, end - time.monotonic()))
-            except HandFailed as failure:
+                command = mailbox.receive(number, limit_sec=min(_ANSWER_LIMIT_SEC, end - time.monotonic()))
+            except PartyError as failure:
                 return [failed_check("hosts-meet", failure)]
-            if order.get("do") == "end":
-                hand.close()
-                letters.send(number, {"value": None})
-                letters.wait_until_read(number, limit_sec=5.0)
-                return _reported(order)
-            letters.send(number, _obey(hand, order))
+            if command.get("do") == "end":
+                party.close()
+                mailbox.send(number, {"value": None})
+                mailbox.wait_until_read(number, limit_sec=5.0)
+                return _parse_checks(command)
+            mailbox.send(number, _execute(party, command))
 
 
-def _obey(hand: LocalHand, order: dict[str, Any]) -> dict[str, Any]:
-    operation, arguments = order.get("do"), order.get("arguments")
+def _execute(party: LocalParty, command: dict[str, Any]) -> dict[str, Any]:
+    operation, arguments = command.get("do"), command.get("arguments")
     if not isinstance(operation, str) or operation not in _OPERATIONS or not isinstance(arguments, dict):
         return {"errno": errno.EINVAL}
     names = [arguments[key] for key in ("name", "src", "dst") if key in arguments]
@@ -260,18 +266,18 @@ def _obey(hand: LocalHand, order: dict[str, Any]) -> dict[str, Any]:
         return {"errno": errno.EINVAL}
     try:
         if operation == "kill":
-            hand.kill()
+            party.kill()
             return {"value": None}
-        return {"value": hand.call(operation, **arguments)}
-    except HandFailed as failure:
+        return {"value": party.call(operation, **arguments)}
+    except PartyError as failure:
         return {"errno": failure.errno}
     except TypeError:  # an argument that no operation has
         return {"errno": errno.EINVAL}
 
 
-def _reported(order: dict[str, Any]) -> list[Check]:
+def _parse_checks(command: dict[str, Any]) -> list[Check]:
     """The leader's findings; they will be shown on a terminal, so nothing but plain text is let through."""
-    arguments = order.get("arguments")
+    arguments = command.get("arguments")
     found = arguments.get("checks") if isinstance(arguments, dict) else None
     if not isinstance(found, list) or not all(isinstance(check, dict) for check in found):
         return [Check("hosts-meet", False, "the other host's report cannot be read", "run the probe again")]
@@ -290,14 +296,14 @@ def _printable(text: object, length: int) -> str:
     return "".join(character for character in str(text)[:length] if character.isprintable())
 
 
-def _record(report: ProbeReport, keeper: LocalHand) -> None:
+def _update_record(report: ProbeReport, folder_party: LocalParty) -> None:
     """Leaves word of a probe that passed where a database needs it, and takes back what no longer holds."""
-    placement = place(report.folder)
+    placement = placement_for(report.folder)
     if not placement.needs_peer_probe:
         return
     name = record.record_name(placement)
-    with contextlib.suppress(HandFailed):
+    with contextlib.suppress(PartyError):
         if not report.ok:
-            keeper.call("remove", name=name)
-        elif not keeper.call("exists", name=name):
-            keeper.call("publish", name=name, text=json.dumps({"peers": list(report.peers)}) + "\n")
+            folder_party.call("remove", name=name)
+        elif not folder_party.call("exists", name=name):
+            folder_party.call("publish", name=name, text=json.dumps({"peers": list(report.peers)}) + "\n")

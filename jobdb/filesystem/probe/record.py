@@ -16,11 +16,11 @@ from ..placement import Placement, nearest_existing
 def record_name(placement: Placement) -> str:
     """The name of the record for this host with the folder's mount as it is now."""
     mount = [placement.fs_type, placement.source, placement.mount_point, sorted(placement.options)]
-    digest = hashlib.sha256(json.dumps([_machine(), mount]).encode("utf-8", "surrogateescape")).hexdigest()
+    digest = hashlib.sha256(json.dumps([_machine_id(), mount]).encode("utf-8", "surrogateescape")).hexdigest()
     return f".jobdb-probe-passed-{digest[:24]}"
 
 
-def passed(placement: Placement) -> bool:
+def has_passed(placement: Placement) -> bool:
     """Whether a probe between this host and another has passed with this mount.
 
     In the folder, or in one above it on the same mount: how far locks reach is the mount's doing.
@@ -34,7 +34,7 @@ def passed(placement: Placement) -> bool:
     return True
 
 
-def _machine() -> str:
+def _machine_id() -> str:
     """What tells this machine from others and outlives a restart."""
     try:
         with open("/etc/machine-id", encoding="ascii") as file:

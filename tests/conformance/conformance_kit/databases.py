@@ -13,8 +13,8 @@ from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.engines.statements import psycopg_text
 
-KEY = "11" * 32
-BEGINNING_MS = 1_800_000_000_000
+MASTER_KEY = "11" * 32
+START_MS = 1_800_000_000_000
 
 _schemas = itertools.count(1)
 _TABLES = (
@@ -25,7 +25,7 @@ _TABLES = (
 
 def vault() -> Vault:
     """A vault under the key that all tests of the suite use."""
-    return Vault(MasterKey(bytes.fromhex(KEY), "the test suite"))
+    return Vault(MasterKey(bytes.fromhex(MASTER_KEY), "the test suite"))
 
 
 class Database(Protocol):
@@ -62,10 +62,10 @@ class SqliteDatabase:
         self.url = f"sqlite:///{self.path}"
         self._now: int | None = None
         from jobdb.engines.sqlite.migrations import migrate
-        from jobdb.filesystem.permissions import create_private, secure_folder
+        from jobdb.filesystem.permissions import create_private_file, make_private_folder
 
-        secure_folder(folder)
-        create_private(self.path)
+        make_private_folder(folder)
+        create_private_file(self.path)
         migrate(self.path)
         if shared:
             self.sql("INSERT INTO settings (name, value) VALUES ('shared', '1')")
@@ -124,7 +124,7 @@ class PostgresDatabase:
             "AS 'SELECT COALESCE((SELECT ms FROM test_clock), real_now_ms())'"
         )
 
-    def give_back(self) -> None:
+    def recycle(self) -> None:
         """The test is over."""
         self._execute("DELETE FROM test_clock")
         self._free.append(self.url)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from jobdb import ForkedRegistry, Registry
 
-LIMIT_SEC = 30.0
+TIMEOUT_SEC = 30.0
 REFUSED, DONE, FAILED = 7, 0, 1
 
 
-def forked(run: Callable[[], object]) -> int:
+def run_in_child(run: Callable[[], object]) -> int:
     """Runs it in a forked child; returns `REFUSED` for a ForkedRegistry, `DONE`, or `FAILED`."""
     child = os.fork()
     if child == 0:
@@ -26,11 +26,11 @@ def forked(run: Callable[[], object]) -> int:
             traceback.print_exc()
         finally:
             os._exit(code)
-    return ended(child)
+    return wait_for_child(child)
 
 
-def ended(child: int) -> int:
-    deadline = time.monotonic() + LIMIT_SEC
+def wait_for_child(child: int) -> int:
+    deadline = time.monotonic() + TIMEOUT_SEC
     while (found := os.waitpid(child, os.WNOHANG)) == (0, 0):
         if time.monotonic() > deadline:
             os.kill(child, 9)

@@ -12,7 +12,7 @@ STRIDE = int(os.environ.get("JOBDB_INTERRUPT_STRIDE", "0"))
 _TESTS = f"{os.sep}tests{os.sep}"
 
 
-_CUT_OFF_AFTER = ("RESUME", "CALL", "JUMP_BACKWARD")
+_INTERRUPTIBLE_OPCODES = ("RESUME", "CALL", "JUMP_BACKWARD")
 """How the names of those instructions begin after which the interpreter looks for signals (CHECK_EVAL_BREAKER in
 CPython's bytecodes). After others nothing is ever cut off, and what is raised there can leave an exception on the
 thread's stack of those that are being handled: whatever is raised later then names it as its context."""
@@ -26,14 +26,14 @@ class Interrupt:
     """Raises once, at the n-th of the places where Python may run a signal handler.
 
     Args:
-        number: which place, from 1.
+        position: which place, from 1.
         opcodes: every step at which the interpreter looks for signals counts; otherwise every call and every return
             from C.
     """
 
-    def __init__(self, number: int, *, opcodes: bool) -> None:
-        self.number = number
-        self.passed = 0
+    def __init__(self, position: int, *, opcodes: bool) -> None:
+        self.position = position
+        self.points_seen = 0
         self.opcodes = opcodes
         self.raised = False
         self._last: dict[FrameType, int] = {}
@@ -51,8 +51,8 @@ class Interrupt:
         sys.settrace(None)
 
     def _count(self) -> None:
-        self.passed += 1
-        if self.passed == self.number:
+        self.points_seen += 1
+        if self.points_seen == self.position:
             sys.setprofile(None)
             sys.settrace(None)
             self.raised = True
@@ -68,7 +68,7 @@ class Interrupt:
         frame.f_trace_opcodes = True
         if event == "opcode":
             last, self._last[frame] = self._last.get(frame), frame.f_lasti
-            if last is None or not dis.opname[frame.f_code.co_code[last]].startswith(_CUT_OFF_AFTER):
+            if last is None or not dis.opname[frame.f_code.co_code[last]].startswith(_INTERRUPTIBLE_OPCODES):
                 return self._trace
         if event in ("call", "opcode"):
             self._count()
@@ -77,19 +77,21 @@ class Interrupt:
         return self._trace
 
 
-def each_place(run: Callable[[], object], check: Callable[[str], None], *, most: int, opcodes: bool = False) -> int:
+def interrupt_each_point(
+    run: Callable[[], object], check: Callable[[str], None], *, max_points: int, opcodes: bool = False
+) -> int:
     """Run a call again and again, cut off at one place later each time, until it ends before its place comes.
 
     Args:
         run: the call.
         check: called after each interruption, with a word for where it was.
-        most: about so many places are tried.
+        max_points: about so many places are tried.
         opcodes: as for `Interrupt`.
 
     Returns:
         How many places were tried.
     """
-    number, tried, stride = 1, 0, STRIDE
+    position, tried, stride = 1, 0, STRIDE
     run()  # what is imported at the first use is no place of the call's
     check("not interrupted")
     if not stride:
@@ -97,9 +99,9 @@ def each_place(run: Callable[[], object], check: Callable[[str], None], *, most:
         with counting:
             run()
         check("not interrupted")
-        stride = max(1, counting.passed // most)
+        stride = max(1, counting.points_seen // max_points)
     while True:
-        interrupt = Interrupt(number, opcodes=opcodes)
+        interrupt = Interrupt(position, opcodes=opcodes)
         try:
             with interrupt:
                 run()
@@ -107,5 +109,5 @@ def each_place(run: Callable[[], object], check: Callable[[str], None], *, most:
             pass
         if not interrupt.raised:
             return tried
-        check(f"interrupted at place {number}")
-        number, tried = number + stride, tried + 1
+        check(f"interrupted at place {position}")
+        position, tried = position + stride, tried + 1

@@ -10,12 +10,12 @@ from types import TracebackType
 from typing import Self
 
 
-class CuttingProxy:
+class CommitProxy:
     """Forwards to a server on loopback. While ``cut`` is set, the next COMMIT is cut and ``cut`` unset.
 
     Attributes:
         cut: "before" (the server never hears of it), "after" (it commits, the answer is lost), or None.
-        close_after: take no connection any more once something was cut.
+        refuse_after_cut: take no connection any more once something was cut.
         cuts: how often it happened.
     """
 
@@ -24,7 +24,7 @@ class CuttingProxy:
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listening.getsockname()[1]
         self.cut: str | None = None
-        self.close_after = False
+        self.refuse_after_cut = False
         self.cuts = 0
         self._stopped = False
         threading.Thread(target=self._accept, daemon=True).start()
@@ -62,7 +62,7 @@ class CuttingProxy:
                             server.sendall(data)
                             server.recv(65536)
                         self.cuts += 1
-                        if self.close_after:
+                        if self.refuse_after_cut:
                             # shutdown wakes the thread in accept(), which close() alone would not.
                             self._listening.shutdown(socket.SHUT_RDWR)
                             self._listening.close()

@@ -19,12 +19,12 @@ from typing import Any
 
 from tests.ports import free_port
 
-PASSWORD = "pg-secret-5f0a"
+POSTGRES_PASSWORD = "pg-secret-5f0a"
 START_SEC = 60.0
 _USERS = ("postgres", "nobody")
 
 
-def find_binaries() -> Path | None:
+def find_postgres_binaries() -> Path | None:
     """The folder that holds ``initdb`` and ``postgres``; None if the machine has no PostgreSQL."""
     candidates = []
     if found := shutil.which("initdb"):
@@ -92,7 +92,7 @@ class PostgresServer:
 
     def _initialise(self) -> None:
         password = self.folder / "password"
-        password.write_text(PASSWORD)
+        password.write_text(POSTGRES_PASSWORD)
         password.chmod(0o644)
         self._run(
             self._binaries / "initdb",

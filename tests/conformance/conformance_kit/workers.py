@@ -19,23 +19,23 @@ from typing import Any
 TIME_LIMIT_SEC = 120.0
 
 
-class Diary:
+class AckLog:
     """Appends answers to a file."""
 
     def __init__(self, path: str) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
-    def note(self, **entry: Any) -> None:
+    def write(self, **entry: Any) -> None:
         os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
 
 
-def publish(registry: Any, diary: Diary, job_id: str, count: str) -> None:
+def publish(registry: Any, ack_log: AckLog, job_id: str, count: str) -> None:
     for _ in range(int(count)):
         event = registry.publish(job_id, "progress", data={"by": os.getpid()})
-        diary.note(seq=event.seq)
+        ack_log.write(seq=event.seq)
 
 
-def publish_batches(registry: Any, diary: Diary, job_ids: str, count: str) -> None:
+def publish_batches(registry: Any, ack_log: AckLog, job_ids: str, count: str) -> None:
     """Batches over the same jobs, each in another order."""
     from jobdb import EventKind, NewEvent
 
@@ -44,10 +44,10 @@ def publish_batches(registry: Any, diary: Diary, job_ids: str, count: str) -> No
         random.shuffle(names)
         events = registry.publish_many([NewEvent(job_id=name, event=EventKind.PROGRESS) for name in names])
         for event in events:
-            diary.note(job_id=event.job_id, seq=event.seq)
+            ack_log.write(job_id=event.job_id, seq=event.seq)
 
 
-def claim_all(registry: Any, diary: Diary) -> None:
+def claim_all(registry: Any, ack_log: AckLog) -> None:
     empty = 0
     while empty < 3:
         claim = registry.claim(worker=str(os.getpid()))
@@ -55,24 +55,24 @@ def claim_all(registry: Any, diary: Diary) -> None:
             empty += 1
             time.sleep(0.01)
         else:
-            diary.note(job_id=claim.job_id, attempt=claim.attempt)
+            ack_log.write(job_id=claim.job_id, attempt=claim.attempt)
 
 
-def register_keys(registry: Any, diary: Diary, count: str) -> None:
+def register_keys(registry: Any, ack_log: AckLog, count: str) -> None:
     for number in range(int(count)):
         job = registry.register(agent="a", prompt="p", idempotency_key=f"key{number}")
-        diary.note(key=number, job_id=job.job_id)
+        ack_log.write(key=number, job_id=job.job_id)
 
 
-def accept_lines(registry: Any, diary: Diary, file: str, window: str) -> None:
+def accept_lines(registry: Any, ack_log: AckLog, file: str, window: str) -> None:
     lines = Path(file).read_text("utf-8").splitlines()
     random.shuffle(lines)
     for line in lines:
         result = registry.accept(line, subscriber="s", window=int(window))
-        diary.note(verdict=result.verdict.value, seq=result.seq)
+        ack_log.write(verdict=result.verdict.value, seq=result.seq)
 
 
-def live(registry: Any, diary: Diary, lease_sec: str) -> None:
+def run_worker(registry: Any, ack_log: AckLog, lease_sec: str) -> None:
     """A worker's life, until it is killed: claim, say something, finish; stop when the claim was lost."""
     from jobdb import IllegalTransition, StaleAttempt
 
@@ -81,16 +81,18 @@ def live(registry: Any, diary: Diary, lease_sec: str) -> None:
         if claim is None:
             time.sleep(0.01)
             continue
-        diary.note(did="claim", job_id=claim.job_id, attempt=claim.attempt)
+        ack_log.write(did="claim", job_id=claim.job_id, attempt=claim.attempt)
         try:
             for kind in ("started", "progress", "completed"):
                 event = registry.publish(claim.job_id, kind, attempt=claim.attempt)
-                diary.note(did="publish", job_id=claim.job_id, seq=event.seq, attempt=claim.attempt, line=event.payload)
+                ack_log.write(
+                    did="publish", job_id=claim.job_id, seq=event.seq, attempt=claim.attempt, line=event.payload
+                )
         except (StaleAttempt, IllegalTransition):
-            diary.note(did="lost", job_id=claim.job_id, attempt=claim.attempt)
+            ack_log.write(did="lost", job_id=claim.job_id, attempt=claim.attempt)
 
 
-def publish_marked(registry: Any, diary: Diary, job_ids: str, count: str) -> None:
+def publish_with_ids(registry: Any, ack_log: AckLog, job_ids: str, count: str) -> None:
     """Each call bears a mark of its own; the diary says whether it was answered or is in doubt."""
     from jobdb import Unavailable
 
@@ -100,18 +102,18 @@ def publish_marked(registry: Any, diary: Diary, job_ids: str, count: str) -> Non
         try:
             event = registry.publish(random.choice(names), "progress", data={"mark": mark})
         except Unavailable as error:
-            diary.note(mark=mark, doubt=str(error))
+            ack_log.write(mark=mark, doubt=str(error))
         else:
-            diary.note(mark=mark, job_id=event.job_id, seq=event.seq)
+            ack_log.write(mark=mark, job_id=event.job_id, seq=event.seq)
 
 
 TASKS: dict[str, Callable[..., None]] = {
     function.__name__: function
-    for function in (publish, publish_marked, publish_batches, claim_all, register_keys, accept_lines, live)
+    for function in (publish, publish_with_ids, publish_batches, claim_all, register_keys, accept_lines, run_worker)
 }
 
 
-class Crew:
+class VerbWorkers:
     """Processes that do one task each.
 
     Args:
@@ -128,8 +130,8 @@ class Crew:
     def add(self, task: str, *arguments: object) -> subprocess.Popen[bytes]:
         """Starts a process; it waits for ``begin``."""
         self._count += 1
-        diary = self._folder / f"diary-{self._count}"
-        command = [sys.executable, __file__, str(diary), self._url, task, *map(str, arguments)]
+        ack_log = self._folder / f"diary-{self._count}"
+        command = [sys.executable, __file__, str(ack_log), self._url, task, *map(str, arguments)]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.processes.append(process)
         return process
@@ -152,18 +154,18 @@ class Crew:
         for process in self.processes:
             output, _ = process.communicate(timeout=TIME_LIMIT_SEC)
             assert process.returncode == 0, output.decode()
-        return self.notes()
+        return self.entries()
 
     def run(self, count: int, task: str, *arguments: object) -> list[dict[str, Any]]:
         """So many processes at one task, from a common start to the end."""
         self.begin([self.add(task, *arguments) for _ in range(count)])
         return self.finish()
 
-    def notes(self) -> list[dict[str, Any]]:
+    def entries(self) -> list[dict[str, Any]]:
         """All whole lines of all diaries."""
         found = []
-        for diary in sorted(self._folder.glob("diary-*")):
-            found += [json.loads(line) for line in diary.read_bytes().split(b"\n")[:-1]]
+        for ack_log in sorted(self._folder.glob("diary-*")):
+            found += [json.loads(line) for line in ack_log.read_bytes().split(b"\n")[:-1]]
         return found
 
     def kill(self) -> None:
@@ -177,13 +179,13 @@ class Crew:
                     stream.close()
 
 
-def main(diary: str, url: str, task: str, *arguments: str) -> None:
+def main(ack_log: str, url: str, task: str, *arguments: str) -> None:
     from jobdb import Registry
 
     with Registry.open(url, busy_timeout_sec=60) as registry:
         print("ready", flush=True)
         sys.stdin.readline()
-        TASKS[task](registry, Diary(diary), *arguments)
+        TASKS[task](registry, AckLog(ack_log), *arguments)
 
 
 if __name__ == "__main__":

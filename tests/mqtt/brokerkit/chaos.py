@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from brokerkit.registries import Bench, until
+from brokerkit.registries import BrokerHarness, wait_until
 from brokerkit.servers import Mosquitto
 from jobdb import EventKind, JobStatus, NewEvent, NewJob
 from jobdb.model import Broker, Job
@@ -22,7 +22,7 @@ from jobdb.mqtt import issue_ticket, write_ticket
 WORKERS = Path(__file__).parent / "workers.py"
 
 
-class Mortal:
+class RestartableProcess:
     """A worker process that can be killed and begun again."""
 
     def __init__(self, errors: Path, *arguments: str) -> None:
@@ -30,7 +30,7 @@ class Mortal:
         self._command = [sys.executable, str(WORKERS), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
-    def begin(self) -> None:
+    def start(self) -> None:
         with open(self._errors, "ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log
@@ -49,24 +49,24 @@ class Mortal:
         return self._process.wait(limit_sec)
 
 
-class Storm:
+class RandomKiller:
     """Kills one of several things every so often, and begins it again a little later.
 
     Args:
-        victims: (kill, begin) of each.
+        targets: (kill, begin) of each.
         seed: makes the order repeatable; the moments are the machine's.
         every_sec: the mean pause between two kills.
     """
 
-    def __init__(self, victims: list[tuple[object, object]], *, seed: int, every_sec: float) -> None:
-        self._victims = victims
+    def __init__(self, targets: list[tuple[object, object]], *, seed: int, every_sec: float) -> None:
+        self._targets = targets
         self._random = random.Random(seed)
         self._every_sec = every_sec
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._rage)
+        self._thread = threading.Thread(target=self._kill_loop)
         self.kills: Counter[int] = Counter()
 
-    def __enter__(self) -> Storm:
+    def __enter__(self) -> RandomKiller:
         self._thread.start()
         return self
 
@@ -75,43 +75,43 @@ class Storm:
         self._thread.join(60)
         assert not self._thread.is_alive()
 
-    def _rage(self) -> None:
+    def _kill_loop(self) -> None:
         while not self._over.wait(self._random.uniform(0.2, 1.8) * self._every_sec):
-            which = self._random.randrange(len(self._victims))
-            kill, begin = self._victims[which]
+            which = self._random.randrange(len(self._targets))
+            kill, start = self._targets[which]
             kill()  # type: ignore[operator]
             self.kills[which] += 1
             self._over.wait(self._random.uniform(0, 0.5) * self._every_sec)
-            begin()  # type: ignore[operator]
+            start()  # type: ignore[operator]
 
 
-def publish_all(bench: Bench, *, jobs: int, events: int, pause_sec: float, seed: int) -> list[Job]:
+def publish_all(harness: BrokerHarness, *, jobs: int, events: int, pause_sec: float, seed: int) -> list[Job]:
     """So many jobs, all at once, with so many events in all: most complete, some fail, some are cancelled."""
-    chance = random.Random(seed)
-    record = Broker("127.0.0.1", bench.settings.port)
-    made = bench.registry.register_many(
+    rng = random.Random(seed)
+    record = Broker("127.0.0.1", harness.settings.port)
+    made = harness.registry.register_many(
         [NewJob(agent="codex", prompt="sort", job_id=f"job{n:03}", broker=record) for n in range(jobs)]
     )
     each = events // jobs
     left = {job.job_id: each for job in made}
     for job in made:
-        bench.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
+        harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     while left:
         batch = []
-        for job_id in chance.sample(sorted(left), min(len(left), 8)):
+        for job_id in rng.sample(sorted(left), min(len(left), 8)):
             left[job_id] -= 1
             kind = EventKind.PROGRESS
             if left[job_id] == 0:
                 del left[job_id]
                 number = int(job_id[3:])
                 if number % 10 == 9:
-                    bench.registry.publish_many(batch)
+                    harness.registry.publish_many(batch)
                     batch = []
-                    bench.registry.cancel(job_id)
+                    harness.registry.cancel(job_id)
                     continue
                 kind = EventKind.ERROR if number % 5 == 0 else EventKind.COMPLETED
             batch.append(NewEvent(job_id=job_id, event=kind, detail="x", attempt=1))
-        bench.registry.publish_many(batch)
+        harness.registry.publish_many(batch)
         time.sleep(pause_sec)
     return made
 
@@ -123,12 +123,12 @@ def expected_end(job_id: str) -> JobStatus:
     return JobStatus.ERROR if number % 5 == 0 else JobStatus.COMPLETED
 
 
-def all_arrived(bench: Bench, jobs: list[Job], names: list[str]) -> bool:
+def all_arrived(harness: BrokerHarness, jobs: list[Job], names: list[str]) -> bool:
     """Nothing waits, and every subscriber has accepted and handled every event."""
-    if bench.registry.engine.outbox_size()[0]:
+    if harness.registry.engine.outbox_size()[0]:
         return False
     for name in names:
-        numbers = bench.registry.subscriptions(subscriber=name, limit=10_000)
+        numbers = harness.registry.subscriptions(subscriber=name, limit=10_000)
         if len(numbers) < len(jobs) or any(n.handled_seq < n.job_last_seq for n in numbers):
             return False
     return True
@@ -149,51 +149,54 @@ def check_log(log: Path, last_seqs: dict[str, int]) -> int:
     return sum(len(seqs) for seqs in accepted.values())
 
 
-def _what_is_wrong(bench: Bench, errors: Path) -> str:
+def _failure_report(harness: BrokerHarness, errors: Path) -> str:
     """For the report of a failure: who is behind, and what the workers said last."""
-    behind = [n for n in bench.registry.subscriptions(limit=10_000) if n.handled_seq < n.job_last_seq]
+    behind = [n for n in harness.registry.subscriptions(limit=10_000) if n.handled_seq < n.job_last_seq]
     said = errors.read_text()[-4000:]
-    return f"outbox: {bench.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{said}"
+    return f"outbox: {harness.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{said}"
 
 
-def run_storm(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:
+def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:
     """The whole path under kills of broker, relays and subscribers; asserts that nothing was lost or done twice.
 
     Returns:
         How often the broker, each relay and each subscriber was killed.
     """
     names = ["orchestrator", "auditor"]
-    with Bench(folder / "db" / "jobs.db", server.port) as bench:
-        database, errors = str(bench.path), folder / "workers.log"
-        relays = [Mortal(errors, "relay", database) for _ in range(2)]
+    with BrokerHarness(folder / "db" / "jobs.db", server.port) as harness:
+        database, errors = str(harness.path), folder / "workers.log"
+        relays = [RestartableProcess(errors, "relay", database) for _ in range(2)]
         logs = {name: folder / f"{name}.log" for name in names}
-        followers = [Mortal(errors, "subscriber", database, str(server.port), name, str(logs[name])) for name in names]
+        followers = [
+            RestartableProcess(errors, "subscriber", database, str(server.port), name, str(logs[name]))
+            for name in names
+        ]
         for worker in relays + followers:
-            worker.begin()
-        victims = [(server.kill, server.start), *((worker.kill, worker.begin) for worker in relays + followers)]
+            worker.start()
+        targets = [(server.kill, server.start), *((worker.kill, worker.start) for worker in relays + followers)]
         try:
-            with Storm(victims, seed=seed, every_sec=0.7) as storm:
-                made = publish_all(bench, jobs=jobs, events=events, pause_sec=pause_sec, seed=seed)
-            until(lambda: all_arrived(bench, made, names), limit_sec=120)
+            with RandomKiller(targets, seed=seed, every_sec=0.7) as killer:
+                made = publish_all(harness, jobs=jobs, events=events, pause_sec=pause_sec, seed=seed)
+            wait_until(lambda: all_arrived(harness, made, names), limit_sec=120)
         except BaseException:
-            print(_what_is_wrong(bench, errors))
+            print(_failure_report(harness, errors))
             raise
         finally:
             for worker in relays + followers:
                 worker.kill()
-        ended = {job.job_id: bench.registry.get(job.job_id) for job in made}
+        ended = {job.job_id: harness.registry.get(job.job_id) for job in made}
         assert {job_id: job.status for job_id, job in ended.items()} == {
             job_id: expected_end(job_id) for job_id in ended
         }
         last_seqs = {job_id: job.last_seq for job_id, job in ended.items()}
         by_broker = [check_log(logs[name], last_seqs) for name in names]
         assert all(by_broker), "the broker brought nothing: everything came from the database"
-        assert bench.registry.refusals() == [] and bench.refused() == {}
-        print(f"\n{sum(last_seqs.values())} events; accepted from the broker: {by_broker}; kills: {dict(storm.kills)}")
-        return storm.kills
+        assert harness.registry.refusals() == [] and harness.refused() == {}
+        print(f"\n{sum(last_seqs.values())} events; accepted from the broker: {by_broker}; kills: {dict(killer.kills)}")
+        return killer.kills
 
 
-def run_ticket_storm(folder: Path, server: Mosquitto, *, tickets: int, events: int, seed: int) -> Counter[int]:
+def run_ticket_chaos(folder: Path, server: Mosquitto, *, tickets: int, events: int, seed: int) -> Counter[int]:
     """Workers with tickets, over the broker alone: it holds the only copy of what was acknowledged to them.
 
     So the broker is restarted in good order, with its persistence on, and everything else is killed.
@@ -204,40 +207,40 @@ def run_ticket_storm(folder: Path, server: Mosquitto, *, tickets: int, events: i
     state, errors, log = folder / "state" / "tickets.db", folder / "workers.log", folder / "watcher.log"
     place = folder / "tickets"
     place.mkdir()
-    with Bench(folder / "db" / "jobs.db", server.port) as bench:
-        jobs = [bench.job(job_id=f"job{number:03}") for number in range(tickets)]
+    with BrokerHarness(folder / "db" / "jobs.db", server.port) as harness:
+        jobs = [harness.job(job_id=f"job{number:03}") for number in range(tickets)]
         for job in jobs:
-            bench.registry.claim(worker="remote", job_id=job.job_id, lease_sec=None)
-            ticket = issue_ticket(bench.registry, job.job_id, environment=bench.environment)
+            harness.registry.claim(worker="remote", job_id=job.job_id, lease_sec=None)
+            ticket = issue_ticket(harness.registry, job.job_id, environment=harness.environment)
             write_ticket(ticket, place / f"{job.job_id}.ticket")
-        publisher = Mortal(errors, "ticket-publisher", str(place), str(state), str(events))
-        relays = [Mortal(errors, "ticket-relay", str(path), str(state)) for path in sorted(place.iterdir())]
-        follower = Mortal(errors, "subscriber", str(bench.path), str(server.port), "watcher", str(log))
-        follower.begin()
-        until(lambda: "subscribed" in errors.read_text())
+        publisher = RestartableProcess(errors, "ticket-publisher", str(place), str(state), str(events))
+        relays = [RestartableProcess(errors, "ticket-relay", str(path), str(state)) for path in sorted(place.iterdir())]
+        follower = RestartableProcess(errors, "subscriber", str(harness.path), str(server.port), "watcher", str(log))
+        follower.start()
+        wait_until(lambda: "subscribed" in errors.read_text())
         for worker in [publisher, *relays]:
-            worker.begin()
+            worker.start()
         mortals = [publisher, *relays, follower]
-        victims = [(server.stop, server.start), *((worker.kill, worker.begin) for worker in mortals)]
+        targets = [(server.stop, server.start), *((worker.kill, worker.start) for worker in mortals)]
         try:
-            with Storm(victims, seed=seed, every_sec=0.7) as storm:
-                until(lambda: storm.kills.total() >= 12, limit_sec=60)
-            until(lambda: _ended(bench, jobs, events), limit_sec=120)
+            with RandomKiller(targets, seed=seed, every_sec=0.7) as killer:
+                wait_until(lambda: killer.kills.total() >= 12, limit_sec=60)
+            wait_until(lambda: _all_handled(harness, jobs, events), limit_sec=120)
         except BaseException:
-            print(_what_is_wrong(bench, errors))
+            print(_failure_report(harness, errors))
             raise
         finally:
             for worker in mortals:
                 worker.kill()
-        assert all(bench.registry.get(job.job_id).status is JobStatus.COMPLETED for job in jobs)
+        assert all(harness.registry.get(job.job_id).status is JobStatus.COMPLETED for job in jobs)
         # How many it noted as accepted is no measure: a kill between an acceptance and its note loses the note.
         arrived = check_log(log, {job.job_id: events for job in jobs})
         assert "did not arrive" not in errors.read_text()
-        assert bench.registry.refusals() == [] and bench.refused() == {}
-        print(f"\n{tickets * events} events; accepted from the broker: {arrived}; kills: {dict(storm.kills)}")
-        return storm.kills
+        assert harness.registry.refusals() == [] and harness.refused() == {}
+        print(f"\n{tickets * events} events; accepted from the broker: {arrived}; kills: {dict(killer.kills)}")
+        return killer.kills
 
 
-def _ended(bench: Bench, jobs: list[Job], events: int) -> bool:
-    numbers = bench.registry.subscriptions(subscriber="watcher", limit=10_000)
+def _all_handled(harness: BrokerHarness, jobs: list[Job], events: int) -> bool:
+    numbers = harness.registry.subscriptions(subscriber="watcher", limit=10_000)
     return len(numbers) == len(jobs) and all(number.handled_seq == events for number in numbers)

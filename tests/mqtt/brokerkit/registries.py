@@ -13,21 +13,21 @@ from jobdb import Broker, Event, Job, Registry, Vault
 from jobdb.crypto.master_key import MasterKey
 from jobdb.mqtt import BrokerFollower, BrokerSettings, Environment, RegistryOutbox, Relay, subscribe
 
-LIMIT_SEC = 60.0
+TIMEOUT_SEC = 60.0
 
 
-def until(what: Callable[[], Any], *, limit_sec: float = LIMIT_SEC) -> Any:
-    """Waits until ``what`` is true and returns it."""
+def wait_until(condition: Callable[[], Any], *, limit_sec: float = TIMEOUT_SEC) -> Any:
+    """Waits until ``condition`` is true and returns it."""
     deadline = time.monotonic() + limit_sec
     while True:
-        found = what()
+        found = condition()
         if found:
             return found
         assert time.monotonic() < deadline, f"not within {limit_sec} s"
         time.sleep(0.01)
 
 
-class Bench:
+class BrokerHarness:
     """A registry and how its broker is reached."""
 
     def __init__(self, path: Path | str, port: int, **settings: Any) -> None:
@@ -66,8 +66,8 @@ class Bench:
 
     def deliver(self) -> None:
         """Everything that waits goes to the broker now."""
-        done = self.relay().run(until_empty=True, timeout_sec=LIMIT_SEC)
-        assert done.in_charge and self.registry.engine.outbox_size()[0] == 0, self.said
+        done = self.relay().run(until_empty=True, timeout_sec=TIMEOUT_SEC)
+        assert done.is_leader and self.registry.engine.outbox_size()[0] == 0, self.said
 
     @contextmanager
     def relaying(self, relay: Relay | None = None, **how: Any) -> Iterator[Relay]:
@@ -79,25 +79,25 @@ class Bench:
             yield relay
         finally:
             relay.stop()
-            thread.join(LIMIT_SEC)
+            thread.join(TIMEOUT_SEC)
             assert not thread.is_alive()
 
     def follow(
         self, job_id: str | None = None, *, subscriber: str = "watcher", listening: bool = True, **how: Any
     ) -> BrokerFollower:
         """Follows over the broker; subscribed when this returns, unless nobody is ``listening``."""
-        how.setdefault("timeout_sec", LIMIT_SEC)
+        how.setdefault("timeout_sec", TIMEOUT_SEC)
         # The database steps in after so long that only the broker can have brought what a test sees.
         how.setdefault("grace_sec", 600.0)
-        heard: list[str] = []
+        received: list[str] = []
 
         def report(text: str) -> None:
             self.said.append(text)
-            heard.append(text)
+            received.append(text)
 
         follower = subscribe(self.registry, job_id, subscriber=subscriber, settings=self.settings, report=report, **how)
         if listening:
-            until(lambda: any(text.startswith("subscribed to") for text in heard))
+            wait_until(lambda: any(text.startswith("subscribed to") for text in received))
         return follower
 
     def refused(self) -> dict[str, int]:
@@ -129,7 +129,7 @@ class RawClient:
     def __init__(self, port: int, name: str = "third", *, topics: tuple[str, ...] = ()) -> None:
         import paho.mqtt.client as paho
 
-        self.heard: list[tuple[str, bytes, bool]] = []
+        self.received: list[tuple[str, bytes, bool]] = []
         self._ready = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv311)
 
@@ -141,15 +141,15 @@ class RawClient:
 
         self._client.on_connect = on_connect
         self._client.on_subscribe = lambda *_: self._ready.set()
-        self._client.on_message = lambda _c, _d, m: self.heard.append((m.topic, bytes(m.payload), bool(m.retain)))
+        self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload), bool(m.retain)))
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._ready.wait(LIMIT_SEC)
+        assert self._ready.wait(TIMEOUT_SEC)
 
     def say(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         """Publishes at QoS 1 and waits for the broker."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
-        info.wait_for_publish(LIMIT_SEC)
+        info.wait_for_publish(TIMEOUT_SEC)
         assert info.is_published()
 
     def close(self) -> None:

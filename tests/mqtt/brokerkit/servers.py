@@ -24,24 +24,24 @@ def mosquitto_path() -> str | None:
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
 
 
-def amqtt_is_there() -> bool:
+def has_amqtt() -> bool:
     """Whether amqtt is installed."""
     import importlib.util
 
     return importlib.util.find_spec("amqtt") is not None
 
 
-def lacking(what: str) -> NoReturn:
+def skip_or_fail(what: str) -> NoReturn:
     """Skips the test, unless JOBDB_REQUIRE_ALL=1 says that everything must run."""
     if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
         pytest.fail(what)
     pytest.skip(what)
 
 
-def need_mosquitto() -> None:
+def require_mosquitto() -> None:
     """For tests of what only Mosquitto does: TLS, rules, persistence, MQTT 5."""
     if mosquitto_path() is None:
-        lacking("Mosquitto is not installed")
+        skip_or_fail("Mosquitto is not installed")
 
 
 class Broker:

@@ -61,7 +61,7 @@ def ticket_publisher(tickets: str, state: str, events: str) -> None:
                 outbox.publish("completed")
 
 
-def ticket_shouter(ticket: str, state: str, events: str) -> None:
+def publish_from_ticket(ticket: str, state: str, events: str) -> None:
     """Publishes so many events, beside others with the same ticket."""
     with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
         for _ in range(int(events)):
@@ -96,7 +96,7 @@ if __name__ == "__main__":
         "relay": relay,
         "ticket-relay": ticket_relay,
         "ticket-publisher": ticket_publisher,
-        "ticket-shouter": ticket_shouter,
+        "ticket-shouter": publish_from_ticket,
         "subscriber": subscriber,
     }
     roles[sys.argv[1]](*sys.argv[2:])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Diary:
+class AckLog:
     """Appends lines to one file; several processes may share it."""
 
     def __init__(self, path: Path) -> None:
@@ -26,7 +26,7 @@ class Diary:
         os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
 
 
-def read_diary(path: Path) -> Iterator[dict[str, Any]]:
+def read_ack_log(path: Path) -> Iterator[dict[str, Any]]:
     """All whole lines; nothing when the file is missing. A line cut short by a kill was never finished."""
     if not path.exists():
         return

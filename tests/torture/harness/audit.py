@@ -15,7 +15,7 @@ from typing import Any
 
 import apsw
 
-from .acknowledged import read_diary
+from .acknowledged import read_ack_log
 
 Call = dict[str, Any]
 TERMINAL = ("completed", "error", "cancelled")
@@ -31,10 +31,10 @@ class History:
     crashed: list[str] = field(default_factory=list)
 
     @classmethod
-    def read(cls, *diaries: Path) -> History:
+    def read(cls, *ack_logs: Path) -> History:
         history, open_calls = cls(), {}
-        for diary in diaries:
-            for entry in read_diary(diary):
+        for ack_log in ack_logs:
+            for entry in read_ack_log(ack_log):
                 if "crashed" in entry:
                     history.crashed.append(entry["crashed"])
                     continue
@@ -75,7 +75,7 @@ class History:
 
 
 @dataclass
-class Found:
+class DatabaseState:
     """What is in the database."""
 
     jobs: dict[str, dict[str, Any]]
@@ -85,7 +85,7 @@ class Found:
     verdict_rows: int
 
     @classmethod
-    def read(cls, database: Path) -> Found:
+    def read(cls, database: Path) -> DatabaseState:
         connection = apsw.Connection(str(database))
         connection.set_busy_timeout(20_000)
         try:
@@ -94,7 +94,7 @@ class Found:
             connection.close()
 
     @classmethod
-    def _read(cls, connection: apsw.Connection) -> Found:
+    def _read(cls, connection: apsw.Connection) -> DatabaseState:
         problems = [f"integrity_check: {row[0]}" for row in connection.execute("PRAGMA integrity_check")]
         problems = [] if problems == ["integrity_check: ok"] else problems
         problems += [f"foreign_key_check: {row}" for row in connection.execute("PRAGMA foreign_key_check")]
@@ -127,33 +127,33 @@ class Found:
         )
 
 
-def audit(database: Path, *diaries: Path, powered: bool = False) -> tuple[list[str], History]:
+def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> tuple[list[str], History]:
     """All checks on one database.
 
     Args:
         database: the file.
-        diaries: of all its workers.
-        powered: no power was cut, so that "nothing was written" can be held to its word: after a cut the request
+        ack_logs: of all its workers.
+        without_power_loss: no power was cut, so that "nothing was written" can be held to its word: after a cut the request
             that failed may have reached the disk all the same.
 
     Returns:
         The broken promises, and the history for the report. A database that cannot be read breaks them all.
     """
-    history = History.read(*diaries)
+    history = History.read(*ack_logs)
     try:
-        found = Found.read(database)
+        found = DatabaseState.read(database)
     except apsw.Error as error:
         return [f"the database cannot be read: {error}"], history
     pruned = {job for _, told in history.told("prune") for job in told["jobs"]}
-    broken = [*found.problems, *(f"a verb raised what is no error of jobdb:\n{trace}" for trace in history.crashed)]
+    violations = [*found.problems, *(f"a verb raised what is no error of jobdb:\n{trace}" for trace in history.crashed)]
     for check in (_jobs, _claims, _numbers, _published, _terminal, _accepted, _tokens):
-        broken += check(history, found, pruned)
-    if powered:
-        broken += _refused(history, found)
-    return broken, history
+        violations += check(history, found, pruned)
+    if without_power_loss:
+        violations += _refused(history, found)
+    return violations, history
 
 
-def _jobs(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _jobs(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I2, I8: what was registered is there, unless it was pruned; what was pruned stays away."""
     may_be_pruned = history.unanswered("prune")
     for _, told in history.told("register"):
@@ -168,7 +168,7 @@ def _jobs(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
             yield f"I1: idempotency key {key} made {count} jobs"
 
 
-def _claims(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _claims(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I2, I3: each attempt went to one worker, none came before the lease of the one before was over."""
     owners: dict[tuple[str, int], Call] = {}
     until: dict[tuple[str, int], float | None] = {}
@@ -206,7 +206,7 @@ def _claims(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
                 yield f"I3: {verb} with attempt {call['attempt']} of {call['job']} was taken after the next claim"
 
 
-def _numbers(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _numbers(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I4: seq from 1 without gaps, attempts never fall, no number was given out twice."""
     for job_id, job in found.jobs.items():
         events = found.events.get(job_id, {})
@@ -222,7 +222,7 @@ def _numbers(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
                 yield f"I4: seq {seq} of {call['job']} was given out twice"
 
 
-def _published(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _published(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I2: what was published is recorded, to the byte."""
     for call, told in history.told("publish"):
         if call["job"] not in found.jobs:
@@ -235,7 +235,7 @@ def _published(history: History, found: Found, pruned: set[str]) -> Iterator[str
                 yield f"I2: event {seq} of {call['job']} is not what was published"
 
 
-def _terminal(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I7: one end a job, and it stays."""
     ends: dict[str, set[str]] = defaultdict(set)
     for call, told in history.told("publish"):
@@ -260,7 +260,7 @@ def _terminal(history: History, found: Found, pruned: set[str]) -> Iterator[str]
             yield f"I7: job {job_id} is {status} and its terminal events are {final}"
 
 
-def _accepted(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _accepted(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I2, I5, I6: no event twice, none forged, and what was accepted stays accepted."""
     seen: set[tuple[str, str, int]] = set()
     for call, told in history.told("accept"):
@@ -288,7 +288,7 @@ def _accepted(history: History, found: Found, pruned: set[str]) -> Iterator[str]
         yield f"I6: {found.verdict_rows} counters for {len(found.jobs)} jobs"
 
 
-def _tokens(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
+def _tokens(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """I2: a rotation that was answered holds, and no key number was given out twice."""
     given: Counter[tuple[str, int]] = Counter()
     for call, told in history.told("rotate"):
@@ -300,7 +300,7 @@ def _tokens(history: History, found: Found, pruned: set[str]) -> Iterator[str]:
             yield f"I4: key {kid} of {job_id} was given out {count} times"
 
 
-def _refused(history: History, found: Found) -> Iterator[str]:
+def _refused(history: History, found: DatabaseState) -> Iterator[str]:
     """I1: a verb that failed with StorageFailed says that it changed nothing."""
     keys = {job["key"] for job in found.jobs.values()}
     details = {stored["detail"] for events in found.events.values() for stored in events.values()}

@@ -23,10 +23,10 @@ from lossyfs import wire
 from lossyfs.mount import LossyMount
 
 from .audit import audit
-from .mixed import Plan, work
+from .mixed import WorkerPlan, work
 from .registries import Journal, open_registry
-from .scenarios import Report, still_works
-from .workers import Crowd
+from .scenarios import Report, check_usable
+from .workers import WorkerPool
 
 FAULTS = (
     ("write", "jobs.db*", errno.EIO),
@@ -54,18 +54,18 @@ def fail_at_points(
         request, pattern, error = random.choice(FAULTS)
         count, skip = random.choice((1, 1, 2, -1)), int(random.paretovariate(0.6)) - 1
         place = mount.folder / f"{journal}{point}"
-        database, diary = place / "jobs.db", folder / f"{journal}{point}.diary"
+        database, ack_log = place / "jobs.db", folder / f"{journal}{point}.diary"
         open_registry(database, journal=journal, create=True).close()
         mount.fail(request, pattern, error, skip=skip % 2000, count=count)
-        work(Plan(database, diary, seed * 100_000 + point, 0, journal=journal, calls=calls, checkpoint_pages=4))
+        work(WorkerPlan(database, ack_log, seed * 100_000 + point, 0, journal=journal, calls=calls, checkpoint_pages=4))
         mount.clear()
-        report.where[f"{request} {pattern} {errno.errorcode[error]}"] += 1
-        report.add(*audit(database, diary, powered=True))
-        report.broken += still_works(database, journal)
+        report.points_hit[f"{request} {pattern} {errno.errorcode[error]}"] += 1
+        report.add(*audit(database, ack_log, without_power_loss=True))
+        report.violations += check_usable(database, journal)
         if not _hits_database_sync(request, pattern):
             mount.cut()
             mount.boot()
-            report.add(*audit(database, diary))
+            report.add(*audit(database, ack_log))
     return report
 
 
@@ -80,27 +80,27 @@ def fail_under_load(
     random, report = Random(seed), Report(f"errors under load, journal {journal}")
     for number in range(rounds):
         report.events += 1
-        database, diary = mount.folder / f"load{number}" / "jobs.db", folder / f"load{number}.diary"
+        database, ack_log = mount.folder / f"load{number}" / "jobs.db", folder / f"load{number}.diary"
         open_registry(database, journal=journal, create=True).close()
-        with Crowd() as crowd:
+        with WorkerPool() as pool:
             for worker in range(workers):
-                crowd.start(work, Plan(database, diary, seed * 100_000 + number * 10 + worker, worker, journal))
+                pool.start(work, WorkerPlan(database, ack_log, seed * 100_000 + number * 10 + worker, worker, journal))
             time.sleep(0.4)
             faults = random.choices(FAULTS, k=3)
             for request, pattern, error in faults:
-                report.where[f"{request} {pattern} {errno.errorcode[error]}"] += 1
+                report.points_hit[f"{request} {pattern} {errno.errorcode[error]}"] += 1
                 mount.fail(request, pattern, error, skip=random.randrange(50), count=random.choice((1, 2, 5)))
                 time.sleep(random.uniform(0.05, 0.2))
             mount.clear()
-            crowd.start(work, Plan(database, diary, seed * 100_000 + number * 10 + workers, workers, journal))
+            pool.start(work, WorkerPlan(database, ack_log, seed * 100_000 + number * 10 + workers, workers, journal))
             time.sleep(0.3)
             cut = not any(_hits_database_sync(request, pattern) for request, pattern, _ in faults)
             if cut:
                 mount.cut()
         if cut:
             mount.boot()
-        report.add(*audit(database, diary))
-        report.broken += still_works(database, journal)
+        report.add(*audit(database, ack_log))
+        report.violations += check_usable(database, journal)
     return report
 
 
@@ -121,18 +121,18 @@ def fill_disk(folder: Path, seed: int, *, sizes: range, calls: int = 300) -> Rep
     report = Report("full disks")
     for size in sizes:
         report.events += 1
-        diary = folder / f"full{size}.diary"
+        ack_log = folder / f"full{size}.diary"
         with small_disk(folder / "small", size) as disk:
             database = disk / "jobs.db"
-            plan = Plan(database, diary, seed * 100_000 + size, 0, calls=calls, checkpoint_pages=4)
+            plan = WorkerPlan(database, ack_log, seed * 100_000 + size, 0, calls=calls, checkpoint_pages=4)
             made = _made(database)
             if made:
                 work(plan)
             subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True, timeout=20)
             open_registry(database, create=True).close()
-            report.where["full while opening" if not made else "full in use, or never"] += 1
-            report.add(*audit(database, diary, powered=True))
-            report.broken += still_works(database)
+            report.points_hit["full while opening" if not made else "full in use, or never"] += 1
+            report.add(*audit(database, ack_log, without_power_loss=True))
+            report.violations += check_usable(database)
     return report
 
 

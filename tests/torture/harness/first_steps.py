@@ -10,29 +10,29 @@ from lossyfs.mount import LossyMount
 from jobdb.crypto.vault import Vault
 from jobdb.errors import JobdbError
 
-from .acknowledged import Diary, read_diary
+from .acknowledged import AckLog, read_ack_log
 from .registries import open_registry
 from .scenarios import Report
-from .workers import Crowd
+from .workers import WorkerPool
 
 
 def _vault(home: Path) -> Vault:
     return Vault.open(env={"XDG_CONFIG_HOME": str(home)})
 
 
-def make_and_register(folder: Path, diary_path: Path) -> None:
+def make_and_register(folder: Path, ack_log_path: Path) -> None:
     """What a first user does: the folder, the database and the key do not exist yet."""
-    diary = Diary(diary_path)
+    ack_log = AckLog(ack_log_path)
     try:
         with open_registry(folder / "new" / "jobs.db", create=True, vault=_vault(folder / "config")) as registry:
             for _ in range(5):
                 job = registry.register(agent="first", prompt="one")
-                diary.write(job=job.job_id, token=registry.tokens.show(job.job_id))
+                ack_log.write(job=job.job_id, token=registry.tokens.show(job.job_id))
     except JobdbError as error:
-        diary.write(stopped=type(error).__name__, why=str(error))
+        ack_log.write(stopped=type(error).__name__, why=str(error))
 
 
-def cut_first_steps(mount: LossyMount, folder: Path, seed: int, *, cuts: int) -> Report:
+def cut_power_during_creation(mount: LossyMount, folder: Path, seed: int, *, cuts: int) -> Report:
     """Two processes make the same database at once and the power goes.
 
     Args:
@@ -44,37 +44,37 @@ def cut_first_steps(mount: LossyMount, folder: Path, seed: int, *, cuts: int) ->
     random, report = Random(seed), Report("power cuts while the database and the key are made")
     for number in range(cuts):
         report.events += 1
-        home, diary = mount.folder / f"home{number}", folder / f"first{number}.diary"
-        with Crowd() as crowd:
+        home, ack_log = mount.folder / f"home{number}", folder / f"first{number}.diary"
+        with WorkerPool() as pool:
             mount.arm("change", "*", random.randrange(random.choice((130, 800))))
             for _ in range(2):
-                crowd.start(make_and_register, home, diary)
-            report.where[_wait_cut(mount, crowd)] += 1
+                pool.start(make_and_register, home, ack_log)
+            report.points_hit[_wait_cut(mount, pool)] += 1
         mount.boot()
-        told = [entry for entry in read_diary(diary) if "job" in entry]
+        told = [entry for entry in read_ack_log(ack_log) if "job" in entry]
         report.answered += len(told)
-        report.broken += [
+        report.violations += [
             f"{entry['stopped']}: {entry['why']}"
-            for entry in read_diary(diary)
+            for entry in read_ack_log(ack_log)
             if entry.get("stopped") in ("KeyProblem", "NotAJobdbDatabase") and "connect" not in entry["why"]
         ]
         try:
             with open_registry(home / "new" / "jobs.db", create=True, vault=_vault(home / "config")) as registry:
                 for entry in told:
                     if registry.tokens.show(entry["job"]) != entry["token"]:
-                        report.broken.append(f"I8: the token of {entry['job']} is another one")
+                        report.violations.append(f"I8: the token of {entry['job']} is another one")
                 registry.register(agent="second", prompt="try")
         except JobdbError as error:
-            report.broken.append(f"I8: after a cut: {type(error).__name__}: {error}")
+            report.violations.append(f"I8: after a cut: {type(error).__name__}: {error}")
     return report
 
 
-def _wait_cut(mount: LossyMount, crowd: Crowd) -> str:
+def _wait_cut(mount: LossyMount, pool: WorkerPool) -> str:
     """Where the armed cut came; when all are done before it, the power is cut then."""
     for _ in range(100):
         try:
             return str(mount.wait_cut(0.1)["at"])
         except TimeoutError:
-            if not any(worker.is_alive() for worker in crowd.members):
+            if not any(worker.is_alive() for worker in pool.processes):
                 break
     return str(mount.cut()["at"])

@@ -35,10 +35,10 @@ class LongRun:
     longest_wal: list[int]
     memory: list[int]
     reported: bool
-    starts_over: bool
+    wal_restarted: bool
 
     @property
-    def broken(self) -> list[str]:
+    def violations(self) -> list[str]:
         found = []
         if self.longest_wal[0] > self.bound:
             found.append(f"without a stalled reader the WAL grew to {self.longest_wal[0]} bytes")
@@ -48,7 +48,7 @@ class LongRun:
             found.append(f"a WAL of {self.longest_wal[1]} bytes is not reported by the doctor")
         if self.longest_wal[2] > self.longest_wal[1] + self.bound:
             found.append("the WAL went on growing after the reader had gone")
-        if not self.starts_over:
+        if not self.wal_restarted:
             found.append("the WAL did not start over after the reader had gone")
         if self.memory[2] > self.memory[0] + (24 << 20):
             found.append(f"memory grew from {self.memory[0]} to {self.memory[2]} bytes")
@@ -79,7 +79,7 @@ def run_long(folder: Path, events: int, *, checkpoint_pages: int = 1000) -> Long
                 result.reported = any(found.check == "wal" and found.level != "ok" for found in report.findings)
                 reader.close()
             result.memory.append(_resident_bytes())
-        result.starts_over = _starts_over(registry, database) < checkpoint_pages
+        result.wal_restarted = _wal_restarts(registry, database) < checkpoint_pages
     return result
 
 
@@ -103,7 +103,7 @@ def _stalled_reader(database: Path) -> apsw.Connection:
     return connection
 
 
-def _starts_over(registry: Registry, database: Path) -> int:
+def _wal_restarts(registry: Registry, database: Path) -> int:
     """The WAL's length in pages, one commit after a whole checkpoint: a few, as that commit is at its beginning."""
     store = registry.engine.store
     assert isinstance(store, SqliteStore)

@@ -37,7 +37,7 @@ class RegistryMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp(prefix="machine"))
         self.model = Model()
         self.numbers = itertools.count(1)
-        self.both = [self._open(create=True), self._open()]
+        self.registries = [self._open(create=True), self._open()]
 
     def _open(self, create: bool = False) -> Registry:
         return Registry.open(
@@ -50,11 +50,11 @@ class RegistryMachine(RuleBasedStateMachine):
         )
 
     def teardown(self) -> None:
-        for registry in self.both:
+        for registry in self.registries:
             registry.close()
         shutil.rmtree(self.folder)
 
-    def _same(self, predicted: Callable[[], Any], real: Callable[[], Any]) -> Any:
+    def _check_same_outcome(self, predicted: Callable[[], Any], real: Callable[[], Any]) -> Any:
         """Both refuse with the same error, or both answer; returns the real answer, None when refused."""
         try:
             expected = predicted()
@@ -78,8 +78,8 @@ class RegistryMachine(RuleBasedStateMachine):
             "idle_timeout_sec": timeouts,
             "idempotency_key": key,
         }
-        job = self.both[which].register(**options)
-        assert self.both[1 - which].register(**options).job_id == job.job_id
+        job = self.registries[which].register(**options)
+        assert self.registries[1 - which].register(**options).job_id == job.job_id
         self.model.register(job.job_id, priority=priority, agent=agent, timeout_sec=timeouts * 4, idle_sec=timeouts)
         return str(job.job_id)
 
@@ -91,7 +91,7 @@ class RegistryMachine(RuleBasedStateMachine):
     )
     def claim(self, which: int, agent: str | None, lease: int | None) -> tuple[str, int]:
         expected = self.model.claim(agent, None if lease is None else lease * 1000)
-        claim = self.both[which].claim(worker="w", agent=agent, lease_sec=lease)
+        claim = self.registries[which].claim(worker="w", agent=agent, lease_sec=lease)
         if expected is None or claim is None:
             assert claim is None and expected is None
             return "none", 0
@@ -100,14 +100,16 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(which=CONNECTIONS, claim=claims, lease=st.integers(1, 30))
     def renew(self, which: int, claim: tuple[str, int], lease: int) -> None:
-        self._same(
+        self._check_same_outcome(
             lambda: self.model.renew(*claim, lease * 1000),
-            lambda: self.both[which].renew(claim[0], attempt=claim[1], lease_sec=lease),
+            lambda: self.registries[which].renew(claim[0], attempt=claim[1], lease_sec=lease),
         )
 
     @rule(which=CONNECTIONS, claim=claims)
     def release(self, which: int, claim: tuple[str, int]) -> None:
-        self._same(lambda: self.model.release(*claim), lambda: self.both[which].release(claim[0], attempt=claim[1]))
+        self._check_same_outcome(
+            lambda: self.model.release(*claim), lambda: self.registries[which].release(claim[0], attempt=claim[1])
+        )
 
     @rule(target=payloads, which=CONNECTIONS, claim=claims, kind=KINDS)
     def publish(self, which: int, claim: tuple[str, int], kind: str) -> str:
@@ -118,9 +120,9 @@ class RegistryMachine(RuleBasedStateMachine):
         return self._publish(which, job_id, kind, None)
 
     def _publish(self, which: int, job_id: str, kind: str, attempt: int | None) -> str:
-        done = self._same(
+        done = self._check_same_outcome(
             lambda: self.model.publish(job_id, kind, attempt),
-            lambda: self.both[which].publish(job_id, kind, attempt=attempt),
+            lambda: self.registries[which].publish(job_id, kind, attempt=attempt),
         )
         if done is None:
             return "not json"
@@ -132,7 +134,7 @@ class RegistryMachine(RuleBasedStateMachine):
 
     @rule(which=CONNECTIONS, job_id=jobs)
     def cancel(self, which: int, job_id: str) -> None:
-        self._same(lambda: self.model.cancel(job_id), lambda: self.both[which].cancel(job_id))
+        self._check_same_outcome(lambda: self.model.cancel(job_id), lambda: self.registries[which].cancel(job_id))
 
     @rule(seconds=st.sampled_from((1, 3, 10, 60)))
     def time_passes(self, seconds: int) -> None:
@@ -141,17 +143,17 @@ class RegistryMachine(RuleBasedStateMachine):
     @rule(which=CONNECTIONS, strikes=st.integers(1, 3))
     def reap(self, which: int, strikes: int) -> None:
         expected = self.model.reap(strikes)
-        reaped = self.both[which].reap(strike_limit=strikes)
+        reaped = self.registries[which].reap(strike_limit=strikes)
         assert sorted((found.job_id, found.action) for found in reaped) == expected
 
     @rule(which=CONNECTIONS, age=st.sampled_from((0, 5, 100)))
     def prune(self, which: int, age: int) -> None:
         expected = self.model.prune(age * 1000)
-        assert sorted(self.both[which].prune(older_than_sec=age)) == expected
+        assert sorted(self.registries[which].prune(older_than_sec=age)) == expected
 
     @rule(which=CONNECTIONS, payload=payloads, subscriber=SUBSCRIBERS, window=st.sampled_from((0, 1, 5)))
     def accept(self, which: int, payload: str, subscriber: str, window: int) -> None:
-        answer = self.both[which].accept(payload, subscriber=subscriber, window=window)
+        answer = self.registries[which].accept(payload, subscriber=subscriber, window=window)
         if payload == "not json":
             assert answer.verdict == "malformed"
             return
@@ -164,25 +166,25 @@ class RegistryMachine(RuleBasedStateMachine):
         if payload != "not json":
             wire = json.loads(payload)
             wire["seq"] += 1
-            answer = self.both[which].accept(json.dumps(wire), subscriber=subscriber)
+            answer = self.registries[which].accept(json.dumps(wire), subscriber=subscriber)
             assert answer.verdict == ("bad_signature" if wire["job_id"] in self.model.jobs else "unknown_job")
 
     @rule(which=CONNECTIONS, job_id=jobs)
     def rotate(self, which: int, job_id: str) -> None:
-        done = self._same(
+        done = self._check_same_outcome(
             lambda: self.model.rotate(job_id),
-            lambda: self.both[which].tokens.rotate(job_id, overlap_sec=10**6),
+            lambda: self.registries[which].tokens.rotate(job_id, overlap_sec=10**6),
         )
         assert done is None or done[0] == done[1]
 
     @rule(which=CONNECTIONS)
-    def open_anew(self, which: int) -> None:
-        self.both[which].close()
-        self.both[which] = self._open()
+    def reopen(self, which: int) -> None:
+        self.registries[which].close()
+        self.registries[which] = self._open()
 
     @invariant()
-    def both_show_what_the_model_has(self) -> None:
-        for registry in self.both:
+    def matches_model(self) -> None:
+        for registry in self.registries:
             found = {job.job_id: job for job in registry.jobs(limit=1000)}
             assert found.keys() == self.model.jobs.keys()
             for job_id, expected in self.model.jobs.items():
@@ -194,15 +196,17 @@ class RegistryMachine(RuleBasedStateMachine):
     def _compare_events(self) -> None:
         for job_id, expected in self.model.jobs.items():
             if expected.events:
-                events = self.both[0].events(job_id)
+                events = self.registries[0].events(job_id)
                 assert [event.event.value for event in events] == expected.events
                 assert [event.attempt or 0 for event in events] == expected.attempts
         self._compare_subscriptions()
 
     def _compare_subscriptions(self) -> None:
-        found = {(state.job_id, state.subscriber): state.last_seq for state in self.both[1].subscriptions()}
+        found = {(state.job_id, state.subscriber): state.last_seq for state in self.registries[1].subscriptions()}
         assert found == {
-            (job.job_id, name): watcher.last for job in self._watched() for name, watcher in job.watchers.items()
+            (job.job_id, name): subscriber_state.last
+            for job in self._watched()
+            for name, subscriber_state in job.subscribers.items()
         }
 
     def _watched(self) -> list[ModelJob]:

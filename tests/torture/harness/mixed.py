@@ -19,21 +19,21 @@ from jobdb import Registry
 from jobdb.errors import JobdbError, SyncFailed, UnknownJob, Unusable
 from jobdb.model import Claim, Event, EventKind, NewEvent, NewJob
 
-from .acknowledged import Diary
+from .acknowledged import AckLog
 from .registries import Journal, open_registry
 
-MOST_FAILURES = 30
+MAX_FAILURES = 30
 """A worker whose disk has failed so often in a row gives up."""
 SUBSCRIBERS = ("watcher", "archive")
 Answer = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Plan:
+class WorkerPlan:
     """What a worker is told at its start; plain, so that it can be handed to another process."""
 
     database: Path
-    diary: Path
+    ack_log: Path
     seed: int
     worker: int
     journal: Journal = "wal"
@@ -43,18 +43,18 @@ class Plan:
     lease_sec: float = 0.3
 
 
-class MixedWorker:
+class RandomWorker:
     """One worker's calls.
 
     Args:
         plan: seed, names and limits.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: WorkerPlan) -> None:
         self.plan = plan
         self.registry = self._open()
         self.random = Random(plan.seed)
-        self.diary = Diary(plan.diary)
+        self.ack_log = AckLog(plan.ack_log)
         self.claims: list[Claim] = []
         self.number = 0
 
@@ -81,7 +81,7 @@ class MixedWorker:
                 failures = 0
             except Unusable as error:
                 failures += 1
-                if failures == MOST_FAILURES:
+                if failures == MAX_FAILURES:
                     raise
                 if isinstance(error, SyncFailed):  # its message says: open anew, read the state
                     self.registry.close()
@@ -99,15 +99,15 @@ class MixedWorker:
     def _call(self, verb: str, action: Callable[[], Answer], **arguments: Any) -> Answer | None:
         self.number += 1
         key = {"worker": self.plan.worker, "number": self.number, "seed": self.plan.seed}
-        self.diary.write(**key, at=time.monotonic_ns(), verb=verb, **arguments)
+        self.ack_log.write(**key, at=time.monotonic_ns(), verb=verb, **arguments)
         try:
             told = action()
         except JobdbError as error:
-            self.diary.write(**key, at=time.monotonic_ns(), refused=type(error).__name__, why=str(error)[:300])
+            self.ack_log.write(**key, at=time.monotonic_ns(), refused=type(error).__name__, why=str(error)[:300])
             if isinstance(error, Unusable):
                 raise
             return None
-        self.diary.write(**key, at=time.monotonic_ns(), told=told)
+        self.ack_log.write(**key, at=time.monotonic_ns(), told=told)
         return told
 
     # --- verbs
@@ -262,11 +262,11 @@ def _event_answer(event: Event) -> tuple[int, str, int | None, str]:
     return event.seq, event.event.value, event.attempt, event.payload
 
 
-def work(plan: Plan) -> None:
+def work(plan: WorkerPlan) -> None:
     """Run one worker until it is killed, has made its calls, or its disk is gone."""
     try:
-        MixedWorker(plan).run()
+        RandomWorker(plan).run()
     except JobdbError as error:
-        Diary(plan.diary).write(worker=plan.worker, stopped=type(error).__name__, why=str(error)[:300])
+        AckLog(plan.ack_log).write(worker=plan.worker, stopped=type(error).__name__, why=str(error)[:300])
     except Exception:
-        Diary(plan.diary).write(worker=plan.worker, crashed=traceback.format_exc(limit=-6))
+        AckLog(plan.ack_log).write(worker=plan.worker, crashed=traceback.format_exc(limit=-6))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 TERMINAL = {"completed", "error", "cancelled"}
-PRESENT = None
+CURRENT_ATTEMPT = None
 """An event that gives no attempt belongs to the present one."""
 
 
@@ -18,7 +18,7 @@ class Refused(Exception):
 
 
 @dataclass
-class Watcher:
+class SubscriberModel:
     """What one subscriber has accepted of one job."""
 
     last: int = 0
@@ -40,12 +40,12 @@ class ModelJob:
     strikes: int = 0
     lease_until: int | None = None
     started: int = 0
-    heard: int = 0
+    last_event_at: int = 0
     finished: int = 0
     kid: int = 1
     events: list[str] = field(default_factory=list)
     attempts: list[int] = field(default_factory=list)
-    watchers: dict[str, Watcher] = field(default_factory=dict)
+    subscribers: dict[str, SubscriberModel] = field(default_factory=dict)
 
 
 class Model:
@@ -94,18 +94,18 @@ class Model:
         if job.status in TERMINAL:
             raise Refused("IllegalTransition")
         given_back = job.status == "pending" and job.attempt > 0
-        if attempt is not PRESENT and (attempt != job.attempt or given_back):
+        if attempt is not CURRENT_ATTEMPT and (attempt != job.attempt or given_back):
             raise Refused("StaleAttempt")
-        if attempt is PRESENT and given_back and kind not in TERMINAL:
+        if attempt is CURRENT_ATTEMPT and given_back and kind not in TERMINAL:
             job.attempt += 1
-        signed = job.attempt + (1 if given_back and attempt is PRESENT and kind in TERMINAL else 0)
+        signed = job.attempt + (1 if given_back and attempt is CURRENT_ATTEMPT and kind in TERMINAL else 0)
         self._record(job, kind, signed)
         return len(job.events), signed
 
     def _record(self, job: ModelJob, kind: str, attempt: int) -> None:
         job.events.append(kind)
         job.attempts.append(attempt)
-        job.heard = self.now
+        job.last_event_at = self.now
         if kind in TERMINAL:
             job.status, job.finished, job.lease_until = kind, self.now, None
         elif job.status == "pending":
@@ -132,7 +132,7 @@ class Model:
             if job.status != "running":
                 continue
             overdue = job.timeout_ms and job.started + job.timeout_ms <= self.now
-            idle = job.idle_ms and max(job.started, job.heard) + job.idle_ms <= self.now
+            idle = job.idle_ms and max(job.started, job.last_event_at) + job.idle_ms <= self.now
             expired = job.lease_until is not None and job.lease_until <= self.now
             if overdue or idle or (expired and job.strikes + 1 >= strike_limit):
                 self._record(job, "error", job.attempt)
@@ -156,13 +156,13 @@ class Model:
         """The verdict on an event that the registry recorded itself, and the seqs skipped."""
         if job_id not in self.jobs:
             return "unknown_job", []
-        watcher = self.jobs[job_id].watchers.get(subscriber, Watcher())
-        if seq in watcher.accepted:
+        subscriber_state = self.jobs[job_id].subscribers.get(subscriber, SubscriberModel())
+        if seq in subscriber_state.accepted:
             return "duplicate", []
-        if seq <= watcher.last and watcher.last - seq > window:
+        if seq <= subscriber_state.last and subscriber_state.last - seq > window:
             return "replayed", []
-        self.jobs[job_id].watchers[subscriber] = watcher
-        missing = list(range(watcher.last + 1, seq))
-        watcher.accepted.add(seq)
-        watcher.last = max(watcher.last, seq)
+        self.jobs[job_id].subscribers[subscriber] = subscriber_state
+        missing = list(range(subscriber_state.last + 1, seq))
+        subscriber_state.accepted.add(seq)
+        subscriber_state.last = max(subscriber_state.last, seq)
         return "accepted", missing

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import apsw
 
-from .acknowledged import Diary, read_diary
+from .acknowledged import AckLog, read_ack_log
 
 
 def open_plain(path: Path, journal: str, synchronous: str) -> apsw.Connection:
@@ -30,25 +30,25 @@ def create_plain(path: Path, journal: str) -> None:
     connection.close()
 
 
-def write_rows(path: Path, journal: str, synchronous: str, diary_path: Path, worker: int) -> None:
+def write_rows(path: Path, journal: str, synchronous: str, ack_log_path: Path, worker: int) -> None:
     """Insert rows until the disk fails, one a transaction, each noted in the diary after its commit returned."""
-    diary = Diary(diary_path)
+    ack_log = AckLog(ack_log_path)
     with suppress(apsw.Error):
-        _write_rows(open_plain(path, journal, synchronous), diary, worker)
+        _write_rows(open_plain(path, journal, synchronous), ack_log, worker)
 
 
-def _write_rows(connection: apsw.Connection, diary: Diary, worker: int) -> None:
+def _write_rows(connection: apsw.Connection, ack_log: AckLog, worker: int) -> None:
     first = connection.execute("SELECT coalesce(max(number), 0) FROM rows WHERE worker = ?", (worker,)).get
     for number in range(first + 1, first + 100_000):
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("INSERT INTO rows VALUES(?, ?, randomblob(500))", (worker, number))
         connection.execute("COMMIT")
-        diary.write(worker=worker, number=number)
+        ack_log.write(worker=worker, number=number)
 
 
-def lost_rows(path: Path, journal: str, diary_path: Path) -> tuple[int, int]:
+def lost_rows(path: Path, journal: str, ack_log_path: Path) -> tuple[int, int]:
     """How many rows were acknowledged, and how many of them are gone. A damaged database has lost them all."""
-    promised = {(entry["worker"], entry["number"]) for entry in read_diary(diary_path)}
+    promised = {(entry["worker"], entry["number"]) for entry in read_ack_log(ack_log_path)}
     try:
         connection = open_plain(path, journal, "FULL")
         try:

@@ -20,14 +20,14 @@ KEY = MasterKey(bytes(range(32)), "the tests")
 """A fixed master key: what a power cut does to the key's own file has a test of its own."""
 
 _placements: dict[str, Placement] = {}
-_place = opening.place
+_original_placement_for = opening.placement_for
 
 
-def _placed(folder: Path, **options: Any) -> Placement:
-    return _placements.get(os.path.realpath(folder)) or _place(folder, **options)
+def _fake_placement_for(folder: Path, **options: Any) -> Placement:
+    return _placements.get(os.path.realpath(folder)) or _original_placement_for(folder, **options)
 
 
-vars(opening)["place"] = _placed
+vars(opening)["place"] = _fake_placement_for
 
 
 def open_registry(

@@ -8,9 +8,9 @@ import pytest
 from lossyfs import mount
 
 
-def need_lossy_mount() -> None:
+def require_lossy_mount() -> None:
     """Root and /dev/fuse."""
-    reason = mount.usable()
+    reason = mount.unavailable_reason()
     if not reason:
         return
     if os.environ.get("JOBDB_REQUIRE_ALL") == "1":

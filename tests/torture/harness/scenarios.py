@@ -15,9 +15,9 @@ from typing import Any
 from lossyfs.mount import LossyMount
 
 from .audit import audit
-from .mixed import Plan, work
+from .mixed import WorkerPlan, work
 from .registries import Journal, open_registry
-from .workers import Crowd
+from .workers import WorkerPool
 
 CUT_POINTS = (
     ("change", "*", 1500),
@@ -41,50 +41,51 @@ DELETE_CUT_POINTS = (
 class Report:
     """What a scenario did and found."""
 
-    what: str
+    title: str
     events: int = 0
-    where: Counter[str] = field(default_factory=Counter)
-    broken: list[str] = field(default_factory=list)
+    points_hit: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
     answered: int = 0
     last: str = ""
 
-    def add(self, broken: list[str], history: Any) -> None:
-        self.broken += broken
+    def add(self, violations: list[str], history: Any) -> None:
+        self.violations += violations
         self.answered += sum("told" in call for call in history.calls)
         self.last = history.summary()
 
     def __str__(self) -> str:
         lines = [
-            f"{self.what}: {self.events} times, {self.answered} calls answered, {len(self.broken)} broken promises"
+            f"{self.title}: {self.events} times, {self.answered} calls answered, {len(self.violations)} broken promises"
         ]
-        lines += [f"  {count:5} × {where}" for where, count in self.where.most_common()]
-        lines += [f"  last: {self.last}", *(f"  BROKEN {sentence}" for sentence in self.broken[:20])]
+        lines += [f"  {count:5} × {points_hit}" for points_hit, count in self.points_hit.most_common()]
+        lines += [f"  last: {self.last}", *(f"  BROKEN {sentence}" for sentence in self.violations[:20])]
         return "\n".join(lines)
 
 
-def kill_workers(folder: Path, seed: int, *, kills: int, workers: int = 4, kills_a_database: int = 150) -> Report:
-    """SIGKILL to random workers under load, each replaced at once; audited every ``kills_a_database`` kills."""
+def kill_workers(folder: Path, seed: int, *, kills: int, workers: int = 4, kills_per_database: int = 150) -> Report:
+    """SIGKILL to random workers under load, each replaced at once; audited every ``kills_per_database`` kills."""
     random, report = Random(seed), Report("SIGKILL of workers under load")
     while report.events < kills:
         place = folder / f"kills{report.events}"
         place.mkdir(mode=0o700)
-        database, diary = place / "jobs.db", place / "diary"
+        database, ack_log = place / "jobs.db", place / "diary"
         open_registry(database, create=True).close()
         plans = iter(
-            Plan(database, diary, seed * 100_000 + report.events * 10 + number, number) for number in range(10**6)
+            WorkerPlan(database, ack_log, seed * 100_000 + report.events * 10 + number, number)
+            for number in range(10**6)
         )
-        with Crowd() as crowd:
-            alive = [crowd.start(work, next(plans)) for _ in range(workers)]
-            for _ in range(min(kills_a_database, kills - report.events)):
+        with WorkerPool() as pool:
+            alive = [pool.start(work, next(plans)) for _ in range(workers)]
+            for _ in range(min(kills_per_database, kills - report.events)):
                 time.sleep(random.uniform(0.0, 0.12))
                 victim = alive.pop(random.randrange(len(alive)))
                 victim.kill()
                 victim.join(20)
                 report.events += 1
-                alive.append(crowd.start(work, next(plans)))
+                alive.append(pool.start(work, next(plans)))
             time.sleep(0.2)
-        report.add(*audit(database, diary))
-        report.broken += still_works(database)
+        report.add(*audit(database, ack_log))
+        report.violations += check_usable(database)
     return report
 
 
@@ -95,7 +96,7 @@ def cut_power(
     *,
     cuts: int,
     workers: int = 3,
-    cuts_a_database: int = 12,
+    cuts_per_database: int = 12,
     durability: str = "full",
     journal: Journal = "wal",
     stop_at_first: bool = False,
@@ -108,7 +109,7 @@ def cut_power(
         seed: of the workers and the cut points.
         cuts: how many.
         workers: how many processes write.
-        cuts_a_database: after so many a new database is begun.
+        cuts_per_database: after so many a new database is begun.
         durability: of the registries.
         journal: of the database.
         stop_at_first: end when a promise was broken.
@@ -118,36 +119,36 @@ def cut_power(
     points = CUT_POINTS if journal == "wal" else DELETE_CUT_POINTS
     while report.events < cuts:
         name = f"cuts{report.events}"
-        database, diary = mount.folder / name / "jobs.db", folder / f"{name}.diary"
+        database, ack_log = mount.folder / name / "jobs.db", folder / f"{name}.diary"
         open_registry(database, journal=journal, durability=durability, create=True).close()
-        for _ in range(min(cuts_a_database, cuts - report.events)):
+        for _ in range(min(cuts_per_database, cuts - report.events)):
             report.events += 1
             request, pattern, most = random.choice(points)
-            with Crowd() as crowd:
+            with WorkerPool() as pool:
                 mount.arm(request, pattern, random.randrange(most))
                 for number in range(workers):
                     plan_seed = seed * 100_000 + report.events * 10 + number
-                    plan = Plan(database, diary, plan_seed, number, journal=journal, durability=durability)
-                    crowd.start(work, plan)
+                    plan = WorkerPlan(database, ack_log, plan_seed, number, journal=journal, durability=durability)
+                    pool.start(work, plan)
                 try:
                     at = mount.wait_cut(15)["at"]
                 except TimeoutError:
                     at = mount.cut()["at"]
             mount.boot()
-            report.where[at] += 1
-            broken, history = audit(database, diary)
-            report.broken += broken
-            if broken:
+            report.points_hit[at] += 1
+            violations, history = audit(database, ack_log)
+            report.violations += violations
+            if violations:
                 break
         report.add([], history)
-        if not broken:
-            report.broken += still_works(database, journal)
-        if report.broken and stop_at_first:
+        if not violations:
+            report.violations += check_usable(database, journal)
+        if report.violations and stop_at_first:
             break
     return report
 
 
-def still_works(database: Path, journal: Journal = "wal") -> list[str]:
+def check_usable(database: Path, journal: Journal = "wal") -> list[str]:
     """A whole life of a job on a database that has gone through it all."""
     with open_registry(database, journal=journal) as registry:
         job = registry.register(agent="after", prompt="the day after")

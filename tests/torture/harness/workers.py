@@ -29,11 +29,11 @@ def context() -> ForkServerContext:
     return found
 
 
-class Crowd:
+class WorkerPool:
     """Some workers; whatever happens, none of them outlives the ``with`` block."""
 
     def __init__(self) -> None:
-        self.members: list[BaseProcess] = []
+        self.processes: list[BaseProcess] = []
 
     def __enter__(self) -> Self:
         return self
@@ -46,25 +46,25 @@ class Crowd:
     def start(self, target: Callable[..., None], *arguments: Any) -> BaseProcess:
         worker = context().Process(target=target, args=arguments, daemon=True)
         worker.start()
-        self.members.append(worker)
+        self.processes.append(worker)
         return worker
 
     def kill(self) -> int:
         """SIGKILL to all; returns how many were still running."""
         running = 0
-        for worker in self.members:
+        for worker in self.processes:
             running += worker.is_alive()
             worker.kill()
-        for worker in self.members:
+        for worker in self.processes:
             worker.join(20)
             if worker.exitcode is None:
                 raise TimeoutError(f"process {worker.pid} did not die within 20 s of SIGKILL")
             worker.close()
-        self.members.clear()
+        self.processes.clear()
         return running
 
     def join(self, timeout_sec: float) -> list[int | None]:
         """Wait until all have ended by themselves; returns their exit codes, None for those still running."""
-        for worker in self.members:
+        for worker in self.processes:
             worker.join(timeout_sec)
-        return [worker.exitcode for worker in self.members]
+        return [worker.exitcode for worker in self.processes]

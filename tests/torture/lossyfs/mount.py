@@ -1,6 +1,6 @@
 """What tests use: a mounted file system whose power can be cut, served by a process of its own.
 
-``LossyMount`` never touches the mounted files itself. ``usable`` tells whether this machine can mount at all.
+``LossyMount`` never touches the mounted files itself. ``unavailable_reason`` tells whether this machine can mount at all.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from . import wire
-from .tree import Names
+from .tree import NameDurability
 
 
-def usable() -> str:
+def unavailable_reason() -> str:
     """Why nothing can be mounted here; empty when it can."""
     if os.geteuid() != 0:
         return "mounting a FUSE file system asks for root"
@@ -49,7 +49,7 @@ class LossyMount:
         seed: int,
         *,
         unit: int = 4096,
-        names: Names = "posix",
+        names: NameDurability = "posix",
         direct: bool = False,
         sync_delay_ms: float = 0.0,
         limit_sec: int = 600,

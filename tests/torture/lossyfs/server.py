@@ -87,7 +87,7 @@ class Server:
         self.powered = True
         self.poll.register(self.fuse, select.POLLIN)
 
-    def _go_dark(self) -> None:
+    def _power_off(self) -> None:
         """Closing the descriptor makes every waiting request fail: no unmount can then wait for us."""
         if self.powered:
             self.powered = False
@@ -98,7 +98,7 @@ class Server:
     def cut(self, at: str) -> None:
         self.armed = None
         if self.powered:
-            self._go_dark()
+            self._power_off()
             _say({"cut": {"at": at, **self.tree.lose_power()}})
         else:
             _say({"cut": {"at": "it was dark already"}})
@@ -109,7 +109,7 @@ class Server:
         _say({"booted": True})
 
     def stop(self) -> None:
-        self._go_dark()
+        self._power_off()
         wire.unmount(self.folder)
 
     def run(self) -> None:
@@ -225,7 +225,7 @@ class Server:
         self._check("lookup", name)
         return self._entry(self.tree.lookup(self.nodes[number], name))
 
-    def _nothing(self, number: int, body: memoryview, *_: int) -> None:
+    def _reply_empty(self, number: int, body: memoryview, *_: int) -> None:
         return None
 
     def _forget(self, number: int, body: memoryview, *_: int) -> None:
@@ -379,8 +379,8 @@ class Server:
         Op.INIT: _init,
         Op.LOOKUP: _lookup,
         Op.FORGET: _forget,
-        Op.BATCH_FORGET: _nothing,
-        Op.INTERRUPT: _nothing,
+        Op.BATCH_FORGET: _reply_empty,
+        Op.INTERRUPT: _reply_empty,
         Op.GETATTR: _getattr,
         Op.SETATTR: _setattr,
         Op.MKDIR: _mkdir,

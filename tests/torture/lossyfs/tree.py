@@ -19,7 +19,7 @@ from typing import Literal
 
 from .content import Content
 
-Names = Literal["posix", "ext4"]
+NameDurability = Literal["posix", "ext4"]
 
 
 @dataclass(eq=False)
@@ -55,7 +55,9 @@ class Tree:
         write_back: the chance that a write makes the kernel flush some unit of that file early.
     """
 
-    def __init__(self, seed: int, *, unit: int = 4096, names: Names = "posix", write_back: float = 0.05) -> None:
+    def __init__(
+        self, seed: int, *, unit: int = 4096, names: NameDurability = "posix", write_back: float = 0.05
+    ) -> None:
         self.random = Random(seed)
         self.unit, self.names, self.write_back = unit, names, write_back
         self._last_number = 0
