@@ -132,7 +132,7 @@ def _subscriber(folder: Path, port: int, pipe: Connection) -> None:
     """Accepts, and notes when each event came in and when its acceptance was durable. Nothing is handled."""
     from jobdb.mqtt import BrokerSettings, subscribe
     from jobdb.mqtt.connection import Message
-    from jobdb.mqtt.intake import BrokerConsumer
+    from jobdb.mqtt.consumer import BrokerConsumer
 
     arrived: dict[tuple[str, int], int] = {}
     accepted: dict[tuple[str, int], int] = {}

@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 
-from jobdb.system.interpreters import remove_cwd_from_sys_path
+from jobdb.system.isolated_python import remove_cwd_from_sys_path
 
 INTERRUPTED = 130
 DEFECT = 70
@@ -23,7 +23,7 @@ def main() -> None:
     gc.set_threshold(50_000)
     remove_cwd_from_sys_path()
     try:
-        from .process import reset_inherited_state
+        from .process_state import reset_inherited_state
 
         reset_inherited_state()
         from .app import run
@@ -46,7 +46,7 @@ def main() -> None:
 def _report(error: Exception) -> int:
     """Says on stderr what happened; returns the exit code for it."""
     from jobdb.errors import JobdbError
-    from jobdb.system.shortage import is_shortage, shortage_error
+    from jobdb.system.descriptor_shortage import is_shortage, shortage_error
 
     from .output import print_error
 

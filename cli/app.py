@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from . import output
 from .commands import CONTEXT_SETTINGS, CommandGroup
-from .settings import Settings, warn_of_password
+from .context import Settings, warn_of_password
 
 app = typer.Typer(
     cls=CommandGroup,

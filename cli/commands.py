@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command, get_group
 
-from .values import PlainCommand, use_plain_converters
+from .param_conversion import PlainCommand, use_plain_converters
 
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -29,52 +29,52 @@ class Entry(NamedTuple):
 
 SECTIONS: dict[str, dict[str, Entry]] = {
     "Delegating jobs": {
-        "register": Entry("registering", "register", "Register a job and print its id."),
-        "list": Entry("listing", "list_jobs", "List jobs, newest first."),
-        "show": Entry("listing", "show", "Show one job."),
+        "register": Entry("register", "register", "Register a job and print its id."),
+        "list": Entry("jobs", "list_jobs", "List jobs, newest first."),
+        "show": Entry("jobs", "show", "Show one job."),
         "events": Entry("events", "events", "Show what was said about a job."),
-        "wait": Entry("waiting", "wait", "Wait until a job has ended."),
-        "cancel": Entry("ending", "cancel", "End a pending or running job as cancelled."),
+        "wait": Entry("wait", "wait", "Wait until a job has ended."),
+        "cancel": Entry("finish", "cancel", "End a pending or running job as cancelled."),
     },
     "Working on jobs": {
-        "claim": Entry("claiming", "claim", "Take the next pending job and print its id."),
-        "renew": Entry("claiming", "renew", "Give a claim's lease a new end."),
-        "release": Entry("claiming", "release", "Give a claimed job back."),
-        "publish": Entry("publishing", "publish", "Record an event about a job and print its seq."),
-        "complete": Entry("ending", "complete", "End a job well: publish 'completed'."),
-        "fail": Entry("ending", "fail", "End a job as failed: publish 'error'."),
+        "claim": Entry("claims", "claim", "Take the next pending job and print its id."),
+        "renew": Entry("claims", "renew", "Give a claim's lease a new end."),
+        "release": Entry("claims", "release", "Give a claimed job back."),
+        "publish": Entry("publish", "publish", "Record an event about a job and print its seq."),
+        "complete": Entry("finish", "complete", "End a job well: publish 'completed'."),
+        "fail": Entry("finish", "fail", "End a job as failed: publish 'error'."),
     },
     "Observing jobs": {
-        "accept": Entry("accepting", "accept", "Verify events from the wire and give each a verdict."),
-        "subscribe": Entry("subscribing", "subscribe", "Follow events, each handled at least once."),
-        "watch": Entry("watching", "watch", "Watch the registry live."),
-        "stats": Entry("numbers", "stats", "Show how the work goes in numbers."),
-        "ui": Entry("browsing", "ui", "Browse the registry in a web browser."),
-        "query": Entry("querying", "query", "Ask the database with SQL, reading only."),
+        "accept": Entry("accept", "accept", "Verify events from the wire and give each a verdict."),
+        "subscribe": Entry("subscribe", "subscribe", "Follow events, each handled at least once."),
+        "watch": Entry("watch", "watch", "Watch the registry live."),
+        "stats": Entry("stats", "stats", "Show how the work goes in numbers."),
+        "ui": Entry("ui", "ui", "Browse the registry in a web browser."),
+        "query": Entry("query", "query", "Ask the database with SQL, reading only."),
     },
     "Other machines": {
         "ticket": Entry(
-            "ticketing", "ticket", "Write a ticket: what a worker on another machine needs to publish a job's events."
+            "ticket", "ticket", "Write a ticket: what a worker on another machine needs to publish a job's events."
         ),
-        "relay": Entry("relaying", "relay", "Deliver events to the jobs' MQTT brokers."),
+        "relay": Entry("relay", "relay", "Deliver events to the jobs' MQTT brokers."),
     },
     "Keeping the registry": {
         "init": Entry("database", "init", "Make a database."),
         "migrate": Entry("database", "migrate", "Bring an older database to the present schema."),
-        "trust": Entry("trusting", "trust", "Trust the database of a folder that came from elsewhere."),
-        "doctor": Entry("examining", "doctor", "Check the database and all around it."),
+        "trust": Entry("trust", "trust", "Trust the database of a folder that came from elsewhere."),
+        "doctor": Entry("doctor", "doctor", "Check the database and all around it."),
         "identity": Entry("identity", "identity", "Show which registry this is; say that it was moved, or copied."),
         "probe": Entry(
-            "examining", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."
+            "doctor", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."
         ),
-        "backup": Entry("saving", "backup", "Save the whole database into one file, while it is in use."),
-        "restore": Entry("saving", "restore", "Put a saved database in the place of the present one, which is kept."),
-        "reap": Entry("upkeep", "reap", "Bring back what dead workers left and end what is overdue."),
-        "prune": Entry("upkeep", "prune", "Delete jobs that ended long ago."),
+        "backup": Entry("backup", "backup", "Save the whole database into one file, while it is in use."),
+        "restore": Entry("backup", "restore", "Put a saved database in the place of the present one, which is kept."),
+        "reap": Entry("maintenance", "reap", "Bring back what dead workers left and end what is overdue."),
+        "prune": Entry("maintenance", "prune", "Delete jobs that ended long ago."),
         "token": Entry("tokens", "app", "Show, rotate and revoke the tokens that sign events."),
-        "import": Entry("moving", "import_", "Import a registry of JSON files."),
-        "export": Entry("moving", "export", "Write a registry of JSON files."),
-        "copy": Entry("moving", "copy", "Copy a whole registry to another database."),
+        "import": Entry("import_export", "import_", "Import a registry of JSON files."),
+        "export": Entry("import_export", "export", "Write a registry of JSON files."),
+        "copy": Entry("import_export", "copy", "Copy a whole registry to another database."),
     },
 }
 

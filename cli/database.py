@@ -8,9 +8,9 @@ import typer
 
 from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
 
+from .context import get_settings, open_registry, resolve_url
 from .output import hint, json_line, note
 from .parameters import Json
-from .settings import get_settings, open_registry, resolve_url
 
 
 def init(
@@ -45,7 +45,7 @@ def init(
         with open_registry(ctx, create=True, checkpoint=True):
             pass
     if shared is not None and url.path is not None:
-        from jobdb.engines.sqlite.sharing import set_shared
+        from jobdb.engines.sqlite.shared_mark import set_shared
 
         set_shared(url.path, shared, busy_sec=min(get_settings(ctx).busy_timeout_sec, 5.0))
     if json:
@@ -81,7 +81,7 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
         migrate_postgresql(url.text)
     else:
         from jobdb.engines.sqlite.migrations import migrate as run_migrations
-        from jobdb.engines.sqlite.opening import check_placement
+        from jobdb.engines.sqlite.open import check_placement
 
         if not url.path.exists():
             raise DatabaseMissing(f"there is no database at {url.path}; make one with 'jobdb --db {url.path} init'")

@@ -9,8 +9,8 @@ import typer
 from jobdb.errors import InvalidInput
 
 from . import output
+from .context import open_registry
 from .parameters import JobId, Json
-from .settings import open_registry
 
 if TYPE_CHECKING:
     from jobdb.model import Event

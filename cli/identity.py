@@ -9,8 +9,8 @@ import typer
 from jobdb.errors import InvalidInput
 
 from . import output
+from .context import open_registry
 from .parameters import Json
-from .settings import open_registry
 
 
 def identity(

@@ -166,7 +166,7 @@ def table_fits(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bool:
 
 def console() -> Console:
     """A terminal to draw on. Rich heeds NO_COLOR and the terminal's width by itself."""
-    from .drawing import PlainConsole
+    from .console import PlainConsole
 
     return PlainConsole()
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .completing import complete_job_ids
+from .completion import complete_job_ids
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_job_ids)]
 

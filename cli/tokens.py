@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from . import given_secrets, output
+from . import output, token_options
 from .commands import CONTEXT_SETTINGS, PlainGroup
+from .context import open_registry
+from .param_conversion import PlainCommand
 from .parameters import JobId, Json
-from .settings import open_registry
-from .values import PlainCommand
 
 app = typer.Typer(
     cls=PlainGroup,
@@ -94,11 +94,11 @@ def rotate(
     overlap_sec: Annotated[
         float, typer.Option("--overlap-sec", metavar="SEC", help="How long the old tokens stay valid.")
     ] = 3600.0,
-    auth_token: given_secrets.Token = None,
-    auth_token_file: given_secrets.TokenFile = None,
-    auth_token_stdin: given_secrets.TokenStdin = False,
-    auth_token_fd: given_secrets.TokenFd = None,
-    auth_token_env: given_secrets.TokenEnv = None,
+    auth_token: token_options.Token = None,
+    auth_token_file: token_options.TokenFile = None,
+    auth_token_stdin: token_options.TokenStdin = False,
+    auth_token_fd: token_options.TokenFd = None,
+    auth_token_env: token_options.TokenEnv = None,
     json: Json = False,
 ) -> None:
     """Give a job a new token.
@@ -110,7 +110,7 @@ def rotate(
     Example:
       jobdb token rotate 0f3a9c2d7b11 --overlap-sec 600
     """
-    token = given_secrets.read_token(
+    token = token_options.read_token(
         value=auth_token,
         file=auth_token_file,
         stdin=auth_token_stdin,

@@ -16,7 +16,7 @@ from typing import Any
 
 import jobdb
 from jobdb import Registry, errors
-from jobdb.registry.following import Follower
+from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 
 PAGE = Path(__file__).parent / "reference" / "library.md"

@@ -22,8 +22,10 @@ class ReplayFacts(NamedTuple):
         seq: the event's number.
         event_is_terminal: it is ``completed`` or ``error``.
         attempt: the attempt that it was signed with; None from agents that know no attempts.
-        matches_recorded: an event of that seq is stored: True with this digest, False with another; None when none is stored.
-        matches_recorded_end: none of that seq is stored, and it is of the kind and seq with which the job's record says that it
+        matches_recorded: an event of that seq is stored: True with this digest, False with another; None when none is
+        stored.
+        matches_recorded_end: none of that seq is stored, and it is of the kind and seq with which the job's record
+        says that it
             ended. So a job stands that was imported without its log.
         start_seq: where the subscriber began.
         last_seq: the highest seq that the subscriber has accepted.

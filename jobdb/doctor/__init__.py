@@ -20,8 +20,8 @@ from ..urls import DatabaseUrl, default_url, parse_url
 from .database import check_database
 from .files import Leftovers, check_file, check_filesystem, check_leftovers
 from .findings import Finding, Report, fix_command_for
-from .state import check_workload
-from .times import check_timestamps
+from .timestamps import check_timestamps
+from .workload import check_workload
 
 __all__ = ["Finding", "Report", "examine"]
 

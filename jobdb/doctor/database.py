@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ..crypto.master_key import default_key_path
 from ..engines.identity import Identity, read_identity
-from ..engines.sql.sealing import KEY_ID
-from ..engines.sqlite.companions import nonempty_journals
-from ..engines.sqlite.locks import reader_processes
+from ..engines.sql.sealer import KEY_ID
+from ..engines.sqlite.lock_holders import reader_processes
+from ..engines.sqlite.stale_journals import nonempty_journals
 from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
 from ..engines.tracing import unwrapped
 from ..errors import JobdbError, KeyProblem

@@ -18,11 +18,11 @@ from pathlib import Path
 
 from jobdb.schema import SCHEMA_VERSION
 
-from ..engines.sqlite import opened
-from ..engines.sqlite.companions import nonempty_journals, shm_lock_holder
-from ..engines.sqlite.contents import Contents, inspect_file, unmarked_error
+from ..engines.sqlite import open_files
+from ..engines.sqlite.file_kind import Contents, inspect_file, unmarked_error
 from ..engines.sqlite.header import Header
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
+from ..engines.sqlite.stale_journals import nonempty_journals, shm_lock_holder
 from ..errors import JobdbError, Unusable
 from ..filesystem.nfs_exports import check_export
 from ..filesystem.permissions import COMPANION_SUFFIXES, check_modes
@@ -85,7 +85,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
         inside = shlex.quote(str(path / "jobs.db"))
         report.fail("file", f"{path} is a folder; name the database in it", f"jobdb --db {inside} doctor")
         return False
-    with opened.raw_read(path) as free:
+    with open_files.raw_read(path) as free:
         try:
             header, found = inspect_file(path) if free else (None, Contents.OURS)
         except JobdbError as error:
@@ -199,7 +199,8 @@ def _check_owners(report: Report, path: Path) -> None:
         return
     report.warn(
         "owner",
-        f"{', '.join(strange)} belongs to another user than the database, to {_user_name(owner)}; it may shut that user out",
+        f"{', '.join(strange)} belongs to another user than the database, to {_user_name(owner)}; it may shut that "
+        f"user out",
         f"chown {_user_name(owner)} {' '.join(map(shlex.quote, strange))}",
     )
 

@@ -11,7 +11,8 @@ Level = Literal["ok", "warn", "fail"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome. ``fix_command`` is a command that makes it ok; words in capitals in it are to be filled in."""
+    """One check's outcome. ``fix_command`` is a command that makes it ok; words in capitals in it are to be filled
+    in."""
 
     check: str
     level: Level

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
         TokenInfo,
         Verdict,
     )
+    from .sql.precheck import PrecheckedArrival
     from .sql.subscriptions import FollowResult
-    from .sql.transaction import Store
-    from .sql.verifying import PrecheckedArrival
+    from .store import Store
 
 
 class Engine(Protocol):

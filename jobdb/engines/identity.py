@@ -34,7 +34,7 @@ from .statements import Statement, StatementSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .sql.transaction import Store, Transaction
+    from .store import Store, Transaction
 
 
 class IdentityStatements(StatementSet):

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from .base import Engine
-from .sql.transaction import Store, Transaction
+from .store import Store, Transaction
 
 LOGGER = logging.getLogger("jobdb.verbs")
 

@@ -185,8 +185,8 @@ def _key_id(file: Path) -> str | None:
     import apsw
 
     from ..filesystem.permissions import refuse_unsafe_companions
-    from .sql.sealing import KEY_ID
-    from .sqlite.lookup import temporary_connection
+    from .sql.sealer import KEY_ID
+    from .sqlite.temporary_connection import temporary_connection
 
     refuse_unsafe_companions(file)
     try:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import StorageFailed
-from ..system.descriptors import OwnedFd
+from ..system.owned_fd import OwnedFd
 from . import ofd_locks
 from .permissions import COMPANION_SUFFIXES, JOURNAL_SUFFIXES, copy_owner
 

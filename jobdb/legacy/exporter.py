@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..crypto.vault import Vault
-from ..engines.sql.transaction import Transaction
+from ..engines.store import Transaction
 from ..errors import StorageFailed
 from ..filesystem.atomic_files import write_file
 from ..filesystem.permissions import make_private_folder, sync_folder

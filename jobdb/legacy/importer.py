@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..crypto.vault import Vault
 from ..engines.sql.statements import TOKENS
-from ..engines.sql.transaction import Transaction
+from ..engines.store import Transaction
 from ..errors import Busy
 from .collecting import raised_gc_threshold
 from .damage import Damaged, DamageKind

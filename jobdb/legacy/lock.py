@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import Busy, Unusable
 from ..filesystem.kernel_locks import locks_on
-from ..system.descriptors import OwnedFd
+from ..system.owned_fd import OwnedFd
 from .layout import LOCK_NAME
 
 MAX_REPLACED_LOCKS = 100

@@ -1,8 +1,8 @@
 """One line of an event log or audit log: the event that it is, or why it is none.
 
 Called by logs. Pure. The wire protocol's parser decides. Lines that are written as nearly all are, flat and without an
-escape, are read by `parse_flat_line`, which gives the same answer in a quarter of the time; those whose fields stand in the
-order in which every known script writes them, by `match_flat_line` in an eighth.
+escape, are read by `parse_flat_line`, which gives the same answer in a quarter of the time; those whose fields stand
+in the order in which every known script writes them, by `match_flat_line` in an eighth.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from typing import IO, Self
 from ..crypto.secret_input import auth_required_reason
 from ..errors import Unusable
 from ..model import JobStatus
-from ..system.environment import without_secrets
-from ..system.interpreters import isolated_command
+from ..system.isolated_python import isolated_command
+from ..system.subprocess_env import without_secrets
 from .collecting import raised_gc_threshold
 from .layout import Layout, count_records
 from .packing import ReadResult, pack, unpack

@@ -219,7 +219,8 @@ def format_time(ms: int) -> str:
 def _parse_fast(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
     """The record of a document that has all fields of the format, as the old scripts write them, and no others.
 
-    None for every other document, legal or not: `_parse_checked` decides about it. What this answers, `_parse_checked` would too.
+    None for every other document, legal or not: `_parse_checked` decides about it. What this answers, `_parse_checked`
+    would too.
     """
     if document.keys() != _KNOWN:
         return None

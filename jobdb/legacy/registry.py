@@ -12,7 +12,7 @@ from __future__ import annotations
 from .statements import LEGACY
 
 if __name__ == "__main__":
-    from ..system.interpreters import remove_cwd_from_sys_path
+    from ..system.isolated_python import remove_cwd_from_sys_path
 
     remove_cwd_from_sys_path()  # -m has put it before everything else, and a workspace is for agents to write to
 
@@ -38,7 +38,7 @@ from .rows import JobRow, record_from_row
 from .state import STATE_FIELD
 
 if TYPE_CHECKING:
-    from ..engines.sql.transaction import Transaction
+    from ..engines.store import Transaction
     from ..registry import Registry
 
 Json = Any

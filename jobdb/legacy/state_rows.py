@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..engines.sql.rows import token_binding
-from ..engines.sql.sealing import Sealer
-from ..engines.sql.transaction import Transaction
+from ..engines.sql.sealer import Sealer
+from ..engines.store import Transaction
 from .records import LegacyRecord
 from .rows import TOKEN_OMITTED, TOKEN_REQUIRED, JobRow
 from .state import State, intersect_ranges, make_state

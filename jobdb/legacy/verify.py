@@ -16,8 +16,8 @@ from operator import itemgetter
 
 from ..crypto.vault import Vault
 from ..engines.sql.rows import password_binding, token_binding
-from ..engines.sql.transaction import Row, Transaction
 from ..engines.statements import Statement
+from ..engines.store import Row, Transaction
 from ..errors import StorageFailed
 from .ready import STORED_COLUMNS, NormalizedJob, log_digests, pack_values
 from .rows import JobRow, record_from_row

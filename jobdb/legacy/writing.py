@@ -11,8 +11,8 @@ from typing import Any
 
 from ..crypto.vault import Vault
 from ..engines.sql.rows import password_binding, token_binding
-from ..engines.sql.sealing import Sealer
-from ..engines.sql.transaction import Transaction
+from ..engines.sql.sealer import Sealer
+from ..engines.store import Transaction
 from .plan import NEW_JOB, Plan
 from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, NormalizedJob
 from .rows import JobRow

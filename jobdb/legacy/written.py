@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..engines.sql.transaction import Transaction
+from ..engines.store import Transaction
 from .layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, EntryKind, Layout
 from .logs import seqs_in_form
 from .records import LegacyRecord

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .enums import EventKind, JobStatus, Verdict
     from .events import Event, NewEvent
     from .jobs import Broker, Claim, Job, JobFilter, NewJob, Reaped
-    from .kinds import EventKind, JobStatus, Verdict
     from .observing import Acceptance, Arrival, Delivery, Refusal, Subscription
     from .times import format_time, from_ms
     from .tokens import TokenInfo
@@ -70,7 +70,7 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(import_module(f".{home}", __name__), name)
     except OSError as error:
-        from ..system.shortage import is_shortage, shortage_error
+        from ..system.descriptor_shortage import is_shortage, shortage_error
 
         if is_shortage(error):
             raise shortage_error(error) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .kinds import EventKind
+from .enums import EventKind
 from .times import format_time
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from .kinds import EventKind, JobStatus
+from .enums import EventKind, JobStatus
 from .times import format_time
 
 

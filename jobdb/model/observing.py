@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .enums import EventKind, JobStatus, Verdict
 from .events import Event
-from .kinds import EventKind, JobStatus, Verdict
 from .times import format_time
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..core.protocol import MAX_PAYLOAD_BYTES
 from ..errors import InvalidInput
-from ..system.flag import Flag
+from ..system.interrupt_safe_flag import Flag
 from .settings import BrokerSettings
 
 if TYPE_CHECKING:

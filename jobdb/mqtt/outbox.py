@@ -14,15 +14,15 @@ from typing import Protocol
 from ..engines.base import Engine
 from ..engines.identity import require_place
 from ..engines.sql.rows import broker_from_json, password_binding
-from ..engines.sql.transaction import Row, Transaction
 from ..engines.statements import Statement, StatementSet
+from ..engines.store import Row, Transaction
 from ..errors import KeyProblem
 from ..model import EventKind
 from .settings import BrokerSettings, Environment
 
 
-class RelayStatements(StatementSet):
-    """The statements of ``relay.sql``."""
+class OutboxStatements(StatementSet):
+    """The statements of ``outbox.sql``."""
 
     waiting_jobs: Statement
     waiting_job: Statement
@@ -31,7 +31,7 @@ class RelayStatements(StatementSet):
     job_instance: Statement
 
 
-RELAY = RelayStatements(Path(__file__).with_name("relay.sql"))
+RELAY = OutboxStatements(Path(__file__).with_name("outbox.sql"))
 
 
 LEASE = "relay"

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import Busy
-from ..system.flag import Flag
-from .link import ReconnectingConnection, ReportCallback
+from ..system.interrupt_safe_flag import Flag
 from .outbox import Outbox, OutboxMessage
+from .reconnecting import ReconnectingConnection, ReportCallback
 from .settings import BrokerSettings
-from .topics import is_valid_topic
+from .topic_filters import is_valid_topic
 
 LEASE_SEC = 15.0
 DRAIN_SEC = 10.0
@@ -50,9 +50,10 @@ class RelayResult:
 class _BrokerChannel:
     """What is on its way to one broker. Used by the relay's thread; ``acknowledged`` also by the network's.
 
-    By job: ``last_sent`` is the last event that was sent, ``backoff_until`` until when the job is left alone, and ``first_refused`` the
-    first event of it that the broker did not take. ``serial_remaining`` is how many more events travel alone, and ``suspect``
-    the one that was alone on its way when the connection was lost.
+    By job: ``last_sent`` is the last event that was sent, ``backoff_until`` until when the job is left alone, and
+    ``first_refused`` the
+    first event of it that the broker did not take. ``serial_remaining`` is how many more events travel alone, and
+    ``suspect`` the one that was alone on its way when the connection was lost.
     """
 
     def __init__(self, link: ReconnectingConnection, acknowledged: deque[tuple[int, str | None]]) -> None:

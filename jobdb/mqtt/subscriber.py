@@ -20,10 +20,10 @@ from ..engines.sql.rows import broker_from_json, event_from_row
 from ..errors import InvalidInput
 from ..model import Acceptance, Broker, Event, Job
 from ..registry import Registry
-from ..registry.following import WaitLimits, with_previous_seq
-from .catching_up import SUBSCRIBER
-from .intake import GRACE_SEC, BrokerConsumer
-from .link import ReportCallback
+from ..registry.follower import WaitLimits, with_previous_seq
+from .backfill import SUBSCRIBER
+from .consumer import GRACE_SEC, BrokerConsumer
+from .reconnecting import ReportCallback
 from .settings import BrokerSettings, Environment, parse_broker_address
 
 DEFAULT_FILTERS = ("jobdb/jobs/+/events",)

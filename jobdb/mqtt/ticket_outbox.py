@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..core import arguments
 from ..core.protocol import build
-from ..engines.sql.moving import event_from_wire
+from ..engines.sql.job_updates import event_from_wire
 from ..engines.sql.rows import wire_timestamp
 from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class TicketStatements(StatementSet):
-    """The statements of ``tickets.sql``."""
+    """The statements of ``ticket_outbox.sql``."""
 
     schema_version: Statement
     any_table: Statement
@@ -55,12 +55,12 @@ class TicketStatements(StatementSet):
     release_lease: Statement
 
 
-TICKETS = TicketStatements(Path(__file__).with_name("tickets.sql"))
+TICKETS = TicketStatements(Path(__file__).with_name("ticket_outbox.sql"))
 
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 1785684596
-"""As in ``tickets.sql``: "jobt" in ASCII."""
+"""As in ``ticket_outbox.sql``: "jobt" in ASCII."""
 BUSY_SEC = 30.0
 RETENTION_MS = 30 * 86_400_000
 _JOB_NUMBER = 1
@@ -238,7 +238,7 @@ class TicketOutbox:
             for number, seq, terminal, payload in rows
         ]
 
-    def application_id(self, numbers: Sequence[int]) -> None:
+    def mark(self, numbers: Sequence[int]) -> None:
         with self._store.write() as tx:
             for number in numbers:
                 tx.run(TICKETS.mark_ticket_event, id=number, now=tx.now_ms)
@@ -285,8 +285,8 @@ def _ticket_digest(ticket: Ticket) -> str:
 
 
 def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
-    from ..engines.sqlite.companions import set_aside_stale
-    from ..engines.sqlite.opening import check_placement
+    from ..engines.sqlite.open import check_placement
+    from ..engines.sqlite.stale_journals import set_aside_stale
     from ..engines.sqlite.store import SqliteStore
 
     path = path.absolute()
@@ -314,13 +314,13 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
 
 def _refuse_foreign(path: Path) -> None:
     """Refuse another program's file before the store would put it into WAL."""
-    from ..engines.sqlite import opened
-    from ..engines.sqlite.contents import read_schema_info
+    from ..engines.sqlite import open_files
+    from ..engines.sqlite.file_kind import read_schema_info
     from ..engines.sqlite.header import read_header
-    from ..engines.sqlite.held_files import refuse_hard_links
+    from ..engines.sqlite.replacement_guard import refuse_hard_links
 
     refuse_hard_links(path)
-    with opened.raw_read(path) as free:
+    with open_files.raw_read(path) as free:
         header = read_header(path) if free else None
         if header is None or header.empty or header.application_id == APPLICATION_ID:
             return

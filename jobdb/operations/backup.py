@@ -19,8 +19,8 @@ from ..errors import AlreadyExists, InvalidInput, StorageFailed
 from ..filesystem.atomic_files import ScratchFile, is_free, numbered_names, take_first_free, utc_timestamp
 from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder, sync_folder
 from ..registry import Registry
+from .backup_file import copy_open_database, verify
 from .restore import ChangesSinceBackup, RestoreReport, changes_since, restore, restore_registry, sqlite_path
-from .saved_file import copy_open_database, verify
 
 __all__ = [
     "Backup",

@@ -19,8 +19,8 @@ from typing import Any
 
 from ..engines.identity import REGISTRY_ID, new_registry_id
 from ..engines.sql.statements import JOBS
-from ..engines.sql.transaction import Row, Transaction
 from ..engines.statements import Statement, StatementSet, parameters
+from ..engines.store import Row, Transaction
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
 from ..registry import Registry
 

@@ -18,21 +18,21 @@ from typing import Any
 import apsw
 
 from ..engines.identity import REGISTRY_ID, new_registry_id
-from ..engines.sqlite import opened
-from ..engines.sqlite.companions import nonempty_journals, refuse_if_removed_in_use, set_aside
-from ..engines.sqlite.contents import connection_contents, refuse_foreign
-from ..engines.sqlite.failures import translate
+from ..engines.sqlite import open_files
+from ..engines.sqlite.error_translation import translate
+from ..engines.sqlite.file_kind import connection_contents, refuse_foreign
 from ..engines.sqlite.gate import Gate
-from ..engines.sqlite.lookup import immutable_uri, temporary_connection
-from ..engines.sqlite.opening import check_placement
-from ..engines.sqlite.sharing import SHARED
+from ..engines.sqlite.open import check_placement
+from ..engines.sqlite.shared_mark import SHARED
+from ..engines.sqlite.stale_journals import nonempty_journals, refuse_if_removed_in_use, set_aside
+from ..engines.sqlite.temporary_connection import immutable_uri, temporary_connection
 from ..engines.statements import Statement, StatementSet
 from ..errors import Busy, InvalidInput, StorageFailed
 from ..filesystem.atomic_files import ScratchFile
 from ..filesystem.permissions import copy_owner, make_private_folder, sync_folder
 from ..urls import DatabaseUrl
-from .saved_file import copy_backup_file, open_scratch, resolve_backup, verify
-from .swapping import count_other_links, refuse_strange_journals, replace_database
+from .backup_file import copy_backup_file, open_scratch, resolve_backup, verify
+from .replace_database import count_other_links, refuse_strange_journals, replace_database
 
 
 class RestoreStatements(StatementSet):
@@ -255,7 +255,7 @@ class _Replacement:
     def run(self) -> None:
         """Wait until nobody has the present database open, and replace it."""
         target = self._target
-        with opened.exclusive_open(target):
+        with open_files.exclusive_open(target):
             gate = Gate(target)
             try:
                 gate.acquire(time.monotonic(), self._busy_sec)

@@ -15,7 +15,7 @@ from ..crypto.secret_input import auth_required_reason
 from ..crypto.vault import Vault
 from ..errors import InvalidInput, TimedOut, UnknownJob
 from ..model import JobStatus, Verdict
-from ..system.shortage import translate_shortage
+from ..system.descriptor_shortage import translate_shortage
 from ..urls import DatabaseUrl, default_url, parse_url, require_current_folder
 from .tokens import Tokens
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..engines.base import Engine
     from ..model import Acceptance, Arrival, Broker, Claim, Event, Job, NewEvent, NewJob, Reaped, Refusal, Subscription
-    from .following import Follower
+    from .follower import Follower
 
 DEFAULT_BUSY_SEC = 30.0
 DEFAULT_LEASE_SEC = 300.0
@@ -99,7 +99,7 @@ class Registry:
             raise InvalidInput(f"vault must be a Vault, not {type(vault).__name__}")
         if url is None:
             _require_trust()
-        from ..engines.opening import open_engine
+        from ..engines.open import open_engine
 
         engine = open_engine(
             place,
@@ -512,7 +512,7 @@ class Registry:
             UnknownJob: there is none of that id.
             TimedOut: while iterating, when a limit is over.
         """
-        from .following import follow_all, follow_job
+        from .follower import follow_all, follow_job
 
         subscriber = arguments.text("subscriber", subscriber, most=256)
         start = arguments.start(start)

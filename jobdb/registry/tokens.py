@@ -8,7 +8,7 @@ from ..core import arguments
 from ..core.secrets import check_token
 from ..crypto.vault import Vault
 from ..errors import InvalidInput
-from ..system.shortage import translate_shortage
+from ..system.descriptor_shortage import translate_shortage
 
 if TYPE_CHECKING:
     from ..engines.base import Engine

@@ -3,8 +3,8 @@
 Prompts, details and names come from agents and from files. A control character in one could set a terminal's title,
 write to its clipboard or overwrite a line (https://www.openwall.com/lists/oss-security/2003/02/24/3); a bidirectional
 control or an invisible character lets a line say something else than it shows (https://trojansource.codes/trojan-source.pdf).
-The one function that decides which characters those are is `is_displayable`. What goes to a program and not to a person stays
-exact; in JSON the characters can be escaped without changing what it says.
+The one function that decides which characters those are is `is_displayable`. What goes to a program and not to a
+person stays exact; in JSON the characters can be escaped without changing what it says.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from ..engines.sqlite.header import read_header
 from ..errors import DatabaseMissing, InvalidInput, NotAJobdbDatabase, Refused, SchemaMismatch, Unavailable
 from ..filesystem.placement import placement_for
 from ..urls import DatabaseUrl
-from .gate import AccessControl
+from .access import AccessControl
 
 HOST = "127.0.0.1"
 _SETTINGS = {
@@ -117,19 +117,19 @@ def _application(datasette: Any, path: Path) -> Any:
     from datasette.database import Database
     from datasette.plugins import pm
 
-    from . import site
+    from . import datasette_plugin
 
     for plugin, _distribution in list(pm.list_plugin_distinfo()):
         pm.unregister(plugin)
-    if not pm.is_registered(site):
+    if not pm.is_registered(datasette_plugin):
         pm.unregister(name="datasette.handle_exception")  # prints every variable on the terminal; ours says it shorter
-        pm.register(site, "jobdb")
+        pm.register(datasette_plugin, "jobdb")
     served = datasette(
         [],
         settings=_SETTINGS,
-        metadata=site.metadata(),
+        metadata=datasette_plugin.metadata(),
         template_dir=str(Path(__file__).parent / "templates"),
     )
     served.remove_database("_memory")
-    served.add_database(Database(served, path=str(path), is_mutable=True), name=site.DATABASE)
+    served.add_database(Database(served, path=str(path), is_mutable=True), name=datasette_plugin.DATABASE)
     return served.app()

@@ -202,7 +202,7 @@ def test_no_job_id_holds_what_a_shell_reads() -> None:
 
 
 def test_only_the_one_module_completes_values() -> None:
-    """A new completion goes through ``jobdb.cli.completing``, where the rule is."""
+    """A new completion goes through ``jobdb.cli.completion``, where the rule is."""
 
     def walk(one: Any) -> Iterator[Any]:
         yield from one.params
@@ -219,4 +219,4 @@ def test_only_the_one_module_completes_values() -> None:
     ]
     assert inner
     for function in inner:
-        assert getattr(function, "__wrapped__", function).__module__ in ("jobdb.cli.completing", "typer.main")
+        assert getattr(function, "__wrapped__", function).__module__ in ("jobdb.cli.completion", "typer.main")

@@ -143,9 +143,9 @@ def test_a_refusal_repeated_pushes_nothing_out(registry, job):
 
 
 def test_refusals_stay_bounded_in_all(registry, monkeypatch):
-    from jobdb.engines.sql import accepting
+    from jobdb.engines.sql import accept_batch
 
-    monkeypatch.setattr(accepting, "MAX_REFUSALS", 10)
+    monkeypatch.setattr(accept_batch, "MAX_REFUSALS", 10)
     for number in range(15):
         registry.register(agent="a", prompt="", job_id=f"n{number}", auth_token=TOKEN)
         done, again = (signed(f"n{number}", seq, kind, token=TOKEN) for seq, kind in ((1, "completed"), (2, "error")))

@@ -17,10 +17,10 @@ from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.contents import Contents, inspect_file
+from jobdb.engines.sqlite.file_kind import Contents, inspect_file
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.engines.sqlite.sharing import set_shared
+from jobdb.engines.sqlite.shared_mark import set_shared
 from jobdb.mqtt.ticket_outbox import _open_store
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore

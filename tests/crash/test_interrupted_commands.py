@@ -18,7 +18,7 @@ from conformance_kit.databases import MASTER_KEY
 from conformance_kit.interrupting import interrupt_each_point
 
 from jobdb import Registry
-from jobdb.engines.sqlite import opened
+from jobdb.engines.sqlite import open_files
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.legacy import registry as old
 from jobdb.legacy.importer import import_registry
@@ -106,7 +106,7 @@ def scratch_files(folder: Path) -> list[str]:
 
 
 def assert_not_marked_open(path: Path) -> None:
-    with opened.exclusive_open(path):
+    with open_files.exclusive_open(path):
         pass
 
 

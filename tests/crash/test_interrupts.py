@@ -17,7 +17,7 @@ from conformance_kit.interrupting import Interrupted, interrupt_each_point
 
 from jobdb import Busy, Registry
 from jobdb.engines.sql.statements import JOBS
-from jobdb.engines.sqlite import opened
+from jobdb.engines.sqlite import open_files
 from jobdb.errors import StaleAttempt
 
 _OTHER_PROGRAM = """
@@ -94,7 +94,7 @@ def contended(
     path = tmp_path / "private" / "jobs.db"
     path.parent.mkdir(mode=0o700)
     if request.param == "delete":
-        from jobdb.engines.sqlite.sharing import set_shared
+        from jobdb.engines.sqlite.shared_mark import set_shared
 
         Registry.open(path, create=True).close()
         set_shared(path, True)
@@ -150,7 +150,7 @@ def test_an_opening_cut_off_anywhere_can_be_made_again(contended: ContendedRegis
     assert interrupt_each_point(open_and_close, contended.check, max_points=25) > 3
     contended.registry.close()
     gc.collect()
-    with opened.exclusive_open(contended.path):
+    with open_files.exclusive_open(contended.path):
         pass  # nor is the file taken to be open for ever
     contended.registry = contended.open()
     contended.finish()
@@ -172,7 +172,7 @@ def test_a_closing_cut_off_anywhere_can_be_made_again(contended: ContendedRegist
     assert interrupt_each_point(close, check, max_points=25) > 3
     contended.registry.close()
     gc.collect()
-    with opened.exclusive_open(contended.path):
+    with open_files.exclusive_open(contended.path):
         pass  # a file that is closed is free for migrate and restore
     contended.registry = contended.open()
     contended.finish()

@@ -11,7 +11,7 @@ import pytest
 from harness.registries import open_registry
 
 from jobdb import StorageFailed, Unusable
-from jobdb.engines.sqlite import opened, sharing
+from jobdb.engines.sqlite import open_files, shared_mark
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.filesystem.permissions import open_private_file
 
@@ -73,14 +73,14 @@ def test_nothing_that_was_planted_beside_a_database_is_written_to(
         lambda: open_registry(database),
         lambda: open_registry(database, create=True),
         lambda: migrate(database),
-        lambda: sharing.set_shared(database, True),
+        lambda: shared_mark.set_shared(database, True),
     ]
     for way in ways:
         with pytest.raises(StorageFailed, match="so nothing was written to it"):
             way()
     assert victim.read_bytes() == VICTIM_CONTENT
     assert sorted(os.listdir(victim.parent)) == ["authorized_keys", "private"]
-    assert not opened._open
+    assert not open_files._open
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

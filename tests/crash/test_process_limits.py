@@ -15,9 +15,9 @@ import apsw
 import pytest
 
 from jobdb import Registry, StorageFailed
-from jobdb.engines.sqlite.failures import translate
+from jobdb.engines.sqlite.error_translation import translate
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.engines.sqlite.sharing import set_shared
+from jobdb.engines.sqlite.shared_mark import set_shared
 
 # -- the disk
 

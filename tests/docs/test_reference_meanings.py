@@ -132,9 +132,9 @@ def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Regi
 def test_what_cannot_be_signed_leaves_counters_only_and_what_is_refused_a_bounded_list(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from jobdb.engines.sql import accepting
+    from jobdb.engines.sql import accept_batch
 
-    monkeypatch.setattr(accepting, "MAX_REFUSALS_PER_JOB", 3)
+    monkeypatch.setattr(accept_batch, "MAX_REFUSALS_PER_JOB", 3)
 
     def count(view: str) -> int:
         return int(registry.engine.store.query(f"SELECT count(*) FROM {view}", limit=1, timeout_sec=5)[1][0][0])

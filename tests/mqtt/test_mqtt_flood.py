@@ -13,7 +13,7 @@ from jobdb import EventKind, Registry
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, build
 from jobdb.mqtt.connection import OVERSIZED_PAYLOAD, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
-from jobdb.mqtt.topics import is_valid_topic
+from jobdb.mqtt.topic_filters import is_valid_topic
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'

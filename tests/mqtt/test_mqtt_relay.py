@@ -21,7 +21,7 @@ from jobdb import Broker, EventKind, NewEvent
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
 from jobdb.mqtt.connection import MQTT_311
-from jobdb.mqtt.link import MAX_BACKOFF_SEC, ReconnectingConnection
+from jobdb.mqtt.reconnecting import MAX_BACKOFF_SEC, ReconnectingConnection
 from tests.ports import free_port
 
 
@@ -231,7 +231,7 @@ def test_an_event_at_which_the_broker_hangs_up_without_a_word_parks_its_job_alon
     tmp_path: Path, mosquitto: Callable[..., Mosquitto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MQTT 3.1.1 has no other way to say no."""
-    monkeypatch.setattr("jobdb.mqtt.link.MQTT_5", MQTT_311)
+    monkeypatch.setattr("jobdb.mqtt.reconnecting.MQTT_5", MQTT_311)
     server = mosquitto(lines="max_packet_size 2000")
     with BrokerHarness(tmp_path / "db" / "jobs.db", server.port) as harness:
         large, small = harness.job(job_id="large"), harness.job(job_id="small")

@@ -20,15 +20,15 @@ from typing import Any
 
 import apsw
 
-from jobdb.engines.sqlite import companions
+from jobdb.engines.sqlite import stale_journals
 from jobdb.filesystem import atomic_files
 from jobdb.filesystem.permissions import COMPANION_SUFFIXES
+from jobdb.operations import backup_file, replace_database
 from jobdb.operations import restore as restoring
-from jobdb.operations import saved_file, swapping
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
-STEPS = {module.__file__ for module in (atomic_files, companions, restoring, saved_file, swapping)}
+STEPS = {module.__file__ for module in (atomic_files, stale_journals, restoring, backup_file, replace_database)}
 
 
 def run_in_child(work: Callable[[], object]) -> int:
@@ -118,7 +118,7 @@ def cannot_link(*_names: Any, **_options: Any) -> None:
 def main() -> None:
     prepared, work, method = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     if method != "exchange":
-        swapping.exchange = lambda _one, _other: False
+        replace_database.exchange = lambda _one, _other: False
     if method == "rename":
         os.link = cannot_link
     kill_at = 1

@@ -47,9 +47,9 @@ def version(path: Path) -> int:
 
 
 def test_two_copies_in_one_second_have_names_of_their_own(old_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobdb.engines.sqlite import companions
+    from jobdb.engines.sqlite import stale_journals
 
-    monkeypatch.setattr(companions, "utc_timestamp", lambda: "20260619T093200Z")
+    monkeypatch.setattr(stale_journals, "utc_timestamp", lambda: "20260619T093200Z")
     Path(f"{old_database}.v1-20260619T093200Z.bak-wal").write_bytes(b"of a copy that was removed")
     kept = []
     for _ in range(2):

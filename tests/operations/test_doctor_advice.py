@@ -101,7 +101,7 @@ def test_a_disk_that_fails_calls_for_no_backup(shared_folder: Path, monkeypatch:
     def fail(_path: Path) -> None:
         raise StorageFailed("cannot read it") from OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("jobdb.engines.sqlite.contents.read_header", fail)
+    monkeypatch.setattr("jobdb.engines.sqlite.file_kind.read_header", fail)
     found = bad(path, "file")
     assert "Input/output error" in found.message and found.fix_command is None
 

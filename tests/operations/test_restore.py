@@ -16,7 +16,7 @@ import pytest
 
 from jobdb import Busy, InvalidInput, JobdbError, NotAJobdbDatabase, Registry, StorageFailed
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.companions import nonempty_journals
+from jobdb.engines.sqlite.stale_journals import nonempty_journals
 from jobdb.operations.backup import back_up, changes_since, restore, restore_registry
 from jobdb.urls import DatabaseUrl, parse_url
 
@@ -161,9 +161,9 @@ def test_what_is_damaged_is_kept_as_it_is_with_its_log(folder: Path, database: P
 
 def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Path) -> None:
     """Under whatever name it is kept, opening it shows what was in it."""
-    from jobdb.engines.sqlite import companions
+    from jobdb.engines.sqlite import stale_journals
 
-    stamp = companions.utc_timestamp()
+    stamp = stale_journals.utc_timestamp()
     for second in range(int(stamp[-3:-1]), min(60, int(stamp[-3:-1]) + 5)):
         shutil.copyfile(f"{database}-wal", f"{database}.replaced-{stamp[:-3]}{second:02d}Z-wal")
     kept = restore(folder / "saved.db", url_of(database))
@@ -464,7 +464,7 @@ def test_a_restored_registry_is_another_one(folder: Path, database: Path) -> Non
 
 
 def test_the_mark_of_several_hosts_stays(folder: Path, database: Path) -> None:
-    from jobdb.engines.sqlite.sharing import set_shared
+    from jobdb.engines.sqlite.shared_mark import set_shared
 
     set_shared(database, True)
     restore(folder / "saved.db", url_of(database))

@@ -12,7 +12,7 @@ from jobdb.crypto.vault import Vault
 from jobdb.engines.postgresql.store import PostgresTransaction
 from jobdb.engines.sql import events
 from jobdb.engines.sql.rows import token_binding
-from jobdb.engines.sql.sealing import seal
+from jobdb.engines.sql.sealer import seal
 from jobdb.engines.sql.statements import JOBS
 
 _INSERT = """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobdb.system.environment import SECRET_VARIABLES, absolute_path_entries, without_secrets
+from jobdb.system.subprocess_env import SECRET_VARIABLES, absolute_path_entries, without_secrets
 
 
 def test_secrets_are_left_out_and_names_of_files_stay() -> None:

@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
 
 from conformance_kit.interrupting import interrupt_each_point
 
-from jobdb.system.flag import Flag
+from jobdb.system.interrupt_safe_flag import Flag
 
 
 def test_it_is_like_an_event() -> None:

@@ -185,7 +185,7 @@ def test_a_cloned_machine_is_another_place(original: Path, monkeypatch: pytest.M
 
 
 def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from jobdb.engines.sqlite.sharing import set_shared
+    from jobdb.engines.sqlite.shared_mark import set_shared
 
     set_shared(original, True)
     monkeypatch.setattr(identity, "_in_container", lambda: False)

@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from jobdb.cli import accepting, inputs
+from jobdb.cli import accept, inputs
 
 from jobdb import InvalidInput, NewJob, Registry
 from jobdb.core import arguments
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, MAX_VALUES, MalformedPayload, parse
 from jobdb.core.secrets import length_in_bits
-from jobdb.engines.sql.verifying import precheck
+from jobdb.engines.sql.precheck import precheck
 from jobdb.model import Arrival
 from jobdb.mqtt.settings import parse_broker_address
 from jobdb.mqtt.ticket import read_ticket
-from jobdb.mqtt.topics import topic_matches
+from jobdb.mqtt.topic_filters import topic_matches
 from jobdb.urls import parse_url
 
 MAX_TIME_RATIO = 20
@@ -264,7 +264,7 @@ def test_a_line_that_comes_in_pieces(piece: int) -> None:
 
         os.read = fed
         try:
-            assert list(accepting._batches(reader)) == [[line], [b"last"]]
+            assert list(accept._batches(reader)) == [[line], [b"last"]]
         finally:
             os.read = original
             os.close(reader)
@@ -298,7 +298,7 @@ def test_lines_that_are_no_events(tmp_path: Path) -> None:
     junk.write_bytes(b"{}\n" * 100_000)
     descriptor = os.open(junk, os.O_RDONLY)
     try:
-        batches = [len(lines) for lines in accepting._batches(descriptor)]
+        batches = [len(lines) for lines in accept._batches(descriptor)]
     finally:
         os.close(descriptor)
     assert sum(batches) == 100_000 and len(batches) < 30 and max(batches) <= 5_000

@@ -11,7 +11,7 @@ import pytest
 from jobdb.core import protocol
 from jobdb.core.protocol import parse, verify
 from jobdb.core.replay import ReplayFacts, check_replay
-from jobdb.engines.sql.accepting import MAX_REFUSALS, MAX_REFUSALS_PER_JOB
+from jobdb.engines.sql.accept_batch import MAX_REFUSALS, MAX_REFUSALS_PER_JOB
 from jobdb.model import EventKind, JobStatus, Verdict
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "job-protocol.md").read_text("utf-8")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from jobdb import Busy, Registry, UnsafeFileSystem
-from jobdb.engines.sqlite import opening
+from jobdb.engines.sqlite import open
 from jobdb.engines.sqlite.header import read_header
-from jobdb.engines.sqlite.sharing import is_shared, set_shared
+from jobdb.engines.sqlite.shared_mark import is_shared, set_shared
 
 WORKER = """
 import sys
@@ -87,7 +87,7 @@ def test_a_mark_that_is_put_on_while_it_is_opened_wins(database: Path, monkeypat
         set_shared(path, True)
         return before
 
-    monkeypatch.setattr(opening, "is_shared", too_late)
+    monkeypatch.setattr(open, "is_shared", too_late)
     with Registry.open(database) as registry:
         assert registry.engine.store.describe().endswith("journal delete")
         registry.register(agent="a", prompt="")
@@ -98,7 +98,7 @@ def test_no_mark_is_put_on_where_locks_do_not_reach(database: Path, monkeypatch:
     def refused(path: Path) -> None:
         raise UnsafeFileSystem(f"{path.parent} has no locks")
 
-    monkeypatch.setattr(opening, "check_placement", refused)
+    monkeypatch.setattr(open, "check_placement", refused)
     with pytest.raises(UnsafeFileSystem):
         set_shared(database, True)
     assert not is_shared(database)

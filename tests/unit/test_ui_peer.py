@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from jobdb.ui import gate
+from jobdb.ui import access
 from jobdb.ui.peer import peer_uid
 
 
@@ -32,23 +32,23 @@ def status(owner: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
     """What the gate says to a request with the key, from a process of that user."""
     said: list[int] = []
 
-    async def site(_scope: gate.Scope, _receive: gate.Receive, send: gate.Send) -> None:
+    async def site(_scope: access.Scope, _receive: access.Receive, send: access.Send) -> None:
         await send({"type": "http.response.start", "status": 200})
 
-    async def send(message: gate.Scope) -> None:
+    async def send(message: access.Scope) -> None:
         if message["type"] == "http.response.start":
             said.append(message["status"])
 
-    async def receive() -> gate.Scope:
+    async def receive() -> access.Scope:
         return {}
 
-    monkeypatch.setattr(gate, "peer_uid", lambda _peer, _here: owner)
+    monkeypatch.setattr(access, "peer_uid", lambda _peer, _here: owner)
     headers = [(b"host", b"127.0.0.1:80"), (b"cookie", b"jobdb_ui_80=k")]
     scope = {
         "type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers,
         "client": ["127.0.0.1", 5], "server": ["127.0.0.1", 80],
     }  # fmt: skip
-    asyncio.run(gate.AccessControl(site, key="k", port=80)(scope, receive, send))
+    asyncio.run(access.AccessControl(site, key="k", port=80)(scope, receive, send))
     return said[0]
 
 

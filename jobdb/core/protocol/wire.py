@@ -31,7 +31,7 @@ from .limits import (
     UnsupportedVersion,
 )
 from .signature import sign
-from .values import has_more_values
+from .value_count import has_more_values
 
 _KINDS: dict[str, EventKind] = {kind.value: kind for kind in EventKind}
 _FIELDS = ("schema_version", "seq", "job_id", "event", "timestamp", "detail", "data")

@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from ...errors import DatabaseMissing, InvalidInput, Unavailable, Unusable
-from .failures import connection_error_text
+from .error_translation import connection_error_text
 
 if TYPE_CHECKING:
     from collections import deque
@@ -79,7 +79,8 @@ class Address:
         except psycopg.ProgrammingError:
             # libpq's own words quote what it stumbled over, and that can be a part of the password.
             raise InvalidInput(
-                f"{display_url} is no URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the password "
+                f"{display_url} is no URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the "
+                f"password "
                 "in ~/.pgpass; one in the URL needs %40 %3A %2F %25 for @ : / and %"
             ) from None
         self.display_url = display_url
@@ -105,7 +106,8 @@ class Address:
                     f"{self.display_url}: {what}. Make it with createdb, then 'jobdb init'"
                 ) from error
             raise Unavailable(
-                f"cannot connect to {self.display_url}: {what}. Check host, port, user and password, and that the server runs"
+                f"cannot connect to {self.display_url}: {what}. Check host, port, user and password, and that the "
+                f"server runs"
             ) from error
         try:
             self._check_server(connection)

@@ -9,7 +9,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 from ..sql.engine import SqlEngine
-from .failures import RolledBack
+from .error_translation import RolledBack
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -24,7 +24,7 @@ from psycopg import errors as server
 from psycopg import sql
 
 from ...errors import JobdbError
-from ...system.flag import Flag
+from ...system.interrupt_safe_flag import Flag
 from .sessions import configure_connection
 
 if TYPE_CHECKING:

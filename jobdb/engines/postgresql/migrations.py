@@ -16,7 +16,7 @@ from ...errors import DatabaseMissing, SchemaMismatch
 from ...urls import parse_url
 from ..statements import Statement, StatementSet, psycopg_text
 from .connections import Address, Connection
-from .failures import translate
+from .error_translation import translate
 
 
 class MigrationStatements(StatementSet):
@@ -121,7 +121,8 @@ def require_version(connection: Connection, address: Address) -> None:
         raise DatabaseMissing(f"{address.display_url} holds no registry; make one with 'jobdb init' on the same URL")
     if version < SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{address.display_url} has schema version {version} and this jobdb needs {SCHEMA_VERSION}; stop the workers of "
+            f"{address.display_url} has schema version {version} and this jobdb needs {SCHEMA_VERSION}; stop the "
+            f"workers of "
             "the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' on the URL"
         )
     if version > SCHEMA_VERSION:

@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
 from ...errors import Busy, InvalidInput, Unavailable
-from .failures import translate
+from .error_translation import translate
 from .sessions import configure_connection, transaction_settings
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ class Pool:
                 waited = time.monotonic() - started
                 if waited > self._busy_sec:
                     raise failure or Busy(
-                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in use for "
+                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in "
+                        f"use for "
                         f"{waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
                         waited_sec=waited,
                     )

@@ -13,12 +13,12 @@ from psycopg import errors as server
 
 from ...core.arguments import text
 from ...errors import InvalidInput, TimedOut
-from ..sql.transaction import Row
-from . import values
+from ..store import Row
+from . import loaders
 from .connections import Connection
 from .dialect import DIALECT, FORMS
-from .failures import message
-from .question import VIEWS, check_query
+from .error_translation import message
+from .query_check import VIEWS, check_query
 
 MAX_TIMEOUT_SEC = 7 * 86_400
 MAX_QUERY_CHARS = 1_048_576
@@ -63,7 +63,7 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
         connection.execute(b"SET TRANSACTION READ ONLY")
         with connection.cursor(name="jobdb_question") as cursor:
             cursor.execute(question.replace("%", "%%").encode(), [])
-            values.register_plain_loaders(cursor.adapters)
+            loaders.register_plain_loaders(cursor.adapters)
             return [column.name for column in cursor.description or ()], _rows(cursor, limit)
     except server.QueryCanceled:
         raise TimedOut(f"the query took longer than {timeout_sec:g} s and was ended; narrow it") from None

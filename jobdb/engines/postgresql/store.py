@@ -18,7 +18,7 @@ import psycopg
 from ...errors import ForkedRegistry, InvalidInput, JobdbError, SyncFailed, Unavailable
 from .connections import Address, Connection
 from .dialect import DIALECT, FORMS
-from .failures import RolledBack, connection_lost, translate
+from .error_translation import RolledBack, connection_lost, translate
 from .listener import Listener, Poller, listen
 from .pool import Pool
 from .query import run_query
@@ -27,8 +27,8 @@ from .sessions import disable_prepare_if_lost, sync_standby_warning
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-    from ..sql.transaction import Row
     from ..statements import Statement
+    from ..store import Row
 
 MAX_WAIT_SEC = 5.0
 UNSTABLE_WAIT_SEC = 0.05
@@ -238,7 +238,8 @@ class PostgresStore:
             time.sleep(pause)
             pause = min(pause * 1.5, 0.5)
         raise Unavailable(
-            f"the connection to {self.address.display_url} broke at the commit, and the server does not say what became of "
+            f"the connection to {self.address.display_url} broke at the commit, and the server does not say what "
+            f"became of "
             "it: the verb may have been done or not. Read the state before going on"
         )
 

@@ -9,7 +9,7 @@ from ... import model
 from ...errors import IllegalTransition, InvalidInput, KeyProblem, StaleAttempt, UnknownJob
 from ...model import EventKind, JobStatus, from_ms
 from .rows import shorten
-from .sealing import KEY_ID
+from .sealer import KEY_ID
 from .statements import CLAIMS, JOBS, TOKENS
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ...crypto.vault import Vault
     from ...model import Claim, Job, NewEvent, Reaped
-    from .transaction import Row, Store, Transaction
+    from ..store import Row, Store, Transaction
 
 
 class ClaimVerbs:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .ahead import PresignCache
-from .arrivals import AcceptVerbs
+from .accept import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
-from .reuse import TokenReuseGuard
+from .presign import PresignCache
 from .subscriptions import SubscriptionVerbs
+from .token_reuse import TokenReuseGuard
 from .tokens import TokenVerbs
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
-    from .transaction import Store
+    from ..store import Store
 
 
 class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):

@@ -9,8 +9,8 @@ from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...model import EventKind, JobStatus
-from .ahead import JobVersion, PresignCache
-from .moving import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
+from .job_updates import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
+from .presign import JobVersion, PresignCache
 from .rows import STATUSES, broker_from_json, event_from_row, password_binding, token_binding, wire_timestamp
 from .statements import EVENTS, JOBS
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ...crypto.vault import Vault
     from ...model import Broker, Delivery, Event, NewEvent
-    from .transaction import Store, Transaction
+    from ..store import Store, Transaction
 
 
 class EventVerbs:

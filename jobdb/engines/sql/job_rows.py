@@ -16,7 +16,7 @@ from .rows import KINDS, STATUSES, broker_from_json
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .transaction import Row
+    from ..store import Row
 
 
 class _MutableJob:

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import AlreadyExists, IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus
-from .moving import run_each
-from .reuse import TokenReuseGuard, check_id_reuse, generate_job_id, is_generated_id
+from .job_updates import run_each
 from .rows import broker_to_json, default_topic_prefix, password_binding, shorten, token_binding
-from .sealing import Sealer
+from .sealer import Sealer
 from .statements import JOBS, TOKENS
+from .token_reuse import TokenReuseGuard, check_id_reuse, generate_job_id, is_generated_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ...crypto.vault import Vault
     from ...model import Job, JobFilter, NewJob
-    from .transaction import Row, Store, Transaction
+    from ..store import Row, Store, Transaction
 
 _MAX_JOB_NUMBER = 2**62
 _ID_ATTEMPTS = 8

@@ -12,7 +12,7 @@ from ...model import EventKind, JobStatus, from_ms
 
 if TYPE_CHECKING:
     from ...model import Broker, Event
-    from .transaction import Row
+    from ..store import Row
 
 CLOCK_SLACK_MS = 60_000
 """How much later than now a moment may be, in milliseconds: hosts' clocks differ, and are set back by seconds."""

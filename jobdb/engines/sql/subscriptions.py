@@ -16,7 +16,7 @@ from .statements import ACCEPT
 
 if TYPE_CHECKING:
     from ...model import Event, Subscription
-    from .transaction import Row, Store, Transaction
+    from ..store import Row, Store, Transaction
 
 
 class FollowResult(NamedTuple):

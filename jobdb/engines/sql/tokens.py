@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from ... import model
 from ...errors import IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus, from_ms
-from .reuse import FINGERPRINT_KEY, reseal_key
 from .rows import overlap_is_over, password_binding, token_binding
-from .sealing import KEY_ID, Sealer
+from .sealer import KEY_ID, Sealer
 from .statements import JOBS, TOKENS
+from .token_reuse import FINGERPRINT_KEY, reseal_key
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
     from ...model import TokenInfo
-    from .reuse import TokenReuseGuard
-    from .transaction import Store, Transaction
+    from ..store import Store, Transaction
+    from .token_reuse import TokenReuseGuard
 
 _PAGE = 500
 

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 from ...errors import StorageFailed
 from ...filesystem import ofd_locks
 from ...filesystem.permissions import create_companion, open_private_file
-from ...system.descriptors import OwnedFd
-from .descriptors import move_above_stdio
-from .locks import busy_error
+from ...system.owned_fd import OwnedFd
+from ...system.stdio_descriptors import move_above_stdio
+from .lock_holders import busy_error
 from .shared_page import SharedPage
 
 if TYPE_CHECKING:

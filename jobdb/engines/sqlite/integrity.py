@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .snapshots import BACKFILL_ATTEMPTED, MX_FRAME, SALT, require_reader_lock
+from .snapshot_check import BACKFILL_ATTEMPTED, MX_FRAME, SALT, require_reader_lock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,7 +23,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...filesystem import ofd_locks
-from .snapshots import WAL_INDEX_BYTES
+from .snapshot_check import WAL_INDEX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,12 +21,12 @@ from ...errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
 from ...filesystem.atomic_files import ScratchFile, take_first_free
 from ...filesystem.permissions import copy_owner, refuse_unsafe_companions, sync_folder
 from ..identity import PLACE, file_place
-from . import opened
-from .companions import free_names, nonempty_journals, set_aside_stale
-from .contents import Contents, inspect_file, refuse_foreign
-from .failures import disk_is_full
+from . import open_files
+from .error_translation import disk_is_full
+from .file_kind import Contents, inspect_file, refuse_foreign
 from .header import read_header
-from .held_files import refuse_hard_links
+from .replacement_guard import refuse_hard_links
+from .stale_journals import free_names, nonempty_journals, set_aside_stale
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
@@ -48,7 +48,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         Unusable: this process has it open, or it has a second name.
     """
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to, and so do we the backup
-    with opened.exclusive_open(path):
+    with open_files.exclusive_open(path):
         header = read_header(path)
         refuse_hard_links(path)
         refuse_unsafe_companions(path)
@@ -79,7 +79,7 @@ def remove_unfinished(path: Path) -> bool:
     Returns:
         Whether it is gone.
     """
-    with contextlib.suppress(OSError, sqlite3.Error), opened.exclusive_open(path):
+    with contextlib.suppress(OSError, sqlite3.Error), open_files.exclusive_open(path):
         if nonempty_journals(path):
             return False  # SQLite would delete them
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from ... import errors
 from ...core.arguments import text
 from ...errors import InvalidInput, JobdbError, StorageFailed, TimedOut
-from ...system.environment import without_secrets
-from ...system.interpreters import isolated_command
+from ...system.isolated_python import isolated_command
+from ...system.subprocess_env import without_secrets
 from .query_process import BUSY_SEC, timeout_message
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ..sql.transaction import Row
+    from ..store import Row
 
 _PROGRAM = "from jobdb.engines.sqlite.query_process import main; main()"
 START_TIMEOUT_SEC = 30.0

@@ -21,8 +21,8 @@ from typing import Any
 import apsw
 
 from ...errors import InvalidInput, JobdbError, TimedOut
-from .failures import translate
-from .question import VIEWS, authorize, check_program
+from .authorizer import VIEWS, authorize, check_program
+from .error_translation import translate
 
 MAX_VALUE_BYTES = 64 * 1_048_576
 """Four times the largest that a registry holds, a prompt."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
 from ...filesystem.permissions import open_private_file
-from .descriptors import move_above_stdio
+from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
     from .futex import FutexWord

@@ -14,24 +14,24 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, StorageFailed, UnsafeFileSystem
-from . import forking, opened
+from . import fork, open_files
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
-from .failures import translate
+from .error_translation import translate
 from .gate import Gate, jitter
-from .held_files import ReplacementGuard, refuse_hard_links
 from .integrity import find_problems
 from .mutex import Mutex, MutexBlock
 from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
-from .scopes import ReadScope, WriteScope
+from .replacement_guard import ReplacementGuard, refuse_hard_links
 from .shared_page import boot_id
-from .wal import WalSync
+from .transaction_scopes import ReadScope, WriteScope
+from .wal_sync import WalSync
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from ...filesystem.placement import Placement
-    from ..sql.transaction import Row
+    from ..store import Row
 
 STATEMENT_CACHE = 200
 CHECKPOINT_PAGES = 1000
@@ -70,7 +70,7 @@ class SqliteStore:
         self._pid = os.getpid()
         refuse_hard_links(self.path)
         self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_id() != ""
-        self._open_file = opened.add(self.path)
+        self._open_file = open_files.add(self.path)
         self._wal: WalSync | None = None
         self._gate: Gate | None = None
         self._reader: apsw.Connection | None = None
@@ -84,7 +84,7 @@ class SqliteStore:
             if journal == "wal":
                 refuse_wal_reset_bug()
             self._writer = self._connect()
-            self._wal_index = opened.guard_locks(self._open_file, self.path).wal_index if journal == "wal" else None
+            self._wal_index = open_files.guard_locks(self._open_file, self.path).wal_index if journal == "wal" else None
             if self._group_commit:
                 self._gate = Gate(self.path)
             self._checkpointer = Checkpointer(self._writer, self._gate)
@@ -94,13 +94,13 @@ class SqliteStore:
                 if durability == "full":
                     self._wal = WalSync(self.path, self._gate.page)
             self._replacement_guard = self._hold_files()
-            forking.register(self)
+            fork.register(self)
         except BaseException:
             self._fully_closed = self._closed = True
             try:
                 self._close_after_failed_open()
             finally:
-                opened.remove(self._open_file)
+                open_files.remove(self._open_file)
             raise
 
     @property
@@ -210,7 +210,7 @@ class SqliteStore:
             self._replacement_guard.close,
             lambda: None if self._wal is None else self._wal.close(),
             lambda: None if self._gate is None else self._gate.close(),
-            lambda: opened.remove(self._open_file),
+            lambda: open_files.remove(self._open_file),
         ):
             try:
                 try:
@@ -249,7 +249,7 @@ class SqliteStore:
             if keep_wal:
                 self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             else:
-                opened.release_locks(self._open_file)
+                open_files.release_locks(self._open_file)
         except apsw.ConnectionClosedError:
             return  # a close that was cut off had come so far
         finally:
@@ -275,8 +275,8 @@ class SqliteStore:
     # -- fork
 
     @property
-    def open_file(self) -> opened.OpenFile:
-        """What ``opened.add`` gave."""
+    def open_file(self) -> open_files.OpenFile:
+        """What ``open_files.add`` gave."""
         return self._open_file
 
     @property

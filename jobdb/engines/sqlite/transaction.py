@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     import apsw
 
-    from ..sql.transaction import Row
     from ..statements import Statement
+    from ..store import Row
 
 
 ROWS_PER_INSERT = 50

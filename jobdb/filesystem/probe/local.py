@@ -26,8 +26,8 @@ from ..placement import Placement, nearest_existing, placement_for
 from ..policy import ALTERNATIVES
 from . import record
 from .checks import LOCAL_PLAN, Check, failed_check, run_plan
-from .helper import LOCK_LENGTH, LOCK_START
 from .parties import LocalParty, PartyError
+from .worker import LOCK_LENGTH, LOCK_START
 
 __all__ = ["Check", "ProbeReport", "probe_folder", "probe_peer", "quick_lock_probe", "require_safe_folder"]
 

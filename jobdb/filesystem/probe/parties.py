@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...system.environment import without_secrets
+from ...system.subprocess_env import without_secrets
 
 _HELPER = Path(__file__).with_name("helper.py")
 

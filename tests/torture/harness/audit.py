@@ -133,7 +133,8 @@ def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> 
     Args:
         database: the file.
         ack_logs: of all its workers.
-        without_power_loss: no power was cut, so that "nothing was written" can be held to its word: after a cut the request
+        without_power_loss: no power was cut, so that "nothing was written" can be held to its word: after a cut the
+        request
             that failed may have reached the disk all the same.
 
     Returns:

@@ -1,6 +1,7 @@
 """What tests use: a mounted file system whose power can be cut, served by a process of its own.
 
-``LossyMount`` never touches the mounted files itself. ``unavailable_reason`` tells whether this machine can mount at all.
+``LossyMount`` never touches the mounted files itself. ``unavailable_reason`` tells whether this machine can mount at
+all.
 """
 
 from __future__ import annotations

@@ -1,0 +1,126 @@
+"""The command that verifies events from the wire: accept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jobdb.errors import InvalidInput
+
+from . import output
+from .context import open_registry
+from .parameters import Json, Start, Subscriber
+
+if TYPE_CHECKING:
+    from jobdb.model import Acceptance
+
+_CHUNK_BYTES = 1 << 18
+_BATCH = 500
+_SHORT_LINE_BATCH = 5_000
+_SHORT_LINE_BYTES = 64
+"""A line of so many bytes is no event; a transaction for each few of them would cost far more than they do."""
+
+
+def accept(
+    ctx: typer.Context,
+    subscriber: Subscriber,
+    source: Annotated[
+        str, typer.Argument(metavar="[FILE]", help="A file of payloads, one a line; '-' is stdin.")
+    ] = "-",
+    topic: Annotated[
+        str | None,
+        typer.Option("--topic", metavar="TOPIC", help="The MQTT topic that they came on, compared with the job's."),
+    ] = None,
+    window: Annotated[
+        int,
+        typer.Option("--window", metavar="N", help="Accept a skipped event that comes up to N seqs late, once.", min=0),
+    ] = 0,
+    start: Start = "beginning",
+    json: Json = False,
+) -> None:
+    """Verify events from the wire and give each a verdict.
+
+    Each payload is verified, checked for replay against what this subscriber has accepted, recorded and
+    applied to its job, and gets one line with tabs between verdict, job, seq and reason; with --json an
+    object with verdict, job_id, seq, missing, missing_count and reason. What is accepted once is 'duplicate'
+    ever after. Lines come and go as a stream, so that it can stand behind a broker's client. Blank lines are
+    passed over. Exit code 1 if any was refused, that is neither accepted nor duplicate.
+
+    \b
+    Examples:
+      jobdb accept --subscriber orchestrator events.ndjson
+      mosquitto_sub -t 'jobs/+/events' | jobdb accept --subscriber orchestrator --json -
+    """
+    from jobdb.model import Arrival
+
+    refused = False
+    with _InputFile(source) as descriptor, open_registry(ctx) as registry:
+        registry.accept_many((), subscriber=subscriber, window=window, start=start)  # what is wrong, before any line
+        for lines in _batches(descriptor):
+            arrivals = [Arrival(payload, topic) for payload in lines]
+            for acceptance in registry.accept_many(arrivals, subscriber=subscriber, window=window, start=start):
+                refused = refused or acceptance.verdict.refused
+                _print(acceptance, json=json)
+            output.flush()
+    raise typer.Exit(1 if refused else 0)
+
+
+class _InputFile:
+    """The descriptor of the file, or of stdin for ``-``, which stays open."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._descriptor = -1
+
+    def __enter__(self) -> int:
+        if self._source == "-":
+            return sys.stdin.fileno()
+        try:
+            self._descriptor = os.open(self._source, os.O_RDONLY)
+            os.read(self._descriptor, 0)
+        except OSError as problem:
+            raise InvalidInput(f"cannot read payloads from {self._source!r}: {problem.strerror}") from problem
+        return self._descriptor
+
+    def __exit__(self, *_failure: object) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+
+
+def _batches(descriptor: int) -> Iterator[list[bytes]]:
+    """The lines as they come, in batches: what has arrived is answered without waiting for more.
+
+    A line longer than a payload may be is handed on cut, which makes it malformed, so memory stays bounded.
+    """
+    from jobdb.core.protocol import MAX_PAYLOAD_BYTES
+
+    max_bytes = MAX_PAYLOAD_BYTES + 1
+    rest = bytearray()  # grows in place: a line may come in a thousand pieces
+    while chunk := os.read(descriptor, _CHUNK_BYTES):
+        first, *whole = chunk.split(b"\n")
+        rest += first[: max_bytes + 1 - len(rest)]
+        if not whole:
+            continue
+        lines = [bytes(rest), *whole[:-1]]
+        rest = bytearray(whole[-1][: max_bytes + 1])
+        lines = [line[:max_bytes].removesuffix(b"\r") for line in lines if line.strip()]
+        batch_size = _BATCH if len(chunk) > _SHORT_LINE_BYTES * len(lines) else _SHORT_LINE_BATCH
+        for begin in range(0, len(lines), batch_size):
+            yield lines[begin : begin + batch_size]
+    if rest.strip():
+        yield [bytes(rest[:max_bytes]).removesuffix(b"\r")]
+
+
+def _print(acceptance: Acceptance, *, json: bool) -> None:
+    if json:
+        output.json_line(acceptance.as_dict())
+        return
+    reason = acceptance.reason
+    if acceptance.missing:
+        first, last = acceptance.missing.start, acceptance.missing.stop - 1
+        reason = f"skipped seq {first}" if first == last else f"skipped seqs {first} to {last}"
+    output.tsv_line(acceptance.verdict, acceptance.job_id, acceptance.seq, reason)

@@ -1,0 +1,60 @@
+"""Opening a PostgreSQL registry: the server, its schema, then the store."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from ..sql.statements import VERBS
+from .connections import Address, Connection
+from .dialect import DIALECT
+from .engine import PostgresEngine
+from .error_translation import translate
+from .migrations import migrate_postgresql, require_version, schema_version
+from .store import PostgresStore
+
+if TYPE_CHECKING:
+    from ...crypto.vault import Vault
+    from ...urls import DatabaseUrl
+
+
+def open_postgresql(
+    url: DatabaseUrl, *, create: bool, durability: str, busy_sec: float, vault: Vault
+) -> PostgresEngine:
+    """Opens the database that the URL names; its tables are made first when there are none and ``create`` is set.
+
+    Args:
+        url: ``postgresql://…``.
+        create: make the tables.
+        durability: "full" or "normal".
+        busy_sec: how long a verb waits for locks and for a server that comes back, in seconds.
+        vault: seals the secrets.
+
+    Raises:
+        InvalidInput: the URL is none.
+        DatabaseMissing, SchemaMismatch, Unavailable, Unusable.
+    """
+    address = Address(url.text, str(url))
+    with address.connect() as connection:
+        try:
+            if create and schema_version(connection) == 0:
+                migrate_postgresql(url.text)
+            require_version(connection, address)
+            _warn_of_loss(connection, address)
+        except psycopg.Error as error:
+            raise translate(error, address.display_url, 0.0) from error
+    for statements in (*VERBS, DIALECT):
+        statements.load()
+    store = PostgresStore(address, durability=durability, busy_sec=busy_sec)
+    return PostgresEngine(store, vault)
+
+
+def _warn_of_loss(connection: Connection, address: Address) -> None:
+    if connection.execute(b"SHOW fsync").fetchone() == ("off",):
+        warnings.warn(
+            f"{address.display_url} runs with fsync=off: a power failure can destroy it; set fsync=on in "
+            f"postgresql.conf",
+            stacklevel=5,
+        )

@@ -1,0 +1,71 @@
+"""Verbs about what comes in over the wire (FW-N7): accept, and what was refused.
+
+What accept does in its transaction is in accepting.py, imported when it is called: who publishes needs none of it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import model
+from ...model import Verdict, from_ms
+from .statements import ACCEPT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...crypto.vault import Vault
+    from ...model import Acceptance, Arrival, Refusal
+    from ..store import Row, Store
+    from .precheck import PrecheckedArrival
+
+
+class AcceptVerbs:
+    """Verbs about events that come in over the wire."""
+
+    store: Store
+    vault: Vault
+
+    def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
+        """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
+        return self.accept_prechecked(self.precheck(arrivals), subscriber=subscriber, window=window, start=start)
+
+    def precheck(self, arrivals: Sequence[Arrival]) -> list[PrecheckedArrival]:
+        """Parses a batch and verifies it as far as that is worth it without the write lock; changes nothing."""
+        from .precheck import precheck
+
+        return precheck(self.store, self.vault, arrivals)
+
+    def accept_prechecked(
+        self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
+    ) -> list[Acceptance]:
+        """Give each its verdict and act on it; the whole batch is one transaction."""
+        from .accept_batch import AcceptBatch
+
+        with self.store.write() as tx:
+            tx.lock_jobs(each.wire.job_id for each in prechecked if each.wire is not None)
+            batch = AcceptBatch(tx, self.vault, subscriber, window, start)
+            answers = [batch.accept(each) for each in prechecked]
+            batch.write()
+        return answers
+
+    def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
+        """Recorded refusals, newest first."""
+        with self.store.read() as tx:
+            rows = tx.all(ACCEPT.list_refusals, job_id=job_id, below=below, limit=limit)
+        return [_refusal(row) for row in rows]
+
+    def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
+        """How often each refusal was given, for one job or in all."""
+        with self.store.read() as tx:
+            rows = (
+                tx.all(ACCEPT.verdict_totals) if job_id is None else tx.all(ACCEPT.verdict_counts_of_job, job_id=job_id)
+            )
+        return {Verdict(verdict): int(count) for verdict, count, _last_ms in rows}
+
+
+def _refusal(row: Row) -> Refusal:
+    number, job_id, subscriber, verdict, seq, recorded_ms, reason = row
+    recorded_at = from_ms(recorded_ms)
+    assert recorded_at is not None
+    return model.Refusal(number, job_id, subscriber, Verdict(verdict), seq, recorded_at, reason)

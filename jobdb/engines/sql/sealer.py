@@ -1,0 +1,76 @@
+"""Sealing within a transaction: every secret of one database is under one master key, and the database knows which.
+
+Two hosts with a key file each, or a process that missed a rekey, would otherwise seal tokens that the others cannot
+open.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...errors import KeyProblem
+from .statements import JOBS, TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...crypto.vault import Vault
+    from ..store import Transaction
+
+KEY_ID = "key_id"
+
+
+class Sealer:
+    """Seals secrets for rows of one database in one transaction; its key is looked at once.
+
+    Args:
+        tx: the transaction.
+        vault: the master key.
+
+    Attributes:
+        vault: the same.
+    """
+
+    def __init__(self, tx: Transaction, vault: Vault) -> None:
+        self._tx = tx
+        self.vault = vault
+        self._checked = False
+
+    def seal(self, secret: str, *, bound_to: str) -> bytes:
+        """Seals a secret.
+
+        Raises:
+            KeyProblem: the database's secrets are under another master key, or it has some and there is no key.
+        """
+        self.check()
+        return self.vault.seal(secret, bound_to=bound_to)
+
+    def seal_many(self, secrets: Sequence[tuple[str, str]]) -> list[bytes]:
+        """Seals secrets, each given with what it is bound to. It raises as `seal` does."""
+        if not secrets:
+            return []
+        self.check()
+        return self.vault.seal_many(secrets)
+
+    def check(self) -> None:
+        """Make sure that the key at hand is the database's; it raises as `seal` does."""
+        if self._checked:
+            return
+        known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
+        if known is None:
+            # Only now may a key be made: where secrets are sealed already it would be one more that opens none of them.
+            self._tx.run(JOBS.insert_setting, name=KEY_ID, value=self.vault.key_for_first_secret().key_id)
+            known = self._tx.one(TOKENS.sealing_key, name=KEY_ID)
+            assert known is not None
+        if known[0] != self.vault.key_id:
+            raise KeyProblem(
+                f"this database's secrets are sealed under master key {known[0]}, and the key found here "
+                f"({self.vault.master.source}) is {self.vault.key_id}; give this process the database's key "
+                "(JOBDB_KEY or JOBDB_KEY_FILE)"
+            )
+        self._checked = True
+
+
+def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
+    """Seals one secret for a row of this database. It raises as :class:`Sealer` does."""
+    return Sealer(tx, vault).seal(secret, bound_to=bound_to)

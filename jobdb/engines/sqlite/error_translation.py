@@ -1,0 +1,229 @@
+"""Turns what apsw raises into jobdb's errors. One place, so that no verb leaks a driver's exception."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING
+
+import apsw
+
+from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
+from .lock_holders import busy_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+_MIN_FREE_BYTES = 64 * 1024
+"""A -shm grows by 32 KiB, and so much must be free when it is made."""
+
+_READ_ERRORS = frozenset(
+    {
+        apsw.SQLITE_IOERR_READ,
+        apsw.SQLITE_IOERR_SHORT_READ,
+        apsw.SQLITE_IOERR_CORRUPTFS,
+        apsw.SQLITE_IOERR_DATA,
+        apsw.SQLITE_IOERR_IN_PAGE,
+        apsw.SQLITE_IOERR_FSTAT,
+        apsw.SQLITE_IOERR_ACCESS,
+    }
+)
+"""No room is no reason for a failed read."""
+
+_LOCK_ERRORS = frozenset(
+    {
+        apsw.SQLITE_IOERR_LOCK,
+        apsw.SQLITE_IOERR_UNLOCK,
+        apsw.SQLITE_IOERR_RDLOCK,
+        apsw.SQLITE_IOERR_CHECKRESERVEDLOCK,
+        apsw.SQLITE_IOERR_SHMLOCK,
+    }
+)
+_NEEDED_DESCRIPTORS = 10
+"""So many are kept open for a database, or a few less."""
+_CHECK_SEC = 2.0
+"""So long it is looked whether a database is damaged, or was only not to be read for a moment."""
+
+
+def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
+    """The jobdb error that says what ``error`` means for ``database``."""
+    if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
+        return _lock_service_error(database) or busy_error(database, waited_sec)
+    if isinstance(error, apsw.FullError):
+        return StorageFailed(
+            f"the disk that holds {database} is full; nothing was written. Free space there and try again"
+        )
+    if isinstance(error, apsw.NotADBError):
+        return NotAJobdbDatabase(
+            f"{database} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+        )
+    if isinstance(error, apsw.CorruptError):
+        return _corrupt_or_unreadable(database, error)
+    if isinstance(error, (apsw.NoMemError, MemoryError)) or _code(error) == apsw.SQLITE_IOERR_NOMEM:
+        return StorageFailed(
+            f"there was not enough memory for a verb on {database}; it was rolled back. Free memory, or give less at a "
+            "time, and try again"
+        )
+    if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError, apsw.AuthError)):
+        return _open_failed(database, error)
+    if isinstance(error, (apsw.IOError, apsw.NoLFSError)):
+        return _disk_failed(database, error)
+    if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
+        return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
+    return StorageFailed(f"SQLite refused to work on {database}: {error}")
+
+
+def _code(error: apsw.Error) -> int:
+    return int(getattr(error, "extendedresult", 0))
+
+
+def _open_failed(database: Path, error: apsw.Error) -> StorageFailed:
+    if _code(error) == apsw.SQLITE_READONLY_DBMOVED:
+        return StorageFailed(
+            f"{database} was moved, removed or replaced while it was open; nothing was written. Open the registry anew"
+        )
+    if (why := _descriptor_shortage()) is not None:
+        return StorageFailed(
+            f"a file of {database} cannot be opened: {why}; nothing was written. Close files or raise the limit "
+            "(ulimit -n), and try again"
+        )
+    return StorageFailed(
+        f"{database} or its folder cannot be written by this user ({error}); nothing was written. "
+        "Check owner and mode of the folder, the database and its -wal and -shm"
+    )
+
+
+def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
+    code = _code(error)
+    if code in _READ_ERRORS:
+        return _read_failed(database, error)
+    if code in _LOCK_ERRORS:
+        return StorageFailed(
+            f"the file system gave no lock on {database} ({error}); the verb was rolled back. Check the mount and, on "
+            f"a shared folder, the server: 'jobdb probe {database.parent}'"
+        )
+    if disk_is_full(database):
+        return StorageFailed(
+            f"the disk that holds {database} is full ({error}); the verb was rolled back. "
+            "Free space there and try again"
+        )
+    if (limit := _file_size_limit()) is not None:
+        return StorageFailed(
+            f"{database} cannot be written ({error}), and this process may write no file larger than {limit} bytes; "
+            "the verb was rolled back. Raise the limit (ulimit -f), or check the disk and the system log"
+        )
+    return StorageFailed(
+        f"the disk failed under {database} ({error}); the verb was rolled back. "
+        "Check the room on the disk, the disk itself and the system log"
+    )
+
+
+def is_read_error(error: apsw.Error) -> bool:
+    """Tell whether an error came from reading a file, and not from writing another."""
+    return _code(error) in _READ_ERRORS
+
+
+def _read_failed(database: Path, error: apsw.Error) -> StorageFailed:
+    return _wal_removed(database) or StorageFailed(
+        f"{database} could not be read ({error}); the verb was rolled back and the file is as it was. Check the mount, "
+        "the disk and the system log, and try again when they are well"
+    )
+
+
+def _wal_removed(database: Path) -> StorageFailed | None:
+    """The error for a database whose log was removed or emptied under a process that has it open.
+
+    The ``-shm`` goes on telling which pages are to be read from the log.
+    """
+    from .stale_journals import shm_lock_holder
+
+    holder = shm_lock_holder(database, exclude_pid=os.getpid())
+    try:
+        if holder is None or os.stat(f"{database}-wal").st_size > 0:
+            return None
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return None
+    return StorageFailed(
+        f"{database} cannot be read: its log {database}-wal was removed or emptied while process {holder} had it open, "
+        "and what was not yet copied from it into the database is nowhere else. If the log was removed, that process "
+        f"still holds it: find it with 'ls -l /proc/{holder}/fd' and copy it before you stop the process. Then stop "
+        f"whatever has the database open, remove {database}-shm, and put the copy in the log's place"
+    )
+
+
+def _corrupt_or_unreadable(database: Path, error: apsw.Error) -> StorageFailed:
+    """SQLite calls a database corrupt also where the disk answered a read with an error (SQLITE_IOERR_CORRUPTFS).
+
+    So the file is read once more, through SQLite, for a limited time.
+    """
+    from .temporary_connection import temporary_connection
+
+    try:
+        with temporary_connection(database, busy_sec=_CHECK_SEC) as connection:
+            connection.read("main", 0, 0, 4096)
+            deadline = time.monotonic() + _CHECK_SEC
+            connection.set_progress_handler(lambda: time.monotonic() > deadline, 10_000)
+            if connection.execute("PRAGMA integrity_check(1)").fetchone() == ("ok",):
+                return _read_failed(database, error)
+    except (apsw.IOError, OSError) as failure:
+        return _read_failed(database, failure if isinstance(failure, apsw.Error) else error)
+    except (apsw.Error, JobdbError):
+        pass  # it is damaged, or too large to tell in time
+    return StorageFailed(
+        f"{database} is damaged, or its disk cannot be read ({error}); stop the writers, keep a copy of the file with "
+        "its -wal, and run 'jobdb doctor --full' when the disk is well: only if that finds damage, 'jobdb restore'"
+    )
+
+
+def _descriptor_shortage() -> str | None:
+    """Return why this process cannot open the files that a database needs at the moment, if so."""
+    opened: list[int] = []
+    try:
+        for _ in range(_NEEDED_DESCRIPTORS):  # those that a failed opening had are closed by now
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            return error.strerror
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return None
+
+
+def _file_size_limit() -> int | None:
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def disk_is_full(database: Path) -> bool:
+    """Tell whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
+    try:
+        found = os.statvfs(database.parent)
+    except (AttributeError, OSError):
+        return False
+    blocks = found.f_bfree if os.geteuid() == 0 else found.f_bavail
+    return blocks * found.f_frsize < _MIN_FREE_BYTES
+
+
+def _lock_service_error(database: Path) -> UnsafeFileSystem | None:
+    """SQLite reports ENOLCK, "no locks to be had", as BUSY: on a shared folder the two are told apart by trying."""
+    if os.path.exists(f"{database}-shm"):
+        return None
+    from ...filesystem.probe.local import quick_lock_probe
+
+    report = quick_lock_probe(database.parent)
+    if report.ok:
+        return None
+    return UnsafeFileSystem(
+        f"{database.parent} gives no locks any more ({report.verdict}); nothing was written. Is the file server's lock "
+        f"manager running? 'jobdb probe {database.parent}' tells when it is back"
+    )

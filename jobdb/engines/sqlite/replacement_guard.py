@@ -1,0 +1,238 @@
+"""The files of an open database, compared by name with what is held open.
+
+A name can be removed, renamed or given to another file while a connection goes on working on what it opened: ``rm -r``,
+``git clean``, ``mv``, a folder put in the place of another. What is committed then is in no database that anybody can
+find, and two workers can claim the same job. So the names of the database, its ``-wal`` and its ``-shm`` must still
+lead to the files (device and inode) that this process has open: for a read at a moment after it was asked for, for a
+write after its commit, before it is answered. While the files are open their inode numbers are not given to others.
+
+Only ``lstat`` is used: opening and closing a file by hand drops this process's own locks on it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from contextlib import suppress
+from os import F_OK, access, fstat, lstat, readlink
+from time import monotonic
+from typing import TYPE_CHECKING, NoReturn
+
+from ...errors import DatabaseReplaced, StorageFailed, Unusable
+from ...system.stdio_descriptors import move_above_stdio
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_WRITE_VALID_SEC = 0.002
+"""For so long a verb that begins believes the last look: one that writes looks again when it has committed."""
+_READ_VALID_SEC = 0.001
+"""A read does not, and a look costs as much as the cheapest one."""
+_TIMESTAMP_GRANULARITY_NS = 50_000_000
+"""Two changes of a folder within a tick of the kernel's clock, of 10 ms at most, can have the same time."""
+_PATH_ONLY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def refuse_hard_links(path: Path) -> None:
+    """Refuse a database file that has a second name.
+
+    Each name would have a log, a gate and locks of its own: SQLite finds them by the name that it was given.
+
+    Raises:
+        Unusable: it has more than one name.
+    """
+    found = os.stat(path)
+    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+        raise _hard_link_error(path)
+
+
+def _hard_link_error(path: Path) -> Unusable:
+    return Unusable(
+        f"{path} has a second name (a hard link), and who opens that one has another write-ahead log: commits would be "
+        f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
+        "one is wanted, is made by jobdb backup after that"
+    )
+
+
+class ReplacementGuard:
+    """The names of one open database and the files that they led to when it was opened. Close it with the database.
+
+    A look at every name takes some eight microseconds, a tenth of the cheapest write. So the folder is asked first:
+    whatever is made, removed or renamed in it, itself included, changes its times. While they stay as they were at the
+    last whole look, every name in it leads where it led. That is exact where a change cannot have had the same time as
+    the one before it: it is believed when the last one is older than the coarsest tick, of a file system that tells
+    parts of a second. A folder further up that is renamed takes database and log along, and is noticed by the next verb
+    that begins two milliseconds later.
+
+    The ``-wal`` is not looked at with ``lstat``: Linux would have to give it a finer timestamp at the next write, and
+    the disk to store that (measured on ext4: 16 µs of processor time and 30 µs a commit). The name that its descriptor
+    has in ``/proc`` says whether it was removed or renamed, and in between it is enough that there is one.
+    Source: https://docs.kernel.org/filesystems/multigrain-ts.html
+
+    Args:
+        path: the database file, without links in its name.
+        wal: it is open in WAL mode, with a ``-wal`` and a ``-shm``.
+        gate: there is a gate file, too.
+
+    Attributes:
+        read_valid_until: the moment, by ``time.monotonic()``, until which a read that begins believes the last look;
+        never,
+            where there is a rollback journal, which is made by a name.
+        write_valid_until: the same for a write, which looks again when it has committed.
+    """
+
+    def __init__(self, path: Path, *, wal: bool, gate: bool = False) -> None:
+        self._path = path
+        self._database = _identify(f"{path}")
+        # They keep order among writers; the data lies in the others.
+        self._companions = [_identify(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
+        self._shm = f"{path}-shm" if wal else ""
+        self._index_bytes = lstat(self._shm).st_size if wal else 0
+        self.read_valid_until = self.write_valid_until = 0.0
+        self._refusal: str | None = None
+        self._wal, self._link, self._linked = "", "", ""
+        self._log_fd = self._folder_fd = -1
+        self._checked_folder_times = (0, 0)  # the folder's times at the last whole look; no folder has these
+        self.wal_identity: tuple[int, int] | None = None
+        if wal:
+            self._hold_log(f"{path}-wal")
+            with suppress(OSError):
+                self._folder_fd = move_above_stdio(os.open(path.parent, _PATH_ONLY_FLAGS | os.O_DIRECTORY))
+
+    def _hold_log(self, name: str) -> None:
+        self._wal = name
+        held = _identify(name)
+        self.wal_identity = held[1:]
+        self._log_fd = move_above_stdio(os.open(name, _PATH_ONLY_FLAGS))
+        link = f"/proc/self/fd/{self._log_fd}"
+        try:
+            self._link, self._linked = link, os.readlink(link)
+        except OSError:
+            self._companions.append(held)
+
+    def matches(self, database: tuple[int, int], wal_identity: tuple[int, int] | None) -> bool:
+        """Whether the names led to the files of these devices and inodes."""
+        return self._database[1:] == database and (wal_identity is None or wal_identity == self.wal_identity)
+
+    def close(self) -> None:
+        """Close what is held open to look at it. The ``-wal`` carries no locks that this could drop."""
+        for fd in (self._log_fd, self._folder_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._log_fd = self._folder_fd = -1
+        self._link, self._checked_folder_times = "", (0, 0)
+
+    def check_all(self) -> None:
+        """Look at every name before a verb begins.
+
+        Raises:
+            DatabaseReplaced: a name is gone or leads to another file. It raises from then on.
+            StorageFailed: a name cannot be looked at.
+            Unusable: the database has been given a second name.
+        """
+        now = monotonic()
+        times = self._folder_times()  # before the looks: what changes after it is seen by the next
+        found = self._check_database()
+        if times == (0, 0) or times != self._checked_folder_times:
+            self._check_companions()
+            self._checked_folder_times = times
+        if self._shm:
+            self._refuse_truncated_shm()
+        if found.st_nlink > 1:
+            raise _hard_link_error(self._path)
+        if self._wal:
+            self.read_valid_until, self.write_valid_until = now + _READ_VALID_SEC, now + _WRITE_VALID_SEC
+
+    def check(self) -> None:
+        """Look whether every name still leads to its file, after a commit and before it is answered.
+
+        Raises:
+            DatabaseReplaced, StorageFailed: as for `check_all`.
+        """
+        if self._folder_fd >= 0 and self._refusal is None:
+            folder = fstat(self._folder_fd)
+            if (folder.st_mtime_ns, folder.st_ctime_ns) == self._checked_folder_times:
+                return
+        times = self._folder_times()
+        self._check_database()
+        self._check_companions()
+        self._checked_folder_times = times
+
+    def _refuse_truncated_shm(self) -> None:
+        """Refuse a -shm that was cut short: SQLite has it mapped, and who reads what was cut off is killed (SIGBUS)."""
+        try:
+            if lstat(self._shm).st_size < self._index_bytes:
+                self._refuse(f"{self._shm} was cut short")
+        except OSError as error:
+            self._raise_stat_failed(self._shm, error)
+
+    def _check_database(self) -> os.stat_result:
+        if self._refusal is not None:
+            raise DatabaseReplaced(self._refusal)
+        name, device, inode = self._database
+        try:
+            found = lstat(name)
+        except OSError as error:
+            self._raise_stat_failed(name, error)
+        if found.st_ino != inode or found.st_dev != device:
+            self._refuse(f"{name} is another file")
+        if not found.st_size:
+            self._refuse(f"{name} was emptied")
+        return found
+
+    def _check_companions(self) -> None:
+        try:
+            for name, device, inode in self._companions:
+                beside = lstat(name)
+                if beside.st_ino != inode or beside.st_dev != device:
+                    self._refuse(f"{name} is another file")
+            if self._link and readlink(self._link) != self._linked:
+                self._refuse(f"{self._wal} is gone")
+            if self._wal and not access(self._wal, F_OK):
+                self._refuse(f"{self._wal} is gone")
+        except OSError as error:
+            self._raise_stat_failed(str(error.filename), error)
+
+    def _folder_times(self) -> tuple[int, int]:
+        """The folder's times; none where a later change could have the same."""
+        if self._folder_fd < 0:
+            return 0, 0
+        folder = fstat(self._folder_fd)
+        times = folder.st_mtime_ns, folder.st_ctime_ns
+        now = time.time_ns()
+        return (
+            times if all(when % 10**9 and not 0 <= now - when < _TIMESTAMP_GRANULARITY_NS for when in times) else (0, 0)
+        )
+
+    def intact(self) -> bool:
+        """Whether every name still leads to the file that is open."""
+        try:
+            self.check_all()
+        except (DatabaseReplaced, StorageFailed):
+            return False
+        except Unusable:
+            pass  # a second name
+        return True
+
+    def _raise_stat_failed(self, name: str, error: OSError) -> NoReturn:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            self._refuse(f"{name} is gone")
+        raise StorageFailed(
+            f"cannot look at {name}: {error.strerror}; whether this call did anything is not known. Check the disk and "
+            "the rights of the folder, and read the state before going on"
+        ) from error
+
+    def _refuse(self, what: str) -> NoReturn:
+        self.read_valid_until = self.write_valid_until = 0.0
+        self._refusal = (
+            f"{what}: it was removed, renamed, replaced or cut while this registry had it open. What this call did is "
+            f"not in the database that others find at {self._path}, and this registry does nothing more. See what lies "
+            "there, put back what belongs there ('jobdb restore' takes a backup), then open the registry anew"
+        )
+        raise DatabaseReplaced(self._refusal)
+
+
+def _identify(name: str) -> tuple[str, int, int]:
+    found = lstat(name)
+    return name, found.st_dev, found.st_ino

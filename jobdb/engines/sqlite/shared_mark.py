@@ -1,0 +1,92 @@
+"""The mark that several hosts may have a database open: stored in it, and stronger than any host's own opinion.
+
+A marked database stays in a rollback journal everywhere, also on the host to which the folder happens to be local: a
+WAL there would be invisible to the others. Called by ``jobdb init --shared`` and ``--no-shared``, and on opening.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import apsw
+
+from ...errors import Busy, SchemaMismatch
+from ...filesystem.permissions import refuse_unsafe_companions
+from . import open_files
+from .error_translation import translate
+from .file_kind import Contents, inspect_file, refuse_foreign, unmarked_error
+from .replacement_guard import refuse_hard_links
+from .temporary_connection import temporary_connection
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHARED = "shared"
+_BUSY_SEC = 10.0
+
+
+def is_shared(path: Path) -> bool:
+    """Whether the database bears the mark; read without changing its journal mode."""
+    try:
+        # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
+        with temporary_connection(path, busy_sec=_BUSY_SEC, flags=apsw.SQLITE_OPEN_READWRITE) as connection:
+            row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
+    except apsw.Error as error:
+        raise translate(error, path, _BUSY_SEC) from error
+    return row is not None and row[0] == "1"
+
+
+def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
+    """Puts the mark on or takes it off, while nobody has the database open.
+
+    Args:
+        path: the database.
+        shared: the mark. On: the journal becomes DELETE before the mark is written. Off: the mark goes first, and with
+            it the note of an unsafe override; the next opening on a local file system turns to WAL.
+        busy_sec: how long to wait until nobody has it open, in seconds.
+
+    Raises:
+        UnsafeFileSystem: the folder's locks do not reach everybody, so nobody can tell who has it open.
+        Busy: a process has it open; one that is idle with a rollback journal cannot be seen, and its next verb is
+            refused once the database is in WAL.
+        Unusable: this process has it open.
+    """
+    from .open import check_placement
+
+    check_placement(path)
+    with open_files.exclusive_open(path):
+        refuse_hard_links(path)
+        refuse_unsafe_companions(path)
+        _header, found = inspect_file(path)
+        refuse_foreign(path, found)
+        if found is not Contents.OURS:
+            raise (
+                unmarked_error(path)
+                if found is Contents.UNMARKED
+                else SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
+            )
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            connection.set_busy_timeout(round(busy_sec * 1000))
+            connection.pragma("locking_mode", "EXCLUSIVE")
+            connection.pragma("synchronous", 3)
+            connection.execute("BEGIN EXCLUSIVE; COMMIT")
+            if shared:
+                connection.pragma("journal_mode", "delete")
+            connection.execute(
+                "INSERT INTO settings (name, value) VALUES ('shared', ?) "
+                "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                ("1" if shared else "0",),
+            )
+            if not shared:
+                connection.execute("DELETE FROM settings WHERE name = 'unsafe_override'")
+        except apsw.BusyError as error:
+            raise Busy(
+                f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
+                "Nothing was changed",
+                waited_sec=busy_sec,
+            ) from error
+        except apsw.Error as error:
+            raise translate(error, path, busy_sec) from error
+        finally:
+            connection.close()

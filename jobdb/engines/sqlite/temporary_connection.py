@@ -1,0 +1,54 @@
+"""Short-lived connections: opened for one look at a database file, noted among the open ones, and closed again."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import apsw
+
+from . import open_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def immutable_uri(path: Path) -> str:
+    """Return the URI under which SQLite reads a file that nobody writes, and looks for no journal of it."""
+    return f"file:{quote(os.fspath(path.absolute()))}?immutable=1"
+
+
+@contextmanager
+def temporary_connection(
+    path: Path, *, busy_sec: float, name: str | None = None, flags: int = apsw.SQLITE_OPEN_READONLY
+) -> Iterator[apsw.Connection]:
+    """Open a database file for one look.
+
+    While the block runs the file counts as open in this process, so nothing opens it with another SQLite library, and
+    nothing of its schema is run that is not a part of SQLite.
+
+    Args:
+        path: the file; it exists.
+        busy_sec: how long to wait for a lock, in seconds.
+        name: what SQLite is given to open, if it is a URI.
+        flags: SQLite's, for opening.
+
+    Raises:
+        apsw.Error: it cannot be opened.
+        ForkedRegistry: this process must not open it.
+        OSError: it is not there.
+    """
+    file = open_files.add(path)
+    try:
+        connection = apsw.Connection(str(path) if name is None else name, flags=flags)
+        try:
+            connection.set_busy_timeout(round(busy_sec * 1000))
+            connection.pragma("trusted_schema", 0)
+            yield connection
+        finally:
+            connection.close()
+    finally:
+        open_files.remove(file)

@@ -1,0 +1,179 @@
+"""A broker that is kept in touch with: connects, and connects again after a pause that grows and is jittered.
+
+Used by the relay and the subscriber, each from one thread: ``poll`` is called again and again and never blocks; the
+connecting itself, which can take seconds, is done by a thread of its own.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+
+from ..system.interrupt_safe_flag import Flag
+from .connection import MQTT_5, MQTT_311, Connection, ConnectionFailed, Message
+from .settings import BrokerSettings
+
+MIN_BACKOFF_SEC = 0.2
+MAX_BACKOFF_SEC = 30.0
+_STABLE_SEC = 10.0
+
+ReportCallback = Callable[[str], None]
+
+
+class ReconnectingConnection:
+    """One broker.
+
+    Args:
+        settings: the broker.
+        client_id: under which it knows us.
+        session_sec: how long it keeps our session, in seconds; 0: each connection begins clean.
+        wake: called from other threads when ``poll`` should be called soon.
+        report: takes a sentence for people about what happened.
+        on_message, on_acknowledged: as for :class:`Connection`.
+        clock: seconds that never go back.
+        jitter: a number from 0 to 1, anew each time.
+
+    Attributes:
+        connection: the open connection, or None.
+        failed_attempts: how often connecting has failed since it was last steady.
+        rapid_disconnects: how often in a row a connection was lost within seconds.
+        last_attempt_failed: the last attempt to connect failed.
+    """
+
+    def __init__(
+        self,
+        settings: BrokerSettings,
+        client_id: str,
+        *,
+        wake: Callable[[], None],
+        report: ReportCallback,
+        session_sec: int = 0,
+        on_message: Callable[[Message], None] | None = None,
+        on_acknowledged: Callable[[int, str | None], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.settings = settings
+        self.connection: Connection | None = None
+        self.failed_attempts = 0
+        self.rapid_disconnects = 0
+        self.last_attempt_failed = False
+        self._client_id = client_id
+        self._session_sec = session_sec
+        self._wake = wake
+        self._report = report
+        self._on_message = on_message
+        self._on_acknowledged = on_acknowledged
+        self._clock = clock
+        self._jitter = jitter
+        self._version = MQTT_5
+        self._retry_at = 0.0
+        self._connected_at = 0.0
+        self._connector: threading.Thread | None = None
+        self._result: Connection | ConnectionFailed | Exception | None = None
+        self._last_reason = ""
+        self._closed = Flag()
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt is under way."""
+        return self._connector is not None
+
+    def poll(self) -> bool:
+        """Moves on: begins an attempt, takes its result, notices a loss. True when just connected.
+
+        Raises:
+            InvalidInput: paho-mqtt is missing.
+        """
+        if self.connection is not None:
+            if self.connection.ended.is_set():
+                self._handle_disconnect(self.connection.close_reason)
+            return False
+        if self._connector is None:
+            if self._clock() >= self._retry_at:
+                self._connector = threading.Thread(target=self._connect, name="mqtt connector", daemon=True)
+                self._connector.start()
+            return False
+        if self._connector.is_alive():
+            return False
+        self._connector = None
+        return self._take_result()
+
+    def _take_result(self) -> bool:
+        result, self._result = self._result, None
+        self.last_attempt_failed = isinstance(result, ConnectionFailed)
+        if isinstance(result, Connection):
+            self.connection, self._connected_at, self._last_reason = result, self._clock(), ""
+            self._report(f"connected to the broker {self.settings}")
+            return True
+        if isinstance(result, ConnectionFailed):
+            self._schedule_retry(str(result))
+            return False
+        assert result is not None
+        raise result
+
+    def _connect(self) -> None:
+        """In the connector's thread: one attempt, with the older MQTT as well when the newer is not understood."""
+        try:
+            try:
+                self._result = self._open(self._version)
+            except ConnectionFailed as failure:
+                if not failure.other_version:
+                    raise
+                other = MQTT_311 if self._version == MQTT_5 else MQTT_5
+                self._result = self._open(other)
+                self._version = other
+        except Exception as failure:
+            self._result = failure
+        finally:
+            self._wake()
+
+    def _open(self, version: int) -> Connection:
+        connection = Connection(
+            self.settings,
+            self._client_id,
+            version=version,
+            session_sec=self._session_sec,
+            on_message=self._on_message,
+            on_acknowledged=self._on_acknowledged,
+            on_end=self._wake,
+        )
+        connection.open()
+        if self._closed.is_set():
+            connection.close()
+        return connection
+
+    def reconnect(self, close_reason: str) -> None:
+        """Gives the present connection up, and connects again after a pause."""
+        if self.connection is not None:
+            self.connection.close()
+            self._handle_disconnect(close_reason)
+
+    def _handle_disconnect(self, close_reason: str) -> None:
+        self.connection = None
+        self.rapid_disconnects += 1
+        if self._clock() - self._connected_at >= _STABLE_SEC:
+            self.failed_attempts = self.rapid_disconnects = 0
+        self._schedule_retry(close_reason)
+
+    def _schedule_retry(self, close_reason: str) -> None:
+        pause = min(MAX_BACKOFF_SEC, MIN_BACKOFF_SEC * 2 ** min(self.failed_attempts, 20))
+        pause *= 0.5 + 0.5 * self._jitter()
+        self.failed_attempts += 1
+        self._retry_at = self._clock() + pause
+        if close_reason != self._last_reason:
+            self._last_reason = close_reason
+            self._report(f"no connection to the broker {self.settings}: {close_reason}; trying again until it works")
+
+    def close(self, *, forget_session: bool = False) -> None:
+        """Ends the connection; an attempt that is under way ends by itself."""
+        self._closed.set()
+        if self._connector is not None:
+            self._connector.join(0.2)
+            if not self._connector.is_alive() and isinstance(self._result, Connection):
+                self.connection, self._result = self._result, None
+        if self.connection is not None:
+            self.connection.close(forget_session=forget_session)
+            self.connection = None

@@ -1,0 +1,190 @@
+"""Copying a SQLite registry into another file, and checking such a file from end to end.
+
+Called by backup and restore. A saved file is read without being changed, also on a medium that cannot be written, and
+with what its -wal holds. Source: https://sqlite.org/backup.html, https://sqlite.org/uri.html
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import apsw
+
+from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
+
+from ..engines.sqlite import open_files
+from ..engines.sqlite.error_translation import is_read_error, translate
+from ..engines.sqlite.header import read_header
+from ..engines.sqlite.stale_journals import journal_page_count
+from ..engines.sqlite.temporary_connection import immutable_uri, temporary_connection
+from ..errors import InvalidInput, JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    _Translator = Callable[[apsw.Error, Path, Path], JobdbError]
+
+_PAGES_A_STEP = 2000
+_READ_URI = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+
+
+def resolve_backup(path: Path) -> Path:
+    """Resolve a saved file's name to the file that links lead to.
+
+    Raises:
+        InvalidInput: nothing is there, or what is there is no file.
+    """
+    try:
+        os.fsencode(path).decode("utf-8")
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        link = " (a link that leads nowhere)" if os.path.islink(path) else ""
+        reason = f": {error.strerror}" if isinstance(error, PermissionError) else f" is not there{link}"
+        raise InvalidInput(f"{path}{reason}; name a file that 'jobdb backup' has made") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise InvalidInput(f"{path} is not a file; name a file that 'jobdb backup' has made")
+    return Path(os.path.realpath(path))
+
+
+def verify(path: Path, *, named: Path | None = None) -> tuple[int, int]:
+    """Open a saved registry and check it from end to end.
+
+    Args:
+        path: the file.
+        named: the file that an error is about, when ``path`` is a copy of it.
+
+    Returns:
+        How many jobs and events it holds.
+
+    Raises:
+        InvalidInput: it is no file.
+        NotAJobdbDatabase, SchemaMismatch: it is something else or of another version.
+        StorageFailed: it is damaged.
+    """
+    path, named = resolve_backup(path), named or path
+    try:
+        with _open_backup(path, named) as connection:
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(10)")]
+            broken = connection.execute("PRAGMA foreign_key_check").fetchone()
+            jobs = connection.execute("SELECT count(*) FROM jobs").fetchone()
+            events = connection.execute("SELECT count(*) FROM events").fetchone()
+    except apsw.Error as error:
+        raise _backup_error(error, path, named) from error
+    if problems != ["ok"] or broken is not None:
+        raise StorageFailed(f"{named} is damaged ({problems[0]}); use another backup")
+    assert jobs is not None and events is not None
+    return int(jobs[0]), int(events[0])
+
+
+def copy_backup_file(source: Path, target: Path) -> None:
+    """Copy a saved registry, with what its -wal holds, into an empty file.
+
+    Raises:
+        NotAJobdbDatabase, SchemaMismatch: it is something else or of another version.
+        StorageFailed: it is damaged, or the disk is full or failed.
+    """
+    try:
+        with _open_backup(source, source) as connection:
+            _copy(connection, source, target, unreadable=_backup_error)
+    except apsw.Error as error:
+        raise _backup_error(error, source, source) from error
+
+
+def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) -> None:
+    """Copy one moment's state of a registry in use into an empty file.
+
+    Args:
+        source: the database.
+        target: the empty file.
+        identity: the device and inode of the database that is meant.
+
+    Raises:
+        StorageFailed: another file stands at the name now, or the disk is full or failed.
+    """
+    before = os.stat(source)
+    try:
+        with temporary_connection(source, busy_sec=30.0) as connection:
+            if any((found.st_dev, found.st_ino) != identity for found in (before, os.stat(source))):
+                raise StorageFailed(
+                    f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
+                    "the registry anew"
+                )
+            _copy(connection, source, target, unreadable=lambda error, path, _named: translate(error, path, 30.0))
+    except apsw.Error as error:
+        raise translate(error, source, 0.0) from error
+
+
+def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Translator) -> None:
+    """SQLite's backup API, in steps so that writers of a rollback journal get their turn; restarts by itself."""
+    try:
+        # One read transaction: the copy is one moment's state, whatever is written meanwhile.
+        source.execute("BEGIN; SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.Error as error:
+        raise unreadable(error, path, path) from error
+    try:
+        copy = open_scratch(target)
+        try:
+            with copy.backup("main", source, "main") as copying:
+                while not copying.done:
+                    copying.step(_PAGES_A_STEP)
+            copy.pragma("journal_mode", "delete")
+        finally:
+            copy.close()
+        source.execute("COMMIT")
+    except (apsw.BusyError, apsw.LockedError, apsw.CorruptError, apsw.NotADBError) as error:
+        raise unreadable(error, path, path) from error
+    except apsw.Error as error:
+        raise translate(error, path if is_read_error(error) else target, 0.0) from error
+
+
+def open_scratch(scratch: Path) -> apsw.Connection:
+    """Open a file that nobody else knows of. Its name must lead through no link, and it is synced by its maker."""
+    connection = apsw.Connection(str(scratch), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
+    try:
+        connection.pragma("synchronous", 0)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+@contextmanager
+def _open_backup(path: Path, named: Path) -> Iterator[apsw.Connection]:
+    """Open a saved registry to read it: as a database that others may be using, but for a finished file in WAL mode.
+
+    That one SQLite can read as others would only by making a -wal and -shm beside it.
+    """
+    if journal_page_count(Path(f"{path}-journal")) is not None:
+        raise StorageFailed(
+            f"{named} is in the middle of a transaction: the -journal beside it is not rolled back. Run "
+            f"'jobdb --db {named} doctor', which does that, and try again"
+        )
+    foreign = NotAJobdbDatabase(f"{named} is not a backup of a jobdb database")
+    try:
+        with open_files.raw_read(path) as free:
+            in_wal = free and read_header(path).wal
+    except NotAJobdbDatabase:
+        raise foreign from None
+    in_use = any(os.path.lexists(f"{path}{suffix}") for suffix in ("-wal", "-shm"))
+    name = immutable_uri(path) if in_wal and not in_use else str(path)
+    with temporary_connection(path, busy_sec=5.0, name=name, flags=_READ_URI) as connection:
+        version = connection.pragma("user_version")
+        assert isinstance(version, int)
+        if connection.pragma("application_id") != APPLICATION_ID:
+            raise foreign
+        if version < 1:
+            raise StorageFailed(f"{named} is damaged (schema version {version}); use another backup")
+        if version > SCHEMA_VERSION:
+            raise SchemaMismatch(f"{named} has schema version {version}; this jobdb knows {SCHEMA_VERSION}")
+        yield connection
+
+
+def _backup_error(error: apsw.Error, path: Path, named: Path) -> JobdbError:
+    """Return the error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return StorageFailed(f"{named} is damaged ({error}); use another backup")
+    return translate(error, path, 0.0)

@@ -1,0 +1,129 @@
+"""The small parts of the command line, by themselves."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+from jobdb.cli import inputs, output
+from jobdb.cli.artifacts import missing_artifacts
+from jobdb.cli.jobs import format_duration
+from jobdb.cli.param_conversion import PlainConverter
+
+from jobdb.errors import InvalidInput
+
+
+@given(st.text())
+def test_visible_text_has_no_control_character(text: str) -> None:
+    shown = output.sanitize(text)
+    assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
+    assert len(shown.splitlines()) <= 1
+    if text.isprintable():
+        assert shown == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb\tc\r", "a\\nb\\tc\\r"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("\u202e\u2028", "\\u202e\\u2028"),
+        ("é 日 \xa0", "é 日 \xa0"),
+    ],
+)
+def test_visible_writes_controls_out(text: str, shown: str) -> None:
+    assert output.sanitize(text) == shown
+    assert output.sanitize("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("1.5m", 90), ("45s", 45), ("2w", 1_209_600), ("0", 0)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert inputs.duration(text, option="--older-than") == seconds
+
+
+@given(st.text(max_size=8))
+def test_what_is_no_duration_is_refused_in_words(text: str) -> None:
+    try:
+        assert inputs.duration(text, option="--older-than") >= 0
+    except InvalidInput as refused:
+        assert "--older-than" in str(refused)
+
+
+@given(st.text(max_size=40))
+def test_what_is_no_json_object_is_refused_in_words(text: str) -> None:
+    if text.startswith("@"):
+        return
+    try:
+        assert isinstance(inputs.json_object(text, option="--data"), dict)
+    except InvalidInput as refused:
+        assert "--data" in str(refused)
+
+
+def test_reading_is_bounded(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"x" * 100)
+    assert inputs.read_bytes(str(tmp_path / "file"), label="prompt", max_size=100) == b"x" * 100
+    with pytest.raises(InvalidInput, match="longer than 99"):
+        inputs.read_bytes(str(tmp_path / "file"), label="prompt", max_size=99)
+    with pytest.raises(InvalidInput, match="cannot read"):
+        inputs.read_bytes("a\0b", label="prompt", max_size=99)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(-3, "0s"), (59.9, "59s"), (60, "1m"), (7200, "2h"), (200_000, "2d")])
+def test_spans(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
+    now = datetime.now(UTC)
+    assert format_duration(((now + timedelta(seconds=seconds)) - now).total_seconds()) == text
+
+
+def test_artifacts_count_only_inside_the_folder(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "work", tmp_path / "work-2"
+    (folder / "sub").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "there").touch()
+    (folder / "here").touch()
+    (folder / "sub" / "deep").touch()
+    os.symlink(outside, folder / "link")
+    os.symlink("/etc/passwd", folder / "passwd")
+    os.symlink("nowhere", folder / "dangling")
+    os.symlink("loop", folder / "loop")
+    os.symlink("sub/deep", folder / "inside")
+    expected = ("here", "sub/deep", "sub/", "inside", "./here", "sub//deep")
+    assert missing_artifacts(str(folder), expected) == []
+    wrong = ("link/there", "passwd", "dangling", "loop", "../work-2/there", "/etc/passwd", "", "a\0b", "here/", "no")
+    assert [path for path, _ in missing_artifacts(str(folder), wrong)] == list(wrong)
+    os.symlink(folder, tmp_path / "alias")
+    assert missing_artifacts(str(tmp_path / "alias"), expected) == []
+    with pytest.raises(InvalidInput):
+        missing_artifacts(str(folder / "here"), expected)
+
+
+PARAMETER: Any = SimpleNamespace(multiple=False, nargs=1)
+REPEATED: Any = SimpleNamespace(multiple=True, nargs=1)
+
+
+def test_plain_values() -> None:
+    assert PlainConverter(int).coerce("7", PARAMETER, None) == 7
+    assert PlainConverter(float).coerce("7.5", PARAMETER, None) == 7.5
+    assert PlainConverter(str).coerce("7", PARAMETER, None) == "7"
+    assert PlainConverter(str).coerce(None, PARAMETER, None) is None
+    assert PlainConverter(bool).coerce(None, PARAMETER, None) is None
+    assert PlainConverter(bool).coerce(True, PARAMETER, None) is True
+    assert list(PlainConverter(list[str]).coerce(("a", "b"), REPEATED, None)) == ["a", "b"]
+    assert list(PlainConverter(list[str]).coerce(None, REPEATED, None)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [(int, "x"), (int, "1.5"), (int, ""), (float, "x"), (int, "-1"), (int, "11")]
+)
+def test_plain_values_that_are_refused(kind: type, text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        PlainConverter(kind, 0, 10).coerce(text, PARAMETER, None)
