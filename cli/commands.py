@@ -64,9 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "trust": Entry("trust", "trust", "Trust the database of a folder that came from elsewhere."),
         "doctor": Entry("doctor", "doctor", "Check the database and all around it."),
         "identity": Entry("identity", "identity", "Show which registry this is; say that it was moved, or copied."),
-        "probe": Entry(
-            "doctor", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."
-        ),
+        "probe": Entry("doctor", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."),
         "backup": Entry("backup", "backup", "Save the whole database into one file, while it is in use."),
         "restore": Entry("backup", "restore", "Put a saved database in the place of the present one, which is kept."),
         "reap": Entry("maintenance", "reap", "Bring back what dead workers left and end what is overdue."),

@@ -221,8 +221,8 @@ def test_a_message_of_the_log_is_one_line(cli: Any) -> None:
     code = (
         "import sys; sys.argv = ['jobdb', '-v', 'list']\n"
         "import jobdb.registry, logging\n"
-        "from jobdb.cli import settings\n"
-        "kept = settings.registry_of\n"
+        "from jobdb.cli import context\n"
+        "kept = context.open_registry\n"
         "before = jobdb.registry.Registry.jobs\n"
         "def jobs(self, **wanted):\n"
         "    logging.getLogger('jobdb.x').info('agent %s', 'a\\njobdb: ERROR: jobdb.y: \\x1b[2Jforged')\n"

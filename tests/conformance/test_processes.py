@@ -129,7 +129,7 @@ def test_killed_workers_lose_nothing_that_was_answered(database, worker_processe
     rng = random.Random(7)
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * count)]
-        worker_processes.begin([worker_processes.add("live", lease_sec) for _ in range(4)])
+        worker_processes.begin([worker_processes.add("run_worker", lease_sec) for _ in range(4)])
         deadline = time.monotonic() + 120
         kills = 0
         while registry.count_by_status()[JobStatus.COMPLETED] < count or kills < 6:
@@ -138,7 +138,7 @@ def test_killed_workers_lose_nothing_that_was_answered(database, worker_processe
             if kills < 12:
                 rng.choice([process for process in worker_processes.processes if process.poll() is None]).kill()
                 kills += 1
-                worker_processes.begin([worker_processes.add("live", lease_sec)])
+                worker_processes.begin([worker_processes.add("run_worker", lease_sec)])
             registry.reap(strike_limit=1000)
     worker_processes.kill()
     entries = worker_processes.entries()

@@ -42,7 +42,7 @@ def test_errors_under_load_lose_nothing(tmp_path: Path) -> None:
 def test_full_disks_of_many_sizes(tmp_path: Path) -> None:
     report = fill_disk(tmp_path, 6, sizes=range(40, 640, 40))
     print(report)
-    assert len(report.where) == 2
+    assert len(report.points_hit) == 2
     assert not report.violations
 
 

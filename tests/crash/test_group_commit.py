@@ -80,7 +80,7 @@ def test_nobody_waits_for_a_process_that_was_stopped_while_it_synced(
         assert syncs.begun == 1
         registry.engine.store.sync()
         assert syncs.begun == 2, "who reads and acts waits for no stopped process either"
-        monkeypatch.setattr(SharedPage, "sleep_for_sync", lambda *_: pytest.fail("it is waited for once"))
+        monkeypatch.setattr(SharedPage, "wait_for_sync", lambda *_: pytest.fail("it is waited for once"))
         registry.register(agent="a", prompt="p")
         registry.engine.store.sync()
         fcntl.flock(stopped, fcntl.LOCK_UN)
@@ -196,7 +196,7 @@ def _count_syncs_on_signal(database: Path, boot: str, ready: Any, go_on: Any, an
     from jobdb.engines.sqlite import shared_page, store
 
     if boot:
-        vars(shared_page)["boot_identity"] = vars(store)["boot_identity"] = lambda: boot
+        vars(shared_page)["boot_id"] = vars(store)["boot_id"] = lambda: boot
     registry = open_registry(database)
     registry.register(agent="a", prompt="before")
     ready.set()

@@ -14,7 +14,8 @@ from legacy_kit import read_records, registry_contents, snapshot
 
 from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, UnknownJob, Verdict
 from jobdb.engines.sqlite.transaction import ROWS_PER_INSERT, SqliteTransaction
-from jobdb.legacy import Outcome, import_registry, normalized_job
+from jobdb.engines.statements import Statement
+from jobdb.legacy import Outcome, import_registry, ready
 from jobdb.legacy.damage import DamageKind
 from jobdb.legacy.statements import LEGACY
 
@@ -181,8 +182,8 @@ def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registr
         assert claim is not None and claim.job_id == job_id
 
 
-@pytest.mark.parametrize("put_off_from", [0, 1000])
-@pytest.mark.parametrize("most_bytes", [20_000, 1 << 20])
+@pytest.mark.parametrize("max_batch_jobs", [0, 1000])
+@pytest.mark.parametrize("max_bytes", [20_000, 1 << 20])
 def test_the_order_holds_across_portions(
     tmp_path: Path,
     registry: Registry,
@@ -191,13 +192,13 @@ def test_the_order_holds_across_portions(
     max_batch_jobs: int,
     max_bytes: int,
 ) -> None:
-    from jobdb.legacy import batches, importer
+    from jobdb.legacy import importer, ordering
 
     make_legacy(tmp_path / "w", jobs=120, damaged=3)
-    monkeypatch.setattr(batches, "RUN_LENGTH", 7)
+    monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
     monkeypatch.setattr(importer, "MAX_BATCH_JOBS", max_batch_jobs)
-    limits = {"most_jobs": 11, "most_bytes": max_bytes}
-    monkeypatch.setattr(batches.ordered_batches, "__kwdefaults__", limits)
+    limits = {"max_jobs": 11, "max_bytes": max_bytes}
+    monkeypatch.setattr(ordering.ordered_batches, "__kwdefaults__", limits)
     report = import_registry(registry, tmp_path / "w")
     assert report.counts[Outcome.IMPORTED] == 120
     expected = sorted(
@@ -481,8 +482,8 @@ def test_an_import_that_wrote_something_else_is_taken_back(
 ) -> None:
     real = SqliteTransaction.run_rows
 
-    def run_rows(self: SqliteTransaction, name: str, names: Any, rows: Any) -> None:
-        real(self, name, names, wrong(rows) if name == statement else rows)
+    def run_rows(self: SqliteTransaction, used: Statement, names: Any, rows: Any) -> None:
+        real(self, used, names, wrong(rows) if used.name == statement else rows)
 
     with monkeypatch.context() as patch:
         patch.setattr(SqliteTransaction, "run_rows", run_rows)
@@ -521,7 +522,7 @@ def test_a_job_that_would_not_stay_the_same_is_named_and_left(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(normalized_job, "_spec_values", _no_prompt(normalized_job._spec_values))
+        patch.setattr(ready, "_spec_values", _no_prompt(ready._spec_values))
         report = import_registry(registry, sample)
     assert sum(row.damage is DamageKind.NOT_HELD for row in report.rows()) == 200
     assert registry.jobs() == []
@@ -532,7 +533,7 @@ def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
 ) -> None:
     log = sorted(jobs_of(sample).glob("*.events.log"))[0]
     with monkeypatch.context() as patch:
-        patch.setattr(normalized_job, "_origin_values", _one_event_less(normalized_job._origin_values))
+        patch.setattr(ready, "_origin_values", _one_event_less(ready._origin_values))
         named = [row.file for row in import_registry(registry, sample).rows() if row.damage is DamageKind.NOT_HELD]
     assert f"{log.name.partition('.')[0]}.json" in named
     assert import_registry(registry, sample).counts[Outcome.DAMAGED] == 6

@@ -112,7 +112,7 @@ def test_a_folder_in_place_of_the_database(shared_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "mend"),
+    ("error", "fix_command"),
     [
         (Busy("another writer holds it", waited_sec=1.0), "jobdb --db {} --busy-timeout 60 doctor"),
         (StorageFailed("the file may not be written"), None),

@@ -55,7 +55,7 @@ def test_the_same_tools(database: PostgresDatabase) -> None:
         assert numbers.durations[0].mean_sec == 3600.0 and numbers.refusals["bad_signature"][0] == 1
         assert 'jobdb_jobs{status="running"} 2' in prometheus(numbers)
         seen = snapshot(registry)
-        assert [job.job_id for job in seen.jobs] == ["asking", "leased"] and seen.jobs[0].asks
+        assert [job.job_id for job in seen.jobs] == ["asking", "leased"] and seen.jobs[0].awaits_permission
 
     found = {
         finding.check: finding for finding in examine(parse_url(database.url), full=True, clock=lambda: now).findings

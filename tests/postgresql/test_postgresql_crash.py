@@ -27,7 +27,7 @@ def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_se
     each, writers = 250, 4
     with Registry.open(own_server.url(), create=True) as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 3)]
-        worker_processes.begin([worker_processes.add("publish_marked", ",".join(ids), each) for _ in range(writers)])
+        worker_processes.begin([worker_processes.add("publish_with_ids", ",".join(ids), each) for _ in range(writers)])
         for _ in range(3):
             before = len(worker_processes.entries())
             deadline = time.monotonic() + 60

@@ -18,7 +18,8 @@ from jobdb.filesystem.probe.local import require_safe_folder
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux mounts")
 
 PLACE = (
-    "import json, sys; from jobdb.filesystem.placement import place; print(json.dumps(place(sys.argv[1]).as_dict()))"
+    "import json, sys; from jobdb.filesystem.placement import placement_for; "
+    "print(json.dumps(placement_for(sys.argv[1]).as_dict()))"
 )
 
 

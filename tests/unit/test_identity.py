@@ -63,9 +63,9 @@ def copy_database(original: Path, name: str = "copy") -> Path:
     [
         ({}, {}, None),
         ({"inode": "13"}, {}, "another file"),
-        ({"inode": "13"}, {"inodes_last": False}, None),
+        ({"inode": "13"}, {"stable_inodes": False}, None),
         ({"machine": "n" * 32}, {}, "another machine"),
-        ({"machine": "n" * 32, "host": "south"}, {"one_machine": False}, None),
+        ({"machine": "n" * 32, "host": "south"}, {"local_filesystem": False}, None),
         ({"machine": "", "host": ""}, {}, None),
         ({"host": "south"}, {}, "host north"),
         ({"path": "/srv/b/jobs.db"}, {}, None),
@@ -75,7 +75,7 @@ def copy_database(original: Path, name: str = "copy") -> Path:
 def test_a_file_is_told_by_what_outlives_a_restart(
     change: dict[str, str], how: dict[str, object], said: str | None
 ) -> None:
-    given = {"inodes_last": True, "one_machine": True, "is_another_file": lambda path: False, **how}
+    given = {"stable_inodes": True, "local_filesystem": True, "is_another_file": lambda path: False, **how}
     found = describe_difference(FILE, {**FILE, **change}, **given)  # type: ignore[arg-type]
     assert found == said or (said is not None and said in (found or ""))
 
@@ -175,11 +175,11 @@ def test_a_snapshot_with_the_same_inode_is_noticed_by_the_file_that_is_still_the
 
 def test_a_cloned_machine_is_another_place(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(identity, "_in_container", lambda: False)
-    monkeypatch.setattr(identity, "_machine", lambda: "a" * 32)
+    monkeypatch.setattr(identity, "_machine_digest", lambda: "a" * 32)
     with Registry.open(original) as registry:
         accept_place(registry.engine.store)
         require_place(registry.engine.store)
-        monkeypatch.setattr(identity, "_machine", lambda: "b" * 32)
+        monkeypatch.setattr(identity, "_machine_digest", lambda: "b" * 32)
         with pytest.raises(MovedOrCopied, match="another machine"):
             require_place(registry.engine.store)
 
@@ -190,7 +190,7 @@ def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: 
     set_shared(original, True)
     monkeypatch.setattr(identity, "_in_container", lambda: False)
     for machine in "ab":
-        monkeypatch.setattr(identity, "_machine", lambda machine=machine: machine * 32)
+        monkeypatch.setattr(identity, "_machine_digest", lambda machine=machine: machine * 32)
         with Registry.open(original) as registry:
             if machine == "a":
                 accept_place(registry.engine.store)

@@ -53,8 +53,8 @@ def test_a_process_of_a_process_in_the_folder_is_isolated_too(workspace: Path, p
     """As with ``python -c``, ``python -m`` and a script in the folder itself: they have it first in their path."""
     program = "print([one for one in sys.path if not one.startswith('/')], '{0}' in sys.path)"
     inside = (
-        "from jobdb.system.isolated_python import isolated; import os; "
-        "command = isolated({!r}); os.execv(command[0], command)"
+        "from jobdb.system.isolated_python import isolated_command; import os; "
+        "command = isolated_command({!r}); os.execv(command[0], command)"
     )
     for name in MODULES:
         if name not in ("numpy", "json"):

@@ -69,7 +69,9 @@ def test_the_probe_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(nfs_exports, "read_etab", lambda: parse_etab(f"{tmp_path}\t*(rw,async)\n"))
     report = probe_folder(tmp_path, timeout_sec=60)
     assert not report.ok and [check.name for check in report.failures] == ["export-sync"]
-    monkeypatch.setattr("jobdb.filesystem.probe.local.place", lambda folder: nfs("far:/srv/jobs", "addr=192.0.2.7"))
+    monkeypatch.setattr(
+        "jobdb.filesystem.probe.local.placement_for", lambda folder: nfs("far:/srv/jobs", "addr=192.0.2.7")
+    )
     report = probe_folder(tmp_path, timeout_sec=60)
     shown = json.loads(json.dumps(report.as_dict()))
     assert shown["ok"] is True and "exportfs -v" in shown["warnings"][0] and "export is sync" in shown["verdict"]

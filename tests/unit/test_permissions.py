@@ -102,8 +102,8 @@ def test_a_missing_folder_is_an_error_with_the_path(folder: Path) -> None:
 
 def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
     program = (
-        "import sys\nfrom jobdb.filesystem.permissions import create_private\n"
-        "sys.stdin.read()\nprint(create_private(sys.argv[1]))"
+        "import sys\nfrom jobdb.filesystem.permissions import create_private_file\n"
+        "sys.stdin.read()\nprint(create_private_file(sys.argv[1]))"
     )
     racers = [
         subprocess.Popen(

@@ -65,7 +65,7 @@ def test_its_answer_is_bounded(run_query: RunQuery, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(
         query,
         "_PROGRAM",
-        "from jobdb.engines.sqlite import query_process as p; p.MOST_BYTES_OF_AN_ANSWER = 10000; p.main()",
+        "from jobdb.engines.sqlite import query_process as p; p.MAX_RESULT_BYTES = 10000; p.main()",
     )
     with pytest.raises(InvalidInput, match="the answer is larger"):
         run_query(_ENDLESS + "SELECT hex(zeroblob(1000)) FROM n")
@@ -97,6 +97,6 @@ def test_a_process_that_is_ended_from_outside_is_said(run_query: RunQuery, monke
     with pytest.raises(StorageFailed, match="ended before it was done"):
         run_query("SELECT 1")
     monkeypatch.setattr(query, "_PROGRAM", "import time; time.sleep(60)")
-    monkeypatch.setattr(query, "STARTING_SEC", 0.2)
+    monkeypatch.setattr(query, "START_TIMEOUT_SEC", 0.2)
     with pytest.raises(StorageFailed, match="ended before it was done"):
         run_query("SELECT '" + "x" * 1_000_000 + "'")

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from ...system.subprocess_env import without_secrets
 
-_HELPER = Path(__file__).with_name("helper.py")
+_HELPER = Path(__file__).with_name("worker.py")
 
 
 class PartyError(Exception):

@@ -26,8 +26,8 @@ JOBS = 4
 
 PLACE = """
 import json, sys
-from jobdb.filesystem import place
-print(json.dumps(place(sys.argv[1]).as_dict()))
+from jobdb.filesystem.placement import placement_for
+print(json.dumps(placement_for(sys.argv[1]).as_dict()))
 """
 OPEN = """
 import jobdb, sys
@@ -39,7 +39,7 @@ except jobdb.UnsafeFileSystem as error:
 """
 PEER = """
 import json, sys
-from jobdb.probe import probe_peer
+from jobdb.filesystem.probe.local import probe_peer
 print(json.dumps(probe_peer("/mnt", name=sys.argv[1], timeout_sec=90).as_dict()))
 """
 LIST = """

@@ -27,7 +27,7 @@ def _fake_placement_for(folder: Path, **options: Any) -> Placement:
     return _placements.get(os.path.realpath(folder)) or _original_placement_for(folder, **options)
 
 
-vars(open)["place"] = _fake_placement_for
+vars(open)["placement_for"] = _fake_placement_for
 
 
 def open_registry(
