@@ -55,7 +55,7 @@ def _report(error: Exception) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, JobdbError):
-        print_error(str(error))
+        print_error(error.for_command_line())
         return error.exit_code
     if is_shortage(error):
         print_error(str(shortage_error(error)))

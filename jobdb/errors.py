@@ -23,16 +23,44 @@
         ├── ForkedRegistry
         └── KeyProblem
 
-Each message says what happened, to what, and what to do next. No message carries a secret.
+Each message says what happened, to what, and what to do next. No message carries a secret. What to do next is said in
+the library's words; where the command line does it otherwise, the error carries the command line's words too.
 """
 
 from __future__ import annotations
 
 
 class JobdbError(Exception):
-    """Base of all errors of jobdb."""
+    """Base of all errors of jobdb.
+
+    Args:
+        message: what happened, to what.
+        advice: what to do next, in the library's words.
+        command: what to do next on the command line, where that differs.
+
+    Attributes:
+        exit_code: the exit status with which the command line ends.
+
+    Example:
+        >>> error = JobdbError("job abc has ended", advice="see registry.get('abc')", command="see 'jobdb show abc'")
+        >>> str(error)
+        "job abc has ended; see registry.get('abc')"
+        >>> error.for_command_line()
+        "job abc has ended; see 'jobdb show abc'"
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, advice: str = "", command: str = "") -> None:
+        super().__init__(f"{message}; {advice}" if advice else message)
+        self.message = message
+        self.advice = advice
+        self.command = command
+
+    def for_command_line(self) -> str:
+        """Return the message with the command line's advice, or the library's where there is no other."""
+        advice = self.command or self.advice
+        return f"{self.message}; {advice}" if advice else self.message
 
 
 class InvalidInput(JobdbError, ValueError):
@@ -45,7 +73,11 @@ class UnknownJob(InvalidInput):
     """No job of that id is in this database."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no job {job_id!r} in this database; 'jobdb list' shows the jobs there are")
+        super().__init__(
+            f"no job {job_id!r} in this database",
+            advice="Registry.jobs() lists the jobs there are",
+            command="'jobdb list' lists the jobs there are",
+        )
         self.job_id = job_id
 
 
@@ -83,8 +115,10 @@ class Busy(JobdbError):
 
     exit_code = 4
 
-    def __init__(self, message: str, *, waited_sec: float, holder: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, waited_sec: float, holder: str | None = None, advice: str = "", command: str = ""
+    ) -> None:
+        super().__init__(message, advice=advice, command=command)
         self.waited_sec = waited_sec
         self.holder = holder
 
