@@ -28,7 +28,7 @@ _MAX_JOBS_TRIED = 20
 
 def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
     """The connection's settings, the file's soundness and the master key. False when it is damaged."""
-    store = unwrapped(registry.engine.store)
+    store = unwrapped(registry.store)
     if isinstance(store, SqliteStore):
         _check_settings(report, store)
         if not _check_integrity(report, store, full=full):
@@ -119,7 +119,7 @@ def _check_override(report: Report, registry: Registry) -> None:
 
 
 def _check_identity(report: Report, registry: Registry) -> None:
-    found = read_identity(registry.engine.store)
+    found = read_identity(registry.store)
     _check_orphaned_journal(report, found)
     if found.problem is None:
         report.passed("identity", f"registry {found.registry_id}, in its place")

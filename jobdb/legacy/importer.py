@@ -82,7 +82,7 @@ def import_registry(
     """
     layout = find_registry(Path(directory))
     report = ImportReport(str(layout.jobs), dry_run=dry_run, allow_damaged=allow_damaged)
-    store = registry.engine.store
+    store = registry.store
     LEGACY.load()
     with (
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,

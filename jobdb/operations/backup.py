@@ -84,7 +84,7 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
     if keep is not None:
         arguments.integer("keep", keep, least=1, most=_MOST_KEPT)
     sqlite_path(registry.url)
-    store = registry.engine.store
+    store = registry.store
     assert isinstance(store, SqliteStore)
     source = store.path
     target = _resolve_target(target, source)

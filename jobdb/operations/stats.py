@@ -99,7 +99,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
         days: how many days back ``by_day`` and ``durations`` go.
     """
     days = arguments.integer("days", days, least=1, most=3660)
-    store = registry.engine.store
+    store = registry.store
     with store.read() as tx:
         now = tx.now_ms
         since = now - days * _DAY_MS
