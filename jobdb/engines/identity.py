@@ -222,17 +222,13 @@ def describe_difference(
 # -- the facts
 
 
-def _unwrapped(store: Store) -> Any:
-    from .tracing import unwrapped  # which imports logging, and a program that keeps no log needs neither
-
-    return unwrapped(store)
-
-
 def _current_place(store: Store, tx: Transaction) -> dict[str, str]:
     row = tx.one(IDENTITY.database_place)
     if row is not None and row[0] is not None:
         return _parse_facts(row[0])
-    return file_place(_unwrapped(store).path)
+    file = store.file
+    assert file is not None  # a database without a place of its own is one file
+    return file_place(file.path)
 
 
 def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, str]) -> str | None:
@@ -273,7 +269,7 @@ def _should_record(store: Store, identity: Identity) -> bool:
 
 
 def _is_local(store: Store) -> bool:
-    return getattr(_unwrapped(store), "journal", None) == "wal"
+    return store.file is not None and store.file.journal == "wal"
 
 
 def _machine_digest() -> str:
@@ -327,9 +323,8 @@ def _is_registry_id(text: str | None) -> bool:
 
 
 def _command(store: Store) -> str:
-    path = getattr(_unwrapped(store), "path", None)
-    if path is None:
+    if store.file is None:
         return "jobdb --db URL"
     import shlex
 
-    return f"jobdb --db {shlex.quote(str(path))}"
+    return f"jobdb --db {shlex.quote(str(store.file.path))}"

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from ..engines.sql.rows import token_binding
+from ..engines.sql.bindings import token_binding
 from ..engines.sql.sealer import Sealer
 from ..engines.store import Transaction
 from .records import LegacyRecord

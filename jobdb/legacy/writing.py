@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..crypto.vault import Vault
-from ..engines.sql.rows import password_binding, token_binding
+from ..engines.sql.bindings import password_binding, token_binding
 from ..engines.sql.sealer import Sealer
 from ..engines.store import Transaction
 from .plan import NEW_JOB, Plan

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from ..core import arguments
-from ..engines.base import Engine
 from ..engines.identity import require_place
+from ..engines.sql.engine import Engine
 from ..engines.sql.rows import broker_from_json, event_from_row
 from ..errors import InvalidInput
 from ..model import Acceptance, Broker, Event, Job

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import arguments
-from ..engines.sql.statements import ACCEPT, EVENTS, JOBS
+from ..engines.sql.statements import ACCEPT, JOBS, OUTBOX
 from ..engines.statements import Statement, StatementSet
 from ..model import JobStatus, format_time, from_ms
 from ..registry import Registry
@@ -127,7 +127,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
                 for verdict, count, last_ms in tx.all(ACCEPT.verdict_totals)
             },
             events=_first(tx.one(STATS.stats_events)),
-            outbox=_first(tx.one(EVENTS.count_outbox)),
+            outbox=_first(tx.one(OUTBOX.count_outbox)),
         )
 
 

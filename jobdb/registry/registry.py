@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    from ..engines.base import Engine
+    from ..engines.sql.engine import Engine
     from ..model import Acceptance, Arrival, Broker, Claim, Event, Job, NewEvent, NewJob, Reaped, Refusal, Subscription
     from .follower import Follower
 

@@ -10,27 +10,22 @@ import psycopg
 from ..sql.statements import VERBS
 from .connections import Address, Connection
 from .dialect import DIALECT
-from .engine import PostgresEngine
 from .error_translation import translate
 from .migrations import migrate_postgresql, require_version, schema_version
 from .store import PostgresStore
 
 if TYPE_CHECKING:
-    from ...crypto.vault import Vault
     from ...urls import DatabaseUrl
 
 
-def open_postgresql(
-    url: DatabaseUrl, *, create: bool, durability: str, busy_sec: float, vault: Vault
-) -> PostgresEngine:
-    """Opens the database that the URL names; its tables are made first when there are none and ``create`` is set.
+def open_postgresql(url: DatabaseUrl, *, create: bool, durability: str, busy_sec: float) -> PostgresStore:
+    """Open the database that the URL names; make its tables first when there are none and ``create`` is set.
 
     Args:
         url: ``postgresql://…``.
         create: make the tables.
         durability: "full" or "normal".
         busy_sec: how long a verb waits for locks and for a server that comes back, in seconds.
-        vault: seals the secrets.
 
     Raises:
         InvalidInput: the URL is none.
@@ -47,8 +42,7 @@ def open_postgresql(
             raise translate(error, address.display_url, 0.0) from error
     for statements in (*VERBS, DIALECT):
         statements.load()
-    store = PostgresStore(address, durability=durability, busy_sec=busy_sec)
-    return PostgresEngine(store, vault)
+    return PostgresStore(address, durability=durability, busy_sec=busy_sec)
 
 
 def _warn_of_loss(connection: Connection, address: Address) -> None:

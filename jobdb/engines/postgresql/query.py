@@ -5,7 +5,6 @@ What a question reads and calls is checked before it is run: see ``question``.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -15,7 +14,7 @@ from ...core.arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..store import Row
 from . import loaders
-from .connections import Connection
+from .connections import Connection, roll_back
 from .dialect import DIALECT, FORMS
 from .error_translation import message
 from .query_check import VIEWS, check_query
@@ -73,8 +72,7 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
             "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
         ) from None
     finally:
-        with suppress(psycopg.Error):
-            connection.execute(b"ROLLBACK")
+        roll_back(connection)
 
 
 def _rows(cursor: psycopg.ServerCursor[tuple[Any, ...]], limit: int) -> list[Row]:

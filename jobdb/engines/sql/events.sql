@@ -43,28 +43,3 @@ SELECT CAST(:job_id AS TEXT), e.seq, e.event, e.attempt, e.recorded_ms, e.payloa
 FROM events AS e
 WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
 ORDER BY e.seq LIMIT :limit;
-
--- outbox_page: the events that wait for the broker, oldest first.
-SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
-FROM outbox AS o
-JOIN events AS e ON e.id = o.event
-JOIN jobs AS j ON j.id = o.job
-WHERE o.event > :after
-ORDER BY o.event LIMIT :limit;
-
--- outbox_page_of_job: the same for one job.
-SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
-FROM outbox AS o
-JOIN events AS e ON e.id = o.event
-JOIN jobs AS j ON j.id = o.job
-WHERE o.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND o.event > :after
-ORDER BY o.event LIMIT :limit;
-
--- mark_delivered: the broker has acknowledged it.
-DELETE FROM outbox WHERE event = :event;
-
--- count_outbox: how many events wait.
-SELECT count(*), min(e.recorded_ms) FROM outbox AS o JOIN events AS e ON e.id = o.event;
-
--- broker_of_job: where a job's events go.
-SELECT s.broker, s.broker_password FROM jobs AS j JOIN specs AS s ON s.job = j.id WHERE j.job_id = :job_id;

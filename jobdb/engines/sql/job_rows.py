@@ -30,12 +30,12 @@ class _MutableJob:
 
 
 def job_from_row(row: Row) -> Job:
-    """A row of the view ``job_records``."""
+    """Return the job of a row of the view ``job_records``: see :class:`.records.JobRecord`."""
     return jobs_from_rows((row,))[0]
 
 
 def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
-    """The rows of a page, in their order."""
+    """Return the jobs of a page of rows, in their order."""
     jobs: list[Job] = []
     registered_ms, created = None, None
     finished, statuses, kinds, moment = jobs.append, STATUSES, KINDS, datetime.fromtimestamp
@@ -68,7 +68,7 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
             job.detail,
             kid,
             extra,
-            _number,
+            _id,
         ) = row
         job.status = statuses[status]
         job.broker = None if broker is None else broker_from_json(broker, bool(has_password))

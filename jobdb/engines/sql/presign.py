@@ -1,4 +1,4 @@
-"""Signing an event before its turn has come.
+"""Signing an event before the write lock is asked for.
 
 Who published a job's last event knows how the job stands, unless somebody has changed it since. So the next event is
 numbered and signed before the lock is asked for, and under the lock the statement that moves the job says whether it
@@ -15,9 +15,11 @@ from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
 from ...errors import InvalidInput, KeyProblem
 from ...model import JobStatus
+from .bindings import token_binding
 from .job_updates import event_row
-from .rows import shorten, token_binding, wire_timestamp
+from .rows import shorten
 from .statements import EVENTS
+from .timestamps import wire_timestamp
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from ..store import Transaction
 
 _MAX_JOBS = 256
-"""So many jobs are remembered; those published to longest ago go first."""
+"""How many jobs are remembered; those published to longest ago are forgotten first."""
 
 
 class JobVersion(NamedTuple):
@@ -54,7 +56,7 @@ class PresignedEvent(NamedTuple):
     Attributes:
         wire: the event.
         expected: how its job must stand.
-        row: its row, but for the moment.
+        row: its row, but for the moment at which it is recorded.
         detail: what its job will show of it.
     """
 
@@ -63,10 +65,10 @@ class PresignedEvent(NamedTuple):
     row: dict[str, Any]
     detail: str | None
 
-    def recorded(self, tx: Transaction) -> bool:
-        """Records it and moves its job; False, and nothing written, if the job stands otherwise."""
+    def try_record(self, tx: Transaction) -> bool:
+        """Record it and move its job; return False, and write nothing, if the job stands otherwise."""
         wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
-        now = row["now"] = tx.now_ms
+        now = tx.now_ms
         moved = tx.run(
             EVENTS.advance_job_if_unchanged,
             job=job,
@@ -83,25 +85,25 @@ class PresignedEvent(NamedTuple):
         )
         if not moved:
             return False
-        tx.run(EVENTS.insert_event, **row)
+        tx.run(EVENTS.insert_event, **{**row, "now": now})
         if has_broker:
             tx.run(EVENTS.insert_delivery, job=job, seq=wire.seq)
         return True
 
     @property
-    def after(self) -> JobVersion:
+    def resulting_version(self) -> JobVersion:
         """How it leaves its job."""
         return self.expected._replace(last_seq=self.wire.seq)
 
 
 class PresignCache:
-    """What this process knows of the jobs it publishes to. It may be shared by threads: it holds guesses."""
+    """How the jobs stand that this process publishes to. Threads may share it: it holds guesses."""
 
     def __init__(self) -> None:
         self._versions: OrderedDict[str, JobVersion] = OrderedDict()
 
-    def sign(self, new: NewEvent, vault: Vault, now_ms: int) -> PresignedEvent | None:
-        """The event signed ahead; None where its job is not known, or where it takes more than to move on."""
+    def presign(self, new: NewEvent, vault: Vault, now_ms: int) -> PresignedEvent | None:
+        """Return the event signed; None where its job is not known, or where it does not leave the job running."""
         job_version = self._versions.pop(new.job_id, None)  # kept again when the event is recorded
         if job_version is None or next_status(JobStatus.RUNNING, new.event) is not JobStatus.RUNNING:
             return None
@@ -123,12 +125,12 @@ class PresignCache:
                 token=token,
             )
         except (InvalidInput, KeyProblem):
-            return None  # it is said, if it is so, from what the database holds
+            return None  # under the lock it is refused, if it must be, from what the database holds
         detail = shorten(wire.detail) if wire.detail else None
         return PresignedEvent(wire, job_version, event_row(job_version.job, wire, now_ms), detail)
 
     def remember(self, job_id: str, job_version: JobVersion) -> None:
-        """Remembers how a job was left. Called when that is committed."""
+        """Remember how a job was left. Called when that is committed."""
         self._versions[job_id] = job_version
         if len(self._versions) > _MAX_JOBS:
             with suppress(KeyError):
