@@ -129,7 +129,7 @@ def test_a_registry_leaves_nothing_in_the_session_of_the_server(
             assert connection.execute("SELECT pg_listening_channels()").fetchall() == []
             held = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
             assert connection.execute(held).fetchone() == (0,)
-            views = "SELECT count(*) FROM pg_class WHERE relname = 'jobdb_question'"
+            views = "SELECT count(*) FROM pg_class WHERE relname = 'jobdb_query'"
             assert connection.execute(views).fetchone() == (0,)
         registry.close()
         assert settings(url) == before

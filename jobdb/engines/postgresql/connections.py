@@ -106,7 +106,7 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Address:
-    """Where the server is. Shows no password.
+    """A server's address, which shows no password.
 
     Args:
         url: ``postgresql://…``.
@@ -149,7 +149,7 @@ class Address:
                 ) from error
             raise Unavailable(
                 f"cannot connect to {self.display_url}: {what}. Check host, port, user and password, and that the "
-                f"server runs"
+                "server runs"
             ) from error
         try:
             self._check_server(connection)

@@ -1,4 +1,4 @@
-"""Opening a PostgreSQL registry: the server, its schema, then the store."""
+"""Opening a PostgreSQL database: the server, its schema, then the store."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_postgresql(url: DatabaseUrl, *, create: bool, durability: str, busy_sec
         busy_sec: how long a verb waits for locks and for a server that comes back, in seconds.
 
     Raises:
-        InvalidInput: the URL is none.
+        InvalidInput: libpq cannot read the URL.
         DatabaseMissing, SchemaMismatch, Unavailable, Unusable.
     """
     address = Address(url.text, str(url))
@@ -49,6 +49,6 @@ def _warn_of_loss(connection: Connection, address: Address) -> None:
     if connection.execute(b"SHOW fsync").fetchone() == ("off",):
         warnings.warn(
             f"{address.display_url} runs with fsync=off: a power failure can destroy it; set fsync=on in "
-            f"postgresql.conf",
+            "postgresql.conf",
             stacklevel=5,
         )

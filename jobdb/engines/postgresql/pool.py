@@ -35,15 +35,15 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 8
 IDLE_SEC = 60.0
-"""A connection that was not used for so long is closed by whoever uses another."""
+"""A connection that was not used for this long, in seconds, is closed by whoever uses another."""
 _RECHECK_SEC = 0.02
-"""Who was cut off wakes nobody: whoever waits looks again after this time."""
+"""A thread that was cut off wakes nobody: whoever waits looks again after this time, in seconds."""
 _FIRST_PAUSE_SEC = 0.05
 _LONGEST_PAUSE_SEC = 1.0
 
 
 class _Waiter:
-    """One who waits for a connection."""
+    """A thread that waits for a connection."""
 
     __slots__ = ("__weakref__", "woken")
 
@@ -154,7 +154,7 @@ class Pool:
         return True
 
     def _wait_for_connection(self, held: list[Connection]) -> None:
-        """In the order of arrival, take what is given back or make another connection."""
+        """Take a connection that is given back, or make another one, in the order of arrival."""
         started, backoff = time.monotonic(), Backoff(_FIRST_PAUSE_SEC, longest_sec=_LONGEST_PAUSE_SEC, factor=2)
         me = _Waiter()
         self._waiters.append(weakref.ref(me))
@@ -174,9 +174,8 @@ class Pool:
                 waited = time.monotonic() - started
                 if waited > self._busy_sec:
                     raise failure or Busy(
-                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in "
-                        f"use for "
-                        f"{waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
+                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in use "
+                        f"for {waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
                         waited_sec=waited,
                     )
                 me.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))

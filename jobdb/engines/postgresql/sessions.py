@@ -1,4 +1,4 @@
-"""The server's session behind a connection: nothing that outlives a transaction is left to it, unless it is ours alone.
+"""The server's session behind a connection: nothing outlives a transaction in it, unless the session is ours alone.
 
 A pooler in transaction mode (PgBouncer, for example) lends one session of the server to many clients in turn. What one
 of them leaves behind, another finds:

@@ -46,8 +46,8 @@ class PostgresTransaction:
         self.notifies = False
 
     def _execute(self, statement: Statement, parameters: Mapping[str, Any]) -> psycopg.Cursor[Row]:
-        text, makes_news = FORMS[statement]
-        self.notifies = self.notifies or makes_news
+        text, notifies = FORMS[statement]
+        self.notifies = self.notifies or notifies
         return self._cursor.execute(text, parameters)
 
     @property
@@ -99,8 +99,8 @@ class PostgresTransaction:
 
     def run_many(self, statement: Statement, /, parameters: Iterable[Mapping[str, Any]]) -> None:
         """Execute a statement once per set of parameters."""
-        text, makes_news = FORMS[statement]
-        self.notifies = self.notifies or makes_news
+        text, notifies = FORMS[statement]
+        self.notifies = self.notifies or notifies
         self._cursor.executemany(text, list(parameters))
 
     def run_rows(self, statement: Statement, /, names: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:

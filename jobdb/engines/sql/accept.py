@@ -1,4 +1,4 @@
-"""Verbs about what comes in over the wire (FW-N7): accept, and what was refused.
+"""Verbs about events that come in over the wire (FW-N7): accept, and the refusals.
 
 The transaction of accept is in accept_batch.py, which is imported when it is called: publishing needs none of it.
 """

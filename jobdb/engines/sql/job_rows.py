@@ -1,6 +1,6 @@
 """Jobs from rows of the view ``job_records``, or from what such a row will be.
 
-Imported where a job is read: an agent runs the command line once an event, and making the class takes a millisecond.
+Imported where a job is read: an agent runs the command line once per event, and making the class takes a millisecond.
 """
 
 from __future__ import annotations

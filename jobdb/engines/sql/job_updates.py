@@ -1,4 +1,4 @@
-"""What publish and accept write of an event: its row, and the change to its job's row.
+"""The rows that publish and accept write: an event's, and the change to its job's.
 
 Also :func:`run_each`, by which a verb executes one statement for several rows.
 """

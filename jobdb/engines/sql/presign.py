@@ -1,8 +1,8 @@
 """Signing an event before the write lock is asked for.
 
-Who published a job's last event knows how the job stands, unless somebody has changed it since. So the next event is
-numbered and signed before the lock is asked for, and under the lock the statement that moves the job says whether it
-stood so. If not, nothing was written and the event is signed anew from what the database holds.
+The publisher of a job's last event knows the state of the job, unless somebody has changed it since. So the next event
+is numbered and signed before the lock is asked for, and under the lock the statement that moves the job checks that
+state. If it differs, nothing was written and the event is signed anew from what the database holds.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _MAX_JOBS = 256
 
 
 class JobVersion(NamedTuple):
-    """How a running job was left by an event of this process.
+    """The state in which an event of this process left a running job.
 
     Attributes:
         job: jobs.id.
         last_seq: the event's seq.
         attempt: the claim that it belongs to; 0 before the first.
         has_broker: 1 if its events go to a broker.
-        kid: the present token's version; 0: the job has none.
+        kid: the current token's version; 0: the job has none.
         sealed: that token, sealed.
     """
 
@@ -51,11 +51,11 @@ class JobVersion(NamedTuple):
 
 
 class PresignedEvent(NamedTuple):
-    """An event as it will be recorded if its job still stands as it was left.
+    """An event as it will be recorded if its job is still as it was left.
 
     Attributes:
         wire: the event.
-        expected: how its job must stand.
+        expected: the state that its job must have.
         row: its row, but for the moment at which it is recorded.
         detail: what its job will show of it.
     """
@@ -66,7 +66,7 @@ class PresignedEvent(NamedTuple):
     detail: str | None
 
     def try_record(self, tx: Transaction) -> bool:
-        """Record it and move its job; return False, and write nothing, if the job stands otherwise."""
+        """Record it and move its job; return False, and write nothing, if the job has changed."""
         wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
         now = tx.now_ms
         moved = tx.run(
@@ -92,12 +92,12 @@ class PresignedEvent(NamedTuple):
 
     @property
     def resulting_version(self) -> JobVersion:
-        """How it leaves its job."""
+        """The state in which it leaves its job."""
         return self.expected._replace(last_seq=self.wire.seq)
 
 
 class PresignCache:
-    """How the jobs stand that this process publishes to. Threads may share it: it holds guesses."""
+    """The states of the jobs that this process publishes to. Threads may share it: it holds guesses."""
 
     def __init__(self) -> None:
         self._versions: OrderedDict[str, JobVersion] = OrderedDict()
@@ -130,7 +130,7 @@ class PresignCache:
         return PresignedEvent(wire, job_version, event_row(job_version.job, wire, now_ms), detail)
 
     def remember(self, job_id: str, job_version: JobVersion) -> None:
-        """Remember how a job was left. Called when that is committed."""
+        """Remember the state in which a job was left. Called when that is committed."""
         self._versions[job_id] = job_version
         if len(self._versions) > _MAX_JOBS:
             with suppress(KeyError):

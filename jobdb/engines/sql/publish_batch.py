@@ -1,7 +1,7 @@
 """The events that one transaction publishes: each job is read once and moved once, however many events are its own.
 
-Called by the verb publish, and by reap, which ends jobs with an event. What it may not do by itself: lock the jobs, and
-open or end the transaction.
+Called by the verb publish, and by reap, which ends jobs with an event. The caller locks the jobs and ends the
+transaction.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class _PublishState:
 
     @property
     def job_version(self) -> JobVersion | None:
-        """How the job is left, for the next event; None when it has ended."""
+        """The state in which the job is left, for the next event; None when it has ended."""
         if self.status is not JobStatus.RUNNING:
             return None
         return JobVersion(self.job, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
@@ -141,7 +141,7 @@ class PublishBatch:
         return recorded
 
     def job_version(self, job_id: str) -> JobVersion | None:
-        """Return how a job of the batch is left; None when it has ended."""
+        """Return the state in which a job of the batch is left; None when it has ended."""
         return self._jobs[job_id].job_version
 
     def _load(self, job_id: str) -> _PublishState:

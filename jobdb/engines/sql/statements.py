@@ -1,4 +1,4 @@
-"""The statements of the verbs, for every SQL database; see ``postgresql/dialect.sql`` for what differs there."""
+"""The statements of the verbs, for every SQL database; ``postgresql/dialect.sql`` has those that differ there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs of subscribers that read the database itself: follow a job or all jobs, and note what was handled.
+"""Verbs of subscribers that read the database itself: follow a job or all jobs, and note the events that were handled.
 
 Two numbers per subscriber and job: ``last_seq`` (accepted) and ``handled_seq`` (its handler is done with). What lies
 between them is delivered again after a restart.

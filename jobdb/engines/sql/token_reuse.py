@@ -1,4 +1,4 @@
-"""Tokens that serve a job id once, so that a job does not take the events of an earlier job of the same id for its own.
+"""Tokens that serve a job id once: a job must not take the events of an earlier job of the same id for its own.
 
 A job is pruned and its id is registered again: who has the old events, as the broker has its retained ones, can send
 them once more. They verify where the new job has a token of the old one. So a token serves a job id once. A token that

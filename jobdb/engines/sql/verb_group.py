@@ -22,7 +22,7 @@ class VerbGroup:
     Attributes:
         store: the same.
         vault: the same; another one after :meth:`.TokenVerbs.rekey`.
-        presign_cache: how the jobs stand that this process publishes to.
+        presign_cache: the states of the jobs that this process publishes to.
         reuse_guard: recognizes tokens that were given or generated before.
     """
 
