@@ -1,14 +1,14 @@
-"""The seam: what the verbs and the tools need of a database, and what a kind of database declares about itself.
+"""The seam: what the verbs and the tools need of a database.
 
 A :class:`Store` runs named statements in transactions. The SQLite and the PostgreSQL store implement it, and the verbs
-are written once against it. Nobody asks a store what kind it is: what a kind can do it declares in its :class:`Traits`,
-and a database that is one file answers for it through :class:`DatabaseFile`. River's drivers are asked likewise
+are written once against it. Nobody asks a store what kind it is: what a kind can do it declares in its ``Traits``, and
+a database that is one file answers for it through :class:`DatabaseFile`. River's drivers are asked likewise
 (``riverdriver``, ``SupportsListener``).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -16,35 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .statements import Statement
+    from .traits import StableEvents, Traits
 
 Row = tuple[Any, ...]
-
-
-class Traits(NamedTuple):
-    """What a kind of database can do.
-
-    Attributes:
-        presigns: an event may be signed before its transaction begins, by the clock of this process; otherwise the
-            time comes from a server, and is known in the transaction only.
-        stores_nul: text may contain the character NUL.
-    """
-
-    presigns: bool
-    stores_nul: bool
-
-
-class StableEvents(NamedTuple):
-    """Up to where the order of the events is final.
-
-    Attributes:
-        event_id: no event up to this id (events.id) can appear any more that a transaction begun now would not see.
-            Where writers run side by side, an event can become visible after one with a higher id.
-        recheck_sec: look again after so many seconds, although nothing may announce it: an event with a higher id waits
-            for a transaction that may be rolled back. Infinite when nothing waits.
-    """
-
-    event_id: int
-    recheck_sec: float
 
 
 class Transaction(Protocol):

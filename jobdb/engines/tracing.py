@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from types import TracebackType
 
-    from .store import DatabaseFile, Row, StableEvents, Store, Traits, Transaction
+    from .store import DatabaseFile, Row, Store, Transaction
+    from .traits import StableEvents, Traits
     from .verbs import Verb
 
 LOGGER = logging.getLogger("jobdb.verbs")

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Protocol
 
 from ..engines.identity import require_place
-from ..engines.sql.bindings import password_binding
 from ..engines.sql.engine import Engine
 from ..engines.sql.rows import broker_from_json
+from ..engines.sql.sealer import password_binding
 from ..engines.statements import Statement, StatementSet
 from ..engines.store import Row, Transaction
 from ..errors import KeyProblem

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ..engines.sql.engine import Engine
-    from ..engines.sql.subscriptions import FollowResult
+    from ..engines.sql.following import FollowResult
     from ..model import Event, Job
 
     # An event to hand out, and the handled_seq that it follows.

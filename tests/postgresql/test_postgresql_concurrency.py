@@ -11,8 +11,7 @@ from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.engines.postgresql.transaction import PostgresTransaction
 from jobdb.engines.sql import publish_batch
-from jobdb.engines.sql.bindings import token_binding
-from jobdb.engines.sql.sealer import seal
+from jobdb.engines.sql.sealer import seal, token_binding
 from jobdb.engines.sql.statements import JOBS
 
 _INSERT = """

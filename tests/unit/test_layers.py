@@ -25,7 +25,7 @@ FLOORS = (
 
 STOREYS = {
     "engines": (
-        {"statements", "verbs", "liveness"},
+        {"statements", "verbs", "liveness", "traits"},
         {"store"},
         {"sql", "tracing"},
         {"identity"},

@@ -17,7 +17,7 @@ import psycopg
 
 from ...errors import JobdbError
 from ..liveness import require_alive
-from ..store import StableEvents, Traits
+from ..traits import StableEvents, Traits
 from .commit import commit
 from .connections import roll_back
 from .dialect import DIALECT, FORMS

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..verbs import verb
 from .job_updates import event_from_wire
+from .lookups import require_job_key
 from .publish_batch import PublishBatch
-from .records import require_job_key
 from .rows import event_from_row
 from .statements import EVENTS
 from .verb_group import VerbGroup

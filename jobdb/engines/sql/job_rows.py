@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...model import Job
 from .rows import KINDS, STATUSES, broker_from_json
@@ -17,6 +17,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..store import Row
+
+
+class JobRecord(NamedTuple):
+    """A row of the view ``job_records``: all that the public object of a job is made of."""
+
+    job_id: str
+    status: str
+    agent: str
+    agent_session: str | None
+    prompt: str
+    priority: int
+    topic_prefix: str
+    broker: str | None
+    has_broker_password: int
+    timeout_sec: int
+    idle_timeout_sec: int
+    expected_artifacts: str
+    last_seq: int
+    attempt: int
+    strikes: int
+    worker: str | None
+    lease_until_ms: int | None
+    created_ms: int
+    updated_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    last_event: str | None
+    last_event_ms: int | None
+    detail: str | None
+    kid: int
+    extra: str
+    id: int
 
 
 class _MutableJob:
@@ -30,7 +62,7 @@ class _MutableJob:
 
 
 def job_from_row(row: Row) -> Job:
-    """Return the job of a row of the view ``job_records``: see :class:`.records.JobRecord`."""
+    """Return the job of a row of the view ``job_records``: see :class:`JobRecord`."""
     return jobs_from_rows((row,))[0]
 
 

@@ -11,7 +11,7 @@ from ...errors import IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus
 from ..verbs import verb
 from .job_updates import run_each
-from .records import JobRecord, require_job, require_job_key
+from .lookups import require_job, require_job_key
 from .rows import shorten
 from .statements import JOBS, TOKENS
 from .token_reuse import is_generated_id
@@ -117,6 +117,8 @@ def _page(tx: Transaction, job_filter: JobFilter, below: int, limit: int) -> Ite
     if not job_filter.statuses and job_filter.agent is None:
         return tx.all(JOBS.list_jobs, **common)
     # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
+    from .job_rows import JobRecord
+
     pages: list[Iterable[JobRecord]] = []
     for status in job_filter.statuses or tuple(JobStatus):
         if job_filter.agent is None:

@@ -9,8 +9,8 @@ from ...core.protocol.topics import EVENTS_SUFFIX
 from ...errors import UnknownJob
 from ...model import EventKind
 from ..verbs import verb
-from .bindings import password_binding
 from .rows import broker_from_json
+from .sealer import password_binding
 from .statements import OUTBOX
 from .verb_group import VerbGroup
 

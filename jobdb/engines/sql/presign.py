@@ -15,9 +15,9 @@ from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
 from ...errors import InvalidInput, KeyProblem
 from ...model import JobStatus
-from .bindings import token_binding
 from .job_updates import event_row
 from .rows import shorten
+from .sealer import token_binding
 from .statements import EVENTS
 from .timestamps import wire_timestamp
 

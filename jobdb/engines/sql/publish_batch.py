@@ -12,10 +12,10 @@ from ...core.lifecycle import next_status
 from ...core.protocol import WireEvent, build
 from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...model import JobStatus
-from .bindings import token_binding
 from .job_updates import JobUpdates, event_row, run_each, run_job_updates
 from .presign import JobVersion
 from .rows import STATUSES
+from .sealer import token_binding
 from .statements import EVENTS
 from .timestamps import wire_timestamp
 

@@ -10,11 +10,10 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...errors import AlreadyExists
-from .bindings import password_binding, token_binding
+from .job_rows import JobRecord
 from .job_updates import run_each
-from .records import JobRecord
 from .rows import broker_to_json, default_topic_prefix
-from .sealer import Sealer
+from .sealer import Sealer, password_binding, token_binding
 from .statements import JOBS
 from .token_reuse import check_id_reuse, generate_job_id
 

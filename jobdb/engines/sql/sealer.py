@@ -1,7 +1,7 @@
 """Sealing in a transaction: all secrets of a database are under one master key, and the database knows which.
 
 Two hosts with a key file each, or a process that missed a rekey, would otherwise seal tokens that the others cannot
-open.
+open. A secret is bound to its row: it opens in no other.
 """
 
 from __future__ import annotations
@@ -74,3 +74,13 @@ class Sealer:
 def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
     """Seal one secret for a row of this database; it raises as :meth:`Sealer.seal` does."""
     return Sealer(tx, vault).seal(secret, bound_to=bound_to)
+
+
+def token_binding(job_id: str, kid: int) -> str:
+    """Return what a sealed token is bound to: its job and version."""
+    return f"token {kid} of {job_id}"
+
+
+def password_binding(job_id: str) -> str:
+    """Return what a sealed broker password is bound to: its job."""
+    return f"broker password of {job_id}"

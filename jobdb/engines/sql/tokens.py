@@ -9,10 +9,9 @@ from ... import model
 from ...errors import IllegalTransition, InvalidInput
 from ...model import JobStatus, from_ms
 from ..verbs import verb
-from .bindings import password_binding, token_binding
-from .records import require_job, require_job_key
+from .lookups import require_job, require_job_key
 from .rows import overlap_is_over
-from .sealer import KEY_ID, Sealer
+from .sealer import KEY_ID, Sealer, password_binding, token_binding
 from .statements import JOBS, TOKENS
 from .token_reuse import FINGERPRINT_KEY, reseal_key
 from .verb_group import VerbGroup

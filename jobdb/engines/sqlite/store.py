@@ -16,7 +16,7 @@ import apsw
 
 from ...errors import DatabaseReplaced, StorageFailed, UnsafeFileSystem
 from ..liveness import require_alive
-from ..store import StableEvents, Traits
+from ..traits import StableEvents, Traits
 from . import fork, open_files
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .error_translation import translate

@@ -1,7 +1,4 @@
-"""The rows that several verbs read, as named tuples. The fields stand in the order of the statement's columns.
-
-A verb that reads a row of its own declares it beside the verb.
-"""
+"""The row that verbs look a job up by: its state, or its primary key alone; an error where there is no such job."""
 
 from __future__ import annotations
 
@@ -12,38 +9,6 @@ from .statements import JOBS
 
 if TYPE_CHECKING:
     from ..store import Transaction
-
-
-class JobRecord(NamedTuple):
-    """A row of the view ``job_records``: all that the public object of a job is made of."""
-
-    job_id: str
-    status: str
-    agent: str
-    agent_session: str | None
-    prompt: str
-    priority: int
-    topic_prefix: str
-    broker: str | None
-    has_broker_password: int
-    timeout_sec: int
-    idle_timeout_sec: int
-    expected_artifacts: str
-    last_seq: int
-    attempt: int
-    strikes: int
-    worker: str | None
-    lease_until_ms: int | None
-    created_ms: int
-    updated_ms: int
-    started_ms: int | None
-    finished_ms: int | None
-    last_event: str | None
-    last_event_ms: int | None
-    detail: str | None
-    kid: int
-    extra: str
-    id: int
 
 
 class JobState(NamedTuple):
