@@ -234,7 +234,7 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
             for _ in range(8):
                 registry.get(job.job_id)
             with registry.engine.store._pool.connection() as connection:
-                assert connection.direct
+                assert connection.session.direct
                 found = connection.execute("SELECT name FROM pg_prepared_statements").fetchall()
                 assert found
                 names.append({name for (name,) in found})
