@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...model import Job
@@ -49,6 +50,10 @@ class JobRecord(NamedTuple):
     kid: int
     extra: str
     id: int
+
+
+record_id = itemgetter(JobRecord._fields.index("id"))
+"""The primary key of a row that no named tuple was made of: a page has hundreds."""
 
 
 class _MutableJob:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 from itertools import islice
-from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from ...errors import IllegalTransition, InvalidInput, UnknownJob
@@ -117,16 +116,15 @@ def _page(tx: Transaction, job_filter: JobFilter, below: int, limit: int) -> Ite
     if not job_filter.statuses and job_filter.agent is None:
         return tx.all(JOBS.list_jobs, **common)
     # Each status is its own stretch of an index in the order of the page: merging them needs no sort.
-    from .job_rows import JobRecord
+    from .job_rows import record_id
 
-    pages: list[Iterable[JobRecord]] = []
+    pages = []
     for status in job_filter.statuses or tuple(JobStatus):
         if job_filter.agent is None:
-            found = tx.all(JOBS.list_jobs_by_status, status=status.value, **common)
+            pages.append(tx.all(JOBS.list_jobs_by_status, status=status.value, **common))
         else:
-            found = tx.all(JOBS.list_jobs_by_agent, status=status.value, agent=job_filter.agent, **common)
-        pages.append(map(JobRecord._make, found))
-    merged = heapq.merge(*pages, key=attrgetter("id"), reverse=True)
+            pages.append(tx.all(JOBS.list_jobs_by_agent, status=status.value, agent=job_filter.agent, **common))
+    merged = heapq.merge(*pages, key=record_id, reverse=True)
     return islice(merged, limit)
 
 

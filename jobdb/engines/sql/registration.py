@@ -7,7 +7,7 @@ register, which imports it when it is called: publishing needs none of it.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ...errors import AlreadyExists
 from .job_rows import JobRecord
@@ -25,14 +25,6 @@ if TYPE_CHECKING:
 
 _ID_ATTEMPTS = 8
 _ID_ADVICE = "Leave the id out to have one made, or give an idempotency key to register once however often you ask"
-
-
-class _UnsealedToken(NamedTuple):
-    """A token that is still to be sealed: its job's primary key, the token, and what it is bound to."""
-
-    job: int
-    token: str
-    bound_to: str
 
 
 class Registration:
@@ -55,7 +47,8 @@ class Registration:
         self._sealer = Sealer(tx, vault)
         self.tokens = reuse_guard.for_transaction(tx, self._sealer)
         self._specs: list[dict[str, Any]] = []
-        self._unsealed: list[_UnsealedToken] = []
+        self._signed_jobs: list[int] = []
+        self._secrets: list[tuple[str, str]] = []  # their tokens, each with what it is bound to
 
     def add(self, new: NewJob) -> None:
         """Insert a job; the rest of it is written by :meth:`flush`."""
@@ -87,7 +80,8 @@ class Registration:
         )
         if signed:
             token = self.tokens.issue_token(job_id, new.auth_token)
-            self._unsealed.append(_UnsealedToken(job, token, token_binding(job_id, 1)))
+            self._signed_jobs.append(job)
+            self._secrets.append((token, token_binding(job_id, 1)))
         self.records.append(
             JobRecord(  # by position: by name it takes a twentieth of a registration's time
                 job_id,
@@ -123,13 +117,12 @@ class Registration:
     def flush(self) -> None:
         """Write what was gathered: one statement for all, and their secrets sealed together."""
         run_each(self._tx, JOBS.insert_spec, self._specs)
-        sealed = self._sealer.seal_many([(unsealed.token, unsealed.bound_to) for unsealed in self._unsealed])
         tokens = [
-            {"job": unsealed.job, "kid": 1, "sealed": each, "imported": 0, "now": self._now}
-            for unsealed, each in zip(self._unsealed, sealed, strict=True)
+            {"job": job, "kid": 1, "sealed": sealed, "imported": 0, "now": self._now}
+            for job, sealed in zip(self._signed_jobs, self._sealer.seal_many(self._secrets), strict=True)
         ]
         run_each(self._tx, JOBS.insert_token, tokens)
-        self._specs, self._unsealed = [], []
+        self._specs, self._signed_jobs, self._secrets = [], [], []
 
     def _insert(self, new: NewJob, *, kid: int) -> tuple[str, int, str]:
         """Insert a job's row; return its id, its primary key and its topic prefix."""
