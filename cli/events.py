@@ -61,7 +61,7 @@ def events(
 
 
 def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: bool, json: bool) -> None:
-    store = registry.engine.store
+    store = registry.store
     while True:
         seen = store.data_version()
         # Read first: events that come with the job's end are then on the page that follows.

@@ -42,7 +42,7 @@ def identity(
     if moved and copy:
         raise InvalidInput("--moved keeps the identity and --copy makes another; give one of them")
     with open_registry(ctx) as registry:
-        store = registry.engine.store
+        store = registry.store
         found = accept_place(store) if moved else assign_new_identity(store) if copy else read_identity(store)
     if json:
         output.json_line(found.as_dict())

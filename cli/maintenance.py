@@ -61,7 +61,7 @@ def prune(
     deleted = 0
     with open_registry(ctx, checkpoint=True) as registry:
         # One moment for the whole run: jobs that end meanwhile are not its business.
-        now = registry.engine.store.clock()
+        now = registry.store.clock()
         while batch := registry.prune(older_than_sec=age, limit=_BATCH, now_ms=now):
             deleted += len(batch)
     if json:

@@ -41,7 +41,7 @@ def query(
     if output_format not in FORMATS:
         raise InvalidInput(f"{output_format!r:.40} is no format; the formats are {', '.join(FORMATS)}")
     with open_registry(ctx) as registry:
-        columns, rows = registry.engine.store.query(sql, limit=limit, timeout_sec=timeout_sec)
+        columns, rows = registry.store.query(sql, limit=limit, timeout_sec=timeout_sec)
     if output_format == "json":
         for row in rows:
             output.json_line(dict(zip(columns, map(_to_json_value, row), strict=True)))

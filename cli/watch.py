@@ -63,7 +63,7 @@ def _run(registry: Registry, view: View) -> None:
     from . import output
 
     console = output.console()
-    store = registry.engine.store
+    store = registry.store
     with _key_reader(sys.stdin.fileno()) as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
         version, drawn, size = -1, 0.0, console.size
         while not view.done:

@@ -12,8 +12,8 @@ from ..engines.identity import Identity, read_identity
 from ..engines.sql.sealer import KEY_ID
 from ..engines.sqlite.lock_holders import reader_processes
 from ..engines.sqlite.stale_journals import nonempty_journals
-from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
-from ..engines.tracing import unwrapped
+from ..engines.sqlite.store import CHECKPOINT_PAGES
+from ..engines.store import DatabaseFile
 from ..errors import JobdbError, KeyProblem
 from ..filesystem.permissions import file_warning, folder_warning
 from ..registry import Registry
@@ -28,30 +28,30 @@ _MAX_JOBS_TRIED = 20
 
 def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
     """The connection's settings, the file's soundness and the master key. False when it is damaged."""
-    store = unwrapped(registry.engine.store)
-    if isinstance(store, SqliteStore):
-        _check_settings(report, store)
-        if not _check_integrity(report, store, full=full):
-            return False
-        _check_wal(report, store)
+    file = registry.store.file
+    if file is None:
+        report.passed("server", registry.store.describe())
     else:
-        report.passed("server", store.describe())
+        _check_settings(report, file)
+        if not _check_integrity(report, file, full=full):
+            return False
+        _check_wal(report, file)
     _check_override(report, registry)
     _check_identity(report, registry)
     _check_key(report, registry)
     return True
 
 
-def _check_settings(report: Report, store: SqliteStore) -> None:
-    actual = store.settings()
-    shared = "; shared by several hosts" if store.journal == "delete" else ""
+def _check_settings(report: Report, file: DatabaseFile) -> None:
+    actual = file.settings()
+    shared = "; shared by several hosts" if file.journal == "delete" else ""
     how = "group commit: synced after the lock" if actual["group_commit"] else f"synchronous={actual['synchronous']}"
-    report.passed("journal", f"{actual['journal_mode']}, durability {store.durability}, {how}{shared}")
+    report.passed("journal", f"{actual['journal_mode']}, durability {file.durability}, {how}{shared}")
 
 
-def _check_integrity(report: Report, store: SqliteStore, *, full: bool) -> bool:
+def _check_integrity(report: Report, file: DatabaseFile, *, full: bool) -> bool:
     try:
-        problems = store.integrity(full=full)
+        problems = file.integrity(full=full)
     except JobdbError as error:
         if not _is_corruption(error):
             report.fail("integrity", f"could not be checked: {error}", fix_command_for(report, error))
@@ -77,22 +77,22 @@ def _is_corruption(error: JobdbError) -> bool:
     return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
 
 
-def _check_wal(report: Report, store: SqliteStore) -> None:
-    if store.journal != "wal":
+def _check_wal(report: Report, file: DatabaseFile) -> None:
+    if file.journal != "wal":
         return
     # A reader in passing is gone a moment later; one that stands still is not.
     for _ in range(_CHECKPOINT_ATTEMPTS):
-        total, copied = store.checkpoint()
+        total, copied = file.checkpoint()
         uncopied = total - copied
         if uncopied < CHECKPOINT_PAGES:
             break
         time.sleep(_CHECKPOINT_RETRY_SEC)
-    size = _size(Path(f"{store.path}-wal"))
+    size = _size(Path(f"{file.path}-wal"))
     shown = f"{size >> 20} MiB" if size >> 20 else f"{size >> 10} KiB"
     if uncopied <= 0:
         report.passed("wal", f"{shown}, all of it copied into the database")
         return
-    pids = reader_processes(store.path)
+    pids = reader_processes(file.path)
     who = ", ".join(f"{name} (pid {pid})" for pid, name in pids) or "a process of another user"
     if uncopied < CHECKPOINT_PAGES and size < _LARGE_WAL_BYTES:
         report.passed("wal", f"{shown}; {uncopied} pages wait for {who}, which reads")
@@ -101,7 +101,7 @@ def _check_wal(report: Report, store: SqliteStore) -> None:
         "wal",
         f"{shown} and growing: {uncopied} pages cannot be copied into the database, because {who} keeps an old read "
         "transaction open",
-        f"kill {' '.join(str(pid) for pid, _name in pids)}" if pids else f"fuser -v {store.path}-shm",
+        f"kill {' '.join(str(pid) for pid, _name in pids)}" if pids else f"fuser -v {file.path}-shm",
     )
 
 
@@ -119,7 +119,7 @@ def _check_override(report: Report, registry: Registry) -> None:
 
 
 def _check_identity(report: Report, registry: Registry) -> None:
-    found = read_identity(registry.engine.store)
+    found = read_identity(registry.store)
     _check_orphaned_journal(report, found)
     if found.problem is None:
         report.passed("identity", f"registry {found.registry_id}, in its place")

@@ -48,7 +48,7 @@ _REPAIRS = (
 
 def check_timestamps(report: Report, registry: Registry, *, fix: bool) -> None:
     """Report ends and moments that are later than they can be; with ``fix`` put them to now first."""
-    store = registry.engine.store
+    store = registry.store
     repaired = 0
     if fix:
         with store.write() as tx:

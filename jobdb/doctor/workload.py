@@ -52,7 +52,7 @@ def check_workload(report: Report, registry: Registry, *, now: int) -> None:
 
 
 def _check_jobs(report: Report, registry: Registry, now: int) -> None:
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         expired, oldest = tx.one(STATE.doctor_expired_leases, now=now) or (0, None)
         overdue = (tx.one(STATE.doctor_overdue, now=now) or (0,))[0]
         imported = (tx.one(STATE.doctor_overdue_imports, now=now) or (0,))[0]
@@ -91,7 +91,7 @@ def _check_jobs(report: Report, registry: Registry, now: int) -> None:
 
 def _check_outbox(report: Report, registry: Registry, now: int) -> None:
     waiting, oldest = registry.engine.outbox_size()
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         relayed = bool((tx.one(STATE.doctor_relay, now=now) or (0,))[0])
     if not waiting or oldest is None:
         report.passed("outbox", "empty" + ("; a relay is at work" if relayed else ""))
@@ -109,7 +109,7 @@ def _check_outbox(report: Report, registry: Registry, now: int) -> None:
 
 def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
     before = now - _SLOW_HANDLER_MS
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         unhandled = tx.all(STATE.doctor_handler_lag, before=before)
         unseen = tx.all(STATE.doctor_subscriber_lag, before=before, since=now - 7 * _DAY_MS)
     again = "; start it again, or let this handle them by printing them"
@@ -134,7 +134,7 @@ def _catch_up_command(report: Report, job: str, subscriber: str) -> str:
 
 
 def _check_refusals(report: Report, registry: Registry, now: int) -> None:
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         refused = tx.all(STATE.doctor_refusals, since=now - _DAY_MS)
     if refused:
         listed = ", ".join(f"{int(count)} {verdict}" for verdict, count, _last in refused)
@@ -148,7 +148,7 @@ def _check_refusals(report: Report, registry: Registry, now: int) -> None:
 
 
 def _check_clock(report: Report, registry: Registry, now: int) -> None:
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         latest = (tx.one(STATE.doctor_latest_update) or (None,))[0]
     if latest is not None and latest > now + _CLOCK_TOLERANCE_MS:
         report.fail(

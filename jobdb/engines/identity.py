@@ -1,16 +1,16 @@
-"""Which registry a database is, and whether it still lies where it was known to lie.
+"""The identity of a registry, and the check that its database is still where it was.
 
 Brokers know a database by a client id and keep messages for it, and tickets name the registry that issued them. A copy
-that went by the same name would take what is meant for the original. So each registry has a random id of its own, which
-a restored backup and a copy replace; and because nobody replaces it when a file is copied by hand (cp, rsync, a cloned
-machine), the database notes its place too. Who is about to connect to a broker compares that with where it is now, and
-refuses where they differ: only a person knows whether the database was moved or copied.
+under the same id would take what is meant for the original. So each registry has a random id of its own, which a
+restored backup and a copy replace; and because nobody replaces it when a file is copied by hand (cp, rsync, a cloned
+machine), the database records its place too. Before it connects to a broker that place is compared with the current
+one, and a difference is refused: only a person knows whether the database was moved or copied.
 
-What tells a place: of a file its inode, the machine and the host's name; the path alone only where the file that lies
-there still is another one. Device numbers change with a restart and are not asked. In a container the machine and the
-host's name change with each start and are left out; on a network file system they differ rightly. On PostgreSQL: the
-server's identifier, where the role may ask for it, and the object identifiers of database and table. A physical copy
-of a whole server has the same ones: it must be told what it is.
+A file's place is its inode, the machine and the host's name; the path counts only where another file is at the recorded
+path. Device numbers change with a restart and are not compared. In a container the machine and the host's name change
+with each start and are left out; on a network file system they differ rightly. On PostgreSQL the place is the server's
+identifier, where the role may ask for it, and the object identifiers of database and table. A physical copy of a whole
+server has the same ones: it must be told what it is.
 
 Called by ``jobdb identity``, the relay, subscribers at a broker, tickets, the doctor and the migrations.
 """
@@ -58,13 +58,13 @@ _UNSTABLE_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which registry a database is, and where it is.
+    """A registry's id, and the place of its database.
 
     Attributes:
         registry_id: 32 hex digits.
-        recorded: the facts about its place as they were noted; empty when none were.
-        here: the same facts as they are now.
-        problem: how the two differ, as a part of a sentence; None where they tell the same place.
+        recorded: the recorded place; empty when none was recorded.
+        here: the current place.
+        problem: how the two differ, as a part of a sentence; None where they are the same.
     """
 
     registry_id: str
@@ -73,7 +73,7 @@ class Identity:
     problem: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, under stable names."""
+        """Return it ready for JSON, under stable names."""
         return {
             "registry_id": self.registry_id,
             "in_place": self.problem is None,
@@ -84,12 +84,12 @@ class Identity:
 
 
 def new_registry_id() -> str:
-    """Make an id for a registry that is none of those there were: 32 hex digits."""
+    """Make the id of a new registry: 32 random hex digits."""
     return secrets.token_hex(16)
 
 
 def read_identity(store: Store) -> Identity:
-    """Read which registry this is, and compare its place with the one that was noted. Writes nothing but a missing id.
+    """Read the registry's id, and compare the current place with the recorded one. Write nothing but a missing id.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be read.
@@ -108,10 +108,10 @@ def read_identity(store: Store) -> Identity:
 
 
 def require_place(store: Store) -> str:
-    """Refuse a database that may be a copy, before it connects to a broker; note its place where none is noted.
+    """Refuse a database that may be a copy, before it connects to a broker; record its place where none is recorded.
 
     Returns:
-        What brokers know this database by.
+        The id by which brokers know this database.
 
     Raises:
         MovedOrCopied: it lies elsewhere than it did; the message names the two ways out.
@@ -132,9 +132,9 @@ def require_place(store: Store) -> str:
 
 
 def broker_identity(store: Store) -> str:
-    """Return what brokers know this database by: its registry id, or what an older version connected as.
+    """Return the id by which brokers know this database: its registry id, or the one an older version connected with.
 
-    That older name is good for as long as the registry id is the one that the migration gave: a copy has another.
+    The older one is used for as long as the registry id is the one that the migration gave: a copy has another.
     """
     with store.read() as tx:
         known = _settings(tx)
@@ -144,7 +144,7 @@ def broker_identity(store: Store) -> str:
 
 
 def accept_place(store: Store) -> Identity:
-    """Note the present place as the right one: the database was moved and keeps its identity.
+    """Record the current place as the right one: the database was moved and keeps its identity.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be written.
@@ -153,7 +153,7 @@ def accept_place(store: Store) -> Identity:
 
 
 def assign_new_identity(store: Store) -> Identity:
-    """Give the database an identity of its own, at its present place.
+    """Give the database an identity of its own, at its current place.
 
     Brokers then know it as another subscriber and another relay, and its tickets are those of another registry. The
     relay's lease, which came with the copy, is dropped.
@@ -165,7 +165,7 @@ def assign_new_identity(store: Store) -> Identity:
 
 
 def file_place(path: Path) -> dict[str, str]:
-    """Return the facts that tell where a database file lies.
+    """Return the place of a database file, as facts by name.
 
     Raises:
         OSError: it is not there.
@@ -189,8 +189,8 @@ def describe_difference(
     """Compare two places; a fact that one side does not know is not compared. Pure but for what it is given.
 
     Args:
-        recorded: the facts that were noted.
-        here: the present ones.
+        recorded: the recorded place.
+        here: the current one.
         stable_inodes: the file system gives a file the same inode number after the next mount.
         local_filesystem: the file system is this machine's own.
         is_another_file: tells whether a path leads to a file that is not this one.
@@ -222,17 +222,13 @@ def describe_difference(
 # -- the facts
 
 
-def _unwrapped(store: Store) -> Any:
-    from .tracing import unwrapped  # which imports logging, and a program that keeps no log needs neither
-
-    return unwrapped(store)
-
-
 def _current_place(store: Store, tx: Transaction) -> dict[str, str]:
     row = tx.one(IDENTITY.database_place)
     if row is not None and row[0] is not None:
         return _parse_facts(row[0])
-    return file_place(_unwrapped(store).path)
+    file = store.file
+    assert file is not None  # a database without a place of its own is one file
+    return file_place(file.path)
 
 
 def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, str]) -> str | None:
@@ -263,7 +259,7 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
 
 
 def _should_record(store: Store, identity: Identity) -> bool:
-    """No place is noted yet; or the file was renamed, and another may come to lie where it was."""
+    """Return whether to record the place: none is recorded, or the file was renamed and its old name is free."""
     recorded, here = identity.recorded, identity.here
     if not recorded:
         return True
@@ -273,7 +269,7 @@ def _should_record(store: Store, identity: Identity) -> bool:
 
 
 def _is_local(store: Store) -> bool:
-    return getattr(_unwrapped(store), "journal", None) == "wal"
+    return store.file is not None and store.file.journal == "wal"
 
 
 def _machine_digest() -> str:
@@ -314,7 +310,7 @@ def _settings(tx: Transaction) -> dict[str, str]:
 
 
 def _parse_facts(text: str | None) -> dict[str, str]:
-    """Return what was noted; nothing where it is not what we write."""
+    """Return the recorded place; an empty one where the text is not ours."""
     try:
         found = json.loads(text or "{}")
     except ValueError:
@@ -327,9 +323,8 @@ def _is_registry_id(text: str | None) -> bool:
 
 
 def _command(store: Store) -> str:
-    path = getattr(_unwrapped(store), "path", None)
-    if path is None:
+    if store.file is None:
         return "jobdb --db URL"
     import shlex
 
-    return f"jobdb --db {shlex.quote(str(path))}"
+    return f"jobdb --db {shlex.quote(str(store.file.path))}"

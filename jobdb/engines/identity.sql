@@ -1,13 +1,13 @@
--- Statements about which registry a database is and where it lies.
+-- Statements about the identity of a registry and the place of its database.
 
--- identity_settings: what is noted of it.
+-- identity_settings: the recorded identity and place.
 SELECT name, value FROM settings WHERE name IN ('registry_id', 'place', 'broker_identity');
 
--- database_place: where it is, as the database tells it; SQLite does not know.
+-- database_place: the current place, as far as the database knows it; SQLite does not.
 SELECT NULL;
 
--- delete_setting: a fact that holds no more.
+-- delete_setting: delete a fact about this database.
 DELETE FROM settings WHERE name = :name;
 
--- delete_leases: who held them is another registry's.
+-- delete_leases: delete all leases: their holders belong to another registry.
 DELETE FROM leases;

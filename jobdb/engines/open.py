@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import KeyProblem, Unavailable
-from .sql.engine import SqlEngine
+from .sql.engine import Engine
 from .sql.sealer import Sealer
+from .verbs import with_verbs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from ..crypto.vault import Vault
     from ..urls import DatabaseUrl
-    from .base import Engine
     from .store import Store
 
 
@@ -30,7 +30,7 @@ def open_engine(
     clock: Callable[[], int],
     checkpoint_pages: int,
 ) -> Engine:
-    """Opens the engine that the URL names; arguments as for ``Registry.open``."""
+    """Open the engine that the URL names; arguments as for ``Registry.open``."""
     if url.path is None:
         try:
             import psycopg  # noqa: F401 - asked for by name, so that the message below fits
@@ -38,13 +38,16 @@ def open_engine(
             raise Unavailable(
                 f"{url} needs the PostgreSQL driver, which is not installed: pip install 'jobdb[postgresql]'"
             ) from error
+        from .postgresql.engine import PostgresEngine
         from .postgresql.open import open_postgresql
 
-        return _with_timing(open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec, vault=vault))
+        return _make_engine(
+            PostgresEngine, open_postgresql(url, create=create, durability=durability, busy_sec=busy_sec), vault
+        )
     from .sqlite.open import open_store
 
     made = create and not url.path.exists()
-    store: Store = open_store(
+    store = open_store(
         url.path,
         create=create,
         durability=durability,
@@ -54,11 +57,11 @@ def open_engine(
     )
     if made:
         _put_key_id(store, url.path, vault)
-    return _with_timing(SqlEngine(store, vault))
+    return _make_engine(Engine, store, vault)
 
 
 def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
-    """Where no note of a new database can be kept, as without a home folder, it must be known by the key's id."""
+    """Put the key's id into a new database of which no note can be kept, as without a home folder: it has to do."""
     from .trust import needs_key_id
 
     if needs_key_id(path):
@@ -66,10 +69,11 @@ def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
             Sealer(tx, vault).check()
 
 
-def _with_timing(engine: Engine) -> Engine:
-    """Times the verbs for the log, where a log is kept; a program without logging does not even import it."""
-    if "logging" not in sys.modules:
-        return engine
-    from .tracing import timed
+def _make_engine(engine: type[Engine], store: Store, vault: Vault) -> Engine:
+    """Make the engine; with durations where a log is kept. A program without logging does not even import it."""
+    if "logging" in sys.modules:
+        from .tracing import TracedStore, is_traced, log_duration
 
-    return timed(engine)
+        if is_traced():
+            return with_verbs(engine, log_duration)(TracedStore(store), vault)
+    return engine(store, vault)

@@ -120,7 +120,7 @@ def psycopg_text(text: str) -> str:
 
 
 class PositionalForms(dict[Statement, tuple[str, Binder]]):
-    """Each statement with what makes a tuple of its parameters, in the order in which SQLite numbers them.
+    """Each statement with the function that makes a tuple of its parameters, in the order in which SQLite numbers them.
 
     Binding by position spares SQLite's driver a look-up by name for each parameter of each execution.
     """

@@ -1,56 +1,39 @@
-"""How long verbs and waits take, for the log: one wrapper at the engine's interface, so that engines stay plain.
+"""The durations of verbs and waits, for the log: wrappers of every verb and of the store, so that both stay plain.
 
-Called when a registry is opened; it does nothing unless the logger ``jobdb.verbs`` is at DEBUG by then (``jobdb -vv``):
-unused, it costs nothing. A record carries what it says as attributes too, for handlers that write JSON or feed a
-tracer: ``verb``, ``duration_ms``, ``outcome``; of a transaction ``waited_ms``, ``worked_ms``, ``committed_ms``. Neither
-arguments nor results are logged, so no secret is.
+Used by ``open.py`` when the logger ``jobdb.verbs`` is at DEBUG by then (``jobdb -vv``); unused, it costs nothing. A
+record carries its facts as attributes too, for handlers that write JSON or feed a tracer: ``verb``, ``duration_ms``,
+``outcome``; of a transaction ``waited_ms``, ``worked_ms``, ``committed_ms``. Neither arguments nor results are logged,
+so no secret is.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
-from .base import Engine
-from .store import Store, Transaction
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+
+    from .store import DatabaseFile, Row, Store, Transaction
+    from .traits import StableEvents, Traits
+    from .verbs import Verb
 
 LOGGER = logging.getLogger("jobdb.verbs")
 
 
-def timed(engine: Engine) -> Engine:
-    """The engine, with its verbs and waits timed when somebody listens."""
-    if not LOGGER.isEnabledFor(logging.DEBUG):
-        return engine
-    engine.store = cast(Store, TimedStore(engine.store))
-    return cast(Engine, TimedEngine(engine))
+def is_traced() -> bool:
+    """Return whether somebody listens."""
+    return LOGGER.isEnabledFor(logging.DEBUG)
 
 
-def unwrapped(store: Store) -> Store:
-    """The store itself, for who must know its kind."""
-    return store.unwrapped if isinstance(store, TimedStore) else store
+def log_duration(name: str, run: Verb) -> Verb:
+    """Wrap a verb so that each call logs its duration and outcome."""
 
-
-class TimedEngine:
-    """An engine whose verbs log how long they took."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._engine, name)
-        if not callable(found):
-            return found
-        verb = _timed_verb(name, found)
-        self.__dict__[name] = verb
-        return verb
-
-
-def _timed_verb(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
-    def verb(*arguments: Any, **named: Any) -> Any:
+    @wraps(run)
+    def logged(*arguments: Any, **named: Any) -> Any:
         began, outcome = time.perf_counter(), "ok"
         try:
             return run(*arguments, **named)
@@ -67,33 +50,74 @@ def _timed_verb(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
                 extra={"verb": name, "outcome": outcome, "duration_ms": took},
             )
 
-    return verb
+    return logged
 
 
-class TimedStore:
-    """A store whose waits are logged: for the turn to write, for the disk, for news.
+class TracedStore:
+    """A store whose waits are logged: for the turn to write, for the disk, for news. All else is the store's own.
 
-    Attributes:
-        unwrapped: the store itself.
+    Args:
+        store: the store itself.
     """
 
     def __init__(self, store: Store) -> None:
-        self.unwrapped = store
+        self._store = store
+        self.clock = store.clock
+        self.busy_sec = store.busy_sec
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.unwrapped, name)
+    @property
+    def traits(self) -> Traits:
+        """What this kind of database can do."""
+        return self._store.traits
+
+    @property
+    def file(self) -> DatabaseFile | None:
+        """The database's file; None where the database is not one file."""
+        return self._store.file
+
+    def check(self) -> None:
+        """Refuse work in a forked child or after close."""
+        self._store.check()
 
     def write(self) -> AbstractContextManager[Transaction]:
-        """One immediate transaction, its parts timed."""
-        return _TimedWrite(self.unwrapped.write())
+        """Return the block of one immediate transaction; its parts are logged."""
+        return _TimedWrite(self._store.write())
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """Return the block of one read transaction."""
+        return self._store.read()
+
+    def sync(self) -> None:
+        """Return when everything committed before the call is durable."""
+        self._store.sync()
+
+    def data_version(self) -> int:
+        """Return a number that changes when somebody else has committed."""
+        return self._store.data_version()
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
-        """Waits for news."""
+        """Wait for news; log how long."""
         began = time.perf_counter()
-        version = self.unwrapped.wait_for_change(seen, timeout_sec)
+        version = self._store.wait_for_change(seen, timeout_sec)
         took = _ms_since(began)
         LOGGER.debug("waited %.1f ms for news", took, extra={"wait": "news", "duration_ms": took})
         return version
+
+    def stable_events(self) -> StableEvents:
+        """Return up to where the order of the events is final."""
+        return self._store.stable_events()
+
+    def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
+        """Run one read-only SELECT of a person's."""
+        return self._store.query(sql, limit=limit, timeout_sec=timeout_sec)
+
+    def describe(self) -> str:
+        """Return engine, version and place for a person."""
+        return self._store.describe()
+
+    def close(self, *, checkpoint: bool = True) -> None:
+        """Close the database."""
+        self._store.close(checkpoint=checkpoint)
 
 
 class _TimedWrite:

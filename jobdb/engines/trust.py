@@ -1,4 +1,4 @@
-"""Which databases in a current folder this user trusts, when no database was named.
+"""Trust in a database that was found in the current folder, and not named.
 
 Without ``--db`` and ``JOBDB_URL`` a command works on ``.jobdb/jobs.db`` in the folder that it is run in. That folder
 can have come from somebody else: a checkout, an archive. Its jobs are instructions to agents, so it is used only if
@@ -88,7 +88,7 @@ def trust(path: Path) -> Path:
 
 
 def needs_key_id(path: Path) -> bool:
-    """Tell whether a database that this user has just made could not be noted, so that its key's id has to do."""
+    """Return whether a database that this user has just made could not be noted, so that its key's id has to do."""
     if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
         return False
     file = path.resolve()
@@ -147,13 +147,13 @@ def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) 
 
 
 def _invoking_uid() -> int:
-    """Who called sudo, as git heeds it too; else this user."""
+    """Return the user who called sudo, as git does; else this user."""
     asked = os.environ.get("SUDO_UID", "")
     return int(asked) if os.geteuid() == 0 and asked.isdigit() else os.geteuid()
 
 
 def _is_tracked_by_git(file: Path) -> bool:
-    """Tell whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
+    """Return whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
     for folder in file.parents:
         git = folder / ".git"
         if not os.path.lexists(git):

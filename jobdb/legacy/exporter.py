@@ -69,7 +69,7 @@ def export_registry(
         StorageFailed: a file could not be written; those before it were.
     """
     layout = find_export_target(Path(directory))
-    store, vault = registry.engine.store, registry.engine.vault
+    store, vault = registry.store, registry.engine.vault
     LEGACY.load()
     report = ExportReport(str(layout.jobs))
     try:

@@ -82,14 +82,14 @@ def import_registry(
     """
     layout = find_registry(Path(directory))
     report = ImportReport(str(layout.jobs), dry_run=dry_run, allow_damaged=allow_damaged)
-    store = registry.engine.store
+    store = registry.store
     LEGACY.load()
     with (
         registry_lock(layout.jobs, timeout_sec=lock_timeout_sec, create=False) as lock,
         raised_gc_threshold(),
         store.read() if dry_run else store.write() as tx,
     ):
-        run = _Import(tx, registry.engine.vault, layout, report, sqlite=registry.url.engine == "sqlite")
+        run = _Import(tx, registry.engine.vault, layout, report, stores_nul=store.traits.stores_nul)
         run.import_all(progress or (lambda done, total: None))
         _refuse_unlocked_writer(lock)
     return report
@@ -106,14 +106,16 @@ def _refuse_unlocked_writer(lock: RegistryLock) -> None:
 class _Import:
     """One run of an import: what its steps share."""
 
-    def __init__(self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, *, sqlite: bool) -> None:
+    def __init__(
+        self, tx: Transaction, vault: Vault, layout: Layout, report: ImportReport, *, stores_nul: bool
+    ) -> None:
         self._tx = tx
         self._vault = vault
         self._layout = layout
         self._report = report
         self._verification = Verification(tx, vault)
         self._writer = BatchWriter(tx, vault, self._verification)
-        self._accepts_nul = sqlite
+        self._accepts_nul = stores_nul
         self._done = 0
         self._logs_not_read = 0
         self._tombstones: bool | None = None

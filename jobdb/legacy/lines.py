@@ -44,7 +44,7 @@ def write_lines(
     """
     if form not in FORMATS:
         raise InvalidInput(f"there is no format {form!r:.40}; the formats are {', '.join(FORMATS)}")
-    registry.engine.store.sync()
+    registry.store.sync()
     documents = (_document(registry, job, with_secrets) for job in jobs or registry.all_jobs())
     return _write_csv(documents, stream) if form == "csv" else _write_ndjson(registry, documents, stream)
 

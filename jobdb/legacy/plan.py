@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..crypto.vault import Vault
-from ..engines.sql.rows import token_binding
+from ..engines.sql.sealer import token_binding
 from ..model import JobStatus
 from .ready import Event, NormalizedJob, StoredValues, replace_key
 from .records import format_time

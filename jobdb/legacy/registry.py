@@ -178,7 +178,7 @@ def load_job(registry_dir: Folder, job_id: str) -> Record:
         NoSuchJob: there is none; also a FileNotFoundError, as it was.
     """
     registry = open_registry(registry_dir)
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         row = _row(tx, job_id)
     return record_from_row(row, registry.engine.vault).as_document()
 
@@ -188,7 +188,7 @@ def list_jobs(registry_dir: Folder, status: str | None = None, agent: str | None
     registry = open_registry(registry_dir)
     found = []
     after = 0
-    with registry.engine.store.read() as tx:
+    with registry.store.read() as tx:
         while numbers := [row[0] for row in tx.all(LEGACY.legacy_page, after=after, limit=_PAGE)]:
             for values in tx.all(LEGACY.legacy_jobs, first=numbers[0], last=numbers[-1]):
                 row = JobRow(*values)
@@ -222,7 +222,7 @@ def update_status(registry_dir: Folder, job_id: str, status: str) -> Record:
         raise InvalidInput(f"there is no status {status!r:.40}; they are {', '.join(JobStatus)}")
     target = JobStatus(status)
     registry = open_registry(registry_dir)
-    with registry.engine.store.write() as tx:
+    with registry.store.write() as tx:
         row = _row(tx, job_id)
         current = JobStatus(row.status)
         if target is not current:
@@ -248,7 +248,7 @@ def next_seq(registry_dir: Folder, job_id: str) -> int:
     Raises:
         NoSuchJob: there is no such job.
     """
-    with open_registry(registry_dir).engine.store.write() as tx:
+    with open_registry(registry_dir).store.write() as tx:
         row = tx.one(LEGACY.legacy_next_seq, job_id=job_id, now=tx.now_ms)
     if row is None:
         raise NoSuchJob(job_id)

@@ -10,7 +10,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..engines.sql.rows import password_binding, token_binding
+from ..engines.sql.sealer import password_binding, token_binding
 from .records import DEFAULT_IDLE_TIMEOUT_SEC, DEFAULT_TIMEOUT_SEC, LegacyRecord
 
 if TYPE_CHECKING:

@@ -10,8 +10,7 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from ..engines.sql.rows import token_binding
-from ..engines.sql.sealer import Sealer
+from ..engines.sql.sealer import Sealer, token_binding
 from ..engines.store import Transaction
 from .records import LegacyRecord
 from .rows import TOKEN_OMITTED, TOKEN_REQUIRED, JobRow

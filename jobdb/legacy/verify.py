@@ -15,7 +15,7 @@ from itertools import chain
 from operator import itemgetter
 
 from ..crypto.vault import Vault
-from ..engines.sql.rows import password_binding, token_binding
+from ..engines.sql.sealer import password_binding, token_binding
 from ..engines.statements import Statement
 from ..engines.store import Row, Transaction
 from ..errors import StorageFailed

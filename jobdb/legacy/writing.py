@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..crypto.vault import Vault
-from ..engines.sql.rows import password_binding, token_binding
-from ..engines.sql.sealer import Sealer
+from ..engines.sql.sealer import Sealer, password_binding, token_binding
 from ..engines.store import Transaction
 from .plan import NEW_JOB, Plan
 from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, NormalizedJob

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core.protocol import WireEvent
-from ..engines.base import Engine
+from ..engines.sql.engine import Engine
 from ..engines.sql.precheck import SenderCredentials, check_authenticity
 from ..engines.sql.rows import CLOCK_SLACK_MS
 from ..engines.sql.statements import ACCEPT
@@ -217,13 +217,16 @@ class Backfill:
 
     def _sweep_all(self, before: int, latest: int, stopped: Callable[[], bool]) -> None:
         """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
-        settled = self._store.stable_event_id()  # what is not can still be followed by an event of a lower number
-        _jobs, position = self._engine.poll_feed(self._subscriber, after=None, limit=0)
+        # After an event that is not stable one with a lower id can still appear.
+        stable_event_id = self._store.stable_events().event_id
+        position = self._engine.poll_feed(self._subscriber, after=None, limit=0).last_event
         begun_at = position
         more = True
         while more and not stopped():
             with self._store.read() as tx:
-                rows = tx.all(SUBSCRIBER.recorded_after, after=position, settled=settled, limit=_PAGE_SIZE)
+                rows = tx.all(
+                    SUBSCRIBER.recorded_after, after=position, stable_event_id=stable_event_id, limit=_PAGE_SIZE
+                )
             more = len(rows) == _PAGE_SIZE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:

@@ -28,7 +28,7 @@ ORDER BY e.seq LIMIT :limit;
 -- recorded_after: the events after one, in the order in which they were recorded.
 SELECT e.id, j.job_id, e.seq, e.recorded_ms
 FROM events AS e JOIN jobs AS j ON j.id = e.job
-WHERE e.id > :after AND e.id <= :settled
+WHERE e.id > :after AND e.id <= :stable_event_id
 ORDER BY e.id LIMIT :limit;
 
 -- overdue_event: the newest of a job's events that were recorded before a moment, or while a clock was ahead.

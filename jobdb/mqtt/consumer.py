@@ -13,7 +13,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 
 from ..core.protocol import WireEvent
-from ..engines.base import Engine
+from ..engines.sql.engine import Engine
 from ..engines.sql.precheck import PrecheckedArrival
 from ..errors import Busy
 from ..model import Acceptance, Arrival, Verdict

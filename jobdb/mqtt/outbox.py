@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from ..engines.base import Engine
 from ..engines.identity import require_place
-from ..engines.sql.rows import broker_from_json, password_binding
+from ..engines.sql.engine import Engine
+from ..engines.sql.rows import broker_from_json
+from ..engines.sql.sealer import password_binding
 from ..engines.statements import Statement, StatementSet
 from ..engines.store import Row, Transaction
 from ..errors import KeyProblem

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 from ..core import arguments
-from ..engines.base import Engine
 from ..engines.identity import require_place
+from ..engines.sql.engine import Engine
 from ..engines.sql.rows import broker_from_json, event_from_row
 from ..errors import InvalidInput
 from ..model import Acceptance, Broker, Event, Job
@@ -176,7 +176,7 @@ def subscribe(
     window = arguments.integer("window", window, least=0, most=1_000_000)
     session_sec = arguments.integer("session_sec", session_sec, least=1, most=2**32 - 2)
     engine = registry.engine
-    identity = require_place(engine.store)  # the broker gives whoever comes under this name what it keeps for it
+    identity = require_place(registry.store)  # the broker gives whoever comes under this name what it keeps for it
     unhandled: list[str] = []
     if job_id is not None:
         job_id = arguments.job_id(job_id)
@@ -259,7 +259,7 @@ def _environment_login(broker: Broker, environment: Environment) -> BrokerSettin
 
 def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerSettings]:
     """The brokers of the living jobs, each way in once."""
-    store = registry.engine.store
+    store = registry.store
     with store.read() as tx:
         rows = tx.all(SUBSCRIBER.brokers_of_live_jobs)
     found: dict[BrokerSettings, None] = {}

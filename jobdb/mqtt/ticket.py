@@ -106,7 +106,7 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
         InvalidInput: neither the job nor the environment names a broker.
         MovedOrCopied: the database may be a copy, and the original issues tickets for the same job.
     """
-    store = registry.engine.store
+    store = registry.store
     require_place(store)
     job = registry.get(job_id)
     if job.terminal:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..core import arguments
 from ..core.protocol import build
 from ..engines.sql.job_updates import event_from_wire
-from ..engines.sql.rows import wire_timestamp
+from ..engines.sql.timestamps import wire_timestamp
 from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
 from ..filesystem.permissions import create_private_file, make_private_folder, refuse_unsafe_companions

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..core import arguments
-from ..engines.sqlite.store import SqliteStore
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
 from ..filesystem.atomic_files import ScratchFile, is_free, numbered_names, take_first_free, utc_timestamp
 from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder, sync_folder
@@ -84,17 +83,17 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
     if keep is not None:
         arguments.integer("keep", keep, least=1, most=_MOST_KEPT)
     sqlite_path(registry.url)
-    store = registry.engine.store
-    assert isinstance(store, SqliteStore)
-    source = store.path
+    file = registry.store.file
+    assert file is not None
+    source = file.path
     target = _resolve_target(target, source)
     stamp = utc_timestamp()
     if keep is None:
         _require_free(target)
     make_private_folder(target.parent)
     with ScratchFile(target, "partial") as scratch:
-        store.sync()
-        copy_open_database(source, scratch.path, store.identity)
+        registry.store.sync()
+        copy_open_database(source, scratch.path, file.identity)
         jobs, events = verify(scratch.path, named=target)
         scratch.sync()
         if keep is None:

@@ -153,7 +153,7 @@ def copy_registry(source: Registry, target: Registry, *, same_registry: bool = F
     """
     report = CopyReport(str(source.url), str(target.url))
     whole = hashlib.sha256()
-    with target.engine.store.write() as target_tx, source.engine.store.read() as source_tx:
+    with target.store.write() as target_tx, source.store.read() as source_tx:
         for side in (source_tx, target_tx):
             side.run(COPY.copy_set_timeouts)
         target_tx.run(COPY.copy_lock)
@@ -187,7 +187,7 @@ def _assign_registry_id(source_tx: Transaction | None, target_tx: Transaction) -
 def registry_digest(registry: Registry) -> str:
     """The digest that a copy of this registry would report."""
     whole = hashlib.sha256()
-    with registry.engine.store.read() as source_tx:
+    with registry.store.read() as source_tx:
         for table in TABLES:
             found = _digest(table, source_tx)
             whole.update(f"{table} {found.count} {found.hex()}\n".encode())

@@ -83,7 +83,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         The snapshot; jobs that ask for permission first, then those nearest to a limit.
     """
     engine = registry.engine
-    with engine.store.read() as tx:
+    with registry.store.read() as tx:
         now = tx.now_ms
         rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MAX_JOBS)
     found = []

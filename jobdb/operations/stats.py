@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core import arguments
-from ..engines.sql.statements import ACCEPT, EVENTS, JOBS
+from ..engines.sql.statements import ACCEPT, JOBS, OUTBOX
 from ..engines.statements import Statement, StatementSet
 from ..model import JobStatus, format_time, from_ms
 from ..registry import Registry
@@ -99,7 +99,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
         days: how many days back ``by_day`` and ``durations`` go.
     """
     days = arguments.integer("days", days, least=1, most=3660)
-    store = registry.engine.store
+    store = registry.store
     with store.read() as tx:
         now = tx.now_ms
         since = now - days * _DAY_MS
@@ -127,7 +127,7 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
                 for verdict, count, last_ms in tx.all(ACCEPT.verdict_totals)
             },
             events=_first(tx.one(STATS.stats_events)),
-            outbox=_first(tx.one(EVENTS.count_outbox)),
+            outbox=_first(tx.one(OUTBOX.count_outbox)),
         )
 
 

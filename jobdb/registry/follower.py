@@ -14,8 +14,8 @@ from ..errors import TimedOut, UnknownJob
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..engines.base import Engine
-    from ..engines.sql.subscriptions import FollowResult
+    from ..engines.sql.engine import Engine
+    from ..engines.sql.following import FollowResult
     from ..model import Event, Job
 
     # An event to hand out, and the handled_seq that it follows.
@@ -144,13 +144,13 @@ def follow_all(
             yield from one_job(job_id)
         while True:
             seen = engine.store.data_version()
-            jobs, newest = engine.poll_feed(subscriber, after=None, limit=1000)
-            for job_id in jobs:
+            page = engine.poll_feed(subscriber, after=None, limit=1000)
+            for job_id in page.job_ids:
                 yield from one_job(job_id)
-            if jobs:
-                engine.advance_feed(subscriber, event=newest)
+            if page.job_ids:
+                engine.advance_feed(subscriber, event=page.last_event)
             else:
-                engine.store.wait_for_change(seen, limits.left())
+                engine.store.wait_for_change(seen, min(limits.left(), page.recheck_sec))
 
     def one_job(job_id: str) -> Iterator[_Step]:
         while (followed := look(job_id)) is not None and followed.events:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import TracebackType
 
-    from ..engines.base import Engine
+    from ..engines.sql.engine import Engine
     from ..model import Acceptance, Arrival, Broker, Claim, Event, Job, NewEvent, NewJob, Reaped, Refusal, Subscription
     from .follower import Follower
 
@@ -47,12 +47,14 @@ class Registry:
 
     Attributes:
         engine: the domain verbs behind it, for tools that need what is not here.
+        store: the open database under the engine, for tools that run statements of their own.
         url: where it is.
         tokens: the jobs' tokens: show, list, rotate, revoke, rekey.
     """
 
     def __init__(self, engine: Engine, url: DatabaseUrl) -> None:
         self.engine = engine
+        self.store = engine.store
         self.url = url
         self.tokens = Tokens(engine)
 
@@ -284,7 +286,7 @@ class Registry:
         limit = arguments.integer("limit", limit, least=1, most=arguments.MAX_PAGE)
         if now_ms is not None:
             now_ms = arguments.integer("now_ms", now_ms, least=0, most=2**53)
-        now = self.engine.store.clock() if now_ms is None else now_ms
+        now = self.store.clock() if now_ms is None else now_ms
         return self.engine.prune(finished_before_ms=now - round(older_than_sec * 1000), limit=limit)
 
     # -- who works on it
@@ -325,14 +327,14 @@ class Registry:
         wait_sec = arguments.seconds("wait_sec", wait_sec)
         deadline = time.monotonic() + wait_sec
         while True:
-            seen = self.engine.store.data_version() if wait_sec > 0 else 0
+            seen = self.store.data_version() if wait_sec > 0 else 0
             claim = self.engine.claim(
                 worker=worker, lease_ms=lease_ms, job_id=job_id, agent=agent, agent_session=agent_session
             )
             left = deadline - time.monotonic()
             if claim is not None or left <= 0:
                 return claim
-            self.engine.store.wait_for_change(seen, left)
+            self.store.wait_for_change(seen, left)
 
     def renew(self, job_id: str, *, attempt: int, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
         """Gives a claim's lease a new end, ``lease_sec`` seconds from now.
@@ -551,7 +553,7 @@ class Registry:
         job_id = arguments.job_id(job_id)
         timeout_sec = arguments.limit_sec("timeout_sec", timeout_sec)
         deadline = None if timeout_sec is None else time.monotonic() + timeout_sec
-        store = self.engine.store
+        store = self.store
         while True:
             seen = store.data_version()
             job = self.engine.get(job_id)

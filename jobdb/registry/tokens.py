@@ -11,7 +11,7 @@ from ..errors import InvalidInput
 from ..system.descriptor_shortage import translate_shortage
 
 if TYPE_CHECKING:
-    from ..engines.base import Engine
+    from ..engines.sql.engine import Engine
     from ..model import TokenInfo
 
 DEFAULT_OVERLAP_SEC = 3600.0

@@ -12,7 +12,7 @@ from conformance_kit.wire import signed
 
 from jobdb import InvalidInput, JobStatus, Registry, SchemaMismatch, Verdict
 from jobdb.engines.identity import broker_identity, read_identity, require_place
-from jobdb.engines.sql.rows import token_binding
+from jobdb.engines.sql.sealer import token_binding
 
 ENGINES = ("sqlite", "postgresql")
 NOW_MS = 1_790_000_000_000

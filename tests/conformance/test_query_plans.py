@@ -11,7 +11,7 @@ import pytest
 
 from jobdb import NewJob
 from jobdb.engines.postgresql.dialect import DIALECT
-from jobdb.engines.sql.statements import ACCEPT, VERBS
+from jobdb.engines.sql.statements import ACCEPT, SUBSCRIPTIONS, VERBS
 from jobdb.engines.statements import POSITIONAL, StatementSet
 from jobdb.mqtt.backfill import SUBSCRIBER
 
@@ -80,7 +80,7 @@ HOT = {
     "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
     "follow_seqs": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},
     "mark_handled": {**_SUBSCRIBER, "seq": 3, "after": 2},
-    "feed_page": {"after": 1000, "settled": 2**62, "limit": 1000},
+    "feed_page": {"after": 1000, "stable_event_id": 2**62, "limit": 1000},
     "expired_leases": {"now": 1500, "limit": 100},
     "void_leases": {"now": 1500, "limit": 100},
     "prune_candidates": {"before": 1000, "limit": 100},
@@ -179,7 +179,7 @@ def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_databa
         connection = registry.engine.store._writer
         for statement in (_FILL.format(jobs=100, digest="zeroblob(32)") + ";" + _GAPS.format(most=most)).split(";"):
             connection.execute(statement)
-        known = {**SUBSCRIBER.load(), **ACCEPT.load()}
+        known = {**SUBSCRIBER.load(), **ACCEPT.load(), **SUBSCRIPTIONS.load()}
         sql, bind = POSITIONAL[known[name]]
         looks = []
         connection.set_progress_handler(lambda: bool(looks.append(1)), 10)

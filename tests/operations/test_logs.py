@@ -99,8 +99,8 @@ def test_who_keeps_no_log_pays_nothing(workspace: Workspace) -> None:
         "    print(type(registry.engine).__name__, 'jobdb.engines.tracing' in sys.modules)\n"
     )
     for before, timed in (
-        ("", "SqlEngine False"),
-        ("import logging; logging.basicConfig(level=30)\n", "SqlEngine True"),
+        ("", "Engine False"),
+        ("import logging; logging.basicConfig(level=30)\n", "Engine True"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", before + code],

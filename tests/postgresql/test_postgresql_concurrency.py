@@ -9,10 +9,9 @@ import pytest
 from jobdb import Busy, EventKind, NewEvent, Registry, TimedOut
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
-from jobdb.engines.postgresql.store import PostgresTransaction
-from jobdb.engines.sql import events
-from jobdb.engines.sql.rows import token_binding
-from jobdb.engines.sql.sealer import seal
+from jobdb.engines.postgresql.transaction import PostgresTransaction
+from jobdb.engines.sql import publish_batch
+from jobdb.engines.sql.sealer import seal, token_binding
 from jobdb.engines.sql.statements import JOBS
 
 _INSERT = """
@@ -48,7 +47,7 @@ def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transa
     engine = registry.engine
     feed.handled()
     newest = open_transaction.execute("SELECT last_value FROM events_id_seq").fetchone()[0]
-    assert engine.store.stable_event_id() == newest - 2
+    assert engine.store.stable_events().event_id == newest - 2
     with pytest.raises(TimedOut):
         next(registry.subscribe(subscriber="s", timeout_sec=0.3))
     timer = threading.Timer(0.2, getattr(open_transaction, end))
@@ -61,7 +60,7 @@ def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transa
     # Nobody told of the rollback: an event that was held back is looked for again soon.
     assert time.monotonic() - began < 3
     timer.join()
-    assert engine.store.stable_event_id() == newest
+    assert engine.store.stable_events().event_id == newest
 
 
 def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, open_transaction):
@@ -153,7 +152,7 @@ def test_a_rekey_waits_for_the_first_secret_of_all(url):
 def test_a_job_that_is_registered_while_its_events_come_in(registry, url, monkeypatch):
     """It could not be locked, because it was not there: two writers of its first event may meet."""
     steps = iter(("register", "publish"))
-    lock_jobs, build = PostgresTransaction.lock_jobs, events.build
+    lock_jobs, build = PostgresTransaction.lock_jobs, publish_batch.build
 
     with Registry.open(url) as other:
 
@@ -165,11 +164,11 @@ def test_a_job_that_is_registered_while_its_events_come_in(registry, url, monkey
 
         def publish_then_build(**fields):
             if next(steps, None) == "publish":
-                monkeypatch.setattr(events, "build", build)
+                monkeypatch.setattr(publish_batch, "build", build)
                 assert other.publish("new", "progress").seq == 1
             return build(**fields)
 
         monkeypatch.setattr(PostgresTransaction, "lock_jobs", lock_then_register)
-        monkeypatch.setattr(events, "build", publish_then_build)
+        monkeypatch.setattr(publish_batch, "build", publish_then_build)
         assert registry.publish("new", "progress").seq == 2
         assert [event.seq for event in registry.events("new")] == [1, 2] and registry.get("new").last_seq == 2

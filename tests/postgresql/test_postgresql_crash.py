@@ -12,6 +12,7 @@ from conformance_kit.servers import POSTGRES_PASSWORD
 from conformance_kit.workers import VerbWorkers
 
 from jobdb import NewJob, Registry, Unavailable
+from jobdb.engines.postgresql.commit import was_committed
 from jobdb.engines.postgresql.listener import listen
 from jobdb.engines.sql.statements import JOBS
 
@@ -158,7 +159,7 @@ def test_a_standby_is_not_asked_what_became_of_a_commit(url):
     with Registry.open(url + "%2Cpg_catalog", busy_timeout_sec=0.5) as registry:
         store = registry.engine.store
         with store._pool.connection() as connection, pytest.raises(Unavailable, match="may have been done or not"):
-            store._was_committed(connection, "3")
+            was_committed(store.address, connection, "3", busy_sec=0.5)
 
 
 def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(own_server):

@@ -129,7 +129,7 @@ def test_a_registry_leaves_nothing_in_the_session_of_the_server(
             assert connection.execute("SELECT pg_listening_channels()").fetchall() == []
             held = "SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'"
             assert connection.execute(held).fetchone() == (0,)
-            views = "SELECT count(*) FROM pg_class WHERE relname = 'jobdb_question'"
+            views = "SELECT count(*) FROM pg_class WHERE relname = 'jobdb_query'"
             assert connection.execute(views).fetchone() == (0,)
         registry.close()
         assert settings(url) == before
@@ -234,7 +234,7 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
             for _ in range(8):
                 registry.get(job.job_id)
             with registry.engine.store._pool.connection() as connection:
-                assert connection.direct
+                assert connection.session.direct
                 found = connection.execute("SELECT name FROM pg_prepared_statements").fetchall()
                 assert found
                 names.append({name for (name,) in found})

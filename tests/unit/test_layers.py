@@ -25,11 +25,12 @@ FLOORS = (
 
 STOREYS = {
     "engines": (
-        {"statements"},
-        {"store", "tracing"},
-        {"sql", "identity"},
-        {"trust", "sqlite", "postgresql"},
-        {"opening"},
+        {"statements", "verbs", "liveness", "traits"},
+        {"store"},
+        {"sql", "tracing"},
+        {"identity"},
+        {"sqlite", "postgresql", "trust"},
+        {"open"},
     ),
     "legacy": ({"format"}, {"registry"}, {"importing", "exporting"}),
 }

@@ -6,8 +6,8 @@ import inspect
 
 import jobdb
 from jobdb import errors
-from jobdb.engines.base import Engine
-from jobdb.engines.sql.engine import SqlEngine
+from jobdb.engines.sql.engine import Engine
+from jobdb.engines.verbs import verb, verbs_of, with_verbs
 
 
 def test_all_is_sorted_and_complete() -> None:
@@ -34,10 +34,31 @@ def test_the_error_tree_in_the_docstring_is_the_tree() -> None:
             assert name in drawn
 
 
-def test_the_engine_has_every_verb_of_the_interface_and_a_sentence_for_each() -> None:
-    verbs = [name for name, value in vars(Engine).items() if inspect.isfunction(value) and not name.startswith("_")]
-    assert len(verbs) > 25
-    for verb in verbs:
-        wanted, offered = getattr(Engine, verb), getattr(SqlEngine, verb)
-        assert inspect.getdoc(wanted)
-        assert list(inspect.signature(wanted).parameters) == list(inspect.signature(offered).parameters), verb
+def test_every_verb_of_the_engine_is_marked_and_has_a_sentence() -> None:
+    public = [name for name, value in inspect.getmembers(Engine, inspect.isfunction) if not name.startswith("_")]
+    verbs = verbs_of(Engine)
+    assert len(verbs) > 25 and sorted([*verbs, "close"]) == sorted(public)
+    for name, function in verbs.items():
+        assert inspect.getdoc(function), name
+
+
+def test_a_wrapper_gets_the_verbs_and_nothing_else() -> None:
+    class Plain:
+        @verb
+        def first(self) -> str:
+            return "first"
+
+        @verb
+        def second(self) -> str:
+            return self.helper() + self.first()
+
+        def helper(self) -> str:
+            return "helped "
+
+    marked = Plain.__dict__["first"]
+    assert marked(Plain()) == "first" and verb(marked) is marked  # the mark is all that a verb costs
+    once = with_verbs(Plain, lambda name, run: lambda self: f"<{name} {run(self)}>")
+    assert once().second() == "<second helped <first first>>" and once().helper() == "helped "
+    twice = with_verbs(once, lambda name, run: lambda self: run(self).upper())
+    assert twice().first() == "<FIRST FIRST>" and list(verbs_of(twice)) == ["first", "second"]
+    assert Plain().first() == "first"

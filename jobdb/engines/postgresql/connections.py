@@ -1,4 +1,6 @@
-"""Connections to a PostgreSQL server, and its address.
+"""A PostgreSQL server's address, and a connection to it with what is known of its session.
+
+Called by the pool, the listener and the migrations.
 
 TLS, passwords and whatever else libpq knows come through the URL or libpq's environment (``PGPASSWORD``,
 ``PGSSLMODE``, a passfile, …). Source: https://www.postgresql.org/docs/current/libpq-connect.html
@@ -7,7 +9,8 @@ TLS, passwords and whatever else libpq knows come through the URL or libpq's env
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -18,7 +21,44 @@ from .error_translation import connection_error_text
 if TYPE_CHECKING:
     from collections import deque
 
-    from .pool import PoolSlot
+
+class PoolSlot:
+    """A connection's place in the pool; free again when the connection is closed or nothing refers to it any more.
+
+    Attributes:
+        free: the connection is closed, and only a traceback may refer to it still.
+    """
+
+    __slots__ = ("__weakref__", "free")
+
+    def __init__(self) -> None:
+        self.free = False
+
+
+class SessionInfo(NamedTuple):
+    """The server's session behind a connection, as it was found.
+
+    Attributes:
+        direct: the session belongs to this connection alone; a pooler lends it to others otherwise.
+        configured_commit: `synchronous_commit` as the server is configured for this role and database.
+        configured_path: `search_path` likewise.
+    """
+
+    direct: bool
+    configured_commit: str
+    configured_path: str
+
+
+class TransactionMode(NamedTuple):
+    """A kind of transaction.
+
+    Attributes:
+        begin: the statement that begins it.
+        writes: what it commits may have to be durable.
+    """
+
+    begin: str
+    writes: bool
 
 
 class Connection(psycopg.Connection[tuple[Any, ...]]):
@@ -26,28 +66,31 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
 
     Attributes:
         client: its name.
-        number: how many transactions it has begun.
-        warnings: what the server has warned of, the last ones: SQLSTATE and text.
-        direct: whether the server's session is its own, and not lent by a pooler.
-        configured_commit: `synchronous_commit` as the server is configured for this role and database.
-        configured_path: `search_path` likewise.
-        begin_statements: how its transactions begin, with their settings.
-        slot: its place in the pool.
-        idle_since: when it was used last, by ``time.monotonic()``.
+        transaction_count: how many transactions it has begun.
+        warnings: the server's last warnings: SQLSTATE and text.
+        session: the server's session behind it.
+        begin_statements: the statements that begin each kind of transaction, with its settings; made when first needed.
+        slot: its place in the pool; None outside of it.
+        idle_since: when it was last used, by ``time.monotonic()``.
     """
 
     client = ""
-    number = 0
+    transaction_count = 0
     warnings: deque[tuple[str | None, str | None]]
-    direct = False
-    configured_commit = "on"
-    configured_path = ""
-    begin_statements: dict[str, bytes]
+    session = SessionInfo(direct=False, configured_commit="on", configured_path="")
+    begin_statements: dict[TransactionMode, bytes]
     slot: PoolSlot | None = None
     idle_since = 0.0
 
     def __del__(self, _warn: object = None) -> None:
         """Warn of nothing: an exception may cut a verb off at any step. libpq closes it, and in a child it does not."""
+
+
+def roll_back(connection: Connection) -> None:
+    """End a connection's transaction, if it has one; a broken connection has none any more."""
+    if not connection.closed:
+        with suppress(psycopg.Error):
+            connection.execute(b"ROLLBACK")
 
 
 MIN_SERVER_RELEASE = 14
@@ -63,7 +106,7 @@ logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 
 class Address:
-    """Where the server is. Shows no password.
+    """A server's address, which shows no password.
 
     Args:
         url: ``postgresql://…``.
@@ -79,9 +122,8 @@ class Address:
         except psycopg.ProgrammingError:
             # libpq's own words quote what it stumbled over, and that can be a part of the password.
             raise InvalidInput(
-                f"{display_url} is no URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the "
-                f"password "
-                "in ~/.pgpass; one in the URL needs %40 %3A %2F %25 for @ : / and %"
+                f"{display_url} is not a URL that PostgreSQL can read; write postgresql://USER@HOST:PORT/NAME with the "
+                "password in ~/.pgpass; one in the URL needs %40 %3A %2F %25 for @ : / and %"
             ) from None
         self.display_url = display_url
 
@@ -89,7 +131,7 @@ class Address:
         return f"<Address {self.display_url}>"
 
     def connect(self) -> Connection:
-        """A new connection in autocommit.
+        """Return a new connection in autocommit.
 
         Raises:
             DatabaseMissing: the server has no such database.
@@ -107,7 +149,7 @@ class Address:
                 ) from error
             raise Unavailable(
                 f"cannot connect to {self.display_url}: {what}. Check host, port, user and password, and that the "
-                f"server runs"
+                "server runs"
             ) from error
         try:
             self._check_server(connection)
@@ -117,7 +159,7 @@ class Address:
         return connection
 
     def parameters(self) -> dict[str, Any]:
-        """What psycopg.connect takes."""
+        """Return the arguments of ``psycopg.connect``."""
         defaults = {"connect_timeout": CONNECT_SEC, "fallback_application_name": "jobdb", **_KEEPALIVES}
         return {
             **defaults,

@@ -1,4 +1,4 @@
-"""What PostgreSQL says differently: its own statements, and those that replace a verb's."""
+"""PostgreSQL's own statements, those that replace a verb's of the same name, and the form in which each is sent."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Form(NamedTuple):
 
     Attributes:
         text: its SQL in psycopg's parameter style.
-        makes_news: whether somebody may be waiting for what it does.
+        notifies: whether somebody may be waiting for what it changes.
     """
 
     text: bytes
-    makes_news: bool
+    notifies: bool
 
 
 class PsycopgForms(dict[Statement, Form]):

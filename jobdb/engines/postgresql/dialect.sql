@@ -1,6 +1,6 @@
 -- What PostgreSQL does differently: several writers at once. Statements of the same name replace those of sql/*.sql.
 
--- lock_jobs: keeps other writers off some jobs, always in the order of their numbers; then the moment and who we are.
+-- lock_jobs: keep other writers off some jobs, in the order of their ids, and leave the writer's mark.
 WITH locked AS (
     SELECT id FROM jobs WHERE job_id = ANY(:job_ids) ORDER BY id FOR NO KEY UPDATE
 ), marked AS (
@@ -12,7 +12,7 @@ SELECT jobdb_now_ms(), pg_current_xact_id()::XID::TEXT FROM (SELECT count(*) FRO
 -- now_ms: the server's clock, in Unix milliseconds.
 SELECT jobdb_now_ms();
 
--- mark_writer: who we are, so that it can be asked later whether it was committed; no row while nothing was written.
+-- mark_writer: leave the writer's mark, by which a commit is recognized; no row while nothing was written.
 INSERT INTO writers (client, number, at_ms)
 SELECT CAST(:client AS UUID), :number, jobdb_now_ms() WHERE pg_current_xact_id_if_assigned() IS NOT NULL
 ON CONFLICT (client) DO UPDATE SET number = excluded.number, at_ms = excluded.at_ms
@@ -29,16 +29,16 @@ SELECT number FROM writers WHERE client = CAST(:client AS UUID);
 -- delete_writers: connections that are closed, and those of processes that died long ago.
 DELETE FROM writers WHERE client = ANY(CAST(:clients AS UUID[])) OR at_ms < jobdb_now_ms() - 86400000;
 
--- notify_commit: wakes those who wait; a transaction of its own, which nobody needs on the disk.
+-- notify_commit: wake those who wait; a transaction of its own, which need not be durable.
 SELECT set_config('synchronous_commit', 'off', true), pg_notify(jobdb_channel(), '');
 
--- channel: where writers say that they have committed.
+-- channel: the channel on which writers notify.
 SELECT jobdb_channel();
 
--- stable_event_id: up to which number no event can appear any more, and the last number given out.
+-- stable_event_id: the id up to which no event can appear any more, and the last id given out.
 SELECT settled, newest FROM jobdb_settled_event();
 
--- database_place: where the tables lie.
+-- database_place: the place of the tables.
 SELECT jobdb_place();
 
 -- sealing_key: a rekey waits for those who seal, and they for it.
@@ -47,7 +47,7 @@ SELECT value FROM settings WHERE name = :name FOR SHARE;
 -- sealing_key_for_update: a rekey waits for those who seal, and they for it.
 SELECT value FROM settings WHERE name = :name FOR UPDATE;
 
--- claim_next: jobs that another worker is just taking are passed over.
+-- claim_next: jobs that another worker is just taking are skipped.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -56,7 +56,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_next_by_agent: the same among one agent's jobs.
+-- claim_next_by_agent: as claim_next, among one agent's jobs.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -66,7 +66,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_next_by_session: the same among the jobs of one agent session.
+-- claim_next_by_session: as claim_next, among the jobs of one agent session.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -78,7 +78,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- expired_leases: locked, so that no renewal comes between this look and the reaping; one under way is passed over.
+-- expired_leases: locked, so that no renewal comes between this read and the reaping; one under way is skipped.
 SELECT job_id, id, strikes, worker, attempt FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms <= :now
 ORDER BY lease_until_ms LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED;
@@ -115,7 +115,7 @@ FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
 ORDER BY finished_ms LIMIT :limit FOR UPDATE SKIP LOCKED;
 
--- insert_refusal: looks first, because a conflict would use up a number, and the oldest go by their numbers.
+-- insert_refusal: checks first, because a conflict would use up an id, and the oldest are trimmed by id.
 INSERT INTO refusals (job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
 SELECT :job, :subscriber, :verdict, :seq, :now, :digest, :reason, :payload
 WHERE NOT EXISTS (SELECT 1 FROM refusals
@@ -125,19 +125,19 @@ RETURNING id;
 -- trim_refusals: those of other jobs that are being written are left to the next time.
 DELETE FROM refusals WHERE id IN (SELECT id FROM refusals WHERE id <= CAST(:newest AS BIGINT) - :keep FOR UPDATE SKIP LOCKED);
 
--- set_query_timeout: how long a person's query may take, in this transaction.
+-- set_query_timeout: limit the time of a person's query, in this transaction.
 SELECT set_config('statement_timeout', :timeout, true);
 
--- query_rule: what the server has read a person's query as, all of it: the rule of the temporary view made of it.
-SELECT ev_action::TEXT FROM pg_rewrite WHERE ev_class = 'pg_temp.jobdb_question'::REGCLASS;
+-- query_rule: a person's query as the server has parsed it: the rule of the temporary view made of it.
+SELECT ev_action::TEXT FROM pg_rewrite WHERE ev_class = 'pg_temp.jobdb_query'::REGCLASS;
 
--- query_relations: the tables and views that it names, and whether each lies where the registry's views lie.
+-- query_relations: the tables and views that it names, and whether each is in the schema of the registry's views.
 SELECT c.relname::TEXT, c.relnamespace = v.relnamespace
 FROM pg_class AS c, pg_class AS v
-WHERE c.oid = ANY(CAST(:numbers AS OID[])) AND c.oid <> 'pg_temp.jobdb_question'::REGCLASS
+WHERE c.oid = ANY(CAST(:numbers AS OID[])) AND c.oid <> 'pg_temp.jobdb_query'::REGCLASS
   AND v.oid = to_regclass('v_jobs');
 
--- query_functions: the functions that it calls, and whether each is the server's own; its volatility.
+-- query_functions: the functions that it calls, whether each is the server's own, and its volatility.
 SELECT p.proname::TEXT, p.pronamespace = 'pg_catalog'::REGNAMESPACE, p.provolatile::TEXT
 FROM pg_proc AS p WHERE p.oid = ANY(CAST(:numbers AS OID[]));
 
@@ -150,7 +150,7 @@ LOCK TABLE jobs, feeds, verdict_counts, settings IN EXCLUSIVE MODE;
 -- copy_create_sequence: the sequences are there from the beginning.
 SELECT 1;
 
--- copy_advance_sequence: the sequences know nothing of numbers that were given.
+-- copy_advance_sequence: the sequences do not know of ids that were given explicitly.
 SELECT setval('jobs_id_seq', COALESCE((SELECT max(id) FROM jobs), 0) + 1, false),
        setval('events_id_seq', GREATEST((SELECT max(id) FROM events), (SELECT max(event) FROM feeds),
                                         (SELECT max(start_event) FROM feeds), 0) + 1, false),

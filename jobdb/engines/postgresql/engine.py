@@ -1,51 +1,48 @@
-"""The verbs over PostgreSQL: those of every SQL database, each run again when it is known not to have been done."""
+"""The engine over PostgreSQL: each verb is run again when it is known not to have been done."""
 
 from __future__ import annotations
 
-import inspect
-import random
 import time
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from ..sql.engine import SqlEngine
+from ..sql.engine import Engine
+from ..verbs import with_verbs
+from .backoff import Backoff
 from .error_translation import RolledBack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from ..verbs import Verb
 
-_MIN_BACKOFF_SEC = 0.01
-_MAX_BACKOFF_SEC = 0.5
+_FIRST_PAUSE_SEC = 0.01
+_LONGEST_PAUSE_SEC = 0.5
 
 
-def retry_rolled_back(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Runs a verb until it was done, was refused, or ``busy_sec`` are over.
+def retry_rolled_back(_name: str, run: Verb) -> Verb:
+    """Wrap a verb so that it runs until it was done, was refused, or the store's ``busy_sec`` are over.
 
     Only after RolledBack: a deadlock or a lost connection of which the server kept nothing. A verb whose outcome is
     unknown is never repeated.
     """
 
-    @wraps(verb)
-    def retrying(self: SqlEngine, *args: Any, **kwargs: Any) -> Any:
-        pause, deadline = _MIN_BACKOFF_SEC, None
+    @wraps(run)
+    def retrying(self: Engine, *args: Any, **kwargs: Any) -> Any:
+        backoff: Backoff | None = None
+        deadline = 0.0
         while True:
             try:
-                return verb(self, *args, **kwargs)
+                return run(self, *args, **kwargs)
             except RolledBack:
                 now = time.monotonic()
-                deadline = deadline or now + getattr(self.store, "busy_sec", 0.0)
+                if backoff is None:
+                    backoff = Backoff(_FIRST_PAUSE_SEC, longest_sec=_LONGEST_PAUSE_SEC)
+                    deadline = now + self.store.busy_sec
                 if now >= deadline:
                     raise
-            time.sleep(random.uniform(0.5, 1) * pause)
-            pause = min(pause * 1.5, _MAX_BACKOFF_SEC)
+            time.sleep(backoff.next_jittered())
 
     return retrying
 
 
-class PostgresEngine(SqlEngine):
-    """All verbs over a PostgreSQL store."""
-
-
-for _name, _verb in inspect.getmembers(SqlEngine, inspect.isfunction):
-    if not _name.startswith("_") and _name != "close":
-        setattr(PostgresEngine, _name, retry_rolled_back(_verb))
+PostgresEngine = with_verbs(Engine, retry_rolled_back)
+"""The engine, each of whose verbs is run again after :class:`RolledBack`."""

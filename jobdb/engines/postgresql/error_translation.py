@@ -1,4 +1,4 @@
-"""Turns what psycopg raises into jobdb's errors. One place, so that no verb leaks a driver's exception.
+"""The translation of what psycopg raises into jobdb's errors: in one place, so that no verb leaks a driver's exception.
 
 The text of an error is the server's primary message: its details can hold the values of a row.
 """
@@ -21,11 +21,11 @@ from ...errors import (
 )
 
 _RACE_CONSTRAINTS = frozenset({"jobs_by_idempotency_key", "events_job_seq_key", "subscriptions_job_subscriber_key"})
-"""Two writers of what neither could lock, because it was not there yet: the second one looks again."""
+"""Violated when two writers insert what neither could lock, as it was not there yet: the second one tries again."""
 
 
 class RolledBack(Unavailable):
-    """Nothing of the verb was kept, for a reason that passes: it can be run again as if it had never been."""
+    """Nothing of the verb was kept, for a temporary reason: it can be run again as if it had never been."""
 
 
 _RETRYABLE = (
@@ -36,24 +36,24 @@ _RETRYABLE = (
     server.CannotConnectNow,
     server.IdleInTransactionSessionTimeout,
     server.TooManyConnections,
-    server.InvalidSqlStatementName,  # a prepared statement that is gone: it is not used again (sessions.doubt)
+    server.InvalidSqlStatementName,  # a prepared statement that is gone: it is not used again (disable_prepare_if_lost)
     server.DuplicatePreparedStatement,
 )
 
 
 def message(error: psycopg.Error) -> str:
-    """What happened, on one line, without the values of rows."""
+    """Return what happened, on one line, without the values of rows."""
     text = error.diag.message_primary or str(error).partition("\nDETAIL")[0]
     return " ".join(text.split())
 
 
 def connection_error_text(error: psycopg.Error) -> str:
-    """Why there was no connection, on one line without a full stop, and without libpq's question after it."""
+    """Return why there was no connection, on one line without a full stop, and without libpq's question after it."""
     return re.sub(r" Is the server running [^?]*\?", "", message(error)).rstrip(" .")
 
 
 def connection_lost(error: psycopg.Error) -> bool:
-    """Whether the connection is gone, rather than one statement refused."""
+    """Return whether the connection is gone, rather than one statement refused."""
     sqlstate = error.sqlstate
     if sqlstate is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
@@ -61,19 +61,24 @@ def connection_lost(error: psycopg.Error) -> bool:
 
 
 def _in_recovery(error: psycopg.Error) -> bool:
-    """Whether a standby refused to begin a transaction that writes; asked of the server's code, not of its language."""
+    """Return whether a standby refused to begin a transaction that writes, in whatever language it said so."""
     where = error.diag.source_function or ""  # what checks the value of transaction_read_only, called so or so
     return isinstance(error, server.FeatureNotSupported) and ("check_hook" in where or "read_only" in where)
 
 
 def translate(error: psycopg.Error, database: str, waited_sec: float) -> JobdbError:
-    """The jobdb error that says what ``error`` means for the database at ``database``. Nothing of it was committed."""
+    """Return the jobdb error for a driver's error. Nothing of the transaction was committed.
+
+    Args:
+        error: the driver's error.
+        database: the database, as a message names it.
+        waited_sec: how long the verb has taken so far, in seconds.
+    """
     what = message(error)
     if isinstance(error, server.LockNotAvailable):
         return Busy(
             f"{database}: a job or the schema was locked by another writer for {waited_sec:.1f} s. Nothing was "
-            f"written: "
-            "try again, or allow a longer wait",
+            "written: try again, or allow a longer wait",
             waited_sec=waited_sec,
         )
     raced = isinstance(error, server.UniqueViolation) and error.diag.constraint_name in _RACE_CONSTRAINTS
@@ -91,7 +96,7 @@ def translate(error: psycopg.Error, database: str, waited_sec: float) -> JobdbEr
     if isinstance(error, psycopg.DataError):
         return InvalidInput(f"PostgreSQL cannot hold a value: {what}; nothing was written")
     if error.sqlstate is not None and error.sqlstate.startswith("42"):
-        return SchemaMismatch(f"{database} has not the schema of this jobdb ({what}); run 'jobdb doctor'")
+        return SchemaMismatch(f"{database} does not have the schema of this jobdb ({what}); run 'jobdb doctor'")
     if isinstance(error, psycopg.OperationalError):
         return StorageFailed(f"{database}: {what}; nothing was written. Check the server's disk, memory and log")
     return StorageFailed(f"{database}: PostgreSQL refused to work: {what}; nothing was written")

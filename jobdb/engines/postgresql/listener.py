@@ -1,4 +1,4 @@
-"""Hears that others have committed: PostgreSQL's LISTEN, on a connection and a thread of its own.
+"""News that others have committed: PostgreSQL's LISTEN, on a connection and a thread of its own.
 
 Writers notify after their commit, in a transaction of its own: NOTIFY inside of the writing one would make all commits
 of the cluster wait for each other's disk, because PostgreSQL holds one lock from the queueing to the end of the commit.
@@ -25,6 +25,7 @@ from psycopg import sql
 
 from ...errors import JobdbError
 from ...system.interrupt_safe_flag import Flag
+from .backoff import Backoff
 from .sessions import configure_connection
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger("jobdb.postgresql")
 POLL_SEC = 0.25
-_MIN_BACKOFF_SEC = 0.05
-_MAX_BACKOFF_SEC = 2.0
+_FIRST_PAUSE_SEC = 0.05
+_LONGEST_PAUSE_SEC = 2.0
 
 
 def listen(address: Address, channel: str) -> Listener | Poller:
@@ -45,8 +46,7 @@ def listen(address: Address, channel: str) -> Listener | Poller:
     """
     connection = address.connect()
     try:
-        configure_connection(connection)
-        if connection.direct:
+        if configure_connection(connection).direct:
             return Listener(address, channel, connection)
         why = "is behind a pooler or an address translation"
     except server.ReadOnlySqlTransaction:
@@ -60,7 +60,7 @@ def listen(address: Address, channel: str) -> Listener | Poller:
 
 
 class Poller:
-    """Says after a moment that something may have changed."""
+    """The stand-in of a listener: after a moment something may have changed."""
 
     def __init__(self) -> None:
         self._closed = Flag()
@@ -83,7 +83,7 @@ class Poller:
 
 
 class Listener:
-    """Counts notifications. Started when somebody first waits.
+    """The count of notifications, kept by a thread. Started when somebody first waits.
 
     Args:
         address: the server.
@@ -107,7 +107,7 @@ class Listener:
         return self._version
 
     def wait(self, seen: int, timeout_sec: float) -> int:
-        """Waits until the version differs from ``seen`` or the time is over; returns the present one."""
+        """Wait until the version differs from ``seen`` or the time is over; return the current one."""
         waiter = Flag()
         try:
             self._waiters.append(waiter)
@@ -119,7 +119,7 @@ class Listener:
         return self._version
 
     def close(self) -> None:
-        """Ends the thread and the connection."""
+        """End the thread and the connection."""
         os.write(self._stop_writer, b"x")
         self._thread.join(5)
         os.close(self._stop_writer)
@@ -139,16 +139,15 @@ class Listener:
             waiter.set()
 
     def _run(self) -> None:
-        pause = _MIN_BACKOFF_SEC
+        backoff = Backoff(_FIRST_PAUSE_SEC, longest_sec=_LONGEST_PAUSE_SEC, factor=2)
         try:
             while True:
                 if self._connection is None:
-                    if self._stop_requested(pause):
+                    if self._stop_requested(backoff.next()):
                         return
-                    pause = min(pause * 2, _MAX_BACKOFF_SEC)
                     with suppress(JobdbError, psycopg.Error):
                         self._connection = self._listen(self._address.connect())
-                        pause = _MIN_BACKOFF_SEC
+                        backoff.reset()
                         self._notify_waiters()  # what was said meanwhile was said to nobody
                 elif not self._read_notifications(self._connection):
                     return
@@ -162,7 +161,7 @@ class Listener:
             return bool(waiting.select(pause_sec))
 
     def _read_notifications(self, connection: Connection) -> bool:
-        """Waits for the next notifications; False when it is time to stop."""
+        """Wait for the next notifications; return False when it is time to stop."""
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._stop_reader, selectors.EVENT_READ)
             waiting.register(connection.fileno(), selectors.EVENT_READ)

@@ -1,4 +1,4 @@
-"""What a query's answer is made of: text, numbers, bytes, truth and nothing, as on SQLite.
+"""The values of a query's rows: text, numbers, bytes, booleans and NULL alone, as on SQLite.
 
 The driver would make Python objects of dates, intervals, UUIDs, arrays and JSON, which no output format has, and refuse
 what Python cannot hold, such as the year 10000. So all of them stay as the server writes them.

@@ -1,4 +1,4 @@
-"""Making the tables in a PostgreSQL database and bringing older ones to the present schema.
+"""Migrations of a PostgreSQL database: making the tables, and bringing older ones to the current schema.
 
 All steps are one transaction, under an advisory lock, so that two who migrate at once do it once. The tables lie in
 the first schema of the search path. A copy beforehand is the server's business: pg_dump, or its own backups.
@@ -35,7 +35,7 @@ MIGRATIONS = MigrationStatements(Path(__file__).with_name("migrations.sql"))
 
 
 def migrate_postgresql(url: str) -> list[int]:
-    """Brings a database to the present schema; all steps or none.
+    """Bring a database to the current schema; all steps or none.
 
     Args:
         url: ``postgresql://…``; the role must be allowed to create tables.
@@ -78,7 +78,7 @@ def _migrate(connection: Connection, address: Address) -> list[int]:
 
 
 def _version(connection: Connection) -> int | None:
-    """The schema's version; None when there is no table of migrations."""
+    """Return the schema's version; None when there is no table of migrations."""
     known = connection.execute(psycopg_text(MIGRATIONS.migrations_table_exists.text).encode()).fetchone()
     if known != (True,):
         return None
@@ -94,7 +94,7 @@ def _newer_schema_message(address: Address, version: int) -> str:
 
 
 def schema_version(connection: Connection) -> int:
-    """The number of the last migration that was applied; 0 for none."""
+    """Return the number of the last migration that was applied; 0 for none."""
     return _version(connection) or 0
 
 
@@ -105,7 +105,7 @@ def _is_query_only_role(connection: Connection) -> bool:
 
 
 def require_version(connection: Connection, address: Address) -> None:
-    """Refuses a database whose schema this jobdb does not work with.
+    """Refuse a database whose schema this jobdb does not work with.
 
     Raises:
         DatabaseMissing: there are no tables.
@@ -122,8 +122,8 @@ def require_version(connection: Connection, address: Address) -> None:
     if version < SCHEMA_VERSION:
         raise SchemaMismatch(
             f"{address.display_url} has schema version {version} and this jobdb needs {SCHEMA_VERSION}; stop the "
-            f"workers of "
-            "the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' on the URL"
+            "workers of the older jobdb, which would go on writing; take a backup (pg_dump), and run 'jobdb migrate' "
+            "on the URL"
         )
     if version > SCHEMA_VERSION:
         raise SchemaMismatch(_newer_schema_message(address, version))

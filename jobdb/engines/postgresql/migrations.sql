@@ -22,5 +22,5 @@ SELECT COALESCE(max(number), 0) FROM jobdb_migrations;
 -- can_read_views: whether the role may read the views; null where there are none.
 SELECT has_table_privilege(to_regclass('v_jobs'), 'SELECT');
 
--- insert_migration: it was applied.
+-- insert_migration: record that a migration was applied.
 INSERT INTO jobdb_migrations (number, name) VALUES (:number, :name);

@@ -1,4 +1,4 @@
-"""Opening a PostgreSQL registry: the server, its schema, then the store."""
+"""Opening a PostgreSQL database: the server, its schema, then the store."""
 
 from __future__ import annotations
 
@@ -10,30 +10,25 @@ import psycopg
 from ..sql.statements import VERBS
 from .connections import Address, Connection
 from .dialect import DIALECT
-from .engine import PostgresEngine
 from .error_translation import translate
 from .migrations import migrate_postgresql, require_version, schema_version
 from .store import PostgresStore
 
 if TYPE_CHECKING:
-    from ...crypto.vault import Vault
     from ...urls import DatabaseUrl
 
 
-def open_postgresql(
-    url: DatabaseUrl, *, create: bool, durability: str, busy_sec: float, vault: Vault
-) -> PostgresEngine:
-    """Opens the database that the URL names; its tables are made first when there are none and ``create`` is set.
+def open_postgresql(url: DatabaseUrl, *, create: bool, durability: str, busy_sec: float) -> PostgresStore:
+    """Open the database that the URL names; make its tables first when there are none and ``create`` is set.
 
     Args:
         url: ``postgresql://…``.
         create: make the tables.
         durability: "full" or "normal".
         busy_sec: how long a verb waits for locks and for a server that comes back, in seconds.
-        vault: seals the secrets.
 
     Raises:
-        InvalidInput: the URL is none.
+        InvalidInput: libpq cannot read the URL.
         DatabaseMissing, SchemaMismatch, Unavailable, Unusable.
     """
     address = Address(url.text, str(url))
@@ -47,14 +42,13 @@ def open_postgresql(
             raise translate(error, address.display_url, 0.0) from error
     for statements in (*VERBS, DIALECT):
         statements.load()
-    store = PostgresStore(address, durability=durability, busy_sec=busy_sec)
-    return PostgresEngine(store, vault)
+    return PostgresStore(address, durability=durability, busy_sec=busy_sec)
 
 
 def _warn_of_loss(connection: Connection, address: Address) -> None:
     if connection.execute(b"SHOW fsync").fetchone() == ("off",):
         warnings.warn(
             f"{address.display_url} runs with fsync=off: a power failure can destroy it; set fsync=on in "
-            f"postgresql.conf",
+            "postgresql.conf",
             stacklevel=5,
         )

@@ -21,38 +21,29 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 
-from ...errors import Busy, InvalidInput, Unavailable
+from ...errors import Busy, Unavailable
+from ..liveness import closed_error
+from .backoff import Backoff
+from .connections import PoolSlot, roll_back
 from .error_translation import translate
 from .sessions import configure_connection, transaction_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .connections import Address, Connection
+    from .connections import Address, Connection, TransactionMode
 
 MAX_CONNECTIONS = 8
 IDLE_SEC = 60.0
-"""A connection that was not used for so long is closed by whoever uses another."""
+"""A connection that was not used for this long, in seconds, is closed by whoever uses another."""
 _RECHECK_SEC = 0.02
-"""Who was cut off wakes nobody: whoever waits looks again after this time."""
-_MAX_BACKOFF_SEC = 1.0
-
-
-class PoolSlot:
-    """One of the pool's connections, to be made or made; free again when it is closed or nothing refers to it.
-
-    Attributes:
-        free: it is closed, and only a traceback may refer to it still.
-    """
-
-    __slots__ = ("__weakref__", "free")
-
-    def __init__(self) -> None:
-        self.free = False
+"""A thread that was cut off wakes nobody: whoever waits looks again after this time, in seconds."""
+_FIRST_PAUSE_SEC = 0.05
+_LONGEST_PAUSE_SEC = 1.0
 
 
 class _Waiter:
-    """One who waits for a connection."""
+    """A thread that waits for a connection."""
 
     __slots__ = ("__weakref__", "woken")
 
@@ -91,12 +82,12 @@ class Pool:
         self._closed = False
 
     @contextmanager
-    def connection(self, begin: str = "SELECT 1") -> Iterator[Connection]:
+    def connection(self, mode: TransactionMode | None = None) -> Iterator[Connection]:
         """Lend a connection until the block is left; a broken one is replaced.
 
         Args:
-            begin: the first statement; one that begins a transaction is followed by the transaction's settings. Idle
-                connections that a restart of the server has cut are found by it.
+            mode: the kind of transaction that is begun on it, with its settings; None: none is. Idle connections that a
+                restart of the server has cut are found by the first statement.
 
         Raises:
             Unavailable: the server could not be reached within the limit.
@@ -110,7 +101,7 @@ class Pool:
                 self._acquire(held)
                 connection = held[0]
                 try:
-                    connection.execute(self._begin_statement(connection, begin), prepare=False)
+                    connection.execute(self._first_statement(connection, mode), prepare=False)
                 except psycopg.Error as error:
                     if stale and connection.closed:
                         stale -= 1
@@ -133,22 +124,25 @@ class Pool:
             if (waiter := reference()) is not None:
                 waiter.wake()
 
-    def _begin_statement(self, connection: Connection, begin: str) -> bytes:
-        if not begin.startswith("BEGIN"):
-            return begin.encode()
-        found = connection.begin_statements.get(begin)
+    def _first_statement(self, connection: Connection, mode: TransactionMode | None) -> bytes:
+        if mode is None:
+            return b"SELECT 1"
+        found = connection.begin_statements.get(mode)
         if found is None:
-            durability = None if begin.endswith("READ ONLY") else self._durability
+            durability = self._durability if mode.writes else None
             local = transaction_settings(connection, durability=durability, busy_sec=self._busy_sec)
-            found = connection.begin_statements[begin] = f"{begin}; {local}".encode()
+            found = connection.begin_statements[mode] = f"{mode.begin}; {local}".encode()
         return found
 
     # -- taking and giving back
 
     def _acquire(self, held: list[Connection]) -> None:
-        """Put a connection into ``held``. Whatever ends this in between destroys the connection, or leaves it there."""
+        """Put a connection into the out-parameter ``held``.
+
+        Not returned: whatever cuts this off in between destroys the connection, or leaves it where it is released.
+        """
         if self._closed:
-            raise InvalidInput(f"this registry on {self.address.display_url} is closed; open a new one")
+            raise closed_error(self.address.display_url)
         if self._waiters or not self._acquire_idle(held):
             self._wait_for_connection(held)
 
@@ -160,8 +154,8 @@ class Pool:
         return True
 
     def _wait_for_connection(self, held: list[Connection]) -> None:
-        """In the order of arrival, take what is given back or make another connection."""
-        started, pause = time.monotonic(), 0.05
+        """Take a connection that is given back, or make another one, in the order of arrival."""
+        started, backoff = time.monotonic(), Backoff(_FIRST_PAUSE_SEC, longest_sec=_LONGEST_PAUSE_SEC, factor=2)
         me = _Waiter()
         self._waiters.append(weakref.ref(me))
         failure: Unavailable | None = None
@@ -176,18 +170,16 @@ class Pool:
                             self._make(held, slot)
                             return
                         except Unavailable as error:
-                            failure, not_before = error, time.monotonic() + pause
-                            pause = min(2 * pause, _MAX_BACKOFF_SEC)
+                            failure, not_before = error, time.monotonic() + backoff.next()
                 waited = time.monotonic() - started
                 if waited > self._busy_sec:
                     raise failure or Busy(
-                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in "
-                        f"use for "
-                        f"{waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
+                        f"all {MAX_CONNECTIONS} connections of this registry to {self.address.display_url} were in use "
+                        f"for {waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
                         waited_sec=waited,
                     )
                 me.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))
-            raise InvalidInput(f"this registry on {self.address.display_url} is closed; open a new one")
+            raise closed_error(self.address.display_url)
         finally:
             with self._lock:
                 self._waiters = deque(reference for reference in self._waiters if reference() not in (None, me))
@@ -225,7 +217,7 @@ class Pool:
             connection.begin_statements = {}
             self.clients.append(connection.client)
             # Nothing is set in its session: a pooler may lend that to somebody else.
-            configure_connection(connection)
+            connection.session = configure_connection(connection)
         except BaseException as error:
             slot.free = True
             while held:
@@ -256,8 +248,7 @@ class Pool:
     def _reset_for_reuse(self, connection: Connection) -> bool:
         status = connection.info.transaction_status
         if status in (TransactionStatus.INTRANS, TransactionStatus.INERROR):
-            with suppress(psycopg.Error):
-                connection.execute(b"ROLLBACK")
+            roll_back(connection)
             status = connection.info.transaction_status
         if status == TransactionStatus.IDLE:
             return True

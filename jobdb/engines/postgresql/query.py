@@ -1,11 +1,10 @@
-"""Ad-hoc questions: one read-only SELECT, meant for the documented views, in a transaction that is rolled back.
+"""Ad-hoc queries: one read-only SELECT, meant for the documented views, in a transaction that is rolled back.
 
-What a question reads and calls is checked before it is run: see ``question``.
+What a query reads and calls is checked before it is run: see ``query_check``.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -15,7 +14,7 @@ from ...core.arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..store import Row
 from . import loaders
-from .connections import Connection
+from .connections import Connection, roll_back
 from .dialect import DIALECT, FORMS
 from .error_translation import message
 from .query_check import VIEWS, check_query
@@ -40,11 +39,11 @@ _QUERY_ERRORS = (
 
 
 def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-    """Runs one SELECT.
+    """Run one SELECT.
 
     Args:
         connection: in a transaction that may write; it is rolled back.
-        sql: the question.
+        sql: the query.
         limit: the most rows to return.
         timeout_sec: how long it may take, in seconds.
 
@@ -52,17 +51,17 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
         The columns' names and the rows.
 
     Raises:
-        InvalidInput: it is no single SELECT, reads or calls what it must not, or its answer is too large.
+        InvalidInput: it is not a single SELECT, reads or calls what it must not, or its answer is too large.
         TimedOut: it took too long.
     """
-    question = text("the query", sql, most=MAX_QUERY_CHARS).strip().rstrip(";")
+    query = text("the query", sql, most=MAX_QUERY_CHARS).strip().rstrip(";")
     timeout_sec = min(max(0.001, timeout_sec), MAX_TIMEOUT_SEC) if timeout_sec == timeout_sec else 0.001
     try:
         connection.execute(FORMS[DIALECT.set_query_timeout].text, {"timeout": f"{max(1, round(timeout_sec * 1000))}ms"})
-        check_query(connection, question)
+        check_query(connection, query)
         connection.execute(b"SET TRANSACTION READ ONLY")
-        with connection.cursor(name="jobdb_question") as cursor:
-            cursor.execute(question.replace("%", "%%").encode(), [])
+        with connection.cursor(name="jobdb_query") as cursor:
+            cursor.execute(query.replace("%", "%%").encode(), [])
             loaders.register_plain_loaders(cursor.adapters)
             return [column.name for column in cursor.description or ()], _rows(cursor, limit)
     except server.QueryCanceled:
@@ -73,8 +72,7 @@ def run_query(connection: Connection, sql: str, *, limit: int, timeout_sec: floa
             "'jobdb query \"SELECT * FROM v_jobs LIMIT 1\"' shows the columns"
         ) from None
     finally:
-        with suppress(psycopg.Error):
-            connection.execute(b"ROLLBACK")
+        roll_back(connection)
 
 
 def _rows(cursor: psycopg.ServerCursor[tuple[Any, ...]], limit: int) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What a person's query may touch on PostgreSQL: the registry's views and tables without secrets, and pure functions.
+"""The check of a person's query on PostgreSQL: it may read views and tables without secrets, and call pure functions.
 
 A server has functions that run SQL given as text (``query_to_xml``, ``ts_stat``), read tables by their names
 (``table_to_xml``), files (``pg_read_file``), large objects and settings. Looking for their names in the text would miss
@@ -47,7 +47,7 @@ _OPERATOR_FIELDS = frozenset({"opfuncid", "hashfuncid", "negfuncid", "startInRan
 
 # The view calls a known function and reads a known view besides: found again, they show that the rule is understood.
 _CANARY_FUNCTION, _CANARY_VIEW = "concat", VIEWS[0]
-_VIEW = "CREATE TEMPORARY VIEW jobdb_question AS SELECT EXISTS (\n{}\n) AS answer, concat('jobdb') AS mark FROM v_jobs"
+_VIEW = "CREATE TEMPORARY VIEW jobdb_query AS SELECT EXISTS (\n{}\n) AS answer, concat('jobdb') AS mark FROM v_jobs"
 
 
 def check_query(connection: Connection, query: str) -> None:
@@ -59,7 +59,7 @@ def check_query(connection: Connection, query: str) -> None:
 
     Raises:
         InvalidInput: it reads or calls something that is on no list.
-        psycopg.Error: it is no single SELECT.
+        psycopg.Error: it is not a single SELECT.
     """
     # With parameters, be they none, the server takes one statement only.
     connection.execute(_VIEW.format(query).replace("%", "%%").encode(), [])

@@ -1,4 +1,4 @@
-"""What a server's session may be trusted with: nothing that outlives a transaction, unless it is ours alone.
+"""The server's session behind a connection: nothing outlives a transaction in it, unless the session is ours alone.
 
 A pooler in transaction mode (PgBouncer, for example) lends one session of the server to many clients in turn. What one
 of them leaves behind, another finds:
@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 
 from psycopg import errors as server
 
+from .connections import SessionInfo
+
 if TYPE_CHECKING:
     from psycopg.errors import Diagnostic
 
@@ -45,19 +47,21 @@ SELECT pg_backend_pid(), host(inet_client_addr()), inet_client_port(),
 """
 
 
-def configure_connection(connection: Connection) -> None:
+def configure_connection(connection: Connection) -> SessionInfo:
     """Learn whether a new connection has a session of its own, and how durable the server's commits are.
 
     Args:
-        connection: in autocommit, fresh; its ``direct``, ``configured_commit`` and ``configured_path`` are set.
+        connection: in autocommit, fresh. Its warnings are kept from now on, and its statements prepared where its
+            session is its own.
     """
     _keep_warnings(connection)
     row = connection.execute(_SESSION_QUERY, prepare=False).fetchone()
     assert row is not None
-    backend, address, port, connection.configured_commit, connection.configured_path = row
-    connection.direct = backend == connection.info.backend_pid and _is_direct(connection, address, port)
-    if connection.direct and _randomize_statement_names(connection):
+    backend, address, port, commit, path = row
+    direct = backend == connection.info.backend_pid and _is_direct(connection, address, port)
+    if direct and _randomize_statement_names(connection):
         connection.prepare_threshold = _PREPARE_AFTER
+    return SessionInfo(direct, commit, path)
 
 
 def _keep_warnings(connection: Connection) -> None:
@@ -71,7 +75,7 @@ def _keep_warnings(connection: Connection) -> None:
 
 
 def sync_standby_warning(connection: Connection) -> str | None:
-    """What the server said if it stopped waiting for its synchronous standby: the COMMIT succeeds all the same.
+    """Return what the server said if it stopped waiting for its synchronous standby: the COMMIT succeeds all the same.
 
     The caller empties ``connection.warnings`` before the COMMIT. The server warns when somebody cancels the wait
     (``pg_cancel_backend``), and when it is shut down.
@@ -99,12 +103,15 @@ def _randomize_statement_names(connection: Connection) -> bool:
 def disable_prepare_if_lost(connection: Connection, error: BaseException) -> None:
     """Prepare nothing any more on a connection whose prepared statements were gone: others use its session."""
     if isinstance(error, (server.InvalidSqlStatementName, server.DuplicatePreparedStatement)):
-        connection.direct, connection.prepare_threshold = False, None
+        connection.session, connection.prepare_threshold = connection.session._replace(direct=False), None
         connection.begin_statements.clear()
 
 
 def _is_direct(connection: Connection, address: str | None, port: int | None) -> bool:
-    """Whether the server's other end is our own socket. A translated address looks like a pooler: slower, and safe."""
+    """Return whether the server's other end is our own socket.
+
+    A translated address looks like a pooler: slower, and safe.
+    """
     with socket.socket(fileno=os.dup(connection.fileno())) as ours:
         if ours.family == socket.AF_UNIX:
             return address is None
@@ -116,7 +123,7 @@ def transaction_settings(connection: Connection, *, durability: str | None, busy
     """Return the statements that follow BEGIN: what they set ends with the transaction.
 
     Args:
-        connection: introduced.
+        connection: configured.
         durability: "full" or "normal"; None for a transaction that only reads.
         busy_sec: the longest wait for a lock, in seconds.
     """
@@ -127,10 +134,10 @@ def transaction_settings(connection: Connection, *, durability: str | None, busy
     }
     if durability is not None:
         local["synchronous_commit"] = _synchronous_commit(connection, durability)
-    if connection.direct:
+    if connection.session.direct:
         return _set_local(local)
     # A temporary table that somebody left would be found before ours of that name, unless its schema comes last.
-    path = ", ".join(part for part in (connection.configured_path, "pg_temp") if part).replace("'", "''")
+    path = ", ".join(part for part in (connection.session.configured_path, "pg_temp") if part).replace("'", "''")
     return f"{_set_local({**local, **_RESET_SETTINGS})}; SELECT set_config('search_path', '{path}', true)"
 
 
@@ -139,7 +146,8 @@ def _set_local(values: dict[str, str]) -> str:
 
 
 def _synchronous_commit(connection: Connection, durability: str) -> str:
-    """What synchronous_commit must be, whatever the session was left with: "off" alone loses what was answered."""
+    """Return what synchronous_commit must be, whatever the session was left with: "off" alone loses commits."""
     if durability == "normal":
         return "off"
-    return connection.configured_commit if connection.configured_commit in _DURABLE_COMMIT_MODES else "on"
+    configured = connection.session.configured_commit
+    return configured if configured in _DURABLE_COMMIT_MODES else "on"

@@ -1,6 +1,6 @@
-"""Verbs about what comes in over the wire (FW-N7): accept, and what was refused.
+"""Verbs about events that come in over the wire (FW-N7): accept, and the refusals.
 
-What accept does in its transaction is in accepting.py, imported when it is called: who publishes needs none of it.
+The transaction of accept is in accept_batch.py, which is imported when it is called: publishing needs none of it.
 """
 
 from __future__ import annotations
@@ -9,37 +9,45 @@ from typing import TYPE_CHECKING
 
 from ... import model
 from ...model import Verdict, from_ms
+from ..verbs import verb
 from .statements import ACCEPT
+from .verb_group import VerbGroup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ...crypto.vault import Vault
     from ...model import Acceptance, Arrival, Refusal
-    from ..store import Row, Store
+    from ..store import Row
     from .precheck import PrecheckedArrival
 
 
-class AcceptVerbs:
+class AcceptVerbs(VerbGroup):
     """Verbs about events that come in over the wire."""
 
-    store: Store
-    vault: Vault
-
+    @verb
     def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
-        """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
-        return self.accept_prechecked(self.precheck(arrivals), subscriber=subscriber, window=window, start=start)
+        """Give each arrival its verdict and act on it; the whole batch is one transaction."""
+        from .precheck import precheck
 
+        return self._accept(precheck(self.store, self.vault, arrivals), subscriber, window, start)
+
+    @verb
     def precheck(self, arrivals: Sequence[Arrival]) -> list[PrecheckedArrival]:
-        """Parses a batch and verifies it as far as that is worth it without the write lock; changes nothing."""
+        """Parse a batch and, unless it is small, verify it without the write lock; change nothing."""
         from .precheck import precheck
 
         return precheck(self.store, self.vault, arrivals)
 
+    @verb
     def accept_prechecked(
         self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:
         """Give each its verdict and act on it; the whole batch is one transaction."""
+        return self._accept(prechecked, subscriber, window, start)
+
+    def _accept(
+        self, prechecked: Sequence[PrecheckedArrival], subscriber: str, window: int, start: str
+    ) -> list[Acceptance]:
         from .accept_batch import AcceptBatch
 
         with self.store.write() as tx:
@@ -49,14 +57,16 @@ class AcceptVerbs:
             batch.write()
         return answers
 
+    @verb
     def refusals(self, *, job_id: str | None, below: int, limit: int) -> list[Refusal]:
-        """Recorded refusals, newest first."""
+        """Return recorded refusals, newest first, those with an id below one."""
         with self.store.read() as tx:
             rows = tx.all(ACCEPT.list_refusals, job_id=job_id, below=below, limit=limit)
         return [_refusal(row) for row in rows]
 
+    @verb
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
-        """How often each refusal was given, for one job or in all."""
+        """Count the refusals of each verdict, for one job or in all."""
         with self.store.read() as tx:
             rows = (
                 tx.all(ACCEPT.verdict_totals) if job_id is None else tx.all(ACCEPT.verdict_counts_of_job, job_id=job_id)

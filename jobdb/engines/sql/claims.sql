@@ -1,8 +1,8 @@
--- Statements about claims, leases and timeouts. Without statistics SQLite takes the wrong index for some: they are named.
+-- Statements about claims and time limits. Without statistics SQLite takes the wrong index for some: it is named there.
 -- An end that is later than now plus its own length was computed while a clock was ahead: it is void. A minute of
--- difference is borne (60000): hosts that share a folder have clocks of their own, and a clock is set back by seconds.
+-- difference is tolerated (60000): hosts that share a folder have clocks of their own, and a clock is set back by seconds.
 
--- claim_next: the oldest pending job of the highest priority becomes the worker's.
+-- claim_next: give the oldest pending job of the highest priority to a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -11,7 +11,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_next_by_agent: the same among one agent's jobs.
+-- claim_next_by_agent: give the first pending job of one agent to a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -21,7 +21,7 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_next_by_session: the same among the jobs of one agent session.
+-- claim_next_by_session: give the first pending job of one agent session to a worker.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
@@ -33,17 +33,17 @@ WHERE id = (
 )
 RETURNING id;
 
--- claim_job: one named job, if it is pending.
+-- claim_job: give one named job to a worker, if it is pending.
 UPDATE jobs
 SET status = 'running', attempt = attempt + 1, worker = :worker, lease_until_ms = :lease_until,
     lease_ms = CAST(:lease_until AS BIGINT) - :now, started_ms = :now, updated_ms = :now
 WHERE job_id = :job_id AND status = 'pending'
 RETURNING id;
 
--- renew_lease: a live claim's lease gets a new end.
+-- renew_lease: give a live claim's lease a new end.
 UPDATE jobs SET lease_until_ms = :lease_until, lease_ms = CAST(:lease_until AS BIGINT) - :now, updated_ms = :now WHERE id = :job;
 
--- release_job: a claimed job goes back to pending.
+-- release_job: return a claimed job to pending.
 UPDATE jobs SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now WHERE id = :job;
 
 -- expired_leases: running jobs whose lease has ended.
@@ -57,12 +57,12 @@ WHERE status = 'running' AND lease_until_ms IS NOT NULL AND lease_until_ms > CAS
   AND lease_until_ms - lease_ms > CAST(:now AS BIGINT) + 60000
 ORDER BY lease_until_ms DESC LIMIT :limit;
 
--- return_void_lease: that is not its worker's fault, and counts no strike.
+-- return_void_lease: return a job with a void lease to pending. Its worker is not at fault: no strike is counted.
 UPDATE jobs
 SET status = 'pending', lease_until_ms = NULL, worker = NULL, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- restart_limits: running jobs that began or spoke later than now; their limits count from now.
+-- restart_limits: let the limits of running jobs count from now that began or published later than now.
 UPDATE jobs
 SET started_ms = CASE WHEN COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 THEN :now ELSE started_ms END,
     last_event_ms = CASE WHEN last_event_ms > CAST(:now AS BIGINT) + 60000 THEN :now ELSE last_event_ms END
@@ -71,7 +71,7 @@ WHERE id IN (SELECT id FROM jobs
                AND (COALESCE(started_ms, created_ms) > CAST(:now AS BIGINT) + 60000 OR last_event_ms > CAST(:now AS BIGINT) + 60000)
              LIMIT :limit);
 
--- return_to_pending: an expired lease counts one strike.
+-- return_to_pending: return a job with an expired lease to pending, and count a strike.
 UPDATE jobs
 SET status = 'pending', lease_until_ms = NULL, worker = NULL, strikes = strikes + 1, updated_ms = :now,
     detail = :detail
@@ -88,18 +88,8 @@ WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now)
 ORDER BY id LIMIT :limit;
 
--- end_job: a job for which nothing can be signed or numbered any more ends as a cancelled one does, without an event.
+-- end_job: end a job for which no event can be signed or numbered, as a cancelled job ends.
 UPDATE jobs
 SET status = 'error', finished_ms = :now, updated_ms = :now, terminal_seq = last_seq, lease_until_ms = NULL,
     detail = :detail
 WHERE id = :job;
-
--- acquire_lease: a named lease, if it is free, ours, past its end, or void.
-INSERT INTO leases (name, holder, until_ms, lease_ms) VALUES (:name, :holder, :until_ms, CAST(:until_ms AS BIGINT) - :now)
-ON CONFLICT (name) DO UPDATE
-SET holder = excluded.holder, until_ms = excluded.until_ms, lease_ms = excluded.lease_ms
-WHERE leases.holder = excluded.holder OR leases.until_ms <= :now
-   OR leases.until_ms - COALESCE(leases.lease_ms, 3600000) > CAST(:now AS BIGINT) + 60000;
-
--- release_lease: gives a named lease back.
-DELETE FROM leases WHERE name = :name AND holder = :holder;

@@ -1,24 +1,23 @@
-"""The verbs put together over a store: what stands behind the registry for SQLite and PostgreSQL alike."""
+"""The engine: the verbs put together over a store. It stands behind the registry for SQLite and PostgreSQL alike.
+
+One verb, one sentence, one transaction. A verb that writes is durable when it returns. Arguments are checked already;
+times and durations are milliseconds. Verbs raise the errors of :mod:`jobdb.errors` and nothing of a driver's. One
+suite, ``tests/conformance``, runs every verb on every engine. Called by the registry and the tools beside it.
+"""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from .accept import AcceptVerbs
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
-from .presign import PresignCache
+from .leases import LeaseVerbs
+from .outbox import OutboxVerbs
 from .subscriptions import SubscriptionVerbs
-from .token_reuse import TokenReuseGuard
 from .tokens import TokenVerbs
 
-if TYPE_CHECKING:
-    from ...crypto.vault import Vault
-    from ..store import Store
 
-
-class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):
+class Engine(JobVerbs, ClaimVerbs, LeaseVerbs, EventVerbs, OutboxVerbs, AcceptVerbs, SubscriptionVerbs, TokenVerbs):
     """All verbs over one store.
 
     Args:
@@ -26,12 +25,6 @@ class SqlEngine(JobVerbs, ClaimVerbs, EventVerbs, AcceptVerbs, SubscriptionVerbs
         vault: seals and unseals tokens and broker passwords.
     """
 
-    def __init__(self, store: Store, vault: Vault) -> None:
-        self.store = store
-        self.vault = vault
-        self.presign_cache = PresignCache()
-        self.reuse_guard = TokenReuseGuard()
-
     def close(self, *, checkpoint: bool = True) -> None:
-        """Closes the database."""
+        """Close the database; with ``checkpoint`` the last process out leaves one file, where that applies."""
         self.store.close(checkpoint=checkpoint)

@@ -1,23 +1,23 @@
--- Statements about publishing and reading events, and the outbox.
+-- Statements about publishing and reading events.
 
--- publish_state: what publishing needs to know of a job.
+-- publish_state: the state of a job and its current token, from which an event is numbered and signed.
 SELECT j.id, j.status, j.last_seq, j.attempt, j.has_broker, j.kid, t.sealed, t.revoked_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 WHERE j.job_id = :job_id;
 
--- insert_event: records one event.
+-- insert_event: record an event.
 INSERT INTO events (job, seq, event, attempt, recorded_ms, digest, payload)
 VALUES (:job, :seq, :event, :attempt, :now, :digest, :payload);
 
--- insert_delivery: the event waits for the broker.
+-- insert_delivery: put an event into the outbox.
 INSERT INTO outbox (event, job) SELECT id, job FROM events WHERE job = :job AND seq = :seq;
 
--- advance_job: a running job has said something.
+-- advance_job: record the last event of a running job.
 UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- advance_job_if_unchanged: the same, if the job stands as it was left and its token is as it was and not revoked.
+-- advance_job_if_unchanged: record it if the job is as it was left, and its token unchanged and not revoked.
 UPDATE jobs
 SET last_seq = :seq, last_event = :event, last_event_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last_seq AND attempt = :attempt
@@ -26,45 +26,20 @@ WHERE id = :job AND job_id = :job_id AND status = 'running' AND last_seq = :last
       SELECT 1 FROM tokens WHERE job = :job AND kid = :kid AND sealed = :sealed AND revoked_ms IS NULL
   ));
 
--- start_job: an event came from a pending job: somebody works on it.
+-- start_job: start a pending job, from which an event came: somebody works on it.
 UPDATE jobs
 SET status = 'running', attempt = :attempt, last_seq = :seq, last_event = :event, last_event_ms = :now,
     started_ms = :now, updated_ms = :now, detail = :detail
 WHERE id = :job;
 
--- finish_job: the terminal event.
+-- finish_job: end a job by its terminal event.
 UPDATE jobs
 SET status = :status, attempt = :attempt, last_seq = :last_seq, terminal_seq = :seq, last_event = :event,
     last_event_ms = :now, finished_ms = :now, updated_ms = :now, lease_until_ms = NULL, detail = :detail
 WHERE id = :job;
 
--- list_events: a job's events in order.
+-- list_events: a page of a job's events, in order.
 SELECT CAST(:job_id AS TEXT), e.seq, e.event, e.attempt, e.recorded_ms, e.payload
 FROM events AS e
 WHERE e.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND e.seq > :after
 ORDER BY e.seq LIMIT :limit;
-
--- outbox_page: the events that wait for the broker, oldest first.
-SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
-FROM outbox AS o
-JOIN events AS e ON e.id = o.event
-JOIN jobs AS j ON j.id = o.job
-WHERE o.event > :after
-ORDER BY o.event LIMIT :limit;
-
--- outbox_page_of_job: the same for one job.
-SELECT o.event, j.job_id, e.seq, e.event, e.payload, j.topic_prefix
-FROM outbox AS o
-JOIN events AS e ON e.id = o.event
-JOIN jobs AS j ON j.id = o.job
-WHERE o.job = (SELECT id FROM jobs WHERE job_id = :job_id) AND o.event > :after
-ORDER BY o.event LIMIT :limit;
-
--- mark_delivered: the broker has acknowledged it.
-DELETE FROM outbox WHERE event = :event;
-
--- count_outbox: how many events wait.
-SELECT count(*), min(e.recorded_ms) FROM outbox AS o JOIN events AS e ON e.id = o.event;
-
--- broker_of_job: where a job's events go.
-SELECT s.broker, s.broker_password FROM jobs AS j JOIN specs AS s ON s.job = j.id WHERE j.job_id = :job_id;

@@ -1,6 +1,6 @@
 """Jobs from rows of the view ``job_records``, or from what such a row will be.
 
-Imported where a job is read: an agent runs the command line once an event, and making the class takes a millisecond.
+Imported where a job is read: an agent runs the command line once per event, and making the class takes a millisecond.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ...model import Job
 from .rows import KINDS, STATUSES, broker_from_json
@@ -17,6 +18,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..store import Row
+
+
+class JobRecord(NamedTuple):
+    """A row of the view ``job_records``: all that the public object of a job is made of."""
+
+    job_id: str
+    status: str
+    agent: str
+    agent_session: str | None
+    prompt: str
+    priority: int
+    topic_prefix: str
+    broker: str | None
+    has_broker_password: int
+    timeout_sec: int
+    idle_timeout_sec: int
+    expected_artifacts: str
+    last_seq: int
+    attempt: int
+    strikes: int
+    worker: str | None
+    lease_until_ms: int | None
+    created_ms: int
+    updated_ms: int
+    started_ms: int | None
+    finished_ms: int | None
+    last_event: str | None
+    last_event_ms: int | None
+    detail: str | None
+    kid: int
+    extra: str
+    id: int
+
+
+record_id = itemgetter(JobRecord._fields.index("id"))
+"""The primary key of a row that no named tuple was made of: a page has hundreds."""
 
 
 class _MutableJob:
@@ -30,12 +67,12 @@ class _MutableJob:
 
 
 def job_from_row(row: Row) -> Job:
-    """A row of the view ``job_records``."""
+    """Return the job of a row of the view ``job_records``: see :class:`JobRecord`."""
     return jobs_from_rows((row,))[0]
 
 
 def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
-    """The rows of a page, in their order."""
+    """Return the jobs of a page of rows, in their order."""
     jobs: list[Job] = []
     registered_ms, created = None, None
     finished, statuses, kinds, moment = jobs.append, STATUSES, KINDS, datetime.fromtimestamp
@@ -68,7 +105,7 @@ def jobs_from_rows(rows: Iterable[Row]) -> list[Job]:
             job.detail,
             kid,
             extra,
-            _number,
+            _id,
         ) = row
         job.status = statuses[status]
         job.broker = None if broker is None else broker_from_json(broker, bool(has_password))

@@ -1,4 +1,7 @@
-"""What publish and accept write of an event: its row, and what it does to its job's row."""
+"""The rows that publish and accept write: an event's, and the change to its job's.
+
+Also :func:`run_each`, by which a verb executes one statement for several rows.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class JobUpdates:
-    """The events of one transaction that a job is moved by: what takes a pending job up, and the last one.
+    """The events of one transaction that move a job: the one that starts a pending job, and the last one.
 
     Those between them leave no trace in the job's row.
     """
@@ -33,7 +36,7 @@ class JobUpdates:
         self._updates: list[tuple[JobStatus, WireEvent, int]] = []
 
     def add(self, status: JobStatus, wire: WireEvent, last_seq: int) -> None:
-        """Adds an event.
+        """Add an event.
 
         Args:
             status: the job's status before it.
@@ -45,15 +48,15 @@ class JobUpdates:
         self._updates.append((status, wire, last_seq))
 
     def rows(self, job: int, attempt: int, now: int) -> Iterator[tuple[Statement, dict[str, Any]]]:
-        """The statements that write them to the job's row."""
+        """Return the statements that write them to the job's row."""
         for status, wire, last_seq in self._updates:
             yield _job_update(job, wire, status, attempt, last_seq, now)
 
 
 def run_job_updates(tx: Transaction, updates: Iterable[tuple[Statement, dict[str, Any]]]) -> None:
-    """Moves jobs, those by the same statement together: what starts a job comes before what it said, and its end last.
+    """Move jobs, those by the same statement together: first what starts a job, then what it said, its end last.
 
-    No job's own moves stand in another order than that.
+    The updates of one job are in this order already.
     """
     found = list(updates)
     if len(found) == 1:
@@ -72,7 +75,7 @@ def run_job_updates(tx: Transaction, updates: Iterable[tuple[Statement, dict[str
 
 
 def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
-    """The row of a wire event, for ``insert_event``."""
+    """Return the row of a wire event, for ``insert_event``."""
     return {
         "job": job,
         "seq": wire.seq,
@@ -85,7 +88,7 @@ def event_row(job: int, wire: WireEvent, now: int) -> dict[str, Any]:
 
 
 def run_each(tx: Transaction, statement: Statement, rows: Sequence[dict[str, Any]]) -> None:
-    """Executes a statement for each row: at once where there are several."""
+    """Execute a statement for each row: at once where there are several."""
     if len(rows) == 1:
         tx.run(statement, **rows[0])
     elif rows:
@@ -95,7 +98,7 @@ def run_each(tx: Transaction, statement: Statement, rows: Sequence[dict[str, Any
 def _job_update(
     job: int, wire: WireEvent, status: JobStatus, attempt: int, last_seq: int, now: int
 ) -> tuple[Statement, dict[str, Any]]:
-    """The statement that applies an event to its job, which is not terminal."""
+    """Return the statement that applies an event to its job, which is not terminal."""
     target = next_status(status, wire.event)
     assert target is not None
     row = {
@@ -119,7 +122,7 @@ def _job_update(
 
 
 def event_from_wire(wire: WireEvent, recorded_ms: int) -> Event:
-    """The public object of a wire event that was just recorded."""
+    """Return the public object of a wire event that was just recorded."""
     return model.Event(
         job_id=wire.job_id,
         seq=wire.seq,

@@ -1,6 +1,6 @@
 -- Statements about jobs. Where SQLite and PostgreSQL differ, postgresql/dialect.sql says how.
 
--- insert_job: a new job; nothing when the id is taken.
+-- insert_job: insert a job; no row when the id is taken.
 INSERT INTO jobs (job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
                   has_broker, kid, created_ms, updated_ms, idempotency_key)
 VALUES (:job_id, 'pending', :agent, :agent_session, :priority, :topic_prefix, :timeout_sec, :idle_timeout_sec,
@@ -8,11 +8,11 @@ VALUES (:job_id, 'pending', :agent, :agent_session, :priority, :topic_prefix, :t
 ON CONFLICT (job_id) DO NOTHING
 RETURNING id;
 
--- insert_spec: the part of a job that does not change.
+-- insert_spec: insert the part of a job that does not change.
 INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, extra)
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
--- insert_token: a job's token under its version number.
+-- insert_token: insert a token of a job under its version.
 INSERT INTO tokens (job, kid, sealed, imported, created_ms, remembered)
 VALUES (:job, :kid, :sealed, :imported, :now, 1);
 
@@ -22,34 +22,34 @@ SELECT job_id FROM jobs WHERE idempotency_key = :idempotency_key;
 -- get_job: one job's record.
 SELECT * FROM job_records WHERE job_id = :job_id;
 
--- get_job_by_number: the same by its internal number.
+-- get_job_by_number: one job's record, by its primary key.
 SELECT * FROM job_records WHERE id = :job;
 
--- job_number: the internal number of a job, for keyset pages.
+-- job_number: the primary key of a job.
 SELECT id FROM jobs WHERE job_id = :job_id;
 
--- list_jobs: newest first, from below a job.
+-- list_jobs: a page of jobs, newest first, below a job.
 SELECT * FROM job_records
 WHERE id < :below
   AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
 ORDER BY id DESC LIMIT :limit;
 
--- list_jobs_by_status: the same for one status.
+-- list_jobs_by_status: a page of the jobs of one status.
 SELECT * FROM job_records
 WHERE status = :status AND id < :below
   AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
 ORDER BY id DESC LIMIT :limit;
 
--- list_jobs_by_agent: the same for one agent and status.
+-- list_jobs_by_agent: a page of the jobs of one agent and status.
 SELECT * FROM job_records
 WHERE agent = :agent AND status = :status AND id < :below
   AND (CAST(:agent_session AS TEXT) IS NULL OR agent_session = :agent_session)
 ORDER BY id DESC LIMIT :limit;
 
--- job_state: what a verb checks before it changes a job.
+-- job_state: the state of a job, which a verb checks before it changes the job.
 SELECT id, status, attempt, last_seq, worker, lease_until_ms FROM jobs WHERE job_id = :job_id;
 
--- cancel_job: ends a job that is not terminal.
+-- cancel_job: end a job that is not terminal.
 UPDATE jobs
 SET status = 'cancelled', finished_ms = :now, updated_ms = :now, terminal_seq = last_seq, lease_until_ms = NULL,
     detail = :detail
@@ -62,10 +62,10 @@ FROM jobs
 WHERE finished_ms < :before AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.job = jobs.id)
 ORDER BY finished_ms LIMIT :limit;
 
--- delete_job: a job with all that belongs to it.
+-- delete_job: delete a job with all that belongs to it.
 DELETE FROM jobs WHERE id = :job;
 
--- delete_verdict_counts: the counters of a job that is gone.
+-- delete_verdict_counts: delete the counts of a job.
 DELETE FROM verdict_counts WHERE job = :job;
 
 -- count_by_status: how many jobs there are of each status.
@@ -74,9 +74,9 @@ SELECT status, count(*) FROM jobs GROUP BY status;
 -- get_setting: a fact about this database.
 SELECT value FROM settings WHERE name = :name;
 
--- insert_setting: notes a fact unless somebody was first.
+-- insert_setting: set a fact about this database unless it is set.
 INSERT INTO settings (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING;
 
--- put_setting: notes a fact about this database.
+-- put_setting: set a fact about this database.
 INSERT INTO settings (name, value) VALUES (:name, :value)
 ON CONFLICT (name) DO UPDATE SET value = excluded.value;

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ... import model
 from ...core.protocol import MalformedPayload, UnsupportedVersion, parse, verify
 from ...model import Verdict
-from .rows import overlap_is_over, token_binding
+from .rows import overlap_is_over
+from .sealer import token_binding
 from .statements import ACCEPT
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""Signing an event before its turn has come.
+"""Signing an event before the write lock is asked for.
 
-Who published a job's last event knows how the job stands, unless somebody has changed it since. So the next event is
-numbered and signed before the lock is asked for, and under the lock the statement that moves the job says whether it
-stood so. If not, nothing was written and the event is signed anew from what the database holds.
+The publisher of a job's last event knows the state of the job, unless somebody has changed it since. So the next event
+is numbered and signed before the lock is asked for, and under the lock the statement that moves the job checks that
+state. If it differs, nothing was written and the event is signed anew from what the database holds.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from ...core.protocol import WireEvent, build
 from ...errors import InvalidInput, KeyProblem
 from ...model import JobStatus
 from .job_updates import event_row
-from .rows import shorten, token_binding, wire_timestamp
+from .rows import shorten
+from .sealer import token_binding
 from .statements import EVENTS
+from .timestamps import wire_timestamp
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
@@ -25,18 +27,18 @@ if TYPE_CHECKING:
     from ..store import Transaction
 
 _MAX_JOBS = 256
-"""So many jobs are remembered; those published to longest ago go first."""
+"""How many jobs are remembered; those published to longest ago are forgotten first."""
 
 
 class JobVersion(NamedTuple):
-    """How a running job was left by an event of this process.
+    """The state in which an event of this process left a running job.
 
     Attributes:
         job: jobs.id.
         last_seq: the event's seq.
         attempt: the claim that it belongs to; 0 before the first.
         has_broker: 1 if its events go to a broker.
-        kid: the present token's version; 0: the job has none.
+        kid: the current token's version; 0: the job has none.
         sealed: that token, sealed.
     """
 
@@ -49,12 +51,12 @@ class JobVersion(NamedTuple):
 
 
 class PresignedEvent(NamedTuple):
-    """An event as it will be recorded if its job still stands as it was left.
+    """An event as it will be recorded if its job is still as it was left.
 
     Attributes:
         wire: the event.
-        expected: how its job must stand.
-        row: its row, but for the moment.
+        expected: the state that its job must have.
+        row: its row, but for the moment at which it is recorded.
         detail: what its job will show of it.
     """
 
@@ -63,10 +65,10 @@ class PresignedEvent(NamedTuple):
     row: dict[str, Any]
     detail: str | None
 
-    def recorded(self, tx: Transaction) -> bool:
-        """Records it and moves its job; False, and nothing written, if the job stands otherwise."""
+    def try_record(self, tx: Transaction) -> bool:
+        """Record it and move its job; return False, and write nothing, if the job has changed."""
         wire, (job, last_seq, attempt, has_broker, kid, sealed), row, detail = self
-        now = row["now"] = tx.now_ms
+        now = tx.now_ms
         moved = tx.run(
             EVENTS.advance_job_if_unchanged,
             job=job,
@@ -83,25 +85,25 @@ class PresignedEvent(NamedTuple):
         )
         if not moved:
             return False
-        tx.run(EVENTS.insert_event, **row)
+        tx.run(EVENTS.insert_event, **{**row, "now": now})
         if has_broker:
             tx.run(EVENTS.insert_delivery, job=job, seq=wire.seq)
         return True
 
     @property
-    def after(self) -> JobVersion:
-        """How it leaves its job."""
+    def resulting_version(self) -> JobVersion:
+        """The state in which it leaves its job."""
         return self.expected._replace(last_seq=self.wire.seq)
 
 
 class PresignCache:
-    """What this process knows of the jobs it publishes to. It may be shared by threads: it holds guesses."""
+    """The states of the jobs that this process publishes to. Threads may share it: it holds guesses."""
 
     def __init__(self) -> None:
         self._versions: OrderedDict[str, JobVersion] = OrderedDict()
 
-    def sign(self, new: NewEvent, vault: Vault, now_ms: int) -> PresignedEvent | None:
-        """The event signed ahead; None where its job is not known, or where it takes more than to move on."""
+    def presign(self, new: NewEvent, vault: Vault, now_ms: int) -> PresignedEvent | None:
+        """Return the event signed; None where its job is not known, or where it does not leave the job running."""
         job_version = self._versions.pop(new.job_id, None)  # kept again when the event is recorded
         if job_version is None or next_status(JobStatus.RUNNING, new.event) is not JobStatus.RUNNING:
             return None
@@ -123,12 +125,12 @@ class PresignCache:
                 token=token,
             )
         except (InvalidInput, KeyProblem):
-            return None  # it is said, if it is so, from what the database holds
+            return None  # under the lock it is refused, if it must be, from what the database holds
         detail = shorten(wire.detail) if wire.detail else None
         return PresignedEvent(wire, job_version, event_row(job_version.job, wire, now_ms), detail)
 
     def remember(self, job_id: str, job_version: JobVersion) -> None:
-        """Remembers how a job was left. Called when that is committed."""
+        """Remember the state in which a job was left. Called when that is committed."""
         self._versions[job_id] = job_version
         if len(self._versions) > _MAX_JOBS:
             with suppress(KeyError):

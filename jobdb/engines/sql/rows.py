@@ -1,9 +1,8 @@
-"""From rows to the public objects, jobs excepted (job_rows.py), and the small conversions that all verbs share."""
+"""From rows to the public objects, jobs excepted (job_rows.py), and back to what a column takes."""
 
 from __future__ import annotations
 
 import json
-import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +22,13 @@ KINDS = {kind.value: kind for kind in EventKind}
 
 
 def default_topic_prefix(job_id: str) -> str:
-    """Under which topic a job's events go when it was registered with none."""
+    """Return the topic prefix of a job that was registered with none."""
     return f"jobdb/jobs/{job_id}"
 
 
 @lru_cache(maxsize=256)  # a page of jobs names the same few brokers
 def broker_from_json(text: str | None, has_password: bool) -> Broker | None:
-    """The broker settings as stored, without the password."""
+    """Return the broker settings of a job as stored, without the password."""
     if text is None:
         return None
     stored = json.loads(text)
@@ -43,14 +42,14 @@ def broker_from_json(text: str | None, has_password: bool) -> Broker | None:
 
 
 def broker_to_json(broker: Broker | None) -> str | None:
-    """The broker settings for storing; the password goes elsewhere, sealed."""
+    """Return the broker settings for storing; the password goes elsewhere, sealed."""
     if broker is None:
         return None
     return json.dumps({"host": broker.host, "port": broker.port, "tls": broker.tls, "username": broker.username})
 
 
 def event_from_row(row: Row) -> Event:
-    """A row of job_id, seq, event, attempt, recorded_ms, payload."""
+    """Return the event of a row of job_id, seq, event, attempt, recorded_ms and payload."""
     job_id, seq, kind, attempt, recorded_ms, payload = row
     wire: dict[str, Any] = json.loads(payload)
     recorded_at = from_ms(recorded_ms)
@@ -66,24 +65,6 @@ def event_from_row(row: Row) -> Event:
         recorded_at=recorded_at,
         payload=payload,
     )
-
-
-_last_second = (-1, "")
-
-
-def wire_timestamp(now_ms: int) -> str:
-    """``2026-06-19T09:32:00Z``. The last second's text is kept: a busy publisher asks for it thousands of times."""
-    global _last_second
-    second, last = now_ms // 1000, _last_second
-    if last[0] != second:
-        # Read and written whole: threads come here at the same time.
-        _last_second = last = (second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)))
-    return last[1]
-
-
-def token_binding(job_id: str, kid: int) -> str:
-    """What a sealed token is bound to: it opens in no other row."""
-    return f"token {kid} of {job_id}"
 
 
 def overlap_is_over(
@@ -106,12 +87,7 @@ def overlap_is_over(
     return overlap_ms is not None and expires_ms - overlap_ms > now_ms + CLOCK_SLACK_MS
 
 
-def password_binding(job_id: str) -> str:
-    """What a sealed broker password is bound to."""
-    return f"broker password of {job_id}"
-
-
 def shorten(text: str, most: int = 1000) -> str:
-    """At most ``most`` characters, fit for a column: PostgreSQL's text holds no NUL."""
+    """Return at most ``most`` characters, fit for a column of every database: PostgreSQL's text holds no NUL."""
     text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     return text if len(text) <= most else text[: most - 1] + "…"

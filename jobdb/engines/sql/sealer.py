@@ -1,7 +1,7 @@
-"""Sealing within a transaction: every secret of one database is under one master key, and the database knows which.
+"""Sealing in a transaction: all secrets of a database are under one master key, and the database knows which.
 
 Two hosts with a key file each, or a process that missed a rekey, would otherwise seal tokens that the others cannot
-open.
+open. A secret is bound to its row: it opens in no other.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KEY_ID = "key_id"
 
 
 class Sealer:
-    """Seals secrets for rows of one database in one transaction; its key is looked at once.
+    """The sealing of secrets for rows of one database in one transaction; the database's key is looked at once.
 
     Args:
         tx: the transaction.
@@ -37,7 +37,7 @@ class Sealer:
         self._checked = False
 
     def seal(self, secret: str, *, bound_to: str) -> bytes:
-        """Seals a secret.
+        """Seal a secret.
 
         Raises:
             KeyProblem: the database's secrets are under another master key, or it has some and there is no key.
@@ -46,7 +46,7 @@ class Sealer:
         return self.vault.seal(secret, bound_to=bound_to)
 
     def seal_many(self, secrets: Sequence[tuple[str, str]]) -> list[bytes]:
-        """Seals secrets, each given with what it is bound to. It raises as `seal` does."""
+        """Seal secrets, each given with what it is bound to; it raises as `seal` does."""
         if not secrets:
             return []
         self.check()
@@ -72,5 +72,15 @@ class Sealer:
 
 
 def seal(tx: Transaction, vault: Vault, secret: str, *, bound_to: str) -> bytes:
-    """Seals one secret for a row of this database. It raises as :class:`Sealer` does."""
+    """Seal one secret for a row of this database; it raises as :meth:`Sealer.seal` does."""
     return Sealer(tx, vault).seal(secret, bound_to=bound_to)
+
+
+def token_binding(job_id: str, kid: int) -> str:
+    """Return what a sealed token is bound to: its job and version."""
+    return f"token {kid} of {job_id}"
+
+
+def password_binding(job_id: str) -> str:
+    """Return what a sealed broker password is bound to: its job."""
+    return f"broker password of {job_id}"

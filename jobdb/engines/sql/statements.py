@@ -1,4 +1,4 @@
-"""The statements of the verbs, for every SQL database; see ``postgresql/dialect.sql`` for what differs there."""
+"""The statements of the verbs, for every SQL database; ``postgresql/dialect.sql`` has those that differ there."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ class ClaimStatements(StatementSet):
     return_to_pending: Statement
     overdue_jobs: Statement
     end_job: Statement
+
+
+class LeaseStatements(StatementSet):
+    """The statements of ``leases.sql``."""
+
     acquire_lease: Statement
     release_lease: Statement
 
@@ -62,6 +67,11 @@ class EventStatements(StatementSet):
     start_job: Statement
     finish_job: Statement
     list_events: Statement
+
+
+class OutboxStatements(StatementSet):
+    """The statements of ``outbox.sql``."""
+
     outbox_page: Statement
     outbox_page_of_job: Statement
     mark_delivered: Statement
@@ -82,8 +92,6 @@ class AcceptStatements(StatementSet):
     insert_gap: Statement
     gap_containing_seq: Statement
     delete_gap: Statement
-    follow_events: Statement
-    follow_seqs: Statement
     add_verdict_count: Statement
     insert_refusal: Statement
     trim_refusals_of_job: Statement
@@ -91,6 +99,13 @@ class AcceptStatements(StatementSet):
     list_refusals: Statement
     verdict_totals: Statement
     verdict_counts_of_job: Statement
+
+
+class SubscriptionStatements(StatementSet):
+    """The statements of ``subscriptions.sql``."""
+
+    follow_events: Statement
+    follow_seqs: Statement
     subscription_state: Statement
     mark_handled: Statement
     list_subscriptions: Statement
@@ -128,9 +143,12 @@ class TokenStatements(StatementSet):
 
 JOBS = JobStatements(Path(__file__).with_name("jobs.sql"))
 CLAIMS = ClaimStatements(Path(__file__).with_name("claims.sql"))
+LEASES = LeaseStatements(Path(__file__).with_name("leases.sql"))
 EVENTS = EventStatements(Path(__file__).with_name("events.sql"))
+OUTBOX = OutboxStatements(Path(__file__).with_name("outbox.sql"))
 ACCEPT = AcceptStatements(Path(__file__).with_name("accept.sql"))
+SUBSCRIPTIONS = SubscriptionStatements(Path(__file__).with_name("subscriptions.sql"))
 TOKENS = TokenStatements(Path(__file__).with_name("tokens.sql"))
 
-VERBS = (JOBS, CLAIMS, EVENTS, ACCEPT, TOKENS)
+VERBS = (JOBS, CLAIMS, LEASES, EVENTS, OUTBOX, ACCEPT, SUBSCRIPTIONS, TOKENS)
 """Read when a database is opened, so that no verb needs a descriptor for its statements."""

@@ -1,4 +1,4 @@
-"""What keeps a job from taking the events of an earlier job of the same id for its own.
+"""Tokens that serve a job id once: a job must not take the events of an earlier job of the same id for its own.
 
 A job is pruned and its id is registered again: who has the old events, as the broker has its retained ones, can send
 them once more. They verify where the new job has a token of the old one. So a token serves a job id once. A token that
@@ -43,14 +43,14 @@ _FROM_URL_SAFE = bytes.maketrans(b"-_", b"+/")
 
 
 class TokenReuseGuard:
-    """Hold the key of one database's marks and fingerprints, read once."""
+    """The key of one database's marks and fingerprints, read once."""
 
     def __init__(self) -> None:
         self._key: bytes | None = None
 
-    def for_transaction(self, tx: Transaction, sealer: Sealer) -> _TransactionTokens:
-        """Return the memory for the tokens of one transaction."""
-        return _TransactionTokens(self, tx, sealer)
+    def for_transaction(self, tx: Transaction, sealer: Sealer) -> TransactionTokens:
+        """Return the maker and checker of the tokens of one transaction."""
+        return TransactionTokens(self, tx, sealer)
 
     def key(self, tx: Transaction, sealer: Sealer) -> bytes:
         """Return the key; make it when the database has none.
@@ -72,8 +72,8 @@ class TokenReuseGuard:
         return self._key
 
 
-class _TransactionTokens:
-    """Make, check and remember the tokens of one transaction."""
+class TransactionTokens:
+    """The tokens of one transaction: made, checked and remembered."""
 
     def __init__(self, reuse_guard: TokenReuseGuard, tx: Transaction, sealer: Sealer) -> None:
         self._guard = reuse_guard
@@ -105,7 +105,7 @@ class _TransactionTokens:
             self._shared.append((job_id, known[0]))
         return given
 
-    def warn(self) -> None:
+    def warn_if_shared(self) -> None:
         """Warn when another id has the same token; called when the transaction is committed."""
         if not self._shared:
             return
@@ -126,7 +126,7 @@ def generate_job_id() -> str:
 
 
 def is_generated_id(job_id: str) -> bool:
-    """Tell whether an id is like those that are generated. Nobody gives such a one to a second job, but on purpose."""
+    """Return whether an id is like those that are generated. Nobody gives such a one to a second job but on purpose."""
     return len(job_id) == 2 * _ID_BYTES and not job_id.strip("0123456789abcdef")
 
 
@@ -138,7 +138,7 @@ def make_token(key: bytes, job_id: str) -> str:
 
 
 def is_marked(key: bytes, job_id: str, token: str) -> bool:
-    """Tell whether a token was generated under this key for a job of this id."""
+    """Return whether a token was generated under this key for a job of this id."""
     if len(token) != _TOKEN_CHARS:
         return False
     try:

@@ -3,49 +3,55 @@
 from __future__ import annotations
 
 import hmac
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
-from ...errors import IllegalTransition, InvalidInput, UnknownJob
+from ...errors import IllegalTransition, InvalidInput
 from ...model import JobStatus, from_ms
-from .rows import overlap_is_over, password_binding, token_binding
-from .sealer import KEY_ID, Sealer
+from ..verbs import verb
+from .lookups import require_job, require_job_key
+from .rows import overlap_is_over
+from .sealer import KEY_ID, Sealer, password_binding, token_binding
 from .statements import JOBS, TOKENS
 from .token_reuse import FINGERPRINT_KEY, reseal_key
+from .verb_group import VerbGroup
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
     from ...model import TokenInfo
-    from ..store import Store, Transaction
-    from .token_reuse import TokenReuseGuard
+    from ..store import Transaction
 
 _PAGE = 500
 
 
-class TokenVerbs:
+class _Token(NamedTuple):
+    """A row of ``token_by_kid``: a token's version, the token sealed, and its end, Unix milliseconds."""
+
+    kid: int
+    sealed: bytes
+    revoked_ms: int | None
+    expires_ms: int | None
+
+
+class TokenVerbs(VerbGroup):
     """Verbs about tokens."""
 
-    store: Store
-    vault: Vault
-    reuse_guard: TokenReuseGuard
-
+    @verb
     def token(self, job_id: str, *, kid: int | None) -> tuple[int, str]:
-        """A job's token in clear, with its version; the present one if none is named."""
+        """Return the version of a job's token and the token in clear; of the current one if no version is named."""
         with self.store.read() as tx:
-            row = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=kid or 0)
-            if row is None:
-                _job_number(tx, job_id)
-                raise InvalidInput(
-                    f"job {job_id} has no token{f' {kid}' if kid else ''}; 'jobdb token list {job_id}' shows them"
-                )
+            token = _find_token(tx, job_id, kid or 0)
+            if token is None:
+                require_job_key(tx, job_id)
+                raise _no_token(job_id, kid)
         self.store.sync()  # who is given it signs with it: its rotation must not be undone
-        found, sealed = row[0], row[1]
-        return found, self.vault.unseal(sealed, bound_to=token_binding(job_id, found))
+        return token.kid, self.vault.unseal(token.sealed, bound_to=token_binding(job_id, token.kid))
 
+    @verb
     def tokens(self, job_id: str) -> list[TokenInfo]:
-        """A job's tokens, without the secrets."""
+        """Return a job's tokens, without the secrets."""
         with self.store.read() as tx:
-            _job_number(tx, job_id)
+            require_job_key(tx, job_id)
             rows = tx.all(TOKENS.list_tokens, job_id=job_id)
             now = tx.now_ms
         found = []
@@ -64,54 +70,55 @@ class TokenVerbs:
             found.append(info)
         return found
 
+    @verb
     def rotate_token(self, job_id: str, *, overlap_ms: int, token: str | None) -> int:
-        """Gives a job a new token; the old ones stay valid for the overlap. Returns the new version number."""
+        """Give a job a new token; the old ones stay valid for the overlap. Return the new version."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            number = _job_number(tx, job_id)
-            row = tx.one(JOBS.job_state, job_id=job_id)
-            assert row is not None
-            if JobStatus(row[1]).terminal:
-                raise IllegalTransition(f"job {job_id} has ended as {row[1]}; its tokens sign nothing any more")
-            highest = tx.one(TOKENS.highest_kid, job=number)
+            state = require_job(tx, job_id)
+            if JobStatus(state.status).terminal:
+                raise IllegalTransition(f"job {job_id} has ended as {state.status}; its tokens sign nothing any more")
+            job = state.job
+            highest = tx.one(TOKENS.highest_kid, job=job)
             assert highest is not None
             kid: int = highest[0] + 1
             if token is not None:
-                self._refuse_old_token(tx, job_id, number, token)
+                self._refuse_old_token(tx, job_id, job, token)
             sealer = Sealer(tx, self.vault)
-            reuse_guard = self.reuse_guard.for_transaction(tx, sealer)
-            token = reuse_guard.issue_token(job_id, token)
+            tokens = self.reuse_guard.for_transaction(tx, sealer)
+            token = tokens.issue_token(job_id, token)
             sealed = sealer.seal(token, bound_to=token_binding(job_id, kid))
-            tx.run(JOBS.insert_token, job=number, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
-            tx.run(TOKENS.expire_tokens, job=number, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
-            tx.run(TOKENS.set_kid, job=number, kid=kid, now=tx.now_ms)
-        reuse_guard.warn()
+            tx.run(JOBS.insert_token, job=job, kid=kid, sealed=sealed, imported=0, now=tx.now_ms)
+            tx.run(TOKENS.expire_tokens, job=job, kid=kid, until=tx.now_ms + overlap_ms, now=tx.now_ms)
+            tx.run(TOKENS.set_kid, job=job, kid=kid, now=tx.now_ms)
+        tokens.warn_if_shared()
         return kid
 
-    def _refuse_old_token(self, tx: Transaction, job_id: str, number: int, token: str) -> None:
-        """A token that the job had before would make valid again whoever holds it."""
-        for kid, sealed in tx.all(TOKENS.sealed_tokens_of_job, job=number):
+    def _refuse_old_token(self, tx: Transaction, job_id: str, job: int, token: str) -> None:
+        """Refuse a token that the job had before: it would make valid again whoever holds it."""
+        for kid, sealed in tx.all(TOKENS.sealed_tokens_of_job, job=job):
             old = self.vault.unseal(sealed, bound_to=token_binding(job_id, kid))
             if hmac.compare_digest(old.encode(), token.encode()):
                 raise InvalidInput(
-                    f"the given token is token {kid} of job {job_id} already; give another, or leave it out and one is "
-                    "generated"
+                    f"the given token is token {kid} of job {job_id} already",
+                    advice="give another, or leave it out and one is generated",
                 )
 
+    @verb
     def revoke_token(self, job_id: str, *, kid: int) -> bool:
-        """Makes a token invalid at once. Returns whether it was the present one."""
+        """Make a token invalid at once. Return whether it was the current one."""
         with self.store.write() as tx:
             tx.lock_jobs([job_id])
-            number = _job_number(tx, job_id)
-            row = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=kid)
-            if row is None:
-                raise InvalidInput(f"job {job_id} has no token {kid}; 'jobdb token list {job_id}' shows them")
-            tx.run(TOKENS.revoke_token, job=number, kid=kid, now=tx.now_ms)
-            current = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=0)
-            return current is not None and current[0] == kid
+            job = require_job_key(tx, job_id)
+            if _find_token(tx, job_id, kid) is None:
+                raise _no_token(job_id, kid)
+            tx.run(TOKENS.revoke_token, job=job, kid=kid, now=tx.now_ms)
+            current = _find_token(tx, job_id, 0)
+            return current is not None and current.kid == kid
 
+    @verb
     def rekey(self, new: Vault) -> int:
-        """Seals every secret anew under another master key, all or none. Returns how many."""
+        """Seal every secret anew under another master key, all or none. Return how many."""
         count = 0
         with self.store.write() as tx:
             # The row must be there to be locked: whoever seals the database's first secret meanwhile makes it too.
@@ -123,14 +130,14 @@ class TokenVerbs:
                     fresh = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
                     tx.run(TOKENS.reseal_token, job=job, kid=kid, sealed=fresh)
                     count += 1
-                after, after_kid = rows[-1][1], rows[-1][2]
+                    after, after_kid = job, kid
             after = 0
             while passwords := tx.all(TOKENS.sealed_passwords, after=after, limit=_PAGE):
                 for job_id, job, sealed in passwords:
                     fresh = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
                     tx.run(TOKENS.reseal_password, job=job, sealed=fresh)
                     count += 1
-                after = passwords[-1][1]
+                    after = job
             kept = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)
             if kept is not None:
                 tx.run(JOBS.put_setting, name=FINGERPRINT_KEY, value=reseal_key(kept[0], self.vault, to=new))
@@ -140,9 +147,15 @@ class TokenVerbs:
         return count
 
 
-def _job_number(tx: Transaction, job_id: str) -> int:
-    row = tx.one(JOBS.job_number, job_id=job_id)
-    if row is None:
-        raise UnknownJob(job_id)
-    number: int = row[0]
-    return number
+def _find_token(tx: Transaction, job_id: str, kid: int) -> _Token | None:
+    """Read a token by its version; 0: the current one."""
+    row = tx.one(TOKENS.token_by_kid, job_id=job_id, kid=kid)
+    return None if row is None else _Token._make(row)
+
+
+def _no_token(job_id: str, kid: int | None) -> InvalidInput:
+    return InvalidInput(
+        f"job {job_id} has no token{f' {kid}' if kid else ''}",
+        advice=f"registry.tokens.list({job_id!r}) returns those it has",
+        command=f"'jobdb token list {job_id}' shows them",
+    )

@@ -7,13 +7,16 @@ gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasyn
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import DatabaseReplaced, ForkedRegistry, InvalidInput, StorageFailed, UnsafeFileSystem
+from ...errors import DatabaseReplaced, StorageFailed, UnsafeFileSystem
+from ..liveness import require_alive
+from ..traits import StableEvents, Traits
 from . import fork, open_files
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
 from .error_translation import translate
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 STATEMENT_CACHE = 200
 CHECKPOINT_PAGES = 1000
+_ALL_STABLE = StableEvents(2**62, math.inf)
 
 
 class SqliteStore:
@@ -50,7 +54,7 @@ class SqliteStore:
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
     """
 
-    supports_presigning = True
+    traits = Traits(presigns=True, stores_nul=True)
 
     def __init__(
         self,
@@ -102,6 +106,11 @@ class SqliteStore:
             finally:
                 open_files.remove(self._open_file)
             raise
+
+    @property
+    def file(self) -> SqliteStore:
+        """The store itself: the database is one file."""
+        return self
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -257,20 +266,19 @@ class SqliteStore:
             self._checkpointer.unlock_after_close()
 
     def check(self) -> None:
-        """Refuses work in a forked child or after close, before any call into SQLite.
+        """Refuse work in a forked child or after close, before any call into SQLite.
 
         Raises:
             ForkedRegistry: this is not the process that opened it.
             InvalidInput: it is closed.
         """
-        if os.getpid() != self._pid:
-            raise ForkedRegistry(
-                f"this registry on {self.path} was opened by process {self._pid} and this is its child "
-                f"{os.getpid()}, which cannot use it, nor open the file anew: start the child with spawn or exec, or "
-                "close the registry before the fork and open one in each process"
-            )
-        if self._closed:
-            raise InvalidInput(f"this registry on {self.path} is closed; open a new one")
+        require_alive(
+            self.path,
+            opener_pid=self._pid,
+            closed=self._closed,
+            in_child=", which cannot use it, nor open the file anew: start the child with spawn or exec, or close the "
+            "registry before the fork and open one in each process",
+        )
 
     # -- fork
 
@@ -488,9 +496,9 @@ class SqliteStore:
             time.sleep(min(pause, left))
             pause = min(pause * 1.2, 0.02)
 
-    def stable_event_id(self) -> int:
-        """Any: events get their numbers under the write lock, so they appear in the order of their numbers."""
-        return 2**62
+    def stable_events(self) -> StableEvents:
+        """Return that all events are: they get their ids under the write lock, so they appear in the order of these."""
+        return _ALL_STABLE
 
 
 def _roll_back(connection: apsw.Connection) -> None:

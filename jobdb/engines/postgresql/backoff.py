@@ -1,0 +1,40 @@
+"""Pauses that grow: between tries of a verb, a connection or a question to a server that is away."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """A pause that grows with each time that it is asked for, up to a bound.
+
+    Args:
+        first_sec: the first pause, in seconds.
+        longest_sec: the longest one, in seconds.
+        factor: by how much each is longer than the one before.
+
+    Attributes:
+        pause_sec: the next pause, in seconds.
+    """
+
+    __slots__ = ("_factor", "_first_sec", "_longest_sec", "pause_sec")
+
+    def __init__(self, first_sec: float, *, longest_sec: float, factor: float = 1.5) -> None:
+        self._first_sec = first_sec
+        self._longest_sec = longest_sec
+        self._factor = factor
+        self.pause_sec = first_sec
+
+    def next(self) -> float:
+        """Return the next pause; the one after it is longer."""
+        pause = self.pause_sec
+        self.pause_sec = min(self._factor * pause, self._longest_sec)
+        return pause
+
+    def next_jittered(self) -> float:
+        """Return a random part, at least half, of the next pause: rivals that met once shall not meet again."""
+        return random.uniform(0.5, 1) * self.next()
+
+    def reset(self) -> None:
+        """Begin with the first pause again."""
+        self.pause_sec = self._first_sec

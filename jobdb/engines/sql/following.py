@@ -1,0 +1,179 @@
+"""Following recorded events: a subscriber accepts them, and is given those that it has not handled.
+
+Called by the verbs of subscribers. The events were signed or verified here when they were recorded, so nothing is
+verified again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import UnknownJob
+from ...model import JobStatus
+from .rows import event_from_row
+from .statements import ACCEPT, SUBSCRIPTIONS
+
+if TYPE_CHECKING:
+    from ...model import Event
+    from ..store import Row, Store, Transaction
+
+
+class FollowResult(NamedTuple):
+    """The events of a followed job that are to be handled, and where the job stands.
+
+    Attributes:
+        events: the events, in order.
+        ended: the job's final status when nothing is left to handle and nothing can come; None otherwise.
+        after: the seq (handled_seq) that the events follow.
+    """
+
+    events: tuple[Event, ...]
+    ended: JobStatus | None
+    after: int = 0
+
+
+class FeedPage(NamedTuple):
+    """The jobs that have news for a subscriber of all jobs.
+
+    Attributes:
+        job_ids: the jobs, each once, in the order of their first event.
+        last_event: the id (events.id) of the last event that was looked at.
+        recheck_sec: look again after so many seconds although nothing may announce it; infinite where that is not so.
+    """
+
+    job_ids: list[str]
+    last_event: int
+    recheck_sec: float
+
+
+class _SubscriptionState(NamedTuple):
+    """A row of ``subscription_state``: a job's end, and a subscriber's numbers for it.
+
+    ``subscription`` is None when the subscriber has not begun with the job; the numbers then mean nothing.
+    """
+
+    job: int
+    status: str
+    job_last_seq: int
+    terminal_seq: int | None
+    subscription: int | None
+    start_seq: int
+    last_seq: int
+    handled_seq: int
+
+
+class Feed(NamedTuple):
+    """A row of ``get_feed``: the event before which a subscriber of all jobs began, and the last it has looked at."""
+
+    start_event: int
+    event: int
+
+
+class FollowRows(NamedTuple):
+    """A result as it was read."""
+
+    rows: list[Row]
+    ended: JobStatus | None
+    after: int
+
+    def result(self) -> FollowResult:
+        """Parse the payloads; called when the lock is given back, as they may be large."""
+        return FollowResult(tuple(map(event_from_row, self.rows)), self.ended, self.after)
+
+
+def poll(store: Store, job_id: str, subscriber: str) -> FollowResult | None:
+    """Look for news without the write lock; return None where there is some, or the subscriber is to begin.
+
+    A job's news must not cost every follower of another job a transaction.
+
+    Raises:
+        UnknownJob: there is no job of that id.
+    """
+    with store.read() as tx:
+        state = _require_state(tx, job_id, subscriber)
+        if state.subscription is None or tx.one(
+            SUBSCRIPTIONS.follow_events,
+            job_id=job_id,
+            subscription=state.subscription,
+            after=state.handled_seq,
+            limit=1,
+        ):
+            return None
+    store.sync()
+    status = JobStatus(state.status)
+    return FollowResult((), status if status.terminal else None)
+
+
+def follow(
+    tx: Transaction,
+    job_id: str,
+    subscriber: str,
+    start: str,
+    limit: int,
+    start_event: int | None,
+    include_events: bool,
+) -> FollowRows:
+    """Accept a job's recorded events for a subscriber.
+
+    Args:
+        tx: the transaction; the job is locked.
+        job_id: the job.
+        subscriber: the subscriber.
+        start: where a new subscriber begins: "beginning" or "now".
+        limit: the most events.
+        start_event: the event (events.id) after which a new subscriber begins instead; None or 0: there is none.
+        include_events: return the events too.
+
+    Raises:
+        UnknownJob: there is no job of that id.
+    """
+    state = _require_state(tx, job_id, subscriber)
+    subscription, last_seq, handled_seq = state.subscription, state.last_seq, state.handled_seq
+    if subscription is None:
+        start_seq = _start_seq(tx, state, start, start_event)
+        made = tx.one(
+            ACCEPT.insert_subscription, job=state.job, subscriber=subscriber, start_seq=start_seq, now=tx.now_ms
+        )
+        assert made is not None
+        subscription, last_seq, handled_seq = int(made[0]), start_seq, start_seq
+    statement = SUBSCRIPTIONS.follow_events if include_events else SUBSCRIPTIONS.follow_seqs
+    rows = tx.all(statement, job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
+    _accept_recorded(tx, subscription, last_seq, [seq for _job_id, seq, *_event in rows])
+    final = JobStatus(state.status)
+    return FollowRows(rows if include_events else [], final if final.terminal and not rows else None, handled_seq)
+
+
+def _accept_recorded(tx: Transaction, subscription: int, last_seq: int, seqs: list[int]) -> None:
+    """Advance over recorded events: they were verified or signed here when they were recorded."""
+    expected = last_seq + 1
+    for seq in seqs:
+        if seq < expected:
+            continue
+        if seq > expected:
+            tx.run(ACCEPT.insert_gap, subscription=subscription, first_seq=expected, last_seq=seq - 1)
+        expected = seq + 1
+    if expected > last_seq + 1:
+        tx.run(ACCEPT.advance_subscription, subscription=subscription, seq=expected - 1, now=tx.now_ms)
+
+
+def _require_state(tx: Transaction, job_id: str, subscriber: str) -> _SubscriptionState:
+    row = tx.one(SUBSCRIPTIONS.subscription_state, job_id=job_id, subscriber=subscriber)
+    if row is None:
+        raise UnknownJob(job_id)
+    return _SubscriptionState._make(row)
+
+
+def require_feed(tx: Transaction, subscriber: str) -> Feed:
+    """Read how far a subscriber of all jobs has looked."""
+    row = tx.one(SUBSCRIPTIONS.get_feed, subscriber=subscriber)
+    assert row is not None  # open_feed comes first
+    return Feed._make(row)
+
+
+def _start_seq(tx: Transaction, state: _SubscriptionState, start: str, start_event: int | None) -> int:
+    """Return after which seq a new subscriber of a job begins."""
+    if start_event:
+        row = tx.one(SUBSCRIPTIONS.seq_at_event, job=state.job, event=start_event)
+        assert row is not None
+        return int(row[0])
+    return state.job_last_seq if start == "now" else 0

@@ -1,0 +1,56 @@
+"""The row that verbs look a job up by: its state, or its primary key alone; an error where there is no such job."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...errors import UnknownJob
+from .statements import JOBS
+
+if TYPE_CHECKING:
+    from ..store import Transaction
+
+
+class JobState(NamedTuple):
+    """A row of ``job_state``: what a verb checks before it changes a job.
+
+    Attributes:
+        job: jobs.id.
+        status: the status, as stored.
+        attempt: the current claim's number; 0 before the first.
+        last_seq: the last event's seq; 0 before the first.
+        worker: who holds the claim.
+        lease_until_ms: until when, Unix milliseconds; None: without end.
+    """
+
+    job: int
+    status: str
+    attempt: int
+    last_seq: int
+    worker: str | None
+    lease_until_ms: int | None
+
+
+def require_job(tx: Transaction, job_id: str) -> JobState:
+    """Read a job's state.
+
+    Raises:
+        UnknownJob: there is no job of that id.
+    """
+    row = tx.one(JOBS.job_state, job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    return JobState._make(row)
+
+
+def require_job_key(tx: Transaction, job_id: str) -> int:
+    """Read a job's primary key (jobs.id) alone.
+
+    Raises:
+        UnknownJob: there is no job of that id.
+    """
+    row = tx.one(JOBS.job_number, job_id=job_id)
+    if row is None:
+        raise UnknownJob(job_id)
+    key: int = row[0]
+    return key

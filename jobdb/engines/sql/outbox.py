@@ -1,0 +1,71 @@
+"""Verbs about the outbox: the events that wait for the broker, and where they go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ... import model
+from ...core.protocol.topics import EVENTS_SUFFIX
+from ...errors import UnknownJob
+from ...model import EventKind
+from ..verbs import verb
+from .rows import broker_from_json
+from .sealer import password_binding
+from .statements import OUTBOX
+from .verb_group import VerbGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...model import Broker, Delivery
+
+
+class OutboxVerbs(VerbGroup):
+    """Verbs about the events that wait for the broker."""
+
+    @verb
+    def outbox(self, *, after: int, limit: int, job_id: str | None = None) -> list[Delivery]:
+        """Return a page of the events that wait for the broker, oldest first, which follows the delivery ``after``.
+
+        They are durable: a broker shall not know what a power failure may take back.
+        """
+        self.store.sync()
+        with self.store.read() as tx:
+            if job_id is None:
+                rows = tx.all(OUTBOX.outbox_page, after=after, limit=limit)
+            else:
+                rows = tx.all(OUTBOX.outbox_page_of_job, job_id=job_id, after=after, limit=limit)
+        self.store.sync()
+        return [
+            model.Delivery(event_id, job, seq, EventKind(kind), prefix + EVENTS_SUFFIX, payload)
+            for event_id, job, seq, kind, payload, prefix in rows
+        ]
+
+    @verb
+    def mark_delivered(self, numbers: Sequence[int]) -> None:
+        """Take events that the broker has acknowledged out of the outbox."""
+        with self.store.write() as tx:
+            for number in numbers:
+                tx.run(OUTBOX.mark_delivered, event=number)
+
+    @verb
+    def outbox_size(self) -> tuple[int, int | None]:
+        """Count the events that wait; return also since when the oldest does, in Unix milliseconds."""
+        with self.store.read() as tx:
+            row = tx.one(OUTBOX.count_outbox)
+        assert row is not None
+        waiting, oldest_ms = row
+        return waiting, oldest_ms
+
+    @verb
+    def broker(self, job_id: str) -> tuple[Broker | None, str | None]:
+        """Return where a job's events go, and the password for it."""
+        with self.store.read() as tx:
+            row = tx.one(OUTBOX.broker_of_job, job_id=job_id)
+        if row is None:
+            raise UnknownJob(job_id)
+        text, sealed = row
+        password = None
+        if sealed is not None:
+            password = self.vault.unseal(sealed, bound_to=password_binding(job_id))
+        return broker_from_json(text, sealed is not None), password

@@ -1,0 +1,172 @@
+"""The events that one transaction publishes: each job is read once and moved once, however many events are its own.
+
+Called by the verb publish, and by reap, which ends jobs with an event. The caller locks the jobs and ends the
+transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ...core.lifecycle import next_status
+from ...core.protocol import WireEvent, build
+from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
+from ...model import JobStatus
+from .job_updates import JobUpdates, event_row, run_each, run_job_updates
+from .presign import JobVersion
+from .rows import STATUSES
+from .sealer import token_binding
+from .statements import EVENTS
+from .timestamps import wire_timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ...crypto.vault import Vault
+    from ...model import NewEvent
+    from ..store import Transaction
+
+
+class _PublishRow(NamedTuple):
+    """A row of ``publish_state``."""
+
+    job: int
+    status: str
+    last_seq: int
+    attempt: int
+    has_broker: int
+    kid: int
+    sealed: bytes | None
+    revoked_ms: int | None
+
+
+class _PublishState:
+    """One job while its events are being published in one transaction."""
+
+    __slots__ = ("attempt", "has_broker", "job", "kid", "last_seq", "sealed", "status", "token", "updates")
+
+    def __init__(self, row: _PublishRow, token: str | None) -> None:
+        self.job, status, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed, _revoked_ms = row
+        self.status = STATUSES[status]
+        self.token = token
+        self.updates = JobUpdates()
+
+    def sign(self, new: NewEvent, timestamp: str) -> WireEvent:
+        """Return the event with its seq and signature, if its job and its attempt allow it."""
+        target = next_status(self.status, new.event)
+        if target is None:
+            raise IllegalTransition(
+                f"job {new.job_id} has ended as {self.status}; {new.event} cannot follow",
+                advice=f"registry.events({new.job_id!r}) returns what it said",
+                command=f"'jobdb events {new.job_id}' shows what it said",
+            )
+        self._check_attempt(new)
+        if self.kid and self.token is None:
+            raise KeyProblem(
+                f"the current token of job {new.job_id} is revoked",
+                advice=f"make a new one with registry.tokens.rotate({new.job_id!r})",
+                command=f"make a new one with 'jobdb token rotate {new.job_id}'",
+            )
+        wire = build(
+            job_id=new.job_id,
+            seq=self.last_seq + 1,
+            event=new.event,
+            timestamp=timestamp,
+            detail=new.detail,
+            data=new.data,
+            attempt=self.attempt or None,
+            kid=self.kid or None,
+            token=self.token,
+        )
+        self.last_seq += 1
+        self.updates.add(self.status, wire, wire.seq)
+        self.status = target
+        return wire
+
+    @property
+    def job_version(self) -> JobVersion | None:
+        """The state in which the job is left, for the next event; None when it has ended."""
+        if self.status is not JobStatus.RUNNING:
+            return None
+        return JobVersion(self.job, self.last_seq, self.attempt, self.has_broker, self.kid, self.sealed)
+
+    def _check_attempt(self, new: NewEvent) -> None:
+        """Refuse a stale attempt; begin a new one where nobody names one and the job was given back."""
+        pending_again = self.status is JobStatus.PENDING and self.attempt > 0
+        if new.attempt is None:
+            # Somebody works on a job that was claimed before and given back: the old attempt stays out.
+            if pending_again:
+                self.attempt += 1
+        elif new.attempt != self.attempt or pending_again:
+            raise stale_attempt(
+                f"publish {new.event} for", new.job_id, new.attempt, status=self.status, current=self.attempt
+            )
+
+
+class PublishBatch:
+    """The events of one transaction.
+
+    Args:
+        tx: the transaction; the events' jobs are locked.
+        vault: unseals the jobs' tokens.
+    """
+
+    def __init__(self, tx: Transaction, vault: Vault) -> None:
+        self._tx = tx
+        self._vault = vault
+        self._jobs: dict[str, _PublishState] = {}
+
+    def publish(self, events: Sequence[NewEvent]) -> list[WireEvent]:
+        """Number, sign and record events, put them into the outbox, and move their jobs.
+
+        Raises:
+            UnknownJob, IllegalTransition, StaleAttempt, KeyProblem, InvalidInput: an event cannot be published.
+        """
+        tx, jobs = self._tx, self._jobs
+        recorded, rows, deliveries = [], [], []
+        now = tx.now_ms
+        timestamp = wire_timestamp(now)
+        for new in events:
+            job = jobs.get(new.job_id)
+            if job is None:
+                job = jobs[new.job_id] = self._load(new.job_id)
+            wire = job.sign(new, timestamp)
+            recorded.append(wire)
+            rows.append(event_row(job.job, wire, now))
+            if job.has_broker:
+                deliveries.append({"job": job.job, "seq": wire.seq})
+        run_each(tx, EVENTS.insert_event, rows)
+        run_each(tx, EVENTS.insert_delivery, deliveries)
+        run_job_updates(tx, (update for job in jobs.values() for update in job.updates.rows(job.job, job.attempt, now)))
+        return recorded
+
+    def job_version(self, job_id: str) -> JobVersion | None:
+        """Return the state in which a job of the batch is left; None when it has ended."""
+        return self._jobs[job_id].job_version
+
+    def _load(self, job_id: str) -> _PublishState:
+        row = self._tx.one(EVENTS.publish_state, job_id=job_id)
+        if row is None:
+            raise UnknownJob(job_id)
+        found = _PublishRow._make(row)
+        token = None
+        if found.kid and found.revoked_ms is None and found.sealed is not None:
+            token = self._vault.unseal(found.sealed, bound_to=token_binding(job_id, found.kid))
+        return _PublishState(found, token)
+
+
+def stale_attempt(doing: str, job_id: str, attempt: int, *, status: JobStatus, current: int) -> StaleAttempt:
+    """Return the error of a worker whose claim is no longer the job's.
+
+    Args:
+        doing: what it cannot do, such as "renew".
+        job_id: the job.
+        attempt: the claim that it named.
+        status: the job's status.
+        current: the current claim's number.
+    """
+    return StaleAttempt(
+        f"cannot {doing} job {job_id} with attempt {attempt}: it is {status} at attempt {current}",
+        advice=f"stop this work; registry.get({job_id!r}) returns where it stands",
+        command=f"stop this work; 'jobdb show {job_id}' shows where it stands",
+    )

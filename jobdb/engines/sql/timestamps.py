@@ -1,0 +1,23 @@
+"""The timestamps of events on the wire."""
+
+from __future__ import annotations
+
+import time
+
+_last_second = (-1, "")
+
+
+def wire_timestamp(now_ms: int) -> str:
+    """Return a moment as ``2026-06-19T09:32:00Z``.
+
+    The last second's text is kept: a busy publisher asks for it thousands of times.
+
+    Args:
+        now_ms: Unix milliseconds.
+    """
+    global _last_second
+    second, last = now_ms // 1000, _last_second
+    if last[0] != second:
+        # Read and written whole: threads come here at the same time.
+        _last_second = last = (second, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)))
+    return last[1]
