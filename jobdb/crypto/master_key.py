@@ -20,7 +20,9 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import KeyProblem, StorageFailed
-from ..filesystem.permissions import file_warning, folder_warning, make_private_folder, sync_folder
+from ..filesystem.folder_sync import sync_folder
+from ..filesystem.mode_report import file_warning, folder_warning
+from ..filesystem.permissions import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

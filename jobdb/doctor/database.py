@@ -15,7 +15,7 @@ from ..engines.sqlite.stale_journals import nonempty_journals
 from ..engines.sqlite.store import CHECKPOINT_PAGES, SqliteStore
 from ..engines.tracing import unwrapped
 from ..errors import JobdbError, KeyProblem
-from ..filesystem.permissions import file_warning, folder_warning
+from ..filesystem.mode_report import file_warning, folder_warning
 from ..registry import Registry
 from .files import split_advice
 from .findings import Report, fix_command_for

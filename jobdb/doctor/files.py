@@ -21,11 +21,13 @@ from jobdb.schema import SCHEMA_VERSION
 from ..engines.sqlite import open_files
 from ..engines.sqlite.file_kind import Contents, inspect_file, unmarked_error
 from ..engines.sqlite.header import Header
+from ..engines.sqlite.lock_holders import shm_lock_holder
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
-from ..engines.sqlite.stale_journals import nonempty_journals, shm_lock_holder
+from ..engines.sqlite.stale_journals import nonempty_journals
 from ..errors import JobdbError, Unusable
+from ..filesystem.mode_report import check_modes
 from ..filesystem.nfs_exports import check_export
-from ..filesystem.permissions import COMPANION_SUFFIXES, check_modes
+from ..filesystem.permissions import COMPANION_SUFFIXES
 from ..filesystem.placement import Placement
 from .findings import Report, format_age
 

@@ -6,18 +6,11 @@ a restored backup and a copy replace; and because nobody replaces it when a file
 machine), the database notes its place too. Who is about to connect to a broker compares that with where it is now, and
 refuses where they differ: only a person knows whether the database was moved or copied.
 
-What tells a place: of a file its inode, the machine and the host's name; the path alone only where the file that lies
-there still is another one. Device numbers change with a restart and are not asked. In a container the machine and the
-host's name change with each start and are left out; on a network file system they differ rightly. On PostgreSQL: the
-server's identifier, where the role may ask for it, and the object identifiers of database and table. A physical copy
-of a whole server has the same ones: it must be told what it is.
-
 Called by ``jobdb identity``, the relay, subscribers at a broker, tickets, the doctor and the migrations.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import re
@@ -28,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MovedOrCopied
+from .place import PLACE, describe_difference, file_place, parse_facts
 from .sql.statements import JOBS
 from .statements import Statement, StatementSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from .store import Store, Transaction
 
@@ -50,9 +44,7 @@ IDENTITY = IdentityStatements(Path(__file__).with_name("identity.sql"))
 
 
 REGISTRY_ID = "registry_id"
-PLACE = "place"
 BROKER_IDENTITY = "broker_identity"
-_CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/run/host/container-manager")
 _UNSTABLE_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
 
 
@@ -103,7 +95,7 @@ def read_identity(store: Store) -> Identity:
             if not _is_registry_id(known.get(REGISTRY_ID)):
                 tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
                 known = _settings(tx)
-    recorded = _parse_facts(known.get(PLACE))
+    recorded = parse_facts(known.get(PLACE))
     return Identity(known[REGISTRY_ID], recorded, here, _difference(store, recorded, here))
 
 
@@ -164,61 +156,6 @@ def assign_new_identity(store: Store) -> Identity:
     return _record_place(store, new_registry_id())
 
 
-def file_place(path: Path) -> dict[str, str]:
-    """Return the facts that tell where a database file lies.
-
-    Raises:
-        OSError: it is not there.
-    """
-    path = path.resolve()
-    facts = {"path": str(path), "inode": str(os.stat(path).st_ino), "machine": "", "host": ""}
-    if not _in_container():
-        facts["machine"] = _machine_digest()
-        facts["host"] = os.uname().nodename
-    return facts
-
-
-def describe_difference(
-    recorded: Mapping[str, str],
-    here: Mapping[str, str],
-    *,
-    stable_inodes: bool,
-    local_filesystem: bool,
-    is_another_file: Callable[[str], bool],
-) -> str | None:
-    """Compare two places; a fact that one side does not know is not compared. Pure but for what it is given.
-
-    Args:
-        recorded: the facts that were noted.
-        here: the present ones.
-        stable_inodes: the file system gives a file the same inode number after the next mount.
-        local_filesystem: the file system is this machine's own.
-        is_another_file: tells whether a path leads to a file that is not this one.
-
-    Returns:
-        How they differ, as a part of a sentence; None where they do not.
-    """
-
-    def differ(name: str) -> bool:
-        return bool(recorded.get(name) and here.get(name)) and recorded[name] != here[name]
-
-    if differ("cluster"):
-        return "it was noted in another PostgreSQL server"
-    if differ("database"):
-        return "it was noted in another database of the server"
-    if differ("table"):
-        return "its tables were made anew since"
-    if local_filesystem and differ("machine"):
-        return f"it was noted on another machine ({recorded.get('host') or 'unnamed'})"
-    if local_filesystem and differ("host"):
-        return f"it was noted on host {recorded['host']}, and this is {here['host']}"
-    if stable_inodes and differ("inode"):
-        return f"it was noted as another file ({recorded.get('path')}, inode {recorded['inode']})"
-    if differ("path") and is_another_file(recorded["path"]):
-        return f"the file that it was noted as, {recorded['path']}, is there as well"
-    return None
-
-
 # -- the facts
 
 
@@ -231,7 +168,7 @@ def _unwrapped(store: Store) -> Any:
 def _current_place(store: Store, tx: Transaction) -> dict[str, str]:
     row = tx.one(IDENTITY.database_place)
     if row is not None and row[0] is not None:
-        return _parse_facts(row[0])
+        return parse_facts(row[0])
     return file_place(_unwrapped(store).path)
 
 
@@ -276,26 +213,6 @@ def _is_local(store: Store) -> bool:
     return getattr(_unwrapped(store), "journal", None) == "wal"
 
 
-def _machine_digest() -> str:
-    """Return a digest of the machine's id, which outlives a restart; the id itself is not to be shown around.
-
-    Source: machine-id(5).
-    """
-    for file in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        try:
-            with open(file, "rb") as opened:
-                machine = opened.read(64).strip()
-        except OSError:
-            continue
-        if re.fullmatch(rb"[0-9a-f]{32}", machine):
-            return hmac.digest(machine, b"jobdb place", "sha256").hex()[:32]
-    return ""
-
-
-def _in_container() -> bool:
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(os.path.exists(sign) for sign in _CONTAINER_SIGNS)
-
-
 # -- the settings
 
 
@@ -311,15 +228,6 @@ def _record_place(store: Store, registry_id: str | None) -> Identity:
 
 def _settings(tx: Transaction) -> dict[str, str]:
     return dict(tx.all(IDENTITY.identity_settings))
-
-
-def _parse_facts(text: str | None) -> dict[str, str]:
-    """Return what was noted; nothing where it is not what we write."""
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _is_registry_id(text: str | None) -> bool:

@@ -184,7 +184,7 @@ def _has_own_key_id(file: Path) -> bool:
 def _key_id(file: Path) -> str | None:
     import apsw
 
-    from ..filesystem.permissions import refuse_unsafe_companions
+    from ..filesystem.unsafe_files import refuse_unsafe_companions
     from .sql.sealer import KEY_ID
     from .sqlite.temporary_connection import temporary_connection
 

@@ -14,17 +14,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..errors import StorageFailed
+from .folder_sync import sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 #: What may lie beside a database file: SQLite's own files and the gate on which writers queue.
 COMPANION_SUFFIXES = ("-wal", "-shm", "-journal", "-gate")
 #: Those that SQLite plays into, or applies to, whatever database stands at the name.
 JOURNAL_SUFFIXES = ("-shm", "-journal", "-wal")
-
-_GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_GROUP_AND_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
@@ -67,28 +65,6 @@ def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
     return made
 
 
-def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Put the names in a folder on disk (fsync of a directory, POSIX).
-
-    Raises:
-        StorageFailed: the disk did not confirm it.
-    """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except PermissionError:
-        return  # A folder above ours that we may enter but not list: its owner's names are not ours to sync.
-    except OSError as problem:
-        raise StorageFailed(f"cannot open the folder {path} to sync it: {problem.strerror}") from problem
-    try:
-        os.fsync(descriptor)
-    except OSError as problem:
-        raise StorageFailed(
-            f"the disk did not confirm a new name in {path}: {problem.strerror}; check the disk, then try again"
-        ) from problem
-    finally:
-        os.close(descriptor)
-
-
 def create_private_file(path: str | os.PathLike[str]) -> bool:
     """Make an empty file of mode 0600, for SQLite to open: its -wal and -shm take the database's mode.
 
@@ -119,97 +95,6 @@ def create_private_file(path: str | os.PathLike[str]) -> bool:
         ) from problem
     sync_folder(os.path.dirname(target))
     return True
-
-
-def open_private_file(
-    path: str | os.PathLike[str], flags: int, *, database: str | os.PathLike[str] | None = None
-) -> int:
-    """Open a file that is to be written to, by its own name: never through a link, never somebody else's.
-
-    A name in a folder that came from elsewhere (a checkout, an archive, a folder that others may write to) can be a
-    link to any file of this user's.
-
-    Args:
-        path: the file; one that is made gets mode 0600.
-        flags: as for ``os.open``, without ``O_TRUNC``: nothing may be cut before it is looked at.
-        database: the database that the file lies beside; its owner's files are good, too.
-
-    Returns:
-        The descriptor, closed on exec.
-
-    Raises:
-        OSError: as ``os.open`` does.
-        StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
-    """
-    target = os.fspath(path)
-    try:
-        descriptor = os.open(target, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
-    except OSError:
-        refuse_unsafe_file(target, database=database)
-        raise
-    try:
-        _refuse_unsafe(target, os.fstat(descriptor), database)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def refuse_unsafe_file(path: str | os.PathLike[str], *, database: str | os.PathLike[str] | None = None) -> None:
-    """Refuse what `open_private_file` would, by ``lstat`` alone; a name that is not there is good.
-
-    Raises:
-        StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
-    """
-    try:
-        info = os.lstat(path)
-    except OSError:
-        return
-    _refuse_unsafe(os.fspath(path), info, database)
-
-
-def refuse_unsafe_companions(db_path: str | os.PathLike[str]) -> None:
-    """Refuse a database beside which something stands that SQLite or the gate must not write to.
-
-    Raises:
-        StorageFailed: one of them is a link, no regular file, has a second name, or belongs to somebody else.
-    """
-    target = os.path.realpath(db_path)
-    for suffix in COMPANION_SUFFIXES:
-        refuse_unsafe_file(target + suffix, database=target)
-
-
-def _refuse_unsafe(target: str, info: os.stat_result, database: str | os.PathLike[str] | None) -> None:
-    if stat.S_ISLNK(info.st_mode):
-        what = "is a symbolic link"
-    elif not stat.S_ISREG(info.st_mode):
-        what = "is not a regular file"
-    elif info.st_nlink > 1:
-        what = "has a second name (a hard link)"
-    elif not _has_trusted_owner(info, database):
-        what = f"belongs to another user (uid {info.st_uid})"
-    else:
-        return
-    raise StorageFailed(
-        f"{target} {what}, so nothing was written to it. See where it came from "
-        f"('ls -l {target}'), and remove it if nobody has the database open"
-    )
-
-
-def _has_trusted_owner(info: os.stat_result, database: str | os.PathLike[str] | None) -> bool:
-    if info.st_uid in (os.geteuid(), 0):
-        return True
-    if database is None:
-        return False
-    try:
-        try:
-            beside = os.stat(database)
-        except FileNotFoundError:  # it is about to be made: what lies there belongs to whom the folder does
-            beside = os.stat(os.path.dirname(os.path.abspath(database)))
-    except OSError:
-        return False
-    shared = bool(beside.st_mode & stat.S_IWGRP) and info.st_gid == beside.st_gid  # by a group, on purpose
-    return info.st_uid == beside.st_uid or shared
 
 
 def create_companion(path: str | os.PathLike[str], database: str | os.PathLike[str]) -> bool:
@@ -291,80 +176,3 @@ def match_owner(path: str | os.PathLike[str], reference: str | os.PathLike[str])
                 os.fchown(descriptor, wanted.st_uid, wanted.st_gid)
     finally:
         os.close(descriptor)
-
-
-def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANION_SUFFIXES) -> list[str]:
-    """Say which of a database's files, or its folder, others may use, each with the command that mends it.
-
-    A folder is mentioned when others may write in it without the sticky bit (they could put another database
-    in its place), or when it is the database's own and others may enter it: not the working folder, the home
-    folder or one that belongs to somebody else, where ``chmod 700`` would be bad advice.
-
-    Args:
-        db_path: the database file; it need not exist.
-        companions: what is appended to its name for the files beside it.
-
-    Returns:
-        One sentence for each finding, empty when all is private.
-    """
-    target = os.path.realpath(db_path)
-    findings = []
-    for suffix in ("", *companions):
-        if os.path.islink(target + suffix):
-            continue  # refused when the database is opened; chmod would change the file that it leads to
-        warning = file_warning(target + suffix)
-        if warning:
-            findings.append(warning)
-    warning = folder_warning(os.path.dirname(target))
-    if warning:
-        findings.append(warning)
-    return findings
-
-
-def file_warning(path: str | os.PathLike[str]) -> str | None:
-    """One sentence with the chmod that mends it when group or others have any right on a regular file."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    if not stat.S_ISREG(info.st_mode) or not info.st_mode & _GROUP_AND_OTHERS:
-        return None
-    return _mode_warning("the file", os.fspath(path), info.st_mode, "600")
-
-
-def folder_warning(path: str | os.PathLike[str]) -> str | None:
-    """The same for a folder, by the rule of `check_modes`."""
-    try:
-        info = os.stat(path)
-    except OSError:
-        return None
-    writable = bool(info.st_mode & _GROUP_AND_OTHERS_WRITE) and not info.st_mode & stat.S_ISVTX
-    if not writable and (not info.st_mode & _GROUP_AND_OTHERS or not _is_dedicated_folder(os.fspath(path), info)):
-        return None
-    return _mode_warning(
-        "the folder", os.fspath(path), info.st_mode, "go-w" if not _is_dedicated_folder(path, info) else "700"
-    )
-
-
-def _is_dedicated_folder(path: str | os.PathLike[str], info: os.stat_result) -> bool:
-    if info.st_uid != os.geteuid() or info.st_mode & stat.S_ISVTX:
-        return False
-    target = os.path.realpath(path)
-    return target not in (_current_folder(), os.path.realpath(os.path.expanduser("~")), "/")
-
-
-def _current_folder() -> str | None:
-    try:
-        return os.path.realpath(os.getcwd())
-    except OSError:
-        return None  # it was removed
-
-
-def _mode_warning(what: str, path: str, mode: int, wanted: str) -> str:
-    import shlex  # here: mostly there is nothing to mend
-
-    who = [name for name, bits in (("its group", stat.S_IRWXG), ("everybody", stat.S_IRWXO)) if mode & bits]
-    return (
-        f"{what} {path} has mode {stat.S_IMODE(mode):04o}, which lets {' and '.join(who)} in; "
-        f"mend it with: chmod {wanted} {shlex.quote(path)}"
-    )

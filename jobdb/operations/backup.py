@@ -16,8 +16,10 @@ from pathlib import Path
 from ..core import arguments
 from ..engines.sqlite.store import SqliteStore
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
-from ..filesystem.atomic_files import ScratchFile, is_free, numbered_names, take_first_free, utc_timestamp
-from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder, sync_folder
+from ..filesystem.file_names import is_free, numbered_names, take_first_free, utc_timestamp
+from ..filesystem.folder_sync import sync_folder
+from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder
+from ..filesystem.scratch_file import ScratchFile
 from ..registry import Registry
 from .backup_file import copy_open_database, verify
 from .restore import ChangesSinceBackup, RestoreReport, changes_since, restore, restore_registry, sqlite_path

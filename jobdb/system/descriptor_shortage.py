@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+SHORTAGE_ADVICE = "Close files or raise the limit (ulimit -n), and try again"
 _GENERATOR = 0x20
 """``inspect.CO_GENERATOR``; to import inspect takes longer than most commands."""
 _Class = TypeVar("_Class", bound=type)
@@ -34,7 +35,7 @@ def shortage_error(error: BaseException) -> StorageFailed:
     """Return the error for it."""
     what = getattr(error, "strerror", None) or "Too many open files"
     return StorageFailed(
-        f"this process is out of file descriptors ({what}). Close files or raise the limit (ulimit -n), and try again; "
+        f"this process is out of file descriptors ({what}). {SHORTAGE_ADVICE}; "
         "where it was writing, look first whether that was done"
     )
 

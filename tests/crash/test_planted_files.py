@@ -13,7 +13,7 @@ from harness.registries import open_registry
 from jobdb import StorageFailed, Unusable
 from jobdb.engines.sqlite import open_files, shared_mark
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.filesystem.permissions import open_private_file
+from jobdb.filesystem.unsafe_files import open_private_file
 
 SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
 VICTIM_CONTENT = b"ssh-ed25519 AAAA me@laptop\n"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from jobdb import MovedOrCopied, Registry
-from jobdb.engines import identity
+from jobdb.engines import identity, place
 from jobdb.engines.identity import (
     accept_place,
     assign_new_identity,
@@ -174,12 +174,12 @@ def test_a_snapshot_with_the_same_inode_is_noticed_by_the_file_that_is_still_the
 
 
 def test_a_cloned_machine_is_another_place(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_in_container", lambda: False)
-    monkeypatch.setattr(identity, "_machine_digest", lambda: "a" * 32)
+    monkeypatch.setattr(place, "_in_container", lambda: False)
+    monkeypatch.setattr(place, "_machine_digest", lambda: "a" * 32)
     with Registry.open(original) as registry:
         accept_place(registry.engine.store)
         require_place(registry.engine.store)
-        monkeypatch.setattr(identity, "_machine_digest", lambda: "b" * 32)
+        monkeypatch.setattr(place, "_machine_digest", lambda: "b" * 32)
         with pytest.raises(MovedOrCopied, match="another machine"):
             require_place(registry.engine.store)
 
@@ -188,9 +188,9 @@ def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: 
     from jobdb.engines.sqlite.shared_mark import set_shared
 
     set_shared(original, True)
-    monkeypatch.setattr(identity, "_in_container", lambda: False)
+    monkeypatch.setattr(place, "_in_container", lambda: False)
     for machine in "ab":
-        monkeypatch.setattr(identity, "_machine_digest", lambda machine=machine: machine * 32)
+        monkeypatch.setattr(place, "_machine_digest", lambda machine=machine: machine * 32)
         with Registry.open(original) as registry:
             if machine == "a":
                 accept_place(registry.engine.store)

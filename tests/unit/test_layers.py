@@ -26,7 +26,7 @@ FLOORS = (
 STOREYS = {
     "engines": (
         {"statements"},
-        {"store", "tracing"},
+        {"store", "tracing", "place"},
         {"sql", "identity"},
         {"trust", "sqlite", "postgresql"},
         {"opening"},

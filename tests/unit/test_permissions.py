@@ -14,15 +14,8 @@ import apsw
 import pytest
 
 from jobdb.errors import StorageFailed
-from jobdb.filesystem.permissions import (
-    check_modes,
-    create_companion,
-    create_private_file,
-    file_warning,
-    folder_warning,
-    make_private_folder,
-    match_owner,
-)
+from jobdb.filesystem.mode_report import check_modes, file_warning, folder_warning
+from jobdb.filesystem.permissions import create_companion, create_private_file, make_private_folder, match_owner
 
 
 def mode(path: str | Path) -> int:

@@ -55,6 +55,11 @@ class CheckpointSchedule:
         self._run = run
         self._next = soft_pages
 
+    def note_wal_length(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        """Note the length of the WAL, in pages, after a commit: SQLite's WAL hook."""
+        self.pages = pages
+        return apsw.SQLITE_OK
+
     def before_release(self) -> None:
         if self.pages >= self.hard_pages and self.pages >= self._next:
             self._run()
@@ -84,11 +89,11 @@ class Checkpointer:
         """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
         return self._gate is not None and self._gate.page.wal_suspect
 
-    def begin(self) -> bool:
+    def lock(self) -> bool:
         """Keep others from copying; False when somebody is at it."""
         return self._gate is None or self._gate.lock_checkpoint()
 
-    def end(self) -> None:
+    def unlock(self) -> None:
         """Let others copy."""
         if self._gate is not None:
             self._gate.unlock_checkpoint()
@@ -109,7 +114,7 @@ class Checkpointer:
             self._gate.acquire(time.monotonic(), _CLOSE_SEC)
         except (Busy, StorageFailed):
             return False
-        while not self.begin():
+        while not self.lock():
             if time.monotonic() > deadline:
                 self._gate.release_if_acquired()
                 return False
@@ -118,14 +123,14 @@ class Checkpointer:
 
     def unlock_after_close(self) -> None:
         """Let others copy and write. It can be called again."""
-        self.end()
+        self.unlock()
         if self._gate is not None:
             self._gate.release_if_acquired()
 
     def run(self) -> None:
         """Copy what can be copied now. What fails is tried again after a later commit, which stands in the WAL."""
         try:
-            if not self.wal_is_suspect() and self.begin():
+            if not self.wal_is_suspect() and self.lock():
                 self._copy()
         except apsw.IOError:
             # Perhaps its sync of the WAL failed, and no other will report that again.
@@ -134,7 +139,7 @@ class Checkpointer:
         except apsw.Error:
             pass  # another process is at it
         finally:
-            self.end()
+            self.unlock()
 
     def run_blocking(self, timeout_sec: float) -> tuple[int, int]:
         """Copy what can be copied; return the WAL's length and what of it is copied, in pages.
@@ -149,7 +154,7 @@ class Checkpointer:
         deadline = time.monotonic() + timeout_sec
         while True:
             try:
-                if self.begin():
+                if self.lock():
                     return self._copy()
                 if time.monotonic() > deadline:
                     raise apsw.BusyError("somebody else copies the log")
@@ -157,7 +162,7 @@ class Checkpointer:
                 if time.monotonic() > deadline:
                     raise
             finally:
-                self.end()
+                self.unlock()
             time.sleep(jitter(1e-3, 5e-3))
 
     def _copy(self) -> tuple[int, int]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from .lock_holders import busy_error
+from ...system.descriptor_shortage import SHORTAGE_ADVICE, is_shortage
+from .lock_holders import busy_error, shm_lock_holder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,10 +86,7 @@ def _open_failed(database: Path, error: apsw.Error) -> StorageFailed:
             f"{database} was moved, removed or replaced while it was open; nothing was written. Open the registry anew"
         )
     if (why := _descriptor_shortage()) is not None:
-        return StorageFailed(
-            f"a file of {database} cannot be opened: {why}; nothing was written. Close files or raise the limit "
-            "(ulimit -n), and try again"
-        )
+        return StorageFailed(f"a file of {database} cannot be opened: {why}; nothing was written. {SHORTAGE_ADVICE}")
     return StorageFailed(
         f"{database} or its folder cannot be written by this user ({error}); nothing was written. "
         "Check owner and mode of the folder, the database and its -wal and -shm"
@@ -137,8 +135,6 @@ def _wal_removed(database: Path) -> StorageFailed | None:
 
     The ``-shm`` goes on telling which pages are to be read from the log.
     """
-    from .stale_journals import shm_lock_holder
-
     holder = shm_lock_holder(database, exclude_pid=os.getpid())
     try:
         if holder is None or os.stat(f"{database}-wal").st_size > 0:
@@ -186,7 +182,7 @@ def _descriptor_shortage() -> str | None:
         for _ in range(_NEEDED_DESCRIPTORS):  # those that a failed opening had are closed by now
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        if error.errno == errno.ENOMEM or is_shortage(error):
             return error.strerror
     finally:
         for fd in opened:
@@ -218,7 +214,7 @@ def _lock_service_error(database: Path) -> UnsafeFileSystem | None:
     """SQLite reports ENOLCK, "no locks to be had", as BUSY: on a shared folder the two are told apart by trying."""
     if os.path.exists(f"{database}-shm"):
         return None
-    from ...filesystem.probe.local import quick_lock_probe
+    from ...filesystem.probe.safe_folder import quick_lock_probe
 
     report = quick_lock_probe(database.parent)
     if report.ok:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
 from ...filesystem import ofd_locks
-from ...filesystem.permissions import create_companion, open_private_file
+from ...filesystem.permissions import create_companion
+from ...filesystem.unsafe_files import open_private_file
 from ...system.owned_fd import OwnedFd
 from ...system.stdio_descriptors import move_above_stdio
 from .lock_holders import busy_error

@@ -9,12 +9,14 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from ...errors import NotAJobdbDatabase, StorageFailed
+from jobdb.schema import SCHEMA_VERSION
+
+from ...errors import NotAJobdbDatabase, SchemaMismatch, StorageFailed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_TYPES_BY_MAGIC = b"SQLite format 3\0"
+_MAGIC = b"SQLite format 3\0"
 _WAL_VERSION = 2
 
 
@@ -44,10 +46,23 @@ def read_header(path: Path) -> Header:
     except OSError as error:
         raise StorageFailed(f"cannot read {path}: {error.strerror}; check its owner and mode") from error
     if not head:
-        return Header(True, False, 0, 0)
-    if len(head) < 100 or not head.startswith(_TYPES_BY_MAGIC):
+        return Header(empty=True, wal=False, user_version=0, application_id=0)
+    if len(head) < 100 or not head.startswith(_MAGIC):
         raise NotAJobdbDatabase(
             f"{path} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
         )
     user_version, _incremental_vacuum, application_id = struct.unpack(">III", head[60:72])
-    return Header(False, head[18] == _WAL_VERSION, user_version, application_id)
+    return Header(empty=False, wal=head[18] == _WAL_VERSION, user_version=user_version, application_id=application_id)
+
+
+def refuse_newer(path: Path, header: Header) -> None:
+    """Refuse a database that a newer jobdb has migrated.
+
+    Raises:
+        SchemaMismatch: its schema version is higher than the one that this jobdb knows.
+    """
+    if header.user_version > SCHEMA_VERSION:
+        raise SchemaMismatch(
+            f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
+            "a newer jobdb has migrated it: pip install --upgrade jobdb"
+        )

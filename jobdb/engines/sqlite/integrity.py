@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .snapshot_check import BACKFILL_ATTEMPTED, MX_FRAME, SALT, require_reader_lock
+from .snapshot_check import check_snapshot, note_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +29,7 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
     """
     reader.execute("BEGIN")
     try:
-        at_start = None if wal_index is None else (wal_index[MX_FRAME], wal_index[SALT])
+        snapshot = None if wal_index is None else note_snapshot(wal_index)
         try:
             found = [
                 str(row[0])
@@ -40,12 +40,8 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
                 orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
                 problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MAX_PROBLEMS]]
         finally:
-            if (
-                wal_index is not None
-                and at_start is not None
-                and (wal_index[BACKFILL_ATTEMPTED] > at_start[0] or wal_index[SALT] != at_start[1])
-            ):
-                require_reader_lock(path)
+            if wal_index is not None and snapshot is not None:
+                check_snapshot(path, wal_index, snapshot)
         return problems
     finally:
         if reader.in_transaction:

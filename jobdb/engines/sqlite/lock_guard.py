@@ -23,13 +23,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...filesystem import ofd_locks
+from .lock_bytes import DMS_BYTE, SHARED_RANGE
 from .snapshot_check import WAL_INDEX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_SHARED_RANGE = (0x40000002, 510)
-_DMS_BYTE = (128, 1)
 
 
 class LockGuard:
@@ -51,7 +49,7 @@ class LockGuard:
         """
         if not ofd_locks.AVAILABLE:
             return False
-        for suffix, byte_range in (("", _SHARED_RANGE), ("-shm", _DMS_BYTE)):
+        for suffix, byte_range in (("", SHARED_RANGE), ("-shm", DMS_BYTE)):
             if suffix not in self._files:
                 try:
                     fd = _open_above_stdio(f"{path}{suffix}")

@@ -17,15 +17,19 @@ from pathlib import Path
 
 from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
-from ...errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from ...filesystem.atomic_files import ScratchFile, take_first_free
-from ...filesystem.permissions import copy_owner, refuse_unsafe_companions, sync_folder
-from ..identity import PLACE, file_place
+from ...errors import Busy, NotAJobdbDatabase, StorageFailed
+from ...filesystem.file_names import take_first_free
+from ...filesystem.folder_sync import sync_folder
+from ...filesystem.permissions import copy_owner
+from ...filesystem.scratch_file import ScratchFile
+from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
+from ..place import PLACE, file_place
 from . import open_files
 from .error_translation import disk_is_full
+from .exclusive_lock import lock_exclusively
 from .file_kind import Contents, inspect_file, refuse_foreign
-from .header import read_header
-from .replacement_guard import refuse_hard_links
+from .header import read_header, refuse_newer
+from .lock_holders import open_elsewhere_error
 from .stale_journals import free_names, nonempty_journals, set_aside_stale
 
 
@@ -56,11 +60,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
             set_aside_stale(path, busy_sec)
         header, found = inspect_file(path)
         refuse_foreign(path, found)
-        if header.user_version > SCHEMA_VERSION:
-            raise SchemaMismatch(
-                f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
-                "a newer jobdb has migrated it: pip install --upgrade jobdb"
-            )
+        refuse_newer(path, header)
         if header.user_version == SCHEMA_VERSION and found is Contents.OURS:
             return None
         try:
@@ -105,9 +105,7 @@ def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
     while True:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("COMMIT")
+            lock_exclusively(connection)
             return connection
         except BaseException as error:
             connection.close()
@@ -182,11 +180,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
 def _translate(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Busy(
-            f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
-            "Nothing was changed",
-            waited_sec=busy_sec,
-        )
+        return open_elsewhere_error(path, busy_sec)
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and disk_is_full(path)):
         return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
     return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")

@@ -6,7 +6,6 @@ Everything that may be refused is refused here, before a byte is written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import warnings
 from typing import TYPE_CHECKING
@@ -16,14 +15,16 @@ import apsw
 from jobdb.schema import SCHEMA_VERSION
 
 from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from ...filesystem.permissions import check_modes, create_private_file, make_private_folder, refuse_unsafe_companions
-from ...filesystem.placement import Placement, placement_for
+from ...filesystem.mode_report import check_modes
+from ...filesystem.permissions import create_private_file, make_private_folder
+from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
+from ...system.descriptor_shortage import SHORTAGE_ADVICE, is_shortage
 from ..sql.statements import JOBS, VERBS
 from . import open_files
 from .error_translation import translate
 from .file_kind import Contents, inspect_file, refuse_foreign, unmarked_error
-from .header import Header, read_header
-from .replacement_guard import refuse_hard_links
+from .header import Header, read_header, refuse_newer
+from .placement_check import check_placement
 from .shared_mark import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from ...filesystem.placement import Placement
+
 SHARED_BUSY_SEC = 10.0
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
 
 
 def open_store(
@@ -63,12 +64,12 @@ def open_store(
     try:
         return _open_store(path, create, busy_sec, settings)
     except StorageFailed as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_DESCRIPTORS:
-            raise _no_descriptors(path, error.__cause__) from error
+        if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
+            raise _shortage_on_open(path, error.__cause__) from error
         raise
     except OSError as error:
-        if error.errno in _NO_DESCRIPTORS:
-            raise _no_descriptors(path, error) from error
+        if is_shortage(error):
+            raise _shortage_on_open(path, error) from error
         raise StorageFailed(
             f"cannot open {error.filename or path}: {error.strerror}; check the disk, and owner and mode of the folder "
             "and the files"
@@ -77,11 +78,8 @@ def open_store(
         raise translate(error, path, 0.0) from error
 
 
-def _no_descriptors(path: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(
-        f"cannot open {error.filename or path}: {error.strerror}; close files or raise the limit (ulimit -n), "
-        "and try again"
-    )
+def _shortage_on_open(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"cannot open {error.filename or path}: {error.strerror}. {SHORTAGE_ADVICE}")
 
 
 def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, Any]) -> SqliteStore:
@@ -107,16 +105,18 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
-    if journal == "delete":
-        busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, **settings)
+
+    def open_with(journal: str, busy_sec: float) -> SqliteStore:
+        if journal == "delete":
+            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
+        return SqliteStore(path, journal=journal, busy_sec=busy_sec, placement=placement, **settings)
+
+    store = open_with(journal, busy_sec)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
             # The mark was put on between our look and the change to WAL: back again, before anything is written.
             store.close()
-            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-            store = SqliteStore(path, journal="delete", busy_sec=busy_sec, **settings)
-        store.placement = placement
+            store = open_with("delete", busy_sec)
         _note_placement(store, placement)
     except BaseException:
         store.close()
@@ -139,24 +139,6 @@ def _note_placement(store: SqliteStore, placement: Placement) -> None:
 def _is_marked(store: SqliteStore) -> bool:
     with store.read() as tx:
         return tx.one(JOBS.get_setting, name=SHARED) == ("1",)
-
-
-def check_placement(path: Path) -> Placement:
-    """How the folder's file system lets us work, or a refusal that says what mends it."""
-    path = path.resolve()
-    placement = placement_for(path.parent, file=path)
-    if placement.journal == "wal":
-        return placement
-    from ...filesystem.probe.local import require_safe_folder
-
-    try:
-        require_safe_folder(placement)
-    except UnsafeFileSystem as refusal:
-        if os.environ.get(OVERRIDE) != "1":
-            raise
-        warnings.warn(f"{OVERRIDE}=1: used although {refusal}; commits can be lost there", stacklevel=5)
-        return placement._replace(journal=None, reason=str(refusal))
-    return placement
 
 
 def _create_database(path: Path) -> None:
@@ -218,9 +200,5 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
             f"{path} has schema version {header.user_version} and this jobdb needs {SCHEMA_VERSION}; "
             f"run 'jobdb --db {path} migrate' (it keeps a backup)"
         )
-    if header.user_version > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
-            "a newer jobdb has migrated it: pip install --upgrade jobdb"
-        )
+    refuse_newer(path, header)
     return header

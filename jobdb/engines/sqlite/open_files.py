@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import ForkedRegistry, Unusable
+from ...system.identifiers import FileId, file_id
 from .lock_guard import LockGuard
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class OpenFile:
-    """One use of a database file. It counts until :func:`remove`, or until nobody holds it any more.
+    """One use of a database file. It counts until :func:`unregister`, or until nobody holds it any more.
 
     Attributes:
         identity: the file's device and inode.
@@ -39,23 +40,22 @@ class OpenFile:
 
     __slots__ = ("__weakref__", "identity")
 
-    def __init__(self, identity: tuple[int, int]) -> None:
+    def __init__(self, identity: FileId) -> None:
         self.identity = identity
 
 
 _lock = threading.RLock()
 _open: dict[int, weakref.ref[OpenFile]] = {}
-_guards: dict[tuple[int, int], LockGuard] = {}
-_inherited: set[tuple[int, int]] = set()
+_guards: dict[FileId, LockGuard] = {}
+_inherited: set[FileId] = set()
 _forked_at_work = False
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
+def _identity(path: Path) -> FileId:
+    return file_id(os.stat(path))
 
 
-def _is_open(identity: tuple[int, int]) -> bool:
+def _is_open(identity: FileId) -> bool:
     return any(file.identity == identity for file in list_open())
 
 
@@ -84,8 +84,8 @@ def refuse_inherited(path: Path) -> None:
         )
 
 
-def add(path: Path) -> OpenFile:
-    """Notes that a runtime connection is about to open ``path``; returns what :func:`remove` takes.
+def register(path: Path) -> OpenFile:
+    """Notes that a runtime connection is about to open ``path``; returns what :func:`unregister` takes.
 
     Raises:
         ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
@@ -97,7 +97,7 @@ def add(path: Path) -> OpenFile:
     return file
 
 
-def remove(file: OpenFile) -> None:
+def unregister(file: OpenFile) -> None:
     """Notes that a runtime connection was closed. What was removed already stays so."""
     with _lock:
         _open.pop(id(file), None)
@@ -156,7 +156,7 @@ def exclusive_open(path: Path) -> Iterator[None]:
         yield
 
 
-def _is_in_use(identity: tuple[int, int]) -> bool:
+def _is_in_use(identity: FileId) -> bool:
     """Whether a connection is open; one that an exception has cut off while it was made may be held by a cycle only."""
     if not _is_open(identity):
         return False
@@ -178,7 +178,7 @@ def unlock() -> None:
 
 
 def list_open() -> list[OpenFile]:
-    """What :func:`add` gave for everything that is open."""
+    """What :func:`register` gave for everything that is open."""
     return [file for reference in list(_open.values()) if (file := reference()) is not None]
 
 

@@ -12,18 +12,21 @@ Only ``lstat`` is used: opening and closing a file by hand drops this process's 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from contextlib import suppress
 from os import F_OK, access, fstat, lstat, readlink
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
-from ...errors import DatabaseReplaced, StorageFailed, Unusable
+from ...errors import DatabaseReplaced, StorageFailed, UnsafeFileSystem, Unusable
+from ...filesystem.unsafe_files import hard_link_error
+from ...system.identifiers import FileId
 from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import apsw
 
 _WRITE_VALID_SEC = 0.002
 """For so long a verb that begins believes the last look: one that writes looks again when it has committed."""
@@ -32,27 +35,6 @@ _READ_VALID_SEC = 0.001
 _TIMESTAMP_GRANULARITY_NS = 50_000_000
 """Two changes of a folder within a tick of the kernel's clock, of 10 ms at most, can have the same time."""
 _PATH_ONLY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def refuse_hard_links(path: Path) -> None:
-    """Refuse a database file that has a second name.
-
-    Each name would have a log, a gate and locks of its own: SQLite finds them by the name that it was given.
-
-    Raises:
-        Unusable: it has more than one name.
-    """
-    found = os.stat(path)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        raise _hard_link_error(path)
-
-
-def _hard_link_error(path: Path) -> Unusable:
-    return Unusable(
-        f"{path} has a second name (a hard link), and who opens that one has another write-ahead log: commits would be "
-        f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
-        "one is wanted, is made by jobdb backup after that"
-    )
 
 
 class ReplacementGuard:
@@ -94,7 +76,7 @@ class ReplacementGuard:
         self._wal, self._link, self._linked = "", "", ""
         self._log_fd = self._folder_fd = -1
         self._checked_folder_times = (0, 0)  # the folder's times at the last whole look; no folder has these
-        self.wal_identity: tuple[int, int] | None = None
+        self.wal_identity: FileId | None = None
         if wal:
             self._hold_log(f"{path}-wal")
             with suppress(OSError):
@@ -111,7 +93,7 @@ class ReplacementGuard:
         except OSError:
             self._companions.append(held)
 
-    def matches(self, database: tuple[int, int], wal_identity: tuple[int, int] | None) -> bool:
+    def matches(self, database: FileId, wal_identity: FileId | None) -> bool:
         """Whether the names led to the files of these devices and inodes."""
         return self._database[1:] == database and (wal_identity is None or wal_identity == self.wal_identity)
 
@@ -140,11 +122,11 @@ class ReplacementGuard:
         if self._shm:
             self._refuse_truncated_shm()
         if found.st_nlink > 1:
-            raise _hard_link_error(self._path)
+            raise hard_link_error(self._path)
         if self._wal:
             self.read_valid_until, self.write_valid_until = now + _READ_VALID_SEC, now + _WRITE_VALID_SEC
 
-    def check(self) -> None:
+    def check_after_commit(self) -> None:
         """Look whether every name still leads to its file, after a commit and before it is answered.
 
         Raises:
@@ -158,6 +140,29 @@ class ReplacementGuard:
         self._check_database()
         self._check_companions()
         self._checked_folder_times = times
+
+    def check_transaction(self, connection: apsw.Connection) -> None:
+        """Check the file and the journal that a transaction which has just begun works on.
+
+        An idle rollback journal holds no lock, so another process can put the database into WAL mode meanwhile. SQLite
+        would follow it without a word, on a network file system too.
+
+        Raises:
+            DatabaseReplaced, StorageFailed, Unusable: as for `check_all`.
+            UnsafeFileSystem: the database is in WAL mode now.
+        """
+        self.check_all()
+        if self._wal:
+            return
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
+        if str(connection.pragma("journal_mode")).lower() != "delete":
+            raise UnsafeFileSystem(
+                f"{self._path} was put into WAL mode while this registry had it open with a rollback journal; nothing "
+                "was written",
+                advice="open a new registry; if other hosts use the database, stop them and mark it as shared first",
+                command="run the command again; if other hosts use the database, stop them and run 'jobdb init "
+                "--shared' first",
+            )
 
     def _refuse_truncated_shm(self) -> None:
         """Refuse a -shm that was cut short: SQLite has it mapped, and who reads what was cut off is killed (SIGBUS)."""

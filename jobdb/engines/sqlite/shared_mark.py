@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import Busy, SchemaMismatch
-from ...filesystem.permissions import refuse_unsafe_companions
+from ...errors import SchemaMismatch
+from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
 from . import open_files
 from .error_translation import translate
+from .exclusive_lock import lock_exclusively
 from .file_kind import Contents, inspect_file, refuse_foreign, unmarked_error
-from .replacement_guard import refuse_hard_links
+from .lock_holders import open_elsewhere_error
+from .placement_check import check_placement
 from .temporary_connection import temporary_connection
 
 if TYPE_CHECKING:
@@ -51,8 +53,6 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
             refused once the database is in WAL.
         Unusable: this process has it open.
     """
-    from .open import check_placement
-
     check_placement(path)
     with open_files.exclusive_open(path):
         refuse_hard_links(path)
@@ -68,9 +68,8 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))
-            connection.pragma("locking_mode", "EXCLUSIVE")
             connection.pragma("synchronous", 3)
-            connection.execute("BEGIN EXCLUSIVE; COMMIT")
+            lock_exclusively(connection)
             if shared:
                 connection.pragma("journal_mode", "delete")
             connection.execute(
@@ -81,11 +80,7 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
             if not shared:
                 connection.execute("DELETE FROM settings WHERE name = 'unsafe_override'")
         except apsw.BusyError as error:
-            raise Busy(
-                f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
-                "Nothing was changed",
-                waited_sec=busy_sec,
-            ) from error
+            raise open_elsewhere_error(path, busy_sec) from error
         except apsw.Error as error:
             raise translate(error, path, busy_sec) from error
         finally:

@@ -24,11 +24,11 @@ import mmap
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
-from ...filesystem.permissions import open_private_file
+from ...filesystem.unsafe_files import open_private_file
+from ...system.identifiers import boot_id, file_id
 from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
@@ -44,14 +44,6 @@ _EVERYBODY = 2**31 - 1
 _SUSPECT_MARK = b"jobdb: a sync of the log has failed\n"
 _TRIES = 100
 _POLL_SEC = 50e-6
-
-
-def boot_id() -> str:
-    """What changes when the machine is started anew; empty where that cannot be known."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
 
 
 class _PolledWord:
@@ -279,6 +271,6 @@ def page_path(gate: int) -> str:
     """The name of the page for an open gate file: of this user, this boot and this file."""
     import hashlib
 
-    status = os.fstat(gate)
-    text = f"page 2 of jobdb {boot_id()} {status.st_dev} {status.st_ino}"
+    device, inode = file_id(os.fstat(gate))
+    text = f"page 2 of jobdb {boot_id()} {device} {inode}"
     return f"{FOLDER}/jobdb-{os.geteuid()}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import Busy, StorageFailed
-from ...filesystem.atomic_files import is_free, numbered_names, rename_noreplace, utc_timestamp
-from ...filesystem.kernel_locks import locks_on
-from ...filesystem.permissions import JOURNAL_SUFFIXES, sync_folder
+from ...filesystem.atomic_files import rename_noreplace
+from ...filesystem.file_names import is_free, numbered_names, utc_timestamp
+from ...filesystem.folder_sync import sync_folder
+from ...filesystem.permissions import JOURNAL_SUFFIXES
 from .gate import Gate
+from .lock_holders import shm_lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -147,20 +149,6 @@ def refuse_if_removed_in_use(database: Path, waited_sec: float) -> None:
             waited_sec=waited_sec,
             holder=f"pid {holder}",
         )
-
-
-def shm_lock_holder(database: Path, *, exclude_pid: int = 0) -> int | None:
-    """Return the id of a process that works with the -shm beside a name; None where none is known.
-
-    Args:
-        database: the name.
-        exclude_pid: the id of a process that is not meant.
-
-    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
-    Source: https://sqlite.org/walformat.html#wal_locks
-    """
-    locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and 120 <= lock.first <= 128)
-    return next((lock.pid for lock in locks if lock.pid != exclude_pid), None)
 
 
 def _is_empty(database: Path) -> bool:

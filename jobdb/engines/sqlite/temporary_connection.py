@@ -41,7 +41,7 @@ def temporary_connection(
         ForkedRegistry: this process must not open it.
         OSError: it is not there.
     """
-    file = open_files.add(path)
+    file = open_files.register(path)
     try:
         connection = apsw.Connection(str(path) if name is None else name, flags=flags)
         try:
@@ -51,4 +51,4 @@ def temporary_connection(
         finally:
             connection.close()
     finally:
-        open_files.remove(file)
+        open_files.unregister(file)

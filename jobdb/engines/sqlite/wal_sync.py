@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
-from ...filesystem.permissions import open_private_file
+from ...filesystem.unsafe_files import open_private_file
+from ...system.identifiers import file_id
 from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class WalSync:
         self._rewrites = page.rewrites
         self._fd = self._open()
         found = os.fstat(self._fd)
-        self.identity = found.st_dev, found.st_ino
+        self.identity = file_id(found)
         self._mutex = threading.RLock()  # a signal handler may sync while its thread does
         self._failure: OSError | None = None
         self._stalled_sync: int | None = None
@@ -162,7 +163,7 @@ class WalSync:
             try:
                 fresh = self._open()
                 found = os.fstat(fresh)
-                if (found.st_dev, found.st_ino) != self.identity:
+                if file_id(found) != self.identity:
                     os.close(fresh)
                     raise StorageFailed(f"{self._wal} was replaced while it was open")
             except StorageFailed as error:

@@ -10,47 +10,14 @@ import errno
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
-from .parties import Party, PartyError
+from .failures import CACHE_ADVICE, DATA_ADVICE, LOCKS_ADVICE, PartyError, failed_check
+from .parties import Party
+from .report import Check
 
 LOCKED_FILE = "locked"
 _COUNT_SEC = 0.7  # long enough for the two to overlap, though the other host starts a little later
-
-_LOCKS_ADVICE = (
-    "locks do not reach everybody: on NFS mount without 'nolock' and with 'local_lock=none', on SMB without "
-    "'nobrl'; where that cannot be had, keep the database on a local disk (tickets over MQTT) or use postgresql://"
-)
-_NO_LOCK_MANAGER = (
-    "the server has no lock manager for this mount (ENOLCK): start lockd and rpc.statd on server and client, "
-    "or mount with NFS version 4, which needs neither"
-)
-_CACHE_ADVICE = "mount with 'lookupcache=none' (NFS), or without name cache and with 'cache=none' (SMB, 9p)"
-_DATA_ADVICE = "this mount serves old data: mount with 'cache=none' (SMB, 9p) and without 'nocto' (NFS)"
-_HANGS_ADVICE = "no answer: see whether the server of the file system, and the other host, are up"
-_OTHER_ADVICE = "see that the folder is writable and has space and inodes left"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The outcome of one check.
-
-    Attributes:
-        name: stable name, such as "locks-exclude".
-        ok: whether the folder did what it must.
-        detail: what was seen.
-        advice: what to do about it, None when ok.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return asdict(self)
 
 
 class _CheckFailed(Exception):
@@ -184,29 +151,44 @@ def _wait_for_lock(party: Party, *, limit_sec: float, problem: str) -> float:
     return time.monotonic() - began
 
 
-CheckPlan = Iterable[tuple[str, Callable[[Party, Party], str], str, bool]]
+class CheckSpec(NamedTuple):
+    """One check of a plan.
 
-_COMMON: tuple[tuple[str, Callable[[Party, Party], str], str, bool], ...] = (
-    ("locks-exclude", locks_exclude, _LOCKS_ADVICE, True),
-    ("lock-handed-over", lock_handed_over, _LOCKS_ADVICE, True),
-    ("killed-holder-lets-go", killed_holder_lets_go, _LOCKS_ADVICE, True),
-    ("writes-seen", writes_seen, _DATA_ADVICE, True),
-    ("journal-seen", journal_seen, _CACHE_ADVICE, True),
-    ("removed-journal-gone", removed_journal_gone, _CACHE_ADVICE, True),
+    Attributes:
+        name: stable name, as in `Check`.
+        run: the check; it returns what it observed, and raises where the folder did not what it must.
+        advice: what to do when it fails.
+        both_directions: run it with the parties exchanged, too.
+    """
+
+    name: str
+    run: Callable[[Party, Party], str]
+    advice: str
+    both_directions: bool = False
+
+
+_COMMON = (
+    CheckSpec("locks-exclude", locks_exclude, LOCKS_ADVICE, both_directions=True),
+    CheckSpec("lock-handed-over", lock_handed_over, LOCKS_ADVICE, both_directions=True),
+    CheckSpec("killed-holder-lets-go", killed_holder_lets_go, LOCKS_ADVICE, both_directions=True),
+    CheckSpec("writes-seen", writes_seen, DATA_ADVICE, both_directions=True),
+    CheckSpec("journal-seen", journal_seen, CACHE_ADVICE, both_directions=True),
+    CheckSpec("removed-journal-gone", removed_journal_gone, CACHE_ADVICE, both_directions=True),
 )
-_LOST_UPDATE_CHECK = ("nothing-lost", nothing_lost, _LOCKS_ADVICE, False)
+_LOST_UPDATE_CHECK = CheckSpec("nothing-lost", nothing_lost, LOCKS_ADVICE)
 
-# name, check, advice when it fails, whether it is run in the other direction too
-LOCAL_PLAN: CheckPlan = (
-    *((name, check, advice, False) for name, check, advice, _ in _COMMON),
-    ("rename-seen", rename_seen, _CACHE_ADVICE, False),
+LOCAL_PLAN = (
+    *(check._replace(both_directions=False) for check in _COMMON),
+    CheckSpec("rename-seen", rename_seen, CACHE_ADVICE),
     _LOST_UPDATE_CHECK,
 )
 # Renames are left out between hosts: SQLite needs none, and good mounts ('lookupcache=pos') may fail there.
-PEER_PLAN: CheckPlan = (*_COMMON, _LOST_UPDATE_CHECK)
+PEER_PLAN = (*_COMMON, _LOST_UPDATE_CHECK)
 
 
-def run_plan(plan: CheckPlan, a: Party, b: Party, *, first_label: str, second_label: str, end: float) -> list[Check]:
+def run_plan(
+    plan: Iterable[CheckSpec], a: Party, b: Party, *, first_label: str, second_label: str, end: float
+) -> list[Check]:
     """Runs the checks, in both directions where that tells more.
 
     Args:
@@ -223,14 +205,12 @@ def run_plan(plan: CheckPlan, a: Party, b: Party, *, first_label: str, second_la
     """
     checks: list[Check] = []
     clean = False
-    for name, check, advice, both_directions in plan:
-        directions = (
-            [(a, b, first_label, second_label), (b, a, second_label, first_label)]
-            if both_directions
-            else [(a, b, first_label, second_label)]
-        )
-        for first, second, first_name, second_name in directions:
-            label = f"{name}:{first_name}->{second_name}" if both_directions else name
+    for spec in plan:
+        directions = [(a, b, f"{first_label}->{second_label}")]
+        if spec.both_directions:
+            directions.append((b, a, f"{second_label}->{first_label}"))
+        for first, second, direction in directions:
+            label = f"{spec.name}:{direction}" if spec.both_directions else spec.name
             if time.monotonic() > end:
                 checks.append(Check("time", False, f"the time was over before {label}", "give it more time"))
                 return checks
@@ -238,10 +218,10 @@ def run_plan(plan: CheckPlan, a: Party, b: Party, *, first_label: str, second_la
                 if not clean:
                     _reset_locks(a, b)
                 clean = False
-                checks.append(Check(label, True, check(first, second)))
+                checks.append(Check(label, True, spec.run(first, second)))
                 clean = True
             except _CheckFailed as problem:
-                checks.append(Check(label, False, str(problem), advice))
+                checks.append(Check(label, False, str(problem), spec.advice))
             except PartyError as failure:
                 checks.append(failed_check(label, failure))
                 return checks
@@ -256,16 +236,3 @@ def _reset_locks(a: Party, b: Party) -> None:
     for party in (a, b):
         party.call("open", name=LOCKED_FILE)
         party.call("unlock", name=LOCKED_FILE)
-
-
-def failed_check(name: str, failure: PartyError | None) -> Check:
-    """The outcome of a check that an operation ended; without a failure, of locks that did not exclude."""
-    if failure is None:
-        return Check(name, False, "a lock did not exclude a second owner, or was not free again", _LOCKS_ADVICE)
-    advice = {
-        errno.ENOLCK: _NO_LOCK_MANAGER,
-        errno.EOPNOTSUPP: _LOCKS_ADVICE,
-        errno.ENOSYS: _LOCKS_ADVICE,
-        errno.ETIMEDOUT: _HANGS_ADVICE,
-    }.get(failure.errno, _OTHER_ADVICE)
-    return Check(name, False, str(failure), advice)

@@ -19,16 +19,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...system.subprocess_env import without_secrets
+from .failures import PartyError
 
 _HELPER = Path(__file__).with_name("worker.py")
-
-
-class PartyError(Exception):
-    """An operation failed; `errno` says how, ETIMEDOUT if no answer came in time."""
-
-    def __init__(self, operation: str, code: int) -> None:
-        super().__init__(f"{operation}: {errno.errorcode.get(code, code)} ({os.strerror(code)})")
-        self.errno = code
 
 
 class Party(Protocol):

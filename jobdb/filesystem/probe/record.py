@@ -10,13 +10,15 @@ import hashlib
 import json
 import os
 
+from ...system.identifiers import machine_id
 from ..placement import Placement, nearest_existing
 
 
 def record_name(placement: Placement) -> str:
     """The name of the record for this host with the folder's mount as it is now."""
     mount = [placement.fs_type, placement.source, placement.mount_point, sorted(placement.options)]
-    digest = hashlib.sha256(json.dumps([_machine_id(), mount]).encode("utf-8", "surrogateescape")).hexdigest()
+    machine = machine_id() or os.uname().nodename
+    digest = hashlib.sha256(json.dumps([machine, mount]).encode("utf-8", "surrogateescape")).hexdigest()
     return f".jobdb-probe-passed-{digest[:24]}"
 
 
@@ -32,14 +34,3 @@ def has_passed(placement: Placement) -> bool:
             return False
         folder = os.path.dirname(folder)
     return True
-
-
-def _machine_id() -> str:
-    """What tells this machine from others and outlives a restart."""
-    try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            if machine := file.read().strip():
-                return machine
-    except OSError:
-        pass
-    return os.uname().nodename
