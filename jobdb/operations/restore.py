@@ -21,7 +21,7 @@ from ..engines.identity import REGISTRY_ID, new_registry_id
 from ..engines.sqlite import open_files
 from ..engines.sqlite.error_translation import translate
 from ..engines.sqlite.exclusive_lock import lock_exclusively
-from ..engines.sqlite.file_kind import connection_contents, refuse_foreign
+from ..engines.sqlite.file_kind import connection_file_kind, refuse_foreign
 from ..engines.sqlite.gate import Gate
 from ..engines.sqlite.lock_holders import open_elsewhere_error
 from ..engines.sqlite.placement_check import check_placement
@@ -339,7 +339,7 @@ class _Replacement:
         try:
             lock_exclusively(connection)
             refuse_if_removed_in_use(self._target, self._busy_sec)
-            refuse_foreign(self._target, connection_contents(connection))
+            refuse_foreign(self._target, connection_file_kind(connection))
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")
             connection.pragma("journal_mode", "delete")

@@ -17,7 +17,7 @@ from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.file_kind import Contents, inspect_file
+from jobdb.engines.sqlite.file_kind import FileKind, inspect_file
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.shared_mark import set_shared
@@ -87,7 +87,7 @@ def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(pat
     with closing(sqlite3.connect(original)) as connection:
         dump = "\n".join(connection.iterdump())
     make(path, dump)
-    assert inspect_file(path)[1] is Contents.UNMARKED
+    assert inspect_file(path)[1] is FileKind.UNMARKED
     for name in ("open", "init", "init --shared", "init --no-shared"):
         with pytest.raises(SchemaMismatch, match=r"whose mark is missing.*jobdb --db .* migrate'"):
             COMMANDS[name](path)

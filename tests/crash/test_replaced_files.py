@@ -173,7 +173,7 @@ def _use_truncated_shm(database: Path, size: int) -> None:
         os.truncate(f"{registry.engine.store.path}-shm", size)  # type: ignore[attr-defined]
         time.sleep(RECHECK_SEC)
         for _ in range(2):
-            with pytest.raises(DatabaseReplaced, match=r"-shm was cut short"):
+            with pytest.raises(DatabaseReplaced, match=r"-shm was truncated"):
                 verb(registry)
         registry.close()
         assert job_ids(database.with_name(f"{name}.db")) == {"one"}

@@ -30,34 +30,33 @@ class BusyWait:
     """How long one connection waits for a lock that SQLite finds taken: its busy handler.
 
     SQLite asks again and again and tells nothing but how often it has asked. So whatever is about to use the connection
-    calls `start`: the limit counts from then. Only the holder of the connection's mutex uses it.
+    sets `started`, under the connection's mutex: the limit counts from then.
 
     Args:
         limit_sec: the longest wait, in seconds.
         gated: writers queue at the gate, so the lock is free soon.
         owner: the store. The connection keeps its handler alive and with it the store, by which a fork finds all
             connections that are open.
+
+    Attributes:
+        started: when the current use of the connection began to wait, by ``time.monotonic()``.
     """
 
-    __slots__ = ("_limit_sec", "_longest_sec", "_owner", "_started")
+    __slots__ = ("_limit_sec", "_longest_sec", "_owner", "started")
 
     def __init__(self, limit_sec: float, *, gated: bool, owner: object) -> None:
         self._limit_sec = limit_sec
         self._longest_sec = _SHORT_SLEEP_SEC if gated else _LONG_SLEEP_SEC
         self._owner = owner
-        self._started = 0.0
-
-    def start(self, started: float) -> None:
-        """Count the limit from a moment of ``time.monotonic()``."""
-        self._started = started
+        self.started = 0.0
 
     def expire(self) -> None:
-        """Wait for nothing until the next `start`."""
-        self._started = time.monotonic() - self._limit_sec
+        """Wait for nothing until `started` is set again."""
+        self.started = time.monotonic() - self._limit_sec
 
     def __call__(self, _count: int) -> bool:
         """Sleep a moment; return False when the limit is reached."""
-        if time.monotonic() - self._started > self._limit_sec:
+        if time.monotonic() - self.started > self._limit_sec:
             return False
         time.sleep(jitter(0.4 * self._longest_sec, self._longest_sec))
         return True
@@ -98,7 +97,7 @@ def _try_to_connect(
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENT_CACHE)
     try:
         connection.set_busy_handler(busy_wait)
-        busy_wait.start(started)
+        busy_wait.started = started
         if str(connection.pragma("journal_mode")).lower() != journal:
             connection.pragma("journal_mode", journal)
         apply_settings(connection, settings)

@@ -8,8 +8,8 @@ library's own mutexes locked forever. Where that takes too long the fork goes on
 all. After the fork the child releases the gate and remembers which files it must not open (see `open_files`). Its
 copies of the connections are never closed: closing would act on the parent's locks and files.
 
-Rejected: closing the parent's connections before every fork (a library may fork at any time, as ``multiprocessing``
-    does),
+Alternatives that do not work: closing the parent's connections before every fork (a library may fork at any time, as
+    ``multiprocessing`` does),
 and refusing the fork (a hook cannot).
 
 Starting a program (``subprocess``, spawn, forkserver) does not run these hooks.

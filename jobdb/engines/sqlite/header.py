@@ -1,7 +1,8 @@
 """The first hundred bytes of a database file, read before any connection is open.
 
-Opening a WAL database on a network folder, only to find out that it is one, would already do harm. The file is read
-by hand only while this process has no connection to it. Source: https://sqlite.org/fileformat2.html#the_database_header
+Opening a WAL database on a network folder only to find out that it is one would already do harm. The file is read
+directly only while this process has no connection to it. Source:
+https://sqlite.org/fileformat2.html#the_database_header
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _WAL_VERSION = 2
 
 
 class Header(NamedTuple):
-    """What the header says. All zero for an empty file."""
+    """The facts of a header; all zero for an empty file."""
 
     empty: bool
     wal: bool
@@ -30,16 +31,16 @@ class Header(NamedTuple):
 
 
 def read_header(path: Path) -> Header:
-    """Reads the header of a database that this process has not open.
+    """Read the header of a database that this process does not have open.
 
     Raises:
-        NotAJobdbDatabase: it is a folder or no SQLite database.
+        NotAJobdbDatabase: it is a folder, or not a SQLite database.
         StorageFailed: it cannot be read.
     """
     if path.is_dir():
         raise NotAJobdbDatabase(f"{path} is a folder; name a file in it, such as {path / 'jobs.db'}")
     if path.exists() and not path.is_file():
-        raise NotAJobdbDatabase(f"{path} is no file but a pipe, a socket or a device; name a file with --db")
+        raise NotAJobdbDatabase(f"{path} is a pipe, a socket or a device; name a file")
     try:
         with path.open("rb") as file:
             head = file.read(100)

@@ -1,6 +1,6 @@
 """Opening a SQLite registry: the file, its folder's file system, its schema, then the store.
 
-Everything that may be refused is refused here, before a byte is written.
+Called through `jobdb.engines.open`. Whatever may be refused is refused here, before a byte is written.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ...system.descriptor_shortage import SHORTAGE_ADVICE, is_shortage
 from ..sql.statements import JOBS, VERBS
 from . import open_files
 from .error_translation import translate
-from .file_kind import Contents, inspect_file, refuse_foreign, unmarked_error
+from .file_kind import FileKind, inspect_file, refuse_foreign, unmarked_error
 from .header import Header, read_header, refuse_newer
 from .placement_check import check_placement
 from .shared_mark import SHARED, is_shared
@@ -47,18 +47,20 @@ def open_store(
     clock: Callable[[], int],
     checkpoint_pages: int = CHECKPOINT_PAGES,
 ) -> SqliteStore:
-    """Opens the database file, made and migrated first when it is missing and ``create`` is set.
+    """Open the database file; create it first when it is missing and ``create`` is set.
 
     Args:
         path: the database file.
-        create: make it when it is missing or empty.
+        create: create it when it is missing or empty.
         durability: "full" or "normal".
-        busy_sec: how long a writer waits its turn, in seconds; on a shared folder at least ten.
+        busy_sec: how long a writer waits until it is its turn, in seconds; on a shared folder at least ten.
         clock: Unix time in milliseconds.
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
 
     Raises:
-        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed.
+        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed: it cannot be used.
+        Busy: another process had it to itself for too long.
+        ForkedRegistry: this process must not open it.
     """
     settings = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
     try:
@@ -86,7 +88,11 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to
     missing = not path.exists()
     if missing and not create:
-        raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
+        raise DatabaseMissing(
+            f"there is no database at {path}",
+            advice="create one with Registry.open(..., create=True)",
+            command=f"create one with 'jobdb --db {path} init'",
+        )
     placement = check_placement(path)
     refuse_unsafe_companions(path)
     if missing:
@@ -96,7 +102,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
         raise UnsafeFileSystem(
             f"{path} is in WAL mode and its folder is on {placement.fs_type}, where WAL loses data "
             f"({placement.reason}). On the host that owns the disk run 'jobdb --db {path} init --shared', which puts "
-            "it into a rollback journal; or keep the file there and let the others speak MQTT"
+            "it into a rollback journal; or keep the file there and let the other hosts use MQTT"
         )
     for warning in check_modes(path):
         warnings.warn(warning, stacklevel=4)
@@ -114,7 +120,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     store = open_with(journal, busy_sec)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
-            # The mark was put on between our look and the change to WAL: back again, before anything is written.
+            # The mark was set between our check and the change to WAL: change back before anything is written.
             store.close()
             store = open_with("delete", busy_sec)
         _note_placement(store, placement)
@@ -125,7 +131,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
 
 
 def _note_placement(store: SqliteStore, placement: Placement) -> None:
-    """A database that lies on a shared folder is marked so, and an override leaves its trace."""
+    """Mark a database on a shared folder as shared, and record an override."""
     if placement.journal == "wal":
         return
     if _is_marked(store) and not placement.refused:
@@ -153,7 +159,7 @@ def _create_database(path: Path) -> None:
         migrate(path, backup=False)
         record_trust(path)
     except BaseException:
-        # As on a full disk. What was there before stays, an empty file too.
+        # As on a full disk. What was there before stays, even an empty file.
         if made and remove_unfinished(path):
             for folder in folders:
                 with contextlib.suppress(OSError):  # somebody else uses it already
@@ -162,13 +168,14 @@ def _create_database(path: Path) -> None:
 
 
 def _roll_back_hot_journal(path: Path) -> None:
-    """Lets SQLite undo what a process left half done when it died with a rollback journal, as a migration may have.
+    """Let SQLite roll back what a process left unfinished when it died with a rollback journal, as a migration may
+    have.
 
-    Until then the header that is read by hand is that of a transaction which never was.
+    Until then the header in the file is that of a transaction that was never committed.
     """
     try:
         if os.stat(f"{path}-journal").st_size == 0 or os.stat(path).st_size == 0:
-            return  # opened when empty, SQLite would delete the journals of a database that had the name before
+            return  # opening an empty file, SQLite would delete the journals of an earlier database of this name
     except FileNotFoundError:
         return
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -180,7 +187,7 @@ def _roll_back_hot_journal(path: Path) -> None:
 
 
 def _checked_header(path: Path, *, create: bool) -> Header | None:
-    """The header, after the checks on identity and version; None when this process has the file open already."""
+    """Check what the file is and its version; return its header, or None when this process has it open already."""
     refuse_hard_links(path)
     with open_files.raw_read(path) as free:
         if not free:
@@ -188,9 +195,9 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
         _roll_back_hot_journal(path)
         header, found = inspect_file(path)
     refuse_foreign(path, found)
-    if found is Contents.UNMARKED:
+    if found is FileKind.UNMARKED:
         raise unmarked_error(path)
-    if found is Contents.EMPTY:
+    if found is FileKind.EMPTY:
         if not create:
             raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
         _create_database(path)

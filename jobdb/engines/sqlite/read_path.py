@@ -6,8 +6,8 @@ needed: most programs that publish never read.
 
 from __future__ import annotations
 
-import os
 import time
+from os import getpid
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ import apsw
 from .connections import close_without_checkpoint, roll_back
 from .error_translation import translate
 from .mutex import MutexBlock
-from .snapshot_check import Snapshot, check_snapshot, note_snapshot
+from .snapshot_check import BACKFILL_ATTEMPTED, MX_FRAME, SALT, Snapshot, check_snapshot, require_read_mark
 from .transaction import SqliteTransaction
 
 if TYPE_CHECKING:
@@ -64,22 +64,12 @@ class ReadPath:
         self.mutex = mutex
         self.connection: apsw.Connection | None = None
         self._connect = connect
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._busy_wait = busy_wait
         self._guard = guard
         self._wal_index = wal_index
         self._clock = clock
-        self._snapshot: Snapshot | None = None  # of the current transaction; under the mutex
-
-    def require_usable(self) -> None:
-        """Refuse a read before anything is acquired for it.
-
-        Raises:
-            ForkedRegistry, InvalidInput: as `Lifetime.require_usable`.
-        """
-        lifetime = self._lifetime
-        if lifetime.closed or os.getpid() != lifetime.pid:
-            lifetime.require_usable()
+        self._snapshot: Snapshot = (0, 0)  # of the current transaction; under the mutex
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
         """Acquire the mutex and begin a read transaction; the caller undoes it where this raises.
@@ -94,15 +84,16 @@ class ReadPath:
             apsw.Error: SQLite refuses to begin.
         """
         self.mutex.acquire(hold, None)
-        if self._lifetime.closed:  # it was closed while this waited
-            self._lifetime.require_usable()
-        self._busy_wait.start(started)
+        if self.lifetime.closed:  # it was closed while this waited
+            self.lifetime.require_usable()
+        self._busy_wait.started = started
         connection = self.connection or self._open()
         connection.execute("BEGIN")
         if monotonic() >= self._guard.read_valid_until:
             self._guard.check_transaction(connection)
         wal_index = self._wal_index
-        self._snapshot = None if wal_index is None else note_snapshot(wal_index)
+        if wal_index is not None:  # note_snapshot, spelled out: a call takes longer
+            self._snapshot = wal_index[MX_FRAME], wal_index[SALT]
         return SqliteTransaction(connection, self._clock)
 
     def commit(self) -> int:
@@ -111,9 +102,13 @@ class ReadPath:
         Raises:
             Busy: the read has lost its lock, and others went on past its snapshot.
         """
-        if os.getpid() != self._lifetime.pid:
-            self._lifetime.require_usable()
-        self._check_snapshot()
+        if getpid() != self.lifetime.pid:
+            self.lifetime.require_usable()
+        wal_index = self._wal_index
+        if wal_index is not None:  # check_snapshot, spelled out
+            snapshot = self._snapshot
+            if wal_index[BACKFILL_ATTEMPTED] > snapshot[0] or wal_index[SALT] != snapshot[1]:
+                require_read_mark(self.path)
         assert self.connection is not None
         self.connection.execute("COMMIT")
         return 0
@@ -124,8 +119,8 @@ class ReadPath:
         Raises:
             Busy: the read has lost its snapshot.
         """
-        if issubclass(kind, Exception):
-            self._check_snapshot()
+        if self._wal_index is not None and issubclass(kind, Exception):
+            check_snapshot(self.path, self._wal_index, self._snapshot)
 
     def after_commit(self, _number: int) -> None:
         """Do nothing: a read has nothing to make durable."""
@@ -133,14 +128,9 @@ class ReadPath:
     def after_refusal(self) -> None:
         """Do nothing: a reader that acts on what it has read syncs on its own, see `WritePath.sync`."""
 
-    def _check_snapshot(self) -> None:
-        """Refuse what the current transaction has read if it has lost its snapshot; see `snapshot_check`."""
-        if self._wal_index is not None and self._snapshot is not None:
-            check_snapshot(self.path, self._wal_index, self._snapshot)
-
     def undo(self) -> None:
         """Roll back a transaction that is open. Idempotent."""
-        if self.connection is not None and os.getpid() == self._lifetime.pid:
+        if self.connection is not None and getpid() == self.lifetime.pid:
             roll_back(self.connection)
 
     def _open(self) -> apsw.Connection:
@@ -159,7 +149,7 @@ class ReadPath:
 
         try:
             with MutexBlock(self.mutex):
-                self._busy_wait.start(monotonic())
+                self._busy_wait.started = monotonic()
                 return find_problems(self._open(), self.path, self._wal_index, full=full)
         except apsw.Error as error:
             raise translate(error, self.path, 0.0) from error
@@ -168,11 +158,11 @@ class ReadPath:
 
     def data_version(self) -> int:
         """Return a number that changes when another connection has committed."""
-        self.require_usable()
+        self.lifetime.require_usable()
         if monotonic() >= self._guard.write_valid_until:
             self._guard.check_all()
         with MutexBlock(self.mutex):
-            self._busy_wait.start(monotonic())
+            self._busy_wait.started = monotonic()
             try:
                 # Not apsw's data_version(): SQLITE_FCNTL_DATA_VERSION reads no file and stays as it was at the
                 # connection's last read, so a waiting reader would never notice anything.

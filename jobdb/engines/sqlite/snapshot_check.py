@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 WAL_INDEX_BYTES = 136
-_MX_FRAME, _SALT, _BACKFILL_ATTEMPTED = 4, 8, 32
+MX_FRAME, SALT, BACKFILL_ATTEMPTED = 4, 8, 32
 """Where the index holds the length of the WAL, which WAL it is, and how far it was copied: the 32-bit words mxFrame,
-aSalt[0] and nBackfillAttempted."""
+aSalt[0] and nBackfillAttempted. The read path spells out the two functions below: a call takes longer than they do."""
 _CHECKS = 10
 _PAUSE_SEC = 0.0005
 
@@ -37,7 +37,7 @@ Snapshot = tuple[int, int]
 
 def note_snapshot(wal_index: memoryview) -> Snapshot:
     """Note the state of the WAL before a read's first statement: a deferred BEGIN takes no snapshot yet."""
-    return wal_index[_MX_FRAME], wal_index[_SALT]
+    return wal_index[MX_FRAME], wal_index[SALT]
 
 
 def check_snapshot(path: Path, wal_index: memoryview, snapshot: Snapshot) -> None:
@@ -49,11 +49,11 @@ def check_snapshot(path: Path, wal_index: memoryview, snapshot: Snapshot) -> Non
     Raises:
         Busy: this process holds no read mark.
     """
-    if wal_index[_BACKFILL_ATTEMPTED] > snapshot[0] or wal_index[_SALT] != snapshot[1]:
-        _require_read_mark(path)
+    if wal_index[BACKFILL_ATTEMPTED] > snapshot[0] or wal_index[SALT] != snapshot[1]:
+        require_read_mark(path)
 
 
-def _require_read_mark(path: Path) -> None:
+def require_read_mark(path: Path) -> None:
     """Refuse unless this process holds a read mark at every check.
 
     A transaction of another thread holds one for a moment; that of the read itself is there every time.

@@ -325,7 +325,7 @@ class SqliteStore:
         self.sync()
         with MutexBlock(self._mutex):
             started = time.monotonic()
-            self._busy_wait.start(started)
+            self._busy_wait.started = started
             try:
                 return self._checkpointer.run_blocking(self.busy_sec)
             except apsw.Error as error:

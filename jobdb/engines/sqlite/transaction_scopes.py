@@ -9,6 +9,7 @@ wants the mutex; see `mutex`.
 from __future__ import annotations
 
 import sys
+from os import getpid
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from .fork import Lifetime
     from .transaction import SqliteTransaction
 
 
@@ -32,21 +34,19 @@ class TransactionPath(Protocol):
     Attributes:
         path: the database file, for messages.
         mutex: held from `begin` until the block is exited.
+        lifetime: tells whether the store may be used.
     """
 
     path: Path
     mutex: Mutex
-
-    def require_usable(self) -> None:
-        """Refuse before anything is acquired."""
-        ...
+    lifetime: Lifetime
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
         """Acquire everything and begin; the block undoes it all where this raises."""
         ...
 
     def commit(self) -> int:
-        """Commit; return the commit's number."""
+        """Commit; return the commit's number, or 0 where `after_commit` has nothing to do."""
         ...
 
     def before_undo(self, kind: type[BaseException]) -> None:
@@ -81,7 +81,9 @@ class TransactionScope(Block):
 
     def __enter__(self) -> SqliteTransaction:
         path = self._path
-        path.require_usable()
+        lifetime = path.lifetime
+        if lifetime.closed or getpid() != lifetime.pid:
+            lifetime.require_usable()
         hold = self._hold = MutexHold(sys._getframe(1))
         self._started = started = monotonic()
         try:
@@ -117,7 +119,8 @@ class TransactionScope(Block):
             undo_and_release(self._mutex, hold)
             raise
         if kind is None:
-            path.after_commit(number)
+            if number:
+                path.after_commit(number)
         elif isinstance(error, (Refused, InvalidInput)):
             path.after_refusal()
         elif isinstance(error, apsw.Error):

@@ -11,7 +11,7 @@ transaction open, can the gate be ours). See `mutex`.
 
 from __future__ import annotations
 
-import os
+from os import getpid
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -71,7 +71,7 @@ class WritePath:
         self.path = path
         self.mutex = mutex
         self._connection = connection
-        self._lifetime = lifetime
+        self.lifetime = lifetime
         self._busy_wait = busy_wait
         self._busy_sec = busy_sec
         self._gate = gate
@@ -79,19 +79,6 @@ class WritePath:
         self._guard = guard
         self._checkpoints = checkpoints
         self._clock = clock
-
-    def require_usable(self) -> None:
-        """Refuse a write before anything is acquired for it.
-
-        Raises:
-            ForkedRegistry, InvalidInput: as `Lifetime.require_usable`.
-            SyncFailed: an earlier sync failed.
-        """
-        lifetime = self._lifetime
-        if lifetime.closed or os.getpid() != lifetime.pid:
-            lifetime.require_usable()
-        if self._wal_sync is not None:
-            self._wal_sync.refuse_after_failure()
 
     def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
         """Acquire mutex, gate and SQLite's write lock, in this order; the caller undoes it all where this raises.
@@ -103,13 +90,16 @@ class WritePath:
         Raises:
             Busy: another writer held one of them for too long.
             DatabaseReplaced, StorageFailed: the files were replaced, or the disk failed.
+            SyncFailed: an earlier sync failed.
             apsw.Error: SQLite refuses to begin.
         """
+        if self._wal_sync is not None:
+            self._wal_sync.refuse_after_failure()
         if not self.mutex.acquire(hold, self._busy_sec):
             raise busy_error(self.path, monotonic() - started)
-        if self._lifetime.closed:  # it was closed while this waited
-            self._lifetime.require_usable()
-        self._busy_wait.start(started)
+        if self.lifetime.closed:  # it was closed while this waited
+            self.lifetime.require_usable()
+        self._busy_wait.started = started
         if self._gate is not None:
             self._gate.acquire(started, self._busy_sec)
         guard, connection = self._guard, self._connection
@@ -122,9 +112,9 @@ class WritePath:
         return SqliteTransaction(connection, self._clock)
 
     def commit(self) -> int:
-        """Commit and release the gate; return the commit's number for `after_commit`."""
-        if os.getpid() != self._lifetime.pid:
-            self._lifetime.require_usable()
+        """Commit and release the gate; return the commit's number for `after_commit`, 0 without a gate."""
+        if getpid() != self.lifetime.pid:
+            self.lifetime.require_usable()
         gate, checkpoints = self._gate, self._checkpoints
         if gate is None:
             self._connection.execute("COMMIT")
@@ -143,7 +133,7 @@ class WritePath:
 
     def undo(self) -> None:
         """Roll back a transaction that is open, and release the gate unless it was released. Idempotent."""
-        if os.getpid() != self._lifetime.pid:
+        if getpid() != self.lifetime.pid:
             return
         roll_back(self._connection)
         if self._gate is not None:
@@ -179,8 +169,8 @@ class WritePath:
             SyncFailed: the disk did not confirm it.
             DatabaseReplaced: the files were replaced.
         """
-        if os.getpid() != self._lifetime.pid:
-            self._lifetime.require_usable()
+        if getpid() != self.lifetime.pid:
+            self.lifetime.require_usable()
         if self._wal_sync is not None:
             self._wal_sync.sync()
             self._repair_wal(self._wal_sync)
@@ -198,7 +188,7 @@ class WritePath:
         started = monotonic()
         try:
             with MutexBlock(self.mutex):
-                self._busy_wait.start(started)
+                self._busy_wait.started = started
                 gate.acquire(started, self._busy_sec)
                 self._connection.execute("BEGIN IMMEDIATE")
                 if gate.page.wal_suspect:
