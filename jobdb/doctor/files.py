@@ -217,7 +217,7 @@ def _check_modes(report: Report, path: Path) -> None:
 
 def split_advice(sentence: str) -> tuple[str, str | None]:
     """A warning about a mode, and the chmod that it ends with."""
-    message, marked, command = sentence.partition("; mend it with: ")
+    message, marked, command = sentence.partition("; fix it with: ")
     return message, command if marked else None
 
 

@@ -1,10 +1,9 @@
-"""Giving a finished file its name: exclusively, or in exchange for the file that stands there.
+"""Atomic operations on file names: rename without replacing, exchange, write a whole file.
 
-Called by backup, restore, migrate and export, and where a database is trusted. A file is built under a name of its own
-beside its target (`ScratchFile`, `write_file`); its final name is taken with one system call, so at every moment the
+Called by backup, restore, migrate and export, and where a database is trusted. A file is built under a temporary name
+beside its target (`scratch_file`, `write_file`); its final name is taken by one system call, so at every moment the
 name stands for a whole file. Linux can rename without replacing, and exchange two names (renameat2); where the file
-system cannot, hard links serve.
-Source: https://man7.org/linux/man-pages/man2/rename.2.html
+system cannot, hard links serve. Source: https://man7.org/linux/man-pages/man2/rename.2.html
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ if TYPE_CHECKING:
 _NOREPLACE, _EXCHANGE = 1, 2
 _AT_FDCWD = -100
 UNSUPPORTED = {errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM}
-"""Errors that say: this file system cannot do it."""
+"""Errors that mean: this file system does not support the operation."""
 
 
 def rename_noreplace(source: Path, target: Path) -> None:
-    """Rename a file to a name that nothing has.
+    """Rename a file to a name that is free.
 
     Raises:
-        FileExistsError: something of that name is there, a dangling link included.
+        FileExistsError: the name is taken, if only by a dangling link.
         OSError: it cannot be renamed.
     """
     try:
@@ -44,7 +43,7 @@ def rename_noreplace(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
-        # No hard links either: an empty file holds the name.
+        # No hard links either: an empty file reserves the name.
         os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         try:
             os.rename(source, target)
@@ -56,10 +55,10 @@ def rename_noreplace(source: Path, target: Path) -> None:
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Exchange two names in one step.
+    """Exchange two names atomically.
 
     Returns:
-        False, with nothing done, when the file system cannot do that.
+        False, with nothing done, where the file system does not support it.
     """
     try:
         _renameat2(one, other, _EXCHANGE)
@@ -71,18 +70,19 @@ def exchange(one: Path, other: Path) -> bool:
 
 
 def write_file(path: Path, content: bytes, *, follow_folder_link: bool = False) -> None:
-    """Write a file of mode 0600 in one step: beside its place, synced, then renamed; the name is not synced.
+    """Write a file of mode 0600 atomically: to a temporary file beside it, synced, then renamed. The name is not
+    synced.
 
-    The file beside it is one that nobody else can have made, and both are found in the folder as it is when it is
-    opened: nothing is written through a link, and nothing into a file that is known by another name too.
+    Nobody else can have created the temporary file, and both names are resolved in the folder that was opened first: so
+    nothing is written through a link, or into a file that has another name.
 
     Args:
         path: the file.
-        content: what it is to hold.
-        follow_folder_link: its folder may be a link: it is the one that was named.
+        content: its new content.
+        follow_folder_link: accept a symbolic link as its folder.
 
     Raises:
-        OSError: it could not be written; what was there before is still there.
+        OSError: it could not be written; the previous file is unchanged.
     """
     import secrets
 
@@ -111,7 +111,7 @@ def write_file(path: Path, content: bytes, *, follow_folder_link: bool = False) 
 
 
 def _renameat2(source: Path, target: Path, flags: int) -> None:
-    import ctypes  # here, as below: who only opens a registry names no file
+    import ctypes  # here: opening a registry renames nothing
 
     function = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if function is None:

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def utc_timestamp() -> str:
-    """Return the current second for a file's name, in UTC: ``20260619T093200Z``."""
+    """Return the current time for a file's name, in UTC to the second: ``20260619T093200Z``."""
     return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
 
 
 def numbered_names(stem: str, suffix: str = "") -> Iterator[str]:
-    """Generate names: ``stem``, and for as long as it is taken ``stem-2``, ``stem-3`` …, each with the suffix."""
+    """Generate the names ``stem``, ``stem-2``, ``stem-3`` …, each with the suffix."""
     yield stem + suffix
     number = 2
     while True:
@@ -29,11 +29,11 @@ def numbered_names(stem: str, suffix: str = "") -> Iterator[str]:
 
 
 def take_first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Path:
-    """Return the first of the names that could be taken.
+    """Take the first free name, and return it.
 
     Args:
-        names: names without end, such as `numbered_names` ones.
-        take: takes a name exclusively; raises FileExistsError where something has it.
+        names: an endless sequence of names, as from `numbered_names`.
+        take: takes a name exclusively; raises FileExistsError where it is taken.
     """
     for name in names:
         with suppress(FileExistsError):
@@ -43,5 +43,5 @@ def take_first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Pa
 
 
 def is_free(path: Path) -> bool:
-    """Tell whether neither a file of this name is there nor one that SQLite would take for a part of it."""
+    """Return whether neither the name nor that of a journal of SQLite beside it is taken."""
     return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNAL_SUFFIXES))

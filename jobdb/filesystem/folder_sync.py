@@ -8,7 +8,7 @@ from ..errors import StorageFailed
 
 
 def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Put the names in a folder on disk (fsync of a directory, POSIX).
+    """Make the names in a folder durable (fsync of a directory, POSIX).
 
     Raises:
         StorageFailed: the disk did not confirm it.
@@ -16,7 +16,7 @@ def sync_folder(path: str | os.PathLike[str]) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except PermissionError:
-        return  # A folder above ours that we may enter but not list: its owner's names are not ours to sync.
+        return  # a folder above ours that we may enter but not list: its names are not ours to sync
     except OSError as problem:
         raise StorageFailed(f"cannot open the folder {path} to sync it: {problem.strerror}") from problem
     try:

@@ -12,24 +12,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _GROUP_AND_OTHERS = stat.S_IRWXG | stat.S_IRWXO
-
-
 _GROUP_AND_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = COMPANION_SUFFIXES) -> list[str]:
-    """Say which of a database's files, or its folder, others may use, each with the command that mends it.
+    """Report which of a database's files, or its folder, others may use, each with the command that fixes it.
 
-    A folder is mentioned when others may write in it without the sticky bit (they could put another database
-    in its place), or when it is the database's own and others may enter it: not the working folder, the home
-    folder or one that belongs to somebody else, where ``chmod 700`` would be bad advice.
+    A folder is reported when others may write to it without the sticky bit (they could replace the database), or when
+    it is the database's own and others may enter it: not the current folder, the home folder or one of another user,
+    where ``chmod 700`` would be bad advice.
 
     Args:
         db_path: the database file; it need not exist.
-        companions: what is appended to its name for the files beside it.
+        companions: the suffixes of the files beside it.
 
     Returns:
-        One sentence for each finding, empty when all is private.
+        One sentence per finding; empty when all is private.
     """
     target = os.path.realpath(db_path)
     findings = []
@@ -46,7 +44,7 @@ def check_modes(db_path: str | os.PathLike[str], *, companions: Iterable[str] = 
 
 
 def file_warning(path: str | os.PathLike[str]) -> str | None:
-    """One sentence with the chmod that mends it when group or others have any right on a regular file."""
+    """Return a sentence with the chmod that fixes it if group or others have any permission on a regular file."""
     try:
         info = os.stat(path)
     except OSError:
@@ -57,7 +55,7 @@ def file_warning(path: str | os.PathLike[str]) -> str | None:
 
 
 def folder_warning(path: str | os.PathLike[str]) -> str | None:
-    """The same for a folder, by the rule of `check_modes`."""
+    """Return such a sentence for a folder, by the rule of `check_modes`."""
     try:
         info = os.stat(path)
     except OSError:
@@ -85,10 +83,10 @@ def _current_folder() -> str | None:
 
 
 def _mode_warning(what: str, path: str, mode: int, wanted: str) -> str:
-    import shlex  # here: mostly there is nothing to mend
+    import shlex  # here: mostly there is nothing to fix
 
     who = [name for name, bits in (("its group", stat.S_IRWXG), ("everybody", stat.S_IRWXO)) if mode & bits]
     return (
         f"{what} {path} has mode {stat.S_IMODE(mode):04o}, which lets {' and '.join(who)} in; "
-        f"mend it with: chmod {wanted} {shlex.quote(path)}"
+        f"fix it with: chmod {wanted} {shlex.quote(path)}"
     )

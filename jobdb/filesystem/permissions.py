@@ -1,9 +1,9 @@
-"""Who may read the files: folders 0700, files 0600, made so before SQLite sees them, and checked on opening.
+"""Creating files and folders that nobody else may read: folders 0700, files 0600, with the right owner.
 
-Called by the engines, by the master key and by the doctor. Calls only the operating system, and looks with
-``stat`` alone: POSIX drops all of a process's locks on a file as soon as any descriptor for it is closed, so
-opening a database here, even to read one byte, would unlock it under a connection that is open.
-(https://www.sqlite.org/howtocorrupt.html, section 2.2)
+Called by the engines, by the master key and wherever a private file is created. Files get their mode before SQLite sees
+them. Existing files are examined with ``stat`` only: POSIX drops all of a process's locks on a file as soon as any
+descriptor of it is closed, so opening a database here, even to read one byte, would unlock it under an open connection
+(https://www.sqlite.org/howtocorrupt.html, section 2.2).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from .folder_sync import sync_folder
 if TYPE_CHECKING:
     pass
 
-#: What may lie beside a database file: SQLite's own files and the gate on which writers queue.
 COMPANION_SUFFIXES = ("-wal", "-shm", "-journal", "-gate")
-#: Those that SQLite plays into, or applies to, whatever database stands at the name.
+"""The files that may lie beside a database: SQLite's own, and the gate at which writers queue."""
 JOURNAL_SUFFIXES = ("-shm", "-journal", "-wal")
+"""Those that SQLite applies to any database of that name."""
 
 
 def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
-    """Make the folder, and those above it that are missing, with mode 0700; an existing one stays as it is.
+    """Create a folder, and missing ones above it, with mode 0700; an existing one stays as it is.
 
-    The new names are on disk when this returns.
+    The new names are durable when this returns.
 
     Returns:
-        The folders that this call made, the innermost one first.
+        The folders that this call created, the innermost one first.
 
     Raises:
-        StorageFailed: it cannot be made, or something that is not a folder stands there.
+        StorageFailed: it cannot be created, or the name is that of another kind of file.
     """
     folder = os.path.abspath(path)
     missing = []
@@ -51,62 +51,62 @@ def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
             os.mkdir(name, 0o700)
             match_owner(name, os.path.dirname(name))
             made.insert(0, name)
-            os.chmod(name, 0o700)  # a umask may have taken our own rights away
+            os.chmod(name, 0o700)  # the umask may have removed the owner's permissions
         except FileExistsError:
             if not os.path.isdir(name):
                 raise StorageFailed(
-                    f"cannot make the folder {name}: a file of that name is there; move it away or choose another place"
+                    f"cannot create the folder {name}: a file has that name; move it away or choose another place"
                 ) from None
         except OSError as problem:
             raise StorageFailed(
-                f"cannot make the folder {name}: {problem.strerror}; make it yourself, or choose another place"
+                f"cannot create the folder {name}: {problem.strerror}; create it yourself, or choose another place"
             ) from problem
         sync_folder(os.path.dirname(name))
     return made
 
 
 def create_private_file(path: str | os.PathLike[str]) -> bool:
-    """Make an empty file of mode 0600, for SQLite to open: its -wal and -shm take the database's mode.
+    """Create an empty file of mode 0600 for SQLite to open: its -wal and -shm get the database's mode.
 
-    Atomic among processes, and it opens no existing file. Made by root it belongs to the folder's owner.
+    Atomic among processes; it opens no existing file. Created by root, it belongs to the folder's owner.
 
     Returns:
-        True when this call made it, False when something of that name was there.
+        True when this call created it, False when the name was taken.
 
     Raises:
-        StorageFailed: the folder is missing or may not be written.
+        StorageFailed: the folder is missing or not writable.
     """
-    target = os.path.realpath(path)  # SQLite follows links too, and its companions lie beside the target.
+    target = os.path.realpath(path)  # SQLite follows links too, and its journals lie beside the target
     try:
         try:
-            # Makes the file without a descriptor, so there is none whose closing could drop a lock that
+            # Creates the file without a descriptor, so there is none whose closing could drop a lock that
             # another thread's connection already holds on it.
             os.mknod(target, stat.S_IFREG | 0o600)
         except PermissionError:
-            # Where mknod is for root alone (macOS); in a folder that may not be written this fails as well.
+            # Where only root may call mknod (macOS). In a folder that is not writable this fails as well.
             os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        os.chmod(target, 0o600)  # a umask may have taken our own rights away
+        os.chmod(target, 0o600)  # the umask may have removed the owner's permissions
         match_owner(target, os.path.dirname(target))
     except FileExistsError:
         return False
     except OSError as problem:
         raise StorageFailed(
-            f"cannot make the file {target}: {problem.strerror}; make sure that the folder is there and may be written"
+            f"cannot create the file {target}: {problem.strerror}; make sure that the folder exists and is writable"
         ) from problem
     sync_folder(os.path.dirname(target))
     return True
 
 
 def create_companion(path: str | os.PathLike[str], database: str | os.PathLike[str]) -> bool:
-    """Make an empty file with the owner and the mode of the database that it lies beside, as SQLite does with a -wal.
+    """Create an empty file with the owner and the mode of the database beside it, as SQLite does with a -wal.
 
     Without a database it belongs to the folder's owner and has mode 0600.
 
     Returns:
-        True when this call made it, False when something of that name was there.
+        True when this call created it, False when the name was taken.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: it cannot be created.
     """
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -124,13 +124,13 @@ def create_companion(path: str | os.PathLike[str], database: str | os.PathLike[s
 
 
 def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> None:
-    """Give an open file the owner and group of another, as far as this process may.
+    """Give an open file the owner and group of another file, as far as this process may.
 
     Args:
         descriptor: the file.
-        reference: the other.
-        mode: whether the rights to read and write are taken over too. A group is let in only if it is the same group.
-            Without it this is for what root makes.
+        reference: the other file.
+        mode: copy the permissions to read and write too, those of the group only if it is the same group. Without it,
+            nothing is done unless root has created the file.
     """
     if not mode and os.geteuid() != 0:
         return
@@ -140,7 +140,7 @@ def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> Non
             break
         if owner != -1 and os.geteuid() != 0:
             continue
-        with contextlib.suppress(OSError):  # as SQLite: what may not be given away stays ours
+        with contextlib.suppress(OSError):  # as SQLite does: what may not be given away stays ours
             os.fchown(descriptor, owner, group)
             break
     if mode:
@@ -149,20 +149,20 @@ def copy_owner(descriptor: int, reference: os.stat_result, *, mode: bool) -> Non
 
 
 def match_owner(path: str | os.PathLike[str], reference: str | os.PathLike[str]) -> None:
-    """Give what root has just made to the owner and group of ``reference``: SQLite does so with a -wal that root makes.
+    """Give what root has just created to the owner and group of ``reference``, as SQLite does with a -wal.
 
-    Made by root in passing, a file would lock out the user whose service works here. For any other user this does
-    nothing. What somebody has put in the place meanwhile is left alone: another name of a file of root's would hand
-    that file over.
+    A file that root creates in passing would lock out the user whose service works here. For any other user this does
+    nothing. What somebody has put in its place meanwhile is left alone: a hard link to a file of root's would give that
+    file away.
 
     Args:
-        path: a file or folder that this process has just made.
+        path: a file or folder that this process has just created.
         reference: the database or the folder that it belongs to.
     """
     if os.geteuid() != 0:
         return
     wanted = os.stat(reference)
-    # A descriptor for the place alone: it cannot be exchanged under us, and closing it drops no lock on the file.
+    # An O_PATH descriptor: the file cannot be exchanged under us, and closing it drops no lock on it.
     descriptor = os.open(path, getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         info = os.fstat(descriptor)

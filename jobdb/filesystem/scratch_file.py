@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from typing import Self
 
 _IN_USE_BYTE = 1 << 62
-"""Far from the bytes that SQLite locks. The lock says that a process is still building this file."""
+"""Locked while a process builds the file; far from the bytes that SQLite locks."""
 
 
 class ScratchFile:
-    """A private file beside its target in which something is built; removed at the end unless it got its name.
+    """A private file beside its target; removed at the end unless it got a name.
 
-    It is made exclusively under a random name, so a file or link that somebody put there is neither followed nor
-    replaced. A lock says that it is in use: what a process that died has left is removed by the next one.
+    It is created exclusively under a random name, so a file or link that somebody put there is neither followed nor
+    replaced. A lock marks it as in use: what a killed process has left behind is removed by the next one.
 
     Args:
-        target: the name that it is for; its folder exists, and its links are followed.
+        target: the file that it is to become; its folder exists, and its links were followed.
         purpose: a word for the scratch file's name.
 
     Attributes:
-        path: its present name.
+        path: its current name.
 
     Raises:
-        StorageFailed: it cannot be made.
+        StorageFailed: it cannot be created.
     """
 
     def __init__(self, target: Path, purpose: str) -> None:
@@ -58,12 +58,12 @@ class ScratchFile:
                 self._file = OwnedFd(os.open(self.path, flags, 0o600))
                 if _lock_as_in_use(self.descriptor) is not False and self.is_in_place():
                     break
-                self.close()  # somebody took it for abandoned before it was marked
+                self.close()  # it was removed as abandoned before it was marked
             copy_owner(self.descriptor, os.stat(target.parent), mode=False)
         except OSError as error:
             self.close()
             raise StorageFailed(
-                f"cannot make a file in {target.parent}: {error.strerror}; check its owner, mode and disk"
+                f"cannot create a file in {target.parent}: {error.strerror}; check its owner, mode and disk"
             ) from error
         except BaseException:
             self.close()
@@ -71,12 +71,12 @@ class ScratchFile:
 
     @property
     def descriptor(self) -> int:
-        """Open for reading and writing."""
+        """Its descriptor, open for reading and writing."""
         assert self._file is not None
         return self._file.fileno()
 
     def is_in_place(self) -> bool:
-        """Tell whether its name still stands for it."""
+        """Return whether its name still leads to it."""
         try:
             found, ours = os.lstat(self.path), os.fstat(self.descriptor)
         except FileNotFoundError:
@@ -84,10 +84,10 @@ class ScratchFile:
         return file_id(found) == file_id(ours)
 
     def sync(self) -> None:
-        """Put its content on disk.
+        """Make its content durable.
 
         Raises:
-            StorageFailed: the disk did not confirm it, or somebody put another file in its place.
+            StorageFailed: the disk did not confirm it, or it was replaced by another file.
         """
         if not self.is_in_place():
             raise StorageFailed(f"{self.path} was removed or replaced by another process; nothing was changed")
@@ -99,10 +99,10 @@ class ScratchFile:
             ) from error
 
     def name(self, target: Path) -> None:
-        """Give it a name that nothing has.
+        """Give it a name that is free.
 
         Raises:
-            FileExistsError: something of that name is there; it is still a scratch file.
+            FileExistsError: the name is taken; it is still a scratch file.
             StorageFailed: it cannot be renamed.
         """
         try:
@@ -116,17 +116,17 @@ class ScratchFile:
         self.path, self._placed = target, True
 
     def replace(self, target: Path) -> None:
-        """Put it in the place of the file of that name, which is gone if it has no other name."""
+        """Replace the file of that name."""
         os.rename(self.path, target)
         self.path, self._placed = target, True
 
     def rename_back(self, path: Path) -> None:
-        """Make it a scratch file again, under another name."""
+        """Turn it into a scratch file again, under another name."""
         rename_noreplace(self.path, path)
         self.path, self._placed = path, False
 
     def close(self) -> None:
-        """Remove it unless it was given its name, and close it: last, for that drops this process's locks on it."""
+        """Remove it unless it was given a name; then close it, which drops this process's locks on it."""
         if self._file is None or self._file.closed:
             return
         if not self._placed:
@@ -137,7 +137,7 @@ class ScratchFile:
         self._file.close()
 
     def __del__(self) -> None:
-        self.close()  # where an exception has cut off the block, or the end of it
+        self.close()  # for a block that an exception has cut off, or its exit
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +149,7 @@ class ScratchFile:
 
 
 def _remove_abandoned(target: Path, purpose: str) -> None:
-    """Remove what processes that died have left of earlier runs for the same target."""
+    """Remove scratch files for the same target that killed processes have left behind."""
     ours = re.compile(re.escape(f"{target.name}.{purpose}-") + "[0-9a-f]{8}")
     try:
         names = [name for name in os.listdir(target.parent) if ours.fullmatch(name)]
@@ -172,9 +172,10 @@ def _remove_abandoned(target: Path, purpose: str) -> None:
 
 
 def _lock_as_in_use(descriptor: int) -> bool | None:
-    """Lock the file as being built. None where that cannot be told: then nothing that is left is ever removed.
+    """Lock the file as being built; return whether that succeeded, None where there are no such locks.
 
-    A lock of the open file description and not of the process: SQLite's own closing of the file leaves it.
+    Without them nothing is ever removed as abandoned. The lock belongs to the open file and not to the process, so
+    SQLite's own closing of the file does not release it.
     """
     if not ofd_locks.AVAILABLE:
         return None

@@ -20,22 +20,19 @@ if TYPE_CHECKING:
 def open_private_file(
     path: str | os.PathLike[str], flags: int, *, database: str | os.PathLike[str] | None = None
 ) -> int:
-    """Open a file that is to be written to, by its own name: never through a link, never somebody else's.
-
-    A name in a folder that came from elsewhere (a checkout, an archive, a folder that others may write to) can be a
-    link to any file of this user's.
+    """Open a file for writing: never through a link, never another user's.
 
     Args:
-        path: the file; one that is made gets mode 0600.
-        flags: as for ``os.open``, without ``O_TRUNC``: nothing may be cut before it is looked at.
-        database: the database that the file lies beside; its owner's files are good, too.
+        path: the file; a new one gets mode 0600.
+        flags: as for ``os.open``, without ``O_TRUNC``: nothing may be truncated before it is checked.
+        database: the database beside the file; files of its owner are accepted too.
 
     Returns:
         The descriptor, closed on exec.
 
     Raises:
         OSError: as ``os.open`` does.
-        StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
+        StorageFailed: it is a link, not a regular file, has a second name, or belongs to another user.
     """
     target = os.fspath(path)
     try:
@@ -52,10 +49,10 @@ def open_private_file(
 
 
 def refuse_unsafe_file(path: str | os.PathLike[str], *, database: str | os.PathLike[str] | None = None) -> None:
-    """Refuse what `open_private_file` would, by ``lstat`` alone; a name that is not there is good.
+    """Refuse what `open_private_file` would, by ``lstat`` only; accept a name that does not exist.
 
     Raises:
-        StorageFailed: it is a link, no regular file, has a second name, or belongs to somebody else.
+        StorageFailed: it is a link, not a regular file, has a second name, or belongs to another user.
     """
     try:
         info = os.lstat(path)
@@ -65,10 +62,10 @@ def refuse_unsafe_file(path: str | os.PathLike[str], *, database: str | os.PathL
 
 
 def refuse_unsafe_companions(db_path: str | os.PathLike[str]) -> None:
-    """Refuse a database beside which something stands that SQLite or the gate must not write to.
+    """Refuse a database beside which there is a file that SQLite or the gate must not write to.
 
     Raises:
-        StorageFailed: one of them is a link, no regular file, has a second name, or belongs to somebody else.
+        StorageFailed: one of them is a link, not a regular file, has a second name, or belongs to another user.
     """
     target = os.path.realpath(db_path)
     for suffix in COMPANION_SUFFIXES:
@@ -100,18 +97,18 @@ def _has_trusted_owner(info: os.stat_result, database: str | os.PathLike[str] | 
     try:
         try:
             beside = os.stat(database)
-        except FileNotFoundError:  # it is about to be made: what lies there belongs to whom the folder does
+        except FileNotFoundError:  # it is about to be created: then files belong to the owner of the folder
             beside = os.stat(os.path.dirname(os.path.abspath(database)))
     except OSError:
         return False
-    shared = bool(beside.st_mode & stat.S_IWGRP) and info.st_gid == beside.st_gid  # by a group, on purpose
+    shared = bool(beside.st_mode & stat.S_IWGRP) and info.st_gid == beside.st_gid  # shared by a group on purpose
     return info.st_uid == beside.st_uid or shared
 
 
 def refuse_hard_links(path: Path) -> None:
     """Refuse a database file that has a second name.
 
-    Each name would have a log, a gate and locks of its own: SQLite finds them by the name that it was given.
+    Each name would have a WAL, a gate and locks of its own: SQLite finds them by the name that it was given.
 
     Raises:
         Unusable: it has more than one name.
@@ -124,7 +121,7 @@ def refuse_hard_links(path: Path) -> None:
 def hard_link_error(path: Path) -> Unusable:
     """Return the error for a database file that has a second name."""
     return Unusable(
-        f"{path} has a second name (a hard link), and who opens that one has another write-ahead log: commits would be "
-        f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
+        f"{path} has a second name (a hard link), and whoever opens that has another write-ahead log: commits would "
+        f"be lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
         "one is wanted, is made by jobdb backup after that"
     )

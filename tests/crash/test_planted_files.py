@@ -80,7 +80,7 @@ def test_nothing_that_was_planted_beside_a_database_is_written_to(
             way()
     assert victim.read_bytes() == VICTIM_CONTENT
     assert sorted(os.listdir(victim.parent)) == ["authorized_keys", "private"]
-    assert not open_files._open
+    assert not open_files.list_open()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

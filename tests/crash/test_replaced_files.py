@@ -130,7 +130,7 @@ def test_no_verb_answers_from_files_that_are_not_there_any_more(database: Path, 
             registry.jobs()
             damage(database)
             time.sleep(RECHECK_SEC)
-            with pytest.raises(DatabaseReplaced, match="this registry does nothing more"):
+            with pytest.raises(DatabaseReplaced, match="this registry refuses further verbs"):
                 verb(registry)
             for other in VERBS.values():
                 with pytest.raises(DatabaseReplaced):

@@ -233,7 +233,7 @@ class ReplacementGuard:
         self.read_valid_until = self.write_valid_until = 0.0
         self._refusal = (
             f"{what}: it was removed, renamed, replaced or truncated while this registry had it open. What this call "
-            f"did is not in the database that others find at {self._path}, and this registry refuses every further verb. "
+            f"did is not in the database that others find at {self._path}, and this registry refuses further verbs. "
             "See what is there, put back what belongs there ('jobdb restore' takes a backup), then open a new registry"
         )
         raise DatabaseReplaced(self._refusal)

@@ -1,7 +1,7 @@
 """What a folder must do for a rollback journal to be safe, as checks between two parties.
 
-Used by probe.py (two processes) and probe_peer.py (two hosts). Each check says what it saw. May call nothing
-but the hands it is given. The order of events in each is that of SQLite (https://sqlite.org/lockingv3.html).
+Used by local.py (two processes) and peer.py (two hosts). Each check tells what it observed. It calls nothing but the
+parties it is given. The order of events in each is that of SQLite (https://sqlite.org/lockingv3.html).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .parties import Party
 from .report import Check
 
 LOCKED_FILE = "locked"
-_COUNT_SEC = 0.7  # long enough for the two to overlap, though the other host starts a little later
+_COUNT_SEC = 0.7  # long enough for the two to overlap although the other host starts a little later
 
 
 class _CheckFailed(Exception):
-    """What a check saw that must not be."""
+    """An observation that makes a check fail."""
 
 
 def _expect(seen: bool, problem: str) -> None:
@@ -30,7 +30,7 @@ def _expect(seen: bool, problem: str) -> None:
 
 
 def locks_exclude(a: Party, b: Party) -> str:
-    """Nobody gets in beside a writer; readers share and keep a writer out."""
+    """Check that a write lock excludes everybody, and that readers share and exclude a writer."""
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     for kind in ("write", "read"):
         got = b.call("lock", name=LOCKED_FILE, kind=kind)
@@ -46,17 +46,17 @@ def locks_exclude(a: Party, b: Party) -> str:
 
 
 def lock_handed_over(a: Party, b: Party) -> str:
-    """What one gives back the other gets."""
+    """Check that a released lock can be acquired by the other party."""
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     _expect(not b.call("lock", name=LOCKED_FILE, kind="write"), "the lock was granted twice")
     a.call("unlock", name=LOCKED_FILE)
-    _wait_for_lock(b, limit_sec=5.0, problem="a lock that was given back was still refused")
+    _wait_for_lock(b, limit_sec=5.0, problem="a released lock was still refused")
     b.call("unlock", name=LOCKED_FILE)
-    return "a lock given back can be taken at once"
+    return "a released lock can be acquired at once"
 
 
 def killed_holder_lets_go(a: Party, b: Party) -> str:
-    """The lock of a process that was killed is free again."""
+    """Check that the lock of a killed process is released."""
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     _expect(not b.call("lock", name=LOCKED_FILE, kind="write"), "the lock was granted twice")
     a.kill()
@@ -67,7 +67,8 @@ def killed_holder_lets_go(a: Party, b: Party) -> str:
 
 
 def writes_seen(a: Party, b: Party) -> str:
-    """What one wrote under the lock the other reads under the lock, though it had read the place before."""
+    """Check that what one writes under the lock the other reads under the lock, although it had read the place
+    before."""
     for text in ("first!", "second"):
         for party, write in ((a, True), (b, False)):
             _wait_for_lock(party, limit_sec=5.0, problem="a free lock was refused")
@@ -81,9 +82,9 @@ def writes_seen(a: Party, b: Party) -> str:
 
 
 def journal_seen(a: Party, b: Party) -> str:
-    """A writer makes its journal and dies: the next one must find it, though it had looked in vain before."""
+    """Check that the journal of a writer that died is found by the next one, which had looked in vain before."""
     journal = _unused_journal_name()
-    _expect(not b.call("exists", name=journal), "a file is there that nobody made")
+    _expect(not b.call("exists", name=journal), "a file exists that nobody created")
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     a.call("create", name=journal, text="pages")
     a.kill()
@@ -92,12 +93,12 @@ def journal_seen(a: Party, b: Party) -> str:
     b.call("unlock", name=LOCKED_FILE)
     a.call("open", name=LOCKED_FILE)
     a.call("remove", name=journal)
-    _expect(seen, "a journal left by a killed writer was not seen: half-written pages would be read as good")
-    return "a journal left by a killed writer is seen at once"
+    _expect(seen, "the journal of a killed writer was not found: half-written pages would be read as valid")
+    return "the journal of a killed writer is found at once"
 
 
 def removed_journal_gone(a: Party, b: Party) -> str:
-    """Removing the journal is the commit: the next one must not find it any more."""
+    """Check that a removed journal is not found by the next writer: removing it is the commit."""
     journal = _unused_journal_name()
     _wait_for_lock(a, limit_sec=5.0, problem="a free lock was refused")
     a.call("create", name=journal, text="pages")
@@ -107,12 +108,12 @@ def removed_journal_gone(a: Party, b: Party) -> str:
     _wait_for_lock(b, limit_sec=5.0, problem="a free lock was refused")
     content = b.call("read", name=journal)
     b.call("unlock", name=LOCKED_FILE)
-    _expect(content is None, "a removed journal could still be opened: a committed write would be undone")
+    _expect(content is None, "a removed journal could still be opened: a committed write would be rolled back")
     return "a removed journal is gone at once"
 
 
 def rename_seen(a: Party, b: Party) -> str:
-    """A file put in the place of another is the one found by name."""
+    """Check that a file renamed over another is the one found by that name."""
     a.call("create", name="named", text="old")
     _expect(b.call("read", name="named") == "old", "a new file was not seen")
     a.call("create", name="named.new", text="new")
@@ -124,7 +125,7 @@ def rename_seen(a: Party, b: Party) -> str:
 
 
 def nothing_lost(a: Party, b: Party) -> str:
-    """Both count in one file under the lock, at the same time; the sum must be there."""
+    """Check that no update is lost when both increment a number under the lock at the same time."""
     a.call("write_kept", name=LOCKED_FILE, text="0" * 20)
     for party in (a, b):
         party.start("count", name=LOCKED_FILE, seconds=_COUNT_SEC)
@@ -132,13 +133,13 @@ def nothing_lost(a: Party, b: Party) -> str:
     _wait_for_lock(a, limit_sec=5.0, problem="a free lock was refused")
     found = str(a.call("read_kept", name=LOCKED_FILE, length=20))
     a.call("unlock", name=LOCKED_FILE)
-    _expect(found == f"{acknowledged:020}", f"{acknowledged} additions were made, found was {found!r}")
-    _expect(acknowledged > 0, "no addition was possible in time")
-    return f"{acknowledged} additions of two writers at once, none lost"
+    _expect(found == f"{acknowledged:020}", f"{acknowledged} increments were made, found was {found!r}")
+    _expect(acknowledged > 0, "no increment was possible in time")
+    return f"{acknowledged} increments of two concurrent writers, none lost"
 
 
 def _unused_journal_name() -> str:
-    """A journal's name that no party has looked up before: an old answer must not decide a check."""
+    """Return a journal name that no party has looked up before: a cached answer must not decide a check."""
     return f"{secrets.token_hex(4)}-journal"
 
 
@@ -156,9 +157,9 @@ class CheckSpec(NamedTuple):
 
     Attributes:
         name: stable name, as in `Check`.
-        run: the check; it returns what it observed, and raises where the folder did not what it must.
+        run: the check; it returns what it observed, and raises where the folder is unsafe.
         advice: what to do when it fails.
-        both_directions: run it with the parties exchanged, too.
+        both_directions: also run it with the parties exchanged.
     """
 
     name: str
@@ -182,26 +183,26 @@ LOCAL_PLAN = (
     CheckSpec("rename-seen", rename_seen, CACHE_ADVICE),
     _LOST_UPDATE_CHECK,
 )
-# Renames are left out between hosts: SQLite needs none, and good mounts ('lookupcache=pos') may fail there.
+# Renames are not checked between hosts: SQLite needs none, and safe mounts ('lookupcache=pos') may fail them.
 PEER_PLAN = (*_COMMON, _LOST_UPDATE_CHECK)
 
 
 def run_plan(
     plan: Iterable[CheckSpec], a: Party, b: Party, *, first_label: str, second_label: str, end: float
 ) -> list[Check]:
-    """Runs the checks, in both directions where that tells more.
+    """Run the checks, in both directions where that matters.
 
     Args:
         plan: LOCAL_PLAN or PEER_PLAN.
-        a: one party.
-        b: the other party.
-        first_label: what to call the first party.
-        second_label: what to call the second party.
+        a: the first party.
+        b: the second party.
+        first_label: the first party's name in the labels.
+        second_label: the second party's name.
         end: reading of the monotonic clock, in seconds, after which no further check begins.
 
     Returns:
-        The outcomes. After a lock manager that is down, a party that does not answer, or the end of the
-        time, the rest is left out and the last outcome says so.
+        The outcomes. When an operation fails (a lock manager that is down, a party that does not answer) or the time is
+        over, the remaining checks are skipped and the last outcome tells so.
     """
     checks: list[Check] = []
     clean = False
@@ -212,7 +213,7 @@ def run_plan(
         for first, second, direction in directions:
             label = f"{spec.name}:{direction}" if spec.both_directions else spec.name
             if time.monotonic() > end:
-                checks.append(Check("time", False, f"the time was over before {label}", "give it more time"))
+                checks.append(Check("time", False, f"the time was over before {label}", "allow more time"))
                 return checks
             try:
                 if not clean:
@@ -232,7 +233,7 @@ def run_plan(
 
 
 def _reset_locks(a: Party, b: Party) -> None:
-    """Opens the file, and gives back what a failed check may have left locked."""
+    """Open the file, and release what a failed check may have left locked."""
     for party in (a, b):
         party.call("open", name=LOCKED_FILE)
         party.call("unlock", name=LOCKED_FILE)

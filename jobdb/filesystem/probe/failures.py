@@ -8,8 +8,8 @@ import os
 from .report import Check
 
 LOCKS_ADVICE = (
-    "locks do not reach everybody: on NFS mount without 'nolock' and with 'local_lock=none', on SMB without "
-    "'nobrl'; where that cannot be had, keep the database on a local disk (tickets over MQTT) or use postgresql://"
+    "locks do not reach all hosts: on NFS mount without 'nolock' and with 'local_lock=none', on SMB without "
+    "'nobrl'; where that is not possible, keep the database on a local disk (tickets over MQTT) or use postgresql://"
 )
 _NO_LOCK_MANAGER = (
     "the server has no lock manager for this mount (ENOLCK): start lockd and rpc.statd on server and client, "
@@ -17,12 +17,12 @@ _NO_LOCK_MANAGER = (
 )
 CACHE_ADVICE = "mount with 'lookupcache=none' (NFS), or without name cache and with 'cache=none' (SMB, 9p)"
 DATA_ADVICE = "this mount serves old data: mount with 'cache=none' (SMB, 9p) and without 'nocto' (NFS)"
-_HANGS_ADVICE = "no answer: see whether the server of the file system, and the other host, are up"
-_OTHER_ADVICE = "see that the folder is writable and has space and inodes left"
+_HANGS_ADVICE = "no answer: check that the server of the file system and the other host are up"
+_OTHER_ADVICE = "make sure that the folder is writable and has space and inodes left"
 
 
 class PartyError(Exception):
-    """An operation failed; `errno` says how, ETIMEDOUT if no answer came in time."""
+    """An operation of a party failed; `errno` tells how, ETIMEDOUT if no answer came in time."""
 
     def __init__(self, operation: str, code: int) -> None:
         super().__init__(f"{operation}: {errno.errorcode.get(code, code)} ({os.strerror(code)})")
@@ -30,7 +30,7 @@ class PartyError(Exception):
 
 
 def failed_check(name: str, failure: PartyError | None) -> Check:
-    """The outcome of a check that an operation ended; without a failure, of locks that did not exclude."""
+    """Return the outcome of a check that an operation ended; without a failure, of locks that did not exclude."""
     if failure is None:
         return Check(name, False, "a lock did not exclude a second owner, or was not free again", LOCKS_ADVICE)
     advice = {

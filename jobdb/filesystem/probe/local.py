@@ -21,11 +21,11 @@ _OPERATION_LIMIT_SEC = 8.0
 
 
 def probe_folder(folder: str | Path, *, timeout_sec: float = 10.0) -> ProbeReport:
-    """Checks a folder with two processes of this host.
+    """Check a folder with two processes of this host.
 
     Args:
-        folder: an existing folder; a scratch folder is made in it and removed again.
-        timeout_sec: longest time, in seconds; a file system that hangs is reported, not waited for.
+        folder: an existing folder; a scratch folder is created in it and removed again.
+        timeout_sec: the longest time, in seconds; a file system that hangs is reported.
 
     Returns:
         The report.
@@ -47,7 +47,7 @@ def probe_folder(folder: str | Path, *, timeout_sec: float = 10.0) -> ProbeRepor
                 ):
                     checks = run_plan(LOCAL_PLAN, a, b, first_label="a", second_label="b", end=end)
             finally:
-                # A folder that cannot be removed now stays behind under its own clear name.
+                # A folder that cannot be removed now is left behind; its name tells what it is.
                 with contextlib.suppress(PartyError):
                     folder_party.call("remove_folder", name=scratch, recursive=True)
     return with_export_check(ProbeReport(os.fspath(folder), "local", tuple(checks), time.monotonic() - began))

@@ -1,10 +1,11 @@
-"""The probe between two hosts that meet through the probed folder itself.
+"""The probe between two hosts that meet through the probed folder itself: `jobdb probe --peer`.
 
-Called by `probe.probe_peer`. Both sides run the same code: they find each other, the one with the smaller
-number leads and runs the checks of probe_checks.py, the other lends a hand (`RemoteParty`). Messages are files
-that appear whole under names that nobody looked up before, found by listing: so neither a name cache nor
-missing locks, which are what is being examined, can hinder the talk. Whoever can write to the folder can
-write messages, so these can name a few operations on plain names in the scratch folder, and nothing else.
+Called by the command line. Both sides run the same code: they find each other, the one with the smaller id leads and
+    runs
+the checks of checks.py, and the other executes operations for it (`RemoteParty`). Messages are files that appear whole
+under names that nobody has looked up before, found by listing: so neither a name cache nor missing locks, which are
+what is being tested, can disturb the exchange. Whoever can write to the folder can write messages, so these may name a
+few operations on plain names in the scratch folder, and nothing else.
 """
 
 from __future__ import annotations
@@ -51,7 +52,12 @@ _OPERATIONS = frozenset(
 
 
 class _Mailbox:
-    """The exchange of messages between two numbered parties, over a folder."""
+    """The exchange of messages between two parties through a folder.
+
+    Attributes:
+        own_id: this party's id.
+        peer_id: the other party's id, "" until it is found.
+    """
 
     def __init__(self, mail_party: LocalParty, own_id: str) -> None:
         self._party = mail_party
@@ -63,11 +69,11 @@ class _Mailbox:
         return [str(name) for name in self._party.call("listing")]
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        self._sent_files.append(name)  # first: should an interrupt come, it is removed all the same
+        self._sent_files.append(name)  # first: so it is removed even if an interrupt comes
         self._party.call("publish", name=name, text=json.dumps(content))
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """The message, or None if there is none that can be understood."""
+        """Read a message; return None where there is no valid one."""
         text = self._party.call("read", name=name)
         try:
             content = json.loads(text or "")
@@ -79,7 +85,7 @@ class _Mailbox:
         self.write(f"m.{self.own_id}.{self.peer_id}.{number}", content)
 
     def receive(self, number: int, *, limit_sec: float) -> dict[str, Any]:
-        """Waits for the other's message of that number; raises HandFailed with ETIMEDOUT."""
+        """Wait for the peer's message of that number; raise PartyError with ETIMEDOUT where none comes."""
         name = f"m.{self.peer_id}.{self.own_id}.{number}"
         end = time.monotonic() + limit_sec
         while time.monotonic() < end:
@@ -90,26 +96,26 @@ class _Mailbox:
         raise PartyError("answer of the other host", errno.ETIMEDOUT)
 
     def remove_sent(self, *, keep: int) -> None:
-        """Removes own messages but the last ones, which the other may not have read yet."""
+        """Remove own messages except the last ones, which the peer may not have read yet."""
         while len(self._sent_files) > keep:
             self._party.call("remove", name=self._sent_files.pop(0))
 
     def remove_received(self) -> None:
-        """Removes the other's last message, which only its reader can know to be read."""
+        """Remove the peer's last message: only its reader knows that it was read."""
         for name in self.names():
             if name.startswith(f"m.{self.peer_id}.{self.own_id}."):
                 self._party.call("remove", name=name)
 
     def wait_until_read(self, number: int, *, limit_sec: float) -> None:
-        """Waits until the other has removed an own message of that number."""
+        """Wait until the peer has removed an own message of that number."""
         end = time.monotonic() + limit_sec
-        with contextlib.suppress(PartyError):  # the other may have removed the whole meeting by now
+        with contextlib.suppress(PartyError):  # the peer may have removed the whole folder by now
             while f"m.{self.own_id}.{self.peer_id}.{number}" in self.names() and time.monotonic() < end:
                 time.sleep(_POLL_SEC)
 
 
 class RemoteParty:
-    """The hand of the other host; its operations travel as messages."""
+    """The party on the other host; its operations travel as messages."""
 
     def __init__(self, mailbox: _Mailbox) -> None:
         self._mailbox = mailbox
@@ -192,19 +198,19 @@ def _rendezvous(
         return pair, _run_leader(mailbox, folder_party, folder, scratch, pair, distinct_hosts=distinct_hosts)
     checks = _run_follower(mailbox, folder, scratch)
     if not all(check.ok for check in checks):
-        with contextlib.suppress(PartyError):  # the leader may have died and left it
+        with contextlib.suppress(PartyError):  # the leader may have died and left it behind
             folder_party.call("remove_folder", name=scratch, recursive=True)
     return pair, checks
 
 
 def _find_peer(mailbox: _Mailbox, hello: dict[str, Any], *, end: float) -> dict[str, Any] | None:
-    """Finds one other party; the smaller number offers, the greater accepts one offer."""
+    """Find one other party: the smaller id offers, the greater accepts one offer."""
     offered: set[str] = set()
     while time.monotonic() < end:
         for name in mailbox.names():
             kind, _, rest = name.partition(".")
             if kind == "hello" and rest > mailbox.own_id and rest not in offered:
-                offered.add(rest)  # one that a killed probe left behind never answers, and does no harm
+                offered.add(rest)  # one that a killed probe has left behind never answers, and does no harm
                 mailbox.write(f"m.{mailbox.own_id}.{rest}.0", hello)
             elif kind == "m" and rest.endswith(f".{mailbox.own_id}.0"):
                 content = mailbox.read(name)
@@ -289,7 +295,7 @@ def _execute(party: LocalParty, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_checks(command: dict[str, Any]) -> list[Check]:
-    """The leader's findings; they will be shown on a terminal, so nothing but plain text is let through."""
+    """Parse the leader's findings. They will be shown on a terminal, so only printable text is accepted."""
     arguments = command.get("arguments")
     found = arguments.get("checks") if isinstance(arguments, dict) else None
     if not isinstance(found, list) or not all(isinstance(check, dict) for check in found):
@@ -310,7 +316,7 @@ def _printable(text: object, length: int) -> str:
 
 
 def _update_record(report: ProbeReport, folder_party: LocalParty) -> None:
-    """Leaves word of a probe that passed where a database needs it, and takes back what no longer holds."""
+    """Record a probe that passed where a database needs it; remove the record of one that no longer does."""
     placement = placement_for(report.folder)
     if not placement.needs_peer_probe:
         return

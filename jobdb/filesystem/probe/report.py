@@ -34,15 +34,15 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class ProbeReport:
-    """What a probe found.
+    """The result of a probe.
 
     Attributes:
         folder: the folder that was probed.
         kind: "quick" (one process), "local" (two processes), or "peer" (two hosts).
-        checks: the outcomes, in the order in which they were found.
+        checks: the outcomes, in the order of the checks.
         took_sec: how long it took, in seconds.
-        peers: the names of the hosts that met, for a peer probe.
-        export: what is known of the NFS export behind the folder; None where there is none.
+        peers: the names of the hosts, for a peer probe.
+        export: the finding about the NFS export behind the folder; None where there is none.
     """
 
     folder: str
@@ -59,9 +59,9 @@ class ProbeReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What no probe can tell, and what to do about it: a sentence each."""
-        unseen = self.export
-        return (f"{unseen.message}; {unseen.advice}",) if unseen is not None and unseen.level == "warn" else ()
+        """What no probe can determine, and what to do about it: a sentence each."""
+        export = self.export
+        return (f"{export.message}; {export.advice}",) if export is not None and export.level == "warn" else ()
 
     @property
     def failures(self) -> tuple[Check, ...]:
@@ -70,7 +70,7 @@ class ProbeReport:
 
     @property
     def verdict(self) -> str:
-        """One sentence for people."""
+        """The result in one sentence."""
         scope = {"peer": "between these hosts", "local": "between processes of this host"}.get(self.kind, "here")
         if self.ok:
             provided = ", if the server's export is sync" if self.warnings else ""
@@ -81,7 +81,7 @@ class ProbeReport:
         return f"no database may be kept in {self.folder}: failed {names}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values, `ok` and `verdict` included."""
+        """Return it as plain JSON values, `ok` and `verdict` included."""
         return {
             "folder": self.folder,
             "kind": self.kind,
@@ -95,8 +95,8 @@ class ProbeReport:
 
 
 def with_export_check(report: ProbeReport) -> ProbeReport:
-    """Return the report with what is known of the NFS export behind the folder: one that loses commits fails it."""
-    if not report.ok:  # it may be a file system that hangs, and looking at its folder would hang as well
+    """Add the finding about the NFS export behind the folder to a report: one that loses commits fails it."""
+    if not report.ok:  # the file system may hang, and examining its folder would hang as well
         return report
     from ..nfs_exports import check_export
 

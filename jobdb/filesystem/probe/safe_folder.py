@@ -26,17 +26,17 @@ from .worker import LOCK_LENGTH, LOCK_START
 
 
 def quick_lock_probe(folder: str | Path) -> ProbeReport:
-    """Checks within milliseconds that locks exclude in a folder, by two owners within this process.
+    """Check within milliseconds that locks exclude in a folder, with two owners in this process.
 
-    Linux gives a lock either to the process or to the open file (fcntl(2), "open file description locks");
-    the two exclude each other, on the wire too, so that no second process is needed. Elsewhere
-    the probe between two processes runs instead.
+    Linux grants a lock either to the process or to the open file (fcntl(2), "open file description locks"). The two
+    exclude each other, on the wire too, so no second process is needed. Elsewhere the probe between two processes runs
+    instead.
 
     Args:
-        folder: an existing folder that may be written to.
+        folder: an existing, writable folder.
 
     Returns:
-        The report; `ok` is False where a lock did not exclude, was not given, or no file could be made.
+        The report; `ok` is False where a lock did not exclude, was not granted, or no file could be created.
     """
     began = time.monotonic()
     if not sys.platform.startswith("linux"):
@@ -63,14 +63,14 @@ def _check_two_owners(name: str) -> Check:
             fcntl.lockf(one, fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
             if not _try_ofd_lock(other):
                 return failed_check("lock-handed-over", None)
-            # FUSE does not give such a lock back on close, and the number of the file is used again.
+            # FUSE does not release such a lock on close, and the inode number is reused.
             _try_ofd_lock(other, fcntl.F_UNLCK)
         finally:
             os.close(other)
     finally:
         os.unlink(name)
         os.close(one)
-    return Check("locks-exclude", True, "a lock excludes a second owner and is free when given back")
+    return Check("locks-exclude", True, "a lock excludes a second owner and is free when released")
 
 
 def _try_ofd_lock(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
@@ -82,17 +82,17 @@ def _try_ofd_lock(fd: int, kind: int = fcntl.F_WRLCK) -> bool:
 
 
 def require_safe_folder(placement: Placement) -> None:
-    """Refuses a folder in which a database may not be written to.
+    """Refuse a folder in which no database may be written to.
 
-    To be called before the first write, also before the folder is made: then the nearest folder above it is
-    probed. Costs nothing for a local file system, some milliseconds elsewhere.
+    Called before the first write, and before the folder is created: then the nearest folder above it is probed. Costs
+    nothing for a local file system, some milliseconds elsewhere.
 
     Args:
-        placement: what `filesystem.placement_for` said of the folder.
+        placement: the folder's placement.
 
     Raises:
-        UnsafeFileSystem: the policy refused the folder, the quick lock probe failed, or the folder needs a
-            probe between two hosts and none has passed on this host with the mount as it is now.
+        UnsafeFileSystem: the policy refuses the folder, the quick lock probe failed, or the folder needs a probe
+            between two hosts and none has passed on this host with the current mount.
     """
     if placement.refused:
         raise UnsafeFileSystem(f"{placement.folder} cannot hold the database: {_reason_and_advice(placement)}")
