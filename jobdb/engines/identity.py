@@ -1,12 +1,11 @@
-"""Which registry a database is, and whether it still lies where it was known to lie.
+"""Which registry a database is, and whether it still lies where it was recorded.
 
-Brokers know a database by a client id and keep messages for it, and tickets name the registry that issued them. A copy
-that went by the same name would take what is meant for the original. So each registry has a random id of its own, which
-a restored backup and a copy replace; and because nobody replaces it when a file is copied by hand (cp, rsync, a cloned
-machine), the database notes its place too. Who is about to connect to a broker compares that with where it is now, and
-refuses where they differ: only a person knows whether the database was moved or copied.
-
-Called by ``jobdb identity``, the relay, subscribers at a broker, tickets, the doctor and the migrations.
+Called by ``jobdb identity``, the relay, subscribers at a broker, tickets and the doctor. Brokers know a database by a
+client id and keep messages for it, and tickets name the registry that issued them. A copy under the same name would
+take messages that are meant for the original. So each registry has a random id of its own, which a restored backup and
+a copy replace; and since nobody replaces it when a file is copied by hand (cp, rsync, a cloned machine), the database
+records its place too (see `place`). Before it connects to a broker, its place is compared with the recorded one, and it
+is refused where they differ: only a person knows whether the database was moved or copied.
 """
 
 from __future__ import annotations
@@ -50,13 +49,13 @@ _UNSTABLE_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which registry a database is, and where it is.
+    """The identity and the place of a registry.
 
     Attributes:
         registry_id: 32 hex digits.
-        recorded: the facts about its place as they were noted; empty when none were.
-        here: the same facts as they are now.
-        problem: how the two differ, as a part of a sentence; None where they tell the same place.
+        recorded: the facts of its place as they were recorded; empty when none were.
+        here: the current facts.
+        problem: how the two differ, as a part of a sentence; None where they are the same place.
     """
 
     registry_id: str
@@ -65,7 +64,7 @@ class Identity:
     problem: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, under stable names."""
+        """Return it as plain JSON values, under stable names."""
         return {
             "registry_id": self.registry_id,
             "in_place": self.problem is None,
@@ -76,12 +75,12 @@ class Identity:
 
 
 def new_registry_id() -> str:
-    """Make an id for a registry that is none of those there were: 32 hex digits."""
+    """Return a new random registry id: 32 hex digits."""
     return secrets.token_hex(16)
 
 
 def read_identity(store: Store) -> Identity:
-    """Read which registry this is, and compare its place with the one that was noted. Writes nothing but a missing id.
+    """Read which registry this is, and compare its place with the recorded one. Writes nothing but a missing id.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be read.
@@ -100,22 +99,22 @@ def read_identity(store: Store) -> Identity:
 
 
 def require_place(store: Store) -> str:
-    """Refuse a database that may be a copy, before it connects to a broker; note its place where none is noted.
+    """Refuse a database that may be a copy, before it connects to a broker; record its place where none is recorded.
 
     Returns:
-        What brokers know this database by.
+        The name by which brokers know this database.
 
     Raises:
-        MovedOrCopied: it lies elsewhere than it did; the message names the two ways out.
+        MovedOrCopied: its place is not the recorded one; the message tells what to do in either case.
         Busy, StorageFailed, Unavailable: the database cannot be read or written.
     """
     identity = read_identity(store)
     if identity.problem is not None:
         raise MovedOrCopied(
-            f"this database is not where it was: {identity.problem}. If it was moved, say so with "
+            f"this database is not where it was: {identity.problem}. If it was moved, confirm that with "
             f"'{_command(store)} identity --moved'; if it is a copy, give it an identity of its own with "
             f"'{_command(store)} identity --copy'. Until then it connects to no broker and issues no ticket: it would "
-            "take what is meant for the original"
+            "receive what is meant for the original"
         )
     if _should_record(store, identity):
         with store.write() as tx:
@@ -124,9 +123,9 @@ def require_place(store: Store) -> str:
 
 
 def broker_identity(store: Store) -> str:
-    """Return what brokers know this database by: its registry id, or what an older version connected as.
+    """Return the name by which brokers know this database: its registry id, or the name of an older version.
 
-    That older name is good for as long as the registry id is the one that the migration gave: a copy has another.
+    The older name is valid for as long as the registry id is the one that the migration gave: a copy has another.
     """
     with store.read() as tx:
         known = _settings(tx)
@@ -136,7 +135,7 @@ def broker_identity(store: Store) -> str:
 
 
 def accept_place(store: Store) -> Identity:
-    """Note the present place as the right one: the database was moved and keeps its identity.
+    """Record the current place: the database was moved and keeps its identity.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be written.
@@ -145,7 +144,7 @@ def accept_place(store: Store) -> Identity:
 
 
 def assign_new_identity(store: Store) -> Identity:
-    """Give the database an identity of its own, at its present place.
+    """Give the database a new identity, at its current place.
 
     Brokers then know it as another subscriber and another relay, and its tickets are those of another registry. The
     relay's lease, which came with the copy, is dropped.
@@ -156,7 +155,7 @@ def assign_new_identity(store: Store) -> Identity:
     return _record_place(store, new_registry_id())
 
 
-# -- the facts
+# -- the place
 
 
 def _unwrapped(store: Store) -> Any:
@@ -176,7 +175,8 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
     if recorded == here or not recorded:
         return None
     stable_inodes = True
-    # Not the folder alone tells: the host that owns the disk shares it too, and marked databases stay out of WAL there.
+    # The file system alone does not tell: the host that owns the disk shares it too, and there marked databases are not
+    # in WAL mode.
     local_filesystem = _is_local(store)
     if "path" in here:
         from ..filesystem.placement import placement_for
@@ -200,7 +200,8 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
 
 
 def _should_record(store: Store, identity: Identity) -> bool:
-    """No place is noted yet; or the file was renamed, and another may come to lie where it was."""
+    """Return whether to record the place: none is recorded, or the file was renamed and another may take its old
+    name."""
     recorded, here = identity.recorded, identity.here
     if not recorded:
         return True

@@ -1,11 +1,11 @@
 """The place of a database: the facts by which it is recognized, and how two places differ.
 
-Called by `identity`, and by the migrations, which record the place of a new file. What identifies a place: of a file
-its inode, the machine and the host name; the path only where the file that is found there now is another one. Device
+Called by `identity`, and by the migrations, which record the place of a new file. A place is identified, for a file, by
+its inode, the machine and the host name; by the path only where the file that is found there now is another one. Device
 numbers change with a restart and are not compared. In a container the machine and the host name change with each start
-and are left out; on a network file system they differ legitimately. On PostgreSQL: the server's identifier, where the
-role may read it, and the object identifiers of database and table. A physical copy of a whole server has the same ones:
-a person must say that it is a copy.
+and are left out; on a network file system they differ legitimately. On PostgreSQL: by the server's identifier, where
+the role may read it, and the object identifiers of database and table. A physical copy of a whole server has the same
+ones: a person must tell that it is a copy.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container
 
 
 def file_place(path: Path) -> dict[str, str]:
-    """Return the facts that tell where a database file lies.
+    """Return the facts of a database file's place.
 
     Raises:
-        OSError: it is not there.
+        OSError: it does not exist.
     """
     path = path.resolve()
     facts = {"path": str(path), "inode": str(os.stat(path).st_ino), "machine": "", "host": ""}
@@ -48,14 +48,14 @@ def describe_difference(
     local_filesystem: bool,
     is_another_file: Callable[[str], bool],
 ) -> str | None:
-    """Compare two places; a fact that one side does not know is not compared. Pure but for what it is given.
+    """Compare two places; a fact that one side does not know is not compared. Pure, except for ``is_another_file``.
 
     Args:
-        recorded: the facts that were noted.
-        here: the present ones.
-        stable_inodes: the file system gives a file the same inode number after the next mount.
-        local_filesystem: the file system is this machine's own.
-        is_another_file: tells whether a path leads to a file that is not this one.
+        recorded: the recorded facts.
+        here: the current ones.
+        stable_inodes: the file system keeps a file's inode number across mounts.
+        local_filesystem: the file system belongs to this machine.
+        is_another_file: tells whether a path leads to another file.
 
     Returns:
         How they differ, as a part of a sentence; None where they do not.
@@ -65,19 +65,19 @@ def describe_difference(
         return bool(recorded.get(name) and here.get(name)) and recorded[name] != here[name]
 
     if differ("cluster"):
-        return "it was noted in another PostgreSQL server"
+        return "it was recorded in another PostgreSQL server"
     if differ("database"):
-        return "it was noted in another database of the server"
+        return "it was recorded in another database of the server"
     if differ("table"):
-        return "its tables were made anew since"
+        return "its tables were created anew since"
     if local_filesystem and differ("machine"):
-        return f"it was noted on another machine ({recorded.get('host') or 'unnamed'})"
+        return f"it was recorded on another machine ({recorded.get('host') or 'unnamed'})"
     if local_filesystem and differ("host"):
-        return f"it was noted on host {recorded['host']}, and this is {here['host']}"
+        return f"it was recorded on host {recorded['host']}, and this is {here['host']}"
     if stable_inodes and differ("inode"):
-        return f"it was noted as another file ({recorded.get('path')}, inode {recorded['inode']})"
+        return f"it was recorded as another file ({recorded.get('path')}, inode {recorded['inode']})"
     if differ("path") and is_another_file(recorded["path"]):
-        return f"the file that it was noted as, {recorded['path']}, is there as well"
+        return f"the file that it was recorded as, {recorded['path']}, is there as well"
     return None
 
 

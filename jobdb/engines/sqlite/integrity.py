@@ -1,4 +1,4 @@
-"""Looking for damage in an open database."""
+"""Finding damage in an open database. Called by the read path for `jobdb doctor`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
 
     Args:
         reader: a connection to it, outside of a transaction.
-        path: its file, for errors.
-        wal_index: the WAL's index, see `snapshots`.
+        path: its file, for messages.
+        wal_index: the WAL's index, see `snapshot_check`.
         full: compare the indexes with their tables and follow the foreign keys too.
 
     Raises:
-        Busy: this process's locks were dropped meanwhile, so that nothing follows from what was read.
+        Busy: this process's locks were dropped meanwhile, so nothing follows from what was read.
         apsw.Error: it cannot be read.
     """
     reader.execute("BEGIN")
