@@ -116,7 +116,7 @@ def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> 
 
 def test_what_is_empty_becomes_a_registry(path: Path) -> None:
     make(path, "CREATE TABLE gone(x); DROP TABLE gone; VACUUM")
-    with pytest.raises(SchemaMismatch, match=r"is empty; run 'jobdb --db .* init'"):
+    with pytest.raises(SchemaMismatch, match=r"is empty; open it with create=True"):
         open_registry(path)
     with open_registry(path, create=True) as registry:
         assert registry.jobs() == []

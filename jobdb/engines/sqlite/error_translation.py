@@ -68,7 +68,9 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
         )
     if isinstance(error, apsw.NotADBError):
         return NotAJobdbDatabase(
-            f"{database} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+            f"{database} is not a SQLite database",
+            advice="name another file, or move it away and create a registry",
+            command="name another file with --db, or move it away and run 'jobdb init'",
         )
     if isinstance(error, apsw.CorruptError):
         return _corrupt_or_unreadable(database, error)

@@ -85,7 +85,9 @@ def refuse_foreign(path: Path, found: FileKind) -> None:
     """
     if found is FileKind.FOREIGN:
         raise NotAJobdbDatabase(
-            f"{path} is a SQLite database of another program; nothing was changed. Name another file with --db"
+            f"{path} is a SQLite database of another program; nothing was changed",
+            advice="name another file",
+            command="name another file with --db",
         )
 
 
@@ -94,6 +96,13 @@ def unmarked_error(path: Path) -> SchemaMismatch:
     return SchemaMismatch(
         f"{path} holds a registry whose mark is missing, as after '.dump' into a new file; "
         f"run 'jobdb --db {path} migrate', which restores it"
+    )
+
+
+def empty_error(path: Path) -> SchemaMismatch:
+    """Return the error for an empty file that is not to be made a registry."""
+    return SchemaMismatch(
+        f"{path} is empty", advice="open it with create=True", command=f"run 'jobdb --db {path} init'"
     )
 
 

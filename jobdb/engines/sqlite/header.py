@@ -50,7 +50,9 @@ def read_header(path: Path) -> Header:
         return Header(empty=True, wal=False, user_version=0, application_id=0)
     if len(head) < 100 or not head.startswith(_MAGIC):
         raise NotAJobdbDatabase(
-            f"{path} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+            f"{path} is not a SQLite database",
+            advice="name another file, or move it away and create a registry",
+            command="name another file with --db, or move it away and run 'jobdb init'",
         )
     user_version, _incremental_vacuum, application_id = struct.unpack(">III", head[60:72])
     return Header(empty=False, wal=head[18] == _WAL_VERSION, user_version=user_version, application_id=application_id)

@@ -22,7 +22,7 @@ from ...system.descriptor_shortage import SHORTAGE_ADVICE, is_shortage
 from ..sql.statements import JOBS, VERBS
 from . import open_files
 from .error_translation import translate
-from .file_kind import FileKind, inspect_file, refuse_foreign, unmarked_error
+from .file_kind import FileKind, empty_error, inspect_file, refuse_foreign, unmarked_error
 from .header import Header, read_header, refuse_newer
 from .placement_check import check_placement
 from .shared_mark import SHARED, is_shared
@@ -199,7 +199,7 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
         raise unmarked_error(path)
     if found is FileKind.EMPTY:
         if not create:
-            raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
+            raise empty_error(path)
         _create_database(path)
         return read_header(path)
     if header.user_version < SCHEMA_VERSION:

@@ -175,7 +175,7 @@ class ReplacementGuard:
 
     def _check_database(self) -> os.stat_result:
         if self._refusal is not None:
-            raise DatabaseReplaced(self._refusal)
+            raise self._replaced_error(self._refusal)
         name, device, inode = self._database
         try:
             found = lstat(name)
@@ -233,10 +233,17 @@ class ReplacementGuard:
         self.read_valid_until = self.write_valid_until = 0.0
         self._refusal = (
             f"{what}: it was removed, renamed, replaced or truncated while this registry had it open. What this call "
-            f"did is not in the database that others find at {self._path}, and this registry refuses further verbs. "
-            "See what is there, put back what belongs there ('jobdb restore' takes a backup), then open a new registry"
+            f"did is not in the database that others find at {self._path}, and this registry refuses further verbs"
         )
-        raise DatabaseReplaced(self._refusal)
+        raise self._replaced_error(self._refusal)
+
+    @staticmethod
+    def _replaced_error(message: str) -> DatabaseReplaced:
+        return DatabaseReplaced(
+            message,
+            advice="see what is there, put back what belongs there (or restore a backup), then open a new registry",
+            command="see what is there, and put back what belongs there ('jobdb restore' takes a backup)",
+        )
 
 
 def _identify(name: str) -> tuple[str, int, int]:

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import SchemaMismatch
 from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
 from . import open_files
 from .error_translation import translate
 from .exclusive_lock import lock_exclusively
-from .file_kind import FileKind, inspect_file, refuse_foreign, unmarked_error
+from .file_kind import FileKind, empty_error, inspect_file, refuse_foreign, unmarked_error
 from .lock_holders import open_elsewhere_error
 from .placement_check import check_placement
 from .temporary_connection import temporary_connection
@@ -61,11 +60,7 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
         _header, found = inspect_file(path)
         refuse_foreign(path, found)
         if found is not FileKind.OURS:
-            raise (
-                unmarked_error(path)
-                if found is FileKind.UNMARKED
-                else SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
-            )
+            raise (unmarked_error(path) if found is FileKind.UNMARKED else empty_error(path))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))

@@ -197,7 +197,9 @@ class WalSync:
             return
         raise SyncFailed(
             f"the disk did not confirm a write to {self._wal}: {self._failure.strerror}. The commit may be lost by a "
-            "power failure; check the disk, open the registry anew and read the state before going on"
+            "power failure",
+            advice="check the disk, open a new registry and read the state before you go on",
+            command="check the disk and read the state before you go on",
         ) from self._failure
 
     def rewrite(self) -> None:
