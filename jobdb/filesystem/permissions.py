@@ -14,7 +14,6 @@ import stat
 from typing import TYPE_CHECKING
 
 from ..errors import StorageFailed
-from .folder_sync import sync_folder
 
 if TYPE_CHECKING:
     pass
@@ -36,6 +35,8 @@ def make_private_folder(path: str | os.PathLike[str]) -> list[str]:
     Raises:
         StorageFailed: it cannot be created, or the name is that of another kind of file.
     """
+    from .folder_sync import sync_folder  # here: most commands create nothing
+
     folder = os.path.abspath(path)
     missing = []
     made: list[str] = []
@@ -76,6 +77,8 @@ def create_private_file(path: str | os.PathLike[str]) -> bool:
     Raises:
         StorageFailed: the folder is missing or not writable.
     """
+    from .folder_sync import sync_folder
+
     target = os.path.realpath(path)  # SQLite follows links too, and its journals lie beside the target
     try:
         try:

@@ -24,7 +24,9 @@ from .temporary_connection import immutable_uri, temporary_connection
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CREATE_STATEMENT = re.compile(r"^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)", re.MULTILINE | re.IGNORECASE)
+_CREATE_STATEMENT = (
+    r"(?im)^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)"  # compiled when needed: that takes time
+)
 _MIGRATIONS_TABLE = "_sqlite_migrations"
 _BUSY_SEC = 10.0
 
@@ -109,7 +111,7 @@ def empty_error(path: Path) -> SchemaMismatch:
 def _our_table_names() -> set[str]:
     """Return every table and view that a migration creates."""
     scripts = [file.read_text("utf-8") for _number, _name, file in migration_files("sqlite")]
-    return {_MIGRATIONS_TABLE, *(name for script in scripts for name in _CREATE_STATEMENT.findall(script))}
+    return {_MIGRATIONS_TABLE, *(name for script in scripts for name in re.findall(_CREATE_STATEMENT, script))}
 
 
 class SchemaInfo(NamedTuple):

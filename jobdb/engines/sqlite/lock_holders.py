@@ -6,17 +6,18 @@ import os
 from typing import TYPE_CHECKING
 
 from ...errors import Busy
-from ...filesystem.kernel_locks import locks_on, process_name
 from .lock_bytes import READ_MARKS, WAL_LOCKS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ...filesystem.kernel_locks import KernelLock
+
 
 def lock_holder(database: Path) -> str | None:
     """Return "python3 (pid 4711)" for another process that holds a write lock on the database, else None."""
     for suffix in ("-gate", "-shm", ""):
-        for lock in locks_on(f"{database}{suffix}"):
+        for lock in _locks_on(f"{database}{suffix}"):
             if lock.exclusive and lock.pid > 0 and lock.pid != os.getpid():
                 return lock.holder
     return None
@@ -24,8 +25,10 @@ def lock_holder(database: Path) -> str | None:
 
 def reader_processes(database: Path) -> list[tuple[int, str]]:
     """Return the ids and names of other processes that hold a read mark of the WAL."""
-    marks = (lock for lock in locks_on(f"{database}-shm") if not lock.exclusive and lock.first in READ_MARKS)
+    marks = (lock for lock in _locks_on(f"{database}-shm") if not lock.exclusive and lock.first in READ_MARKS)
     pids = {lock.pid for lock in marks if lock.pid > 0 and lock.pid != os.getpid()}
+    from ...filesystem.kernel_locks import process_name
+
     return [(pid, process_name(pid)) for pid in sorted(pids)]
 
 
@@ -36,8 +39,17 @@ def shm_lock_holder(database: Path, *, exclude_pid: int = 0) -> int | None:
         database: the name; the ``-shm`` beside it may be that of a database that was removed.
         exclude_pid: a process that does not count.
     """
-    locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and lock.first in WAL_LOCKS)
+    locks = (lock for lock in _locks_on(f"{database}-shm") if lock.kind == "POSIX" and lock.first in WAL_LOCKS)
     return next((lock.pid for lock in locks if lock.pid != exclude_pid), None)
+
+
+def _locks_on(path: str) -> list[KernelLock]:
+    """List the locks on a file; none where there is no file descriptor left to find out."""
+    try:
+        from ...filesystem.kernel_locks import locks_on  # here: few commands have to wait
+    except (ImportError, OSError):
+        return []
+    return locks_on(path)
 
 
 def busy_error(database: Path, waited_sec: float) -> Busy:

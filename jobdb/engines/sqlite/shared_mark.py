@@ -14,7 +14,6 @@ import apsw
 from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
 from . import open_files
 from .error_translation import translate
-from .exclusive_lock import lock_exclusively
 from .file_kind import FileKind, empty_error, inspect_file, refuse_foreign, unmarked_error
 from .lock_holders import open_elsewhere_error
 from .placement_check import check_placement
@@ -53,6 +52,8 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
             verb is refused once the database is in WAL mode.
         Unusable: this process has it open.
     """
+    from .exclusive_lock import lock_exclusively  # here: every opening imports this module
+
     check_placement(path)
     with open_files.exclusive_open(path):
         refuse_hard_links(path)
