@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING
 
 from ...filesystem import ofd_locks
 from .lock_bytes import DMS_BYTE, SHARED_RANGE
-from .snapshot_check import WAL_INDEX_BYTES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+WAL_INDEX_BYTES = 136
+"""The length of the header of the ``-shm``, see `snapshot_check`."""
 
 
 class LockGuard:

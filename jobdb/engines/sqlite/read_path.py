@@ -1,6 +1,6 @@
 """Everything that a read passes: the mutex, the reading connection, the check of its snapshot; and waiting for changes.
 
-Called by `TransactionScope`, which runs one transaction, and by the store. The connection is opened when it is first
+Called by `TransactionScope`, which runs one transaction, and by the store. Path and connection are made when they are first
 needed: most programs that publish never read.
 """
 

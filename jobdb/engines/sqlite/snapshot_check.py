@@ -24,7 +24,6 @@ from .lock_bytes import READ_MARKS
 if TYPE_CHECKING:
     from pathlib import Path
 
-WAL_INDEX_BYTES = 136
 MX_FRAME, SALT, BACKFILL_ATTEMPTED = 4, 8, 32
 """Where the index holds the length of the WAL, which WAL it is, and how far it was copied: the 32-bit words mxFrame,
 aSalt[0] and nBackfillAttempted. The read path spells out the two functions below: a call takes longer than they do."""

@@ -15,6 +15,7 @@ import apsw
 
 from ...errors import DatabaseReplaced, StorageFailed
 from ...filesystem.unsafe_files import refuse_hard_links
+from ...system.descriptor_shortage import shortage_error
 from ...system.identifiers import FileId, boot_id
 from . import fork, open_files
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
@@ -23,7 +24,6 @@ from .error_translation import translate
 from .gate import Gate
 from .mutex import Mutex, MutexBlock
 from .pragmas import Setting, refuse_wal_reset_bug, settings_for
-from .read_path import ReadPath
 from .replacement_guard import ReplacementGuard
 from .transaction_scopes import TransactionScope
 from .wal_sync import WalSync
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ...filesystem.placement import Placement
     from ..store import Row
+    from .read_path import ReadPath
 
 CHECKPOINT_PAGES = 1000
 
@@ -80,6 +81,8 @@ class SqliteStore:
         self._open_file = open_files.register(self.path)
         self._wal_sync: WalSync | None = None
         self._gate: Gate | None = None
+        self._wal_index: memoryview | None = None
+        self._read_path: ReadPath | None = None
         self._fully_closed = False
         self._mutex = Mutex(str(self.path), self._undo_write)
         self._reader_mutex = Mutex(str(self.path), self._undo_read)
@@ -89,7 +92,8 @@ class SqliteStore:
             if journal == "wal":
                 refuse_wal_reset_bug()
             self._writer = self._connect(self._busy_wait)
-            wal_index = open_files.guard_locks(self._open_file, self.path).wal_index if journal == "wal" else None
+            if journal == "wal":
+                self._wal_index = open_files.guard_locks(self._open_file, self.path).wal_index
             if self._group_commit:
                 self._gate = Gate(self.path)
             self._checkpointer = Checkpointer(self._writer, self._gate)
@@ -110,16 +114,6 @@ class SqliteStore:
                 wal_sync=self._wal_sync,
                 guard=self._replacement_guard,
                 checkpoints=checkpoints,
-                clock=clock,
-            )
-            self._read_path = ReadPath(
-                self.path,
-                self._connect_reader,
-                self._reader_mutex,
-                self._lifetime,
-                busy_wait=self._reader_busy_wait,
-                guard=self._replacement_guard,
-                wal_index=wal_index,
                 clock=clock,
             )
             fork.register(self)
@@ -226,7 +220,7 @@ class SqliteStore:
             ) from failures[0]
 
     def _close_reader(self) -> None:
-        reader = self._read_path.connection
+        reader = None if self._read_path is None else self._read_path.connection
         if reader is not None:
             with contextlib.suppress(apsw.ConnectionClosedError):
                 reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
@@ -289,7 +283,7 @@ class SqliteStore:
         finally:
             if self._wal_sync is not None:
                 self._wal_sync.close()
-        return self._writer, self._read_path.connection
+        return self._writer, None if self._read_path is None else self._read_path.connection
 
     # -- transactions
 
@@ -305,14 +299,40 @@ class SqliteStore:
 
     def read(self) -> TransactionScope:
         """Return the block of one read transaction: all that it reads is of one state of the database."""
-        return TransactionScope(self._read_path)
+        return TransactionScope(self._read_path or self._create_read_path())
 
     def _undo_write(self) -> None:
         """Undo what an abandoned write has left; the mutex is never acquired before there is a write path."""
         self._write_path.undo()
 
     def _undo_read(self) -> None:
-        self._read_path.undo()
+        if self._read_path is not None:
+            self._read_path.undo()
+
+    def _create_read_path(self) -> ReadPath:
+        """Create the read path when it is first needed: most commands that publish never read.
+
+        Raises:
+            StorageFailed: there is no file descriptor left to import it.
+        """
+        self.check()
+        try:
+            from .read_path import ReadPath
+        except (ImportError, OSError) as error:
+            raise shortage_error(error) from error
+        with MutexBlock(self._reader_mutex):
+            if self._read_path is None:
+                self._read_path = ReadPath(
+                    self.path,
+                    self._connect_reader,
+                    self._reader_mutex,
+                    self._lifetime,
+                    busy_wait=self._reader_busy_wait,
+                    guard=self._replacement_guard,
+                    wal_index=self._wal_index,
+                    clock=self.clock,
+                )
+            return self._read_path
 
     def sync(self) -> None:
         """Return when everything committed before the call is durable; see `WritePath.sync`."""
@@ -361,17 +381,17 @@ class SqliteStore:
         """
         self.check()
         self._replacement_guard.check_all()
-        return self._read_path.find_problems(full=full)
+        return (self._read_path or self._create_read_path()).find_problems(full=full)
 
     # -- changes
 
     def data_version(self) -> int:
         """Return a number that changes when another connection has committed."""
-        return self._read_path.data_version()
+        return (self._read_path or self._create_read_path()).data_version()
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
         """Wait until `data_version` differs from ``seen``, or for ``timeout_sec``; return the current one."""
-        return self._read_path.wait_for_change(seen, timeout_sec)
+        return (self._read_path or self._create_read_path()).wait_for_change(seen, timeout_sec)
 
     def stable_event_id(self) -> int:
         """Return a bound that no event reaches: ids are given under the write lock, so they appear in their order."""
