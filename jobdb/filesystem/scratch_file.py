@@ -98,7 +98,7 @@ class ScratchFile:
                 f"the disk did not confirm {self.path}: {error.strerror}; nothing was changed. Check the disk"
             ) from error
 
-    def name(self, target: Path) -> None:
+    def publish_as(self, target: Path) -> None:
         """Give it a name that is free.
 
         Raises:

@@ -102,7 +102,7 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
         if keep is None:
             _require_free(target)
             try:
-                scratch.name(target)
+                scratch.publish_as(target)
             except FileExistsError:
                 raise AlreadyExists(f"{target} was made by another process meanwhile; name another file") from None
         else:
@@ -150,7 +150,7 @@ def _require_free(target: Path) -> None:
 
 def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
     names = map(target.with_name, numbered_names(f"{target.stem}-{stamp}", target.suffix))
-    return take_first_free(filter(is_free, names), scratch.name)
+    return take_first_free(filter(is_free, names), scratch.publish_as)
 
 
 def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -112,7 +112,7 @@ def _kept_by_interrupted(target: Path) -> Path | None:
 def _keep_by_exchange(scratch: ScratchFile, target: Path) -> Path | None:
     """Give the new file the name to keep the old one under, and exchange the two; None where that cannot be done."""
     before = scratch.path
-    kept = take_first_free(free_names(target, _KEPT_WORD), scratch.name)
+    kept = take_first_free(free_names(target, _KEPT_WORD), scratch.publish_as)
     try:
         exchanged = exchange(kept, target)
     except OSError:

@@ -285,7 +285,7 @@ class _Replacement:
             copy_owner(scratch.descriptor, os.stat(target.parent), mode=False)
             scratch.sync()
             try:
-                scratch.name(target)
+                scratch.publish_as(target)
             except FileExistsError:  # just made by a program that makes missing databases
                 self._replace_under_gate()
             else:

@@ -173,7 +173,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
             copy.close()
         copy_owner(scratch.descriptor, os.stat(path), mode=True)
         scratch.sync()
-        kept = take_first_free(free_names(path, f"v{version}", ".bak"), scratch.name)
+        kept = take_first_free(free_names(path, f"v{version}", ".bak"), scratch.publish_as)
         sync_folder(kept.parent)
     return kept
 

@@ -1,7 +1,7 @@
 """Everything that a read passes: the mutex, the reading connection, the check of its snapshot; and waiting for changes.
 
-Called by `TransactionScope`, which runs one transaction, and by the store. Path and connection are made when they are first
-needed: most programs that publish never read.
+Called by `TransactionScope`, which runs one transaction, and by the store. Path and connection are made when they are
+first needed: most programs that publish never read.
 """
 
 from __future__ import annotations
