@@ -133,7 +133,7 @@ def _check_identity(report: Report, registry: Registry) -> None:
 
 def _check_orphaned_journal(report: Report, identity: Identity) -> None:
     """Report a database that was renamed while its log kept the old name: SQLite looks for none there."""
-    before, here = identity.recorded.get("path"), identity.here.get("path")
+    before, here = identity.recorded.get("path"), identity.current.get("path")
     if not before or not here or before == here or os.path.lexists(before):
         return
     left = nonempty_journals(Path(before))

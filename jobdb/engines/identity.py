@@ -54,13 +54,13 @@ class Identity:
     Attributes:
         registry_id: 32 hex digits.
         recorded: the facts of its place as they were recorded; empty when none were.
-        here: the current facts.
+        current: the facts as they are now.
         problem: how the two differ, as a part of a sentence; None where they are the same place.
     """
 
     registry_id: str
     recorded: Mapping[str, str]
-    here: Mapping[str, str]
+    current: Mapping[str, str]
     problem: str | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -70,7 +70,7 @@ class Identity:
             "in_place": self.problem is None,
             "problem": self.problem,
             "recorded_place": dict(self.recorded),
-            "place": dict(self.here),
+            "place": dict(self.current),
         }
 
 
@@ -118,7 +118,7 @@ def require_place(store: Store) -> str:
         )
     if _should_record(store, identity):
         with store.write() as tx:
-            tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(dict(identity.here)))
+            tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(dict(identity.current)))
     return broker_identity(store)
 
 
@@ -202,7 +202,7 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
 def _should_record(store: Store, identity: Identity) -> bool:
     """Return whether to record the place: none is recorded, or the file was renamed and another may take its old
     name."""
-    recorded, here = identity.recorded, identity.here
+    recorded, here = identity.recorded, identity.current
     if not recorded:
         return True
     if recorded.get("path") == here.get("path") or not _is_local(store):
