@@ -81,7 +81,7 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
         migrate_postgresql(url.text)
     else:
         from jobdb.engines.sqlite.migrations import migrate as run_migrations
-        from jobdb.engines.sqlite.open import check_placement
+        from jobdb.engines.sqlite.placement_check import check_placement
 
         if not url.path.exists():
             raise DatabaseMissing(f"there is no database at {url.path}; make one with 'jobdb --db {url.path} init'")

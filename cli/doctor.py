@@ -103,7 +103,8 @@ def probe(
       jobdb probe /srv/shared --peer north      # on host north
       jobdb probe /srv/shared --peer south      # on host south, at the same time
     """
-    from jobdb.filesystem.probe.local import probe_folder, probe_peer
+    from jobdb.filesystem.probe.local import probe_folder
+    from jobdb.filesystem.probe.peer import probe_peer
 
     if peer is None:
         report = probe_folder(folder, timeout_sec=timeout_sec or 10.0)

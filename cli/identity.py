@@ -47,7 +47,7 @@ def identity(
     if json:
         output.json_line(found.as_dict())
     else:
-        output.record({"registry_id": found.registry_id, "place": found.here.get("path"), "problem": found.problem})
+        output.record({"registry_id": found.registry_id, "place": found.current.get("path"), "problem": found.problem})
     if found.problem is not None:
         output.hint("next: jobdb identity --moved, or jobdb identity --copy")
         raise typer.Exit(1)

@@ -20,7 +20,8 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import KeyProblem, StorageFailed
-from ..filesystem.permissions import file_warning, folder_warning, make_private_folder, sync_folder
+from ..filesystem.mode_report import file_warning, folder_warning
+from ..filesystem.permissions import make_private_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -164,6 +165,8 @@ def create_key_file(path: str | os.PathLike[str]) -> None:
     Raises:
         KeyProblem: the file cannot be made.
     """
+    from ..filesystem.folder_sync import sync_folder  # here: most commands create no key
+
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     temporary = f"{path}.{os.urandom(8).hex()}.new"
@@ -237,6 +240,8 @@ def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
     key = _read(path, source)
     if os.stat(path).st_nlink > 1:
         # Its maker still holds the temporary name, so the new one may not be on disk yet.
+        from ..filesystem.folder_sync import sync_folder
+
         sync_folder(os.path.dirname(path))
     _warn_not_private(file_warning(path))
     _warn_not_private(folder_warning(os.path.dirname(path)))

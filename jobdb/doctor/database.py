@@ -15,7 +15,7 @@ from ..engines.sqlite.stale_journals import nonempty_journals
 from ..engines.sqlite.store import CHECKPOINT_PAGES
 from ..engines.store import DatabaseFile
 from ..errors import JobdbError, KeyProblem
-from ..filesystem.permissions import file_warning, folder_warning
+from ..filesystem.mode_report import file_warning, folder_warning
 from ..registry import Registry
 from .files import split_advice
 from .findings import Report, fix_command_for
@@ -133,7 +133,7 @@ def _check_identity(report: Report, registry: Registry) -> None:
 
 def _check_orphaned_journal(report: Report, identity: Identity) -> None:
     """Report a database that was renamed while its log kept the old name: SQLite looks for none there."""
-    before, here = identity.recorded.get("path"), identity.here.get("path")
+    before, here = identity.recorded.get("path"), identity.current.get("path")
     if not before or not here or before == here or os.path.lexists(before):
         return
     left = nonempty_journals(Path(before))

@@ -19,13 +19,15 @@ from pathlib import Path
 from jobdb.schema import SCHEMA_VERSION
 
 from ..engines.sqlite import open_files
-from ..engines.sqlite.file_kind import Contents, inspect_file, unmarked_error
+from ..engines.sqlite.file_kind import FileKind, inspect_file, unmarked_error
 from ..engines.sqlite.header import Header
+from ..engines.sqlite.lock_holders import shm_lock_holder
 from ..engines.sqlite.pragmas import refuse_wal_reset_bug
-from ..engines.sqlite.stale_journals import nonempty_journals, shm_lock_holder
+from ..engines.sqlite.stale_journals import nonempty_journals
 from ..errors import JobdbError, Unusable
+from ..filesystem.mode_report import check_modes
 from ..filesystem.nfs_exports import check_export
-from ..filesystem.permissions import COMPANION_SUFFIXES, check_modes
+from ..filesystem.permissions import COMPANION_SUFFIXES
 from ..filesystem.placement import Placement
 from .findings import Report, format_age
 
@@ -87,7 +89,7 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
         return False
     with open_files.raw_read(path) as free:
         try:
-            header, found = inspect_file(path) if free else (None, Contents.OURS)
+            header, found = inspect_file(path) if free else (None, FileKind.OURS)
         except JobdbError as error:
             cause = error.__cause__
             if isinstance(cause, OSError):  # it could not be read: that says nothing against what is in it
@@ -96,14 +98,14 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
                 regular = os.path.isfile(path)
                 report.fail("file", str(error), f"{report.command} restore BACKUP" if regular else None)
             return False
-    if found is Contents.FOREIGN:
+    if found is FileKind.FOREIGN:
         report.fail("file", f"{path} is a SQLite database of another program", "jobdb --db ANOTHER_FILE init")
         return False
     one_name = _check_hard_links(report, path)
     _check_owners(report, path)
     _check_modes(report, path)
     leftovers.journal_age_sec = _content_age_sec(Path(f"{path}-journal"))
-    if found is Contents.UNMARKED:
+    if found is FileKind.UNMARKED:
         report.fail("schema", str(unmarked_error(path)), f"{report.command} migrate")
         return False
     return one_name and (header is None or _check_header(report, path, header, found, placement))
@@ -146,8 +148,8 @@ def _fix_file_access(path: Path, error: OSError) -> str | None:
     return f"chmod {'u+rw' if blocked_folder is None else 'u+rwx'} {shlex.quote(str(held))}"
 
 
-def _check_header(report: Report, path: Path, header: Header, found: Contents, placement: Placement) -> bool:
-    if found is Contents.EMPTY:
+def _check_header(report: Report, path: Path, header: Header, found: FileKind, placement: Placement) -> bool:
+    if found is FileKind.EMPTY:
         report.fail("schema", *_missing_database(report, path, f"{path} is empty"))
         return False
     if header.user_version != SCHEMA_VERSION:
@@ -215,7 +217,7 @@ def _check_modes(report: Report, path: Path) -> None:
 
 def split_advice(sentence: str) -> tuple[str, str | None]:
     """A warning about a mode, and the chmod that it ends with."""
-    message, marked, command = sentence.partition("; mend it with: ")
+    message, marked, command = sentence.partition("; fix it with: ")
     return message, command if marked else None
 
 

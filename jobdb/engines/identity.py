@@ -1,23 +1,15 @@
-"""The identity of a registry, and the check that its database is still where it was.
+"""Which registry a database is, and whether it still lies where it was recorded.
 
-Brokers know a database by a client id and keep messages for it, and tickets name the registry that issued them. A copy
-under the same id would take what is meant for the original. So each registry has a random id of its own, which a
-restored backup and a copy replace; and because nobody replaces it when a file is copied by hand (cp, rsync, a cloned
-machine), the database records its place too. Before it connects to a broker that place is compared with the current
-one, and a difference is refused: only a person knows whether the database was moved or copied.
-
-A file's place is its inode, the machine and the host's name; the path counts only where another file is at the recorded
-path. Device numbers change with a restart and are not compared. In a container the machine and the host's name change
-with each start and are left out; on a network file system they differ rightly. On PostgreSQL the place is the server's
-identifier, where the role may ask for it, and the object identifiers of database and table. A physical copy of a whole
-server has the same ones: it must be told what it is.
-
-Called by ``jobdb identity``, the relay, subscribers at a broker, tickets, the doctor and the migrations.
+Called by ``jobdb identity``, the relay, subscribers at a broker, tickets and the doctor. Brokers know a database by a
+client id and keep messages for it, and tickets name the registry that issued them. A copy under the same name would
+take messages that are meant for the original. So each registry has a random id of its own, which a restored backup and
+a copy replace; and since nobody replaces it when a file is copied by hand (cp, rsync, a cloned machine), the database
+records its place too (see `place`). Before it connects to a broker, its place is compared with the recorded one, and it
+is refused where they differ: only a person knows whether the database was moved or copied.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import os
 import re
@@ -28,11 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MovedOrCopied
+from .place import PLACE, describe_difference, file_place, parse_facts
 from .sql.statements import JOBS
 from .statements import Statement, StatementSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from .store import Store, Transaction
 
@@ -50,46 +43,44 @@ IDENTITY = IdentityStatements(Path(__file__).with_name("identity.sql"))
 
 
 REGISTRY_ID = "registry_id"
-PLACE = "place"
 BROKER_IDENTITY = "broker_identity"
-_CONTAINER_SIGNS = ("/.dockerenv", "/run/.containerenv", "/run/systemd/container", "/run/host/container-manager")
 _UNSTABLE_INODES = re.compile(r"fuse|vfat$|msdos$|exfat$|ntfs|9p$|unknown$")
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A registry's id, and the place of its database.
+    """The identity and the place of a registry.
 
     Attributes:
         registry_id: 32 hex digits.
-        recorded: the recorded place; empty when none was recorded.
-        here: the current place.
-        problem: how the two differ, as a part of a sentence; None where they are the same.
+        recorded: the facts of its place as they were recorded; empty when none were.
+        current: the facts as they are now.
+        problem: how the two differ, as a part of a sentence; None where they are the same place.
     """
 
     registry_id: str
     recorded: Mapping[str, str]
-    here: Mapping[str, str]
+    current: Mapping[str, str]
     problem: str | None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it ready for JSON, under stable names."""
+        """Return it as plain JSON values, under stable names."""
         return {
             "registry_id": self.registry_id,
             "in_place": self.problem is None,
             "problem": self.problem,
             "recorded_place": dict(self.recorded),
-            "place": dict(self.here),
+            "place": dict(self.current),
         }
 
 
 def new_registry_id() -> str:
-    """Make the id of a new registry: 32 random hex digits."""
+    """Return a new random registry id: 32 hex digits."""
     return secrets.token_hex(16)
 
 
 def read_identity(store: Store) -> Identity:
-    """Read the registry's id, and compare the current place with the recorded one. Write nothing but a missing id.
+    """Read which registry this is, and compare its place with the recorded one. Writes nothing but a missing id.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be read.
@@ -103,7 +94,7 @@ def read_identity(store: Store) -> Identity:
             if not _is_registry_id(known.get(REGISTRY_ID)):
                 tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
                 known = _settings(tx)
-    recorded = _parse_facts(known.get(PLACE))
+    recorded = parse_facts(known.get(PLACE))
     return Identity(known[REGISTRY_ID], recorded, here, _difference(store, recorded, here))
 
 
@@ -111,30 +102,30 @@ def require_place(store: Store) -> str:
     """Refuse a database that may be a copy, before it connects to a broker; record its place where none is recorded.
 
     Returns:
-        The id by which brokers know this database.
+        The name by which brokers know this database.
 
     Raises:
-        MovedOrCopied: it lies elsewhere than it did; the message names the two ways out.
+        MovedOrCopied: its place is not the recorded one; the message tells what to do in either case.
         Busy, StorageFailed, Unavailable: the database cannot be read or written.
     """
     identity = read_identity(store)
     if identity.problem is not None:
         raise MovedOrCopied(
-            f"this database is not where it was: {identity.problem}. If it was moved, say so with "
+            f"this database is not where it was: {identity.problem}. If it was moved, confirm that with "
             f"'{_command(store)} identity --moved'; if it is a copy, give it an identity of its own with "
             f"'{_command(store)} identity --copy'. Until then it connects to no broker and issues no ticket: it would "
-            "take what is meant for the original"
+            "receive what is meant for the original"
         )
     if _should_record(store, identity):
         with store.write() as tx:
-            tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(dict(identity.here)))
+            tx.run(JOBS.put_setting, name=PLACE, value=json.dumps(dict(identity.current)))
     return broker_identity(store)
 
 
 def broker_identity(store: Store) -> str:
-    """Return the id by which brokers know this database: its registry id, or the one an older version connected with.
+    """Return the name by which brokers know this database: its registry id, or the name of an older version.
 
-    The older one is used for as long as the registry id is the one that the migration gave: a copy has another.
+    The older name is valid for as long as the registry id is the one that the migration gave: a copy has another.
     """
     with store.read() as tx:
         known = _settings(tx)
@@ -144,7 +135,7 @@ def broker_identity(store: Store) -> str:
 
 
 def accept_place(store: Store) -> Identity:
-    """Record the current place as the right one: the database was moved and keeps its identity.
+    """Record the current place: the database was moved and keeps its identity.
 
     Raises:
         Busy, StorageFailed, Unavailable: the database cannot be written.
@@ -153,7 +144,7 @@ def accept_place(store: Store) -> Identity:
 
 
 def assign_new_identity(store: Store) -> Identity:
-    """Give the database an identity of its own, at its current place.
+    """Give the database a new identity, at its current place.
 
     Brokers then know it as another subscriber and another relay, and its tickets are those of another registry. The
     relay's lease, which came with the copy, is dropped.
@@ -164,70 +155,15 @@ def assign_new_identity(store: Store) -> Identity:
     return _record_place(store, new_registry_id())
 
 
-def file_place(path: Path) -> dict[str, str]:
-    """Return the place of a database file, as facts by name.
-
-    Raises:
-        OSError: it is not there.
-    """
-    path = path.resolve()
-    facts = {"path": str(path), "inode": str(os.stat(path).st_ino), "machine": "", "host": ""}
-    if not _in_container():
-        facts["machine"] = _machine_digest()
-        facts["host"] = os.uname().nodename
-    return facts
-
-
-def describe_difference(
-    recorded: Mapping[str, str],
-    here: Mapping[str, str],
-    *,
-    stable_inodes: bool,
-    local_filesystem: bool,
-    is_another_file: Callable[[str], bool],
-) -> str | None:
-    """Compare two places; a fact that one side does not know is not compared. Pure but for what it is given.
-
-    Args:
-        recorded: the recorded place.
-        here: the current one.
-        stable_inodes: the file system gives a file the same inode number after the next mount.
-        local_filesystem: the file system is this machine's own.
-        is_another_file: tells whether a path leads to a file that is not this one.
-
-    Returns:
-        How they differ, as a part of a sentence; None where they do not.
-    """
-
-    def differ(name: str) -> bool:
-        return bool(recorded.get(name) and here.get(name)) and recorded[name] != here[name]
-
-    if differ("cluster"):
-        return "it was noted in another PostgreSQL server"
-    if differ("database"):
-        return "it was noted in another database of the server"
-    if differ("table"):
-        return "its tables were made anew since"
-    if local_filesystem and differ("machine"):
-        return f"it was noted on another machine ({recorded.get('host') or 'unnamed'})"
-    if local_filesystem and differ("host"):
-        return f"it was noted on host {recorded['host']}, and this is {here['host']}"
-    if stable_inodes and differ("inode"):
-        return f"it was noted as another file ({recorded.get('path')}, inode {recorded['inode']})"
-    if differ("path") and is_another_file(recorded["path"]):
-        return f"the file that it was noted as, {recorded['path']}, is there as well"
-    return None
-
-
-# -- the facts
+# -- the place
 
 
 def _current_place(store: Store, tx: Transaction) -> dict[str, str]:
     row = tx.one(IDENTITY.database_place)
     if row is not None and row[0] is not None:
-        return _parse_facts(row[0])
+        return parse_facts(row[0])
     file = store.file
-    assert file is not None  # a database without a place of its own is one file
+    assert file is not None
     return file_place(file.path)
 
 
@@ -235,7 +171,8 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
     if recorded == here or not recorded:
         return None
     stable_inodes = True
-    # Not the folder alone tells: the host that owns the disk shares it too, and marked databases stay out of WAL there.
+    # The file system alone does not tell: the host that owns the disk shares it too, and there marked databases are not
+    # in WAL mode.
     local_filesystem = _is_local(store)
     if "path" in here:
         from ..filesystem.placement import placement_for
@@ -259,8 +196,9 @@ def _difference(store: Store, recorded: Mapping[str, str], here: Mapping[str, st
 
 
 def _should_record(store: Store, identity: Identity) -> bool:
-    """Return whether to record the place: none is recorded, or the file was renamed and its old name is free."""
-    recorded, here = identity.recorded, identity.here
+    """Return whether to record the place: none is recorded, or the file was renamed and another may take its old
+    name."""
+    recorded, here = identity.recorded, identity.current
     if not recorded:
         return True
     if recorded.get("path") == here.get("path") or not _is_local(store):
@@ -270,26 +208,6 @@ def _should_record(store: Store, identity: Identity) -> bool:
 
 def _is_local(store: Store) -> bool:
     return store.file is not None and store.file.journal == "wal"
-
-
-def _machine_digest() -> str:
-    """Return a digest of the machine's id, which outlives a restart; the id itself is not to be shown around.
-
-    Source: machine-id(5).
-    """
-    for file in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
-        try:
-            with open(file, "rb") as opened:
-                machine = opened.read(64).strip()
-        except OSError:
-            continue
-        if re.fullmatch(rb"[0-9a-f]{32}", machine):
-            return hmac.digest(machine, b"jobdb place", "sha256").hex()[:32]
-    return ""
-
-
-def _in_container() -> bool:
-    return "KUBERNETES_SERVICE_HOST" in os.environ or any(os.path.exists(sign) for sign in _CONTAINER_SIGNS)
 
 
 # -- the settings
@@ -307,15 +225,6 @@ def _record_place(store: Store, registry_id: str | None) -> Identity:
 
 def _settings(tx: Transaction) -> dict[str, str]:
     return dict(tx.all(IDENTITY.identity_settings))
-
-
-def _parse_facts(text: str | None) -> dict[str, str]:
-    """Return the recorded place; an empty one where the text is not ours."""
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return {str(name): str(value) for name, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _is_registry_id(text: str | None) -> bool:

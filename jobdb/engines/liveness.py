@@ -10,14 +10,14 @@ import os
 from ..errors import ForkedRegistry, InvalidInput
 
 
-def require_alive(place: object, *, opener_pid: int, closed: bool, in_child: str) -> None:
+def require_alive(place: object, *, opener_pid: int, closed: bool, advice: str) -> None:
     """Refuse work in a forked child or after close.
 
     Args:
         place: the database, as a message names it.
         opener_pid: the process that opened it.
         closed: whether it was closed.
-        in_child: what a child does instead.
+        advice: what a child does instead.
 
     Raises:
         ForkedRegistry: this is not the process that opened it.
@@ -25,7 +25,8 @@ def require_alive(place: object, *, opener_pid: int, closed: bool, in_child: str
     """
     if os.getpid() != opener_pid:
         raise ForkedRegistry(
-            f"this registry on {place} was opened by process {opener_pid} and this is its child {os.getpid()}{in_child}"
+            f"this registry on {place} was opened by process {opener_pid}, and its child {os.getpid()} cannot use it",
+            advice=advice,
         )
     if closed:
         raise closed_error(place)

@@ -1,17 +1,19 @@
-"""Trust in a database that was found in the current folder, and not named.
+"""Which databases in the current folder this user trusts, when no database was named.
 
-Without ``--db`` and ``JOBDB_URL`` a command works on ``.jobdb/jobs.db`` in the folder that it is run in. That folder
-can have come from somebody else: a checkout, an archive. Its jobs are instructions to agents, so it is used only if
+Called by the registry, by the command line and when a database is created. Uses ``stat`` and a read-only connection.
 
-1. this user made it here, or said so with ``jobdb trust``: a note of its path and inode in the user's configuration
+Without ``--db`` and ``JOBDB_URL`` a command works on ``.jobdb/jobs.db`` in the current folder. That folder can come
+from somebody else: a checkout, an archive. Its jobs are instructions to agents, so it is used only if
+
+1. this user created it here, or trusted it with ``jobdb trust``: a record of its path and inode in the user's
+configuration
    folder, beside the master key; or
-2. it bears this user's master key's id, belongs to this user alone by owner and mode, and no git work tree tracks it:
-   a database made before there were notes, or by a service without a home folder.
+2. it has this user's master key's id, belongs to this user alone by owner and mode, and no git work tree tracks it: a
+database
+   created before there were records, or by a service without a home folder.
 
-Whoever names a database trusts it: ``--db``, ``JOBDB_URL`` and ``Registry.open(URL)`` are not asked about. As git does
-with ``safe.directory``. The key's id alone would not do: it is public to whoever has seen a database of this user.
-
-Called by the registry, by the command line and when a database is made. Looks with ``stat`` and a read-only connection.
+Whoever names a database trusts it: ``--db``, ``JOBDB_URL`` and ``Registry.open(URL)`` are not checked. Prior art: git's
+``safe.directory``. The key's id alone would not suffice: whoever has seen a database of this user knows it.
 """
 
 from __future__ import annotations
@@ -34,25 +36,25 @@ _MAX_GIT_INDEX_BYTES = 256 << 20
 
 
 def default_database_path(environ: Mapping[str, str] = os.environ) -> Path | None:
-    """Return the file that is meant when nothing is named; None where ``JOBDB_URL`` names something."""
+    """Return the database that is used when none is named; None where ``JOBDB_URL`` names one."""
     return None if environ.get("JOBDB_URL") else parse_url(DEFAULT_URL).path
 
 
 def require_trust(path: Path) -> None:
-    """Refuse a database that was found and not named, unless this user made it or said that it is trusted.
+    """Refuse a database that was found and not named, unless this user created or trusted it.
 
     Args:
-        path: the file; one that is not there is nobody's.
+        path: the file; a missing one is not refused.
 
     Raises:
-        UntrustedDatabase: nothing tells that it is this user's own.
+        UntrustedDatabase: nothing shows that it is this user's own.
     """
     file = path.resolve()
     try:
         found = os.stat(file)
         folder = os.stat(file.parent)
     except OSError:
-        return  # not there, or not to be looked at: opening it says so
+        return  # missing or not accessible: opening it will tell
     if _recorded_inode(file) == found.st_ino:
         return
     why = _distrust_reason(file, found, folder)
@@ -66,17 +68,17 @@ def require_trust(path: Path) -> None:
 
 
 def trust(path: Path) -> Path:
-    """Note that this user trusts a database.
+    """Record that this user trusts a database.
 
     Args:
         path: the file.
 
     Returns:
-        Its whole path.
+        Its absolute path.
 
     Raises:
         DatabaseMissing: there is no file.
-        StorageFailed: the note cannot be written.
+        StorageFailed: the record cannot be written.
     """
     file = path.resolve()
     if not file.is_file():
@@ -88,7 +90,7 @@ def trust(path: Path) -> Path:
 
 
 def needs_key_id(path: Path) -> bool:
-    """Return whether a database that this user has just made could not be noted, so that its key's id has to do."""
+    """Return whether a new database of this user has no record, so that its key's id has to identify it."""
     if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
         return False
     file = path.resolve()
@@ -96,9 +98,9 @@ def needs_key_id(path: Path) -> bool:
 
 
 def record_trust(path: Path) -> None:
-    """Note a database that this user has just made, as far as it is one that a folder can lead to."""
+    """Record a database that this user has just created, if it is one that is used without being named."""
     if (path.parent.name, path.name) == (".jobdb", "jobs.db"):
-        with contextlib.suppress(OSError, JobdbError):  # no home folder: the master key's id has to do
+        with contextlib.suppress(OSError, JobdbError):  # no home folder: the master key's id has to suffice
             _write_record(path.resolve())
 
 
@@ -112,7 +114,7 @@ def _record_path(file: Path) -> Path:
 
 
 def _recorded_inode(file: Path) -> int | None:
-    """Return the inode that was noted for a path. Device numbers are not noted: some change with a restart."""
+    """Return the inode that was recorded for a path. Device numbers are not recorded: some change with a restart."""
     try:
         inode, _, place = _record_path(file).read_bytes().rstrip(b"\n").partition(b" ")
     except (OSError, KeyProblem):
@@ -128,21 +130,21 @@ def _write_record(file: Path) -> None:
         write_file(record_file, text, follow_folder_link=True)
     except OSError as error:
         raise StorageFailed(
-            f"cannot note it in {record_file.parent}: {error.strerror}; check its owner and mode"
+            f"cannot record it in {record_file.parent}: {error.strerror}; check its owner and mode"
         ) from error
 
 
 def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
-    """Return what speaks against a database that no note tells of; None when it is this user's by its key."""
+    """Return why a database without a record is not trusted; None when its key shows that it is this user's."""
     users = {os.geteuid(), _invoking_uid()}
     if found.st_uid not in users or folder.st_uid not in users:
         return "it belongs to another user"
     if (found.st_mode | folder.st_mode) & _GROUP_AND_OTHERS_MASK:
-        return "nothing tells that you made it (others may enter its folder or the file)"
+        return "nothing shows that you created it (others may access its folder or the file)"
     if _is_tracked_by_git(file):
         return "git tracks it"
     if not _has_own_key_id(file):
-        return "it does not bear the id of your master key"
+        return "it does not have the id of your master key"
     return None
 
 
@@ -153,7 +155,7 @@ def _invoking_uid() -> int:
 
 
 def _is_tracked_by_git(file: Path) -> bool:
-    """Return whether the index of a git work tree around it may hold the file: rather too often than too rarely."""
+    """Return whether the index of a surrounding git work tree may contain the file; True in case of doubt."""
     for folder in file.parents:
         git = folder / ".git"
         if not os.path.lexists(git):
@@ -184,7 +186,7 @@ def _has_own_key_id(file: Path) -> bool:
 def _key_id(file: Path) -> str | None:
     import apsw
 
-    from ..filesystem.permissions import refuse_unsafe_companions
+    from ..filesystem.unsafe_files import refuse_unsafe_companions
     from .sql.sealer import KEY_ID
     from .sqlite.temporary_connection import temporary_connection
 

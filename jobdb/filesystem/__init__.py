@@ -1,1 +1,1 @@
-"""Files, locks and mounts: permissions, atomic names, and which journal a folder can bear."""
+"""The file system below a database: mounts, placement policy, probe, permissions, names and locks of files."""

@@ -1,6 +1,7 @@
-"""Which locks the kernel has given on a file, and to whom: read from /proc/locks. Linux only; elsewhere none are seen.
+"""The locks that the kernel has granted, read from /proc/locks. Linux only; elsewhere none are seen.
 
-Only ``stat`` is used on the file: opening and closing it would drop this process's own locks on it.
+Called for the holder in a Busy error, by the doctor, and by a read that must know whether it still has its lock. Looks
+at files with ``stat`` only: opening and closing one would drop this process's own locks on it.
 Source: https://man7.org/linux/man-pages/man5/proc_locks.5.html
 """
 
@@ -8,18 +9,21 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _TABLE = Path("/proc/locks")
 
 
 class KernelLock(NamedTuple):
-    """One lock that is held; those that wait are left out.
+    """One lock that is held; waiting requests are left out.
 
     Attributes:
         kind: "POSIX", "OFDLCK" or "FLOCK".
         exclusive: it excludes all others.
-        pid: its holder; 0 or -1: a process that cannot be seen from here.
+        pid: its holder; 0 or -1: a process outside of this PID namespace.
         first: its first byte.
     """
 
@@ -30,7 +34,7 @@ class KernelLock(NamedTuple):
 
     @property
     def holder(self) -> str:
-        """The holder as a person is told it: ``python3 (pid 4711)``."""
+        """The holder for a message: ``python3 (pid 4711)``."""
         return f"{process_name(self.pid)} (pid {self.pid})"
 
 
@@ -46,25 +50,40 @@ def locks_on(path: str | os.PathLike[str], *, table: Path = _TABLE) -> list[Kern
     """
     try:
         status = os.stat(path)
-        lines = table.read_text("ascii").splitlines()
+        text = table.read_text("ascii")
     except (OSError, UnicodeDecodeError):
         return []
     major, minor = os.major(status.st_dev), os.minor(status.st_dev)
-    found = []
-    for line in lines:
+    own_device, own_inode = f"{major:02x}:{minor:02x}", str(status.st_ino)
+    return [
+        lock
+        for lock, device, inode in _parse(text)
+        # Btrfs and overlays report another anonymous device to stat than in /proc/locks.
+        if inode == own_inode and (device == own_device or (major == 0 and device.startswith("00:")))
+    ]
+
+
+def locks_of_process(pid: int, *, table: Path = _TABLE) -> list[KernelLock]:
+    """List the locks that a process holds, on whatever files.
+
+    Raises:
+        OSError, UnicodeDecodeError: the table cannot be read.
+    """
+    return [lock for lock, _device, _inode in _parse(table.read_text("ascii")) if lock.pid == pid]
+
+
+def _parse(text: str) -> Iterator[tuple[KernelLock, str, str]]:
+    """Yield each held lock with the device and the inode of its file, as the table shows them."""
+    for line in text.splitlines():
         fields = line.split()
         if "->" in fields or len(fields) < 8 or not fields[6].isdigit():
             continue
         device, _, inode = fields[5].rpartition(":")
-        # Btrfs and overlays give another anonymous device to stat than to /proc/locks.
-        same = device == f"{major:02x}:{minor:02x}" or (major == 0 and device.startswith("00:"))
-        if same and inode == str(status.st_ino):
-            found.append(KernelLock(fields[1], fields[3] == "WRITE", int(fields[4]), int(fields[6])))
-    return found
+        yield KernelLock(fields[1], fields[3] == "WRITE", int(fields[4]), int(fields[6])), device, inode
 
 
 def process_name(pid: int) -> str:
-    """Return the name of a process's program, or "a process"."""
+    """Return the name of a process's program, or "a process" where it cannot be read."""
     try:
         return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip() or "a process"
     except OSError:

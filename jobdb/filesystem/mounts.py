@@ -1,8 +1,8 @@
-"""Reads the text of /proc/self/mountinfo and finds the mount that holds a path.
+"""The mount table in /proc/self/mountinfo, and the mount that holds a path.
 
-Called by filesystem.py, which decides from it what journal a folder can bear. Pure but for `read_mounts`:
-it takes text and absolute paths and touches no file, so that a table copied from any machine can be tried.
-The format is that of proc_pid_mountinfo(5).
+Called by placement.py, which decides from it which journal a folder can have. Pure except for `read_mounts`: it takes
+text and absolute paths and touches no file, so a table from any machine can be tested. The format is that of
+proc_pid_mountinfo(5).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Mount(NamedTuple):
     """One line of the mount table.
 
     Attributes:
-        mount_point: where it is attached, as this process sees it.
+        mount_point: where it is mounted, as this process sees it.
         fs_type: `ext4`, `nfs4`, `fuse.sshfs`, …
-        source: device, server and path, or whatever the file system calls itself.
-        options: the mount's own options, then those of the file system, in the order of the kernel.
-        mount_id: number of the mount, for the tree of mounts.
-        parent_id: number of the mount on which this one is attached.
-        root: which folder of the file system is attached ("/" unless it is a bind mount or a subvolume).
-        device: `major:minor`, as `st_dev` gives it for most file systems.
+        source: device, server and path, or whatever the file system reports.
+        options: the options of the mount, then those of the file system, in the kernel's order.
+        mount_id: id of the mount, for the tree of mounts.
+        parent_id: id of the mount below its mount point.
+        root: the folder of the file system that is mounted ("/" unless it is a bind mount or a subvolume).
+        device: `major:minor`, which is `st_dev` for most file systems.
     """
 
     mount_point: str
@@ -43,19 +43,19 @@ class Mount(NamedTuple):
     root: str = "/"
     device: str = ""
 
-    def has(self, name: str) -> bool:
-        """Whether the option stands there, with or without a value."""
+    def has_option(self, name: str) -> bool:
+        """Return whether the mount has an option, with or without a value."""
         return any(option == name or option.startswith(f"{name}=") for option in self.options)
 
-    def value(self, name: str) -> str | None:
-        """The option's value; the last one if it stands there twice; None without the option or a value."""
+    def option_value(self, name: str) -> str | None:
+        """Return an option's value, the last one if it is given twice; None without the option or a value."""
         prefix = f"{name}="
         found = [option[len(prefix) :] for option in self.options if option.startswith(prefix)]
         return found[-1] if found else None
 
 
 def unescape(text: str) -> str:
-    r"""Undoes the kernel's octal escapes: `\040` is a space, `\134` a backslash."""
+    r"""Decode the kernel's octal escapes: `\040` is a space, `\134` a backslash."""
     if "\\" not in text:
         return text
     raw = re.sub(_ESCAPE, lambda match: bytes([int(match[1], 8) & 0xFF]), text.encode("utf-8", "surrogateescape"))
@@ -63,16 +63,16 @@ def unescape(text: str) -> str:
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """Parses a mount table.
+    """Parse a mount table.
 
     Args:
         text: the content of a mountinfo file.
 
     Returns:
-        The mounts in the order of the file. Lines that are no mounts are left out: a table that cannot
-        be read must end in the careful answer of the caller, not in a crash.
+        The mounts in the order of the file. Invalid lines are skipped: a table that cannot be read must lead to the
+        caller's conservative decision, not to a crash.
     """
-    # Not splitlines(): it also splits at characters that the kernel leaves in names, such as U+0085.
+    # Not splitlines(): it also splits at characters that the kernel does not escape, such as U+0085.
     return tuple(mount for line in text.split("\n") if (mount := _parse_line(line)) is not None)
 
 
@@ -89,7 +89,7 @@ def _parse_line(line: str) -> Mount | None:
     if not fields[4].startswith("/"):
         return None
     own = _options(fields[5])
-    # Some file systems show no source at all: then two spaces follow each other, and the count still fits.
+    # Some file systems show no source: then there are two spaces in a row, and the fields still line up.
     of_file_system = _options(rest[2]) if len(rest) > 2 else ()
     return Mount(
         mount_point=unescape(fields[4]),
@@ -109,7 +109,7 @@ def _options(field: str) -> tuple[str, ...]:
 
 
 def read_mounts() -> tuple[Mount, ...]:
-    """The mount table of this process, or an empty one where there is none to read."""
+    """Read the mount table of this process; empty where there is none."""
     try:
         text = _MOUNTINFO.read_text("utf-8", "surrogateescape")
     except OSError:
@@ -118,11 +118,11 @@ def read_mounts() -> tuple[Mount, ...]:
 
 
 def mount_for(path: str | Path, mounts: Sequence[Mount]) -> Mount | None:
-    """The mount that holds a path.
+    """Return the mount that holds a path.
 
-    Walks the tree of mounts as the kernel does, so that a mount that a later one covers (at the same
-    point, or at a folder above it) is not taken for the one in use. What does not exist yet is held by
-    the mount of its nearest parent, which needs nothing special.
+    Walks the tree of mounts as the kernel does, so that a mount that a later one covers (at the same point, or at a
+    folder above it) is not taken for the one in use. A path that does not exist yet is held by the mount of its nearest
+    parent, which needs no special case.
 
     Args:
         path: an absolute path without symbolic links and `..`; the caller resolves them.
@@ -134,7 +134,7 @@ def mount_for(path: str | Path, mounts: Sequence[Mount]) -> Mount | None:
     steps = [*reversed(PurePosixPath(path).parents), PurePosixPath(path)]
     depth_of = {str(step): depth for depth, step in enumerate(steps)}
     known = {mount.mount_id for mount in mounts}
-    # The topmost entry's parent is outside the table: beyond this namespace or this process's root.
+    # The parent of the topmost entry is not in the table: it is outside of this namespace or this process's root.
     roots = [
         mount
         for mount in mounts
@@ -151,8 +151,8 @@ def _descend(top: Mount, mounts: Iterable[Mount], depth_of: dict[str, int]) -> M
             children.setdefault(mount.parent_id, []).append(mount)
     current, seen = top, {top.mount_id}
     while True:
-        # Of a mount's children the one highest in the tree is met first on the way down; a child attached
-        # below a covered folder hangs on the covered mount and so is never reached.
+        # Of a mount's children, the one nearest to it is reached first on the way down. A child below a covered folder
+        # belongs to the covered mount and so is never reached.
         depth = depth_of[current.mount_point]
         below = [
             child

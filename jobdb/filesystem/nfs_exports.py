@@ -1,8 +1,9 @@
-"""Says whether an NFS server may answer before its disk has what it was given: the export option `async`.
+"""Whether an NFS server may answer before its disk has what it was given: the export option `async`.
 
-A commit on such an export is acknowledged, and gone when the server is reset. No client can see the option: it is in
-the server's table of exports alone. Where this host is the server, that table is read; elsewhere a person must look.
-Source: exports(5), "async"; /var/lib/nfs/etab, the table in effect, which exportfs(8) keeps.
+Called by the doctor and by the probe. A commit on such an export is acknowledged, and lost when the server is reset. No
+client can see the option: it is only in the server's table of exports. Where this host is the server, that table is
+    read;
+elsewhere a person must check. Source: exports(5), "async"; /var/lib/nfs/etab, the table in effect, kept by exportfs(8).
 """
 
 from __future__ import annotations
@@ -40,11 +41,11 @@ class Export(NamedTuple):
 
 
 class ExportFinding(NamedTuple):
-    """What is known of the export behind a folder.
+    """A finding about the export behind a folder.
 
     Attributes:
-        level: "ok", "warn" (it cannot be told here) or "fail" (it loses what was acknowledged).
-        message: what was found, in one sentence.
+        level: "ok", "warn" (it cannot be determined here) or "fail" (acknowledged commits can be lost).
+        message: the finding, in one sentence.
         advice: what to do about it, None when ok.
     """
 
@@ -54,7 +55,7 @@ class ExportFinding(NamedTuple):
 
 
 def parse_etab(text: str) -> tuple[Export, ...]:
-    """Parse a table of exports; lines that are none are left out."""
+    """Parse a table of exports; invalid lines are skipped."""
     found = []
     for line in text.splitlines():
         path, separator, rest = line.strip().partition("\t")
@@ -65,7 +66,7 @@ def parse_etab(text: str) -> tuple[Export, ...]:
 
 
 def read_etab(path: Path = ETAB) -> tuple[Export, ...]:
-    """Read this host's table of exports; empty where there is none or it may not be read."""
+    """Read this host's table of exports; empty where there is none or it is not readable."""
     try:
         return parse_etab(path.read_text("utf-8", "surrogateescape"))
     except OSError:
@@ -73,11 +74,11 @@ def read_etab(path: Path = ETAB) -> tuple[Export, ...]:
 
 
 def check_export(placement: Placement, exports: tuple[Export, ...] | None = None) -> ExportFinding | None:
-    """Return what is known of the export that a folder is reached by, or is given to other hosts by.
+    """Check the export by which a folder is mounted, or is shared with other hosts.
 
     Args:
-        placement: what `filesystem.place` said of the folder.
-        exports: this host's exports; read when left out.
+        placement: the folder's placement.
+        exports: this host's exports; None reads them.
 
     Returns:
         The finding; None for a folder that has nothing to do with NFS.
@@ -112,7 +113,7 @@ def _finding_for(found: tuple[Export, ...], who: str) -> ExportFinding:
 
 
 def _exports_for_mount(path: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
-    """Return the exports behind a path that a client mounted: with version 4 it may begin at the one with fsid=0."""
+    """Return the exports behind a path that a client mounted; with NFS 4 it may be relative to the one with fsid=0."""
     roots = [export.path for export in exports if {"fsid=0", "fsid=root"} & set(export.options)]
     for top in ("/", *roots):
         if found := _exports_covering(os.path.normpath(os.path.join(top, path.lstrip("/"))), exports):
@@ -121,7 +122,7 @@ def _exports_for_mount(path: str, exports: tuple[Export, ...]) -> tuple[Export, 
 
 
 def _exports_covering(folder: str, exports: tuple[Export, ...]) -> tuple[Export, ...]:
-    """Return the exports, to whomever, of the nearest exported folder at or above one."""
+    """Return the exports, to any client, of the nearest exported folder at or above one."""
     above = [export for export in exports if _contains(export.path, folder)]
     nearest = max((len(export.path) for export in above), default=0)
     return tuple(export for export in above if len(export.path) == nearest)
@@ -132,7 +133,7 @@ def _contains(top: str, folder: str) -> bool:
 
 
 def _is_this_host(placement: Placement) -> bool:
-    """Tell whether the server's address is one of this host's: only those can be bound to."""
+    """Return whether the server's address is one of this host's: only to those can a socket be bound."""
     address = next((option[5:] for option in placement.options if option.startswith("addr=")), "")
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if not address:

@@ -1,4 +1,4 @@
-"""Locks that belong to an open file instead of to the process: closing another descriptor of the file keeps them.
+"""Locks that belong to an open file instead of the process: closing another descriptor of the file keeps them.
 
 They conflict with the ordinary locks of every process, those of this process's own libraries included. Linux has them.
 Source: https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html

@@ -1,9 +1,9 @@
-"""Decides which SQLite journal a folder can bear, and says why.
+"""Which SQLite journal a folder can have, and why.
 
-Called by the SQLite engine on every open, and by `jobdb doctor` and `jobdb probe`. May call mountinfo.py and
-filesystem_policy.py. Only `placement_for` looks at the live system; `decide` is pure: a mount in, a `Placement` out.
-WAL needs memory shared by all who have the file open, which no network file system gives
-(https://sqlite.org/wal.html, point 2 of its overview); SQLite itself does not notice.
+Called by the SQLite engine on every open, and by `jobdb doctor` and `jobdb probe`. May call mounts.py and policy.py.
+Only `placement_for` examines the live system; `decide` is pure: a mount in, a `Placement` out. WAL needs memory shared
+by all who have the file open, which no network file system provides (https://sqlite.org/wal.html, point 2 of its
+overview); SQLite itself does not notice.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ _CIFS_LOOKUP_CACHE = Path("/proc/fs/cifs/LookupCacheEnabled")
 
 
 class Placement(NamedTuple):
-    """What a folder can bear.
+    """The journal that a folder can have, and what was found out about it.
 
     Attributes:
-        folder: the folder as it was asked for.
-        fs_type: type of the file system that holds it, "unknown" where nothing tells.
+        folder: the folder that was asked about.
+        fs_type: type of the file system that holds it, "unknown" where it cannot be determined.
         source: device or server behind the mount.
         mount_point: where that file system is mounted.
         options: the mount's options, as the kernel shows them.
         journal: "wal", "delete", or None: no database may be opened here.
         reason: why, in one sentence.
-        advice: what to do about it, None if nothing needs doing.
-        needs_probe: the lock probe between two local processes must pass before anything is written.
-        needs_peer_probe: so must the probe between two hosts: nothing local tells how far locks reach here.
+        advice: what to do about it, None if there is nothing to do.
+        needs_probe: the quick lock probe must pass before anything is written.
+        needs_peer_probe: the probe between two hosts must have passed, since nothing local tells how far locks reach.
     """
 
     folder: str
@@ -57,7 +57,7 @@ class Placement(NamedTuple):
         return self.journal is None
 
     def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values; `options` as a list."""
+        """Return it as plain JSON values; `options` as a list."""
         return {
             "folder": self.folder,
             "fs_type": self.fs_type,
@@ -81,18 +81,18 @@ def decide(
     upper: Mount | None = None,
     smb_name_cache: bool = True,
 ) -> Placement:
-    """Decides from what the system said. Pure.
+    """Decide from what the system reported. Pure.
 
     Args:
         mount: the mount that holds the folder; None if the mount table could not be read.
-        statfs_magic: `f_type` of statfs(2) for the folder, the second witness; None if not known.
-        shared: the database is marked as used by several hosts: then never WAL, wherever the folder lies.
-        folder: the folder's name for the answer; the mount point if left out.
-        upper: for an overlay, the mount that holds its upper folder, where that can be seen.
-        smb_name_cache: the SMB client remembers for a second that a file is not there (its default).
+        statfs_magic: `f_type` of statfs(2) for the folder, a second source; None if not known.
+        shared: the database is marked as used by several hosts: then never WAL, on any file system.
+        folder: the folder's name for the answer; None: the mount point.
+        upper: for an overlay, the mount that holds its upper folder, where that is visible.
+        smb_name_cache: the SMB client caches for a second that a file does not exist (its default).
 
     Returns:
-        The placement. Where the two witnesses differ, the more careful of both answers.
+        The placement. Where the two sources differ, the more conservative of both decisions.
     """
     name = folder or (mount.mount_point if mount else "/")
     if mount is None:
@@ -100,7 +100,7 @@ def decide(
         mount = Mount(mount_point="", fs_type=statfs_type or "unknown", source="", options=())
         decision = decision_for(mount, shared=shared, upper=None, smb_name_cache=smb_name_cache)
         if decision.journal == "wal":
-            # One witness is not enough for WAL; the rollback journal is right on every local file system.
+            # One source is not enough for WAL; a rollback journal works on every local file system.
             decision = Decision("delete", f"statfs says {statfs_type}, but the mount table could not be read")
     else:
         decision = decision_for(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
@@ -120,17 +120,17 @@ def decide(
 
 
 def placement_for(path: str | Path, *, shared: bool = False, file: str | Path | None = None) -> Placement:
-    """Looks at the live system and decides for a folder.
+    """Examine the live system and decide for a folder.
 
     Args:
-        path: the folder that holds, or will hold, the database. It need not exist yet: then its nearest
-            existing parent counts. Symbolic links are followed.
-        shared: the database carries the mark that several hosts use it.
-        file: the database in that folder. One that is mounted there by itself, as containers do with a single file,
-            is refused: its journal would lie beside the mount and not beside the file.
+        path: the folder that holds, or will hold, the database. If it does not exist, its nearest existing parent
+            counts. Symbolic links are followed.
+        shared: the database is marked as used by several hosts.
+        file: the database in that folder. One that is a mount of its own, as containers mount single files, is refused:
+            its journal would lie beside the mount and not beside the file.
 
     Returns:
-        The placement. Never raises for a strange file system: what cannot be told gets the careful answer.
+        The placement. An unknown file system is no error: it gets the conservative decision.
     """
     resolved = os.path.realpath(path)
     existing = nearest_existing(resolved)
@@ -150,10 +150,10 @@ def placement_for(path: str | Path, *, shared: bool = False, file: str | Path | 
 
 
 def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]) -> Placement:
-    """The placement, or a refusal where the file is a mount by itself. Pure.
+    """Return the placement, or a refusal where the file is a mount of its own. Pure.
 
-    Whoever opens the file by another of its names has another ``-wal`` or ``-journal``: commits stay unseen, a crash is
-    not rolled back, and what a container wrote is gone with it (https://sqlite.org/howtocorrupt.html, section 2.5).
+    Whoever opens the file by another of its names has another ``-wal`` or ``-journal``: commits stay invisible, a crash
+    is not rolled back, and what a container wrote is gone with it (https://sqlite.org/howtocorrupt.html, section 2.5).
     """
     found = [mount for mount in mounts if mount.mount_point == file]
     if not found:
@@ -164,7 +164,7 @@ def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]
         mount_point=file,
         options=found[-1].options,
         journal=None,
-        reason="the file is mounted by itself, so its journal would lie apart from it",
+        reason="the file is a mount of its own, so its journal would not lie beside it",
         advice="mount the folder that holds the database, not the file",
         needs_probe=False,
         needs_peer_probe=False,
@@ -172,9 +172,9 @@ def refuse_mounted_file(placement: Placement, file: str, mounts: Iterable[Mount]
 
 
 def _same_device(path: str, mount: Mount | None) -> bool:
-    """Whether stat(2) names the very device of the mount: then it is the second witness, and statfs need not be asked.
+    """Return whether stat(2) reports the device of the mount: then statfs need not be called as a second source.
 
-    Some file systems (btrfs, overlays) give files another device than their mount; for those statfs is asked.
+    Some file systems (btrfs, overlays) report another device for files than for their mount; those need statfs.
     """
     if mount is None or not mount.device:
         return False
@@ -186,9 +186,9 @@ def _same_device(path: str, mount: Mount | None) -> bool:
 
 
 def statfs_magic(path: str) -> int | None:
-    """`f_type` of statfs(2) for a path, or None where the call is not to be had or fails.
+    """Return `f_type` of statfs(2) for a path; None where the call does not exist or fails.
 
-    The standard library's `os.statvfs` leaves this field out, so the C library is asked.
+    The standard library's `os.statvfs` omits this field, so the C library is called.
     """
     if not sys.platform.startswith("linux"):
         return None
@@ -204,7 +204,7 @@ def statfs_magic(path: str) -> int | None:
 
 
 def nearest_existing(path: str) -> str:
-    """The path itself, or the nearest folder above it that exists."""
+    """Return the path itself if it exists, else the nearest folder above it that does."""
     while not os.path.exists(path):
         parent = os.path.dirname(path)
         if parent == path:
@@ -214,12 +214,12 @@ def nearest_existing(path: str) -> str:
 
 
 def _upper_mount(mount: Mount | None, mounts: tuple[Mount, ...]) -> Mount | None:
-    """The mount under an overlay's upper folder, if that folder can be seen from here.
+    """Return the mount that holds an overlay's upper folder, if that folder is visible here.
 
-    In a container the option names a folder of the host. It is only believed when it exists here and
-    does not lie on the overlay itself.
+    In a container the option names a folder of the host. It counts only when it exists here and does not lie on the
+    overlay itself.
     """
-    upperdir = mount.value("upperdir") if mount and mount.fs_type in ("overlay", "overlayfs") else None
+    upperdir = mount.option_value("upperdir") if mount and mount.fs_type in ("overlay", "overlayfs") else None
     if upperdir is None or not os.path.isdir(upperdir):
         return None
     held_by = mount_for(os.path.realpath(upperdir), mounts)
@@ -234,18 +234,18 @@ def _smb_name_cache() -> bool:
 
 
 def _placement_without_mountinfo(resolved: str, *, shared: bool) -> Placement:
-    """Without a mount table in /proc: the rollback journal and a probe, unless it is a Mac's own disk."""
+    """Decide without a mount table in /proc: a rollback journal and a probe, unless it is a Mac's local disk."""
     fs_type = "unknown"
     if sys.platform == "darwin":
         fs_type = _mac_type(nearest_existing(resolved)) or "unknown"
     mount = Mount(mount_point="", fs_type=fs_type, source="", options=())
     placement = decide(mount, statfs_magic=None, shared=shared, folder=resolved)
-    # Most folders here are local, and no table tells; so only a database meant for several hosts needs both.
+    # Most folders here are local, and no table tells: so only a database for several hosts needs the peer probe.
     return placement._replace(needs_peer_probe=placement.needs_peer_probe and shared)
 
 
 def _mac_type(path: str) -> str | None:
-    """`f_fstypename` of statfs(2) as macOS on 64 bits lays it out (sys/mount.h)."""
+    """Return `f_fstypename` of statfs(2) on 64-bit macOS (sys/mount.h); None where it cannot be read."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)

@@ -1,8 +1,9 @@
-"""The policy: which journal each type of file system can bear, and under which mount options.
+"""The policy: which journal each type of file system can have, and with which mount options.
 
-Called by filesystem.py alone. Pure: it sees a mount as it is written in the mount table, nothing live.
-Three answers: WAL for local file systems on the list; the rollback journal (DELETE) where locks reach
-everybody and a stale "no such file" cannot hide a hot journal; otherwise a refusal with what mends it.
+Called by placement.py only. Pure: it sees a mount as the mount table shows it, nothing live. Three decisions: WAL for
+    local
+file systems on the list; a rollback journal (DELETE) where locks reach all hosts and a stale "no such file" cannot hide
+a hot journal; otherwise a refusal with the command that fixes the mount.
 Sources: nfs(5), mount.cifs(8), https://sqlite.org/lockingv3.html (hot journals), the kernel's show_options.
 """
 
@@ -15,13 +16,13 @@ from .mounts import Mount
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ALTERNATIVES = "put the database on a local disk and let other hosts speak MQTT (tickets), or use postgresql://"
+ALTERNATIVES = "put the database on a local disk and let other hosts use MQTT (tickets), or use postgresql://"
 
 _PEER_ADVICE = "before a second host uses this folder, run 'jobdb probe DIR --peer NAME' on both hosts at the same time"
 
 
 class Decision(NamedTuple):
-    """The policy's answer for one mount; see `Placement` for the fields."""
+    """The decision for one mount; see `Placement` for the fields."""
 
     journal: Literal["wal", "delete"] | None
     reason: str
@@ -57,8 +58,8 @@ _LOCAL = frozenset(
     ]
 )
 
-# FUSE on one machine: the kernel decides the locks of that mount, nobody else has it, but mapped memory
-# and the folder underneath are each implementation's own affair.
+# FUSE on one machine: the kernel grants the locks of that mount, and nobody else has it; but mapped memory and the
+# folder below are up to each implementation.
 _LOCAL_FUSE = frozenset(
     [
         "fuseblk",
@@ -77,7 +78,7 @@ _LOCAL_FUSE = frozenset(
     ]
 )
 
-# A folder of a virtual machine's host. Locks are decided in the guest unless somebody arranged otherwise.
+# A folder of a virtual machine's host. Locks are granted in the guest unless configured otherwise.
 _VM_SHARE = frozenset(
     [
         "9p",
@@ -92,12 +93,12 @@ _VM_SHARE = frozenset(
     ]
 )
 
-# One lock manager and coherent caches among all hosts, without an option to check.
+# One lock manager and coherent caches for all hosts, without an option to check.
 _CLUSTER = frozenset(["ceph", "glusterfs", "fuse.glusterfs", "gfs2", "ocfs2", "gpfs"])
 
 _OBJECT_STORE = "an object store behind a mount has no locks and rewrites whole files"
 
-# Measured or documented not to keep the promises, whatever the options.
+# Measured or documented to be unsafe, whatever the options.
 _UNSAFE = {
     "fuse.sshfs": "sshfs keeps locks on each host: two hosts write at once and the database is damaged",
     **dict.fromkeys(
@@ -162,12 +163,12 @@ _TYPES_BY_MAGIC: dict[int, tuple[str, ...]] = {
 
 
 def type_of_magic(magic: int | None) -> str | None:
-    """A type of file system that has this `f_type`, or None if it is not known."""
+    """Return a type of file system that has this `f_type`; None if it is not known."""
     return _TYPES_BY_MAGIC[magic][0] if magic in _TYPES_BY_MAGIC else None
 
 
 def decision_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Decision:
-    """The answer for a mount from the mount table alone; arguments as for `filesystem.decide`."""
+    """Return the decision for a mount from the mount table alone; arguments as for `placement.decide`."""
     kind = mount.fs_type
     if kind in ("overlay", "overlayfs"):
         decision = _overlay(mount, shared=shared, upper=upper, smb_name_cache=smb_name_cache)
@@ -193,7 +194,7 @@ def decision_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_ca
     else:
         decision = Decision(
             "delete",
-            f"{kind} is not known here, so neither is how far its locks reach",
+            f"{kind} is unknown, and so is how far its locks reach",
             "run 'jobdb probe DIR --peer NAME' on two hosts that use this folder, at the same time, or " + ALTERNATIVES,
             needs_peer_probe=True,
         )
@@ -208,7 +209,7 @@ def decision_for(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_ca
 
 
 def cross_check(decision: Decision, mount: Mount, magic: int | None, *, shared: bool) -> Decision:
-    """Sets what statfs said against the ruling; a contradiction leaves the more careful answer."""
+    """Compare the decision with what statfs reported; return the more conservative one where they contradict."""
     if magic is None or decision.journal is None:
         return decision
     family = "fuse" if mount.fs_type.startswith("fuse.") else mount.fs_type
@@ -216,86 +217,86 @@ def cross_check(decision: Decision, mount: Mount, magic: int | None, *, shared: 
         return decision
     statfs_type = type_of_magic(magic)
     if statfs_type is None and not any(family in names for names in _TYPES_BY_MAGIC.values()):
-        return decision  # neither the type nor the number is known: they do not contradict each other
+        return decision  # neither the type nor the number is known, so there is no contradiction
     shown = statfs_type or f"type 0x{magic:x}"
     difference = f"the mount table says {mount.fs_type}, statfs says {shown}"
     if statfs_type is None or statfs_type in _LOCAL or statfs_type in _LOCAL_FUSE or statfs_type == "overlay":
         if decision.journal == "wal":
-            return Decision("delete", f"{difference}: taking the careful answer")
+            return Decision("delete", f"{difference}: the conservative choice")
         return decision
-    # The options at hand are those of another file system, so nothing vouches for this one.
-    blind = Mount(mount.mount_point, statfs_type, mount.source, ())
-    careful = decision_for(blind, shared=shared, upper=None, smb_name_cache=True)
-    return careful._replace(reason=f"{difference}: {careful.reason}")
+    # The options are those of another file system, so nothing is known about this one.
+    without_options = Mount(mount.mount_point, statfs_type, mount.source, ())
+    conservative = decision_for(without_options, shared=shared, upper=None, smb_name_cache=True)
+    return conservative._replace(reason=f"{difference}: {conservative.reason}")
 
 
 def _overlay(mount: Mount, *, shared: bool, upper: Mount | None, smb_name_cache: bool) -> Decision:
     if upper is not None and upper.fs_type not in ("overlay", "overlayfs"):
         below = decision_for(upper, shared=shared, upper=None, smb_name_cache=smb_name_cache)
         return below._replace(reason=f"overlay whose upper folder lies on {upper.fs_type}: {below.reason}")
-    # Linux takes no network file system as the writable layer of an overlay, and what is written lands there.
+    # Linux accepts no network file system as the upper layer of an overlay, and that is where writes go.
     volatile = "the overlay is mounted 'volatile': nothing on it survives a power loss"
     return Decision(
         "wal",
         "overlay is local: what is written lies in its upper folder",
-        volatile if mount.has("volatile") else None,
+        volatile if mount.has_option("volatile") else None,
     )
 
 
 def _nfs(mount: Mount) -> Decision:
     faults: list[str] = []
-    local_lock = mount.value("local_lock")
-    if mount.has("nolock"):
+    local_lock = mount.option_value("local_lock")
+    if mount.has_option("nolock"):
         faults.append("'nolock' keeps locks on each host")
     if local_lock not in (None, "none"):
         faults.append(f"'local_lock={local_lock}' keeps locks on each host")
     if local_lock is None:
         faults.append("the mount does not say 'local_lock=none'")
-    lookupcache = mount.value("lookupcache")
-    # A default mount shows no lookupcache at all: it also remembers which files are not there.
+    lookupcache = mount.option_value("lookupcache")
+    # A default mount shows no lookupcache option: it caches missing names too.
     if lookupcache not in ("none", "pos", "positive"):
-        faults.append("without 'lookupcache=none' another host's hot journal can stay unseen after a crash")
-    if mount.has("nocto"):
+        faults.append("without 'lookupcache=none' another host's hot journal can stay invisible after a crash")
+    if mount.has_option("nocto"):
         faults.append("'nocto' lets a host read what it had cached before another host wrote")
     if not faults:
-        soft = mount.has("soft") or mount.has("softerr")
+        soft = mount.has_option("soft") or mount.has_option("softerr")
         return Decision(
             "delete",
             f"{mount.fs_type} with locks at the server and no cache of missing names",
-            "mount with 'hard': a soft mount gives up writes when the server is slow" if soft else None,
+            "mount with 'hard': a soft mount drops writes when the server is slow" if soft else None,
         )
-    version = mount.value("vers") or ("4.2" if mount.fs_type == "nfs4" else "3")
+    version = mount.option_value("vers") or ("4.2" if mount.fs_type == "nfs4" else "3")
     line = _remount(mount, "nfs", f"vers={version},hard,local_lock=none,lookupcache=none")
     return Decision(None, f"{mount.fs_type}: " + "; ".join(faults), f"{line}  (on every host), or {ALTERNATIVES}")
 
 
 def _smb(mount: Mount, *, name_cache: bool) -> Decision:
     faults: list[str] = []
-    mends: list[str] = []
-    cache = mount.value("cache")
-    if mount.has("nobrl") or mount.has("nolock"):
+    fixes: list[str] = []
+    cache = mount.option_value("cache")
+    if mount.has_option("nobrl") or mount.has_option("nolock"):
         faults.append("'nobrl' keeps byte-range locks on each host")
     if cache not in ("none", "strict"):
         shown = f"'cache={cache}' serves" if cache else "without 'cache=none' or 'cache=strict' a host may serve"
         faults.append(f"{shown} old data after another host wrote")
     if faults:
-        mends.append(_remount(mount, "cifs", "cache=none,brl"))
+        fixes.append(_remount(mount, "cifs", "cache=none,brl"))
     if name_cache:
-        # The client keeps "no such file" for one second, whatever the mount's options say.
-        faults.append("the SMB client remembers missing names, so another host's hot journal can stay unseen")
-        mends.append("echo 0 > /proc/fs/cifs/LookupCacheEnabled")
+        # The client caches "no such file" for one second, whatever the mount options.
+        faults.append("the SMB client caches missing names, so another host's hot journal can stay invisible")
+        fixes.append("echo 0 > /proc/fs/cifs/LookupCacheEnabled")
     if not faults:
         return Decision("delete", f"{mount.fs_type} with locks at the server and no cache of missing names")
-    advice = " && ".join(mends) + f"  (on every host), or {ALTERNATIVES}"
+    advice = " && ".join(fixes) + f"  (on every host), or {ALTERNATIVES}"
     return Decision(None, f"{mount.fs_type}: " + "; ".join(faults), advice)
 
 
 def _lustre(mount: Mount) -> Decision:
-    if mount.has("flock"):
+    if mount.has_option("flock"):
         return Decision("delete", "lustre with 'flock': locks for all hosts", _PEER_ADVICE)
     import shlex
 
-    shown = "'localflock' keeps locks on each host" if mount.has("localflock") else "locks are switched off"
+    shown = "'localflock' keeps locks on each host" if mount.has_option("localflock") else "locks are switched off"
     line = f"mount -o remount,flock {shlex.quote(mount.mount_point)}"
     return Decision(None, f"lustre: {shown}", f"{line}  (on every host), or {ALTERNATIVES}")
 
@@ -304,7 +305,7 @@ _CHECKED: dict[str, Callable[[Mount], Decision]] = {"nfs": _nfs, "nfs4": _nfs, "
 
 
 def _vm_share(mount: Mount, *, shared: bool) -> Decision:
-    cache = mount.value("cache")
+    cache = mount.option_value("cache")
     if shared and mount.fs_type == "9p" and cache not in (None, "none", "0", "0x0"):
         line = _remount(mount, "9p", "trans=virtio,version=9p2000.L,cache=none")
         return Decision(
@@ -314,14 +315,14 @@ def _vm_share(mount: Mount, *, shared: bool) -> Decision:
         )
     return Decision(
         "delete",
-        f"{mount.fs_type} is a folder of this machine's host, which shares no memory and perhaps no locks",
+        f"{mount.fs_type} is a folder of this machine's host, which shares no memory and possibly no locks",
         "only this machine may use the database; " + _PEER_ADVICE,
         needs_peer_probe=shared,
     )
 
 
 def _remount(mount: Mount, fs_type: str, options: str) -> str:
-    """The two commands that mount it again with good options; never by 'remount', which keeps old caches."""
+    """Return the two commands that mount it with safe options; not 'remount', which keeps old caches."""
     import shlex
 
     point = shlex.quote(mount.mount_point)

@@ -16,7 +16,8 @@ from ..crypto.vault import Vault
 from ..engines.store import Transaction
 from ..errors import StorageFailed
 from ..filesystem.atomic_files import write_file
-from ..filesystem.permissions import make_private_folder, sync_folder
+from ..filesystem.folder_sync import sync_folder
+from ..filesystem.permissions import make_private_folder
 from .damage import Damaged, DamageKind
 from .importer import DEFAULT_LOCK_TIMEOUT_SEC, Progress
 from .layout import RECORD_SUFFIX, Layout, find_export_target, read_regular_file

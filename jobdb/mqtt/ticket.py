@@ -20,7 +20,7 @@ from typing import Any
 from ..core.protocol import JOB_ID_PATTERN, MAX_KID, MAX_SEQ
 from ..engines.identity import read_identity, require_place
 from ..errors import IllegalTransition, InvalidInput, StorageFailed, UnknownJob
-from ..filesystem.permissions import sync_folder
+from ..filesystem.folder_sync import sync_folder
 from ..registry import Registry
 from .outbox import RELAY
 from .settings import BrokerSettings, Environment

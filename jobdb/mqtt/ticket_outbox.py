@@ -21,7 +21,8 @@ from ..engines.sql.job_updates import event_from_wire
 from ..engines.sql.timestamps import wire_timestamp
 from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem
-from ..filesystem.permissions import create_private_file, make_private_folder, refuse_unsafe_companions
+from ..filesystem.permissions import create_private_file, make_private_folder
+from ..filesystem.unsafe_files import refuse_unsafe_companions
 from ..model import Event
 from .outbox import OutboxMessage, SendQuota
 from .settings import BrokerSettings, Environment
@@ -285,7 +286,7 @@ def _ticket_digest(ticket: Ticket) -> str:
 
 
 def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
-    from ..engines.sqlite.open import check_placement
+    from ..engines.sqlite.placement_check import check_placement
     from ..engines.sqlite.stale_journals import set_aside_stale
     from ..engines.sqlite.store import SqliteStore
 
@@ -296,7 +297,7 @@ def _open_store(path: Path, clock: Callable[[], int]) -> SqliteStore:
     except UnsafeFileSystem as problem:
         raise UnsafeFileSystem(f"{problem} Or set XDG_STATE_HOME to a folder on a local disk.") from None
     if placement.needs_probe:
-        from ..filesystem.probe.local import require_safe_folder
+        from ..filesystem.probe.safe_folder import require_safe_folder
 
         require_safe_folder(placement)
     refuse_unsafe_companions(path)
@@ -317,7 +318,7 @@ def _refuse_foreign(path: Path) -> None:
     from ..engines.sqlite import open_files
     from ..engines.sqlite.file_kind import read_schema_info
     from ..engines.sqlite.header import read_header
-    from ..engines.sqlite.replacement_guard import refuse_hard_links
+    from ..filesystem.unsafe_files import refuse_hard_links
 
     refuse_hard_links(path)
     with open_files.raw_read(path) as free:

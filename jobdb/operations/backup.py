@@ -15,8 +15,10 @@ from pathlib import Path
 
 from ..core import arguments
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
-from ..filesystem.atomic_files import ScratchFile, is_free, numbered_names, take_first_free, utc_timestamp
-from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder, sync_folder
+from ..filesystem.file_names import is_free, numbered_names, take_first_free, utc_timestamp
+from ..filesystem.folder_sync import sync_folder
+from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder
+from ..filesystem.scratch_file import ScratchFile
 from ..registry import Registry
 from .backup_file import copy_open_database, verify
 from .restore import ChangesSinceBackup, RestoreReport, changes_since, restore, restore_registry, sqlite_path
@@ -99,7 +101,7 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
         if keep is None:
             _require_free(target)
             try:
-                scratch.name(target)
+                scratch.publish_as(target)
             except FileExistsError:
                 raise AlreadyExists(f"{target} was made by another process meanwhile; name another file") from None
         else:
@@ -147,7 +149,7 @@ def _require_free(target: Path) -> None:
 
 def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
     names = map(target.with_name, numbered_names(f"{target.stem}-{stamp}", target.suffix))
-    return take_first_free(filter(is_free, names), scratch.name)
+    return take_first_free(filter(is_free, names), scratch.publish_as)
 
 
 def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:

@@ -22,6 +22,7 @@ from ..engines.sqlite.header import read_header
 from ..engines.sqlite.stale_journals import journal_page_count
 from ..engines.sqlite.temporary_connection import immutable_uri, temporary_connection
 from ..errors import InvalidInput, JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed
+from ..system.identifiers import file_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) ->
     before = os.stat(source)
     try:
         with temporary_connection(source, busy_sec=30.0) as connection:
-            if any((found.st_dev, found.st_ino) != identity for found in (before, os.stat(source))):
+            if any(file_id(found) != identity for found in (before, os.stat(source))):
                 raise StorageFailed(
                     f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
                     "the registry anew"

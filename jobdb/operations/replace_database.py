@@ -11,8 +11,13 @@ import re
 from pathlib import Path
 
 from ..engines.sqlite.stale_journals import free_names, nonempty_journals
-from ..filesystem.atomic_files import UNSUPPORTED, ScratchFile, exchange, rename_noreplace, take_first_free
-from ..filesystem.permissions import COMPANION_SUFFIXES, JOURNAL_SUFFIXES, refuse_unsafe_file, sync_folder
+from ..filesystem.atomic_files import UNSUPPORTED, exchange, rename_noreplace
+from ..filesystem.file_names import take_first_free
+from ..filesystem.folder_sync import sync_folder
+from ..filesystem.permissions import COMPANION_SUFFIXES, JOURNAL_SUFFIXES
+from ..filesystem.scratch_file import ScratchFile
+from ..filesystem.unsafe_files import refuse_unsafe_file
+from ..system.identifiers import file_id
 
 _KEPT_WORD = "replaced"
 
@@ -92,7 +97,7 @@ def _own_names(target: Path, found: os.stat_result) -> list[Path]:
         if ours.fullmatch(name):
             path = target.with_name(name)
             other = os.lstat(path)
-            if (other.st_dev, other.st_ino) == (found.st_dev, found.st_ino):
+            if file_id(other) == file_id(found):
                 names.append(path)
     return sorted(names)
 
@@ -107,7 +112,7 @@ def _kept_by_interrupted(target: Path) -> Path | None:
 def _keep_by_exchange(scratch: ScratchFile, target: Path) -> Path | None:
     """Give the new file the name to keep the old one under, and exchange the two; None where that cannot be done."""
     before = scratch.path
-    kept = take_first_free(free_names(target, _KEPT_WORD), scratch.name)
+    kept = take_first_free(free_names(target, _KEPT_WORD), scratch.publish_as)
     try:
         exchanged = exchange(kept, target)
     except OSError:

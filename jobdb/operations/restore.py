@@ -20,16 +20,19 @@ import apsw
 from ..engines.identity import REGISTRY_ID, new_registry_id
 from ..engines.sqlite import open_files
 from ..engines.sqlite.error_translation import translate
-from ..engines.sqlite.file_kind import connection_contents, refuse_foreign
+from ..engines.sqlite.exclusive_lock import lock_exclusively
+from ..engines.sqlite.file_kind import connection_file_kind, refuse_foreign
 from ..engines.sqlite.gate import Gate
-from ..engines.sqlite.open import check_placement
+from ..engines.sqlite.lock_holders import open_elsewhere_error
+from ..engines.sqlite.placement_check import check_placement
 from ..engines.sqlite.shared_mark import SHARED
 from ..engines.sqlite.stale_journals import nonempty_journals, refuse_if_removed_in_use, set_aside
 from ..engines.sqlite.temporary_connection import immutable_uri, temporary_connection
 from ..engines.statements import Statement, StatementSet
-from ..errors import Busy, InvalidInput, StorageFailed
-from ..filesystem.atomic_files import ScratchFile
-from ..filesystem.permissions import copy_owner, make_private_folder, sync_folder
+from ..errors import InvalidInput, StorageFailed
+from ..filesystem.folder_sync import sync_folder
+from ..filesystem.permissions import copy_owner, make_private_folder
+from ..filesystem.scratch_file import ScratchFile
 from ..urls import DatabaseUrl
 from .backup_file import copy_backup_file, open_scratch, resolve_backup, verify
 from .replace_database import count_other_links, refuse_strange_journals, replace_database
@@ -261,11 +264,7 @@ class _Replacement:
                 gate.acquire(time.monotonic(), self._busy_sec)
                 self._replace_under_gate()
             except apsw.BusyError as error:
-                raise Busy(
-                    f"{target} is open in another process; stop the workers, the relay and the subscribers, and try "
-                    "again. Nothing was changed",
-                    waited_sec=self._busy_sec,
-                ) from error
+                raise open_elsewhere_error(target, self._busy_sec) from error
             except apsw.Error as error:
                 raise translate(error, target, self._busy_sec) from error
             except OSError as error:
@@ -286,7 +285,7 @@ class _Replacement:
             copy_owner(scratch.descriptor, os.stat(target.parent), mode=False)
             scratch.sync()
             try:
-                scratch.name(target)
+                scratch.publish_as(target)
             except FileExistsError:  # just made by a program that makes missing databases
                 self._replace_under_gate()
             else:
@@ -338,10 +337,9 @@ class _Replacement:
         """
         connection = self._connect(deadline)
         try:
-            connection.pragma("locking_mode", "EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE; COMMIT")
+            lock_exclusively(connection)
             refuse_if_removed_in_use(self._target, self._busy_sec)
-            refuse_foreign(self._target, connection_contents(connection))
+            refuse_foreign(self._target, connection_file_kind(connection))
             if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise apsw.CorruptError("quick_check")
             connection.pragma("journal_mode", "delete")

@@ -1,1 +1,1 @@
-"""The process and its surroundings: environment, interpreters, terminals, descriptors."""
+"""Services of the operating system and of Python that know nothing of jobs: descriptors, processes, terminals."""

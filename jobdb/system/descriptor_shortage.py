@@ -1,7 +1,8 @@
-"""Naming what a process lacks to do a call: file descriptors.
+"""A shortage of file descriptors, which can strike any call.
 
-A module that is imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare
-OSError where there is none left. The verbs of `Registry` turn it into an error that says what to do.
+A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError where
+    there is
+none left. The verbs of `Registry` turn it into an error that tells what to do; the SQLite engine tests for it, too.
 """
 
 from __future__ import annotations
@@ -17,25 +18,26 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+SHORTAGE_ADVICE = "Close files or raise the limit (ulimit -n), and try again"
 _GENERATOR = 0x20
-"""``inspect.CO_GENERATOR``; to import inspect takes longer than most commands."""
+"""``inspect.CO_GENERATOR``; importing inspect takes longer than most commands."""
 _Class = TypeVar("_Class", bound=type)
 _UNWRAPPED = ("publish", "publish_many", "claim", "renew", "release", "get")
-"""What fleets call all day is spared the wrapper: the models that it imports at its first use, and its transactions,
-name a shortage themselves."""
+"""The verbs that are called most often do without the wrapper: their models and transactions report a shortage
+themselves."""
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether the process, or the machine, has no file descriptor left."""
+    """Return whether an error means that the process, or the machine, has no file descriptor left."""
     return isinstance(error, OSError) and error.errno in _NONE_LEFT
 
 
 def shortage_error(error: BaseException) -> StorageFailed:
-    """Return the error for it."""
+    """Return the library's error for a shortage."""
     what = getattr(error, "strerror", None) or "Too many open files"
     return StorageFailed(
-        f"this process is out of file descriptors ({what}). Close files or raise the limit (ulimit -n), and try again; "
-        "where it was writing, look first whether that was done"
+        f"this process is out of file descriptors ({what}). {SHORTAGE_ADVICE}; "
+        "if it was writing, check first whether that was done"
     )
 
 

@@ -1,8 +1,9 @@
-"""A flag to wait for that an exception or a signal handler can leave in no bad state.
+"""A flag to wait for that no exception or signal handler can leave in an inconsistent state.
 
-``threading.Event`` and ``Condition`` enter their lock in Python code. A Ctrl-C between two of its steps leaves the lock
-taken, and whoever sets or waits next stands there for ever; so does a signal handler that sets an event for which its
-own thread is just beginning to wait. Here each step is one call into C.
+Prior art: ``threading.Event``. It enters its lock in Python code: a Ctrl-C between two of its steps leaves the lock
+    held, and
+whoever sets the event or waits next blocks forever; so does a signal handler that sets an event for which its own
+thread is just beginning to wait. Here each step is one call into C.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from contextlib import suppress
 
 _RECHECK_SEC = 0.25
-"""One who was woken and cut off does not pass it on: whoever else waits looks again after this time."""
+"""A waiter that is cut off after its wake-up wakes nobody else, so waiters check again after this time."""
 
 
 class Flag:
@@ -22,25 +23,25 @@ class Flag:
 
     def __init__(self) -> None:
         self._set = False
-        self._wakeup = _thread.allocate_lock()  # taken while the flag is not set
+        self._wakeup = _thread.allocate_lock()  # locked while the flag is not set
         self._wakeup.acquire()
 
     def is_set(self) -> bool:
-        """Whether it is set."""
+        """Return whether it is set."""
         return self._set
 
     def set(self) -> None:
-        """Set it and wake whoever waits."""
+        """Set it and wake all who wait."""
         self._set = True
         self._wake()
 
     def clear(self) -> None:
-        """Take it back."""
+        """Reset it."""
         self._set = False
         self._wakeup.acquire(False)
 
     def wait(self, timeout_sec: float) -> bool:
-        """Wait until it is set or the time is over, in seconds; return whether it is set."""
+        """Wait until it is set, or for ``timeout_sec``; return whether it is set."""
         deadline = time.monotonic() + timeout_sec
         while not self._set:
             left = deadline - time.monotonic()

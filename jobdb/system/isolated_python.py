@@ -1,10 +1,10 @@
-"""Python processes of our own, that import no module from the current folder.
+"""Python processes of our own that import no module from the current folder.
 
-A Python that is started with ``-c`` or ``-m`` looks into the current folder first, and the current folder is often one
+A Python that is started with ``-c`` or ``-m`` searches the current folder first, and the current folder is often one
 that agents write to: a ``json.py`` there would run with the master key in its environment. So processes are started
 isolated (https://docs.python.org/3/using/cmdline.html#cmdoption-I) and get the import path of this process explicitly,
-without the current folder. Called by whatever starts a process; ``jobdb.cli`` uses ``remove_cwd_from_sys_path`` for
-the process that a person started.
+without the current folder. Called by whatever starts a process; ``jobdb.cli`` calls ``remove_cwd_from_sys_path`` in its
+own.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import sys
 def import_path() -> list[str]:
     """Return this process's import path as absolute folders, without the current one, for another process.
 
-    The folder that this package is in comes last, so that it is found however it was installed and shadows nothing.
+    The folder of this package comes last, so it is found however it was installed, and shadows nothing.
     """
     package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return [*_without_cwd(sys.path), package]
 
 
 def remove_cwd_from_sys_path() -> None:
-    """Take the current folder out of this process's import path, where ``-m`` or ``PYTHONPATH`` has put it."""
+    """Remove the current folder from this process's import path, where ``-m`` or ``PYTHONPATH`` has put it."""
     sys.path[:] = _without_cwd(sys.path)
 
 
@@ -31,14 +31,14 @@ def isolated_command(program: str, *arguments: str) -> list[str]:
     """Return the command that runs a program in a Python of its own, isolated, with this process's import path.
 
     Args:
-        program: Python source that finds the arguments from ``sys.argv[1]`` on.
-        arguments: for the program; other users of this machine can read them.
+        program: Python source; its arguments begin at ``sys.argv[1]``.
+        arguments: the program's arguments; other users of this machine can read them.
     """
     import site
 
-    # -I leaves out the user's own site-packages, and with them an editable installation there.
+    # -I omits the user's site-packages, and with them an editable installation there.
     flags = ["-E", "-P"] if site.ENABLE_USER_SITE else ["-I"]
-    # The environment is ignored, so what it said about encodings and compiled files is handed on.
+    # The environment is ignored, so its settings for encodings and compiled files are passed on.
     flags += ["-X", f"utf8={sys.flags.utf8_mode}"]
     if sys.pycache_prefix is not None:
         flags += ["-X", f"pycache_prefix={os.path.abspath(sys.pycache_prefix)}"]
@@ -51,7 +51,7 @@ def isolated_command(program: str, *arguments: str) -> list[str]:
 def _without_cwd(path: list[str]) -> list[str]:
     """Return the path's absolute entries, without the current folder where it could shadow an installed module.
 
-    From the standard library on, entries come from the installation: a person may stand in one of these folders.
+    From the standard library on, entries come from the installation: the current folder may be one of them.
     """
     library = os.path.dirname(os.path.abspath(os.__file__))
     given = path.index(library) if library in path else len(path)

@@ -1,4 +1,4 @@
-"""Descriptors that are closed whatever cuts off the code that was to close them."""
+"""File descriptors that are closed even if an exception cuts off the code that was to close them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import io
 
 
 class OwnedFd(io.FileIO):
-    """What closes a descriptor when nothing refers to it any more.
+    """A descriptor that is closed when nothing refers to it any more.
 
-    Locks belong to descriptors. One that an exception has cut off from whoever was to close it would keep everybody
-    else out for as long as the process lives.
+    Locks belong to descriptors. One that nobody is left to close would keep everybody else out for as long as the
+    process lives.
 
     Args:
         fd: the descriptor.

@@ -1,7 +1,8 @@
 """File descriptors of files that are kept open beside the database.
 
 SQLite keeps its own files clear of 0, 1 and 2: in a process whose standard streams are closed, an error message of
-some library would be written into the file that got the number. Source: https://sqlite.org/howtocorrupt.html#_file_descriptor
+some library would be written into the file that got the number. Source:
+    https://sqlite.org/howtocorrupt.html#_file_descriptor
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The environment of processes that we start: a command for each event, a reader, a browser. Without our secrets.
+"""The environment of processes that we start (a command per event, a reader, a browser), without our secrets.
 
-A variable that holds a secret is left out. One that names a place (``JOBDB_KEY_FILE``, ``PGPASSFILE``,
-``CREDENTIALS_DIRECTORY``) stays: the place has an owner and a mode of its own, and a handler that calls ``jobdb`` finds
-its key there.
+A variable that holds a secret is removed. One that names a place (``JOBDB_KEY_FILE``, ``PGPASSFILE``,
+``CREDENTIALS_DIRECTORY``) stays: the place has its own owner and mode, and a handler that calls ``jobdb`` finds its key
+there.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import re
 from collections.abc import Mapping
 
 SECRET_VARIABLES = ("JOBDB_KEY", "MQTT_PASSWORD", "PGPASSWORD")
-"""Variables whose value is a secret. ``JOBDB_URL`` is handed on without the password that it may hold."""
+"""Variables whose value is a secret. ``JOBDB_URL`` is passed on without the password that it may contain."""
 
 _PASSWORD_PARAMETER = re.compile(r"(?i)(?<=[?&])(?:ssl)?password=[^&]*&?")
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for a process of somebody else's, without the values that open the registry.
+    """Return an environment for a foreign program, without the secrets that open the registry.
 
     Args:
         environ: the environment to copy, such as ``os.environ``.
@@ -30,7 +30,7 @@ def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def absolute_path_entries(path: str) -> str:
-    """Return a ``PATH`` without the entries that stand for the current folder, where anybody may have put a program."""
+    """Return a ``PATH`` without relative entries: anybody may have put a program into the current folder."""
     return os.pathsep.join(entry for entry in path.split(os.pathsep) if os.path.isabs(entry))
 
 
@@ -43,7 +43,7 @@ def _strip_password(url: str) -> str:
     authority, slash, name = address.partition("/")
     user, at, host = authority.rpartition("@")
     if not at and ":" in authority and "@" in name:
-        # A password with a slash in it, which libpq does not take for one.
+        # A password that contains a slash, which libpq does not recognize.
         user, at, host = address.rpartition("@")
         slash = name = ""
     place = f"{user.partition(':')[0]}{at}{host}{slash}{name}"

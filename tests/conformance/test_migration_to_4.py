@@ -97,7 +97,7 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
     with Registry.open(url, vault=vault(), clock=lambda: NOW_MS + 10) as registry:
         store = registry.engine.store
         identity = read_identity(store)
-        assert identity.problem is None and identity.recorded == identity.here != {}
+        assert identity.problem is None and identity.recorded == identity.current != {}
         # What the broker keeps for the old name is still taken.
         assert require_place(store) == broker_identity(store) == "0123456789abcdef" != identity.registry_id
         with store.read() as tx:

@@ -94,12 +94,12 @@ def test_two_never_copy_the_log_at_once(database: Path) -> None:
     with open_registry(database) as first, open_registry(database, busy_timeout_sec=0.1) as second:
         first.register(agent="a", prompt="p")
         copying = first.engine.store._checkpointer  # type: ignore[attr-defined]
-        assert copying.begin()
+        assert copying.lock()
         close_with_copy(database)
         with pytest.raises(Busy):
             second.engine.store.checkpoint()  # type: ignore[attr-defined]
         second.register(agent="a", prompt="writing goes on")
-        copying.end()
+        copying.unlock()
         total, copied = second.engine.store.checkpoint()  # type: ignore[attr-defined]
         assert total == copied > 0
 

@@ -17,7 +17,7 @@ from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
 from jobdb.doctor import examine
-from jobdb.engines.sqlite.file_kind import Contents, inspect_file
+from jobdb.engines.sqlite.file_kind import FileKind, inspect_file
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.shared_mark import set_shared
@@ -87,7 +87,7 @@ def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(pat
     with closing(sqlite3.connect(original)) as connection:
         dump = "\n".join(connection.iterdump())
     make(path, dump)
-    assert inspect_file(path)[1] is Contents.UNMARKED
+    assert inspect_file(path)[1] is FileKind.UNMARKED
     for name in ("open", "init", "init --shared", "init --no-shared"):
         with pytest.raises(SchemaMismatch, match=r"whose mark is missing.*jobdb --db .* migrate'"):
             COMMANDS[name](path)
@@ -116,7 +116,7 @@ def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> 
 
 def test_what_is_empty_becomes_a_registry(path: Path) -> None:
     make(path, "CREATE TABLE gone(x); DROP TABLE gone; VACUUM")
-    with pytest.raises(SchemaMismatch, match=r"is empty; run 'jobdb --db .* init'"):
+    with pytest.raises(SchemaMismatch, match=r"is empty; open it with create=True"):
         open_registry(path)
     with open_registry(path, create=True) as registry:
         assert registry.jobs() == []

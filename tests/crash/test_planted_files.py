@@ -13,7 +13,7 @@ from harness.registries import open_registry
 from jobdb import StorageFailed, Unusable
 from jobdb.engines.sqlite import open_files, shared_mark
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.filesystem.permissions import open_private_file
+from jobdb.filesystem.unsafe_files import open_private_file
 
 SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
 VICTIM_CONTENT = b"ssh-ed25519 AAAA me@laptop\n"
@@ -80,7 +80,7 @@ def test_nothing_that_was_planted_beside_a_database_is_written_to(
             way()
     assert victim.read_bytes() == VICTIM_CONTENT
     assert sorted(os.listdir(victim.parent)) == ["authorized_keys", "private"]
-    assert not open_files._open
+    assert not open_files.list_open()
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

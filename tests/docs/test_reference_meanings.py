@@ -11,7 +11,7 @@ import pytest
 
 from jobdb import Registry, StaleAttempt
 from jobdb.doctor.findings import Finding
-from jobdb.filesystem.probe.checks import Check
+from jobdb.filesystem.probe.report import Check
 from tests.docs.commands import root_command
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ import pytest
 from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import InvalidInput, JobStatus, MovedOrCopied, Verdict
-from jobdb.engines.identity import PLACE, REGISTRY_ID, assign_new_identity, new_registry_id
+from jobdb.engines.identity import REGISTRY_ID, assign_new_identity, new_registry_id
+from jobdb.engines.place import PLACE
 from jobdb.engines.sql.statements import JOBS
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import _ticket_digest

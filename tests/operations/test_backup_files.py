@@ -152,7 +152,7 @@ def test_a_file_or_link_that_was_planted_is_neither_followed_nor_replaced(saved:
 
 
 def test_what_a_backup_that_died_has_left_goes_and_one_that_lives_stays(saved: Path, registry: Registry) -> None:
-    from jobdb.filesystem.atomic_files import ScratchFile
+    from jobdb.filesystem.scratch_file import ScratchFile
 
     (saved / "jobs.db.partial-01234567").write_bytes(b"left")
     (saved / "jobs.db.partial-01234567-journal").write_bytes(b"left")

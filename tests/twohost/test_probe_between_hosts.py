@@ -10,16 +10,17 @@ from twohosts import TwoHosts, finish, finish_json, start_python
 
 from jobdb.errors import UnsafeFileSystem
 from jobdb.filesystem.placement import placement_for
-from jobdb.filesystem.probe.local import require_safe_folder
+from jobdb.filesystem.probe.safe_folder import require_safe_folder
 
 PEER = """
 import json, sys
-from jobdb.filesystem.probe.local import probe_peer
+from jobdb.filesystem.probe.peer import probe_peer
 print(json.dumps(probe_peer(sys.argv[1], name=sys.argv[2], timeout_sec=float(sys.argv[3])).as_dict()))
 """
 QUICK = """
 import json, sys
-from jobdb.filesystem.probe.local import probe_folder, quick_lock_probe
+from jobdb.filesystem.probe.local import probe_folder
+from jobdb.filesystem.probe.safe_folder import quick_lock_probe
 print(json.dumps([quick_lock_probe(sys.argv[1]).as_dict(), probe_folder(sys.argv[1]).as_dict()]))
 """
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from jobdb import StorageFailed
-from jobdb.filesystem import atomic_files, ofd_locks
-from jobdb.filesystem.atomic_files import ScratchFile, take_first_free, write_file
+from jobdb.filesystem import ofd_locks, scratch_file
+from jobdb.filesystem.atomic_files import write_file
+from jobdb.filesystem.file_names import take_first_free
+from jobdb.filesystem.scratch_file import ScratchFile
 
 
 def open_files() -> set[str]:
@@ -23,7 +25,7 @@ def test_a_scratch_file_that_cannot_be_finished_leaves_neither_file_nor_descript
     def fail(*_arguments: object, **_options: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(atomic_files, "copy_owner", fail)
+    monkeypatch.setattr(scratch_file, "copy_owner", fail)
     with pytest.raises(StorageFailed, match="Input/output error"):
         ScratchFile(tmp_path / "jobs.db", "partial")
     assert os.listdir(tmp_path) == []

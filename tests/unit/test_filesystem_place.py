@@ -13,7 +13,7 @@ import pytest
 from jobdb.errors import UnsafeFileSystem
 from jobdb.filesystem.mounts import parse_mountinfo
 from jobdb.filesystem.placement import decide, placement_for, refuse_mounted_file, statfs_magic
-from jobdb.filesystem.probe.local import require_safe_folder
+from jobdb.filesystem.probe.safe_folder import require_safe_folder
 
 linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux mounts")
 

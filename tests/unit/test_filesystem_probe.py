@@ -14,8 +14,11 @@ from pathlib import Path
 import pytest
 
 from jobdb.filesystem.probe.checks import LOCAL_PLAN, run_plan
-from jobdb.filesystem.probe.local import probe_folder, probe_peer, quick_lock_probe
-from jobdb.filesystem.probe.parties import LocalParty, PartyError
+from jobdb.filesystem.probe.failures import PartyError
+from jobdb.filesystem.probe.local import probe_folder
+from jobdb.filesystem.probe.parties import LocalParty
+from jobdb.filesystem.probe.peer import probe_peer
+from jobdb.filesystem.probe.safe_folder import quick_lock_probe
 
 
 def test_good_folder_passes_and_is_left_as_it_was(tmp_path: Path) -> None:
@@ -91,7 +94,10 @@ def test_clearing_up_empties_no_folder_that_a_link_leads_to(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("probe", ["probe_folder(folder)", "probe_peer(folder, name='alone', timeout_sec=60)"])
 def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) -> None:
-    script = f"import sys; from jobdb.filesystem.probe.local import *; folder = sys.argv[1]; {probe}"
+    script = (
+        "import sys; from jobdb.filesystem.probe.local import probe_folder; "
+        f"from jobdb.filesystem.probe.peer import probe_peer; folder = sys.argv[1]; {probe}"
+    )
     running = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], start_new_session=True, stderr=subprocess.PIPE, text=True
     )

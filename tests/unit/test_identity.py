@@ -13,15 +13,15 @@ from pathlib import Path
 import pytest
 
 from jobdb import MovedOrCopied, Registry
-from jobdb.engines import identity
+from jobdb.engines import identity, place
 from jobdb.engines.identity import (
     accept_place,
     assign_new_identity,
     broker_identity,
-    describe_difference,
     read_identity,
     require_place,
 )
+from jobdb.engines.place import describe_difference
 
 FILE = {"path": "/srv/a/jobs.db", "inode": "12", "machine": "m" * 32, "host": "north"}
 TABLES = {"cluster": "7", "database": "5", "table": "16402"}
@@ -93,8 +93,8 @@ def test_tables_are_told_by_the_server_s_numbers(name: str) -> None:
 
 
 def test_the_facts_of_this_machine_are_no_secret_and_last() -> None:
-    facts = identity.file_place(Path(__file__))
-    assert facts == identity.file_place(Path(__file__))
+    facts = place.file_place(Path(__file__))
+    assert facts == place.file_place(Path(__file__))
     machine = Path("/etc/machine-id")
     if machine.exists() and machine.read_text().strip():
         assert machine.read_text().strip() not in json.dumps(facts)
@@ -106,7 +106,7 @@ def test_the_facts_of_this_machine_are_no_secret_and_last() -> None:
 def test_a_database_is_in_its_place_from_the_beginning_and_has_an_id(original: Path) -> None:
     with Registry.open(original) as registry:
         found = read_identity(registry.engine.store)
-        assert len(found.registry_id) == 32 and found.problem is None and found.recorded == found.here
+        assert len(found.registry_id) == 32 and found.problem is None and found.recorded == found.current
         assert require_place(registry.engine.store) == found.registry_id
 
 
@@ -167,19 +167,19 @@ def test_a_snapshot_with_the_same_inode_is_noticed_by_the_file_that_is_still_the
 ) -> None:
     copy = copy_database(original)
     inode = str(original.stat().st_ino)
-    real = identity.file_place
+    real = place.file_place
     monkeypatch.setattr(identity, "file_place", lambda path: {**real(path), "inode": inode})
     with Registry.open(copy) as registry, pytest.raises(MovedOrCopied, match="there as well"):
         require_place(registry.engine.store)
 
 
 def test_a_cloned_machine_is_another_place(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(identity, "_in_container", lambda: False)
-    monkeypatch.setattr(identity, "_machine_digest", lambda: "a" * 32)
+    monkeypatch.setattr(place, "_in_container", lambda: False)
+    monkeypatch.setattr(place, "_machine_digest", lambda: "a" * 32)
     with Registry.open(original) as registry:
         accept_place(registry.engine.store)
         require_place(registry.engine.store)
-        monkeypatch.setattr(identity, "_machine_digest", lambda: "b" * 32)
+        monkeypatch.setattr(place, "_machine_digest", lambda: "b" * 32)
         with pytest.raises(MovedOrCopied, match="another machine"):
             require_place(registry.engine.store)
 
@@ -188,9 +188,9 @@ def test_hosts_that_share_a_database_are_one_place(original: Path, monkeypatch: 
     from jobdb.engines.sqlite.shared_mark import set_shared
 
     set_shared(original, True)
-    monkeypatch.setattr(identity, "_in_container", lambda: False)
+    monkeypatch.setattr(place, "_in_container", lambda: False)
     for machine in "ab":
-        monkeypatch.setattr(identity, "_machine_digest", lambda machine=machine: machine * 32)
+        monkeypatch.setattr(place, "_machine_digest", lambda machine=machine: machine * 32)
         with Registry.open(original) as registry:
             if machine == "a":
                 accept_place(registry.engine.store)

@@ -28,7 +28,7 @@ STOREYS = {
         {"statements", "verbs", "liveness", "traits"},
         {"store"},
         {"sql", "tracing"},
-        {"identity"},
+        {"identity", "place"},
         {"sqlite", "postgresql", "trust"},
         {"open"},
     ),

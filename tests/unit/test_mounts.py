@@ -30,9 +30,14 @@ def test_fields() -> None:
     mount = mount_of("/home/bob")
     assert (mount.mount_id, mount.parent_id, mount.device, mount.root) == (30, 27, "0:40", "/")
     assert (mount.fs_type, mount.source) == ("nfs4", "filer:/home")
-    assert mount.value("local_lock") == "none" and mount.value("vers") == "4.2"
-    assert mount.has("relatime") and mount.has("vers") and not mount.has("ver") and not mount.has("nolock")
-    assert mount.value("relatime") is None
+    assert mount.option_value("local_lock") == "none" and mount.option_value("vers") == "4.2"
+    assert (
+        mount.has_option("relatime")
+        and mount.has_option("vers")
+        and not mount.has_option("ver")
+        and not mount.has_option("nolock")
+    )
+    assert mount.option_value("relatime") is None
 
 
 @pytest.mark.parametrize(
@@ -80,13 +85,13 @@ def test_table_without_a_root_falls_back_to_the_longest_prefix() -> None:
 def test_overlay_options_with_commas_stay_whole() -> None:
     text = "1 0 0:9 / / rw - overlay overlay rw,lowerdir=/a\\134,b:/c,upperdir=/var/lib/up\\054per,workdir=/w\n"
     mount = mount_of("/x", text)
-    assert mount.value("upperdir") == "/var/lib/up,per"
-    assert mount.value("lowerdir") == "/a\\,b:/c"
+    assert mount.option_value("upperdir") == "/var/lib/up,per"
+    assert mount.option_value("lowerdir") == "/a\\,b:/c"
 
 
 def test_empty_source_and_no_super_options() -> None:
     text = "1 0 0:9 / / rw - tmpfs  rw,size=4k\n2 1 0:10 / /x rw - fuse.y y\n"
-    assert mount_of("/", text).source == "" and mount_of("/", text).value("size") == "4k"
+    assert mount_of("/", text).source == "" and mount_of("/", text).option_value("size") == "4k"
     assert mount_of("/x", text).options == ("rw",)
 
 

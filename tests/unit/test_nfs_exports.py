@@ -70,7 +70,7 @@ def test_the_probe_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     report = probe_folder(tmp_path, timeout_sec=60)
     assert not report.ok and [check.name for check in report.failures] == ["export-sync"]
     monkeypatch.setattr(
-        "jobdb.filesystem.probe.local.placement_for", lambda folder: nfs("far:/srv/jobs", "addr=192.0.2.7")
+        "jobdb.filesystem.probe.report.placement_for", lambda folder: nfs("far:/srv/jobs", "addr=192.0.2.7")
     )
     report = probe_folder(tmp_path, timeout_sec=60)
     shown = json.loads(json.dumps(report.as_dict()))

@@ -14,15 +14,8 @@ import apsw
 import pytest
 
 from jobdb.errors import StorageFailed
-from jobdb.filesystem.permissions import (
-    check_modes,
-    create_companion,
-    create_private_file,
-    file_warning,
-    folder_warning,
-    make_private_folder,
-    match_owner,
-)
+from jobdb.filesystem.mode_report import check_modes, file_warning, folder_warning
+from jobdb.filesystem.permissions import create_companion, create_private_file, make_private_folder, match_owner
 
 
 def mode(path: str | Path) -> int:
@@ -131,7 +124,7 @@ def test_each_open_file_is_found_and_its_command_mends_it(folder: Path, suffix: 
     [warning] = check_modes(database)
     assert f"{database}{suffix}" in warning
     assert "0644" in warning
-    command = warning.split("mend it with: ")[1]
+    command = warning.split("fix it with: ")[1]
     subprocess.run(shlex.split(command), check=True, timeout=30)
     assert mode(f"{database}{suffix}") == 0o600
     assert check_modes(database) == []
@@ -152,7 +145,7 @@ def test_an_open_folder_is_found_and_its_command_mends_it(folder: Path) -> None:
     folder.chmod(0o755)
     [warning] = check_modes(folder / "jobs.db")
     assert warning.endswith(f"chmod 700 {folder}")
-    subprocess.run(shlex.split(warning.split("mend it with: ")[1]), check=True, timeout=30)
+    subprocess.run(shlex.split(warning.split("fix it with: ")[1]), check=True, timeout=30)
     assert check_modes(folder / "jobs.db") == []
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jobdb import Busy, Registry, UnsafeFileSystem
-from jobdb.engines.sqlite import open
+from jobdb.engines.sqlite import open, shared_mark
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.shared_mark import is_shared, set_shared
 
@@ -98,7 +98,7 @@ def test_no_mark_is_put_on_where_locks_do_not_reach(database: Path, monkeypatch:
     def refused(path: Path) -> None:
         raise UnsafeFileSystem(f"{path.parent} has no locks")
 
-    monkeypatch.setattr(open, "check_placement", refused)
+    monkeypatch.setattr(shared_mark, "check_placement", refused)
     with pytest.raises(UnsafeFileSystem):
         set_shared(database, True)
     assert not is_shared(database)

@@ -73,7 +73,7 @@ class PostgresStore:
             self.address.display_url,
             opener_pid=self._pid,
             closed=self._closed,
-            in_child="; call Registry.open in the child",
+            advice="call Registry.open in the child",
         )
 
     def close(self, *, checkpoint: bool = True) -> None:

@@ -1,7 +1,8 @@
-"""Keeping the WAL short: when it is copied into the database.
+"""When the WAL is copied into the database, and by whom, so that it stays short.
 
-SQLite's own automatic checkpoint is off: it would run the whole inside the write lock. A WAL starts over when all of it
-has been copied and no reader needs it any more. Source: https://sqlite.org/wal.html
+Called by the write path after each commit, and by the store on closing. SQLite's own automatic checkpoint is off: it
+would run entirely inside the write lock. A WAL restarts when all of it has been copied and no reader needs it any more.
+Source: https://sqlite.org/wal.html
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
     from .gate import Gate
 
 _LONG_BYTES = 512 * 1024
-"""Some thirty events: reading that much takes half a millisecond, copying it some milliseconds."""
+"""Some thirty events: reading as much takes half a millisecond, copying it a few milliseconds."""
 
 _CLOSE_SEC = 0.1
-"""So long a close waits for those who write or copy; when they have not ended then, one of them will be the last."""
+"""How long a close waits for writers and checkpoints. If they have not ended by then, one of them will close last."""
 
 
 def wal_is_long(database: Path) -> bool:
-    """Whether whoever closes a database last should copy its WAL in any case.
+    """Return whether the last process to close a database should copy its WAL in any case.
 
-    A process that opens it alone reads all of the WAL, and cannot know what an earlier one has copied of it. Were it
-    left by each of them, it would never start over.
+    A process that opens it alone reads all of the WAL, and cannot know how much of it an earlier one has copied. If
+    each of them left it behind, it would never restart.
     """
     try:
         return os.stat(f"{database}-wal").st_size > _LONG_BYTES
@@ -41,11 +42,18 @@ def wal_is_long(database: Path) -> bool:
 
 
 class CheckpointSchedule:
-    """Decides when a commit is followed by a checkpoint.
+    """The schedule of checkpoints after commits.
 
-    From ``soft_pages`` on, one is run after the gate was left, beside the other writers. It cannot finish while they
-    write, so from ``hard_pages`` on one is run before the gate is left: little remains to copy then, and the next
-    writer starts the WAL over.
+    From ``soft_pages`` on, a checkpoint runs after the gate was released, concurrently with other writers. It cannot
+    finish while they write, so from ``hard_pages`` on one runs before the gate is released: little remains to be copied
+    then, and the next writer restarts the WAL.
+
+    Args:
+        soft_pages: length of the WAL, in pages, from which checkpoints run.
+        run: runs one.
+
+    Attributes:
+        pages: length of the WAL after the last commit, in pages.
     """
 
     def __init__(self, soft_pages: int, run: Callable[[], None]) -> None:
@@ -55,12 +63,19 @@ class CheckpointSchedule:
         self._run = run
         self._next = soft_pages
 
+    def note_wal_length(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
+        """Note the length of the WAL, in pages, after a commit: SQLite's WAL hook."""
+        self.pages = pages
+        return apsw.SQLITE_OK
+
     def before_release(self) -> None:
+        """Run a checkpoint if the WAL is so long that writers have to wait for it. Under the gate."""
         if self.pages >= self.hard_pages and self.pages >= self._next:
             self._run()
             self._next = self.pages + self.soft_pages
 
     def after_release(self) -> None:
+        """Run a checkpoint if one is due."""
         if self.pages < self.soft_pages:
             self._next = self.soft_pages
         elif self.pages >= self._next:
@@ -69,7 +84,7 @@ class CheckpointSchedule:
 
 
 class Checkpointer:
-    """Copies the WAL into the database. Under the writer's mutex.
+    """The checkpoints of one connection. The caller holds the write path's mutex.
 
     Args:
         writer: the connection that writes.
@@ -81,26 +96,26 @@ class Checkpointer:
         self._gate = gate
 
     def wal_is_suspect(self) -> bool:
-        """Whether a sync of the WAL failed: until it is written again, copying from it could ruin the database."""
+        """Return whether a sync of the WAL failed: copying from it could corrupt the database until it is rewritten."""
         return self._gate is not None and self._gate.page.wal_suspect
 
-    def begin(self) -> bool:
-        """Keep others from copying; False when somebody is at it."""
+    def lock(self) -> bool:
+        """Keep others from running a checkpoint; return False when one is running."""
         return self._gate is None or self._gate.lock_checkpoint()
 
-    def end(self) -> None:
-        """Let others copy."""
+    def unlock(self) -> None:
+        """Let others run a checkpoint. Idempotent."""
         if self._gate is not None:
             self._gate.unlock_checkpoint()
 
     def lock_for_close(self) -> bool:
-        """Keep others from copying and from writing, before the last connection copies the WAL and removes it.
+        """Keep others from writing and from checkpoints, before the last connection copies the WAL and removes it.
 
-        Should this process's locks be dropped meanwhile, another one may open the database: what it commits after the
-        WAL was removed is refused, what it commits before would be lost.
+        Should this process's locks be dropped meanwhile, another process may open the database: what it commits after
+        the WAL was removed is refused; what it commits before would be lost.
 
         Returns:
-            False when somebody else copies or writes, and so has the database open.
+            False when another process writes or runs a checkpoint, and so has the database open.
         """
         if self._gate is None:
             return True
@@ -109,7 +124,7 @@ class Checkpointer:
             self._gate.acquire(time.monotonic(), _CLOSE_SEC)
         except (Busy, StorageFailed):
             return False
-        while not self.begin():
+        while not self.lock():
             if time.monotonic() > deadline:
                 self._gate.release_if_acquired()
                 return False
@@ -117,47 +132,47 @@ class Checkpointer:
         return True
 
     def unlock_after_close(self) -> None:
-        """Let others copy and write. It can be called again."""
-        self.end()
+        """Let others write and run checkpoints. Idempotent."""
+        self.unlock()
         if self._gate is not None:
             self._gate.release_if_acquired()
 
     def run(self) -> None:
-        """Copy what can be copied now. What fails is tried again after a later commit, which stands in the WAL."""
+        """Copy what can be copied now. A failure is no error: the commit is in the WAL, and a later one tries again."""
         try:
-            if not self.wal_is_suspect() and self.begin():
+            if not self.wal_is_suspect() and self.lock():
                 self._copy()
         except apsw.IOError:
-            # Perhaps its sync of the WAL failed, and no other will report that again.
+            # Perhaps its sync of the WAL failed, and no other sync will report that again.
             if self._gate is not None:
                 self._gate.page.mark_wal_suspect()
         except apsw.Error:
-            pass  # another process is at it
+            pass  # another process is running one
         finally:
-            self.end()
+            self.unlock()
 
     def run_blocking(self, timeout_sec: float) -> tuple[int, int]:
-        """Copy what can be copied; return the WAL's length and what of it is copied, in pages.
+        """Copy what can be copied; return the WAL's length and how much of it is copied, in pages.
 
         Args:
-            timeout_sec: how long to wait for somebody else who is at it, in seconds.
+            timeout_sec: how long to wait for a checkpoint of another process, in seconds.
 
         Raises:
-            apsw.BusyError: the limit is over.
+            apsw.BusyError: the limit is reached.
             apsw.Error: the disk failed.
         """
         deadline = time.monotonic() + timeout_sec
         while True:
             try:
-                if self.begin():
+                if self.lock():
                     return self._copy()
                 if time.monotonic() > deadline:
-                    raise apsw.BusyError("somebody else copies the log")
+                    raise apsw.BusyError("another process is running a checkpoint")
             except apsw.BusyError:
                 if time.monotonic() > deadline:
                     raise
             finally:
-                self.end()
+                self.unlock()
             time.sleep(jitter(1e-3, 5e-3))
 
     def _copy(self) -> tuple[int, int]:

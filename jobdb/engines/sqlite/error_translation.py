@@ -1,4 +1,8 @@
-"""Turns what apsw raises into jobdb's errors. One place, so that no verb leaks a driver's exception."""
+"""Translation of apsw's exceptions into jobdb's errors, in one place, so that no verb leaks a driver's exception.
+
+Called by everything in this package that runs SQLite. It may look at the file, its locks and its disk, to tell apart
+what SQLite reports with one code.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,15 @@ from typing import TYPE_CHECKING
 import apsw
 
 from ...errors import JobdbError, NotAJobdbDatabase, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from .lock_holders import busy_error
+from ...system.descriptor_shortage import SHORTAGE_ADVICE, is_shortage
+from .lock_holders import busy_error, shm_lock_holder
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 _MIN_FREE_BYTES = 64 * 1024
-"""A -shm grows by 32 KiB, and so much must be free when it is made."""
+"""A -shm grows by 32 KiB, and SQLite needs as much space when it creates one."""
 
 _READ_ERRORS = frozenset(
     {
@@ -30,7 +35,7 @@ _READ_ERRORS = frozenset(
         apsw.SQLITE_IOERR_ACCESS,
     }
 )
-"""No room is no reason for a failed read."""
+"""Errors of reads, which a full disk does not explain."""
 
 _LOCK_ERRORS = frozenset(
     {
@@ -42,13 +47,19 @@ _LOCK_ERRORS = frozenset(
     }
 )
 _NEEDED_DESCRIPTORS = 10
-"""So many are kept open for a database, or a few less."""
+"""About as many are open per database."""
 _CHECK_SEC = 2.0
-"""So long it is looked whether a database is damaged, or was only not to be read for a moment."""
+"""How long to check whether a database is damaged, or could only not be read for a moment."""
 
 
 def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbError:
-    """The jobdb error that says what ``error`` means for ``database``."""
+    """Return the jobdb error for an error of SQLite.
+
+    Args:
+        error: the exception of apsw.
+        database: the database file.
+        waited_sec: how long the call had waited for a lock, in seconds.
+    """
     if isinstance(error, (apsw.BusyError, apsw.LockedError, apsw.ProtocolError)):
         return _lock_service_error(database) or busy_error(database, waited_sec)
     if isinstance(error, apsw.FullError):
@@ -57,13 +68,15 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
         )
     if isinstance(error, apsw.NotADBError):
         return NotAJobdbDatabase(
-            f"{database} is not a SQLite database; name another file with --db, or move it away and run 'jobdb init'"
+            f"{database} is not a SQLite database",
+            advice="name another file, or move it away and create a registry",
+            command="name another file with --db, or move it away and run 'jobdb init'",
         )
     if isinstance(error, apsw.CorruptError):
         return _corrupt_or_unreadable(database, error)
     if isinstance(error, (apsw.NoMemError, MemoryError)) or _code(error) == apsw.SQLITE_IOERR_NOMEM:
         return StorageFailed(
-            f"there was not enough memory for a verb on {database}; it was rolled back. Free memory, or give less at a "
+            f"there was not enough memory for a verb on {database}; it was rolled back. Free memory, or pass less at a "
             "time, and try again"
         )
     if isinstance(error, (apsw.ReadOnlyError, apsw.PermissionsError, apsw.CantOpenError, apsw.AuthError)):
@@ -71,7 +84,7 @@ def translate(error: apsw.Error, database: Path, waited_sec: float) -> JobdbErro
     if isinstance(error, (apsw.IOError, apsw.NoLFSError)):
         return _disk_failed(database, error)
     if isinstance(error, (apsw.SQLError, apsw.SchemaChangeError)):
-        return SchemaMismatch(f"{database} has not the schema of this jobdb ({error}); run 'jobdb doctor'")
+        return SchemaMismatch(f"{database} does not have the schema of this jobdb ({error}); run 'jobdb doctor'")
     return StorageFailed(f"SQLite refused to work on {database}: {error}")
 
 
@@ -82,16 +95,15 @@ def _code(error: apsw.Error) -> int:
 def _open_failed(database: Path, error: apsw.Error) -> StorageFailed:
     if _code(error) == apsw.SQLITE_READONLY_DBMOVED:
         return StorageFailed(
-            f"{database} was moved, removed or replaced while it was open; nothing was written. Open the registry anew"
+            f"{database} was moved, removed or replaced while it was open; nothing was written",
+            advice="open a new registry",
+            command="run the command again",
         )
     if (why := _descriptor_shortage()) is not None:
-        return StorageFailed(
-            f"a file of {database} cannot be opened: {why}; nothing was written. Close files or raise the limit "
-            "(ulimit -n), and try again"
-        )
+        return StorageFailed(f"a file of {database} cannot be opened: {why}; nothing was written. {SHORTAGE_ADVICE}")
     return StorageFailed(
         f"{database} or its folder cannot be written by this user ({error}); nothing was written. "
-        "Check owner and mode of the folder, the database and its -wal and -shm"
+        "Check owner and mode of the folder, of the database and of its -wal and -shm"
     )
 
 
@@ -101,8 +113,8 @@ def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
         return _read_failed(database, error)
     if code in _LOCK_ERRORS:
         return StorageFailed(
-            f"the file system gave no lock on {database} ({error}); the verb was rolled back. Check the mount and, on "
-            f"a shared folder, the server: 'jobdb probe {database.parent}'"
+            f"the file system granted no lock on {database} ({error}); the verb was rolled back. Check the mount and, "
+            f"on a shared folder, the server: 'jobdb probe {database.parent}'"
         )
     if disk_is_full(database):
         return StorageFailed(
@@ -116,29 +128,27 @@ def _disk_failed(database: Path, error: apsw.Error) -> StorageFailed:
         )
     return StorageFailed(
         f"the disk failed under {database} ({error}); the verb was rolled back. "
-        "Check the room on the disk, the disk itself and the system log"
+        "Check the free space, the disk itself and the system log"
     )
 
 
 def is_read_error(error: apsw.Error) -> bool:
-    """Tell whether an error came from reading a file, and not from writing another."""
+    """Return whether an error came from reading a file, and not from writing another."""
     return _code(error) in _READ_ERRORS
 
 
 def _read_failed(database: Path, error: apsw.Error) -> StorageFailed:
     return _wal_removed(database) or StorageFailed(
         f"{database} could not be read ({error}); the verb was rolled back and the file is as it was. Check the mount, "
-        "the disk and the system log, and try again when they are well"
+        "the disk and the system log, and try again when they are in order"
     )
 
 
 def _wal_removed(database: Path) -> StorageFailed | None:
-    """The error for a database whose log was removed or emptied under a process that has it open.
+    """Return the error for a database whose WAL was removed or emptied while a process has it open, else None.
 
-    The ``-shm`` goes on telling which pages are to be read from the log.
+    The ``-shm`` still tells which pages are to be read from the WAL.
     """
-    from .stale_journals import shm_lock_holder
-
     holder = shm_lock_holder(database, exclude_pid=os.getpid())
     try:
         if holder is None or os.stat(f"{database}-wal").st_size > 0:
@@ -150,15 +160,16 @@ def _wal_removed(database: Path) -> StorageFailed | None:
     return StorageFailed(
         f"{database} cannot be read: its log {database}-wal was removed or emptied while process {holder} had it open, "
         "and what was not yet copied from it into the database is nowhere else. If the log was removed, that process "
-        f"still holds it: find it with 'ls -l /proc/{holder}/fd' and copy it before you stop the process. Then stop "
+        f"still has it open: find it with 'ls -l /proc/{holder}/fd' and copy it before you stop the process. Then stop "
         f"whatever has the database open, remove {database}-shm, and put the copy in the log's place"
     )
 
 
 def _corrupt_or_unreadable(database: Path, error: apsw.Error) -> StorageFailed:
-    """SQLite calls a database corrupt also where the disk answered a read with an error (SQLITE_IOERR_CORRUPTFS).
+    """Tell a damaged database from one that could not be read, and return the error for it.
 
-    So the file is read once more, through SQLite, for a limited time.
+    SQLite calls a database corrupt also where the disk answered a read with an error (SQLITE_IOERR_CORRUPTFS). So the
+    file is read once more, through SQLite, for a limited time.
     """
     from .temporary_connection import temporary_connection
 
@@ -175,18 +186,18 @@ def _corrupt_or_unreadable(database: Path, error: apsw.Error) -> StorageFailed:
         pass  # it is damaged, or too large to tell in time
     return StorageFailed(
         f"{database} is damaged, or its disk cannot be read ({error}); stop the writers, keep a copy of the file with "
-        "its -wal, and run 'jobdb doctor --full' when the disk is well: only if that finds damage, 'jobdb restore'"
+        "its -wal, and run 'jobdb doctor --full' when the disk is in order: only if that finds damage, 'jobdb restore'"
     )
 
 
 def _descriptor_shortage() -> str | None:
-    """Return why this process cannot open the files that a database needs at the moment, if so."""
+    """Return why this process cannot open the files that a database needs; None if it can."""
     opened: list[int] = []
     try:
-        for _ in range(_NEEDED_DESCRIPTORS):  # those that a failed opening had are closed by now
+        for _ in range(_NEEDED_DESCRIPTORS):  # those of a failed opening are closed by now
             opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+        if error.errno == errno.ENOMEM or is_shortage(error):
             return error.strerror
     finally:
         for fd in opened:
@@ -205,7 +216,7 @@ def _file_size_limit() -> int | None:
 
 
 def disk_is_full(database: Path) -> bool:
-    """Tell whether the disk has no room for the next file: SQLite reports a -shm that finds none as an I/O error."""
+    """Return whether the disk has no space for the next file: SQLite reports a -shm without space as an I/O error."""
     try:
         found = os.statvfs(database.parent)
     except (AttributeError, OSError):
@@ -215,15 +226,18 @@ def disk_is_full(database: Path) -> bool:
 
 
 def _lock_service_error(database: Path) -> UnsafeFileSystem | None:
-    """SQLite reports ENOLCK, "no locks to be had", as BUSY: on a shared folder the two are told apart by trying."""
+    """Return the error for a shared folder that grants no locks any more, else None.
+
+    SQLite reports ENOLCK, "no locks available", as BUSY: trying a lock tells the two apart.
+    """
     if os.path.exists(f"{database}-shm"):
         return None
-    from ...filesystem.probe.local import quick_lock_probe
+    from ...filesystem.probe.safe_folder import quick_lock_probe
 
     report = quick_lock_probe(database.parent)
     if report.ok:
         return None
     return UnsafeFileSystem(
-        f"{database.parent} gives no locks any more ({report.verdict}); nothing was written. Is the file server's lock "
-        f"manager running? 'jobdb probe {database.parent}' tells when it is back"
+        f"{database.parent} grants no locks any more ({report.verdict}); nothing was written. Check that the "
+        f"file server's lock manager runs; 'jobdb probe {database.parent}' tells when it does"
     )

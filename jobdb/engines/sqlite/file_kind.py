@@ -1,8 +1,8 @@
-"""What a SQLite database without jobdb's mark holds: nothing, a registry that lost its mark, or another program's data.
+"""What a SQLite file holds: nothing, a registry, a registry that lost its mark, or another program's data.
 
-The mark is the header's ``application_id``. Most programs set none, so its absence says nothing: a mistyped ``--db``
-must not put our tables beside somebody's orders. And ``sqlite3 old.db .dump | sqlite3 new.db`` leaves mark and version
-behind. So what is in it decides, by one rule for every command.
+Called on opening, by migrate, restore and ``init --shared``: one rule for all. The mark is the header's
+``application_id``. Most programs set none, so its absence proves nothing: a mistyped ``--db`` must not put our tables
+beside somebody's orders. And ``sqlite3 old.db .dump | sqlite3 new.db`` drops mark and version. So the content decides.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ from .temporary_connection import immutable_uri, temporary_connection
 if TYPE_CHECKING:
     from pathlib import Path
 
-_CREATE_STATEMENT = re.compile(r"^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)", re.MULTILINE | re.IGNORECASE)
+_CREATE_STATEMENT = (
+    r"(?im)^CREATE (?:TABLE|VIEW)\s+(?:IF NOT EXISTS\s+)?\"?(\w+)"  # compiled when needed: that takes time
+)
 _MIGRATIONS_TABLE = "_sqlite_migrations"
 _BUSY_SEC = 10.0
 
 
-class Contents(Enum):
-    """What is in a database file."""
+class FileKind(Enum):
+    """The kinds of database files."""
 
     EMPTY = "empty"
     OURS = "a registry"
@@ -38,30 +40,30 @@ class Contents(Enum):
     FOREIGN = "another program's"
 
 
-def inspect_file(path: Path) -> tuple[Header, Contents]:
-    """Read a file's header and tell what the file holds; SQLite opens it only when the header does not say.
+def inspect_file(path: Path) -> tuple[Header, FileKind]:
+    """Return a file's header and kind; open it with SQLite only where the header does not tell.
 
     Args:
-        path: the file, which this process has not open.
+        path: the file, which this process does not have open.
 
     Returns:
-        The header, with mark and version as SQLite sees them where they may be newer in the log than in the file; and
-        what the file holds.
+        The header, with mark and version as SQLite sees them where they may be newer in the WAL than in the file; and
+        the kind.
 
     Raises:
         NotAJobdbDatabase, StorageFailed: it cannot be read as a database.
     """
     header = read_header(path)
     if header.empty:
-        return header, Contents.EMPTY
+        return header, FileKind.EMPTY
     if header.application_id != 0:
-        return header, Contents.OURS if header.application_id == APPLICATION_ID else Contents.FOREIGN
+        return header, FileKind.OURS if header.application_id == APPLICATION_ID else FileKind.FOREIGN
     info = read_schema_info(path)
     return header._replace(application_id=info.application_id, user_version=info.version), _classify(info)
 
 
-def connection_contents(connection: apsw.Connection) -> Contents:
-    """Tell what an open database holds, by the same rule.
+def connection_file_kind(connection: apsw.Connection) -> FileKind:
+    """Return the kind of an open database, by the same rule.
 
     Raises:
         apsw.Error: it cannot be read.
@@ -69,23 +71,25 @@ def connection_contents(connection: apsw.Connection) -> Contents:
     return _classify(_schema_info(connection))
 
 
-def _classify(info: SchemaInfo) -> Contents:
-    if info.application_id != 0:  # set since, or still in the log
-        return Contents.OURS if info.application_id == APPLICATION_ID else Contents.FOREIGN
+def _classify(info: SchemaInfo) -> FileKind:
+    if info.application_id != 0:  # set since, or still in the WAL
+        return FileKind.OURS if info.application_id == APPLICATION_ID else FileKind.FOREIGN
     if not info.names:
-        return Contents.EMPTY if info.version == 0 else Contents.FOREIGN
-    return Contents.UNMARKED if info.migrated and info.names <= _our_table_names() else Contents.FOREIGN
+        return FileKind.EMPTY if info.version == 0 else FileKind.FOREIGN
+    return FileKind.UNMARKED if info.migrated and info.names <= _our_table_names() else FileKind.FOREIGN
 
 
-def refuse_foreign(path: Path, found: Contents) -> None:
-    """Refuse what no command may touch.
+def refuse_foreign(path: Path, found: FileKind) -> None:
+    """Refuse a file of another program, which no command may touch.
 
     Raises:
         NotAJobdbDatabase: it is another program's.
     """
-    if found is Contents.FOREIGN:
+    if found is FileKind.FOREIGN:
         raise NotAJobdbDatabase(
-            f"{path} is a SQLite database of another program; nothing was changed. Name another file with --db"
+            f"{path} is a SQLite database of another program; nothing was changed",
+            advice="name another file",
+            command="name another file with --db",
         )
 
 
@@ -93,23 +97,30 @@ def unmarked_error(path: Path) -> SchemaMismatch:
     """Return the error for a registry without its mark."""
     return SchemaMismatch(
         f"{path} holds a registry whose mark is missing, as after '.dump' into a new file; "
-        f"run 'jobdb --db {path} migrate', which puts it back"
+        f"run 'jobdb --db {path} migrate', which restores it"
+    )
+
+
+def empty_error(path: Path) -> SchemaMismatch:
+    """Return the error for an empty file that is not to be made a registry."""
+    return SchemaMismatch(
+        f"{path} is empty", advice="open it with create=True", command=f"run 'jobdb --db {path} init'"
     )
 
 
 def _our_table_names() -> set[str]:
-    """Return every table and view that a migration makes."""
+    """Return every table and view that a migration creates."""
     scripts = [file.read_text("utf-8") for _number, _name, file in migration_files("sqlite")]
-    return {_MIGRATIONS_TABLE, *(name for script in scripts for name in _CREATE_STATEMENT.findall(script))}
+    return {_MIGRATIONS_TABLE, *(name for script in scripts for name in re.findall(_CREATE_STATEMENT, script))}
 
 
 class SchemaInfo(NamedTuple):
-    """What SQLite sees in a file.
+    """The schema of a file, as SQLite sees it.
 
     Attributes:
         application_id: the application id.
         version: the user version.
-        names: of all tables and views.
+        names: the names of all tables and views.
         migrated: whether our migrations ran there.
     """
 
@@ -120,7 +131,7 @@ class SchemaInfo(NamedTuple):
 
 
 def read_schema_info(path: Path) -> SchemaInfo:
-    """Open a file with SQLite and return what is in it, the log included.
+    """Open a file with SQLite and return its schema, the WAL included.
 
     Raises:
         NotAJobdbDatabase, StorageFailed, Busy: it cannot be read as a database.
@@ -128,10 +139,10 @@ def read_schema_info(path: Path) -> SchemaInfo:
     try:
         if os.path.exists(f"{path}-wal") or os.path.exists(f"{path}-journal"):
             return _read_schema_info(path, apsw.SQLITE_OPEN_READONLY)
-        # Nothing to take into account, so nothing is left beside it: in WAL even a reader makes files.
+        # There is no journal, so none is created: in WAL mode even a reader would create files.
         return _read_schema_info(path, apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, name=immutable_uri(path))
     except apsw.ReadOnlyError:
-        # The journal of a writer that was killed is to be rolled back.
+        # The journal of a writer that was killed must be rolled back.
         return _read_schema_info(path, apsw.SQLITE_OPEN_READWRITE)
     except apsw.Error as error:
         raise translate(error, path, _BUSY_SEC) from error

@@ -1,11 +1,18 @@
-"""What happens to open databases when the process forks.
+"""Open databases and ``fork``: what is done with them before it, and what a child may still do after it.
 
-Before the fork every store is brought to rest for a moment, so that no thread is inside SQLite: the child would find
-the library's own locks taken for ever. Where that takes too long the fork goes on, and the child may open no database
-at all. After it, the child lets go of the gate and remembers which files it must not open (see ``opened``). Its copies
-of the connections are never closed: that would be done to the parent's locks and files.
+Prior art: SQLite forbids carrying a connection across a fork (https://sqlite.org/howtocorrupt.html, section 2.6), and
+its table of locks, which the child inherits without the locks, makes even a fresh connection on the same file unsafe.
 
-Starting a program (``subprocess``, spawn, forkserver) does not come here.
+Before a fork all stores are quiesced for a moment, so that no thread is inside SQLite: the child would find the
+library's own mutexes locked forever. Where that takes too long the fork goes on, and the child may open no database at
+all. After the fork the child releases the gate and remembers which files it must not open (see `open_files`). Its
+copies of the connections are never closed: closing would act on the parent's locks and files.
+
+Alternatives that do not work: closing the parent's connections before every fork (a library may fork at any time, as
+    ``multiprocessing`` does),
+and refusing the fork (a hook cannot).
+
+Starting a program (``subprocess``, spawn, forkserver) does not run these hooks.
 """
 
 from __future__ import annotations
@@ -14,27 +21,84 @@ import os
 import time
 import weakref
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ...errors import Busy
+from ..liveness import require_alive
 from . import open_files
 from .mutex import MutexHold
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .mutex import Mutex
-    from .store import SqliteStore
 
 _QUIESCE_SEC = 0.5
-"""So long a fork waits for verbs of other threads."""
+"""How long a fork waits for verbs of other threads."""
 
-_stores: list[weakref.ref[SqliteStore]] = []
+
+class Lifetime:
+    """The process in which a store may be used, and until when.
+
+    Attributes:
+        pid: the process that opened the store.
+        closed: it was closed, or is being closed.
+    """
+
+    __slots__ = ("_path", "closed", "pid")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.pid = os.getpid()
+        self.closed = False
+
+    def require_usable(self) -> None:
+        """Refuse work in a forked child or after the close, before any call into SQLite.
+
+        Raises:
+            ForkedRegistry: another process opened the store.
+            InvalidInput: it is closed.
+        """
+        require_alive(
+            self._path,
+            opener_pid=self.pid,
+            closed=self.closed,
+            advice="start the child with spawn or exec, or close the registry before the fork and open one in each "
+            "process; a child cannot open the file again either",
+        )
+
+
+class ForkedStore(Protocol):
+    """What these hooks need of a store."""
+
+    @property
+    def open_file(self) -> open_files.OpenFile:
+        """The store's entry in `open_files`."""
+        ...
+
+    @property
+    def is_fully_closed(self) -> bool:
+        """Whether nothing of it is open any more."""
+        ...
+
+    @property
+    def mutexes(self) -> tuple[Mutex, Mutex]:
+        """The mutexes that keep threads out of its connections."""
+        ...
+
+    def detach_after_fork(self) -> object:
+        """Release in the child what it shares with the parent; return what must not be destroyed there."""
+        ...
+
+
+_stores: list[weakref.ref[ForkedStore]] = []
 _acquired: list[tuple[Mutex, MutexHold]] = []
 _locked = _quiesced = False
 _never_closed: list[Any] = []
 
 
-def register(store: SqliteStore) -> None:
-    """Notes an open store, until it is destroyed."""
+def register(store: ForkedStore) -> None:
+    """Record an open store, until it is destroyed."""
     _stores.append(weakref.ref(store, _stores.remove))
 
 
@@ -51,7 +115,7 @@ def _before_fork() -> None:
             _quiesced = quiesced
             return
         if time.monotonic() > deadline:
-            return  # another thread is opening a database, or works on one in a way of its own
+            return  # another thread is opening a database, or uses one without a store
         if _locked:
             open_files.unlock()
             _locked = False
@@ -59,13 +123,13 @@ def _before_fork() -> None:
 
 
 def _quiesce(mutex: Mutex, deadline: float) -> bool:
-    """Whether no other thread is in a verb of this mutex, nor can begin one."""
+    """Acquire a mutex; return whether no other thread is in a verb under it, nor can begin one."""
     hold = MutexHold(None)
     _acquired.append((mutex, hold))
     try:
         return mutex.acquire(hold, max(0.0, deadline - time.monotonic()))
     except Busy:
-        return True  # this thread itself: it is in Python code now
+        return True  # this thread holds it, and is in Python code now
 
 
 def _after_fork_in_parent() -> None:

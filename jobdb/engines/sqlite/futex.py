@@ -1,10 +1,10 @@
 """Sleeping until another process changes a word of shared memory: Linux's futex, with a time limit.
 
-A lock that is polled costs its holder the processor that it needs; a blocking ``flock`` has no time limit. So writers
-sleep here and are woken by whoever makes room. Nothing depends on a wake-up for being right: whoever sleeps looks
-again after its time, since a process can die before it wakes anybody.
+Prior art: the wait queues of trio's parking lot and of every futex-based mutex. Nothing depends on a wake-up for being
+right: waiters check again after their time limit, since a process can die before it wakes anybody.
 
-Only who has to wait imports this module, for ``ctypes`` takes milliseconds to load.
+Only code that has to wait imports this module, because ``ctypes`` takes milliseconds to load.
+Rejected: polling a lock, which costs its holder the processor; a blocking ``flock``, which has no time limit.
 Source: https://man7.org/linux/man-pages/man2/futex.2.html
 """
 
@@ -34,7 +34,7 @@ class _Timespec(ctypes.Structure):
 
 
 def _futex() -> Any:
-    """The system call, or None where this machine has none that is known here."""
+    """Return the system call; None on a machine for which its number is not known here."""
     number = _SYSTEM_CALL.get(platform.machine())
     if number is None or sys.platform != "linux" or sys.maxsize < 2**32:
         return None
@@ -61,7 +61,7 @@ class FutexWord:
 
     Args:
         memory: the shared mapping of a file.
-        offset: the word's place in it, in bytes, a multiple of 4.
+        offset: the word's offset in it, in bytes, a multiple of 4.
     """
 
     def __init__(self, memory: mmap.mmap, offset: int) -> None:
@@ -72,17 +72,17 @@ class FutexWord:
         self._call = _futex()
 
     def wait(self, expected: int, timeout_sec: float) -> None:
-        """Sleeps while the word is ``expected``: until it is woken, for ``timeout_sec`` at most, or for no reason."""
+        """Sleep while the word is ``expected``: until woken, for ``timeout_sec`` at most; spurious wake-ups happen."""
         if self._call is None:
             _short_sleep()
             return
-        # Threads share the time; whichever they sleep for is short enough.
+        # Threads share this structure; any of their time limits is short enough.
         nanoseconds = max(int(timeout_sec * 1e9), 1)
         self._limit.sec, self._limit.nsec = divmod(nanoseconds, 1_000_000_000)
         failed = self._call(self._address, _WAIT, expected, self._limit_address, None, 0) < 0
         if failed and ctypes.get_errno() not in _NORMAL:
-            _short_sleep()  # the system refuses the call: rather polling than spinning
+            _short_sleep()  # the system refuses the call: poll rather than spin
 
     def wake(self, most: int) -> int:
-        """Wakes at most so many sleepers, the longest sleeping first; returns how many."""
+        """Wake up to ``most`` waiters, the longest waiting first; return how many were woken."""
         return 0 if self._call is None else max(self._call(self._address, _WAKE, most, None, None, 0), 0)

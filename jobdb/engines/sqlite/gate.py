@@ -1,12 +1,15 @@
-"""The gate: an advisory lock beside the database behind which writers queue.
+"""The gate: a file beside the database behind which writers queue.
 
-SQLite's own write lock is polled by its busy handler; a process that has just released it is the likeliest to get it
-again, and the others starve. Writers that take the gate first find SQLite's lock free. The gate is advice only: a
-program that does not know it (the sqlite3 shell) is still kept out by SQLite.
+Prior art: SQLite's own write lock is polled by its busy handler. The process that has just released it is the likeliest
+to get it again, and the others starve. Writers that acquire the gate first find SQLite's lock free. The gate is
+advisory: a program that does not know it (the sqlite3 shell) is still excluded by SQLite's lock.
 
-The lock is a ``flock``, which the kernel gives back when its holder dies. It is asked for without blocking, since a
-blocking one has no time limit; who does not get it sleeps in the page of memory that the writers share until the gate
-is left, in the order of arrival.
+The lock is a ``flock``, which the kernel releases when its holder dies. A writer that does not get it sleeps on a futex
+in the page of memory that the writers share (`shared_page`), and is woken in the order of arrival. Before it commits,
+the holder wakes its successor, which spins until the gate is released: waking up takes longer than most transactions.
+
+Rejected: a blocking ``flock``, which has no time limit; polling, which costs the holder the processor that it needs; a
+lock in shared memory alone, which a killed holder would keep forever.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
 from ...filesystem import ofd_locks
-from ...filesystem.permissions import create_companion, open_private_file
+from ...filesystem.permissions import create_companion
+from ...filesystem.unsafe_files import open_private_file
 from ...system.owned_fd import OwnedFd
 from ...system.stdio_descriptors import move_above_stdio
 from .lock_holders import busy_error
@@ -29,31 +33,37 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_SLEEP_SEC = 0.02
-"""A holder that is killed wakes nobody: whoever sleeps looks again after this time, and is then last in the order."""
+"""A holder that is killed wakes nobody, so waiters check again after this time; they are then last in the queue."""
 _POLL_SEC = 1e-3
-"""The same where nobody has passed the gate since: who holds it may share no memory with us, and will wake nobody."""
+"""The same where nobody has released the gate since: its holder may share no memory with us, and will wake nobody."""
 _CHECKPOINT_RANGE = (0, 1)
-"""The bytes of the gate file that are locked during a checkpoint."""
+"""The byte range of the gate file (start, length) that is locked during a checkpoint."""
 _SPIN_NS = 150_000
-"""How long the next writer stands awake at the gate, in ns: it was woken when the one before it began to commit."""
+"""How long the successor spins, in ns: it was woken when the holder began to commit."""
 
 
 def gate_path(database: Path) -> Path:
-    """The gate file of a database."""
+    """Return the gate file of a database."""
     return database.with_name(database.name + "-gate")
 
 
 class Gate:
-    """One open gate file. Not for use by two threads at once: the connection's mutex sees to that.
+    """One open gate file. Not thread-safe: its users hold the write path's mutex.
+
+    Args:
+        database: the database file; the gate file is created with its owner and mode.
 
     Attributes:
-        page: what the writers tell each other.
+        page: the memory that the writers share.
+
+    Raises:
+        StorageFailed: the gate file cannot be opened.
     """
 
     def __init__(self, database: Path) -> None:
         self._database = database
         self._path = gate_path(database)
-        self._acquired = False  # or perhaps only about to be
+        self._acquired = False  # True from just before the attempt: an exception may follow the lock at once
         try:
             if not os.path.lexists(self._path):
                 create_companion(self._path, database)
@@ -67,21 +77,21 @@ class Gate:
         self._fd = self._file.fileno()
         try:
             if os.fstat(self._fd).st_mode & 0o777 == 0:
-                os.fchmod(self._fd, 0o600)  # just made, under a umask that took our own rights away
+                os.fchmod(self._fd, 0o600)  # just created, under a umask that removed the owner's permissions
             self.page = SharedPage(self._fd)
         except OSError as error:
             self._file.close()
             raise StorageFailed(f"cannot read {self._path}: {error.strerror}; check the disk") from error
 
     def acquire(self, started: float, timeout_sec: float) -> None:
-        """Waits its turn.
+        """Acquire the gate, queueing behind other writers.
 
         Args:
             started: when the caller began to wait, by ``time.monotonic()``.
-            timeout_sec: how long it may wait in all, in seconds.
+            timeout_sec: how long it may wait since then, in seconds.
 
         Raises:
-            Busy: the limit is over.
+            Busy: the limit is reached.
             StorageFailed: the file system refuses the lock.
         """
         self._acquired = True
@@ -89,7 +99,7 @@ class Gate:
             self._queue(started, timeout_sec)
 
     def prepare_release(self) -> None:
-        """Wakes the next writer, so that it is awake by the time that the gate is left: waking up takes a while."""
+        """Wake the successor, so that it is awake by the time the gate is released."""
         self.page.wake_successor()
 
     def _queue(self, started: float, timeout_sec: float) -> None:
@@ -114,7 +124,7 @@ class Gate:
             last = seen
 
     def _spin_lock(self) -> bool:
-        """Takes the gate the moment that it is left, if that is soon: waking up takes longer than most transactions."""
+        """Spin briefly before sleeping; return whether the gate was acquired."""
         page = self.page
         give_up = time.monotonic_ns() + _SPIN_NS
         while True:
@@ -138,23 +148,24 @@ class Gate:
             ) from error
 
     def release(self) -> None:
-        """Lets the next writer in."""
+        """Release the gate and wake the successor."""
         self.page.count_release()
         fcntl.flock(self._fd, fcntl.LOCK_UN)
         self._acquired = False
         self.page.wake_successor()
 
     def release_if_acquired(self) -> None:
-        """Leaves the gate unless it was left already: for whoever was cut off and cannot know how far it came."""
+        """Release the gate unless it was released: for code that was cut off and cannot know how far it came."""
         if self._acquired:
             self.release()
 
     def lock_checkpoint(self) -> bool:
-        """Keep everybody else from copying the WAL; False when somebody is at it.
+        """Keep others from running a checkpoint; return False when one is running.
 
-        SQLite has a lock for that, and one for each reader, in the ``-shm``: a POSIX lock, which any close of that file
-        in this process drops. Two that copy at once can ruin the database: when one is done, the next writer starts the
-        WAL over, and the other copies what it does not know. While one copies, nobody starts it over.
+        SQLite has a lock for that in the ``-shm``, as for readers: a POSIX lock, which any close of that file in this
+        process drops. Two checkpoints at once can corrupt the database: when one ends, the next writer restarts the
+            WAL,
+        and the other goes on to copy frames that it does not know. While a checkpoint runs, nobody restarts the WAL.
         """
         if not ofd_locks.AVAILABLE:
             return True
@@ -163,26 +174,26 @@ class Gate:
         except BlockingIOError:
             return False
         except OSError:
-            pass  # no such locks here: SQLite's own has to do
+            pass  # this file system has no such locks: SQLite's own has to suffice
         return True
 
     def unlock_checkpoint(self) -> None:
-        """Let others copy the WAL. It can be called again."""
+        """Let others run a checkpoint. Idempotent."""
         if ofd_locks.AVAILABLE:
             with suppress(OSError):
                 ofd_locks.set_lock(self._fd, fcntl.F_UNLCK, *_CHECKPOINT_RANGE)
 
     def close(self) -> None:
-        """Closes the file; a lock that is held on it is released."""
+        """Close the file, which releases a lock that is held on it."""
         if self._fd >= 0:
             self._acquired = False
             self.page.close()
             try:
                 self._file.close()
             finally:
-                self._fd = -1  # closed also where that reports an error
+                self._fd = -1  # it is closed even where close reports an error
 
 
 def jitter(shortest: float, longest: float) -> float:
-    """Return some time between two, in seconds. Nothing is imported for it: there may be no file descriptor left."""
+    """Return a random time between two, in seconds. Imports nothing: there may be no file descriptor left."""
     return shortest + (longest - shortest) * (time.monotonic_ns() * 2654435761 >> 16 & 1023) / 1023

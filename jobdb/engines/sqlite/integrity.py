@@ -1,10 +1,10 @@
-"""Looking for damage in an open database."""
+"""Finding damage in an open database. Called by the read path for `jobdb doctor`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .snapshot_check import BACKFILL_ATTEMPTED, MX_FRAME, SALT, require_reader_lock
+from .snapshot_check import check_snapshot, note_snapshot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,17 +19,17 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
 
     Args:
         reader: a connection to it, outside of a transaction.
-        path: its file, for errors.
-        wal_index: the WAL's index, see `snapshots`.
+        path: its file, for messages.
+        wal_index: the WAL's index, see `snapshot_check`.
         full: compare the indexes with their tables and follow the foreign keys too.
 
     Raises:
-        Busy: this process's locks were dropped meanwhile, so that nothing follows from what was read.
+        Busy: this process's locks were dropped meanwhile, so nothing follows from what was read.
         apsw.Error: it cannot be read.
     """
     reader.execute("BEGIN")
     try:
-        at_start = None if wal_index is None else (wal_index[MX_FRAME], wal_index[SALT])
+        snapshot = None if wal_index is None else note_snapshot(wal_index)
         try:
             found = [
                 str(row[0])
@@ -40,12 +40,8 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
                 orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
                 problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MAX_PROBLEMS]]
         finally:
-            if (
-                wal_index is not None
-                and at_start is not None
-                and (wal_index[BACKFILL_ATTEMPTED] > at_start[0] or wal_index[SALT] != at_start[1])
-            ):
-                require_reader_lock(path)
+            if wal_index is not None and snapshot is not None:
+                check_snapshot(path, wal_index, snapshot)
         return problems
     finally:
         if reader.in_transaction:

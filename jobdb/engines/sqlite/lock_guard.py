@@ -1,16 +1,18 @@
 """Locks on an open WAL database that no other library in this process can release.
 
-POSIX drops all of a process's locks on a file when any descriptor for it is closed: ``shutil.copy``, or a second SQLite
-library such as the standard library's, on the database of an open registry is enough. Another process then takes itself
-for the last one: it copies the log into the database and removes it under us, or cuts the ``-shm`` under our mapping.
+POSIX drops all of a process's locks on a file when any descriptor of it is closed: ``shutil.copy`` on the database of
+an open registry is enough, or a second SQLite library such as the standard library's. Another process then believes
+that it is the last user: it copies the WAL into the database and removes it, or truncates the ``-shm`` under our
+mapping.
 
-Linux has locks that belong to an open file instead (``F_OFD_SETLK``). They conflict with everybody's locks, those of
-this process's other libraries included. So one descriptor a file holds, as long as the database is open here:
+Linux has locks that belong to an open file instead (``F_OFD_SETLK``). They conflict with everybody's locks, including
+those of this process's other libraries. So one descriptor per file holds a shared lock for as long as the database is
+open here (`lock_bytes`):
 
     database  the range of SQLite's SHARED lock: nobody gets the EXCLUSIVE lock that the last one to close needs
-    -shm      the byte by which SQLite tells that somebody is alive: nobody starts the file over
+    -shm      the DMS byte, by which SQLite tells that somebody is alive: nobody resets the file
 
-Only shared locks are held, so SQLite's own work on. Sources: https://sqlite.org/src/file/src/os_unix.c,
+Only shared locks are held, so SQLite's own locks work as before. Sources: https://sqlite.org/src/file/src/os_unix.c,
 https://man7.org/linux/man-pages/man2/F_OFD_SETLK.2const.html
 """
 
@@ -23,20 +25,20 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ...filesystem import ofd_locks
-from .snapshot_check import WAL_INDEX_BYTES
+from .lock_bytes import DMS_BYTE, SHARED_RANGE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SHARED_RANGE = (0x40000002, 510)
-_DMS_BYTE = (128, 1)
+WAL_INDEX_BYTES = 136
+"""The length of the header of the ``-shm``, see `snapshot_check`."""
 
 
 class LockGuard:
-    """The descriptors and their locks for one database. Close it only when no connection of this process is open.
+    """The descriptors that hold the locks on one database. Close it only when no connection of this process is open.
 
     Attributes:
-        wal_index: the begin of the ``-shm`` as 32-bit words, for `snapshots`; None where there is none to look at.
+        wal_index: the start of the ``-shm`` as 32-bit words, for `snapshot_check`; None where it cannot be mapped.
     """
 
     def __init__(self) -> None:
@@ -45,13 +47,13 @@ class LockGuard:
         self.wal_index: memoryview | None = None
 
     def acquire(self, path: Path) -> bool:
-        """Take the locks, or what of them is not held; False where this system or file system has none such.
+        """Acquire the locks that are not held yet; return False where this system or file system has no such locks.
 
-        Called while a connection holds SQLite's own locks, so that nobody is in the way.
+        Called while a connection holds SQLite's own locks, so no conflicting lock can exist.
         """
         if not ofd_locks.AVAILABLE:
             return False
-        for suffix, byte_range in (("", _SHARED_RANGE), ("-shm", _DMS_BYTE)):
+        for suffix, byte_range in (("", SHARED_RANGE), ("-shm", DMS_BYTE)):
             if suffix not in self._files:
                 try:
                     fd = _open_above_stdio(f"{path}{suffix}")
@@ -70,7 +72,7 @@ class LockGuard:
                 self.wal_index = memoryview(self._mapped).cast("I")
 
     def release(self) -> None:
-        """Release the locks, not the descriptors: the last connection is about to be closed, and wants EXCLUSIVE."""
+        """Release the locks and keep the descriptors: the last connection is about to close, and needs EXCLUSIVE."""
         for fd, byte_range in self._files.values():
             _set_lock(fd, fcntl.F_UNLCK, byte_range)
 
@@ -80,13 +82,13 @@ class LockGuard:
             self.wal_index.release()
             self._mapped.close()
             self.wal_index = self._mapped = None
-        for fd, _place in self._files.values():
+        for fd, _range in self._files.values():
             os.close(fd)
         self._files.clear()
 
 
 def _open_above_stdio(path: str) -> int:
-    """Not by a duplicate: to close the first one would drop the locks that a connection holds already."""
+    """Open a file with a descriptor above 2, without duplicating: closing the first one would drop held locks."""
     below: list[int] = []
     try:
         while not below or below[-1] <= 2:

@@ -1,8 +1,8 @@
-"""Making a SQLite database and bringing an older one to the present schema.
+"""Creating a SQLite database, and migrating an older one to the current schema.
 
-Runs through sqlite-utils' Migrations on the standard library's sqlite3, so never while this process has the runtime
-connection open, and always with the file locked for everybody else. Called by ``jobdb init``, ``jobdb migrate`` and
-``Registry.open(create=True)``.
+Called by ``jobdb init``, ``jobdb migrate`` and ``Registry.open(create=True)``. Runs through sqlite-utils' Migrations on
+the standard library's sqlite3, so never while this process has a connection of apsw open, and always with the file
+locked against everybody else.
 """
 
 from __future__ import annotations
@@ -17,24 +17,28 @@ from pathlib import Path
 
 from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
-from ...errors import Busy, NotAJobdbDatabase, SchemaMismatch, StorageFailed
-from ...filesystem.atomic_files import ScratchFile, take_first_free
-from ...filesystem.permissions import copy_owner, refuse_unsafe_companions, sync_folder
-from ..identity import PLACE, file_place
+from ...errors import Busy, NotAJobdbDatabase, StorageFailed
+from ...filesystem.file_names import take_first_free
+from ...filesystem.folder_sync import sync_folder
+from ...filesystem.permissions import copy_owner
+from ...filesystem.scratch_file import ScratchFile
+from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
+from ..place import PLACE, file_place
 from . import open_files
 from .error_translation import disk_is_full
-from .file_kind import Contents, inspect_file, refuse_foreign
-from .header import read_header
-from .replacement_guard import refuse_hard_links
+from .exclusive_lock import lock_exclusively
+from .file_kind import FileKind, inspect_file, refuse_foreign
+from .header import read_header, refuse_newer
+from .lock_holders import open_elsewhere_error
 from .stale_journals import free_names, nonempty_journals, set_aside_stale
 
 
 def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path | None:
-    """Brings the database to the present schema; all steps or none.
+    """Migrate the database to the current schema; all steps or none.
 
     Args:
         path: the database file, which may be empty.
-        backup: keep a copy of a database that has a schema already.
+        backup: keep a copy of a database that already has a schema.
         busy_sec: how long to wait until nobody else has it open, in seconds.
 
     Returns:
@@ -47,7 +51,7 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
         StorageFailed: the disk is full or failed; the database is as it was.
         Unusable: this process has it open, or it has a second name.
     """
-    path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to, and so do we the backup
+    path = path.resolve()  # SQLite keeps the journal beside the target of a link, and we the backup
     with open_files.exclusive_open(path):
         header = read_header(path)
         refuse_hard_links(path)
@@ -56,15 +60,11 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
             set_aside_stale(path, busy_sec)
         header, found = inspect_file(path)
         refuse_foreign(path, found)
-        if header.user_version > SCHEMA_VERSION:
-            raise SchemaMismatch(
-                f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
-                "a newer jobdb has migrated it: pip install --upgrade jobdb"
-            )
-        if header.user_version == SCHEMA_VERSION and found is Contents.OURS:
+        refuse_newer(path, header)
+        if header.user_version == SCHEMA_VERSION and found is FileKind.OURS:
             return None
         try:
-            return _migrate_exclusive(path, busy_sec, keep=backup and found is not Contents.EMPTY)
+            return _migrate_exclusive(path, busy_sec, keep=backup and found is not FileKind.EMPTY)
         except sqlite3.OperationalError as error:
             raise _translate(error, path, busy_sec) from error
         except sqlite3.DatabaseError as error:
@@ -72,12 +72,12 @@ def migrate(path: Path, *, backup: bool = True, busy_sec: float = 10.0) -> Path 
 
 
 def remove_unfinished(path: Path) -> bool:
-    """Removes the file of a database that could not be made, if there is still nothing in it and nobody else is at it.
+    """Remove the file of a database that could not be created, if it is still empty and nobody else uses it.
 
-    Under the file's lock: another process may just be making the database in the same file.
+    Under the file's lock: another process may be creating the database in the same file.
 
     Returns:
-        Whether it is gone.
+        Whether it was removed.
     """
     with contextlib.suppress(OSError, sqlite3.Error), open_files.exclusive_open(path):
         if nonempty_journals(path):
@@ -85,7 +85,7 @@ def remove_unfinished(path: Path) -> bool:
         connection = sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None)
         try:
             connection.execute("BEGIN EXCLUSIVE")
-            # Not its size: what was rolled back can leave a page without content.
+            # Not its size: a transaction that was rolled back can leave an empty page.
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
             if not tables and connection.execute("PRAGMA user_version").fetchone()[0] == 0:
                 os.unlink(path)
@@ -96,18 +96,16 @@ def remove_unfinished(path: Path) -> bool:
 
 
 def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
-    """A connection that has the file to itself until it is closed: SQLite's own lock, also in WAL.
+    """Return a connection that has the file to itself until it is closed, see `exclusive_lock`.
 
-    In this locking mode SQLite keeps what it has while it waits for more, so two that come at the same moment would
-    wait for each other: who does not get the lock at once lets go of all and comes again.
+    In this locking mode SQLite keeps the locks it got while it waits for more, so two processes would wait for each
+    other. So one that does not get the lock at once releases everything, and tries again after a random pause.
     """
     deadline = time.monotonic() + busy_sec
     while True:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
-            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-            connection.execute("BEGIN EXCLUSIVE")
-            connection.execute("COMMIT")
+            lock_exclusively(connection)
             return connection
         except BaseException as error:
             connection.close()
@@ -118,10 +116,11 @@ def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
 
 
 def _migrate_exclusive(path: Path, busy_sec: float, *, keep: bool) -> Path | None:
-    """Migrate on a connection that has the file to itself, and close that whatever comes.
+    """Migrate on a connection that has the file to itself, and close it in any case.
 
-    Closed twice: an exception can cut the first off. The collector of garbage comes late, since sqlite-utils makes
-    circles of references, and nobody could open the file until then.
+    Closed twice: an exception can cut off the first. The garbage collector would close it late, since sqlite-utils
+        makes
+    reference cycles, and nobody could open the file until then.
     """
     connection = _connect_exclusive(path, busy_sec)
     try:
@@ -140,13 +139,13 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
 
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # The lock stays between transactions. Within one of its own the backup would wait for ever.
+    # The lock is kept between transactions. Inside a transaction of its own the backup would wait forever.
     kept = _back_up(connection, path) if keep else None
     connection.execute("BEGIN EXCLUSIVE")
     try:
         if connection.execute("PRAGMA user_version").fetchone()[0] < SCHEMA_VERSION:
-            MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin takes part in our schema
-            # A registry that lost its mark had made some steps, or all, before.
+            MIGRATIONS.apply(Database(connection, execute_plugins=False))  # no plugin may change our schema
+            # A registry that lost its mark has made some of the steps, or all.
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute(
@@ -163,7 +162,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, *, keep: bool) -> Path 
 
 
 def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
-    """A complete copy beside the database, synced, named after its schema version and the moment."""
+    """Make a complete, synced copy beside the database, named after its schema version and the current time."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     with ScratchFile(path, "copying") as scratch:
         copy = sqlite3.connect(scratch.path)
@@ -174,7 +173,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
             copy.close()
         copy_owner(scratch.descriptor, os.stat(path), mode=True)
         scratch.sync()
-        kept = take_first_free(free_names(path, f"v{version}", ".bak"), scratch.name)
+        kept = take_first_free(free_names(path, f"v{version}", ".bak"), scratch.publish_as)
         sync_folder(kept.parent)
     return kept
 
@@ -182,11 +181,7 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
 def _translate(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return Busy(
-            f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
-            "Nothing was changed",
-            waited_sec=busy_sec,
-        )
+        return open_elsewhere_error(path, busy_sec)
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and disk_is_full(path)):
         return StorageFailed(f"the disk that holds {path} is full; nothing was changed. Free space there and try again")
     return StorageFailed(f"cannot migrate {path}: {error}; it is as it was. Check owner, mode and disk")

@@ -1,16 +1,22 @@
-"""A lock that can be taken back from a verb that an exception has cut off.
+"""A mutex that can be recovered from a block that an exception has cut off.
 
-Ctrl-C, a SIGTERM handler that raises or a soft time limit arrives between two steps of Python code: also between
-``lock.acquire()`` and the ``try`` that would release it, and at the first step of ``__exit__``. No arrangement of
-``try`` and ``with`` closes that gap, since Python cannot put such an exception off. A lock that knows nothing of its
-holder is then held for ever.
+Prior art: POSIX robust mutexes (``PTHREAD_MUTEX_ROBUST``), which hand a lock over when its owner has died, with the
+    duty
+to make the protected state consistent. Here the owner is not a thread but one ``with`` block.
 
-So this one records its holder, by one call into C: there is no moment at which it is held by nobody. Who wants it asks
-whether the function that entered the ``with`` block is still running. If not, nobody will leave the block any more:
-what it left behind is undone and the lock passes on.
+The problem: Ctrl-C, a SIGTERM handler that raises or a soft time limit arrives between any two bytecodes of Python:
+    also
+between ``lock.acquire()`` and the ``try`` that would release it, and at the first bytecode of ``__exit__``. No
+arrangement of ``try`` and ``with`` closes that gap, since Python cannot defer such an exception. A lock that does not
+know its owner then stays locked forever.
 
-Rejected: a plain ``Lock`` (unknown holder), an ``RLock`` (only its own thread can release it, and a signal handler that
-calls a verb in the middle of another would get in).
+So this mutex records its owner by a single call into C: there is no moment at which it is locked without an owner. A
+waiter checks whether the function that entered the ``with`` block is still running. If it is not, nobody will ever exit
+the block: the waiter undoes what the block left behind, and takes the mutex.
+
+Rejected: a plain ``Lock`` (its owner is unknown); an ``RLock`` (only its own thread can release it, and a signal
+    handler
+that calls a verb in the middle of another would be let in).
 Source: https://docs.python.org/3/library/signal.html#handlers-and-exceptions
 """
 
@@ -32,17 +38,17 @@ if TYPE_CHECKING:
 
 _SUSPENDABLE = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 _RECHECK_SEC = 0.02
-"""A holder that is cut off wakes nobody: who waits asks again after this time whether there still is one."""
+"""A holder that is cut off wakes nobody, so waiters check at this interval whether there still is one."""
 _HOLDER = "holder"
 _WRAPPERS = ("__enter__", "enter_context")
 
 
 class MutexHold:
-    """One block's hold on a mutex, made before the mutex is asked for.
+    """One block's hold on a mutex, made before the mutex is acquired.
 
     Args:
-        frame: the function whose ``with`` statement is being entered, or the ``__enter__`` of a block that it wraps
-            around ours; None: it is not taken away by anybody.
+        frame: the frame whose ``with`` statement is being entered, or that of an ``__enter__`` that wraps ours; None:
+            the hold never counts as abandoned.
     """
 
     __slots__ = ("frame", "thread")
@@ -54,14 +60,14 @@ class MutexHold:
         self.thread = get_ident()
 
     def is_abandoned(self) -> bool:
-        """Whether the function that entered the block has ended without leaving it."""
+        """Return whether the function that entered the block has ended without exiting it."""
         frame = self.frame
         if frame is None:
             return False
         if frame.f_code.co_flags & _SUSPENDABLE:
-            return False  # perhaps suspended: Mutex.let_go is called when it is destroyed
+            return False  # perhaps suspended: then the block is undone when it is destroyed
         try:
-            frame.clear()  # refused for a function that is running, in whichever thread
+            frame.clear()  # raises for a frame that is executing, in whichever thread
         except RuntimeError:
             return False
         return True
@@ -71,27 +77,27 @@ class Mutex:
     """A lock for one block at a time.
 
     Args:
-        what: what it guards, for errors.
-        undo: undoes what an abandoned block has left behind, judged by the real state: it may be called in any state,
-            any number of times.
+        what: the protected object, for messages.
+        undo: undoes what an abandoned block has left behind. It goes by the real state, so it may be called in any
+            state and any number of times.
     """
 
     def __init__(self, what: str, undo: Callable[[], None]) -> None:
         self._what = what
         self._undo = undo
-        self._holder: dict[str, MutexHold] = {}  # at most one, put there and taken away by one call into C
-        self._released = threading.Lock()  # locked while there is nothing new for those who wait
+        self._holder: dict[str, MutexHold] = {}  # at most one entry, set and removed by one call into C
+        self._released = threading.Lock()  # locked while there is no news for waiters
         self._undoing = threading.RLock()
 
     def acquire(self, hold: MutexHold, timeout_sec: float | None) -> bool:
-        """Make ``hold`` the holder; False when the time is over.
+        """Make ``hold`` the holder; return False after ``timeout_sec``.
 
         Args:
-            hold: the caller's.
-            timeout_sec: how long to wait, in seconds; None: as long as it takes.
+            hold: the caller's hold.
+            timeout_sec: how long to wait, in seconds; None: without limit.
 
         Raises:
-            Busy: this thread is the holder and would wait for itself.
+            Busy: this thread is the holder; it would wait for itself.
         """
         return self._holder.setdefault(_HOLDER, hold) is hold or self._wait(hold, timeout_sec)
 
@@ -106,8 +112,8 @@ class Mutex:
                 continue
             if holder.thread == hold.thread:
                 raise Busy(
-                    f"{self._what}: this thread is inside a verb of this registry already. A signal handler must not "
-                    "call the registry that it may have interrupted: set a flag there, or raise, and act afterwards",
+                    f"{self._what}: this thread is already inside a verb of this registry. A signal handler must not "
+                    "call the registry that it may have interrupted: set a flag in it, or raise, and act afterwards",
                     waited_sec=0.0,
                 )
             left = _RECHECK_SEC if deadline is None else deadline - time.monotonic()
@@ -116,22 +122,22 @@ class Mutex:
             self._released.acquire(timeout=min(left, _RECHECK_SEC))
 
     def locked(self) -> bool:
-        """Whether there is a holder."""
+        """Return whether there is a holder."""
         return bool(self._holder)
 
     def holds(self, hold: MutexHold) -> bool:
-        """Whether ``hold`` is the holder."""
+        """Return whether ``hold`` is the holder."""
         return self._holder.get(_HOLDER) is hold
 
     def undo_and_release(self, hold: MutexHold) -> None:
-        """Undo what the block has left and release the mutex, if ``hold`` is the holder. It can be called again."""
-        with self._undoing:  # of several who find the same abandoned block one undoes it
+        """Undo what the block has left behind and release the mutex, if ``hold`` is the holder. Idempotent."""
+        with self._undoing:  # of several that find the same abandoned block, one undoes it
             if self.holds(hold):
                 self._undo()
                 self.release(hold)
 
     def release(self, hold: MutexHold) -> None:
-        """Release the mutex, if ``hold`` is the holder; the block has left nothing behind."""
+        """Release the mutex, if ``hold`` is the holder. The block has left nothing to undo."""
         if self._holder.get(_HOLDER) is not hold:
             return
         self._holder.pop(_HOLDER, None)
@@ -141,8 +147,17 @@ class Mutex:
                 self._released.release()
 
 
-class _ExitedBlock:
-    """A block that was left: nothing runs when it is destroyed, for Python drops what is raised in ``__del__``."""
+class Block:
+    """A ``with`` block under a mutex. It is in one of two states, which are classes:
+
+    open: a class whose ``__del__`` is `undo_if_abandoned`: when the block is destroyed without having been exited, as a
+        suspended generator can be, it is undone.
+    exited: a class without ``__del__``, to which ``__exit__`` assigns ``self.__class__``. Python discards what is
+        raised in ``__del__``: a Ctrl-C that arrived in one would be lost, so an exited block must not run any.
+
+    Args:
+        mutex: what the block acquires.
+    """
 
     __slots__ = ("_hold", "_mutex")
 
@@ -151,14 +166,29 @@ class _ExitedBlock:
         self._mutex = mutex
 
 
-class MutexBlock(_ExitedBlock):
-    """The block of a verb that leaves nothing behind but what ``undo`` knows: ``with Held(mutex):``.
+def undo_if_abandoned(block: Block) -> None:
+    """Undo a block that is destroyed and was not exited: the ``__del__`` of open blocks."""
+    hold: MutexHold | None = getattr(block, "_hold", None)  # unset: cut off at the first step of __init__
+    if hold is not None:
+        undo_and_release(block._mutex, hold)
+
+
+class _ExitedMutexBlock(Block):
+    """A block that was exited."""
+
+    __slots__ = ()
+
+
+class MutexBlock(Block):
+    """A block whose only traces are those that the mutex's ``undo`` removes: ``with MutexBlock(mutex):``.
 
     Raises:
         Busy: this thread holds the mutex already.
     """
 
     __slots__ = ()
+
+    __del__ = undo_if_abandoned
 
     def __enter__(self) -> None:
         hold = self._hold = MutexHold(sys._getframe(1))
@@ -173,16 +203,11 @@ class MutexBlock(_ExitedBlock):
     ) -> None:
         if self._hold is not None:
             undo_and_release(self._mutex, self._hold)
-        self.__class__ = _ExitedBlock  # type: ignore[assignment]
-
-    def __del__(self) -> None:
-        hold: MutexHold | None = getattr(self, "_hold", None)  # none: cut off at the first step of __init__
-        if hold is not None:
-            undo_and_release(self._mutex, hold)
+        self.__class__ = _ExitedMutexBlock  # type: ignore[assignment]
 
 
 def undo_and_release(mutex: Mutex, hold: MutexHold) -> None:
-    """Undo and release; once more where an exception cuts that off too."""
+    """Undo and release, a second time where an exception cuts off the first."""
     try:
         mutex.undo_and_release(hold)
     except BaseException:

@@ -1,12 +1,11 @@
 """Opening a SQLite registry: the file, its folder's file system, its schema, then the store.
 
-Everything that may be refused is refused here, before a byte is written.
+Called through `jobdb.engines.open`. Whatever may be refused is refused here, before a byte is written.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import warnings
 from typing import TYPE_CHECKING
@@ -16,14 +15,16 @@ import apsw
 from jobdb.schema import SCHEMA_VERSION
 
 from ...errors import DatabaseMissing, SchemaMismatch, StorageFailed, UnsafeFileSystem
-from ...filesystem.permissions import check_modes, create_private_file, make_private_folder, refuse_unsafe_companions
-from ...filesystem.placement import Placement, placement_for
+from ...filesystem.mode_report import check_modes
+from ...filesystem.permissions import create_private_file, make_private_folder
+from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
+from ...system.descriptor_shortage import SHORTAGE_ADVICE, is_shortage
 from ..sql.statements import JOBS, VERBS
 from . import open_files
 from .error_translation import translate
-from .file_kind import Contents, inspect_file, refuse_foreign, unmarked_error
-from .header import Header, read_header
-from .replacement_guard import refuse_hard_links
+from .file_kind import FileKind, empty_error, inspect_file, refuse_foreign, unmarked_error
+from .header import Header, read_header, refuse_newer
+from .placement_check import check_placement
 from .shared_mark import SHARED, is_shared
 from .store import CHECKPOINT_PAGES, SqliteStore
 
@@ -32,9 +33,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
+    from ...filesystem.placement import Placement
+
 SHARED_BUSY_SEC = 10.0
-_NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
-OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
 
 
 def open_store(
@@ -46,29 +47,31 @@ def open_store(
     clock: Callable[[], int],
     checkpoint_pages: int = CHECKPOINT_PAGES,
 ) -> SqliteStore:
-    """Opens the database file, made and migrated first when it is missing and ``create`` is set.
+    """Open the database file; create it first when it is missing and ``create`` is set.
 
     Args:
         path: the database file.
-        create: make it when it is missing or empty.
+        create: create it when it is missing or empty.
         durability: "full" or "normal".
-        busy_sec: how long a writer waits its turn, in seconds; on a shared folder at least ten.
+        busy_sec: how long a writer waits until it is its turn, in seconds; on a shared folder at least ten.
         clock: Unix time in milliseconds.
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
 
     Raises:
-        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed.
+        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch, UnsafeFileSystem, StorageFailed: it cannot be used.
+        Busy: another process had it to itself for too long.
+        ForkedRegistry: this process must not open it.
     """
     settings = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
     try:
         return _open_store(path, create, busy_sec, settings)
     except StorageFailed as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_DESCRIPTORS:
-            raise _no_descriptors(path, error.__cause__) from error
+        if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
+            raise _shortage_on_open(path, error.__cause__) from error
         raise
     except OSError as error:
-        if error.errno in _NO_DESCRIPTORS:
-            raise _no_descriptors(path, error) from error
+        if is_shortage(error):
+            raise _shortage_on_open(path, error) from error
         raise StorageFailed(
             f"cannot open {error.filename or path}: {error.strerror}; check the disk, and owner and mode of the folder "
             "and the files"
@@ -77,18 +80,19 @@ def open_store(
         raise translate(error, path, 0.0) from error
 
 
-def _no_descriptors(path: Path, error: OSError) -> StorageFailed:
-    return StorageFailed(
-        f"cannot open {error.filename or path}: {error.strerror}; close files or raise the limit (ulimit -n), "
-        "and try again"
-    )
+def _shortage_on_open(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(f"cannot open {error.filename or path}: {error.strerror}. {SHORTAGE_ADVICE}")
 
 
 def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, Any]) -> SqliteStore:
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to
     missing = not path.exists()
     if missing and not create:
-        raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
+        raise DatabaseMissing(
+            f"there is no database at {path}",
+            advice="create one with Registry.open(..., create=True)",
+            command=f"create one with 'jobdb --db {path} init'",
+        )
     placement = check_placement(path)
     refuse_unsafe_companions(path)
     if missing:
@@ -98,7 +102,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
         raise UnsafeFileSystem(
             f"{path} is in WAL mode and its folder is on {placement.fs_type}, where WAL loses data "
             f"({placement.reason}). On the host that owns the disk run 'jobdb --db {path} init --shared', which puts "
-            "it into a rollback journal; or keep the file there and let the others speak MQTT"
+            "it into a rollback journal; or keep the file there and let the other hosts use MQTT"
         )
     for warning in check_modes(path):
         warnings.warn(warning, stacklevel=4)
@@ -107,16 +111,18 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
-    if journal == "delete":
-        busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-    store = SqliteStore(path, journal=journal, busy_sec=busy_sec, **settings)
+
+    def open_with(journal: str, busy_sec: float) -> SqliteStore:
+        if journal == "delete":
+            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
+        return SqliteStore(path, journal=journal, busy_sec=busy_sec, placement=placement, **settings)
+
+    store = open_with(journal, busy_sec)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
-            # The mark was put on between our look and the change to WAL: back again, before anything is written.
+            # The mark was set between our check and the change to WAL: change back before anything is written.
             store.close()
-            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-            store = SqliteStore(path, journal="delete", busy_sec=busy_sec, **settings)
-        store.placement = placement
+            store = open_with("delete", busy_sec)
         _note_placement(store, placement)
     except BaseException:
         store.close()
@@ -125,7 +131,7 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
 
 
 def _note_placement(store: SqliteStore, placement: Placement) -> None:
-    """A database that lies on a shared folder is marked so, and an override leaves its trace."""
+    """Mark a database on a shared folder as shared, and record an override."""
     if placement.journal == "wal":
         return
     if _is_marked(store) and not placement.refused:
@@ -141,24 +147,6 @@ def _is_marked(store: SqliteStore) -> bool:
         return tx.one(JOBS.get_setting, name=SHARED) == ("1",)
 
 
-def check_placement(path: Path) -> Placement:
-    """How the folder's file system lets us work, or a refusal that says what mends it."""
-    path = path.resolve()
-    placement = placement_for(path.parent, file=path)
-    if placement.journal == "wal":
-        return placement
-    from ...filesystem.probe.local import require_safe_folder
-
-    try:
-        require_safe_folder(placement)
-    except UnsafeFileSystem as refusal:
-        if os.environ.get(OVERRIDE) != "1":
-            raise
-        warnings.warn(f"{OVERRIDE}=1: used although {refusal}; commits can be lost there", stacklevel=5)
-        return placement._replace(journal=None, reason=str(refusal))
-    return placement
-
-
 def _create_database(path: Path) -> None:
     from ..trust import record_trust
     from .migrations import migrate, remove_unfinished
@@ -171,7 +159,7 @@ def _create_database(path: Path) -> None:
         migrate(path, backup=False)
         record_trust(path)
     except BaseException:
-        # As on a full disk. What was there before stays, an empty file too.
+        # As on a full disk. What was there before stays, even an empty file.
         if made and remove_unfinished(path):
             for folder in folders:
                 with contextlib.suppress(OSError):  # somebody else uses it already
@@ -180,13 +168,14 @@ def _create_database(path: Path) -> None:
 
 
 def _roll_back_hot_journal(path: Path) -> None:
-    """Lets SQLite undo what a process left half done when it died with a rollback journal, as a migration may have.
+    """Let SQLite roll back what a process left unfinished when it died with a rollback journal, as a migration may
+    have.
 
-    Until then the header that is read by hand is that of a transaction which never was.
+    Until then the header in the file is that of a transaction that was never committed.
     """
     try:
         if os.stat(f"{path}-journal").st_size == 0 or os.stat(path).st_size == 0:
-            return  # opened when empty, SQLite would delete the journals of a database that had the name before
+            return  # opening an empty file, SQLite would delete the journals of an earlier database of this name
     except FileNotFoundError:
         return
     connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
@@ -198,7 +187,7 @@ def _roll_back_hot_journal(path: Path) -> None:
 
 
 def _checked_header(path: Path, *, create: bool) -> Header | None:
-    """The header, after the checks on identity and version; None when this process has the file open already."""
+    """Check what the file is and its version; return its header, or None when this process has it open already."""
     refuse_hard_links(path)
     with open_files.raw_read(path) as free:
         if not free:
@@ -206,11 +195,11 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
         _roll_back_hot_journal(path)
         header, found = inspect_file(path)
     refuse_foreign(path, found)
-    if found is Contents.UNMARKED:
+    if found is FileKind.UNMARKED:
         raise unmarked_error(path)
-    if found is Contents.EMPTY:
+    if found is FileKind.EMPTY:
         if not create:
-            raise SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
+            raise empty_error(path)
         _create_database(path)
         return read_header(path)
     if header.user_version < SCHEMA_VERSION:
@@ -218,9 +207,5 @@ def _checked_header(path: Path, *, create: bool) -> Header | None:
             f"{path} has schema version {header.user_version} and this jobdb needs {SCHEMA_VERSION}; "
             f"run 'jobdb --db {path} migrate' (it keeps a backup)"
         )
-    if header.user_version > SCHEMA_VERSION:
-        raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb knows {SCHEMA_VERSION}; "
-            "a newer jobdb has migrated it: pip install --upgrade jobdb"
-        )
+    refuse_newer(path, header)
     return header

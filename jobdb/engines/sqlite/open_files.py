@@ -1,15 +1,15 @@
-"""Which database files this process has open through apsw, and which its parent had open when it was forked.
+"""The database files that this process has open through apsw, and those that its parent had open when it forked.
 
 apsw and the standard library's sqlite3 are two copies of SQLite, and POSIX drops all of a process's locks on a file
-when any descriptor for it is closed: one copy's close would release the other's locks. So nothing may open a
-database with sqlite3 (migrations, ad-hoc inspection) while a runtime connection of this process has it open.
+when any descriptor of it is closed: one copy's close would release the other's locks. So nothing may open a database
+with sqlite3 (migrations, ad-hoc inspection) while a connection of apsw in this process has it open.
 Source: https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_
 
-SQLite keeps in memory what its process has locked in each file, by device and inode. ``fork`` copies that table, and
-not the locks themselves. A child that opens the same file is told by the table that it holds locks which it does not:
-its last answers are lost, or the file is damaged, when the parent closes. So a child may not open what its parent, or
-its parent's parent, had open when it forked, under whatever name. Nor anything at all when another thread was inside
-SQLite at that moment: the library's own locks are taken for ever in the child.
+SQLite keeps a table in memory of what its process has locked in each file, by device and inode. ``fork`` copies that
+table but not the locks. A child that opens the same file is told by the table that it holds locks which it does not
+hold: its last commits are lost, or the file is corrupted, when the parent closes. So a child may not open what its
+parent, or its parent's parent, had open when it forked, under any name. Nor anything at all if another thread was
+inside SQLite at that moment: the library's own mutexes stay locked forever in the child.
 Source: https://sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
 """
 
@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ...errors import ForkedRegistry, Unusable
+from ...system.identifiers import FileId, file_id
 from .lock_guard import LockGuard
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class OpenFile:
-    """One use of a database file. It counts until :func:`remove`, or until nobody holds it any more.
+    """One use of a database file. It counts until :func:`unregister`, or until nobody refers to it any more.
 
     Attributes:
         identity: the file's device and inode.
@@ -39,28 +40,27 @@ class OpenFile:
 
     __slots__ = ("__weakref__", "identity")
 
-    def __init__(self, identity: tuple[int, int]) -> None:
+    def __init__(self, identity: FileId) -> None:
         self.identity = identity
 
 
 _lock = threading.RLock()
 _open: dict[int, weakref.ref[OpenFile]] = {}
-_guards: dict[tuple[int, int], LockGuard] = {}
-_inherited: set[tuple[int, int]] = set()
+_guards: dict[FileId, LockGuard] = {}
+_inherited: set[FileId] = set()
 _forked_at_work = False
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
-    return status.st_dev, status.st_ino
+def _identity(path: Path) -> FileId:
+    return file_id(os.stat(path))
 
 
-def _is_open(identity: tuple[int, int]) -> bool:
+def _is_open(identity: FileId) -> bool:
     return any(file.identity == identity for file in list_open())
 
 
 def refuse_inherited(path: Path) -> None:
-    """Refuses a file that this process may not open with SQLite because of how it was forked.
+    """Refuse a file that this process may not open with SQLite because of how it was forked.
 
     Raises:
         ForkedRegistry: an ancestor had it open when it forked, or another thread of it was inside SQLite.
@@ -68,24 +68,26 @@ def refuse_inherited(path: Path) -> None:
     if not _inherited and not _forked_at_work:
         return
     advice = (
-        "Start the process with spawn or exec instead (multiprocessing: get_context('spawn') or 'forkserver'; "
+        "start the process with spawn or exec instead (multiprocessing: get_context('spawn') or 'forkserver'; "
         "gunicorn: no preload; Celery: open it in worker_process_init), or close every Registry on the file before "
         "the fork"
     )
     if _forked_at_work:
         raise ForkedRegistry(
-            f"{path} is not opened: this process {os.getpid()} was forked while another thread of its parent was at "
-            f"work in SQLite, whose locks it has inherited locked. {advice}"
+            f"{path} is not opened: this process {os.getpid()} was forked while another thread of its parent was "
+            "inside SQLite, whose mutexes it has inherited locked",
+            advice=advice,
         )
     if path.exists() and _identity(path) in _inherited:
         raise ForkedRegistry(
-            f"{path} is not opened: a parent of this process {os.getpid()} had it open when it forked, and SQLite's "
-            f"memory of the locks came along without the locks, so that jobs would be lost. {advice}"
+            f"{path} is not opened: a parent of this process {os.getpid()} had it open when it forked. The child has "
+            "SQLite's record of the locks without the locks, so jobs would be lost",
+            advice=advice,
         )
 
 
-def add(path: Path) -> OpenFile:
-    """Notes that a runtime connection is about to open ``path``; returns what :func:`remove` takes.
+def register(path: Path) -> OpenFile:
+    """Record that a connection is about to open ``path``; return what :func:`unregister` takes.
 
     Raises:
         ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
@@ -97,21 +99,21 @@ def add(path: Path) -> OpenFile:
     return file
 
 
-def remove(file: OpenFile) -> None:
-    """Notes that a runtime connection was closed. What was removed already stays so."""
+def unregister(file: OpenFile) -> None:
+    """Record that a connection was closed. Idempotent."""
     with _lock:
         _open.pop(id(file), None)
         _close_guards()
 
 
 def _close_guards() -> None:
-    """Only where no connection is open any more: closing a descriptor drops the process's locks on its file."""
+    """Close guards of files without an open connection: closing a descriptor drops the process's locks on its file."""
     for identity in [identity for identity in _guards if not _is_open(identity)]:
         _guards.pop(identity).close()
 
 
 def guard_locks(file: OpenFile, path: Path) -> LockGuard:
-    """Guards this process's locks on a WAL database to which it has just opened a connection."""
+    """Guard this process's locks on a WAL database to which it has just opened a connection."""
     with _lock:
         guard = _guards.setdefault(file.identity, LockGuard())
         guard.acquire(path)
@@ -119,7 +121,7 @@ def guard_locks(file: OpenFile, path: Path) -> LockGuard:
 
 
 def release_locks(file: OpenFile) -> None:
-    """Lets the last connection of this process close as SQLite means it; called just before that."""
+    """Release the guarding locks before this process's last connection closes, which needs the EXCLUSIVE lock."""
     with _lock:
         others = any(other is not file and other.identity == file.identity for other in list_open())
         if not others and file.identity in _guards:
@@ -128,7 +130,10 @@ def release_locks(file: OpenFile) -> None:
 
 @contextmanager
 def raw_read(path: Path) -> Iterator[bool]:
-    """Held while the file is read by hand; yields False, and it must not be read, when this process has it open.
+    """Keep connections from being opened while a file is read directly.
+
+    Yields:
+        False when this process has the file open: then it must not be read, since closing it would drop the locks.
 
     Raises:
         ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
@@ -140,24 +145,25 @@ def raw_read(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def exclusive_open(path: Path) -> Iterator[None]:
-    """Held while the standard library's sqlite3 works on ``path``; no runtime connection can be opened meanwhile.
+    """Keep connections from being opened while the standard library's sqlite3 works on ``path``.
 
     Raises:
-        Unusable: a runtime connection of this process has it open.
+        Unusable: a connection of this process has it open.
         ForkedRegistry: this process must not open it, see :func:`refuse_inherited`.
     """
     with _lock:
         refuse_inherited(path)
         if path.exists() and _is_in_use(_identity(path)):
             raise Unusable(
-                f"{path} is open in this process; close the Registry first (two SQLite libraries on one file in one "
-                "process would release each other's locks)"
+                f"{path} is open in this process (two SQLite libraries on one file in one process would release each "
+                "other's locks)",
+                advice="close the Registry first",
             )
         yield
 
 
-def _is_in_use(identity: tuple[int, int]) -> bool:
-    """Whether a connection is open; one that an exception has cut off while it was made may be held by a cycle only."""
+def _is_in_use(identity: FileId) -> bool:
+    """Return whether a connection is open. One that was cut off while it was made may be kept by a cycle only."""
     if not _is_open(identity):
         return False
     gc.collect()
@@ -168,22 +174,22 @@ def _is_in_use(identity: tuple[int, int]) -> bool:
 
 
 def try_lock(timeout_sec: float) -> bool:
-    """Keeps files from being opened while the process forks; :func:`unlock` ends it."""
+    """Keep files from being opened while the process forks, until :func:`unlock`; return whether that succeeded."""
     return _lock.acquire(timeout=timeout_sec)
 
 
 def unlock() -> None:
-    """Ends what :func:`try_lock` began."""
+    """End what :func:`try_lock` began."""
     _lock.release()
 
 
 def list_open() -> list[OpenFile]:
-    """What :func:`add` gave for everything that is open."""
+    """Return the entries of all files that are open."""
     return [file for reference in list(_open.values()) if (file := reference()) is not None]
 
 
 def after_fork_in_child(quiesced: bool) -> None:
-    """Notes what the parent had open, and whether no other thread of it was inside SQLite."""
+    """Record what the parent had open, and whether no other thread of it was inside SQLite."""
     global _lock, _forked_at_work
     _lock = threading.RLock()  # another thread of the parent may have held it
     _inherited.update(file.identity for file in list_open())

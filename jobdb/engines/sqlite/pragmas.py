@@ -21,11 +21,11 @@ class Setting(NamedTuple):
 
 
 def settings_for(journal: str, *, group_commit: bool, durability: str) -> list[Setting]:
-    """The settings for a journal mode ("wal" or "delete").
+    """Return the settings for a journal mode.
 
     Args:
-        journal: the journal mode.
-        group_commit: the engine syncs the WAL itself, after the commit.
+        journal: "wal" or "delete".
+        group_commit: this package syncs the WAL itself, after the commit.
         durability: "full" or "normal".
     """
     synchronous = 1 if group_commit or durability == "normal" else 2
@@ -36,23 +36,23 @@ def settings_for(journal: str, *, group_commit: bool, durability: str) -> list[S
         Setting("foreign_keys", 1, "rows of a pruned job go with it"),
         Setting("trusted_schema", 0, "a schema planted in the file runs no functions"),
         Setting("cell_size_check", 1, "damage is found when a page is read"),
-        Setting("mmap_size", 0, "an I/O error stays an error and is no signal"),
+        Setting("mmap_size", 0, "an I/O error stays an error instead of a signal"),
         Setting("temp_store", 2, "no temporary files beside the database"),
         Setting("cache_size", -16384, "16 MiB"),
     ]
     if journal == "wal":
         shared.append(Setting("wal_autocheckpoint", 0, "checkpoints run outside of the write lock"))
-        shared.append(Setting("journal_size_limit", 64 << 20, "a WAL that once grew is cut when it starts over"))
+        shared.append(Setting("journal_size_limit", 64 << 20, "a WAL that once grew is truncated when it restarts"))
     return shared
 
 
 def apply_settings(connection: apsw.Connection, settings: list[Setting]) -> None:
-    """Sets and reads back.
+    """Apply settings, and read each back.
 
     Raises:
         Unusable: SQLite kept another value.
     """
-    # A plan that may depend on the parameters' values is made anew for each of them, which takes longer than to run it.
+    # Otherwise SQLite plans again for each value of a parameter, which takes longer than running the statement.
     # https://sqlite.org/queryplanner-ng.html#qpsg
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     for setting in settings:
@@ -66,10 +66,10 @@ def apply_settings(connection: apsw.Connection, settings: list[Setting]) -> None
 
 
 def refuse_wal_reset_bug(version: int | None = None) -> None:
-    """Refuses a SQLite library that has the WAL-reset bug.
+    """Refuse a SQLite library that has the WAL-reset bug.
 
     Args:
-        version: the library's version number; None asks it.
+        version: the library's version number; None: that of the loaded library.
 
     Raises:
         Unusable: it has the bug.

@@ -1,7 +1,8 @@
-"""Ad-hoc questions: one read-only SELECT, meant for the documented views, in a process of its own.
+"""A person's ad-hoc query: one read-only SELECT, meant for the documented views, in a process of its own.
 
-That process can be ended whatever it is at, and its memory is bounded: see :mod:`.query_process`. It opens the database
-itself, so nothing of its ending touches the connections and the locks of this one.
+Called by the store. That process can be killed whatever it is doing, and its memory is limited: see
+    :mod:`.query_process`. It
+opens the database itself, so its end touches neither the connections nor the locks of this process.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _PROGRAM = "from jobdb.engines.sqlite.query_process import main; main()"
 START_TIMEOUT_SEC = 30.0
 """How long a busy machine may take to start a process."""
 GRACE_SEC = 0.5
-"""The process ends by itself where it can, and tells so."""
+"""The process ends on its own where it can, and reports that; it is killed this much later."""
 MAX_TIMEOUT_SEC = 7 * 86_400
 MAX_QUERY_CHARS = 1_048_576
 """In characters."""
@@ -41,16 +42,16 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
     Args:
         path: the database.
         sql: the statement.
-        limit: the most rows to return.
+        limit: the maximum number of rows.
         timeout_sec: how long it may take, in seconds.
 
     Returns:
         The columns' names and the rows.
 
     Raises:
-        InvalidInput: it is no single SELECT on the views, or its answer is too large.
+        InvalidInput: it is not a single SELECT on the views, or its result is too large.
         TimedOut: it took too long.
-        StorageFailed: the process could not be started, or was ended from outside.
+        StorageFailed: the process could not be started, or was killed.
     """
     sql = text("the query", sql, most=MAX_QUERY_CHARS)
     timeout_sec = min(max(0.0, timeout_sec), MAX_TIMEOUT_SEC) if timeout_sec == timeout_sec else 0.0
@@ -61,7 +62,7 @@ def run_query(path: Path, sql: str, *, limit: int, timeout_sec: float) -> tuple[
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=without_secrets(os.environ),
-            process_group=0,  # Ctrl-C is for this process, which then ends the other
+            process_group=0,  # Ctrl-C is for this process, which then kills the other
         )
     except OSError as problem:
         raise StorageFailed(f"cannot start a process for the query: {problem.strerror}; try again") from problem
@@ -87,14 +88,15 @@ def _read_answer(process: subprocess.Popen[bytes], request: str, timeout_sec: fl
     if not isinstance(end, dict):
         if watchdog.fired:
             raise TimedOut(timeout_message(timeout_sec))
-        raise StorageFailed("the process that ran the query was ended before it was done; try again")
+        raise StorageFailed("the process that ran the query was killed before it was done; try again")
     if end["error"] is not None:
-        raise _error(end["error"], end["message"])
-    return found[0], [tuple(row) for row in found[1:]]
+        raise _error(end["error"], end["message"], end["advice"], end["command"])
+    columns, *rows = found
+    return columns, [tuple(row) for row in rows]
 
 
 class _Watchdog:
-    """Ends a process after a time, unless the block is left before."""
+    """A block that kills a process after a time, unless the block is exited before."""
 
     def __init__(self, process: subprocess.Popen[bytes], after_sec: float) -> None:
         self._process = process
@@ -118,10 +120,10 @@ def _bytes_or_end(value: dict[str, Any]) -> Any:
     return bytes.fromhex(value["hex"]) if "hex" in value else value
 
 
-def _error(name: str, message: str) -> JobdbError:
+def _error(name: str, message: str, advice: str, command: str) -> JobdbError:
     kind = getattr(errors, name, None)
     if kind is errors.Busy:
-        return errors.Busy(message, waited_sec=BUSY_SEC)
+        return errors.Busy(message, waited_sec=BUSY_SEC, advice=advice, command=command)
     if isinstance(kind, type) and issubclass(kind, JobdbError):
-        return kind(message)
-    return InvalidInput(message)
+        return kind(message, advice=advice, command=command)
+    return InvalidInput(message, advice=advice, command=command)

@@ -1,11 +1,12 @@
-"""The process in which a person's query runs: started by :mod:`.query`, which ends it when its time is over.
+"""The process in which a person's query runs: started by :mod:`.query`, which kills it when its time is over.
 
-SQLite looks at the clock between its instructions. Within one, such as a function over megabytes, it cannot be
-interrupted from inside the process: ``instr`` and ``LIKE`` take hours for what they may be given.
+SQLite checks the clock between its instructions. Within one, such as a function over megabytes, it cannot be
+interrupted from inside the process: ``instr`` and ``LIKE`` can take hours.
 
-It reads one line of JSON from stdin, the question, and writes lines of JSON: an empty list when it begins, the columns,
-a list for each row, and an object at the end. The connection is read-only, and a statement may read and
-nothing else: no sealed secret, no pragma, no attached file, no write; see :mod:`.question`.
+It reads one line of JSON from stdin, the request, and writes lines of JSON: an empty list when it begins, the columns,
+    a list
+per row, and an object at the end. The connection is read-only, and a statement may only read: no sealed secret, no
+pragma, no attached file, no write; see :mod:`.authorizer`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .authorizer import VIEWS, authorize, check_program
 from .error_translation import translate
 
 MAX_VALUE_BYTES = 64 * 1_048_576
-"""Four times the largest that a registry holds, a prompt."""
+"""Four times the largest value of a registry, a prompt."""
 MAX_RESULT_BYTES = 256 * 1_048_576
 MAX_MEMORY_BYTES = 512 * 1_048_576
 BUSY_SEC = 5.0
@@ -33,13 +34,20 @@ _PROGRESS_INSTRUCTIONS = 10_000
 
 
 def main() -> None:
-    """Answer the question on stdin."""
-    question = json.loads(sys.stdin.buffer.readline())
+    """Answer the request on stdin."""
+    request = json.loads(sys.stdin.buffer.readline())
     _write_line([])
     try:
-        _answer(Path(question["path"]), question["sql"], question["limit"], question["timeout_sec"])
+        _answer(Path(request["path"]), request["sql"], request["limit"], request["timeout_sec"])
     except JobdbError as problem:
-        _write_line({"error": type(problem).__name__, "message": str(problem)})
+        _write_line(
+            {
+                "error": type(problem).__name__,
+                "message": problem.message,
+                "advice": problem.advice,
+                "command": problem.command,
+            }
+        )
     else:
         _write_line({"error": None})
     sys.stdout.flush()
@@ -60,7 +68,7 @@ def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
     except apsw.InterruptError:
         raise TimedOut(timeout_message(timeout_sec)) from None
     except UnicodeDecodeError:
-        raise InvalidInput("the answer holds text that is not UTF-8; ask for hex(…) of it") from None
+        raise InvalidInput("the result contains text that is not UTF-8; select hex(…) of it") from None
     except (apsw.NoMemError, apsw.TooBigError, MemoryError):
         raise InvalidInput(
             f"the query takes more than {MAX_MEMORY_BYTES >> 20} MiB of memory, or a value of it more than "
@@ -76,12 +84,12 @@ def _answer(path: Path, sql: str, limit: int, timeout_sec: float) -> None:
 
 
 def timeout_message(timeout_sec: float) -> str:
-    """Return the sentence for a query whose time is over."""
+    """Return the message for a query that took too long."""
     return f"the query took longer than {timeout_sec:g} s and was ended; narrow it"
 
 
 def _limit_resources(timeout_sec: float) -> None:
-    """Limit memory, and the processor's time in case that nobody is left to end this process."""
+    """Limit memory, and processor time in case nobody is left to kill this process."""
     apsw.hard_heap_limit(MAX_MEMORY_BYTES)
     with suppress(ImportError, ValueError, OSError):
         import resource
@@ -94,7 +102,7 @@ def _send_rows(connection: apsw.Connection, sql: str, limit: int) -> None:
     statements = 0
 
     def trace(cursor: apsw.Cursor, _statement: str, _bindings: object) -> bool:
-        """Before each statement: its columns are known here even if no row comes."""
+        """Write the columns before the first statement runs, for no row may follow; refuse a second statement."""
         nonlocal statements
         statements += 1
         if statements == 1:

@@ -1,91 +1,73 @@
-"""The files of an open database, compared by name with what is held open.
+"""Noticing that the files of an open database were removed, renamed or replaced.
 
 A name can be removed, renamed or given to another file while a connection goes on working on what it opened: ``rm -r``,
-``git clean``, ``mv``, a folder put in the place of another. What is committed then is in no database that anybody can
-find, and two workers can claim the same job. So the names of the database, its ``-wal`` and its ``-shm`` must still
-lead to the files (device and inode) that this process has open: for a read at a moment after it was asked for, for a
-write after its commit, before it is answered. While the files are open their inode numbers are not given to others.
+``git clean``, ``mv``, a folder replaced by another. What is committed then is in no database that anybody can find, and
+two workers can claim the same job. So the names of the database, its ``-wal`` and its ``-shm`` must still lead to the
+files (device and inode) that this process has open: for a read at some moment after it was requested; for a write after
+its commit, before it is answered. While the files are open their inode numbers are not reused.
 
-Only ``lstat`` is used: opening and closing a file by hand drops this process's own locks on it.
+Only ``lstat`` is used: opening and closing a file directly would drop this process's own locks on it.
 """
 
 from __future__ import annotations
 
 import os
-import stat
 import time
 from contextlib import suppress
 from os import F_OK, access, fstat, lstat, readlink
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
-from ...errors import DatabaseReplaced, StorageFailed, Unusable
+from ...errors import DatabaseReplaced, StorageFailed, UnsafeFileSystem, Unusable
+from ...filesystem.unsafe_files import hard_link_error
+from ...system.identifiers import FileId
 from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import apsw
+
 _WRITE_VALID_SEC = 0.002
-"""For so long a verb that begins believes the last look: one that writes looks again when it has committed."""
+"""How long a write that begins relies on the last check; it checks again after its commit."""
 _READ_VALID_SEC = 0.001
-"""A read does not, and a look costs as much as the cheapest one."""
+"""How long a read relies on it. A read does not check again, since a check takes as long as the cheapest read."""
 _TIMESTAMP_GRANULARITY_NS = 50_000_000
-"""Two changes of a folder within a tick of the kernel's clock, of 10 ms at most, can have the same time."""
+"""Longer than a tick of the kernel's clock (10 ms at most): two changes within one tick get the same time."""
 _PATH_ONLY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
-
-
-def refuse_hard_links(path: Path) -> None:
-    """Refuse a database file that has a second name.
-
-    Each name would have a log, a gate and locks of its own: SQLite finds them by the name that it was given.
-
-    Raises:
-        Unusable: it has more than one name.
-    """
-    found = os.stat(path)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
-        raise _hard_link_error(path)
-
-
-def _hard_link_error(path: Path) -> Unusable:
-    return Unusable(
-        f"{path} has a second name (a hard link), and who opens that one has another write-ahead log: commits would be "
-        f"lost. Nothing was written. Find it with 'find FOLDER -xdev -samefile {path}' and remove it; a copy, if "
-        "one is wanted, is made by jobdb backup after that"
-    )
 
 
 class ReplacementGuard:
     """The names of one open database and the files that they led to when it was opened. Close it with the database.
 
-    A look at every name takes some eight microseconds, a tenth of the cheapest write. So the folder is asked first:
-    whatever is made, removed or renamed in it, itself included, changes its times. While they stay as they were at the
-    last whole look, every name in it leads where it led. That is exact where a change cannot have had the same time as
-    the one before it: it is believed when the last one is older than the coarsest tick, of a file system that tells
-    parts of a second. A folder further up that is renamed takes database and log along, and is noticed by the next verb
-    that begins two milliseconds later.
+    A check of every name takes some eight microseconds, a tenth of the cheapest write. So the folder's times are
+    compared first: whatever is created, removed or renamed in it, the folder itself included, changes them. While they
+    are those of the last full check, every name in it leads where it led. That is exact unless two changes can have the
+    same time, so it is relied on only when the last change is older than the coarsest tick, on a file system that
+    stores fractions of a second. If a folder further up is renamed, database and WAL move together; the next verb that
+    begins two milliseconds later notices it.
 
-    The ``-wal`` is not looked at with ``lstat``: Linux would have to give it a finer timestamp at the next write, and
-    the disk to store that (measured on ext4: 16 µs of processor time and 30 µs a commit). The name that its descriptor
-    has in ``/proc`` says whether it was removed or renamed, and in between it is enough that there is one.
+    The ``-wal`` is not checked with ``lstat``: Linux would then have to give it a finer timestamp at the next write,
+    and the disk would have to store it (measured on ext4: 16 µs of processor time and 30 µs per commit). The name that
+    its descriptor has in ``/proc`` tells whether it was removed or renamed; in between it is enough that the name
+    exists.
     Source: https://docs.kernel.org/filesystems/multigrain-ts.html
 
     Args:
-        path: the database file, without links in its name.
+        path: the database file, without symbolic links in its path.
         wal: it is open in WAL mode, with a ``-wal`` and a ``-shm``.
-        gate: there is a gate file, too.
+        gate: it has a gate file.
 
     Attributes:
-        read_valid_until: the moment, by ``time.monotonic()``, until which a read that begins believes the last look;
-        never,
-            where there is a rollback journal, which is made by a name.
-        write_valid_until: the same for a write, which looks again when it has committed.
+        read_valid_until: until when a read that begins relies on the last check, by ``time.monotonic()``; always in the
+            past where there is a rollback journal, which is created by name.
+        write_valid_until: the same for a write, which checks again after its commit.
     """
 
     def __init__(self, path: Path, *, wal: bool, gate: bool = False) -> None:
         self._path = path
         self._database = _identify(f"{path}")
-        # They keep order among writers; the data lies in the others.
+        # Both coordinate the writers; the data is in the database and its -wal.
         self._companions = [_identify(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
         self._shm = f"{path}-shm" if wal else ""
         self._index_bytes = lstat(self._shm).st_size if wal else 0
@@ -93,8 +75,8 @@ class ReplacementGuard:
         self._refusal: str | None = None
         self._wal, self._link, self._linked = "", "", ""
         self._log_fd = self._folder_fd = -1
-        self._checked_folder_times = (0, 0)  # the folder's times at the last whole look; no folder has these
-        self.wal_identity: tuple[int, int] | None = None
+        self._checked_folder_times = (0, 0)  # the folder's times at the last full check; no folder has (0, 0)
+        self.wal_identity: FileId | None = None
         if wal:
             self._hold_log(f"{path}-wal")
             with suppress(OSError):
@@ -111,12 +93,12 @@ class ReplacementGuard:
         except OSError:
             self._companions.append(held)
 
-    def matches(self, database: tuple[int, int], wal_identity: tuple[int, int] | None) -> bool:
-        """Whether the names led to the files of these devices and inodes."""
+    def matches(self, database: FileId, wal_identity: FileId | None) -> bool:
+        """Return whether the names led to the files with these ids."""
         return self._database[1:] == database and (wal_identity is None or wal_identity == self.wal_identity)
 
     def close(self) -> None:
-        """Close what is held open to look at it. The ``-wal`` carries no locks that this could drop."""
+        """Close the descriptors that serve the checks. There are no POSIX locks on these files that this could drop."""
         for fd in (self._log_fd, self._folder_fd):
             if fd >= 0:
                 os.close(fd)
@@ -124,15 +106,15 @@ class ReplacementGuard:
         self._link, self._checked_folder_times = "", (0, 0)
 
     def check_all(self) -> None:
-        """Look at every name before a verb begins.
+        """Check every name before a verb begins.
 
         Raises:
-            DatabaseReplaced: a name is gone or leads to another file. It raises from then on.
-            StorageFailed: a name cannot be looked at.
-            Unusable: the database has been given a second name.
+            DatabaseReplaced: a name is gone or leads to another file. Every later call raises too.
+            StorageFailed: a name cannot be checked.
+            Unusable: the database was given a second name.
         """
         now = monotonic()
-        times = self._folder_times()  # before the looks: what changes after it is seen by the next
+        times = self._folder_times()  # before the checks: a change that follows is noticed by the next call
         found = self._check_database()
         if times == (0, 0) or times != self._checked_folder_times:
             self._check_companions()
@@ -140,12 +122,12 @@ class ReplacementGuard:
         if self._shm:
             self._refuse_truncated_shm()
         if found.st_nlink > 1:
-            raise _hard_link_error(self._path)
+            raise hard_link_error(self._path)
         if self._wal:
             self.read_valid_until, self.write_valid_until = now + _READ_VALID_SEC, now + _WRITE_VALID_SEC
 
-    def check(self) -> None:
-        """Look whether every name still leads to its file, after a commit and before it is answered.
+    def check_after_commit(self) -> None:
+        """Check every name after a commit, before it is answered.
 
         Raises:
             DatabaseReplaced, StorageFailed: as for `check_all`.
@@ -159,17 +141,41 @@ class ReplacementGuard:
         self._check_companions()
         self._checked_folder_times = times
 
+    def check_transaction(self, connection: apsw.Connection) -> None:
+        """Check the file and the journal that a transaction which has just begun works on.
+
+        An idle rollback journal holds no lock, so another process can put the database into WAL mode meanwhile. SQLite
+        would follow it without a word, on a network file system too.
+
+        Raises:
+            DatabaseReplaced, StorageFailed, Unusable: as for `check_all`.
+            UnsafeFileSystem: the database is in WAL mode now.
+        """
+        self.check_all()
+        if self._wal:
+            return
+        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
+        if str(connection.pragma("journal_mode")).lower() != "delete":
+            raise UnsafeFileSystem(
+                f"{self._path} was put into WAL mode while this registry had it open with a rollback journal; nothing "
+                "was written",
+                advice="open a new registry; if other hosts use the database, stop them and mark it as shared first",
+                command="run the command again; if other hosts use the database, stop them and run 'jobdb init "
+                "--shared' first",
+            )
+
     def _refuse_truncated_shm(self) -> None:
-        """Refuse a -shm that was cut short: SQLite has it mapped, and who reads what was cut off is killed (SIGBUS)."""
+        """Refuse a truncated -shm: SQLite has it mapped, and a process that accesses the missing part dies of
+        SIGBUS."""
         try:
             if lstat(self._shm).st_size < self._index_bytes:
-                self._refuse(f"{self._shm} was cut short")
+                self._refuse(f"{self._shm} was truncated")
         except OSError as error:
             self._raise_stat_failed(self._shm, error)
 
     def _check_database(self) -> os.stat_result:
         if self._refusal is not None:
-            raise DatabaseReplaced(self._refusal)
+            raise self._replaced_error(self._refusal)
         name, device, inode = self._database
         try:
             found = lstat(name)
@@ -195,7 +201,7 @@ class ReplacementGuard:
             self._raise_stat_failed(str(error.filename), error)
 
     def _folder_times(self) -> tuple[int, int]:
-        """The folder's times; none where a later change could have the same."""
+        """Return the folder's times; (0, 0) where a later change could have the same ones."""
         if self._folder_fd < 0:
             return 0, 0
         folder = fstat(self._folder_fd)
@@ -206,7 +212,7 @@ class ReplacementGuard:
         )
 
     def intact(self) -> bool:
-        """Whether every name still leads to the file that is open."""
+        """Return whether every name still leads to the file that is open."""
         try:
             self.check_all()
         except (DatabaseReplaced, StorageFailed):
@@ -219,18 +225,25 @@ class ReplacementGuard:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)):
             self._refuse(f"{name} is gone")
         raise StorageFailed(
-            f"cannot look at {name}: {error.strerror}; whether this call did anything is not known. Check the disk and "
-            "the rights of the folder, and read the state before going on"
+            f"cannot check {name}: {error.strerror}; it is not known whether this call did anything. Check the disk "
+            "and the permissions of the folder, and read the state before you go on"
         ) from error
 
     def _refuse(self, what: str) -> NoReturn:
         self.read_valid_until = self.write_valid_until = 0.0
         self._refusal = (
-            f"{what}: it was removed, renamed, replaced or cut while this registry had it open. What this call did is "
-            f"not in the database that others find at {self._path}, and this registry does nothing more. See what lies "
-            "there, put back what belongs there ('jobdb restore' takes a backup), then open the registry anew"
+            f"{what}: it was removed, renamed, replaced or truncated while this registry had it open. What this call "
+            f"did is not in the database that others find at {self._path}, and this registry refuses further verbs"
         )
-        raise DatabaseReplaced(self._refusal)
+        raise self._replaced_error(self._refusal)
+
+    @staticmethod
+    def _replaced_error(message: str) -> DatabaseReplaced:
+        return DatabaseReplaced(
+            message,
+            advice="see what is there, put back what belongs there (or restore a backup), then open a new registry",
+            command="see what is there, and put back what belongs there ('jobdb restore' takes a backup)",
+        )
 
 
 def _identify(name: str) -> tuple[str, int, int]:

@@ -1,7 +1,8 @@
-"""The mark that several hosts may have a database open: stored in it, and stronger than any host's own opinion.
+"""The mark that several hosts may have a database open, stored in the database itself.
 
-A marked database stays in a rollback journal everywhere, also on the host to which the folder happens to be local: a
-WAL there would be invisible to the others. Called by ``jobdb init --shared`` and ``--no-shared``, and on opening.
+A marked database keeps a rollback journal everywhere, even on the host to which the folder is local: a WAL there would
+    be
+invisible to the others. Called by ``jobdb init --shared`` and ``--no-shared``, and on opening.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import apsw
 
-from ...errors import Busy, SchemaMismatch
-from ...filesystem.permissions import refuse_unsafe_companions
+from ...filesystem.unsafe_files import refuse_hard_links, refuse_unsafe_companions
 from . import open_files
 from .error_translation import translate
-from .file_kind import Contents, inspect_file, refuse_foreign, unmarked_error
-from .replacement_guard import refuse_hard_links
+from .file_kind import FileKind, empty_error, inspect_file, refuse_foreign, unmarked_error
+from .lock_holders import open_elsewhere_error
+from .placement_check import check_placement
 from .temporary_connection import temporary_connection
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ _BUSY_SEC = 10.0
 
 
 def is_shared(path: Path) -> bool:
-    """Whether the database bears the mark; read without changing its journal mode."""
+    """Return whether the database has the mark, without changing its journal mode."""
     try:
-        # To write as well: a read-only connection cannot roll back the hot journal of a writer that was killed.
+        # Writable: a read-only connection cannot roll back the hot journal of a writer that was killed.
         with temporary_connection(path, busy_sec=_BUSY_SEC, flags=apsw.SQLITE_OPEN_READWRITE) as connection:
             row = connection.execute("SELECT value FROM settings WHERE name = 'shared'").fetchone()
     except apsw.Error as error:
@@ -37,21 +38,21 @@ def is_shared(path: Path) -> bool:
 
 
 def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
-    """Puts the mark on or takes it off, while nobody has the database open.
+    """Set or remove the mark, while nobody has the database open.
 
     Args:
         path: the database.
-        shared: the mark. On: the journal becomes DELETE before the mark is written. Off: the mark goes first, and with
-            it the note of an unsafe override; the next opening on a local file system turns to WAL.
+        shared: the mark. When it is set, the journal becomes DELETE first. When it is removed, the record of an unsafe
+            override is removed too; the next opening on a local file system changes to WAL.
         busy_sec: how long to wait until nobody has it open, in seconds.
 
     Raises:
-        UnsafeFileSystem: the folder's locks do not reach everybody, so nobody can tell who has it open.
-        Busy: a process has it open; one that is idle with a rollback journal cannot be seen, and its next verb is
-            refused once the database is in WAL.
+        UnsafeFileSystem: the folder's locks do not reach all hosts, so it cannot be known who has it open.
+        Busy: a process has it open. One that is idle with a rollback journal holds no lock and goes unnoticed; its next
+            verb is refused once the database is in WAL mode.
         Unusable: this process has it open.
     """
-    from .open import check_placement
+    from .exclusive_lock import lock_exclusively  # here: every opening imports this module
 
     check_placement(path)
     with open_files.exclusive_open(path):
@@ -59,18 +60,13 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
         refuse_unsafe_companions(path)
         _header, found = inspect_file(path)
         refuse_foreign(path, found)
-        if found is not Contents.OURS:
-            raise (
-                unmarked_error(path)
-                if found is Contents.UNMARKED
-                else SchemaMismatch(f"{path} is empty; run 'jobdb --db {path} init'")
-            )
+        if found is not FileKind.OURS:
+            raise (unmarked_error(path) if found is FileKind.UNMARKED else empty_error(path))
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
         try:
             connection.set_busy_timeout(round(busy_sec * 1000))
-            connection.pragma("locking_mode", "EXCLUSIVE")
             connection.pragma("synchronous", 3)
-            connection.execute("BEGIN EXCLUSIVE; COMMIT")
+            lock_exclusively(connection)
             if shared:
                 connection.pragma("journal_mode", "delete")
             connection.execute(
@@ -81,11 +77,7 @@ def set_shared(path: Path, shared: bool, *, busy_sec: float = 5.0) -> None:
             if not shared:
                 connection.execute("DELETE FROM settings WHERE name = 'unsafe_override'")
         except apsw.BusyError as error:
-            raise Busy(
-                f"{path} is open in another process; stop the workers, the relay and the subscribers, and try again. "
-                "Nothing was changed",
-                waited_sec=busy_sec,
-            ) from error
+            raise open_elsewhere_error(path, busy_sec) from error
         except apsw.Error as error:
             raise translate(error, path, busy_sec) from error
         finally:

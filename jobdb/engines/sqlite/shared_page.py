@@ -1,19 +1,22 @@
-"""What the processes that write one database tell each other, in a page of memory that they share.
+"""A page of memory that the processes writing one database share: counters of commits and syncs, and their wait queues.
 
-It holds no truth that a crash could spoil: who may write is decided by locks, what is durable by ``fdatasync``. It says
-how far others have come, so that one sync serves all who wait for one, and it is where they sleep until it is their
-turn. Words are read and written whole. The counters are each written under a lock; the rest are hints, and whoever goes
-by one looks again after a moment.
+Prior art: group commit in PostgreSQL and InnoDB, where one fsync serves all commits before it, and futex-based mutexes.
+The page holds no truth that a crash could destroy: who may write is decided by file locks, what is durable by
+``fdatasync``. It tells how far others have come, so that one sync serves all who wait for one, and waiters sleep on it.
+Words are read and written whole. The counters are each written under a lock; the other words are hints, and whoever
+goes by one checks again after a moment.
 
-The page is a file in ``/dev/shm``, named after the user, the boot and the gate file, and removed by its last user. Not
-the gate file itself, beside the database: ``: > jobs.db-gate`` or ``cp -a backup/. .`` would cut it, and every process
-that has it mapped would die of a signal at its next access; a copy from elsewhere would put old counters in it; a
-second kernel on the same folder (a virtual machine) would begin it anew under the first. Rejected: ``pread`` and
-``pwrite`` instead of a mapping, some fifteen system calls a commit; leases and seals, which no file in a folder has.
+The page is a file in ``/dev/shm``, named after the user, the boot and the gate file, and removed by its last user.
 
-Who finds no such page (another user, a container with a ``/dev/shm`` of its own, a full one) has one for itself, and
-syncs for itself: slower, never less durable. Only that a sync has failed must reach everybody: who has the log open is
-told by the kernel, and the gate file says it to whoever opens it later.
+Rejected: the gate file itself, beside the database (``: > jobs.db-gate`` or ``cp -a backup/. .`` would truncate it, and
+every process that has it mapped would die of SIGBUS; a copy from elsewhere would bring old counters; a second kernel on
+the same folder, as of a virtual machine, would reset it under the first); ``pread`` and ``pwrite`` instead of a mapping
+(some fifteen system calls per commit); leases and seals (no file in a folder has them).
+
+A process that finds no such page (another user, a container with its own ``/dev/shm``, a full one) uses one of its own,
+and syncs on its own: slower, never less durable. Only a failed sync must be known to everybody: the kernel reports it
+    to
+whoever has the WAL open, and the gate file to whoever opens it later.
 """
 
 from __future__ import annotations
@@ -24,11 +27,11 @@ import mmap
 import os
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed
-from ...filesystem.permissions import open_private_file
+from ...filesystem.unsafe_files import open_private_file
+from ...system.identifiers import boot_id, file_id
 from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
@@ -39,23 +42,15 @@ SIZE = 4096
 _COMMITTED, _SYNCED, _SUCCESSES, _WAL_SUSPECT, _REWRITES, _SUCCESSOR_UNTIL = range(1, 7)  # 64-bit words
 _RELEASES, _WRITERS_WAITING, _SYNCS, _SYNC_WAITERS = range(16, 20)  # 32-bit words
 _SUCCESSOR_NS = 1_000_000
-"""After this time, in ns, nobody believes any more that the next writer is awake."""
+"""After this time, in ns, an announced successor counts as dead."""
 _EVERYBODY = 2**31 - 1
 _SUSPECT_MARK = b"jobdb: a sync of the log has failed\n"
 _TRIES = 100
 _POLL_SEC = 50e-6
 
 
-def boot_id() -> str:
-    """What changes when the machine is started anew; empty where that cannot be known."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        return ""
-
-
 class _PolledWord:
-    """Stands in for a word where the system call cannot be had at the moment: who sleeps looks again, soon."""
+    """A word without the futex system call, which cannot be loaded at the moment: its waiters poll."""
 
     def wait(self, _seen: int, timeout_sec: float) -> None:
         time.sleep(min(timeout_sec, _POLL_SEC))
@@ -65,7 +60,9 @@ class _PolledWord:
 
 
 class SharedPage:
-    """The page that belongs to an open gate file.
+    """The page of an open gate file.
+
+    "Under the gate" and "under the sync's lock" name the lock that the caller holds.
 
     Args:
         gate: the gate file, open for reading and writing.
@@ -82,7 +79,7 @@ class SharedPage:
         except (OSError, StorageFailed):
             self._fd, self._path = -1, ""
         try:
-            self._memory = mmap.mmap(self._fd, SIZE)  # without a file it is this process's own
+            self._memory = mmap.mmap(self._fd, SIZE)  # without a file (-1) the memory is this process's own
         except BaseException:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -95,51 +92,51 @@ class SharedPage:
 
     @property
     def shared(self) -> bool:
-        """Whether other processes can have the same page."""
+        """Whether other processes can share the page."""
         return self._fd >= 0
 
     # -- commits and syncs
 
     @property
     def committed(self) -> int:
-        """How many commits have been written to the WAL."""
+        """The number of commits that were written to the WAL."""
         return self._long[_COMMITTED]
 
     def note_commit(self) -> int:
-        """Counts one commit and returns its number. Under the gate, after COMMIT."""
+        """Count one commit and return its number. Under the gate, after COMMIT."""
         number = self._long[_COMMITTED] + 1
         self._long[_COMMITTED] = number
         return number
 
     @property
     def synced(self) -> int:
-        """The last commit that is known to be durable, with all before it."""
+        """The number of the last commit that is known to be durable, with all before it."""
         return self._long[_SYNCED]
 
     def note_sync(self, number: int) -> None:
-        """A sync that began after commit ``number`` was written has succeeded. Under the sync's lock."""
+        """Record that a sync which began after commit ``number`` was written has succeeded. Under the sync's lock."""
         self._long[_SUCCESSES] += 1
         if number > self._long[_SYNCED]:
             self._long[_SYNCED] = number
 
     @property
     def successful_syncs(self) -> int:
-        """How many syncs have succeeded. They come one after the other: the next but one to end has not begun yet."""
+        """The number of syncs that succeeded. They never overlap: the next but one to end has not begun yet."""
         return self._long[_SUCCESSES]
 
     @property
     def wal_suspect(self) -> bool:
-        """Whether a sync of the WAL failed in some process, and nobody has written the WAL again since."""
+        """Whether a sync of the WAL failed in some process, and nobody has rewritten the WAL since."""
         return self._long[_WAL_SUSPECT] != 0
 
     def mark_wal_suspect(self) -> None:
-        """A sync failed. Noted in the gate file, too, for those who open the database later and share no memory."""
+        """Record a failed sync, in the gate file too: for those who open the database later, or share no memory."""
         self._long[_WAL_SUSPECT] = 1
         with suppress(OSError):
             os.pwrite(self._gate, _SUSPECT_MARK, 0)
 
     def clear_wal_suspect(self) -> None:
-        """The whole WAL was written again and synced. Under the gate."""
+        """Record that the whole WAL was rewritten and synced. Under the gate."""
         with suppress(OSError):
             os.ftruncate(self._gate, 0)
         self._long[_REWRITES] += 1
@@ -147,47 +144,47 @@ class SharedPage:
 
     @property
     def rewrites(self) -> int:
-        """How often the WAL was written again after a failed sync."""
+        """The number of times the WAL was rewritten after a failed sync."""
         return self._long[_REWRITES]
 
     # -- queueing at the gate
 
     @property
     def releases(self) -> int:
-        """Changes whenever the gate is left."""
+        """A number that changes whenever the gate is released."""
         return self._short[_RELEASES]
 
     @property
     def has_successor(self) -> bool:
-        """Whether a writer is awake to take the gate as soon as it is left. One that died is one for a moment only."""
+        """Whether a writer is awake to acquire the gate once it is released. One that died counts for a moment only."""
         until = self._long[_SUCCESSOR_UNTIL]
         return until != 0 and 0 < until - time.monotonic_ns() <= _SUCCESSOR_NS
 
     def announce_successor(self) -> None:
-        """Says that the caller takes the gate as soon as it is left."""
+        """Announce that the caller spins for the gate."""
         self._long[_SUCCESSOR_UNTIL] = time.monotonic_ns() + _SUCCESSOR_NS
 
     def withdraw_successor(self) -> None:
-        """Says that it does not, or has taken it."""
+        """Withdraw the announcement: the caller has acquired the gate, or has given up."""
         self._long[_SUCCESSOR_UNTIL] = 0
 
     @property
     def has_waiters(self) -> bool:
-        """Whether another writer waits for the gate. It may be one that has died."""
+        """Whether another writer waits for the gate, as far as is known: it may have died."""
         return self._short[_WRITERS_WAITING] != 0 or self.has_successor
 
     def wait_for_release(self, seen: int, timeout_sec: float) -> None:
-        """Sleeps until it is woken, unless the gate was left since ``seen``."""
+        """Sleep until woken, or for ``timeout_sec``, unless the gate was released since ``seen`` was read."""
         self._short[_WRITERS_WAITING] = 1
         self._word(_RELEASES).wait(seen, timeout_sec)
-        self._short[_WRITERS_WAITING] = 1  # others may sleep still: whoever enters next shall look
+        self._short[_WRITERS_WAITING] = 1  # others may still sleep: the next holder must check
 
     def count_release(self) -> None:
-        """Notes that the gate is about to be left. Under the gate."""
+        """Record that the gate is about to be released. Under the gate."""
         self._short[_RELEASES] = (self._short[_RELEASES] + 1) & 0xFFFFFFFF
 
     def wake_successor(self) -> None:
-        """Wakes who has slept longest, unless somebody is awake already."""
+        """Wake the longest waiter, unless a successor is awake already."""
         if self._short[_WRITERS_WAITING] and not self.has_successor:
             self._short[_WRITERS_WAITING] = 0
             if self._word(_RELEASES).wake(1):
@@ -197,20 +194,20 @@ class SharedPage:
 
     @property
     def syncs(self) -> int:
-        """Changes whenever a sync has ended."""
+        """A number that changes whenever a sync ends."""
         return self._short[_SYNCS]
 
     def wait_for_sync(self, seen: int, timeout_sec: float) -> None:
-        """Sleeps until a sync ends, unless one did since ``seen``."""
+        """Sleep until a sync ends, or for ``timeout_sec``, unless one ended since ``seen`` was read."""
         self._short[_SYNC_WAITERS] = 1
         self._word(_SYNCS).wait(seen, timeout_sec)
 
     def count_sync(self) -> None:
-        """Notes that a sync has ended. Under the sync's lock."""
+        """Record that a sync has ended. Under the sync's lock."""
         self._short[_SYNCS] = (self._short[_SYNCS] + 1) & 0xFFFFFFFF
 
     def wake_sync_waiters(self) -> None:
-        """Wakes all who wait for a sync. After its lock was left."""
+        """Wake all who wait for a sync. After its lock was released."""
         if self._short[_SYNC_WAITERS]:
             self._short[_SYNC_WAITERS] = 0
             self._word(_SYNCS).wake(_EVERYBODY)
@@ -221,14 +218,14 @@ class SharedPage:
             try:
                 from .futex import FutexWord
             except (ImportError, OSError):
-                return _PolledWord()  # perhaps no file descriptor is left; after a commit that must be no error
+                return _PolledWord()  # perhaps no file descriptor is left, which must be no error after a commit
             found = self._words[index] = FutexWord(self._memory, index * 4)
         return found
 
     def close(self) -> None:
-        """Unmaps it; the last one removes its name.
+        """Unmap the page; its last user removes the file.
 
-        In a forked child, where a thread that is no more may have been using it, as far as it goes.
+        In a forked child, where a thread that no longer exists may have been using it, only as far as possible.
         """
         self._words.clear()
         with suppress(BufferError):
@@ -237,16 +234,16 @@ class SharedPage:
             self._memory.close()
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
-            if os.getpid() == self._pid:  # a child shares its parent's lock, and would change it
+            if os.getpid() == self._pid:  # a forked child shares the lock with its parent, and would change it
                 _remove_unused(fd, self._path)
             os.close(fd)
 
 
 def _open_shared(gate: int) -> tuple[int, str]:
-    """The file in memory that belongs to a gate, with a lock that says that it is in use.
+    """Open the page file of a gate, with a shared lock that marks it as in use; return its descriptor and path.
 
     Raises:
-        OSError, StorageFailed: there can be none here.
+        OSError, StorageFailed: there can be none on this system.
     """
     path = page_path(gate)
     for _ in range(_TRIES):
@@ -255,7 +252,7 @@ def _open_shared(gate: int) -> tuple[int, str]:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
             named = os.stat(path)
             if named.st_ino == os.fstat(fd).st_ino:
-                os.posix_fallocate(fd, 0, SIZE)  # it could find no room when touched, and that is a signal
+                os.posix_fallocate(fd, 0, SIZE)  # without room reserved, touching the page would be a SIGBUS
                 return fd, path
         except FileNotFoundError:
             pass  # its last user has just removed it
@@ -265,7 +262,7 @@ def _open_shared(gate: int) -> tuple[int, str]:
             os.close(fd)
             raise
         os.close(fd)
-    raise OSError(errno.EAGAIN, "it is removed again and again")
+    raise OSError(errno.EAGAIN, "the page is removed again and again")
 
 
 def _remove_unused(fd: int, path: str) -> None:
@@ -276,9 +273,9 @@ def _remove_unused(fd: int, path: str) -> None:
 
 
 def page_path(gate: int) -> str:
-    """The name of the page for an open gate file: of this user, this boot and this file."""
+    """Return the path of the page for an open gate file: one per user, boot and file."""
     import hashlib
 
-    status = os.fstat(gate)
-    text = f"page 2 of jobdb {boot_id()} {status.st_dev} {status.st_ino}"
+    device, inode = file_id(os.fstat(gate))
+    text = f"page 2 of jobdb {boot_id()} {device} {inode}"
     return f"{FOLDER}/jobdb-{os.geteuid()}-{hashlib.sha256(text.encode()).hexdigest()[:24]}"

@@ -1,12 +1,15 @@
-"""Noticing that a read has lost the lock that kept its snapshot.
+"""Detecting that a read has lost the lock that kept its snapshot.
 
-A read keeps a lock on one of five bytes of the ``-shm``, so that nobody copies later pages into the database, or starts
-the WAL over, under it. It is a POSIX lock: any close of that file in this process drops it. What was read from then on
-may be from two moments, or look damaged. No lock of ours can stand in for it, for nobody can tell from outside which of
-the bytes SQLite took. But the index in the ``-shm`` says how far the WAL was copied, and which WAL it is. Where that
-has gone past what the read began with, and this process holds no such lock, the answer is not used.
+A read holds a lock on one of five bytes of the ``-shm`` (a read mark), so that nobody copies later pages into the
+database, or restarts the WAL, while it runs. It is a POSIX lock: any close of that file in this process drops it. What
+was read from then on may mix two states, or look damaged.
 
-Sources: https://sqlite.org/walformat.html#the_wal_index_file_format, https://man7.org/linux/man-pages/man5/proc_locks.5.html
+No lock of ours can replace it, since nobody can tell from outside which of the bytes SQLite chose. But the index in the
+``-shm`` tells how far the WAL was copied, and which WAL it is. Where that has moved past the state in which the read
+began, and this process holds no read mark, the result is discarded.
+
+Sources: https://sqlite.org/walformat.html#the_wal_index_file_format,
+    https://man7.org/linux/man-pages/man5/proc_locks.5.html
 """
 
 from __future__ import annotations
@@ -16,53 +19,66 @@ import time
 from typing import TYPE_CHECKING
 
 from ...errors import Busy
+from .lock_bytes import READ_MARKS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-WAL_INDEX_BYTES = 136
 MX_FRAME, SALT, BACKFILL_ATTEMPTED = 4, 8, 32
-"""Where the index says how long the WAL is, which one, and how far it was copied: the
-32-bit words mxFrame, aSalt[0] and nBackfillAttempted.
-
-A read notes the first two before it begins. If the third is more than the first was then, or the second another, others
-went on past it, or it began with a later commit than was noted. Spelt out in `scopes`, where a call would cost as much.
-"""
-_READ_LOCKS = range(123, 128)
-_LOOKS = 10
+"""Where the index holds the length of the WAL, which WAL it is, and how far it was copied: the 32-bit words mxFrame,
+aSalt[0] and nBackfillAttempted. The read path spells out the two functions below: a call takes longer than they do."""
+_CHECKS = 10
 _PAUSE_SEC = 0.0005
 
+Snapshot = tuple[int, int]
+"""The WAL when a read began: its length in frames, and its salt."""
 
-def require_reader_lock(path: Path) -> None:
-    """Refuse what was read if this process has no reader's lock; called before the read ends.
 
-    A transaction of another thread has such a lock for a moment. The read's own one is there at every look.
+def note_snapshot(wal_index: memoryview) -> Snapshot:
+    """Note the state of the WAL before a read's first statement: a deferred BEGIN takes no snapshot yet."""
+    return wal_index[MX_FRAME], wal_index[SALT]
+
+
+def check_snapshot(path: Path, wal_index: memoryview, snapshot: Snapshot) -> None:
+    """Refuse what was read if others went on past its snapshot while its lock was gone; called before the read ends.
+
+    The index may also show this because the read began with a later commit than was noted; then its lock is still
+    there.
 
     Raises:
-        Busy: it has none.
+        Busy: this process holds no read mark.
     """
-    for _ in range(_LOOKS):
-        if not _holds_reader_lock():
+    if wal_index[BACKFILL_ATTEMPTED] > snapshot[0] or wal_index[SALT] != snapshot[1]:
+        require_read_mark(path)
+
+
+def require_read_mark(path: Path) -> None:
+    """Refuse unless this process holds a read mark at every check.
+
+    A transaction of another thread holds one for a moment; that of the read itself is there every time.
+    """
+    for _ in range(_CHECKS):
+        if not _holds_read_mark():
             raise Busy(
-                f"{path}: what was read was not used, for another library in this process has closed the database or "
-                "its -shm meanwhile, and so dropped this registry's locks. Nothing was changed: try again, and read "
+                f"{path}: what was read was not used, because another library in this process has closed the database "
+                "or its -shm meanwhile, and so dropped this registry's locks. Nothing was changed: try again, and read "
                 "such files in another process ('jobdb backup', 'jobdb query')",
                 waited_sec=0.0,
             )
         time.sleep(_PAUSE_SEC)
 
 
-def _holds_reader_lock() -> bool:
-    """Also where that cannot be known. Not by inode: some file systems show another one than ``stat``."""
-    pid = str(os.getpid())
+def _holds_read_mark() -> bool:
+    """Return whether this process holds a read mark of some database; True where that cannot be known.
+
+    Not compared by inode: some file systems show another one in /proc/locks than in ``stat``.
+    """
+    pid = os.getpid()
     try:
-        if os.readlink("/proc/self") != pid:
-            return True  # of another namespace
-        with open("/proc/locks", encoding="ascii") as file:
-            for line in file:
-                fields = line.split()
-                if fields[1] == "POSIX" and fields[4] == pid and fields[6].isdigit() and int(fields[6]) in _READ_LOCKS:
-                    return True
-    except (OSError, IndexError, UnicodeDecodeError):
+        from ...filesystem.kernel_locks import locks_of_process  # which needs a file descriptor
+
+        if os.readlink("/proc/self") != str(pid):
+            return True  # /proc belongs to another PID namespace
+        return any(lock.kind == "POSIX" and lock.first in READ_MARKS for lock in locks_of_process(pid))
+    except (ImportError, OSError, UnicodeDecodeError):
         return True
-    return False

@@ -1,8 +1,8 @@
-"""The journals that lie beside a database's name, and belong to whatever database had that name before.
+"""Journals that lie beside a database's name and belong to an earlier database of that name.
 
-SQLite tells neither a -wal nor a -journal from that of another database: it plays what it finds into the file that
-stands at the name, or deletes it when the file is empty. So before another database gets the name, they are set aside.
-Called by restore and wherever a database is made. Source: https://sqlite.org/howtocorrupt.html, sections 1.4 and 2.5
+SQLite cannot tell a -wal or a -journal from that of another database: it plays what it finds into the file of that
+name, or deletes it when the file is empty. So the journals are set aside before another database gets the name. Called
+by restore and wherever a database is created. Source: https://sqlite.org/howtocorrupt.html, sections 1.4 and 2.5
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import Busy, StorageFailed
-from ...filesystem.atomic_files import is_free, numbered_names, rename_noreplace, utc_timestamp
-from ...filesystem.kernel_locks import locks_on
-from ...filesystem.permissions import JOURNAL_SUFFIXES, sync_folder
+from ...filesystem.atomic_files import rename_noreplace
+from ...filesystem.file_names import is_free, numbered_names, utc_timestamp
+from ...filesystem.folder_sync import sync_folder
+from ...filesystem.permissions import JOURNAL_SUFFIXES
 from .gate import Gate
+from .lock_holders import shm_lock_holder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,9 +29,9 @@ _JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
 
 
 def nonempty_journals(database: Path) -> list[Path]:
-    """Find the journals beside a name that hold something: a -wal, or a -journal that SQLite would roll back.
+    """Return the journals beside a name that hold data: a -wal, or a -journal that SQLite would roll back.
 
-    The journal of a database that was just being made is none: there is nothing to go back to in it.
+    The journal of a database that was being created does not count: it restores an empty file.
     """
     found = []
     journal, wal = Path(f"{database}-journal"), Path(f"{database}-wal")
@@ -44,9 +46,9 @@ def nonempty_journals(database: Path) -> list[Path]:
 
 
 def journal_page_count(journal: Path) -> int | None:
-    """Return how many pages the database had that a rollback journal would restore; None where it holds nothing.
+    """Return how many pages the database had that a rollback journal would restore; None where it holds none.
 
-    One that cannot be read is taken for one that holds something.
+    A journal that cannot be read counts as one that holds data.
 
     Source: https://sqlite.org/fileformat2.html#the_rollback_journal
     """
@@ -63,7 +65,7 @@ def journal_page_count(journal: Path) -> int | None:
 
 
 def free_names(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
-    """Generate names beside a database, made of a word and the moment, free with their journals' when looked at."""
+    """Generate names beside a database, of a word and the current time, that neither a file nor a journal has."""
     for name in numbered_names(f"{database.name}.{word}-{utc_timestamp()}", suffix):
         if is_free(database.with_name(name)):
             yield database.with_name(name)
@@ -72,10 +74,10 @@ def free_names(database: Path, word: str, suffix: str = "") -> Iterator[Path]:
 def set_aside(database: Path) -> tuple[Path, ...]:
     """Rename the journals of a database that is gone, so that none is played into the next one of its name.
 
-    The caller holds the gate. The -wal goes last: whoever sees none can rely on the others being gone too.
+    The caller holds the gate. The -wal is renamed last: when it is gone, the others are gone too.
 
     Returns:
-        Their new names, durable; empty when there was nothing worth keeping. What holds nothing is removed: the journal
+        Their new names, durable; empty when there was nothing to keep. Journals without data are removed: the journal
         of a database that was never finished would empty the next one.
 
     Raises:
@@ -103,14 +105,14 @@ def set_aside(database: Path) -> tuple[Path, ...]:
 
 
 def set_aside_stale(database: Path, busy_sec: float) -> None:
-    """Before a database is made in an empty or missing file: set aside the journals of an earlier one, with a warning.
+    """Set aside the journals of an earlier database, with a warning, before one is created in an empty or missing file.
 
     SQLite would delete them. A -wal beside an empty file is never in use: a database is finished before it gets one. So
-    the gate is taken only where one lies there.
+    the gate is acquired only where there is one.
 
     Args:
-        database: the file, links followed.
-        busy_sec: how long to wait for another process that is doing the same, in seconds.
+        database: the file; its links were followed.
+        busy_sec: how long to wait for another process that does the same, in seconds.
 
     Raises:
         Busy, StorageFailed: they could not be set aside.
@@ -134,7 +136,7 @@ def set_aside_stale(database: Path, busy_sec: float) -> None:
 
 
 def refuse_if_removed_in_use(database: Path, waited_sec: float) -> None:
-    """Refuse to go on while a process works on a database of this name that was removed or moved away.
+    """Refuse while a process still has a database of this name open that was removed or moved away.
 
     Raises:
         Busy: a process does.
@@ -147,20 +149,6 @@ def refuse_if_removed_in_use(database: Path, waited_sec: float) -> None:
             waited_sec=waited_sec,
             holder=f"pid {holder}",
         )
-
-
-def shm_lock_holder(database: Path, *, exclude_pid: int = 0) -> int | None:
-    """Return the id of a process that works with the -shm beside a name; None where none is known.
-
-    Args:
-        database: the name.
-        exclude_pid: the id of a process that is not meant.
-
-    Whoever has a WAL database open holds a lock on its -shm file, in bytes 120 to 128.
-    Source: https://sqlite.org/walformat.html#wal_locks
-    """
-    locks = (lock for lock in locks_on(f"{database}-shm") if lock.kind == "POSIX" and 120 <= lock.first <= 128)
-    return next((lock.pid for lock in locks if lock.pid != exclude_pid), None)
 
 
 def _is_empty(database: Path) -> bool:

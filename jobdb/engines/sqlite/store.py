@@ -1,7 +1,7 @@
-"""The SQLite store: connections, transactions and durability. The verbs above it know only ``Transaction``.
+"""The SQLite store: opening and closing a database, and the parts that the verbs work through.
 
-Two connections, each behind a mutex: one writes, one (opened when first needed) reads. A write goes
-gate → BEGIN IMMEDIATE → the work → COMMIT → leave the gate → fdatasync of the WAL → answer.
+The verbs above it know only the `Store` and `Transaction` protocols. Two connections, each under a mutex: `WritePath`
+writes; `ReadPath` opens a second one when it is first needed, and reads.
 """
 
 from __future__ import annotations
@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ...errors import DatabaseReplaced, StorageFailed, UnsafeFileSystem
-from ..liveness import require_alive
+from ...errors import DatabaseReplaced, StorageFailed
+from ...filesystem.unsafe_files import refuse_hard_links
+from ...system.descriptor_shortage import shortage_error
+from ...system.identifiers import FileId, boot_id
 from ..traits import StableEvents, Traits
 from . import fork, open_files
 from .checkpoints import Checkpointer, CheckpointSchedule, wal_is_long
+from .connections import BusyWait, close_without_checkpoint, connect
 from .error_translation import translate
-from .gate import Gate, jitter
-from .integrity import find_problems
+from .gate import Gate
 from .mutex import Mutex, MutexBlock
-from .pragmas import Setting, apply_settings, refuse_wal_reset_bug, settings_for
-from .replacement_guard import ReplacementGuard, refuse_hard_links
-from .shared_page import boot_id
-from .transaction_scopes import ReadScope, WriteScope
+from .pragmas import Setting, refuse_wal_reset_bug, settings_for
+from .replacement_guard import ReplacementGuard
+from .transaction_scopes import TransactionScope
 from .wal_sync import WalSync
+from .write_path import WritePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +37,8 @@ if TYPE_CHECKING:
 
     from ...filesystem.placement import Placement
     from ..store import Row
+    from .read_path import ReadPath
 
-STATEMENT_CACHE = 200
 CHECKPOINT_PAGES = 1000
 _ALL_STABLE = StableEvents(2**62, math.inf)
 
@@ -48,10 +50,13 @@ class SqliteStore:
         path: the database file; it exists.
         journal: "wal" or "delete", as the file system policy decided.
         durability: "full" or "normal" (no sync before the answer: a power failure may lose the last commits).
-        busy_sec: how long a writer waits its turn before it raises Busy, in seconds.
-        statements: the named statements.
+        busy_sec: how long a writer waits until it is its turn before it raises Busy, in seconds.
         clock: Unix time in milliseconds.
         checkpoint_pages: WAL length, in pages, from which checkpoints are run.
+        placement: the folder's file system, for the doctor; None where nobody asked.
+
+    Raises:
+        Busy, DatabaseReplaced, StorageFailed, Unusable: it cannot be opened; nothing of it stays open.
     """
 
     traits = Traits(presigns=True, stores_nul=True)
@@ -65,46 +70,62 @@ class SqliteStore:
         busy_sec: float,
         clock: Callable[[], int],
         checkpoint_pages: int = CHECKPOINT_PAGES,
+        placement: Placement | None = None,
     ) -> None:
         self.path = path.absolute()
         self.journal = journal
         self.durability = durability
         self.busy_sec = busy_sec
         self.clock = clock
-        self._pid = os.getpid()
+        self.placement = placement
+        self._lifetime = fork.Lifetime(self.path)
         refuse_hard_links(self.path)
         self._group_commit = journal == "wal" and hasattr(os, "fdatasync") and boot_id() != ""
-        self._open_file = open_files.add(self.path)
-        self._wal: WalSync | None = None
+        self._open_file = open_files.register(self.path)
+        self._wal_sync: WalSync | None = None
         self._gate: Gate | None = None
-        self._reader: apsw.Connection | None = None
+        self._wal_index: memoryview | None = None
+        self._read_path: ReadPath | None = None
+        self._fully_closed = False
         self._mutex = Mutex(str(self.path), self._undo_write)
         self._reader_mutex = Mutex(str(self.path), self._undo_read)
-        self._busy_since = 0.0
-        self._closed = False
-        self._fully_closed = False
-        self.placement: Placement | None = None
+        self._busy_wait = BusyWait(busy_sec, gated=self._group_commit, owner=self)
+        self._reader_busy_wait = BusyWait(busy_sec, gated=self._group_commit, owner=self)
         try:
             if journal == "wal":
                 refuse_wal_reset_bug()
-            self._writer = self._connect()
-            self._wal_index = open_files.guard_locks(self._open_file, self.path).wal_index if journal == "wal" else None
+            self._writer = self._connect(self._busy_wait)
+            if journal == "wal":
+                self._wal_index = open_files.guard_locks(self._open_file, self.path).wal_index
             if self._group_commit:
                 self._gate = Gate(self.path)
             self._checkpointer = Checkpointer(self._writer, self._gate)
-            self._checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpointer.run)
+            checkpoints = CheckpointSchedule(checkpoint_pages, self._checkpointer.run)
             if self._gate is not None:
-                self._writer.set_wal_hook(self._after_wal_commit)
+                self._writer.set_wal_hook(checkpoints.note_wal_length)
                 if durability == "full":
-                    self._wal = WalSync(self.path, self._gate.page)
-            self._replacement_guard = self._hold_files()
+                    self._wal_sync = WalSync(self.path, self._gate.page)
+            self._replacement_guard = self._guard_files()
+            self._write_path = WritePath(
+                self.path,
+                self._writer,
+                self._mutex,
+                self._lifetime,
+                busy_wait=self._busy_wait,
+                busy_sec=busy_sec,
+                gate=self._gate,
+                wal_sync=self._wal_sync,
+                guard=self._replacement_guard,
+                checkpoints=checkpoints,
+                clock=clock,
+            )
             fork.register(self)
         except BaseException:
-            self._fully_closed = self._closed = True
+            self._fully_closed = self._lifetime.closed = True
             try:
                 self._close_after_failed_open()
             finally:
-                open_files.remove(self._open_file)
+                open_files.unregister(self._open_file)
             raise
 
     @property
@@ -113,113 +134,79 @@ class SqliteStore:
         return self
 
     @property
-    def identity(self) -> tuple[int, int]:
+    def identity(self) -> FileId:
         """The device and inode of the database file that was opened."""
         return self._open_file.identity
 
     # -- opening and closing
 
-    def _close_after_failed_open(self) -> None:
-        """After opening failed half-way: a connection left to the garbage collector would be closed at any moment."""
-        if self._wal is not None:
-            self._wal.close()
-        if self._gate is not None:
-            self._gate.close()
-        held: ReplacementGuard | None = getattr(self, "_replacement_guard", None)
-        if held is not None:
-            held.close()
-        writer: apsw.Connection | None = getattr(self, "_writer", None)
-        if writer is not None:
-            writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            writer.close()
-
-    def _connect(self) -> apsw.Connection:
-        started = time.monotonic()
-        while True:
-            try:
-                return self._try_to_connect(started)
-            except apsw.BusyError as error:
-                # Two that put a new file into WAL at the same moment: SQLite refuses one of them without waiting.
-                waited = time.monotonic() - started
-                if waited > self.busy_sec:
-                    raise translate(error, self.path, waited) from error
-                time.sleep(jitter(1e-3, 5e-3))
-            except apsw.Error as error:
-                raise translate(error, self.path, time.monotonic() - started) from error
-
-    def _try_to_connect(self, started: float) -> apsw.Connection:
-        connection = apsw.Connection(
-            str(self.path), flags=apsw.SQLITE_OPEN_READWRITE, statementcachesize=STATEMENT_CACHE
+    def _connect(self, busy_wait: BusyWait) -> apsw.Connection:
+        return connect(
+            self.path, journal=self.journal, settings=self._settings(), busy_wait=busy_wait, busy_sec=self.busy_sec
         )
-        try:
-            connection.set_busy_handler(self._on_busy)
-            self._busy_since = started
-            if str(connection.pragma("journal_mode")).lower() != self.journal:
-                connection.pragma("journal_mode", self.journal)
-            apply_settings(connection, self._settings())
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
 
-    def _hold_files(self) -> ReplacementGuard:
-        """What the names lead to now, which must be what SQLite was given to open."""
-        held = ReplacementGuard(self.path, wal=self.journal == "wal", gate=self._gate is not None)
-        if not held.matches(self._open_file.identity, None if self._wal is None else self._wal.identity):
-            held.close()
-            raise DatabaseReplaced(f"{self.path} was replaced at the moment of opening it; nothing was done. Try again")
-        return held
+    def _connect_reader(self) -> apsw.Connection:
+        return self._connect(self._reader_busy_wait)
 
     def _settings(self) -> list[Setting]:
         return settings_for(self.journal, group_commit=self._group_commit, durability=self.durability)
 
-    def _read_connection(self) -> apsw.Connection:
-        if self._reader is None:
-            self._replacement_guard.check_all()
-            reader = self._connect()
-            if not self._replacement_guard.intact():  # by the same name it may be another file by now
-                reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-                reader.close()
-                self._replacement_guard.check()
-            self._reader = reader
-        return self._reader
+    def _guard_files(self) -> ReplacementGuard:
+        """Guard what the names lead to now, which must be what SQLite was given to open."""
+        guard = ReplacementGuard(self.path, wal=self.journal == "wal", gate=self._gate is not None)
+        if not guard.matches(self._open_file.identity, None if self._wal_sync is None else self._wal_sync.identity):
+            guard.close()
+            raise DatabaseReplaced(
+                f"{self.path} was replaced at the moment of opening it; nothing was done", advice="try again"
+            )
+        return guard
 
-    def _on_busy(self, _count: int) -> bool:
-        """Waits for a lock of a writer that does not use the gate, or of a recovery."""
-        if time.monotonic() - self._busy_since > self.busy_sec:
-            return False
-        longest = 50e-6 if self._group_commit else 5e-3
-        time.sleep(jitter(0.4 * longest, longest))
-        return True
+    def _close_after_failed_open(self) -> None:
+        """Close what was opened: a connection left to the garbage collector would be closed at any moment."""
+        if self._wal_sync is not None:
+            self._wal_sync.close()
+        if self._gate is not None:
+            self._gate.close()
+        guard: ReplacementGuard | None = getattr(self, "_replacement_guard", None)
+        if guard is not None:
+            guard.close()
+        writer: apsw.Connection | None = getattr(self, "_writer", None)
+        if writer is not None:
+            close_without_checkpoint(writer)
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Closes; with ``checkpoint`` the last connection out copies the WAL into the database and removes it.
+        """Close the database. Idempotent; it does nothing in a forked child.
 
-        Without it a short WAL stays for whoever opens the database next.
+        No ``PRAGMA optimize``: statistics of a small table that has grown since can turn an index search into a scan.
+        Without them the planner takes the indexes that every statement was written for.
 
-        No ``PRAGMA optimize``: statistics of a small table, gone stale when it has grown, can turn an index search
-        into a scan. Without them the planner takes the indexes that every statement was written for.
+        Args:
+            checkpoint: the last connection copies the WAL into the database and removes it. Without it a short WAL is
+                left for whoever opens the database next.
+
+        Raises:
+            StorageFailed: the disk reported an error; it is closed all the same.
         """
-        if self._fully_closed or os.getpid() != self._pid:
+        if self._fully_closed or os.getpid() != self._lifetime.pid:
             return
-        self._closed = True
+        self._lifetime.closed = True
         with MutexBlock(self._mutex), MutexBlock(self._reader_mutex):
             if not self._fully_closed:
                 self._shut_down(checkpoint)
 
     def _shut_down(self, checkpoint: bool) -> None:
-        """Every step runs, whatever became of those before it; each can be run again."""
+        """Run every step, whatever became of those before it; each can be run again."""
         failures: list[Exception] = []
         cut_off: BaseException | None = None
-        self._busy_since = time.monotonic() - self.busy_sec
+        self._busy_wait.expire()
+        self._reader_busy_wait.expire()
         for step in (
             self._close_reader,
             lambda: self._close_writer(checkpoint),
             self._replacement_guard.close,
-            lambda: None if self._wal is None else self._wal.close(),
+            lambda: None if self._wal_sync is None else self._wal_sync.close(),
             lambda: None if self._gate is None else self._gate.close(),
-            lambda: open_files.remove(self._open_file),
+            lambda: open_files.unregister(self._open_file),
         ):
             try:
                 try:
@@ -236,15 +223,16 @@ class SqliteStore:
             raise cut_off
         if failures:
             raise StorageFailed(
-                f"{self.path} is closed, and the disk reported while it was ({failures[0]}): what was answered before "
-                "stands as far as the disk keeps it. Check the disk and the system log, and run 'jobdb doctor'"
+                f"{self.path} is closed, and the disk reported an error meanwhile ({failures[0]}): what was answered "
+                "before stands as far as the disk keeps it. Check the disk and the system log, and run 'jobdb doctor'"
             ) from failures[0]
 
     def _close_reader(self) -> None:
-        if self._reader is not None:
+        reader = None if self._read_path is None else self._read_path.connection
+        if reader is not None:
             with contextlib.suppress(apsw.ConnectionClosedError):
-                self._reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
-            self._reader.close()
+                reader.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)  # the writer does it, if anybody
+            reader.close()
 
     def _close_writer(self, checkpoint: bool) -> None:
         # SQLite removes the WAL by its name, which may be another database's by now.
@@ -260,45 +248,39 @@ class SqliteStore:
             else:
                 open_files.release_locks(self._open_file)
         except apsw.ConnectionClosedError:
-            return  # a close that was cut off had come so far
+            return  # an earlier close that was cut off had come this far
         finally:
             self._writer.close()
             self._checkpointer.unlock_after_close()
 
     def check(self) -> None:
-        """Refuse work in a forked child or after close, before any call into SQLite.
+        """Refuse work in a forked child or after the close, before any call into SQLite.
 
         Raises:
-            ForkedRegistry: this is not the process that opened it.
+            ForkedRegistry: another process opened it.
             InvalidInput: it is closed.
         """
-        require_alive(
-            self.path,
-            opener_pid=self._pid,
-            closed=self._closed,
-            in_child=", which cannot use it, nor open the file anew: start the child with spawn or exec, or close the "
-            "registry before the fork and open one in each process",
-        )
+        self._lifetime.require_usable()
 
     # -- fork
 
     @property
     def open_file(self) -> open_files.OpenFile:
-        """What ``open_files.add`` gave."""
+        """Its entry in `open_files`."""
         return self._open_file
 
     @property
     def is_fully_closed(self) -> bool:
-        """Whether it is closed to the end."""
+        """Whether nothing of it is open any more."""
         return self._fully_closed
 
     @property
     def mutexes(self) -> tuple[Mutex, Mutex]:
-        """What keeps threads apart."""
+        """The mutexes that keep threads out of its connections."""
         return self._mutex, self._reader_mutex
 
     def detach_after_fork(self) -> object:
-        """In a forked child: lets go of the gate, lest it stay locked should the parent die.
+        """Release the gate in a forked child, lest it stay locked when the parent dies.
 
         Returns:
             What must not be destroyed in the child.
@@ -307,116 +289,80 @@ class SqliteStore:
             if self._gate is not None:
                 self._gate.close()
         finally:
-            if self._wal is not None:
-                self._wal.close()
-        return self._writer, self._reader
+            if self._wal_sync is not None:
+                self._wal_sync.close()
+        return self._writer, None if self._read_path is None else self._read_path.connection
 
     # -- transactions
 
-    def write(self) -> WriteScope:
-        """One immediate transaction, durable when the block has been left.
+    def write(self) -> TransactionScope:
+        """Return the block of one immediate transaction, durable when the block has been exited.
 
         Raises:
             Busy: another writer held the lock for longer than ``busy_sec``.
             StorageFailed: the disk is full or failed; nothing was written.
             SyncFailed: written, but the disk did not confirm it.
         """
-        return WriteScope(self, self._mutex)
+        return TransactionScope(self._write_path)
 
-    def read(self) -> ReadScope:
-        """One read transaction: what it sees is one moment's state."""
-        return ReadScope(self, self._reader_mutex)
-
-    def _commit(self) -> int:
-        """Commits and leaves the gate; returns the commit's number for the sync that must follow."""
-        gate, checkpoints = self._gate, self._checkpoints
-        if gate is None:
-            self._writer.execute("COMMIT")
-            checkpoints.before_release()
-            number = 0
-        else:
-            gate.prepare_release()
-            self._writer.execute("COMMIT")
-            number = gate.page.note_commit()
-            checkpoints.before_release()
-            gate.release()
-        checkpoints.after_release()
-        self._replacement_guard.check()  # before the sync: the sleep in it makes the same look cost three times as much
-        return number
+    def read(self) -> TransactionScope:
+        """Return the block of one read transaction: all that it reads is of one state of the database."""
+        return TransactionScope(self._read_path or self._create_read_path())
 
     def _undo_write(self) -> None:
-        """Ends what a block that was not left may have left behind: its transaction, and its place in the gate."""
-        if os.getpid() != self._pid:
-            return
-        _roll_back(self._writer)
-        if self._gate is not None:
-            self._gate.release_if_acquired()
+        """Undo what an abandoned write has left; the mutex is never acquired before there is a write path."""
+        self._write_path.undo()
 
     def _undo_read(self) -> None:
-        if self._reader is not None and os.getpid() == self._pid:
-            _roll_back(self._reader)
+        if self._read_path is not None:
+            self._read_path.undo()
 
-    def _check_journal_mode(self, connection: apsw.Connection) -> None:
-        """Looks at what the transaction that has begun works on: whether it is still the same file and journal.
+    def _create_read_path(self) -> ReadPath:
+        """Create the read path when it is first needed: most commands that publish never read.
 
-        An idle rollback journal holds no lock, so another process can put the database into WAL meanwhile.
-
-        SQLite would follow it without a word, on a network file system too.
+        Raises:
+            StorageFailed: there is no file descriptor left to import it.
         """
-        self._replacement_guard.check_all()
-        if self.journal != "delete":
-            return
-        connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone()  # the header is read with the first page
-        if str(connection.pragma("journal_mode")).lower() != "delete":
-            raise UnsafeFileSystem(
-                f"{self.path} was put into WAL mode while this registry had it open with a rollback journal; nothing "
-                "was written. Open a new one; if other hosts use it, stop them and run 'jobdb init --shared' first"
-            )
+        self.check()
+        try:
+            from .read_path import ReadPath
+        except (ImportError, OSError) as error:
+            raise shortage_error(error) from error
+        with MutexBlock(self._reader_mutex):
+            if self._read_path is None:
+                self._read_path = ReadPath(
+                    self.path,
+                    self._connect_reader,
+                    self._reader_mutex,
+                    self._lifetime,
+                    busy_wait=self._reader_busy_wait,
+                    guard=self._replacement_guard,
+                    wal_index=self._wal_index,
+                    clock=self.clock,
+                )
+            return self._read_path
 
     def sync(self) -> None:
-        """Returns when everything committed before the call is durable, at durability "full".
+        """Return when everything committed before the call is durable; see `WritePath.sync`."""
+        self._write_path.sync()
 
-        A reader that acts on what it read calls it too: the commit may have been made by a process that is still
-        waiting for its own sync.
-        """
-        if os.getpid() != self._pid:
-            self.check()
-        if self._wal is not None:
-            self._wal.sync()
-            self._repair_wal(self._wal)
-        self._replacement_guard.check()
+    def checkpoint(self) -> tuple[int, int]:
+        """Copy what can be copied of the WAL; return its length and how much of it is copied, in pages."""
+        self.check()
+        self._replacement_guard.check_all()
+        self.sync()
+        with MutexBlock(self._mutex):
+            started = time.monotonic()
+            self._busy_wait.started = started
+            try:
+                return self._checkpointer.run_blocking(self.busy_sec)
+            except apsw.Error as error:
+                raise translate(error, self.path, time.monotonic() - started) from error
 
-    def _repair_wal(self, wal: WalSync) -> None:
-        """Makes the WAL durable if some process's sync of it failed.
-
-        Linux counts the pages of a failed sync as clean: a later sync succeeds and does not write them. So the whole
-        WAL is written again, while nobody else can write to it.
-        """
-        gate = self._gate
-        if gate is None or not gate.page.wal_suspect:
-            return
-        started = time.monotonic()
-        try:
-            with MutexBlock(self._mutex):
-                self._busy_since = started
-                gate.acquire(started, self.busy_sec)
-                self._writer.execute("BEGIN IMMEDIATE")
-                if gate.page.wal_suspect:
-                    wal.rewrite()
-                    gate.page.clear_wal_suspect()
-        except apsw.Error as error:
-            raise translate(error, self.path, time.monotonic() - started) from error
-
-    # -- the WAL's length
-
-    def _after_wal_commit(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._checkpoints.pages = pages
-        return apsw.SQLITE_OK
-
-    # -- looking at it
+    # -- inspection
 
     def query(self, sql: str, *, limit: int, timeout_sec: float) -> tuple[list[str], list[Row]]:
-        """Runs one read-only SELECT of a person's; returns the columns' names and at most ``limit`` rows."""
+        """Run one read-only SELECT of a person's; return the columns' names and at most ``limit`` rows."""
         from .query import run_query
 
         self.check()
@@ -424,11 +370,11 @@ class SqliteStore:
         return run_query(self.path, sql, limit=limit, timeout_sec=timeout_sec)
 
     def describe(self) -> str:
-        """What this is, for a person."""
+        """Return a description for a person: engine, version, file and journal."""
         return f"SQLite {apsw.sqlite_lib_version()}, {self.path}, journal {self.journal}"
 
     def settings(self) -> dict[str, Any]:
-        """The settings as they are in force, read from the connection."""
+        """Return the settings in force, read from the connection."""
         self.check()
         names = [setting.pragma for setting in self._settings()]
         with MutexBlock(self._mutex):
@@ -436,74 +382,25 @@ class SqliteStore:
         return {**found, "group_commit": self._group_commit}
 
     def integrity(self, *, full: bool) -> list[str]:
-        """What is wrong with the file; empty when it is sound.
+        """Return what is wrong with the file; nothing when it is sound.
 
         Args:
             full: compare the indexes with their tables and follow the foreign keys too.
         """
         self.check()
         self._replacement_guard.check_all()
-        try:
-            with MutexBlock(self._reader_mutex):
-                self._busy_since = time.monotonic()
-                reader = self._read_connection()
-                return find_problems(reader, self.path, self._wal_index, full=full)
-        except apsw.Error as error:
-            raise translate(error, self.path, 0.0) from error
+        return (self._read_path or self._create_read_path()).find_problems(full=full)
 
-    def checkpoint(self) -> tuple[int, int]:
-        """Copies what can be copied of the WAL; returns its length and what of it is copied, in pages."""
-        self.check()
-        self._replacement_guard.check_all()
-        self.sync()
-        with MutexBlock(self._mutex):
-            self._busy_since = started = time.monotonic()
-            try:
-                return self._checkpointer.run_blocking(self.busy_sec)
-            except apsw.Error as error:
-                raise translate(error, self.path, time.monotonic() - started) from error
-
-    # -- news
+    # -- changes
 
     def data_version(self) -> int:
-        """A number that changes when another connection has committed."""
-        self.check()
-        if time.monotonic() >= self._replacement_guard.write_valid_until:
-            self._replacement_guard.check_all()
-        with MutexBlock(self._reader_mutex):
-            self._busy_since = time.monotonic()
-            try:
-                # Not apsw's data_version(): SQLITE_FCNTL_DATA_VERSION looks at no file and stays as it was at the
-                # connection's last read, so a waiting reader would never wake up.
-                row = self._read_connection().execute("PRAGMA data_version").fetchone()
-                assert row is not None
-                return int(row[0])
-            except apsw.Error as error:
-                raise translate(error, self.path, 0.0) from error
+        """Return a number that changes when another connection has committed."""
+        return (self._read_path or self._create_read_path()).data_version()
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> int:
-        """Waits until ``data_version()`` differs from ``seen`` or the time is over; returns the present one.
-
-        The sleeps grow from 1 ms to 20 ms: news within milliseconds while there is traffic, an idle CPU when not.
-        """
-        deadline = time.monotonic() + timeout_sec
-        pause = 0.001
-        while True:
-            version = self.data_version()
-            left = deadline - time.monotonic()
-            if version != seen or left <= 0:
-                return version
-            time.sleep(min(pause, left))
-            pause = min(pause * 1.2, 0.02)
+        """Wait until `data_version` differs from ``seen``, or for ``timeout_sec``; return the current one."""
+        return (self._read_path or self._create_read_path()).wait_for_change(seen, timeout_sec)
 
     def stable_events(self) -> StableEvents:
-        """Return that all events are: they get their ids under the write lock, so they appear in the order of these."""
+        """Return that all events are: ids are given under the write lock, so they appear in their order."""
         return _ALL_STABLE
-
-
-def _roll_back(connection: apsw.Connection) -> None:
-    try:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-    except apsw.Error:
-        pass  # SQLite has rolled back by itself on a full disk or an I/O error

@@ -1,4 +1,4 @@
-"""Short-lived connections: opened for one look at a database file, noted among the open ones, and closed again."""
+"""Short-lived connections: opened to read something of a database file, and registered as open meanwhile."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def immutable_uri(path: Path) -> str:
-    """Return the URI under which SQLite reads a file that nobody writes, and looks for no journal of it."""
+    """Return the URI by which SQLite reads a file that nobody writes to, without looking for journals."""
     return f"file:{quote(os.fspath(path.absolute()))}?immutable=1"
 
 
@@ -25,23 +25,23 @@ def immutable_uri(path: Path) -> str:
 def temporary_connection(
     path: Path, *, busy_sec: float, name: str | None = None, flags: int = apsw.SQLITE_OPEN_READONLY
 ) -> Iterator[apsw.Connection]:
-    """Open a database file for one look.
+    """Open a database file for the duration of a block.
 
-    While the block runs the file counts as open in this process, so nothing opens it with another SQLite library, and
-    nothing of its schema is run that is not a part of SQLite.
+    Meanwhile the file counts as open in this process, so nothing opens it with another SQLite library. Functions that
+    its schema calls are not run unless they are part of SQLite.
 
     Args:
         path: the file; it exists.
         busy_sec: how long to wait for a lock, in seconds.
-        name: what SQLite is given to open, if it is a URI.
-        flags: SQLite's, for opening.
+        name: a URI to open instead of the path.
+        flags: SQLite's flags for opening.
 
     Raises:
         apsw.Error: it cannot be opened.
         ForkedRegistry: this process must not open it.
-        OSError: it is not there.
+        OSError: it does not exist.
     """
-    file = open_files.add(path)
+    file = open_files.register(path)
     try:
         connection = apsw.Connection(str(path) if name is None else name, flags=flags)
         try:
@@ -51,4 +51,4 @@ def temporary_connection(
         finally:
             connection.close()
     finally:
-        open_files.remove(file)
+        open_files.unregister(file)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 ROWS_PER_INSERT = 50
-"""So many rows go into one INSERT where many are inserted: past that little is saved, and the text stays cached."""
+"""The number of rows per INSERT where many are inserted: more saves little, and the statement stays cached."""
 
 
 class SqliteTransaction:
-    """Runs named statements inside one transaction."""
+    """The named statements of one transaction; see `engines.store.Transaction`."""
 
     __slots__ = ("_clock", "_connection", "_execute", "_now")
 
@@ -36,13 +36,13 @@ class SqliteTransaction:
 
     @property
     def now_ms(self) -> int:
-        """The transaction's one moment: Unix time in milliseconds."""
+        """The time of the transaction, the same throughout: Unix time in milliseconds."""
         if self._now is None:
             self._now = self._clock()
         return self._now
 
     def lock_jobs(self, job_ids: Iterable[str]) -> None:
-        """Nothing to do: an immediate transaction keeps all other writers off the whole database."""
+        """Do nothing: an immediate transaction keeps all other writers off the whole database."""
 
     def one(self, statement: Statement, /, **parameters: Any) -> Row | None:
         sql, values = POSITIONAL[statement]
@@ -73,7 +73,7 @@ class SqliteTransaction:
         self._execute_rows(sql, iter(rows))
 
     def _execute_rows(self, sql: str, rows: Iterator[tuple[Any, ...]]) -> None:
-        """Executes once for each row, or once for `ROWS_PER_INSERT` rows where they are inserted."""
+        """Execute a statement once per row, or once per `ROWS_PER_INSERT` rows where it inserts them."""
         first = list(islice(rows, ROWS_PER_INSERT))
         multi_row = _multi_row_insert(sql) if len(first) == ROWS_PER_INSERT else None
         if multi_row is None:
@@ -94,10 +94,11 @@ class SqliteTransaction:
 
 @cache
 def _multi_row_insert(sql: str) -> str | None:
-    """The statement with `ROWS_PER_INSERT` rows; None for one that does not insert a row of parameters and numbers.
+    """Return the statement with `ROWS_PER_INSERT` rows; None unless it inserts a row of parameters and numbers.
 
-    A statement has its price beside that of its rows: the cache, the driver's and SQLite's start and end, and for
-    AUTOINCREMENT the number in ``sqlite_sequence``.
+    Each execution has a cost besides that of its rows: the cache, the start and the end in the driver and in SQLite,
+        and
+    for AUTOINCREMENT the update of ``sqlite_sequence``.
     """
     match = re.fullmatch(r"(INSERT INTO [^:]*VALUES\s*)(\((?::\w+|\d+)(?:,\s*(?::\w+|\d+))*\))([^:]*)", sql)
     if match is None:
@@ -105,5 +106,5 @@ def _multi_row_insert(sql: str) -> str | None:
     prefix, row, suffix = match.groups()
     row, values = re.subn(r":\w+", "?", row)
     if values != len(tuple(parameters(sql))):
-        return None  # a parameter stands there twice
+        return None  # a parameter occurs twice
     return prefix + ",".join([row] * ROWS_PER_INSERT) + suffix

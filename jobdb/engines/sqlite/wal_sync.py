@@ -1,9 +1,13 @@
-"""Making commits durable after the lock is released.
+"""Making commits durable after the gate is released: early lock release and group commit.
 
-A commit with ``synchronous=NORMAL`` has written its frames but not synced them. One ``fdatasync`` of the ``-wal``
-file makes every frame before it durable, so one process syncs for all who wait (early lock release, group commit). A
-checkpoint syncs the WAL before it copies frames and the database before the WAL starts over, so what was synced once
-is never lost again. Source: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous
+Prior art: "early lock release" (DeWitt et al. 1984; Shore-MT) and the group commit of PostgreSQL and InnoDB. A commit
+    with
+``synchronous=NORMAL`` has written its frames to the WAL but not synced them. One ``fdatasync`` of the ``-wal`` makes
+every frame before it durable, so one process syncs for all who wait. A checkpoint syncs the WAL before it copies
+frames, and the database before the WAL restarts, so what was synced once is never lost again.
+
+Rejected: ``synchronous=FULL``, which syncs inside the write lock, one commit at a time.
+Sources: https://sqlite.org/wal.html, https://sqlite.org/pragma.html#pragma_synchronous
 """
 
 from __future__ import annotations
@@ -16,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import StorageFailed, SyncFailed
-from ...filesystem.permissions import open_private_file
+from ...filesystem.unsafe_files import open_private_file
+from ...system.identifiers import file_id
 from ...system.stdio_descriptors import move_above_stdio
 
 if TYPE_CHECKING:
@@ -24,22 +29,24 @@ if TYPE_CHECKING:
 
 _PIECE = 1 << 20
 _GROUP_COMMITS = 6
-"""While other writers are about to commit, so many commits wait for one sync."""
+"""While other writers are about to commit, up to this many commits share one sync."""
 _GROUP_WAIT_SEC = 0.002
-"""And no longer than this."""
+"""The longest a commit waits for others to share its sync."""
 _MAX_SLEEP_SEC = 0.01
-"""A syncing process that is killed wakes nobody: whoever waits for it looks again after this time."""
+"""A syncing process that is killed wakes nobody, so waiters check again after this time."""
 _STALL_TIMEOUT_SEC = 1.0
-"""After this time a syncing process is taken for stopped, and whoever waits for it syncs on its own."""
+"""After this time a syncing process counts as stopped, and its waiters sync on their own."""
 
 
 class WalSync:
-    """Syncs the ``-wal`` file through a descriptor of its own. The file carries no POSIX locks, so opening and closing
-    it is harmless, and SQLite uses no ``flock``: that one is taken by the process that syncs for the others.
+    """The ``-wal`` file of an open database, synced through a descriptor of its own.
+
+    SQLite takes no POSIX locks on this file, so opening and closing it is harmless, and no ``flock``, so that one is
+    held by the process that syncs for the others.
 
     Args:
         database: the database file, open in WAL mode.
-        page: what the writers tell each other.
+        page: the memory that the writers share.
 
     Attributes:
         identity: the file's device and inode.
@@ -52,8 +59,8 @@ class WalSync:
         self._rewrites = page.rewrites
         self._fd = self._open()
         found = os.fstat(self._fd)
-        self.identity = found.st_dev, found.st_ino
-        self._mutex = threading.RLock()  # a signal handler may sync while its thread does
+        self.identity = file_id(found)
+        self._mutex = threading.RLock()  # reentrant: a signal handler may sync while its thread does
         self._failure: OSError | None = None
         self._stalled_sync: int | None = None
         self._folder = self._open_folder()
@@ -67,7 +74,7 @@ class WalSync:
             ) from error
 
     def _open_folder(self) -> int:
-        """Now: after a commit there may be no file descriptor left, and the commit would be in doubt for that alone."""
+        """Open the folder in advance: with no file descriptor left after a commit, the commit would be in doubt."""
         try:
             return move_above_stdio(os.open(self._wal.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
         except OSError as error:
@@ -77,10 +84,10 @@ class WalSync:
             ) from error
 
     def sync(self) -> None:
-        """Returns when all that was written to the WAL before the call is durable: by a sync that began after it.
+        """Return when all that was written to the WAL before the call is durable, by a sync that began after it.
 
         Raises:
-            SyncFailed: the disk did not confirm. Linux reports such a failure once and then forgets it, so every
+            SyncFailed: the disk did not confirm it. Linux reports such a failure once and then forgets it, so every
                 later call raises too: a success after a failure would prove nothing.
         """
         page = self._page
@@ -94,10 +101,10 @@ class WalSync:
             page.wait_for_sync(seen, _MAX_SLEEP_SEC)
 
     def sync_commit(self, number: int) -> None:
-        """Returns when a commit is durable: by a sync of this process or of another that began after the commit.
+        """Return when a commit is durable, by a sync of this process or another that began after the commit.
 
         Args:
-            number: what :meth:`SharedPage.note_commit` gave for it.
+            number: what :meth:`SharedPage.note_commit` returned for it.
 
         Raises:
             SyncFailed: as for :meth:`sync`.
@@ -117,15 +124,15 @@ class WalSync:
             page.wait_for_sync(seen, left)
 
     def _expects_more_commits(self) -> bool:
-        """Whether the sync is better left to a writer that commits next: it will serve this commit too."""
+        """Return whether to leave the sync to a writer that will commit next: it will cover this commit too."""
         page = self._page
         return page.has_waiters and page.committed - page.synced < _GROUP_COMMITS
 
     def _try_group_sync(self, stall_deadline: float) -> bool:
-        """Syncs and says so to the others; False when another process is at it.
+        """Sync for all who wait; return False while another process is doing so.
 
         Args:
-            stall_deadline: the moment, by ``time.monotonic()``, from which another process is not waited for any more.
+            stall_deadline: when to stop waiting for another process, by ``time.monotonic()``.
         """
         page = self._page
         self._reopen_after_rewrite()
@@ -137,8 +144,8 @@ class WalSync:
                     if time.monotonic() < stall_deadline and page.syncs != self._stalled_sync:
                         return False
                     self._stalled_sync = page.syncs
-                # No lock to be had: a sync of one's own is as good. The error of a sync that began before is reported
-                # to every descriptor that was open by then.
+                # Without the lock a sync of one's own is as good. An error of an earlier sync is reported on every
+                # descriptor that was open by then.
                 self._flush()
                 return True
             covered = page.committed
@@ -147,7 +154,8 @@ class WalSync:
                 page.note_sync(covered)
             page.count_sync()
         except BaseException:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)  # ours or not: an exception may have come just after it was taken
+            # ours or not: an exception may have struck just after the lock was acquired
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
             page.count_sync()
             page.wake_sync_waiters()
             raise
@@ -156,18 +164,18 @@ class WalSync:
         return True
 
     def _reopen_after_rewrite(self) -> None:
-        """Opens the file anew when another process has mended it, lest the old failure be reported here once more."""
+        """Reopen the file when another process has repaired it, lest the old failure be reported again here."""
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
             try:
                 fresh = self._open()
                 found = os.fstat(fresh)
-                if (found.st_dev, found.st_ino) != self.identity:
+                if file_id(found) != self.identity:
                     os.close(fresh)
                     raise StorageFailed(f"{self._wal} was replaced while it was open")
             except StorageFailed as error:
                 raise SyncFailed(
-                    f"{error}. The last commit was made and is not known to be durable; read the state before going on"
+                    f"{error}. The last commit was made and is not known to be durable; read the state before you go on"
                 ) from error
             os.close(self._fd)
             self._fd, self._rewrites = fresh, rewrites
@@ -184,19 +192,21 @@ class WalSync:
             self.refuse_after_failure()
 
     def refuse_after_failure(self) -> None:
-        """Raises the SyncFailed of an earlier failure, if there was one."""
+        """Raise the SyncFailed of an earlier failure, if there was one."""
         if self._failure is None:
             return
         raise SyncFailed(
             f"the disk did not confirm a write to {self._wal}: {self._failure.strerror}. The commit may be lost by a "
-            "power failure; check the disk, open the registry anew and read the state before going on"
+            "power failure",
+            advice="check the disk, open a new registry and read the state before you go on",
+            command="check the disk and read the state before you go on",
         ) from self._failure
 
     def rewrite(self) -> None:
-        """Writes all of the WAL again, the same bytes, and syncs it. The caller holds the write lock.
+        """Write the same bytes of the whole WAL again, and sync it. The caller holds the write lock.
 
         Raises:
-            SyncFailed: the disk did not confirm.
+            SyncFailed: the disk did not confirm it.
         """
         with self._mutex:
             try:
@@ -207,7 +217,7 @@ class WalSync:
             self._flush()
 
     def _sync_directory(self) -> None:
-        """The WAL may have been created by us just now: its name must be durable too."""
+        """Make the name of the WAL durable: this process may just have created it."""
         os.fsync(self._folder)
         self._close_folder()
 
@@ -219,7 +229,7 @@ class WalSync:
                 self._folder = -1
 
     def close(self) -> None:
-        """Closes the descriptor; the lock of a sync goes with it."""
+        """Close the descriptor, which releases the lock of a sync."""
         try:
             self._close_folder()
         finally:
@@ -227,4 +237,4 @@ class WalSync:
                 try:
                     os.close(self._fd)
                 finally:
-                    self._fd = -1  # closed also where that reports an error
+                    self._fd = -1  # it is closed even where close reports an error

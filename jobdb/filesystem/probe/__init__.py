@@ -1,1 +1,1 @@
-"""Test whether a folder keeps the promises that a rollback journal needs: `jobdb probe`."""
+"""The test whether a folder is safe for a database with a rollback journal: `jobdb probe`."""

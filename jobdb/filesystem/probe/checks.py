@@ -1,7 +1,7 @@
 """What a folder must do for a rollback journal to be safe, as checks between two parties.
 
-Used by probe.py (two processes) and probe_peer.py (two hosts). Each check says what it saw. May call nothing
-but the hands it is given. The order of events in each is that of SQLite (https://sqlite.org/lockingv3.html).
+Used by local.py (two processes) and peer.py (two hosts). Each check tells what it observed. It calls nothing but the
+parties it is given. The order of events in each is that of SQLite (https://sqlite.org/lockingv3.html).
 """
 
 from __future__ import annotations
@@ -10,51 +10,18 @@ import errno
 import secrets
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import NamedTuple
 
-from .parties import Party, PartyError
+from .failures import CACHE_ADVICE, DATA_ADVICE, LOCKS_ADVICE, PartyError, failed_check
+from .parties import Party
+from .report import Check
 
 LOCKED_FILE = "locked"
-_COUNT_SEC = 0.7  # long enough for the two to overlap, though the other host starts a little later
-
-_LOCKS_ADVICE = (
-    "locks do not reach everybody: on NFS mount without 'nolock' and with 'local_lock=none', on SMB without "
-    "'nobrl'; where that cannot be had, keep the database on a local disk (tickets over MQTT) or use postgresql://"
-)
-_NO_LOCK_MANAGER = (
-    "the server has no lock manager for this mount (ENOLCK): start lockd and rpc.statd on server and client, "
-    "or mount with NFS version 4, which needs neither"
-)
-_CACHE_ADVICE = "mount with 'lookupcache=none' (NFS), or without name cache and with 'cache=none' (SMB, 9p)"
-_DATA_ADVICE = "this mount serves old data: mount with 'cache=none' (SMB, 9p) and without 'nocto' (NFS)"
-_HANGS_ADVICE = "no answer: see whether the server of the file system, and the other host, are up"
-_OTHER_ADVICE = "see that the folder is writable and has space and inodes left"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """The outcome of one check.
-
-    Attributes:
-        name: stable name, such as "locks-exclude".
-        ok: whether the folder did what it must.
-        detail: what was seen.
-        advice: what to do about it, None when ok.
-    """
-
-    name: str
-    ok: bool
-    detail: str
-    advice: str | None = None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
-        return asdict(self)
+_COUNT_SEC = 0.7  # long enough for the two to overlap although the other host starts a little later
 
 
 class _CheckFailed(Exception):
-    """What a check saw that must not be."""
+    """An observation that makes a check fail."""
 
 
 def _expect(seen: bool, problem: str) -> None:
@@ -63,7 +30,7 @@ def _expect(seen: bool, problem: str) -> None:
 
 
 def locks_exclude(a: Party, b: Party) -> str:
-    """Nobody gets in beside a writer; readers share and keep a writer out."""
+    """Check that a write lock excludes everybody, and that readers share and exclude a writer."""
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     for kind in ("write", "read"):
         got = b.call("lock", name=LOCKED_FILE, kind=kind)
@@ -79,17 +46,17 @@ def locks_exclude(a: Party, b: Party) -> str:
 
 
 def lock_handed_over(a: Party, b: Party) -> str:
-    """What one gives back the other gets."""
+    """Check that a released lock can be acquired by the other party."""
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     _expect(not b.call("lock", name=LOCKED_FILE, kind="write"), "the lock was granted twice")
     a.call("unlock", name=LOCKED_FILE)
-    _wait_for_lock(b, limit_sec=5.0, problem="a lock that was given back was still refused")
+    _wait_for_lock(b, limit_sec=5.0, problem="a released lock was still refused")
     b.call("unlock", name=LOCKED_FILE)
-    return "a lock given back can be taken at once"
+    return "a released lock can be acquired at once"
 
 
 def killed_holder_lets_go(a: Party, b: Party) -> str:
-    """The lock of a process that was killed is free again."""
+    """Check that the lock of a killed process is released."""
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     _expect(not b.call("lock", name=LOCKED_FILE, kind="write"), "the lock was granted twice")
     a.kill()
@@ -100,7 +67,8 @@ def killed_holder_lets_go(a: Party, b: Party) -> str:
 
 
 def writes_seen(a: Party, b: Party) -> str:
-    """What one wrote under the lock the other reads under the lock, though it had read the place before."""
+    """Check that what one writes under the lock the other reads under the lock, although it had read the place
+    before."""
     for text in ("first!", "second"):
         for party, write in ((a, True), (b, False)):
             _wait_for_lock(party, limit_sec=5.0, problem="a free lock was refused")
@@ -114,9 +82,9 @@ def writes_seen(a: Party, b: Party) -> str:
 
 
 def journal_seen(a: Party, b: Party) -> str:
-    """A writer makes its journal and dies: the next one must find it, though it had looked in vain before."""
+    """Check that the journal of a writer that died is found by the next one, which had looked in vain before."""
     journal = _unused_journal_name()
-    _expect(not b.call("exists", name=journal), "a file is there that nobody made")
+    _expect(not b.call("exists", name=journal), "a file exists that nobody created")
     _expect(a.call("lock", name=LOCKED_FILE, kind="write"), "a free lock was refused")
     a.call("create", name=journal, text="pages")
     a.kill()
@@ -125,12 +93,12 @@ def journal_seen(a: Party, b: Party) -> str:
     b.call("unlock", name=LOCKED_FILE)
     a.call("open", name=LOCKED_FILE)
     a.call("remove", name=journal)
-    _expect(seen, "a journal left by a killed writer was not seen: half-written pages would be read as good")
-    return "a journal left by a killed writer is seen at once"
+    _expect(seen, "the journal of a killed writer was not found: half-written pages would be read as valid")
+    return "the journal of a killed writer is found at once"
 
 
 def removed_journal_gone(a: Party, b: Party) -> str:
-    """Removing the journal is the commit: the next one must not find it any more."""
+    """Check that a removed journal is not found by the next writer: removing it is the commit."""
     journal = _unused_journal_name()
     _wait_for_lock(a, limit_sec=5.0, problem="a free lock was refused")
     a.call("create", name=journal, text="pages")
@@ -140,12 +108,12 @@ def removed_journal_gone(a: Party, b: Party) -> str:
     _wait_for_lock(b, limit_sec=5.0, problem="a free lock was refused")
     content = b.call("read", name=journal)
     b.call("unlock", name=LOCKED_FILE)
-    _expect(content is None, "a removed journal could still be opened: a committed write would be undone")
+    _expect(content is None, "a removed journal could still be opened: a committed write would be rolled back")
     return "a removed journal is gone at once"
 
 
 def rename_seen(a: Party, b: Party) -> str:
-    """A file put in the place of another is the one found by name."""
+    """Check that a file renamed over another is the one found by that name."""
     a.call("create", name="named", text="old")
     _expect(b.call("read", name="named") == "old", "a new file was not seen")
     a.call("create", name="named.new", text="new")
@@ -157,7 +125,7 @@ def rename_seen(a: Party, b: Party) -> str:
 
 
 def nothing_lost(a: Party, b: Party) -> str:
-    """Both count in one file under the lock, at the same time; the sum must be there."""
+    """Check that no update is lost when both increment a number under the lock at the same time."""
     a.call("write_kept", name=LOCKED_FILE, text="0" * 20)
     for party in (a, b):
         party.start("count", name=LOCKED_FILE, seconds=_COUNT_SEC)
@@ -165,13 +133,13 @@ def nothing_lost(a: Party, b: Party) -> str:
     _wait_for_lock(a, limit_sec=5.0, problem="a free lock was refused")
     found = str(a.call("read_kept", name=LOCKED_FILE, length=20))
     a.call("unlock", name=LOCKED_FILE)
-    _expect(found == f"{acknowledged:020}", f"{acknowledged} additions were made, found was {found!r}")
-    _expect(acknowledged > 0, "no addition was possible in time")
-    return f"{acknowledged} additions of two writers at once, none lost"
+    _expect(found == f"{acknowledged:020}", f"{acknowledged} increments were made, found was {found!r}")
+    _expect(acknowledged > 0, "no increment was possible in time")
+    return f"{acknowledged} increments of two concurrent writers, none lost"
 
 
 def _unused_journal_name() -> str:
-    """A journal's name that no party has looked up before: an old answer must not decide a check."""
+    """Return a journal name that no party has looked up before: a cached answer must not decide a check."""
     return f"{secrets.token_hex(4)}-journal"
 
 
@@ -184,64 +152,77 @@ def _wait_for_lock(party: Party, *, limit_sec: float, problem: str) -> float:
     return time.monotonic() - began
 
 
-CheckPlan = Iterable[tuple[str, Callable[[Party, Party], str], str, bool]]
+class CheckSpec(NamedTuple):
+    """One check of a plan.
 
-_COMMON: tuple[tuple[str, Callable[[Party, Party], str], str, bool], ...] = (
-    ("locks-exclude", locks_exclude, _LOCKS_ADVICE, True),
-    ("lock-handed-over", lock_handed_over, _LOCKS_ADVICE, True),
-    ("killed-holder-lets-go", killed_holder_lets_go, _LOCKS_ADVICE, True),
-    ("writes-seen", writes_seen, _DATA_ADVICE, True),
-    ("journal-seen", journal_seen, _CACHE_ADVICE, True),
-    ("removed-journal-gone", removed_journal_gone, _CACHE_ADVICE, True),
+    Attributes:
+        name: stable name, as in `Check`.
+        run: the check; it returns what it observed, and raises where the folder is unsafe.
+        advice: what to do when it fails.
+        both_directions: also run it with the parties exchanged.
+    """
+
+    name: str
+    run: Callable[[Party, Party], str]
+    advice: str
+    both_directions: bool = False
+
+
+_COMMON = (
+    CheckSpec("locks-exclude", locks_exclude, LOCKS_ADVICE, both_directions=True),
+    CheckSpec("lock-handed-over", lock_handed_over, LOCKS_ADVICE, both_directions=True),
+    CheckSpec("killed-holder-lets-go", killed_holder_lets_go, LOCKS_ADVICE, both_directions=True),
+    CheckSpec("writes-seen", writes_seen, DATA_ADVICE, both_directions=True),
+    CheckSpec("journal-seen", journal_seen, CACHE_ADVICE, both_directions=True),
+    CheckSpec("removed-journal-gone", removed_journal_gone, CACHE_ADVICE, both_directions=True),
 )
-_LOST_UPDATE_CHECK = ("nothing-lost", nothing_lost, _LOCKS_ADVICE, False)
+_LOST_UPDATE_CHECK = CheckSpec("nothing-lost", nothing_lost, LOCKS_ADVICE)
 
-# name, check, advice when it fails, whether it is run in the other direction too
-LOCAL_PLAN: CheckPlan = (
-    *((name, check, advice, False) for name, check, advice, _ in _COMMON),
-    ("rename-seen", rename_seen, _CACHE_ADVICE, False),
+LOCAL_PLAN = (
+    *(check._replace(both_directions=False) for check in _COMMON),
+    CheckSpec("rename-seen", rename_seen, CACHE_ADVICE),
     _LOST_UPDATE_CHECK,
 )
-# Renames are left out between hosts: SQLite needs none, and good mounts ('lookupcache=pos') may fail there.
-PEER_PLAN: CheckPlan = (*_COMMON, _LOST_UPDATE_CHECK)
+# Renames are not checked between hosts: SQLite needs none, and safe mounts ('lookupcache=pos') may fail them.
+PEER_PLAN = (*_COMMON, _LOST_UPDATE_CHECK)
 
 
-def run_plan(plan: CheckPlan, a: Party, b: Party, *, first_label: str, second_label: str, end: float) -> list[Check]:
-    """Runs the checks, in both directions where that tells more.
+def run_plan(
+    plan: Iterable[CheckSpec], a: Party, b: Party, *, first_label: str, second_label: str, end: float
+) -> list[Check]:
+    """Run the checks, in both directions where that matters.
 
     Args:
         plan: LOCAL_PLAN or PEER_PLAN.
-        a: one party.
-        b: the other party.
-        first_label: what to call the first party.
-        second_label: what to call the second party.
+        a: the first party.
+        b: the second party.
+        first_label: the first party's name in the labels.
+        second_label: the second party's name.
         end: reading of the monotonic clock, in seconds, after which no further check begins.
 
     Returns:
-        The outcomes. After a lock manager that is down, a party that does not answer, or the end of the
-        time, the rest is left out and the last outcome says so.
+        The outcomes. When an operation fails (a lock manager that is down, a party that does not answer) or the time is
+        over, the remaining checks are skipped and the last outcome tells so.
     """
     checks: list[Check] = []
     clean = False
-    for name, check, advice, both_directions in plan:
-        directions = (
-            [(a, b, first_label, second_label), (b, a, second_label, first_label)]
-            if both_directions
-            else [(a, b, first_label, second_label)]
-        )
-        for first, second, first_name, second_name in directions:
-            label = f"{name}:{first_name}->{second_name}" if both_directions else name
+    for spec in plan:
+        directions = [(a, b, f"{first_label}->{second_label}")]
+        if spec.both_directions:
+            directions.append((b, a, f"{second_label}->{first_label}"))
+        for first, second, direction in directions:
+            label = f"{spec.name}:{direction}" if spec.both_directions else spec.name
             if time.monotonic() > end:
-                checks.append(Check("time", False, f"the time was over before {label}", "give it more time"))
+                checks.append(Check("time", False, f"the time was over before {label}", "allow more time"))
                 return checks
             try:
                 if not clean:
                     _reset_locks(a, b)
                 clean = False
-                checks.append(Check(label, True, check(first, second)))
+                checks.append(Check(label, True, spec.run(first, second)))
                 clean = True
             except _CheckFailed as problem:
-                checks.append(Check(label, False, str(problem), advice))
+                checks.append(Check(label, False, str(problem), spec.advice))
             except PartyError as failure:
                 checks.append(failed_check(label, failure))
                 return checks
@@ -252,20 +233,7 @@ def run_plan(plan: CheckPlan, a: Party, b: Party, *, first_label: str, second_la
 
 
 def _reset_locks(a: Party, b: Party) -> None:
-    """Opens the file, and gives back what a failed check may have left locked."""
+    """Open the file, and release what a failed check may have left locked."""
     for party in (a, b):
         party.call("open", name=LOCKED_FILE)
         party.call("unlock", name=LOCKED_FILE)
-
-
-def failed_check(name: str, failure: PartyError | None) -> Check:
-    """The outcome of a check that an operation ended; without a failure, of locks that did not exclude."""
-    if failure is None:
-        return Check(name, False, "a lock did not exclude a second owner, or was not free again", _LOCKS_ADVICE)
-    advice = {
-        errno.ENOLCK: _NO_LOCK_MANAGER,
-        errno.EOPNOTSUPP: _LOCKS_ADVICE,
-        errno.ENOSYS: _LOCKS_ADVICE,
-        errno.ETIMEDOUT: _HANGS_ADVICE,
-    }.get(failure.errno, _OTHER_ADVICE)
-    return Check(name, False, str(failure), advice)

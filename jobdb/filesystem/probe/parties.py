@@ -1,8 +1,8 @@
 """The two parties of a probe: a `Party` does file operations in the probed folder, here or on another host.
 
-Used by probe.py and probe_peer.py. A `LocalParty` is a helper process (helper.py) on this machine;
-the hand of another host is in probe_peer.py. The caller never touches the folder itself, so a file system
-that hangs costs a time limit and not the process.
+Used by local.py and peer.py. A `LocalParty` is a worker process (worker.py) on this machine; the party of another host
+is in peer.py. The caller never touches the folder itself, so a file system that hangs costs a time limit and not the
+process.
 """
 
 from __future__ import annotations
@@ -19,44 +19,37 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ...system.subprocess_env import without_secrets
+from .failures import PartyError
 
-_HELPER = Path(__file__).with_name("worker.py")
-
-
-class PartyError(Exception):
-    """An operation failed; `errno` says how, ETIMEDOUT if no answer came in time."""
-
-    def __init__(self, operation: str, code: int) -> None:
-        super().__init__(f"{operation}: {errno.errorcode.get(code, code)} ({os.strerror(code)})")
-        self.errno = code
+_WORKER = Path(__file__).with_name("worker.py")
 
 
 class Party(Protocol):
-    """One party. `start` and `finish` let two parties work at the same time; `call` does both."""
+    """A party of a probe. `start` and `finish` let two parties work at the same time; `call` does both."""
 
     def start(self, operation: str, **arguments: Any) -> None:
-        """Begins an operation of helper.py."""
+        """Start an operation of worker.py."""
         ...
 
     def finish(self) -> Any:
-        """Waits for its value; raises HandFailed."""
+        """Wait for its value; raise PartyError where it failed."""
         ...
 
     def call(self, operation: str, **arguments: Any) -> Any:
-        """`start`, then `finish`."""
+        """Start an operation and wait for its value."""
         ...
 
     def kill(self) -> None:
-        """Kills the process that holds the files with SIGKILL and starts another."""
+        """Kill the process that has the files open (SIGKILL), and start another."""
         ...
 
 
 class LocalParty:
-    """A helper process on this machine.
+    """A worker process on this machine.
 
     Args:
-        folder: the probed folder; it is entered with the first operation.
-        subfolder: name of the folder within it to work in, "" to work in the folder itself.
+        folder: the probed folder; the worker enters it with the first operation.
+        subfolder: name of the folder in it to work in, "" for the folder itself.
         limit_sec: longest wait for one answer, in seconds.
     """
 
@@ -70,21 +63,21 @@ class LocalParty:
         self._process = self._spawn()
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # -I -S: the helper needs nothing but the standard library, and starts three times as fast.
+        # -I -S: the worker needs nothing but the standard library, and starts three times as fast.
         return subprocess.Popen(
-            [sys.executable, "-I", "-S", os.fspath(_HELPER), self._folder, self._subfolder],
+            [sys.executable, "-I", "-S", os.fspath(_WORKER), self._folder, self._subfolder],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=without_secrets(os.environ),
             bufsize=0,
             close_fds=True,
-            process_group=0,  # an interrupt from the keyboard is the caller's: it still needs us to clear up
+            process_group=0,  # Ctrl-C is for the caller, which still needs the worker to clean up
         )
 
     def start(self, operation: str, **arguments: Any) -> None:
         if self._awaiting_reply:
-            # An interrupt came between a question and its answer, which must not be taken for that of the next one.
+            # An interrupt came between a request and its reply, which must not be taken for the next one's.
             with contextlib.suppress(PartyError):
                 self.finish()
         self._operation = operation
@@ -117,7 +110,7 @@ class LocalParty:
         self._process = self._spawn()
 
     def close(self) -> None:
-        """Ends the helper. One that hangs in the kernel is left behind; it ends when the kernel lets go."""
+        """End the worker. One that hangs in the kernel is left behind, and ends when the kernel returns."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:

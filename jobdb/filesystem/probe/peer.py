@@ -1,10 +1,11 @@
-"""The probe between two hosts that meet through the probed folder itself.
+"""The probe between two hosts that meet through the probed folder itself: `jobdb probe --peer`.
 
-Called by `probe.probe_peer`. Both sides run the same code: they find each other, the one with the smaller
-number leads and runs the checks of probe_checks.py, the other lends a hand (`RemoteParty`). Messages are files
-that appear whole under names that nobody looked up before, found by listing: so neither a name cache nor
-missing locks, which are what is being examined, can hinder the talk. Whoever can write to the folder can
-write messages, so these can name a few operations on plain names in the scratch folder, and nothing else.
+Called by the command line. Both sides run the same code: they find each other, the one with the smaller id leads and
+    runs
+the checks of checks.py, and the other executes operations for it (`RemoteParty`). Messages are files that appear whole
+under names that nobody has looked up before, found by listing: so neither a name cache nor missing locks, which are
+what is being tested, can disturb the exchange. Whoever can write to the folder can write messages, so these may name a
+few operations on plain names in the scratch folder, and nothing else.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any
 
 from ..placement import placement_for
 from . import record
-from .checks import PEER_PLAN, Check, failed_check, run_plan
-from .local import ProbeReport
-from .parties import LocalParty, PartyError
+from .checks import PEER_PLAN, run_plan
+from .failures import PartyError, failed_check
+from .parties import LocalParty
+from .report import Check, ProbeReport, with_export_check
 
+PEER_TIMEOUT_SEC = 60.0
 RENDEZVOUS_FOLDER = ".jobdb-probe-meeting"
 CHECKS_LIMIT_SEC = 45.0
 _OPERATION_LIMIT_SEC = 10.0
@@ -49,23 +52,28 @@ _OPERATIONS = frozenset(
 
 
 class _Mailbox:
-    """The exchange of messages between two numbered parties, over a folder."""
+    """The exchange of messages between two parties through a folder.
 
-    def __init__(self, mail_party: LocalParty, me: str) -> None:
+    Attributes:
+        own_id: this party's id.
+        peer_id: the other party's id, "" until it is found.
+    """
+
+    def __init__(self, mail_party: LocalParty, own_id: str) -> None:
         self._party = mail_party
-        self.me = me
-        self.other = ""
+        self.own_id = own_id
+        self.peer_id = ""
         self._sent_files: list[str] = []
 
     def names(self) -> list[str]:
         return [str(name) for name in self._party.call("listing")]
 
     def write(self, name: str, content: dict[str, Any]) -> None:
-        self._sent_files.append(name)  # first: should an interrupt come, it is removed all the same
+        self._sent_files.append(name)  # first: so it is removed even if an interrupt comes
         self._party.call("publish", name=name, text=json.dumps(content))
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """The message, or None if there is none that can be understood."""
+        """Read a message; return None where there is no valid one."""
         text = self._party.call("read", name=name)
         try:
             content = json.loads(text or "")
@@ -74,11 +82,11 @@ class _Mailbox:
         return content if isinstance(content, dict) else None
 
     def send(self, number: int, content: dict[str, Any]) -> None:
-        self.write(f"m.{self.me}.{self.other}.{number}", content)
+        self.write(f"m.{self.own_id}.{self.peer_id}.{number}", content)
 
     def receive(self, number: int, *, limit_sec: float) -> dict[str, Any]:
-        """Waits for the other's message of that number; raises HandFailed with ETIMEDOUT."""
-        name = f"m.{self.other}.{self.me}.{number}"
+        """Wait for the peer's message of that number; raise PartyError with ETIMEDOUT where none comes."""
+        name = f"m.{self.peer_id}.{self.own_id}.{number}"
         end = time.monotonic() + limit_sec
         while time.monotonic() < end:
             if name in self.names() and (content := self.read(name)) is not None:
@@ -88,26 +96,26 @@ class _Mailbox:
         raise PartyError("answer of the other host", errno.ETIMEDOUT)
 
     def remove_sent(self, *, keep: int) -> None:
-        """Removes own messages but the last ones, which the other may not have read yet."""
+        """Remove own messages except the last ones, which the peer may not have read yet."""
         while len(self._sent_files) > keep:
             self._party.call("remove", name=self._sent_files.pop(0))
 
     def remove_received(self) -> None:
-        """Removes the other's last message, which only its reader can know to be read."""
+        """Remove the peer's last message: only its reader knows that it was read."""
         for name in self.names():
-            if name.startswith(f"m.{self.other}.{self.me}."):
+            if name.startswith(f"m.{self.peer_id}.{self.own_id}."):
                 self._party.call("remove", name=name)
 
     def wait_until_read(self, number: int, *, limit_sec: float) -> None:
-        """Waits until the other has removed an own message of that number."""
+        """Wait until the peer has removed an own message of that number."""
         end = time.monotonic() + limit_sec
-        with contextlib.suppress(PartyError):  # the other may have removed the whole meeting by now
-            while f"m.{self.me}.{self.other}.{number}" in self.names() and time.monotonic() < end:
+        with contextlib.suppress(PartyError):  # the peer may have removed the whole folder by now
+            while f"m.{self.own_id}.{self.peer_id}.{number}" in self.names() and time.monotonic() < end:
                 time.sleep(_POLL_SEC)
 
 
 class RemoteParty:
-    """The hand of the other host; its operations travel as messages."""
+    """The party on the other host; its operations travel as messages."""
 
     def __init__(self, mailbox: _Mailbox) -> None:
         self._mailbox = mailbox
@@ -132,17 +140,29 @@ class RemoteParty:
         self.call("kill")
 
 
-def run_peer_probe(folder: str | Path, *, name: str, timeout_sec: float) -> ProbeReport:
-    """Meets another host in the folder and checks the folder with it; see `probe.probe_peer`."""
+def probe_peer(folder: str | Path, *, name: str, timeout_sec: float = PEER_TIMEOUT_SEC) -> ProbeReport:
+    """Check a folder between this host and another that runs the same at the same time.
+
+    The two meet through the folder itself, so nothing but the folder need connect them.
+
+    Args:
+        folder: an existing folder that both hosts see, each under a path of its own.
+        name: what to call this host in the report, such as its host name.
+        timeout_sec: longest wait for the other host, in seconds; the checks take up to 45 s more.
+
+    Returns:
+        The report; both hosts get the same checks, and each what it can tell of an NFS export. Where the folder needs
+        a probe between hosts (`Placement.needs_peer_probe`), a probe that passed is recorded in the folder for this
+        host and mount.
+    """
     began = time.monotonic()
     limit = min(_OPERATION_LIMIT_SEC, max(timeout_sec, 1.0))
-    me = secrets.token_hex(6)
     peers: tuple[str, ...] = (name,)
     with LocalParty(folder, limit_sec=limit) as folder_party:
         try:
             folder_party.call("make_folder", name=RENDEZVOUS_FOLDER)
             with LocalParty(folder, RENDEZVOUS_FOLDER, limit_sec=limit) as mail_party:
-                mailbox = _Mailbox(mail_party, me)
+                mailbox = _Mailbox(mail_party, secrets.token_hex(6))
                 try:
                     peers, checks = _rendezvous(mailbox, folder_party, folder, name, end=began + timeout_sec)
                 finally:
@@ -155,50 +175,49 @@ def run_peer_probe(folder: str | Path, *, name: str, timeout_sec: float) -> Prob
                 folder_party.call("remove_folder", name=RENDEZVOUS_FOLDER, recursive=False)
         report = ProbeReport(os.fspath(folder), "peer", tuple(checks), time.monotonic() - began, peers)
         _update_record(report, folder_party)
-    return report
+    return with_export_check(report)
 
 
 def _rendezvous(
     mailbox: _Mailbox, folder_party: LocalParty, folder: str | Path, name: str, *, end: float
 ) -> tuple[tuple[str, ...], list[Check]]:
     hello = {"name": name, "identity": folder_party.call("identity")}
-    mailbox.write(f"hello.{mailbox.me}", hello)
-    other = _find_peer(mailbox, hello, end=end)
-    if other is None:
+    mailbox.write(f"hello.{mailbox.own_id}", hello)
+    peer_hello = _find_peer(mailbox, hello, end=end)
+    if peer_hello is None:
         advice = f"run the same command on another host at the same time, for its path of {folder}"
         return (name,), [Check("hosts-meet", False, "no other host came to the folder in time", advice)]
-    is_leader = mailbox.me < mailbox.other
-    other_name = _printable(other.get("name"), 64)
+    is_leader = mailbox.own_id < mailbox.peer_id
+    other_name = _printable(peer_hello.get("name"), 64)
     if other_name == name:
         other_name = f"{name} (2)"
     pair = (name, other_name)
-    pair = (name, other_name)
-    scratch = f".jobdb-probe-{min(mailbox.me, mailbox.other)}"
+    scratch = f".jobdb-probe-{min(mailbox.own_id, mailbox.peer_id)}"
     if is_leader:
-        distinct_hosts = other.get("identity") != hello["identity"]
+        distinct_hosts = peer_hello.get("identity") != hello["identity"]
         return pair, _run_leader(mailbox, folder_party, folder, scratch, pair, distinct_hosts=distinct_hosts)
     checks = _run_follower(mailbox, folder, scratch)
     if not all(check.ok for check in checks):
-        with contextlib.suppress(PartyError):  # the leader may have died and left it
+        with contextlib.suppress(PartyError):  # the leader may have died and left it behind
             folder_party.call("remove_folder", name=scratch, recursive=True)
     return pair, checks
 
 
 def _find_peer(mailbox: _Mailbox, hello: dict[str, Any], *, end: float) -> dict[str, Any] | None:
-    """Finds one other party; the smaller number offers, the greater accepts one offer."""
+    """Find one other party: the smaller id offers, the greater accepts one offer."""
     offered: set[str] = set()
     while time.monotonic() < end:
         for name in mailbox.names():
             kind, _, rest = name.partition(".")
-            if kind == "hello" and rest > mailbox.me and rest not in offered:
-                offered.add(rest)  # one that a killed probe left behind never answers, and does no harm
-                mailbox.write(f"m.{mailbox.me}.{rest}.0", hello)
-            elif kind == "m" and rest.endswith(f".{mailbox.me}.0"):
+            if kind == "hello" and rest > mailbox.own_id and rest not in offered:
+                offered.add(rest)  # one that a killed probe has left behind never answers, and does no harm
+                mailbox.write(f"m.{mailbox.own_id}.{rest}.0", hello)
+            elif kind == "m" and rest.endswith(f".{mailbox.own_id}.0"):
                 content = mailbox.read(name)
                 if content is None:
                     continue
-                mailbox.other = rest.split(".")[0]
-                if mailbox.other < mailbox.me:
+                mailbox.peer_id = rest.split(".")[0]
+                if mailbox.peer_id < mailbox.own_id:
                     mailbox.send(0, hello)
                 return content
         time.sleep(_POLL_SEC)
@@ -276,7 +295,7 @@ def _execute(party: LocalParty, command: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_checks(command: dict[str, Any]) -> list[Check]:
-    """The leader's findings; they will be shown on a terminal, so nothing but plain text is let through."""
+    """Parse the leader's findings. They will be shown on a terminal, so only printable text is accepted."""
     arguments = command.get("arguments")
     found = arguments.get("checks") if isinstance(arguments, dict) else None
     if not isinstance(found, list) or not all(isinstance(check, dict) for check in found):
@@ -297,7 +316,7 @@ def _printable(text: object, length: int) -> str:
 
 
 def _update_record(report: ProbeReport, folder_party: LocalParty) -> None:
-    """Leaves word of a probe that passed where a database needs it, and takes back what no longer holds."""
+    """Record a probe that passed where a database needs it; remove the record of one that no longer does."""
     placement = placement_for(report.folder)
     if not placement.needs_peer_probe:
         return

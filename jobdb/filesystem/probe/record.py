@@ -1,7 +1,7 @@
 """The record that a probe between two hosts has passed, for folders where nothing local could tell.
 
-Written by probe_peer.py, asked by probe.py before a database is written to. One small file in the probed
-folder for each host and mount, so that a host that was never probed, or is mounted otherwise now, has none.
+Written by peer.py, read by safe_folder.py before a database is written to. One small file in the probed folder per host
+and mount: a host that was never probed, or that has mounted the folder with other options since, has none.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ import hashlib
 import json
 import os
 
+from ...system.identifiers import machine_id
 from ..placement import Placement, nearest_existing
 
 
 def record_name(placement: Placement) -> str:
-    """The name of the record for this host with the folder's mount as it is now."""
+    """Return the name of the record for this host with the folder's current mount."""
     mount = [placement.fs_type, placement.source, placement.mount_point, sorted(placement.options)]
-    digest = hashlib.sha256(json.dumps([_machine_id(), mount]).encode("utf-8", "surrogateescape")).hexdigest()
+    machine = machine_id() or os.uname().nodename
+    digest = hashlib.sha256(json.dumps([machine, mount]).encode("utf-8", "surrogateescape")).hexdigest()
     return f".jobdb-probe-passed-{digest[:24]}"
 
 
 def has_passed(placement: Placement) -> bool:
-    """Whether a probe between this host and another has passed with this mount.
+    """Return whether a probe between this host and another has passed with this mount.
 
-    In the folder, or in one above it on the same mount: how far locks reach is the mount's doing.
+    In the folder, or in one above it on the same mount: how far locks reach depends on the mount.
     """
     name = record_name(placement)
     folder = nearest_existing(placement.folder)
@@ -32,14 +34,3 @@ def has_passed(placement: Placement) -> bool:
             return False
         folder = os.path.dirname(folder)
     return True
-
-
-def _machine_id() -> str:
-    """What tells this machine from others and outlives a restart."""
-    try:
-        with open("/etc/machine-id", encoding="ascii") as file:
-            if machine := file.read().strip():
-                return machine
-    except OSError:
-        pass
-    return os.uname().nodename

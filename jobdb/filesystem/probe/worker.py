@@ -1,8 +1,9 @@
-"""A process of its own that does file operations in one folder on command: the "other process" of a probe.
+"""The worker process of a probe: it does file operations in one folder on command.
 
-Started by probe_hands.py as a plain script, so it starts in milliseconds; imports the standard library only.
-One JSON object a line comes in (`{"do": "lock", …}`), one goes out (`{"value": …}` or `{"errno": …}`).
-It ends when its input ends. A folder that hangs, hangs this process and not the one that asked.
+Started by parties.py as a plain script, so it starts within milliseconds. It imports the standard library only, and so
+has copies of two facts: the bytes that SQLite locks, and where the boot id is. One JSON object per line comes in
+(`{"do": "lock", …}`), one goes out (`{"value": …}` or `{"errno": …}`). It ends when its input ends. A folder that hangs
+hangs this process and not the one that asked.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-# The bytes that SQLite locks lie from here on (PENDING_BYTE, https://sqlite.org/fileformat2.html).
+# All bytes of a database that SQLite locks (from PENDING_BYTE on, https://sqlite.org/fileformat2.html).
 LOCK_START = 0x40000000
 LOCK_LENGTH = 512
 
-# Others may write to the folder too; a link that they put there must not lead out of it.
+# Others may write to the folder too; a link of theirs must not lead out of it.
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW
 
 _open_files: dict[str, int] = {}
@@ -28,13 +29,13 @@ _LOCK_KINDS = {"read": fcntl.LOCK_SH, "write": fcntl.LOCK_EX}
 
 
 def open_file(name: str) -> None:
-    """Opens a file to keep: locks live until any descriptor of it is closed."""
+    """Open a file and keep it open: its locks are dropped when any descriptor of it is closed."""
     if name not in _open_files:
         _open_files[name] = os.open(name, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
 
 
 def lock(name: str, kind: str) -> bool:
-    """Tries for the lock once; False if somebody else has it."""
+    """Try to acquire the lock once; return False if somebody else has it."""
     try:
         fcntl.lockf(_open_files[name], _LOCK_KINDS[kind] | fcntl.LOCK_NB, LOCK_LENGTH, LOCK_START)
     except OSError as error:
@@ -45,12 +46,12 @@ def lock(name: str, kind: str) -> bool:
 
 
 def unlock(name: str) -> None:
-    """Gives the lock back."""
+    """Release the lock."""
     fcntl.lockf(_open_files[name], fcntl.LOCK_UN, LOCK_LENGTH, LOCK_START)
 
 
 def exists(name: str) -> bool:
-    """Looks by name, as SQLite looks for a journal."""
+    """Look a file up by name, as SQLite does for a journal."""
     try:
         os.stat(name)
     except FileNotFoundError:
@@ -59,7 +60,7 @@ def exists(name: str) -> bool:
 
 
 def create(name: str, text: str) -> None:
-    """Makes a new file with this content and syncs it."""
+    """Create a file with this content, and sync it."""
     fd = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o600)
     try:
         os.write(fd, text.encode())
@@ -69,7 +70,7 @@ def create(name: str, text: str) -> None:
 
 
 def read(name: str) -> str | None:
-    """The content of a file found by name; None if the name leads nowhere."""
+    """Return the content of a file found by name; None if there is none."""
     try:
         fd = os.open(name, os.O_RDONLY | _FLAGS)
     except OSError as error:
@@ -83,18 +84,18 @@ def read(name: str) -> str | None:
 
 
 def read_kept(name: str, length: int) -> str:
-    """Reads from the start of a file that is kept open."""
+    """Read from the start of a file that is kept open."""
     return os.pread(_open_files[name], length, 0).decode("utf-8", "replace")
 
 
 def write_kept(name: str, text: str) -> None:
-    """Writes at the start of a file that is kept open, and syncs it."""
+    """Write at the start of a file that is kept open, and sync it."""
     os.pwrite(_open_files[name], text.encode(), 0)
     os.fsync(_open_files[name])
 
 
 def count(name: str, seconds: float) -> int:
-    """Adds one to the number in the file, under the lock, for so many seconds; returns how often."""
+    """Increment the number in the file under the lock, for so many seconds; return how often."""
     end = time.monotonic() + seconds
     done = 0
     while time.monotonic() < end:
@@ -112,16 +113,16 @@ def count(name: str, seconds: float) -> int:
 
 
 def publish(name: str, text: str) -> None:
-    """Makes a file that appears whole or not at all."""
+    """Create a file that appears whole or not at all."""
     create(f"{name}.new", text)
     os.rename(f"{name}.new", name)
 
 
 def listing() -> list[str]:
-    """The names in the folder, fresh.
+    """Return the names in the folder, not from a cache.
 
-    A network client may answer from a cached listing until it knows that the folder changed; a change of
-    its own makes it ask.
+    A network client may answer from a cached listing until it notices that the folder changed; a change of its own
+    makes it ask the server.
     """
     tick = f"tick-{os.getpid()}-{time.monotonic_ns()}"
     create(tick, "")
@@ -130,7 +131,7 @@ def listing() -> list[str]:
 
 
 def remove(name: str) -> bool:
-    """Removes a file; False if it is not there."""
+    """Remove a file; return False if there is none."""
     try:
         os.unlink(name)
     except FileNotFoundError:
@@ -139,7 +140,7 @@ def remove(name: str) -> bool:
 
 
 def remove_folder(name: str, *, recursive: bool) -> bool:
-    """Removes a folder that the probe made, with the files in it if `recursive`; False if something is left."""
+    """Remove a folder of the probe, with its files if `recursive`; return False if something is left."""
     try:
         if recursive:
             fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
@@ -155,12 +156,12 @@ def remove_folder(name: str, *, recursive: bool) -> bool:
 
 
 def make_folder(name: str) -> None:
-    """Makes a folder unless it is there."""
+    """Create a folder unless it exists."""
     os.makedirs(name, mode=0o700, exist_ok=True)
 
 
 def identity() -> str:
-    """Tells this mount on this machine from every other: the kernel's boot, and the device number it gave."""
+    """Return what identifies this mount on this machine: the boot id, and the device number in this boot."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
             boot = file.read().strip()
@@ -190,7 +191,7 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def answer(line: str) -> dict[str, Any]:
-    """Does one command and says how it went."""
+    """Run one command; return its value or its error."""
     command = json.loads(line)
     try:
         return {"value": _OPERATIONS[command.pop("do")](**command)}
@@ -201,7 +202,7 @@ def answer(line: str) -> dict[str, Any]:
 
 
 def enter(folder: str, subfolder: str) -> None:
-    """Goes into the folder, and into one within it, which must not be a link."""
+    """Enter the folder, and one in it, which must not be a link."""
     os.chdir(folder)
     if subfolder:
         fd = os.open(subfolder, os.O_RDONLY | os.O_DIRECTORY | _FLAGS)
@@ -212,11 +213,11 @@ def enter(folder: str, subfolder: str) -> None:
 
 
 def main(folder: str, subfolder: str) -> None:
-    """Answers commands from standard input until it ends."""
+    """Answer commands from standard input until it ends."""
     entered = False
     for line in sys.stdin:
         try:
-            if not entered:  # inside the loop: a folder that cannot be entered is an answer, not a crash
+            if not entered:  # in the loop: a folder that cannot be entered is an answer, not a crash
                 enter(folder, subfolder)
                 entered = True
             reply = answer(line)

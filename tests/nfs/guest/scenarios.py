@@ -39,7 +39,7 @@ except jobdb.UnsafeFileSystem as error:
 """
 PEER = """
 import json, sys
-from jobdb.filesystem.probe.local import probe_peer
+from jobdb.filesystem.probe.peer import probe_peer
 print(json.dumps(probe_peer("/mnt", name=sys.argv[1], timeout_sec=90).as_dict()))
 """
 LIST = """

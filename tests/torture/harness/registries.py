@@ -12,7 +12,7 @@ from typing import Any, Literal
 from jobdb import Registry
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
-from jobdb.engines.sqlite import open
+from jobdb.engines.sqlite import placement_check
 from jobdb.filesystem.placement import Placement
 
 Journal = Literal["wal", "delete"]
@@ -20,14 +20,14 @@ KEY = MasterKey(bytes(range(32)), "the tests")
 """A fixed master key: what a power cut does to the key's own file has a test of its own."""
 
 _placements: dict[str, Placement] = {}
-_original_placement_for = open.placement_for
+_original_placement_for = placement_check.placement_for
 
 
 def _fake_placement_for(folder: Path, **options: Any) -> Placement:
     return _placements.get(os.path.realpath(folder)) or _original_placement_for(folder, **options)
 
 
-vars(open)["placement_for"] = _fake_placement_for
+vars(placement_check)["placement_for"] = _fake_placement_for
 
 
 def open_registry(

@@ -1,0 +1,44 @@
+"""Whether a database may be opened in its folder: the file system policy, and the probe where it asks for one.
+
+Called before anything is written: on opening, by ``jobdb init --shared`` and by restore.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+from ...errors import UnsafeFileSystem
+from ...filesystem.placement import Placement, placement_for
+
+OVERRIDE = "JOBDB_ALLOW_UNSAFE_FILESYSTEM"
+"""Set to 1, this environment variable turns the refusal into a warning."""
+
+
+def check_placement(path: Path) -> Placement:
+    """Return how the folder's file system can be used.
+
+    Args:
+        path: the database file, which need not exist.
+
+    Returns:
+        The placement; its ``journal`` is None where the folder is unsafe and used all the same.
+
+    Raises:
+        UnsafeFileSystem: no database may be kept there; the message tells what to change.
+    """
+    path = path.resolve()
+    placement = placement_for(path.parent, file=path)
+    if placement.journal == "wal":
+        return placement
+    from ...filesystem.probe.safe_folder import require_safe_folder
+
+    try:
+        require_safe_folder(placement)
+    except UnsafeFileSystem as refusal:
+        if os.environ.get(OVERRIDE) != "1":
+            raise
+        warnings.warn(f"{OVERRIDE}=1: used although {refusal}; commits can be lost there", stacklevel=5)
+        return placement._replace(journal=None, reason=str(refusal))
+    return placement

@@ -1,0 +1,189 @@
+"""Everything that a read passes: the mutex, the reading connection, the check of its snapshot; and waiting for changes.
+
+Called by `TransactionScope`, which runs one transaction, and by the store. Path and connection are made when they are
+first needed: most programs that publish never read.
+"""
+
+from __future__ import annotations
+
+import time
+from os import getpid
+from time import monotonic
+from typing import TYPE_CHECKING
+
+import apsw
+
+from .connections import close_without_checkpoint, roll_back
+from .error_translation import translate
+from .mutex import MutexBlock
+from .snapshot_check import BACKFILL_ATTEMPTED, MX_FRAME, SALT, Snapshot, check_snapshot, require_read_mark
+from .transaction import SqliteTransaction
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .connections import BusyWait
+    from .fork import Lifetime
+    from .mutex import Mutex, MutexHold
+    from .replacement_guard import ReplacementGuard
+
+_FIRST_PAUSE_SEC, _LONGEST_PAUSE_SEC = 0.001, 0.02
+
+
+class ReadPath:
+    """The reading side of an open store.
+
+    Args:
+        path: the database file.
+        connect: opens the connection.
+        mutex: keeps threads apart; its ``undo`` calls `undo`.
+        lifetime: tells whether the store may be used.
+        busy_wait: the connection's busy handler.
+        guard: notices that the files were replaced.
+        wal_index: the WAL's index, see `snapshot_check`; None where there is none.
+        clock: Unix time in milliseconds.
+
+    Attributes:
+        connection: the connection that reads; None before the first read.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connect: Callable[[], apsw.Connection],
+        mutex: Mutex,
+        lifetime: Lifetime,
+        *,
+        busy_wait: BusyWait,
+        guard: ReplacementGuard,
+        wal_index: memoryview | None,
+        clock: Callable[[], int],
+    ) -> None:
+        self.path = path
+        self.mutex = mutex
+        self.connection: apsw.Connection | None = None
+        self._connect = connect
+        self.lifetime = lifetime
+        self._busy_wait = busy_wait
+        self._guard = guard
+        self._wal_index = wal_index
+        self._clock = clock
+        self._snapshot: Snapshot = (0, 0)  # of the current transaction; under the mutex
+
+    def begin(self, hold: MutexHold, started: float) -> SqliteTransaction:
+        """Acquire the mutex and begin a read transaction; the caller undoes it where this raises.
+
+        Args:
+            hold: the block's hold on the mutex.
+            started: when the block began to wait, by ``time.monotonic()``.
+
+        Raises:
+            Busy: this thread is inside a read already.
+            DatabaseReplaced, StorageFailed: the files were replaced, or the disk failed.
+            apsw.Error: SQLite refuses to begin.
+        """
+        self.mutex.acquire(hold, None)
+        if self.lifetime.closed:  # it was closed while this waited
+            self.lifetime.require_usable()
+        self._busy_wait.started = started
+        connection = self.connection or self._open()
+        connection.execute("BEGIN")
+        if monotonic() >= self._guard.read_valid_until:
+            self._guard.check_transaction(connection)
+        wal_index = self._wal_index
+        if wal_index is not None:  # note_snapshot, spelled out: a call takes longer
+            self._snapshot = wal_index[MX_FRAME], wal_index[SALT]
+        return SqliteTransaction(connection, self._clock)
+
+    def commit(self) -> int:
+        """End the transaction; return 0, for a read needs no sync.
+
+        Raises:
+            Busy: the read has lost its lock, and others went on past its snapshot.
+        """
+        if getpid() != self.lifetime.pid:
+            self.lifetime.require_usable()
+        wal_index = self._wal_index
+        if wal_index is not None:  # check_snapshot, spelled out
+            snapshot = self._snapshot
+            if wal_index[BACKFILL_ATTEMPTED] > snapshot[0] or wal_index[SALT] != snapshot[1]:
+                require_read_mark(self.path)
+        assert self.connection is not None
+        self.connection.execute("COMMIT")
+        return 0
+
+    def before_undo(self, kind: type[BaseException]) -> None:
+        """Check the snapshot of a verb that has failed: what it read may have been torn.
+
+        Raises:
+            Busy: the read has lost its snapshot.
+        """
+        if self._wal_index is not None and issubclass(kind, Exception):
+            check_snapshot(self.path, self._wal_index, self._snapshot)
+
+    def after_commit(self, _number: int) -> None:
+        """Do nothing: a read has nothing to make durable."""
+
+    def after_refusal(self) -> None:
+        """Do nothing: a reader that acts on what it has read syncs on its own, see `WritePath.sync`."""
+
+    def undo(self) -> None:
+        """Roll back a transaction that is open. Idempotent."""
+        if self.connection is not None and getpid() == self.lifetime.pid:
+            roll_back(self.connection)
+
+    def _open(self) -> apsw.Connection:
+        if self.connection is None:
+            self._guard.check_all()
+            opened = self._connect()
+            if not self._guard.intact():  # the name may lead to another file by now
+                close_without_checkpoint(opened)
+                self._guard.check_after_commit()
+            self.connection = opened
+        return self.connection
+
+    def find_problems(self, *, full: bool) -> list[str]:
+        """Return what is wrong with the file; arguments and errors as `SqliteStore.integrity`."""
+        from .integrity import find_problems
+
+        try:
+            with MutexBlock(self.mutex):
+                self._busy_wait.started = monotonic()
+                return find_problems(self._open(), self.path, self._wal_index, full=full)
+        except apsw.Error as error:
+            raise translate(error, self.path, 0.0) from error
+
+    # -- changes
+
+    def data_version(self) -> int:
+        """Return a number that changes when another connection has committed."""
+        self.lifetime.require_usable()
+        if monotonic() >= self._guard.write_valid_until:
+            self._guard.check_all()
+        with MutexBlock(self.mutex):
+            self._busy_wait.started = monotonic()
+            try:
+                # Not apsw's data_version(): SQLITE_FCNTL_DATA_VERSION reads no file and stays as it was at the
+                # connection's last read, so a waiting reader would never notice anything.
+                row = self._open().execute("PRAGMA data_version").fetchone()
+                assert row is not None
+                return int(row[0])
+            except apsw.Error as error:
+                raise translate(error, self.path, 0.0) from error
+
+    def wait_for_change(self, seen: int, timeout_sec: float) -> int:
+        """Wait until `data_version` differs from ``seen``, or for ``timeout_sec``; return the current one.
+
+        Polling, since SQLite notifies nobody: at intervals that grow from 1 ms to 20 ms, so that a change is noticed
+        within milliseconds while there is traffic, and the processor idles while there is none.
+        """
+        deadline = monotonic() + timeout_sec
+        pause = _FIRST_PAUSE_SEC
+        while True:
+            version = self.data_version()
+            left = deadline - monotonic()
+            if version != seen or left <= 0:
+                return version
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.2, _LONGEST_PAUSE_SEC)

@@ -1,0 +1,47 @@
+"""Names for new files: stamped with the time, numbered, and taken only where they are free."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .permissions import JOURNAL_SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+
+def utc_timestamp() -> str:
+    """Return the current time for a file's name, in UTC to the second: ``20260619T093200Z``."""
+    return time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+
+
+def numbered_names(stem: str, suffix: str = "") -> Iterator[str]:
+    """Generate the names ``stem``, ``stem-2``, ``stem-3`` …, each with the suffix."""
+    yield stem + suffix
+    number = 2
+    while True:
+        yield f"{stem}-{number}{suffix}"
+        number += 1
+
+
+def take_first_free(names: Iterable[Path], take: Callable[[Path], object]) -> Path:
+    """Take the first free name, and return it.
+
+    Args:
+        names: an endless sequence of names, as from `numbered_names`.
+        take: takes a name exclusively; raises FileExistsError where it is taken.
+    """
+    for name in names:
+        with suppress(FileExistsError):
+            take(name)
+            return name
+    raise AssertionError("there is always another name")
+
+
+def is_free(path: Path) -> bool:
+    """Return whether neither the name nor that of a journal of SQLite beside it is taken."""
+    return not any(os.path.lexists(f"{path}{suffix}") for suffix in ("", *JOURNAL_SUFFIXES))

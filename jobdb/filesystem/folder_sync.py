@@ -1,0 +1,29 @@
+"""Putting the names in a folder on disk."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import StorageFailed
+
+
+def sync_folder(path: str | os.PathLike[str]) -> None:
+    """Make the names in a folder durable (fsync of a directory, POSIX).
+
+    Raises:
+        StorageFailed: the disk did not confirm it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        return  # a folder above ours that we may enter but not list: its names are not ours to sync
+    except OSError as problem:
+        raise StorageFailed(f"cannot open the folder {path} to sync it: {problem.strerror}") from problem
+    try:
+        os.fsync(descriptor)
+    except OSError as problem:
+        raise StorageFailed(
+            f"the disk did not confirm a new name in {path}: {problem.strerror}; check the disk, then try again"
+        ) from problem
+    finally:
+        os.close(descriptor)
