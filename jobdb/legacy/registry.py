@@ -9,7 +9,7 @@ Records are dicts of the old shape, token included, because the old scripts sign
 
 from __future__ import annotations
 
-from .statements import LEGACY
+from .database.statements import LEGACY
 
 if __name__ == "__main__":
     from ..system.isolated_python import remove_cwd_from_sys_path
@@ -31,11 +31,11 @@ from ..core.lifecycle import TRANSITIONS
 from ..errors import IllegalTransition, InvalidInput, UnknownJob
 from ..filesystem.permissions import make_private_folder
 from ..model import Broker, JobStatus
-from .importer import DEFAULT_LOCK_TIMEOUT_SEC
-from .layout import WORKSPACE_FOLDERS
-from .lock import registry_lock as _hold_lock
-from .rows import JobRow, record_from_row
-from .state import STATE_FIELD
+from .database.job_row import JobRow, record_from_row
+from .folder.layout import WORKSPACE_FOLDERS
+from .folder.lock import registry_lock as _hold_lock
+from .format.jobdb_state import STATE_FIELD
+from .importing.importer import DEFAULT_LOCK_TIMEOUT_SEC
 
 if TYPE_CHECKING:
     from ..engines.store import Transaction
@@ -280,6 +280,6 @@ def _close_all() -> None:
 
 
 if __name__ == "__main__":
-    from .shell import main
+    from .registry_cli import main
 
     raise SystemExit(main())

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from .damage import DamageKind, TrustWarning
+from .format.damage import DamageKind, TrustWarning
 
 Json = Any
 

@@ -21,7 +21,7 @@ from jobdb import Registry
 from jobdb.engines.sqlite import open_files
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.legacy import registry as old
-from jobdb.legacy.importer import import_registry
+from jobdb.legacy.importing.importer import import_registry
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up, restore

@@ -15,9 +15,10 @@ from legacy_kit import read_records, registry_contents, snapshot
 from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, UnknownJob, Verdict
 from jobdb.engines.sqlite.transaction import ROWS_PER_INSERT, SqliteTransaction
 from jobdb.engines.statements import Statement
-from jobdb.legacy import Outcome, import_registry, ready
-from jobdb.legacy.damage import DamageKind
-from jobdb.legacy.statements import LEGACY
+from jobdb.legacy import Outcome, import_registry
+from jobdb.legacy.database.statements import LEGACY
+from jobdb.legacy.format.damage import DamageKind
+from jobdb.legacy.importing import normalization
 
 Open = Callable[..., Registry]
 
@@ -192,13 +193,13 @@ def test_the_order_holds_across_portions(
     max_batch_jobs: int,
     max_bytes: int,
 ) -> None:
-    from jobdb.legacy import importer, ordering
+    from jobdb.legacy.importing import batches, importer
 
     make_legacy(tmp_path / "w", jobs=120, damaged=3)
-    monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
+    monkeypatch.setattr(batches, "RUN_LENGTH", 7)
     monkeypatch.setattr(importer, "MAX_BATCH_JOBS", max_batch_jobs)
     limits = {"max_jobs": 11, "max_bytes": max_bytes}
-    monkeypatch.setattr(ordering.ordered_batches, "__kwdefaults__", limits)
+    monkeypatch.setattr(batches.ordered_batches, "__kwdefaults__", limits)
     report = import_registry(registry, tmp_path / "w")
     assert report.counts[Outcome.IMPORTED] == 120
     expected = sorted(
@@ -522,7 +523,7 @@ def test_a_job_that_would_not_stay_the_same_is_named_and_left(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ready, "_spec_values", _no_prompt(ready._spec_values))
+        patch.setattr(normalization, "_spec_values", _no_prompt(normalization._spec_values))
         report = import_registry(registry, sample)
     assert sum(row.damage is DamageKind.NOT_HELD for row in report.rows()) == 200
     assert registry.jobs() == []
@@ -533,7 +534,7 @@ def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
 ) -> None:
     log = sorted(jobs_of(sample).glob("*.events.log"))[0]
     with monkeypatch.context() as patch:
-        patch.setattr(ready, "_origin_values", _one_event_less(ready._origin_values))
+        patch.setattr(normalization, "_origin_values", _one_event_less(normalization._origin_values))
         named = [row.file for row in import_registry(registry, sample).rows() if row.damage is DamageKind.NOT_HELD]
     assert f"{log.name.partition('.')[0]}.json" in named
     assert import_registry(registry, sample).counts[Outcome.DAMAGED] == 6

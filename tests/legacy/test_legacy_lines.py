@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import parse
-from jobdb.legacy.collecting import GC_THRESHOLD, raised_gc_threshold
-from jobdb.legacy.log_lines import match_flat_line
+from jobdb.legacy.format.log_line import match_flat_line
+from jobdb.legacy.importing.gc_threshold import GC_THRESHOLD, raised_gc_threshold
 
 JOB = "00db5c14"
 COMPACT, SPACED, MIXED = (",", ":"), (", ", ": "), (", ", ":")

@@ -42,7 +42,7 @@ def trap_log(folder: Path) -> str:
 
 
 def test_an_isolated_process_imports_installed_modules_alone(workspace: Path) -> None:
-    program = "import json, apsw, jobdb.legacy.reading, jobdb.schema; print(json.dumps(sys.argv[1:]))"
+    program = "import json, apsw, jobdb.legacy.importing.readers, jobdb.schema; print(json.dumps(sys.argv[1:]))"
     for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": f":{workspace}"}, {"PYTHONHOME": "."}):
         done = run(isolated_command(program, "a", "é"), workspace, **variables)
         assert (done.stdout, trap_log(workspace)) == ('["a", "\\u00e9"]\n', ""), done.stderr
@@ -79,7 +79,7 @@ def test_whoever_stands_in_a_folder_of_the_installation_still_finds_it(monkeypat
 
 
 def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path) -> None:
-    from jobdb.legacy.reading import _PROGRAM
+    from jobdb.legacy.importing.readers import _PROGRAM
 
     jobs = workspace / ".mam" / "jobs"
     jobs.mkdir(parents=True)
@@ -102,7 +102,11 @@ def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -
 
 def test_every_python_that_is_started_is_isolated() -> None:
     """Whoever starts a Python says so by ``sys.executable``: in one module, and in the probe, with -I beside it."""
-    allowed = {"jobdb/system/isolated_python.py", "jobdb/filesystem/probe/parties.py", "jobdb/legacy/reading.py"}
+    allowed = {
+        "jobdb/system/isolated_python.py",
+        "jobdb/filesystem/probe/parties.py",
+        "jobdb/legacy/importing/readers.py",
+    }
     for folder in ("jobdb", "cli", "schema"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text("utf-8")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import marshal
 from typing import Any
 
-from .damage import Damaged, DamageKind
-from .ready import DeferredJob, NormalizedJob
+from ..format.damage import Damaged, DamageKind
+from .normalization import DeferredJob, NormalizedJob
 
 Json = Any
 ReadResult = NormalizedJob | DeferredJob | Damaged | None

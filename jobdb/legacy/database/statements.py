@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..engines.statements import Statement, StatementSet
+from ...engines.statements import Statement, StatementSet
 
 
 class LegacyStatements(StatementSet):

@@ -18,16 +18,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from ..crypto.secret_input import auth_required_reason
-from ..errors import Unusable
-from ..model import JobStatus
-from ..system.isolated_python import isolated_command
-from ..system.subprocess_env import without_secrets
-from .collecting import raised_gc_threshold
-from .layout import Layout, count_records
-from .packing import ReadResult, pack, unpack
-from .ready import DeferredJob, NormalizedJob, normalize_job
-from .records import LegacyRecord
+from ...crypto.secret_input import auth_required_reason
+from ...errors import Unusable
+from ...model import JobStatus
+from ...system.isolated_python import isolated_command
+from ...system.subprocess_env import without_secrets
+from ..folder.layout import Layout, count_records
+from ..format.record import LegacyRecord
+from .gc_threshold import raised_gc_threshold
+from .normalization import DeferredJob, NormalizedJob, normalize_job
+from .read_results import ReadResult, pack, unpack
 from .source import SourceJob, SourceReader
 
 MIN_RECORDS_FOR_PROCESS = 3000
@@ -48,7 +48,7 @@ _ANSWER_BYTES_AHEAD = 1 << 20
 _WHOLE, _PUT_OFF = "whole", "put off"
 _PENDING = JobStatus.PENDING.value
 _LENGTH = struct.Struct("<I")
-_PROGRAM = "from jobdb.legacy.reading import serve; serve()"
+_PROGRAM = "from jobdb.legacy.importing.readers import serve; serve()"
 
 
 class Reader:

@@ -15,9 +15,9 @@ import time
 import weakref
 from pathlib import Path
 
-from ..errors import Busy, Unusable
-from ..filesystem.kernel_locks import locks_on
-from ..system.owned_fd import OwnedFd
+from ...errors import Busy, Unusable
+from ...filesystem.kernel_locks import locks_on
+from ...system.owned_fd import OwnedFd
 from .layout import LOCK_NAME
 
 MAX_REPLACED_LOCKS = 100

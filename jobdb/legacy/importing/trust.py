@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..core.secrets import MIN_TOKEN_BITS, length_in_bits
-from ..crypto.secret_input import auth_required_reason
-from ..model import Broker
-from .damage import TrustWarning
-from .records import LegacyRecord
-from .rows import TOKEN_OMITTED, TOKEN_REQUIRED, TOKEN_REVOKED
-from .state import current_kid, find_key
+from ...core.secrets import MIN_TOKEN_BITS, length_in_bits
+from ...crypto.secret_input import auth_required_reason
+from ...model import Broker
+from ..database.job_row import TOKEN_OMITTED, TOKEN_REQUIRED, TOKEN_REVOKED
+from ..format.damage import TrustWarning
+from ..format.jobdb_state import current_kid, find_key
+from ..format.record import LegacyRecord
 
 _ROTATE = "'jobdb token rotate'"
 _UNTIL_ROTATED = f"no event is accepted until {_ROTATE} gives it one"

@@ -9,16 +9,16 @@ import marshal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ..crypto.vault import Vault
-from ..engines.sql.rows import password_binding, token_binding
-from ..engines.sql.sealer import Sealer
-from ..engines.store import Transaction
+from ...crypto.vault import Vault
+from ...engines.sql.rows import password_binding, token_binding
+from ...engines.sql.sealer import Sealer
+from ...engines.store import Transaction
+from ..database.job_row import JobRow
+from ..database.job_state import placeholder_token, write_state
+from ..database.statements import LEGACY
+from .normalization import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, NormalizedJob
 from .plan import NEW_JOB, Plan
-from .ready import JOB_COLUMNS, ORIGIN_COLUMNS, SPEC_COLUMNS, TOKEN_COLUMNS, NormalizedJob
-from .rows import JobRow
-from .state_rows import placeholder_token, write_state
-from .statements import LEGACY
-from .verify import Verification, WrittenJob
+from .verification import Verification, WrittenJob
 
 Json = Any
 Planned = tuple[NormalizedJob, Plan]

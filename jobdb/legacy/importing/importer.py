@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..crypto.vault import Vault
-from ..engines.sql.statements import TOKENS
-from ..engines.store import Transaction
-from ..errors import Busy
-from .collecting import raised_gc_threshold
-from .damage import Damaged, DamageKind
-from .layout import (
+from ...crypto.vault import Vault
+from ...engines.sql.statements import TOKENS
+from ...engines.store import Transaction
+from ...errors import Busy
+from ..database.job_row import JobRow
+from ..database.job_state import database_state
+from ..database.statements import LEGACY
+from ..folder.layout import (
     LINK,
     LOG_SUFFIX,
     RECORD_SUFFIX,
@@ -30,22 +31,21 @@ from .layout import (
     list_jobs_folder,
     printable_name,
 )
-from .lock import RegistryLock, registry_lock
-from .ordering import MAX_BATCH_JOBS, ordered_batches
-from .packing import ReadResult
+from ..folder.lock import RegistryLock, registry_lock
+from ..format.damage import Damaged, DamageKind
+from ..format.jobdb_state import newer_state_reason
+from ..report import ImportReport, Outcome, ReportRow
+from .batch_writer import BatchWriter
+from .batches import MAX_BATCH_JOBS, ordered_batches
+from .gc_threshold import raised_gc_threshold
+from .normalization import JOB_COLUMNS, DeferredJob, NormalizedJob
 from .plan import NEW_JOB, Plan, keep_token, plan_existing
-from .reading import Reader, open_reader
-from .ready import JOB_COLUMNS, DeferredJob, NormalizedJob
-from .report import ImportReport, Outcome, ReportRow
-from .rows import JobRow
-from .state import newer_state_reason
-from .state_rows import database_state
-from .statements import LEGACY
-from .verify import Verification
-from .writing import BatchWriter
+from .read_results import ReadResult
+from .readers import Reader, open_reader
+from .verification import Verification
 
 if TYPE_CHECKING:
-    from ..registry import Registry
+    from ...registry import Registry
 
 DEFAULT_LOCK_TIMEOUT_SEC = 30.0
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from jobdb.errors import Busy, Unusable
-from jobdb.legacy.lock import lock_holder, registry_lock
+from jobdb.legacy.folder.lock import lock_holder, registry_lock
 
 HOLDER = """
 import fcntl, os, sys

@@ -11,11 +11,11 @@ import json
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import InvalidInput
-from ..model import Job
+from ...errors import InvalidInput
+from ...model import Job
 
 if TYPE_CHECKING:
-    from ..registry import Registry
+    from ...registry import Registry
 
 Json = Any
 

@@ -10,9 +10,7 @@ import json
 import os
 from dataclasses import dataclass, field
 
-from .damage import Damaged
-from .jsontext import parse_object
-from .layout import (
+from ..folder.layout import (
     AUDIT_LOG,
     AUDIT_META,
     AUDIT_STATUS,
@@ -24,8 +22,10 @@ from .layout import (
     open_folder,
     read_regular_file,
 )
-from .logs import JobLogs, KeptLine, read_logs
-from .records import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
+from ..format.damage import Damaged
+from ..format.log_reader import JobLogs, KeptLine, read_logs
+from ..format.record import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
+from ..format.strict_json import parse_object
 
 MAX_AUDIT_FILE_BYTES = MAX_RECORD_BYTES
 NO_LOGS = JobLogs()

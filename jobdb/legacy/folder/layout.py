@@ -19,8 +19,8 @@ from itertools import islice
 from operator import methodcaller
 from pathlib import Path
 
-from ..errors import InvalidInput, Unusable
-from .damage import Damaged, DamageKind
+from ...errors import InvalidInput, Unusable
+from ..format.damage import Damaged, DamageKind
 
 RECORD_SUFFIX = ".json"
 LOG_SUFFIX = ".events.log"

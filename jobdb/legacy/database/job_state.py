@@ -10,12 +10,12 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from ..engines.sql.rows import token_binding
-from ..engines.sql.sealer import Sealer
-from ..engines.store import Transaction
-from .records import LegacyRecord
-from .rows import TOKEN_OMITTED, TOKEN_REQUIRED, JobRow
-from .state import State, intersect_ranges, make_state
+from ...engines.sql.rows import token_binding
+from ...engines.sql.sealer import Sealer
+from ...engines.store import Transaction
+from ..format.jobdb_state import State, intersect_ranges, make_state
+from ..format.record import LegacyRecord
+from .job_row import TOKEN_OMITTED, TOKEN_REQUIRED, JobRow
 from .statements import LEGACY
 
 Json = Any

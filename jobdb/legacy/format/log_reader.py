@@ -14,9 +14,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..folder.layout import EntryKind
 from .damage import Damaged, DamageKind
-from .layout import EntryKind
-from .log_lines import LogEvent, is_other_object, match_flat_line, parse_flat_line, parse_line
+from .log_line import LogEvent, is_other_object, match_flat_line, parse_flat_line, parse_line
 
 MIN_SECRET_CHARS = 4
 """Shorter ones protect nothing, and would be found in every other line."""

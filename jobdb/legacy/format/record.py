@@ -16,12 +16,12 @@ from functools import lru_cache
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from ..core.protocol.limits import JOB_ID_PATTERN
-from ..core.protocol.topics import topic_prefix_error
-from ..model import JobStatus
+from ...core.protocol.limits import JOB_ID_PATTERN
+from ...core.protocol.topics import topic_prefix_error
+from ...model import JobStatus
 from .damage import Damaged, DamageKind, quoted
-from .jsontext import parse_object
-from .state import STATE_FIELD, State, parse_state
+from .jobdb_state import STATE_FIELD, State, parse_state
+from .strict_json import parse_object
 
 Json = Any
 

@@ -15,8 +15,8 @@ from contextlib import ExitStack
 from operator import attrgetter
 from typing import IO
 
-from ..model import JobStatus
-from .ready import DeferredJob, NormalizedJob
+from ...model import JobStatus
+from .normalization import DeferredJob, NormalizedJob
 
 _PENDING = JobStatus.PENDING.value
 MAX_BATCH_JOBS = 250

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import parse
-from jobdb.legacy.damage import DamageKind
-from jobdb.legacy.layout import EntryKind
-from jobdb.legacy.log_lines import LogEvent, parse_flat_line, parse_line
-from jobdb.legacy.logs import JobLogs, mask, read_logs, render_log, seqs_in_form, unmask
+from jobdb.legacy.folder.layout import EntryKind
+from jobdb.legacy.format.damage import DamageKind
+from jobdb.legacy.format.log_line import LogEvent, parse_flat_line, parse_line
+from jobdb.legacy.format.log_reader import JobLogs, mask, read_logs, render_log, seqs_in_form, unmask
 
 EVENTS, AUDIT = EntryKind.EVENT_LOG, EntryKind.AUDIT_LOG
 

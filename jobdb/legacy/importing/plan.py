@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..crypto.vault import Vault
-from ..engines.sql.rows import token_binding
-from ..model import JobStatus
-from .ready import Event, NormalizedJob, StoredValues, replace_key
-from .records import format_time
-from .report import Outcome
-from .rows import TOKEN_REVOKED, JobRow, record_from_row
-from .state import current_kid
+from ...crypto.vault import Vault
+from ...engines.sql.rows import token_binding
+from ...model import JobStatus
+from ..database.job_row import TOKEN_REVOKED, JobRow, record_from_row
+from ..format.jobdb_state import current_kid
+from ..format.record import format_time
+from ..report import Outcome
+from .normalization import Event, NormalizedJob, StoredValues, replace_key
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jobdb import InvalidInput
 from jobdb.core import arguments
 from jobdb.core.protocol.topics import topic_error, topic_prefix_error
-from jobdb.legacy.damage import Damaged, DamageKind
-from jobdb.legacy.records import (
+from jobdb.legacy.format.damage import Damaged, DamageKind
+from jobdb.legacy.format.record import (
     FIELDS,
     MAX_RECORD_BYTES,
     LegacyRecord,

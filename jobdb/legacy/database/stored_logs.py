@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ..errors import StorageFailed
-from .layout import EntryKind
-from .logs import render_log, unmask
-from .records import LegacyRecord
-from .rows import JobRow
+from ...errors import StorageFailed
+from ..folder.layout import EntryKind
+from ..format.log_reader import render_log, unmask
+from ..format.record import LegacyRecord
+from .job_row import JobRow
 
 
 def masked_secrets(record: LegacyRecord) -> dict[str, str | None]:

@@ -17,17 +17,17 @@ from functools import lru_cache
 from json.encoder import encode_basestring
 from typing import Any, NamedTuple
 
-from ..engines.sql.rows import shorten
-from ..errors import StorageFailed
-from ..model import JobStatus
-from .damage import Damaged, DamageKind, TrustWarning
-from .layout import EntryKind
-from .logs import mask
-from .records import LegacyRecord
-from .rows import EMPTY_TOKEN_MARKER, add_key_markers, record_from_values
+from ...engines.sql.rows import shorten
+from ...errors import StorageFailed
+from ...model import JobStatus
+from ..database.job_row import EMPTY_TOKEN_MARKER, add_key_markers, record_from_values
+from ..database.stored_logs import rebuild_logs_from
+from ..folder.layout import EntryKind
+from ..format.damage import Damaged, DamageKind, TrustWarning
+from ..format.jobdb_state import State
+from ..format.log_reader import mask
+from ..format.record import LegacyRecord
 from .source import SourceJob
-from .state import State
-from .stored import rebuild_logs_from
 from .trust import FULL_TRUST, Trust
 
 Json = Any

@@ -14,12 +14,12 @@ from datetime import datetime
 from operator import itemgetter
 from typing import NamedTuple
 
-from ..core.protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, parse
-from ..core.protocol.limits import MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ, SCHEMA_VERSION
-from ..model import EventKind
+from ...core.protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVersion, parse
+from ...core.protocol.limits import MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ, SCHEMA_VERSION
+from ...model import EventKind
 from .damage import Damaged, DamageKind, quoted
-from .jsontext import parse_object
-from .records import parse_time
+from .record import parse_time
+from .strict_json import parse_object
 
 
 class LogEvent(NamedTuple):

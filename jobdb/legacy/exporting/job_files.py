@@ -10,15 +10,15 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..engines.store import Transaction
-from .layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, EntryKind, Layout
-from .logs import seqs_in_form
-from .records import LegacyRecord
-from .rows import JobRow
-from .source import render_audit_file
-from .state import STATE_FIELD
-from .statements import LEGACY
-from .stored import rebuild_logs
+from ...engines.store import Transaction
+from ..database.job_row import JobRow
+from ..database.statements import LEGACY
+from ..database.stored_logs import rebuild_logs
+from ..folder.layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, EntryKind, Layout
+from ..format.jobdb_state import STATE_FIELD
+from ..format.log_reader import seqs_in_form
+from ..format.record import LegacyRecord
+from ..importing.source import render_audit_file
 
 _AUDIT_NAMES = {
     EntryKind.AUDIT_LOG: AUDIT_LOG,

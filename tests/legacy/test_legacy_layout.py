@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from jobdb.errors import InvalidInput
-from jobdb.legacy.damage import Damaged, DamageKind
-from jobdb.legacy.layout import (
+from jobdb.legacy.folder.layout import (
     EntryKind,
     classify,
     count_records,
@@ -21,6 +20,7 @@ from jobdb.legacy.layout import (
     printable_name,
     read_regular_file,
 )
+from jobdb.legacy.format.damage import Damaged, DamageKind
 
 
 def make(folder: Path, *names: str) -> Path:

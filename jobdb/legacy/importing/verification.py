@@ -14,16 +14,16 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from operator import itemgetter
 
-from ..crypto.vault import Vault
-from ..engines.sql.rows import password_binding, token_binding
-from ..engines.statements import Statement
-from ..engines.store import Row, Transaction
-from ..errors import StorageFailed
-from .ready import STORED_COLUMNS, NormalizedJob, log_digests, pack_values
-from .rows import JobRow, record_from_row
-from .state import STATE_FIELD, newer_state_reason
-from .state_rows import database_state
-from .statements import LEGACY
+from ...crypto.vault import Vault
+from ...engines.sql.rows import password_binding, token_binding
+from ...engines.statements import Statement
+from ...engines.store import Row, Transaction
+from ...errors import StorageFailed
+from ..database.job_row import JobRow, record_from_row
+from ..database.job_state import database_state
+from ..database.statements import LEGACY
+from ..format.jobdb_state import STATE_FIELD, newer_state_reason
+from .normalization import STORED_COLUMNS, NormalizedJob, log_digests, pack_values
 
 _KID = 3 + STORED_COLUMNS.index("kid")
 """In a row of ``legacy_written``: the first of that name, which is the job's."""

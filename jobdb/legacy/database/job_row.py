@@ -10,11 +10,11 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..engines.sql.rows import password_binding, token_binding
-from .records import DEFAULT_IDLE_TIMEOUT_SEC, DEFAULT_TIMEOUT_SEC, LegacyRecord
+from ...engines.sql.rows import password_binding, token_binding
+from ..format.record import DEFAULT_IDLE_TIMEOUT_SEC, DEFAULT_TIMEOUT_SEC, LegacyRecord
 
 if TYPE_CHECKING:
-    from ..crypto.vault import Vault
+    from ...crypto.vault import Vault
 
 Json = Any
 EMPTY_TOKEN_MARKER = "auth_token=empty"

@@ -12,26 +12,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..crypto.vault import Vault
-from ..engines.store import Transaction
-from ..errors import StorageFailed
-from ..filesystem.atomic_files import write_file
-from ..filesystem.permissions import make_private_folder, sync_folder
-from .damage import Damaged, DamageKind
-from .importer import DEFAULT_LOCK_TIMEOUT_SEC, Progress
-from .layout import RECORD_SUFFIX, Layout, find_export_target, read_regular_file
-from .lock import registry_lock
-from .records import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
-from .report import ExportReport, Outcome, ReportRow
-from .rows import JobRow, record_from_row
-from .source import json_equal
-from .state import limit_subscribers, newer_state_reason
-from .state_rows import database_state, export_state
-from .statements import LEGACY
-from .written import JobFile, render_job_files, render_record
+from ...crypto.vault import Vault
+from ...engines.store import Transaction
+from ...errors import StorageFailed
+from ...filesystem.atomic_files import write_file
+from ...filesystem.permissions import make_private_folder, sync_folder
+from ..database.job_row import JobRow, record_from_row
+from ..database.job_state import database_state, export_state
+from ..database.statements import LEGACY
+from ..folder.layout import RECORD_SUFFIX, Layout, find_export_target, read_regular_file
+from ..folder.lock import registry_lock
+from ..format.damage import Damaged, DamageKind
+from ..format.jobdb_state import limit_subscribers, newer_state_reason
+from ..format.record import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
+from ..importing.importer import DEFAULT_LOCK_TIMEOUT_SEC, Progress
+from ..importing.source import json_equal
+from ..report import ExportReport, Outcome, ReportRow
+from .job_files import JobFile, render_job_files, render_record
 
 if TYPE_CHECKING:
-    from ..registry import Registry
+    from ...registry import Registry
 
 _PAGE = 100
 _PROGRESS_STEP = 100
