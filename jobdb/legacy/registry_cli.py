@@ -1,7 +1,7 @@
-"""``python -m jobdb.legacy.registry``: the old registry script's commands, for shell callers that are not changed yet.
+"""The command line of ``python -m jobdb.legacy.registry``: the old registry script's commands, for shell callers.
 
-Called by that module alone; calls its functions. Records are printed as JSON, without token and password unless
-``--with-secrets`` asks for them. Exit codes are those of ``jobdb``.
+Called by that module alone, which hands its functions over. Records are printed as JSON, without token and password
+unless ``--with-secrets`` asks for them. Exit codes are those of ``jobdb``.
 """
 
 from __future__ import annotations
@@ -9,29 +9,43 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from ..errors import JobdbError
 from ..model import JobStatus
 from ..system.terminal import sanitize_json, wrap_terminal
-from . import registry as functions
 
 Json = Any
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns its exit code."""
+class RegistryFunctions(NamedTuple):
+    """The functions of `jobdb.legacy.registry` that the commands call."""
+
+    register_job: Callable[..., dict[str, Json]]
+    load_job: Callable[..., dict[str, Json]]
+    list_jobs: Callable[..., list[dict[str, Json]]]
+    pick_pending: Callable[..., dict[str, Json] | None]
+    update_status: Callable[..., dict[str, Json]]
+
+
+def main(functions: RegistryFunctions, arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        functions: of the drop-in module.
+        arguments: of the command; those of the process when None.
+    """
     sys.stdout, sys.stderr = wrap_terminal(sys.stdout), wrap_terminal(sys.stderr)
     args = _parser().parse_args(arguments)
     try:
-        return int(_COMMANDS[args.command](args))
+        return _COMMANDS[args.command](functions, args)
     except JobdbError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error.for_command_line()}", file=sys.stderr)
         return error.exit_code
 
 
-def _register(args: argparse.Namespace) -> int:
+def _register(functions: RegistryFunctions, args: argparse.Namespace) -> int:
     fields = {
         "prompt": args.prompt,
         "agent": args.agent,
@@ -49,20 +63,20 @@ def _register(args: argparse.Namespace) -> int:
     return 0
 
 
-def _list(args: argparse.Namespace) -> int:
+def _list(functions: RegistryFunctions, args: argparse.Namespace) -> int:
     for record in functions.list_jobs(args.registry_dir, status=args.status, agent=args.agent):
         print(json.dumps(_redacted(record, args.with_secrets)))
     return 0
 
 
-def _show(args: argparse.Namespace) -> int:
+def _show(functions: RegistryFunctions, args: argparse.Namespace) -> int:
     record = functions.load_job(args.registry_dir, args.job_id)
     shown = json.dumps(_redacted(record, args.with_secrets), ensure_ascii=False, indent=2)
     print("\n".join(map(sanitize_json, shown.split("\n"))))
     return 0
 
 
-def _pick(args: argparse.Namespace) -> int:
+def _pick(functions: RegistryFunctions, args: argparse.Namespace) -> int:
     record = functions.pick_pending(args.registry_dir, agent=args.agent, agent_session=args.agent_session)
     if record is None:
         print("nothing is pending", file=sys.stderr)
@@ -71,7 +85,7 @@ def _pick(args: argparse.Namespace) -> int:
     return 0
 
 
-def _status(args: argparse.Namespace) -> int:
+def _status(functions: RegistryFunctions, args: argparse.Namespace) -> int:
     if args.status is None:
         print(functions.load_job(args.registry_dir, args.job_id)["status"])
     else:
@@ -117,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     register.add_argument("--broker-port", type=int, default=1883)
     register.add_argument("--tls", action="store_true")
 
-    listing = command("list", "Show all jobs, one JSON record a line.")
+    listing = command("list", "Show all jobs, one JSON record per line.")
     listing.add_argument("--status", choices=list(JobStatus))
     listing.add_argument("--agent")
 

@@ -129,7 +129,7 @@ def _stored(registry: Registry) -> tuple[int, int]:
     """Bytes and rows that an import of one job has left."""
     with registry.engine.store.read() as tx:
         rows = [
-            *tx.all(LEGACY.legacy_lines, job=1),
+            *tx.all(LEGACY.legacy_lines, first=1, last=1),
             *tx.all(LEGACY.legacy_payloads, job=1),
             *tx.all(LEGACY.legacy_job, job_id="j"),
         ]

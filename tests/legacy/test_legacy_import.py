@@ -16,6 +16,7 @@ from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, 
 from jobdb.engines.sqlite.transaction import ROWS_PER_INSERT, SqliteTransaction
 from jobdb.engines.statements import Statement
 from jobdb.legacy import Outcome, import_registry
+from jobdb.legacy.database.job_values import EventValues
 from jobdb.legacy.database.statements import LEGACY
 from jobdb.legacy.format.damage import DamageKind
 from jobdb.legacy.importing import normalization
@@ -456,11 +457,11 @@ def _tokens_exchanged(rows: Any) -> Any:
 
 
 def _later(rows: Any) -> Any:
-    return [(*row[:12], row[12] + 1000, *row[13:]) for row in rows]
+    return [row._replace(created_ms=row.created_ms + 1000) for row in rows]
 
 
 def _other_digest(rows: Any) -> Any:
-    return [(*row[:5], b"0" * 32, row[6]) for row in rows]
+    return [(job, *EventValues._make(event)._replace(digest=b"0" * 32)) for job, *event in rows]
 
 
 @pytest.mark.parametrize(
@@ -507,16 +508,16 @@ def test_rows_that_go_together_are_all_written_each_as_it_is(
     with registry.engine.store.write() as tx:
         tx.run(LEGACY.legacy_delete_lines, job=1)
         tx.run_rows(LEGACY.legacy_insert_line, names, (tuple(row[name] for name in names) for row in rows))
-        found = tx.all(LEGACY.legacy_lines_of_range, first=1, last=1)
+        found = tx.all(LEGACY.legacy_lines, first=1, last=1)
     assert found == [(1, "event_log", row["number"], row["raw"]) for row in rows]
 
 
 def _no_prompt(values: Any) -> Any:
-    return lambda record: ("", *values(record)[1:])
+    return lambda record: values(record)._replace(prompt="")
 
 
 def _one_event_less(real: Any) -> Any:
-    return lambda source: (*real(source)[:4], "2-3", *real(source)[5:])
+    return lambda source, trust: real(source, trust)._replace(event_form="2-3")
 
 
 def test_a_job_that_would_not_stay_the_same_is_named_and_left(

@@ -9,18 +9,17 @@ import pytest
 
 from jobdb.errors import InvalidInput
 from jobdb.legacy.folder.layout import (
-    EntryKind,
     classify,
     count_records,
     find_export_target,
     find_registry,
     list_audit_folder,
     list_jobs_folder,
-    open_folder,
     printable_name,
-    read_regular_file,
 )
+from jobdb.legacy.folder.regular_file import open_folder, read_regular_file
 from jobdb.legacy.format.damage import Damaged, DamageKind
+from jobdb.legacy.format.entry_kind import EntryKind
 
 
 def make(folder: Path, *names: str) -> Path:
@@ -146,13 +145,13 @@ def test_a_folder_in_an_open_one(tmp_path: Path) -> None:
     outer = open_folder(str(tmp_path))
     assert isinstance(outer, int)
     try:
-        assert open_folder("link", folder=outer) == found
-        assert open_folder("missing", folder=outer) is None
-        inner = open_folder("logs", folder=outer)
+        assert open_folder("link", dir_fd=outer) == found
+        assert open_folder("missing", dir_fd=outer) is None
+        inner = open_folder("logs", dir_fd=outer)
         assert isinstance(inner, int)
         try:
-            assert read_regular_file("file", 9, folder=inner) == b"x"
-            assert open_folder("file", folder=inner) is None
+            assert read_regular_file("file", 9, dir_fd=inner) == b"x"
+            assert open_folder("file", dir_fd=inner) is None
         finally:
             os.close(inner)
     finally:

@@ -68,7 +68,7 @@ def matches_parser(text: str) -> bool:
     wire = parse(text.encode())
     assert wire.job_id == JOB
     assert event[:3] == (wire.seq, wire.event.value, wire.attempt)
-    assert (event.digest, event.text, event.detail) == (wire.digest, wire.text, wire.detail)
+    assert (event.digest, event.payload, event.detail) == (wire.digest, wire.text, wire.detail)
     return True
 
 

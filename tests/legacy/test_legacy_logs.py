@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import parse
-from jobdb.legacy.folder.layout import EntryKind
 from jobdb.legacy.format.damage import DamageKind
+from jobdb.legacy.format.entry_kind import EntryKind
+from jobdb.legacy.format.log_form import render_log, seqs_in_form
 from jobdb.legacy.format.log_line import LogEvent, parse_flat_line, parse_line
-from jobdb.legacy.format.log_reader import JobLogs, mask, read_logs, render_log, seqs_in_form, unmask
+from jobdb.legacy.format.log_reader import JobLogs, read_logs
+from jobdb.legacy.format.secret_mask import mask, unmask
 
 EVENTS, AUDIT = EntryKind.EVENT_LOG, EntryKind.AUDIT_LOG
 
@@ -39,7 +41,7 @@ def read(events: bytes, audit: bytes | None = None, secrets: tuple[str, ...] = (
 
 
 def rewrite_log(found: JobLogs, kind: EntryKind) -> bytes:
-    payloads = {event.seq: event.text for event in found.events}
+    payloads = {event.seq: event.payload for event in found.events}
     kept = iter([kept.raw for kept in found.kept if kept.log is kind])
     return render_log(found.forms[kind], payloads.__getitem__, kept)
 
@@ -186,7 +188,7 @@ def test_a_line_that_the_parser_takes_is_the_same_event() -> None:
     found, wire = parse_line(raw, "abc", fallback_ms=0), parse(raw)
     assert isinstance(found, LogEvent)
     assert (found.seq, found.event, found.attempt) == (wire.seq, wire.event.value, wire.attempt)
-    assert (found.digest, found.detail, found.text) == (wire.digest, wire.detail, wire.text)
+    assert (found.digest, found.detail, found.payload) == (wire.digest, wire.detail, wire.text)
 
 
 @given(st.binary(max_size=60))
@@ -228,8 +230,8 @@ def test_a_line_in_the_usual_form_is_what_the_parser_says(
         return
     wire = parse(raw)
     assert (found.seq, found.event, found.attempt) == (wire.seq, wire.event.value, wire.attempt)
-    assert (found.digest, found.text, found.detail) == (wire.digest, wire.text, wire.detail)
-    assert (type(found.seq), wire.job_id, found.text.encode()) == (int, "abc", raw)
+    assert (found.digest, found.payload, found.detail) == (wire.digest, wire.text, wire.detail)
+    assert (type(found.seq), wire.job_id, found.payload.encode()) == (int, "abc", raw)
 
 
 @given(PAYLOADS, st.sampled_from(list(range(7))))
@@ -243,7 +245,7 @@ def test_a_key_that_stands_there_twice_is_never_usual(payload: dict[str, Any], w
 def test_lines_as_the_old_scripts_write_them_are_usual() -> None:
     for raw in (line(1), line(2, "step", pct=32, hmac_sig="ab" * 32), line(3, hmac_kid=2, attempt=1, ok=None)):
         found, wire = parse_flat_line(raw.rstrip(b"\n"), "abc", fallback_ms=0), parse(raw.rstrip(b"\n"))
-        assert found is not None and (found.digest, found.text) == (wire.digest, wire.text)
+        assert found is not None and (found.digest, found.payload) == (wire.digest, wire.text)
     with_umlaut = json.dumps(json.loads(line(1, "größer")), ensure_ascii=False).encode()
     found = parse_flat_line(with_umlaut, "abc", fallback_ms=0)
     assert found is not None and found.digest == parse(with_umlaut).digest

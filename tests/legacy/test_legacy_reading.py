@@ -16,7 +16,7 @@ from jobdb import Registry, Unusable
 from jobdb.legacy import Outcome, import_registry
 from jobdb.legacy.folder.layout import find_registry
 from jobdb.legacy.importing import readers
-from jobdb.legacy.importing.normalization import DeferredJob
+from jobdb.legacy.importing.normalized_job import DeferredJob
 
 Open = Callable[..., Registry]
 

@@ -15,16 +15,9 @@ from jobdb import InvalidInput
 from jobdb.core import arguments
 from jobdb.core.protocol.topics import topic_error, topic_prefix_error
 from jobdb.legacy.format.damage import Damaged, DamageKind
-from jobdb.legacy.format.record import (
-    FIELDS,
-    MAX_RECORD_BYTES,
-    LegacyRecord,
-    _parse_checked,
-    _parse_fast,
-    format_time,
-    parse_record,
-    parse_time,
-)
+from jobdb.legacy.format.record import FIELDS, LegacyRecord
+from jobdb.legacy.format.record_parser import MAX_RECORD_BYTES, _parse_checked, _parse_fast, parse_record
+from jobdb.legacy.format.timestamps import format_time, parse_time
 
 LEGAL: dict[str, Any] = {
     "schema_version": 1,

@@ -1,4 +1,4 @@
--- Statements of the import from the old registry and of the export to it, for SQLite and PostgreSQL alike.
+-- Statements of the import from the old registry, of the export to it and of the drop-in module, for every engine.
 
 -- legacy_insert_job: a job as its record says.
 INSERT INTO jobs (job_id, status, agent, agent_session, topic_prefix, timeout_sec, idle_timeout_sec, has_broker, kid,
@@ -8,18 +8,18 @@ VALUES (:job_id, :status, :agent, :agent_session, :topic_prefix, :timeout_sec, :
         :last_seq, :attempt, :terminal_seq, :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event,
         :last_event_ms, :detail);
 
--- legacy_last_number: the number of the newest job.
+-- legacy_last_number: the row id of the newest job.
 SELECT COALESCE(max(id), 0) FROM jobs;
 
--- legacy_new_numbers: the numbers that new jobs were given.
+-- legacy_new_numbers: the row ids that new jobs were given.
 SELECT job_id, id FROM jobs WHERE id > :after;
 
--- legacy_update_job: the same for a job that is there and has not moved on; a job that has a token keeps asking for it.
+-- legacy_update_job: a job that is there and has not moved on; one that has a token keeps requiring it.
 UPDATE jobs
 SET status = :status, agent = :agent, agent_session = :agent_session, topic_prefix = :topic_prefix,
     timeout_sec = :timeout_sec, idle_timeout_sec = :idle_timeout_sec, has_broker = :has_broker,
-    kid = CASE WHEN kid > :kid THEN kid ELSE :kid END, last_seq = :last_seq, attempt = CASE WHEN attempt > :attempt THEN attempt ELSE :attempt END,
-    terminal_seq = :terminal_seq, created_ms = :created_ms, updated_ms = :updated_ms,
+    kid = CASE WHEN kid > :kid THEN kid ELSE :kid END, last_seq = :last_seq,
+    attempt = CASE WHEN attempt > :attempt THEN attempt ELSE :attempt END, terminal_seq = :terminal_seq, created_ms = :created_ms, updated_ms = :updated_ms,
     started_ms = COALESCE(started_ms, :started_ms), finished_ms = :finished_ms, last_event = :last_event,
     last_event_ms = :last_event_ms, detail = :detail, lease_until_ms = NULL
 WHERE id = :job;
@@ -28,13 +28,13 @@ WHERE id = :job;
 INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, extra)
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
--- legacy_update_spec: the same for a job that is there.
+-- legacy_update_spec: the spec of a job that is there.
 UPDATE specs
 SET prompt = :prompt, broker = :broker, broker_password = :broker_password,
     expected_artifacts = :expected_artifacts, extra = :extra
 WHERE job = :job;
 
--- legacy_upsert_token: the record's token, or what stands in for a key that nobody has.
+-- legacy_upsert_token: the record's token, or the placeholder of a key that nobody has.
 INSERT INTO tokens (job, sealed, kid, imported, created_ms, expires_ms, revoked_ms)
 VALUES (:job, :sealed, :kid, 1, :created_ms, :expires_ms, :revoked_ms)
 ON CONFLICT (job, kid) DO UPDATE
@@ -114,30 +114,29 @@ SELECT seq, payload FROM events WHERE job = :job ORDER BY seq;
 SELECT job, seq, event, attempt, recorded_ms, digest, payload FROM events
 WHERE job BETWEEN :first AND :last ORDER BY job, seq;
 
--- legacy_lines_of_range: the kept lines of all logs of a range of jobs.
+-- legacy_lines: the kept lines of all logs of a range of jobs, in order.
 SELECT job, log, number, raw FROM import_lines WHERE job BETWEEN :first AND :last ORDER BY job, log, number;
 
--- legacy_lines: the kept lines of all logs of a job, in order.
-SELECT log, raw FROM import_lines WHERE job = :job ORDER BY log, number;
-
 -- legacy_job: one job with all that a record needs.
-SELECT j.id, j.job_id, j.status, j.created_ms, j.updated_ms, s.prompt, j.agent, j.agent_session, s.broker,
+SELECT j.id AS row_id, j.job_id, j.status, j.created_ms, j.updated_ms, s.prompt, j.agent, j.agent_session, s.broker,
        s.broker_password, j.topic_prefix, j.timeout_sec, j.idle_timeout_sec, s.expected_artifacts, j.last_seq, j.kid,
-       t.sealed, t.revoked_ms, s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form,
-       i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker, j.lease_until_ms,
-       j.has_broker, j.terminal_seq, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail
+       t.sealed AS token, t.revoked_ms AS token_revoked_ms, s.extra, i.updated_ms AS record_updated_ms, i.record_seq,
+       i.job_seq, i.absent, i.event_form, i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker,
+       j.lease_until_ms, j.has_broker, j.terminal_seq, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms,
+       j.detail
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 LEFT JOIN imports AS i ON i.job = j.id
 WHERE j.job_id = :job_id;
 
--- legacy_jobs: the same for a range of jobs, in order.
-SELECT j.id, j.job_id, j.status, j.created_ms, j.updated_ms, s.prompt, j.agent, j.agent_session, s.broker,
+-- legacy_jobs: a range of jobs with all that a record needs, in order; the columns are those of ``legacy_job``.
+SELECT j.id AS row_id, j.job_id, j.status, j.created_ms, j.updated_ms, s.prompt, j.agent, j.agent_session, s.broker,
        s.broker_password, j.topic_prefix, j.timeout_sec, j.idle_timeout_sec, s.expected_artifacts, j.last_seq, j.kid,
-       t.sealed, t.revoked_ms, s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form,
-       i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker, j.lease_until_ms,
-       j.has_broker, j.terminal_seq, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail
+       t.sealed AS token, t.revoked_ms AS token_revoked_ms, s.extra, i.updated_ms AS record_updated_ms, i.record_seq,
+       i.job_seq, i.absent, i.event_form, i.event_digest, i.audit_form, i.audit_digest, j.attempt, j.worker,
+       j.lease_until_ms, j.has_broker, j.terminal_seq, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms,
+       j.detail
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
@@ -146,11 +145,13 @@ WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 
 -- legacy_new_job_rows: all that an import writes of jobs that are new, in order; the sealed secrets first.
-SELECT j.id, CASE WHEN t.revoked_ms IS NULL THEN t.sealed END, s.broker_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix, j.timeout_sec,
-       j.idle_timeout_sec, j.has_broker, j.kid, j.last_seq, j.attempt, j.terminal_seq, j.created_ms, j.updated_ms,
-       j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail, s.prompt, s.broker, s.expected_artifacts,
-       s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form, i.event_digest, i.audit_form,
-       i.audit_digest, t.kid, t.imported, t.created_ms, t.expires_ms, t.revoked_ms, j.worker, j.lease_until_ms
+SELECT j.id AS row_id, CASE WHEN t.revoked_ms IS NULL THEN t.sealed END AS sealed_token,
+       s.broker_password AS sealed_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix,
+       j.timeout_sec, j.idle_timeout_sec, j.has_broker, j.kid, j.last_seq, j.attempt, j.terminal_seq, j.created_ms,
+       j.updated_ms, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail, s.prompt, s.broker,
+       s.expected_artifacts, s.extra, i.updated_ms, i.record_seq, i.job_seq, i.absent, i.event_form, i.event_digest,
+       i.audit_form, i.audit_digest, t.kid, t.imported, t.created_ms, t.expires_ms, t.revoked_ms, j.worker,
+       j.lease_until_ms
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 JOIN imports AS i ON i.job = j.id
@@ -158,21 +159,20 @@ LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = j.kid
 WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 
--- legacy_page: the numbers of the jobs after one, for reading the whole registry page by page.
+-- legacy_page: the row ids after one, for reading the whole registry page by page.
 SELECT id FROM jobs WHERE id > :after ORDER BY id LIMIT :limit;
 
 -- legacy_count_jobs: how many jobs there are.
 SELECT count(*) FROM jobs;
 
-
--- legacy_set_status: what an old script says of a job, with no event of its own.
+-- legacy_set_status: the status that an old script sets, with no event of its own.
 UPDATE jobs
 SET status = :status, updated_ms = :now, finished_ms = :finished_ms, terminal_seq = :terminal_seq,
     started_ms = COALESCE(started_ms, :started_ms), lease_until_ms = NULL,
     worker = CASE WHEN :status = 'pending' THEN NULL ELSE worker END
 WHERE id = :job;
 
--- legacy_next_seq: a number for an event that an old agent will send by itself.
+-- legacy_next_seq: the next seq, for an event that an old agent sends by itself.
 UPDATE jobs SET last_seq = last_seq + 1, updated_ms = :now WHERE job_id = :job_id RETURNING last_seq;
 
 -- legacy_tombstones: whether any id of a pruned job is remembered.

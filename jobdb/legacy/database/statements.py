@@ -1,4 +1,4 @@
-"""The statements of import, export and the old registry's commands."""
+"""The SQL statements of import, export and drop-in module, which ``legacy.sql`` beside this file holds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class LegacyStatements(StatementSet):
     legacy_digests: Statement
     legacy_payloads: Statement
     legacy_events: Statement
-    legacy_lines_of_range: Statement
     legacy_lines: Statement
     legacy_job: Statement
     legacy_jobs: Statement

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from ...engines.store import Transaction
 from ..database.job_row import JobRow
+from ..database.job_values import LineValues
 from ..database.statements import LEGACY
 from ..database.stored_logs import rebuild_logs
-from ..folder.layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, EntryKind, Layout
+from ..folder.layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, Layout
+from ..format.audit_files import render_audit_file
+from ..format.entry_kind import EntryKind
 from ..format.jobdb_state import STATE_FIELD
-from ..format.log_reader import seqs_in_form
+from ..format.log_form import seqs_in_form
 from ..format.record import LegacyRecord
-from ..importing.source import render_audit_file
 
 _AUDIT_NAMES = {
     EntryKind.AUDIT_LOG: AUDIT_LOG,
@@ -29,7 +31,11 @@ _AUDIT_NAMES = {
 
 @dataclass(slots=True)
 class JobFile:
-    """One file; ``is_log``: it is only ever added to."""
+    """A file to write.
+
+    Attributes:
+        is_log: it is only ever added to.
+    """
 
     path: Path
     content: bytes = field(repr=False)
@@ -37,7 +43,7 @@ class JobFile:
 
 
 def render_record(record: LegacyRecord) -> bytes:
-    """A record as the old scripts write it."""
+    """Return the content of a record's file as the old scripts write it."""
     document = record.as_document()
     if record.state:
         document[STATE_FIELD] = record.state
@@ -47,18 +53,18 @@ def render_record(record: LegacyRecord) -> bytes:
 def render_job_files(
     tx: Transaction, row: JobRow, record: LegacyRecord, full_record: LegacyRecord, layout: Layout
 ) -> tuple[list[JobFile], int]:
-    """The files beside the record, and how many events there are.
+    """Return the files beside the record, and how many events there are.
 
     Args:
         tx: a transaction.
         row: the job.
         record: its record as it is written, with or without secrets.
         full_record: its record with secrets.
-        layout: where to.
+        layout: the folders to write to.
     """
-    payloads: dict[int, str] = dict(tx.all(LEGACY.legacy_payloads, job=row.number))
-    lines = tx.all(LEGACY.legacy_lines, job=row.number) if row.imported else []
-    logs = rebuild_logs(row, record, payloads, lines)
+    payloads: dict[int, str] = dict(tx.all(LEGACY.legacy_payloads, job=row.row_id))
+    lines = tx.all(LEGACY.legacy_lines, first=row.row_id, last=row.row_id) if row.imported else []
+    logs = rebuild_logs(row.forms, record, payloads, [LineValues(log, number, raw) for _, log, number, raw in lines])
     known = seqs_in_form(row.event_form) | seqs_in_form(row.audit_form)
     added = b"".join(text.encode("utf-8") + b"\n" for seq, text in payloads.items() if seq not in known)
     if added:
@@ -76,13 +82,13 @@ def render_job_files(
     files = []
     for kind, content in logs.items():
         if kind is EntryKind.EVENT_LOG:
-            files.append(JobFile(layout.jobs / (row.job_id + LOG_SUFFIX), content, True))
+            files.append(JobFile(layout.jobs / (row.job_id + LOG_SUFFIX), content, is_log=True))
         else:
             path = layout.audit / row.job_id / _AUDIT_NAMES[kind]
-            files.append(JobFile(path, content, kind is EntryKind.AUDIT_LOG))
+            files.append(JobFile(path, content, is_log=kind is EntryKind.AUDIT_LOG))
     return files, len(payloads)
 
 
 def _append_lines(log: bytes, added: bytes) -> bytes:
-    """Adds lines to a log whose last line may have been cut."""
+    """Return a log, whose last line may have been cut, with lines added to it."""
     return log + added if not log or log.endswith(b"\n") else log + b"\n" + added

@@ -1,7 +1,7 @@
-"""The registry as lines for other programs: one JSON object a job (ndjson), or one row a job (csv).
+"""The export for other programs: one JSON object per job (ndjson), or one row per job (csv).
 
-Called by the command line. Reads page by page, so memory stays bounded; the pages are newest first. Fields are those of
-`Job.as_dict`; ndjson adds the job's events, as they travelled. Secrets only when asked for.
+Called by the command line and by applications. Reads page by page, so memory stays bounded; the pages are newest first.
+Fields are those of `Job.as_dict`; ndjson adds the job's events, as they were published. Secrets only when asked for.
 """
 
 from __future__ import annotations
@@ -20,27 +20,31 @@ if TYPE_CHECKING:
 Json = Any
 
 FORMATS = ("ndjson", "csv")
-_EVENTS_A_PAGE = 1000
+_EVENTS_PER_PAGE = 1000
 
 
 def write_lines(
     registry: Registry, stream: IO[str], form: str, *, with_secrets: bool = False, jobs: Iterator[Job] | None = None
 ) -> int:
-    """Writes jobs to a text stream; for csv open it with ``newline=""``.
+    """Write jobs to a text stream; for csv open it with ``newline=""``.
 
     Args:
-        registry: where from.
-        stream: where to.
+        registry: the registry to export.
+        stream: the stream to write to.
         form: "ndjson" or "csv".
         with_secrets: add ``auth_token`` and ``broker_password``, in clear.
         jobs: which jobs; all when None.
 
     Returns:
-        How many jobs were written.
+        The number of jobs that were written.
 
     Raises:
-        InvalidInput: no such format.
+        InvalidInput: the format is unknown.
         KeyProblem: the master key is not the one that sealed the secrets.
+
+    Example:
+        with Registry.open("sqlite:///jobs.db") as registry:
+            write_lines(registry, sys.stdout, "ndjson")
     """
     if form not in FORMATS:
         raise InvalidInput(f"there is no format {form!r:.40}; the formats are {', '.join(FORMATS)}")
@@ -68,7 +72,7 @@ def _write_ndjson(registry: Registry, documents: Iterator[dict[str, Json]], stre
 
 def _payloads(registry: Registry, job_id: str) -> Iterator[Json]:
     after = 0
-    while page := registry.events(job_id, after=after, limit=_EVENTS_A_PAGE):
+    while page := registry.events(job_id, after=after, limit=_EVENTS_PER_PAGE):
         for event in page:
             yield json.loads(event.payload)
         after = page[-1].seq

@@ -1,26 +1,21 @@
-"""Where an old registry is and what lies in it: finds the folder, lists its entries, reads its files safely.
+"""The folders of an old registry: where it is, and what lies in it.
 
-Called by the importer and the exporter. Reads folders one entry at a time (`os.scandir`), so that memory does not
-grow with the registry, and opens nothing that is not a regular file: a pipe named ``x.json`` must not hang an import.
-Links are followed up to the folder that was named, and not below it: who may write into the registry is not always who
-imports it, and a log that is a link to somebody else's file would have its lines taken over, or written over.
+Called by the importer, the exporter and the drop-in module. Reads folders one entry at a time (`os.scandir`), so that
+memory does not grow with the registry. Links are followed up to the folder that was named, and not below it: who may
+write into the registry is not always who imports it.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import islice
 from operator import methodcaller
 from pathlib import Path
 
 from ...errors import InvalidInput, Unusable
-from ..format.damage import Damaged, DamageKind
+from ..format.entry_kind import EntryKind
 
 RECORD_SUFFIX = ".json"
 LOG_SUFFIX = ".events.log"
@@ -33,25 +28,6 @@ WORKSPACE_FOLDERS = (".mam", ".hermes")
 
 MAX_LOG_BYTES = 256 << 20
 """A larger event log is not read; it is named in the report."""
-
-_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
-_FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
-LINK = Damaged(DamageKind.LINK, "it is a link, and links in a registry are not followed; put the file itself there")
-"""The answer for a link, whatever it leads to."""
-
-
-class EntryKind(StrEnum):
-    """What an entry of the registry's folders is, by its name."""
-
-    RECORD = "record"
-    EVENT_LOG = "event_log"
-    AUDIT_LOG = "audit_log"
-    AUDIT_META = "audit_meta"
-    AUDIT_STATUS = "audit_status"
-    LEFTOVER = "leftover"
-    OTHER = "other"
-
-    __hash__ = str.__hash__  # that of enumerations is written in Python, and these are the keys of small dictionaries
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,81 +147,11 @@ def classify(name: str) -> EntryKind:
     return EntryKind.OTHER
 
 
-def open_folder(path: str, *, folder: int | None = None) -> int | Damaged | None:
-    """Return a descriptor of a folder that is no link, for opening what is in it.
-
-    Args:
-        path: the folder.
-        folder: an open folder that the path begins in.
-
-    Returns:
-        the descriptor, for the caller to close; why it cannot be had, or None if no folder of that name is there. Never
-        raises OSError.
-    """
-    try:
-        return os.open(path, _FOLDER_FLAGS, dir_fd=folder)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        with suppress(OSError):
-            if stat.S_ISLNK(os.lstat(path, dir_fd=folder).st_mode):
-                return LINK
-        return None if error.errno == errno.ENOTDIR else _no_read(path, error)
-
-
-def read_regular_file(path: str, limit: int, *, folder: int | None = None) -> bytes | Damaged | None:
-    """Return the content of a regular file; a link is not followed.
-
-    Args:
-        path: the file.
-        limit: the most bytes to read; a larger file is `Damage.TOO_LARGE`.
-        folder: an open folder that the path begins in.
-
-    Returns:
-        the content, why it cannot be had, or None if nothing of that name is there. Never raises OSError.
-    """
-    try:
-        fd = os.open(path, _READ_FLAGS, dir_fd=folder)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ELOOP:
-            return _link(path, folder)
-        return _no_read(path, error) if folder is None else _unreadable_file(error)
-    try:
-        size = os.fstat(fd)
-        if not stat.S_ISREG(size.st_mode):
-            return Damaged(DamageKind.NOT_A_FILE, f"it is {_kind_of(size.st_mode)}, not a file")
-        if size.st_size > limit:
-            return Damaged(DamageKind.TOO_LARGE, f"it has {size.st_size:,} bytes; at most {limit:,} are read")
-        content = os.read(fd, size.st_size + 1)
-        if len(content) != size.st_size:
-            content += _rest(fd, limit)
-        return content
-    except OSError as error:
-        return _no_read(path, error)
-    finally:
-        os.close(fd)
-
-
 def printable_name(name: str) -> str:
     """A file name as printable text; bytes that are no UTF-8 and control characters are escaped."""
     if name.isprintable():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
-
-
-def _rest(fd: int, limit: int) -> bytes:
-    """What a file holds beyond the size that it had a moment ago: a log that is being appended to."""
-    parts = []
-    total = 0
-    while total <= limit:
-        part = os.read(fd, 1 << 16)
-        if not part:
-            break
-        parts.append(part)
-        total += len(part)
-    return b"".join(parts)
 
 
 def _layout(jobs: Path, *, named: Path) -> Layout:
@@ -264,17 +170,6 @@ def _layout(jobs: Path, *, named: Path) -> Layout:
     return Layout(jobs, jobs.parent / AUDIT_FOLDER)
 
 
-def _link(path: str, folder: int | None) -> Damaged:
-    """Return the damage of a link, which says whether it leads nowhere; where it leads is not looked at."""
-    try:
-        os.stat(path, dir_fd=folder)
-    except FileNotFoundError:
-        return Damaged(DamageKind.DANGLING_LINK, "it is a link that leads nowhere")
-    except OSError:
-        pass
-    return LINK
-
-
 def _looks_like_records(folder: Path) -> bool:
     with os.scandir(folder) as entries:
         return any(entry.name == LOCK_NAME or entry.name.endswith(RECORD_SUFFIX) for entry in entries)
@@ -282,23 +177,3 @@ def _looks_like_records(folder: Path) -> bool:
 
 def _unreadable(folder: Path, error: OSError) -> Unusable:
     return Unusable(f"the folder {folder} cannot be read: {error.strerror}; nothing was changed")
-
-
-def _no_read(path: str, error: OSError | ValueError) -> Damaged:
-    if os.path.isdir(path):
-        return Damaged(DamageKind.NOT_A_FILE, "it is a folder, not a file")
-    return _unreadable_file(error)
-
-
-def _unreadable_file(error: OSError | ValueError) -> Damaged:
-    return Damaged(DamageKind.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
-
-
-def _kind_of(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "a folder"
-    if stat.S_ISFIFO(mode):
-        return "a pipe"
-    if stat.S_ISSOCK(mode):
-        return "a socket"
-    return "a device"

@@ -20,6 +20,7 @@ from ...filesystem.kernel_locks import locks_on
 from ...system.owned_fd import OwnedFd
 from .layout import LOCK_NAME
 
+DEFAULT_LOCK_TIMEOUT_SEC = 30.0
 MAX_REPLACED_LOCKS = 100
 _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class DamageKind(StrEnum):
@@ -74,6 +75,18 @@ class Damaged:
 
     kind: DamageKind
     reason: str
+
+
+class FileDamage(NamedTuple):
+    """A damaged file beside a job's record.
+
+    Attributes:
+        path: where it is within the registry's folder; the audit log's begins with ``../``.
+        damaged: what is wrong with it.
+    """
+
+    path: str
+    damaged: Damaged
 
 
 def quoted(text: str, *, most: int = 40) -> str:

@@ -137,21 +137,6 @@ def newer_state_reason(state: State | None, here: State | None) -> str:
     return ""
 
 
-def intersect_ranges(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Return the seqs that lie in both of two lists of ascending ranges, as ranges."""
-    found = []
-    first = second = 0
-    while first < len(one) and second < len(other):
-        low, high = max(one[first][0], other[second][0]), min(one[first][1], other[second][1])
-        if low <= high:
-            found.append((low, high))
-        if one[first][1] < other[second][1]:
-            first += 1
-        else:
-            second += 1
-    return found
-
-
 def _parse(found: Json, has_token: bool) -> State | None:
     members = _object(found, "is", _MEMBERS)
     if members.get("version") != VERSION or type(members["version"]) is not int:

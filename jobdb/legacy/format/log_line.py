@@ -18,8 +18,8 @@ from ...core.protocol import MAX_PAYLOAD_BYTES, MalformedPayload, UnsupportedVer
 from ...core.protocol.limits import MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ, SCHEMA_VERSION
 from ...model import EventKind
 from .damage import Damaged, DamageKind, quoted
-from .record import parse_time
 from .strict_json import parse_object
+from .timestamps import parse_time
 
 
 class LogEvent(NamedTuple):
@@ -28,7 +28,7 @@ class LogEvent(NamedTuple):
     Attributes:
         recorded_ms: when its author says it happened, Unix milliseconds.
         digest: SHA-256 of its canonical form.
-        text: the line, which is its wire form.
+        payload: the line, which is its wire form.
     """
 
     seq: int
@@ -36,7 +36,7 @@ class LogEvent(NamedTuple):
     attempt: int | None
     recorded_ms: int
     digest: bytes
-    text: str
+    payload: str
     detail: str
 
     def __repr__(self) -> str:

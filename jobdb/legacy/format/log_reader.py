@@ -1,25 +1,21 @@
-"""Event logs and audit logs of the old registry: lines to events, and the form in which the lines stood there.
+"""The reader of event logs and audit logs: lines to events, and to the form in which they stood there.
 
-Called by the reader of sources (`read_logs`) and the exporter (`render_log`). Pure: no file, clock or database. A line
-that is no wire event of this job is kept as it is, so that the log can be written again byte for byte. A log's *form*
-says how: ``k 1-4 k2 5 b9`` is a kept line, the events 1 to 4, two kept lines that are stored as one text, event 5, nine
-blank lines; ``=6-8`` at the end says that kept lines are these events, written otherwise than on the wire, and a final
-``!`` that the last line had no line break. So neither rows nor form grow with lines that say nothing.
+Called by the reader of source jobs. Pure: no file, clock or database. A line that is no wire event of the job is kept
+as it is, so that the log can be written again byte for byte; ``log_form.py`` says how a log's form is written.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ..folder.layout import EntryKind
 from .damage import Damaged, DamageKind
+from .entry_kind import EntryKind
+from .log_form import FormBuilder
 from .log_line import LogEvent, is_other_object, match_flat_line, parse_flat_line, parse_line
-
-MIN_SECRET_CHARS = 4
-"""Shorter ones protect nothing, and would be found in every other line."""
+from .secret_mask import MIN_SECRET_CHARS, needles
+from .seq_ranges import SeqRange, missing_ranges
 
 MAX_NAMED = 5
 """How many lines or seqs a reason names before it only counts."""
@@ -70,13 +66,13 @@ def read_logs(
         secrets: the job's token and password; a line that holds one in clear is not taken as an event.
     """
     logs = list(logs)
-    needles = [needle for secret in secrets if len(secret) >= MIN_SECRET_CHARS for needle in _needles(secret)]
+    guarded = [needle for secret in secrets if len(secret) >= MIN_SECRET_CHARS for needle in needles(secret)]
     if len(logs) == 1:
         log, content = logs[0]
-        usual = _read_flat_log(job_id, content, fallback_ms, needles)
+        usual = _read_flat_log(job_id, content, fallback_ms, guarded)
         if usual:
             return JobLogs(usual, [], {log: f"1-{len(usual)}" if len(usual) > 1 else "1"}, [], {}, len(usual))
-    reading = _LogReader(job_id, fallback_ms, needles)
+    reading = _LogReader(job_id, fallback_ms, guarded)
     for log, content in logs:
         reading.read(log, content)
     return reading.finish()
@@ -102,124 +98,6 @@ def _read_flat_log(job_id: str, content: bytes, fallback_ms: int, needles: Seque
             return None
         events.append(event)
     return events
-
-
-def render_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
-    """A log as it was read.
-
-    Args:
-        form: the log's form.
-        payload: the wire form of the event of a seq.
-        kept: the kept lines in order.
-
-    Raises:
-        KeyError: an event or a kept line is not there.
-    """
-    items = form.split()
-    unfinished = bool(items) and items[-1] == "!"
-    if unfinished:
-        del items[-1]
-    lines: list[bytes] = []
-    for item in items:
-        if item[0] == "b":
-            lines.append(b"\n" * (int(item[1:]) - 1))
-        elif item[0] == "=":
-            continue
-        elif item[0] == "k":
-            line = next(kept, None)
-            if line is None:
-                raise KeyError("a kept line")
-            lines.append(line)
-        else:
-            first, _, last = item.partition("-")
-            texts = map(payload, range(int(first), int(last or first) + 1))
-            lines.append("\n".join(texts).encode("utf-8"))
-    if lines and not unfinished:
-        lines.append(b"")
-    return b"\n".join(lines)
-
-
-def seqs_in_form(form: str | None) -> set[int]:
-    """The seqs of the events that a log holds."""
-    found: set[int] = set()
-    for item in (form or "").split():
-        item = item.removeprefix("=")
-        if item[0].isdigit():
-            first, _, last = item.partition("-")
-            found.update(range(int(first), int(last or first) + 1))
-    return found
-
-
-def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
-    """A kept line without the secrets that it may hold in clear: a mark with the secret's name in their place."""
-    for name, secret in secrets.items():
-        if secret and len(secret) >= MIN_SECRET_CHARS:
-            for number, needle in enumerate(_needles(secret)):
-                raw = raw.replace(needle, _mark(name, number))
-    return raw
-
-
-def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
-    """The line as it was; in the place of a secret that is not given (None) it says so."""
-    if _MARK_BEGINS not in raw:
-        return raw
-    for name, secret in secrets.items():
-        if secret is not None:
-            for number, needle in enumerate(_needles(secret)):
-                raw = raw.replace(_mark(name, number), needle)
-    return _ANY_MARK.sub(b"(left out)", raw)
-
-
-_MARK_BEGINS = b"\0{jobdb:"
-_UNESCAPED = re.compile(r"[ !#-\[\]-~]*")
-"""A text that JSON writes as it is."""
-
-_ANY_MARK = re.compile(rb"\0\{jobdb:[a-z_.]+:[0-9]\}\0")
-
-
-def _mark(name: str, number: int) -> bytes:
-    return _MARK_BEGINS + f"{name}:{number}}}".encode("ascii") + b"\0"
-
-
-class _FormBuilder:
-    """Collects a log's form: runs of ascending seqs become ranges."""
-
-    def __init__(self) -> None:
-        self._items: list[str] = []
-        self._first = self._last = 0
-        self._inside: list[int] = []
-
-    def event(self, seq: int) -> None:
-        if self._last and seq == self._last + 1:
-            self._last = seq
-            return
-        self._flush()
-        self._first = self._last = seq
-
-    def kept(self, count: int) -> None:
-        self._flush()
-        self._items.append("k" if count == 1 else f"k{count}")
-
-    def blank(self, count: int) -> None:
-        self._flush()
-        self._items.append(f"b{count}")
-
-    def inside(self, seq: int) -> None:
-        """Return an event that is in a kept line."""
-        self._inside.append(seq)
-
-    def finish(self, unfinished: bool) -> str:
-        self._flush()
-        self._items += [
-            "=" + (f"{first}-{last}" if first < last else f"{first}") for first, last in _runs(self._inside)
-        ]
-        return " ".join([*self._items, "!"] if unfinished else self._items)
-
-    def _flush(self) -> None:
-        if self._last:
-            first, last = self._first, self._last
-            self._items.append(str(first) if first == last else f"{first}-{last}")
-            self._first = self._last = 0
 
 
 MIN_EVENT_BYTES = 64
@@ -248,7 +126,7 @@ class _LogReader:
         self._short: dict[bytes, Damaged | None] = {}
 
     def read(self, log: EntryKind, content: bytes) -> None:
-        form = _FormBuilder()
+        form = FormBuilder()
         bad_lines = _BadLines()
         repeated: dict[int, None] = {}
         seen: set[int] = set()
@@ -281,16 +159,17 @@ class _LogReader:
                 bad_lines.add(number, event)
             if isinstance(event, LogEvent) and self._by_line.get(raw) is event:
                 run.finish(offset, form, self._found.kept)
-                form.event(event.seq)
+                form.add_event(event.seq)
             else:
                 if isinstance(event, LogEvent) and self._by_seq[event.seq] is event:
-                    form.inside(event.seq)
+                    form.add_embedded(event.seq)
                 run.add(number, offset, 1, blank=False)
             offset = len(content) if unfinished else end + 1
         run.finish(offset, form, self._found.kept)
         self._found.forms[log] = form.finish(bool(content) and content[-1] != _LINE_BREAK)
         if repeated:
-            self._found.notes.append(f"{_NAMES[log]} repeats seq {_few([(seq, seq) for seq in repeated])}")
+            repeats = _format_few([SeqRange(seq, seq) for seq in repeated])
+            self._found.notes.append(f"{_NAMES[log]} repeats seq {repeats}")
         if bad_lines.count:
             self._found.damage[log] = bad_lines.summary()
 
@@ -327,16 +206,16 @@ class _LogReader:
         first = self._by_seq.setdefault(event.seq, event)
         if first.digest != event.digest:
             return Damaged(DamageKind.CONFLICTING_LINES, f"has another content for seq {event.seq} than a line before")
-        if first is event and event.text.encode("utf-8") == raw:
+        if first is event and event.payload.encode("utf-8") == raw:
             self._by_line[raw] = event
         return event
 
     def finish(self) -> JobLogs:
         found = self._found
         found.events = [self._by_seq[seq] for seq in sorted(self._by_seq)]
-        gaps = _gaps([event.seq for event in found.events])
+        gaps = missing_ranges(event.seq for event in found.events)
         if gaps:
-            found.notes.append("the logs have no event for seq " + _few(gaps))
+            found.notes.append("the logs have no event for seq " + _format_few(gaps))
         return found
 
 
@@ -384,48 +263,19 @@ class _KeptRun:
         self._count += count
         self._blank = self._blank and blank
 
-    def finish(self, ends: int, form: _FormBuilder, kept: list[KeptLine]) -> None:
+    def finish(self, ends: int, form: FormBuilder, kept: list[KeptLine]) -> None:
         """End the run before what begins at ``ends``."""
         if not self._count:
             return
         if self._blank:
-            form.blank(self._count)
+            form.add_blank(self._count)
         else:
             ends -= self._content[ends - 1] == _LINE_BREAK
             kept.append(KeptLine(self._log, self._first, self._content[self._begins : ends]))
-            form.kept(self._count)
+            form.add_kept(self._count)
         self._count = 0
 
 
-def _gaps(seqs: Sequence[int]) -> list[tuple[int, int]]:
-    expected = 1
-    gaps = []
-    for seq in seqs:
-        if seq > expected:
-            gaps.append((expected, seq - 1))
-        expected = seq + 1
-    return gaps
-
-
-def _runs(seqs: Sequence[int]) -> list[tuple[int, int]]:
-    """Seqs in any order as ranges."""
-    found: list[tuple[int, int]] = []
-    for seq in sorted(seqs):
-        if found and seq <= found[-1][1] + 1:
-            found[-1] = found[-1][0], seq
-        else:
-            found.append((seq, seq))
-    return found
-
-
-def _few(ranges: Sequence[tuple[int, int]]) -> str:
-    shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:MAX_NAMED]]
-    return ", ".join(shown) + (", …" if len(ranges) > MAX_NAMED else "")
-
-
-def _needles(secret: str) -> list[bytes]:
-    """A secret as it may stand in a line: as it is, and as JSON writes it with and without ASCII escapes."""
-    if _UNESCAPED.fullmatch(secret):
-        return [secret.encode("ascii")]
-    forms = dict.fromkeys((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]))
-    return [form.encode("utf-8") for form in forms]
+def _format_few(ranges: Sequence[SeqRange]) -> str:
+    """Return the first few ranges as text."""
+    return ", ".join(map(str, ranges[:MAX_NAMED])) + (", …" if len(ranges) > MAX_NAMED else "")

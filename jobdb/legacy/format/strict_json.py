@@ -87,6 +87,14 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
     return _check_rare_damage(raw, value) or value
 
 
+def json_equal(one: bytes, other: bytes) -> bool:
+    """Whether two texts are the same JSON object."""
+    first, second = parse_object(one), parse_object(other)
+    if isinstance(first, Damaged) or isinstance(second, Damaged):
+        return False
+    return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+
+
 def _decoded(text: str) -> Json:
     """As the decoder's ``decode``, which looks for white space around the text where there hardly ever is any."""
     if text[0] == "{":

@@ -1,9 +1,9 @@
-"""Puts jobs into the order in which they were created, with bounded memory.
+"""The batches of an import: jobs in the order of their creation, with bounded memory.
 
-Called by the importer: whoever claims takes the job that was recorded first, and a folder lists its files in no
-order at all. What fits into memory at once is sorted there. Of a larger registry each portion is sorted, and the
-pending jobs, for which the order matters, wait for the end: their names are sorted by time, on disk, and they are read
-when it is their turn. That also keeps the reading processes at work while the last jobs are written.
+Called by the importer: a claim takes the job that was recorded first, and a folder lists its files in no order at all.
+What fits into memory at once is sorted there. Of a larger registry each batch is sorted, and the pending jobs, for
+which the order matters, wait for the end: their ids are sorted by time, on disk, and they are read when it is their
+turn. That also keeps the reader processes at work while the last jobs are written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import IO
 
 from ...model import JobStatus
-from .normalization import DeferredJob, NormalizedJob
+from .normalized_job import DeferredJob, NormalizedJob
 
 _PENDING = JobStatus.PENDING.value
 MAX_BATCH_JOBS = 250
@@ -24,6 +24,8 @@ MAX_BATCH_BYTES = 16 << 20
 RUN_LENGTH = 20_000
 _TIME_OFFSET_MS = 10**14
 """Makes every time positive, so that times sort as text."""
+
+_TIME_DIGITS = 16
 
 
 def ordered_batches(
@@ -33,18 +35,18 @@ def ordered_batches(
     max_jobs: int = MAX_BATCH_JOBS,
     max_bytes: int = MAX_BATCH_BYTES,
 ) -> Iterator[list[NormalizedJob]]:
-    """The jobs in portions, each in the order of creation, the pending jobs of all portions too.
+    """Return the jobs in batches, each in the order of creation, and the pending jobs of all batches in that order too.
 
     Args:
-        jobs: all jobs, in any order. Pending ones may be put off already, where more are to come than fit at once.
-        read_deferred: reads jobs that were put off, by their ids.
-        max_jobs: how many jobs a portion has at most.
-        max_bytes: how much memory the files of a portion may take.
+        jobs: all jobs, in any order. Pending ones may be deferred already, where more are to come than fit at once.
+        read_deferred: reads deferred jobs, by their ids.
+        max_jobs: how many jobs a batch has at most.
+        max_bytes: how much memory the files of a batch may take.
     """
     with ExitStack() as stack:
         deferred = _ExternalSort(stack)
         several = False
-        for batch in _packs(_divert_deferred(jobs, deferred), max_jobs, max_bytes):
+        for batch in _batches(_divert_deferred(jobs, deferred), max_jobs, max_bytes):
             if not several and deferred.empty and not _full(batch, max_jobs, max_bytes):
                 yield _by_creation(batch)
                 return
@@ -53,7 +55,7 @@ def ordered_batches(
                 if job.status == _PENDING:
                     deferred.add(job.created_ms, job.job_id)
             yield _by_creation(job for job in batch if job.status != _PENDING)
-        yield from _packs(read_deferred(deferred.names()), max_jobs, max_bytes)
+        yield from _batches(read_deferred(deferred.job_ids()), max_jobs, max_bytes)
 
 
 def _divert_deferred(jobs: Iterable[NormalizedJob | DeferredJob], deferred: _ExternalSort) -> Iterator[NormalizedJob]:
@@ -64,8 +66,8 @@ def _divert_deferred(jobs: Iterable[NormalizedJob | DeferredJob], deferred: _Ext
             yield job
 
 
-def _packs(jobs: Iterable[NormalizedJob], max_jobs: int, max_bytes: int) -> Iterator[list[NormalizedJob]]:
-    """Full packs, and at the end one that is not full."""
+def _batches(jobs: Iterable[NormalizedJob], max_jobs: int, max_bytes: int) -> Iterator[list[NormalizedJob]]:
+    """Return full batches, and at the end one that is not full."""
     batch: list[NormalizedJob] = []
     size = 0
     for job in jobs:
@@ -89,15 +91,15 @@ def _by_creation(jobs: Iterable[NormalizedJob]) -> list[NormalizedJob]:
 
 
 class _ExternalSort:
-    """Sorts names by time, and by themselves, in runs on disk."""
+    """A sort of job ids by time, and then by themselves, in runs on disk."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
         self._runs: list[IO[str]] = []
         self._lines: list[str] = []
 
-    def add(self, created_ms: int, name: str) -> None:
-        self._lines.append(f"{created_ms + _TIME_OFFSET_MS:016d} {name}\n")
+    def add(self, created_ms: int, job_id: str) -> None:
+        self._lines.append(f"{created_ms + _TIME_OFFSET_MS:0{_TIME_DIGITS}d} {job_id}\n")
         if len(self._lines) >= RUN_LENGTH:
             file = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by the stack
             run = self._stack.enter_context(file)
@@ -110,6 +112,6 @@ class _ExternalSort:
     def empty(self) -> bool:
         return not self._lines and not self._runs
 
-    def names(self) -> Iterator[str]:
+    def job_ids(self) -> Iterator[str]:
         for line in heapq.merge(*self._runs, sorted(self._lines)):
-            yield line[17:-1]
+            yield line[_TIME_DIGITS + 1 : -1]

@@ -1,270 +1,84 @@
-"""A job of the old registry as the values that are stored of it, proven against its files.
+"""The normalization: a source job to the values that are stored of it, proven against its files.
 
-Made by the source reader, here or in the reading process; what the importer plans, writes and compares. All values
-are plain, so that they go from process to process as they are, and into statements without being made into objects.
+Called where source jobs are read, in this process or in a reader process, and by the plan (`replace_key`).
 
 The proof is the first half of the import's verification: turned back, the values are the record and, byte for byte,
-the logs that were read. The second half, that the database holds these values, is in verify.
+the logs that were read. The second half, that the database holds these values, is in ``verification.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import marshal
 from collections.abc import Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring
-from typing import Any, NamedTuple
+from typing import Any
 
 from ...engines.sql.rows import shorten
 from ...errors import StorageFailed
 from ...model import JobStatus
-from ..database.job_row import EMPTY_TOKEN_MARKER, add_key_markers, record_from_values
-from ..database.stored_logs import rebuild_logs_from
-from ..folder.layout import EntryKind
+from ..database.job_row import record_from_values
+from ..database.job_values import NO_KEY, JobValues, KeyValues, LineValues, OriginValues, SpecValues
+from ..database.key_markers import EMPTY_TOKEN_MARKER, NoTokenReason, add_key_markers
+from ..database.stored_logs import log_digests, masked_secrets
 from ..format.damage import Damaged, DamageKind, TrustWarning
+from ..format.entry_kind import EntryKind
 from ..format.jobdb_state import State
-from ..format.log_reader import mask
+from ..format.log_line import LogEvent
 from ..format.record import LegacyRecord
+from ..format.secret_mask import mask
+from .normalized_job import NormalizedJob, pack_values
 from .source import SourceJob
-from .trust import FULL_TRUST, Trust
+from .trust import Trust
 
 Json = Any
-Event = tuple[int, str, int | None, int, bytes, str]
-"""seq, event, attempt, recorded_ms, digest, payload: the columns of ``events``."""
 
-Line = tuple[str, int, bytes]
-"""log, number, raw: the columns of ``import_lines``."""
+_ABSENT_IN_BROKER = frozenset({"broker.tls", "broker.username"})
+"""Absent names that the stored broker says by itself."""
 
-JOB_COLUMNS = (
-    "job_id",
-    "status",
-    "agent",
-    "agent_session",
-    "topic_prefix",
-    "timeout_sec",
-    "idle_timeout_sec",
-    "has_broker",
-    "kid",
-    "last_seq",
-    "attempt",
-    "terminal_seq",
-    "created_ms",
-    "updated_ms",
-    "started_ms",
-    "finished_ms",
-    "last_event",
-    "last_event_ms",
-    "detail",
-)
-"""Of the statements ``legacy_insert_job``, ``legacy_update_job`` and ``legacy_written``, in this order."""
-
-SPEC_COLUMNS = ("prompt", "broker", "expected_artifacts", "extra")
-"""Of ``legacy_insert_spec``, ``legacy_update_spec`` and ``legacy_written``; the sealed password is not among them."""
-
-ORIGIN_COLUMNS = (
-    "updated_ms",
-    "record_seq",
-    "job_seq",
-    "absent",
-    "event_form",
-    "event_digest",
-    "audit_form",
-    "audit_digest",
-)
-"""Of ``legacy_put_import`` and ``legacy_written``."""
-
-TOKEN_COLUMNS = ("kid", "imported", "created_ms", "expires_ms", "revoked_ms")
-CLAIM_COLUMNS = ("worker", "lease_until_ms")
-
-STORED_COLUMNS = (*JOB_COLUMNS, *SPEC_COLUMNS, *ORIGIN_COLUMNS, *TOKEN_COLUMNS, *CLAIM_COLUMNS)
-"""Of ``legacy_written``, without the job's number and the sealed secrets, which only the importing process knows."""
-
-_SPEC = len(JOB_COLUMNS)
-_ORIGIN = _SPEC + len(SPEC_COLUMNS)
-_TOKEN = _ORIGIN + len(ORIGIN_COLUMNS)
-_KID = JOB_COLUMNS.index("kid")
-_ABSENT = ORIGIN_COLUMNS.index("absent")
-_NO_TOKEN = (None,) * len(TOKEN_COLUMNS)
-_UNCLAIMED = (None,) * len(CLAIM_COLUMNS)
-
-_IN_BROKER_TEXT = frozenset({"broker.tls", "broker.username"})
-_FINAL = frozenset(status.value for status in JobStatus if status.terminal)
-_AUDIT_FILES = (EntryKind.AUDIT_LOG, EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS)
+_TERMINAL = frozenset(status.value for status in JobStatus if status.terminal)
 _USUAL_BROKER = frozenset({"host", "port", "tls", "username"})
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
-class DeferredJob(NamedTuple):
-    """A pending job whose turn is at the end: nothing but its record was read, and it will be read again."""
-
-    job_id: str
-    created_ms: int
-
-
-class StoredValues(NamedTuple):
-    """`ReadyJob.stored`, unpacked and with names, for the jobs that need a look."""
-
-    values: tuple[Json, ...]
-    events: list[Event]
-    lines: list[Line]
-
-    @property
-    def job(self) -> tuple[Json, ...]:
-        """The values of `JOB_COLUMNS`."""
-        return self.values[:_SPEC]
-
-    @property
-    def spec(self) -> tuple[Json, ...]:
-        """The values of `SPEC_COLUMNS`."""
-        return self.values[_SPEC:_ORIGIN]
-
-    @property
-    def origin(self) -> tuple[Json, ...]:
-        """The values of `ORIGIN_COLUMNS`."""
-        return self.values[_ORIGIN:_TOKEN]
-
-    def record(self, token: str | None, password: str | None) -> LegacyRecord:
-        """The record that was read."""
-        _, seq, _, absent, *_ = self.origin
-        return record_from_values(self.job, self.spec, absent, seq, token, password)
-
-    @property
-    def key(self) -> tuple[int | None, int | None, int | None, int | None, int | None]:
-        """The values of `TOKEN_COLUMNS`."""
-        return self.values[_TOKEN : _TOKEN + len(TOKEN_COLUMNS)]
-
-    @property
-    def updated_ms(self) -> int:
-        """When the record was last written, Unix milliseconds."""
-        moment: int = self.origin[0]
-        return moment
-
-    @property
-    def last_seq(self) -> int:
-        """What the job's last_seq must be: the record's, or the log's where that is ahead."""
-        seq: int = self.origin[2]
-        return seq
-
-    @property
-    def event_digest(self) -> bytes | None:
-        """SHA-256 of the event log."""
-        digest: bytes | None = self.origin[5]
-        return digest
-
-    @property
-    def audit_digest(self) -> bytes | None:
-        """SHA-256 of the audit log with those of its small files behind it."""
-        digest: bytes | None = self.origin[7]
-        return digest
-
-    def contains_nul(self) -> bool:
-        """Whether a text holds a NUL character, which PostgreSQL cannot store."""
-        return any("\0" in text for text in (self.spec[0], self.job[2], self.job[3] or "", self.job[4]))
-
-
-class NormalizedJob(NamedTuple):
-    """What is to be stored of one job.
-
-    Attributes:
-        bytes_read: how much memory its files took, for keeping what is read at once within bounds.
-        stored: the values of `STORED_COLUMNS`, the events by seq and the other lines by log and number, packed by
-            `pack_values`. Secrets that stood in lines are replaced by marks.
-        token: in clear; None when the record has none, or an empty one.
-        password: the broker's, in clear.
-        notes: what is unusual and harmless, a sentence each.
-        trust_note: how its events are believed, where that is not by a sound token.
-        damage: files beside the record that could not be taken over as a whole: path, kind, reason.
-        events: how many there are.
-        has_event_log: one was read.
-        state: what the record's other members cannot say; its attempt only if the events do not say it.
-        warning: the same as a value of `damage.TrustWarning`, or empty.
-    """
-
-    job_id: str
-    status: str
-    created_ms: int
-    bytes_read: int
-    stored: bytes
-    token: str | None
-    password: str | None
-    notes: list[str]
-    damage: list[tuple[str, str, str]]
-    events: int
-    has_event_log: bool
-    state: State | None
-    trust_note: str
-    warning: str
-
-    def __repr__(self) -> str:
-        return f"<ReadyJob {self.job_id}>"
-
-    def unpack_values(self) -> StoredValues:
-        """The values, events and lines."""
-        return StoredValues(*marshal.loads(self.stored))
-
-
-def pack_values(values: tuple[Json, ...], events: list[Event], lines: list[Line]) -> bytes:
-    """What is stored of a job, in one canonical form.
-
-    marshal, in the version without references, writes equal values of equal types as equal bytes. ``==`` would take
-    1, 1.0 and true for the same.
-    """
-    return marshal.dumps((values, events, lines), 2)
-
-
 def normalize_job(source: SourceJob) -> NormalizedJob | Damaged:
-    """The values of a job, or that they would not be the job: then it is left where it is.
+    """Return a job as the values that are stored of it; `Damaged` if they would not be the job.
 
-    Damaged is the answer to a mistake of ours, which nobody knows of: better one job named than one job changed.
+    `Damaged` answers a mistake of ours that nobody knows of: better one job named than one job changed.
     """
     record, logs = source.record, source.logs
-    events = [event[:6] for event in logs.events]
-    lines: list[Line] = []
+    events = logs.events
+    lines: list[LineValues] = []
     if logs.kept:
-        secrets = {"auth_token": record.auth_token, "broker.password": record.broker_password}
-        lines = sorted((line.log.value, line.number, mask(line.raw, secrets)) for line in logs.kept)
+        secrets = masked_secrets(record)
+        lines = sorted(LineValues(line.log.value, line.number, mask(line.raw, secrets)) for line in logs.kept)
     token, password = record.auth_token or None, record.broker_password
-    job, spec, origin = _job_values(source), _spec_values(record), _origin_values(source)
     trust = Trust.from_record(record, source.auth_required_by)
-    if trust is not FULL_TRUST:
-        job, origin = _with_key_markers(trust, job, origin)
-    again = record_from_values(job, spec, origin[3], origin[1], token, password)
+    job, spec, origin = _job_values(source, trust), _spec_values(record), _origin_values(source, trust)
+    again = record_from_values(job, spec, origin.absent, origin.record_seq, token, password)
     if not records_equal(record, again):
         return Damaged(DamageKind.NOT_HELD, "the database cannot hold it so that it stays the same; please report this")
     if source.digests and not _logs_round_trip(record, origin, events, lines, source.digests):
         return Damaged(
             DamageKind.NOT_HELD, "the database cannot hold its logs so that they stay the same; please report"
         )
-    about_token: tuple[Json, ...] = _NO_TOKEN
-    if trust.kid:
-        created_ms = record.created_ms if trust.created_ms is None else trust.created_ms
-        about_token = (trust.kid, 1, created_ms, trust.expires_ms, trust.revoked_ms)
     return NormalizedJob(
-        record.job_id,
-        record.status,
-        record.created_ms,
-        source.bytes_read,
-        pack_values(job + spec + origin + about_token + _UNCLAIMED, events, lines),
-        token,
-        password,
-        source.notes(),
-        [(name, damaged.kind.value, damaged.reason) for name, damaged in source.damage] if source.damage else [],
-        len(events),
-        EntryKind.EVENT_LOG in source.digests,
-        _state_beyond(record.state, events) if record.state else None,
-        trust.note,
-        trust.warning,
+        job_id=record.job_id,
+        status=record.status,
+        created_ms=record.created_ms,
+        bytes_read=source.bytes_read,
+        packed=pack_values(job, spec, origin, _key_values(record, trust), events, lines),
+        token=token,
+        password=password,
+        notes=source.notes(),
+        damage=source.damage,
+        event_count=len(events),
+        has_event_log=EntryKind.EVENT_LOG in source.digests,
+        state=_state_beyond(record.state, events) if record.state else None,
+        trust_note=trust.note,
+        warning=trust.warning,
     )
-
-
-def _with_key_markers(
-    trust: Trust, job: tuple[Json, ...], origin: tuple[Json, ...]
-) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
-    """Return the job's values with its key, and the origin's with what tells that key from one that was made here."""
-    absent = add_key_markers(origin[_ABSENT], trust.kid, trust.no_token_reason)
-    return (*job[:_KID], trust.kid, *job[_KID + 1 :]), (*origin[:_ABSENT], absent, *origin[_ABSENT + 1 :])
 
 
 def replace_key(
@@ -273,7 +87,7 @@ def replace_key(
     *,
     token: str | None,
     revoked_ms: int | None = None,
-    no_token_reason: str = "",
+    no_token_reason: NoTokenReason | None = None,
     note: str,
 ) -> NormalizedJob:
     """Return the job with another key than its record has: the one that is in the database already.
@@ -282,32 +96,36 @@ def replace_key(
         source: the job.
         kid: the key's version.
         token: in clear; None for one that nobody has.
-        revoked_ms: of a revoked one.
+        revoked_ms: of a revoked one, Unix milliseconds.
         no_token_reason: why nobody has it, if the import made it.
-        note: what is to be said of it.
+        note: what the report says of it.
     """
-    values, events, lines = source.unpack_values()
+    stored = source.unpack_values()
+    lines = stored.lines
     if token is not None:
-        lines = [(log, number, mask(raw, {"auth_token": token})) for log, number, raw in lines]
-    job, origin = list(values[:_SPEC]), list(values[_ORIGIN:_TOKEN])
-    job[_KID] = kid
-    origin[_ABSENT] = add_key_markers(origin[_ABSENT], kid, no_token_reason)
-    about = (kid, 1, source.created_ms, None, revoked_ms)
-    values = (*job, *values[_SPEC:_ORIGIN], *origin, *about, *values[_TOKEN + len(about) :])
+        lines = [line._replace(raw=mask(line.raw, {"auth_token": token})) for line in lines]
+    packed = pack_values(
+        stored.job._replace(kid=kid),
+        stored.spec,
+        stored.origin._replace(absent=add_key_markers(stored.origin.absent, kid, no_token_reason)),
+        KeyValues(kid, imported=1, created_ms=source.created_ms, expires_ms=None, revoked_ms=revoked_ms),
+        stored.events,
+        lines,
+    )
     warning = TrustWarning.NO_USABLE_TOKEN.value if token is None else source.warning if source.token else ""
-    return source._replace(token=token, stored=pack_values(values, events, lines), trust_note=note, warning=warning)
+    return source._replace(token=token, packed=packed, trust_note=note, warning=warning)
 
 
-def _state_beyond(state: State, events: Sequence[Event]) -> State | None:
+def _state_beyond(state: State, events: Sequence[LogEvent]) -> State | None:
     """Return the state without an attempt that the events say too, or are beyond."""
-    if state.get("attempt", 0) > max((event[2] or 0 for event in events), default=0):
+    if state.get("attempt", 0) > max((event.attempt or 0 for event in events), default=0):
         return state
     rest = {name: value for name, value in state.items() if name != "attempt"}
     return rest if len(rest) > 1 else None
 
 
 def records_equal(one: LegacyRecord, other: LegacyRecord) -> bool:
-    """Whether two records are equal, types included, where their other texts and numbers are the same objects."""
+    """Tell whether two records are equal, types included, where their other texts and numbers are the same objects."""
     return one.fields() == other.fields() and (
         marshal.dumps((one.broker, one.expected_artifacts, one.extra), 2)
         == marshal.dumps((other.broker, other.expected_artifacts, other.extra), 2)
@@ -316,76 +134,62 @@ def records_equal(one: LegacyRecord, other: LegacyRecord) -> bool:
 
 def _logs_round_trip(
     record: LegacyRecord,
-    origin: tuple[Json, ...],
-    events: list[Event],
-    lines: list[Line],
+    origin: OriginValues,
+    events: Sequence[LogEvent],
+    lines: Sequence[LineValues],
     digests: dict[EntryKind, bytes],
 ) -> bool:
     try:
-        found = log_digests(record, origin, events, [(log, raw) for log, _, raw in lines])
+        found = log_digests(origin.forms, record, events, lines)
     except StorageFailed:
         return False
     return found == (digests.get(EntryKind.EVENT_LOG, b""), digests.get(EntryKind.AUDIT_LOG, b""))
 
 
-def log_digests(
-    record: LegacyRecord, origin: tuple[Json, ...], events: Sequence[Event], lines: Sequence[tuple[str, bytes]]
-) -> tuple[bytes, bytes]:
-    """The digests of the event log and of the audit log's files, as these values write them."""
-    if origin[6] is None and origin[7] is None and not lines and origin[4] in ("1", f"1-{len(events)}"):
-        # As nearly all are: nothing but an event log, and nothing but events in it.
-        content = "\n".join([event[5] for event in events]) + "\n"
-        return hashlib.sha256(content.encode()).digest(), b""
-    payloads = {event[0]: event[5] for event in events}
-    logs = rebuild_logs_from(record, origin[4], origin[6], origin[7], payloads, lines)
-    digests = {kind: hashlib.sha256(content).digest() for kind, content in logs.items()}
-    return digests.get(EntryKind.EVENT_LOG, b""), b"".join(digests.get(kind, b"") for kind in _AUDIT_FILES)
-
-
-def _job_values(source: SourceJob) -> tuple[Json, ...]:
+def _job_values(source: SourceJob, trust: Trust) -> JobValues:
     record, events = source.record, source.logs.events
     first, last = (events[0], events[-1]) if events else (None, None)
-    final = record.status in _FINAL
-    attempts = [event[2] for event in events if event[2] is not None]
+    terminal = record.status in _TERMINAL
+    attempts = [event.attempt for event in events if event.attempt is not None]
     if record.state:
         attempts.append(record.state.get("attempt", 0))
-    return (
-        record.job_id,
-        record.status,
-        record.agent,
-        record.agent_session,
-        record.topic_prefix,
-        record.timeout_sec,
-        record.idle_timeout_sec,
-        0 if record.broker is None else 1,
-        1 if record.auth_token else 0,
-        source.last_seq,
-        max(attempts) if attempts else 0,
-        _terminal_seq(source) if final else None,
-        record.created_ms,
-        record.updated_ms,
-        first.recorded_ms if first else None,
-        record.updated_ms if final else None,
-        last.event if last else None,
-        last.recorded_ms if last else None,
-        shorten(last.detail) if last and last.detail else None,
+    return JobValues(
+        job_id=record.job_id,
+        status=record.status,
+        agent=record.agent,
+        agent_session=record.agent_session,
+        topic_prefix=record.topic_prefix,
+        timeout_sec=record.timeout_sec,
+        idle_timeout_sec=record.idle_timeout_sec,
+        has_broker=0 if record.broker is None else 1,
+        kid=trust.kid,
+        last_seq=source.last_seq,
+        attempt=max(attempts) if attempts else 0,
+        terminal_seq=_terminal_seq(source) if terminal else None,
+        created_ms=record.created_ms,
+        updated_ms=record.updated_ms,
+        started_ms=first.recorded_ms if first else None,
+        finished_ms=record.updated_ms if terminal else None,
+        last_event=last.event if last else None,
+        last_event_ms=last.recorded_ms if last else None,
+        detail=shorten(last.detail) if last and last.detail else None,
     )
 
 
 def _terminal_seq(source: SourceJob) -> int:
-    """The seq of the event that ended the job; without one, the last seq there is."""
+    """Return the seq of the event that ended the job; without one, the last seq there is."""
     for event in source.logs.events:
         if event.event == source.record.status:
             return event.seq
     return source.last_seq
 
 
-def _spec_values(record: LegacyRecord) -> tuple[str, str | None, str, str]:
-    return (
-        record.prompt,
-        None if record.broker is None else _broker_text(record.broker),
-        f"[{','.join(map(encode_basestring, record.expected_artifacts))}]",
-        _encode(record.extra) if record.extra else "{}",
+def _spec_values(record: LegacyRecord) -> SpecValues:
+    return SpecValues(
+        prompt=record.prompt,
+        broker=None if record.broker is None else _broker_text(record.broker),
+        expected_artifacts=f"[{','.join(map(encode_basestring, record.expected_artifacts))}]",
+        extra=_encode(record.extra) if record.extra else "{}",
     )
 
 
@@ -397,24 +201,35 @@ def _broker_text(broker: dict[str, Json]) -> str:
 
 @lru_cache(maxsize=256)
 def _usual_broker_text(items: tuple[tuple[str, Json], ...]) -> str:
-    """Of a broker without fields of unknown types. Most jobs share a few brokers."""
+    """Return the text of a broker without fields of unknown types. Most jobs share a few brokers."""
     return _encode(dict(items))
 
 
-def _origin_values(source: SourceJob) -> tuple[Json, ...]:
+def _origin_values(source: SourceJob, trust: Trust) -> OriginValues:
     record, forms, digests = source.record, source.logs.forms, source.digests
     absent = ""
     if record.absent:
-        absent = " ".join(name for name in record.absent if name not in _IN_BROKER_TEXT)
+        absent = " ".join(name for name in record.absent if name not in _ABSENT_IN_BROKER)
     if record.auth_token == "":
         absent = f"{absent} {EMPTY_TOKEN_MARKER}".lstrip()
-    return (
-        record.updated_ms,
-        record.last_seq,
-        source.last_seq,
-        absent,
-        forms.get(EntryKind.EVENT_LOG),
-        digests.get(EntryKind.EVENT_LOG),
-        forms.get(EntryKind.AUDIT_LOG),
-        digests.get(EntryKind.AUDIT_LOG),
+    if trust.kid > 1 or trust.no_token_reason:
+        absent = add_key_markers(absent, trust.kid, trust.no_token_reason)
+    return OriginValues(
+        updated_ms=record.updated_ms,
+        record_seq=record.last_seq,
+        job_seq=source.last_seq,
+        absent=absent,
+        event_form=forms.get(EntryKind.EVENT_LOG),
+        event_digest=digests.get(EntryKind.EVENT_LOG),
+        audit_form=forms.get(EntryKind.AUDIT_LOG),
+        audit_digest=digests.get(EntryKind.AUDIT_LOG),
+    )
+
+
+def _key_values(record: LegacyRecord, trust: Trust) -> KeyValues:
+    if not trust.kid:
+        return NO_KEY
+    created_ms = record.created_ms if trust.created_ms is None else trust.created_ms
+    return KeyValues(
+        trust.kid, imported=1, created_ms=created_ms, expires_ms=trust.expires_ms, revoked_ms=trust.revoked_ms
     )

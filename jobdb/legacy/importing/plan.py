@@ -1,31 +1,35 @@
-"""What is to become of one job of the old registry, given what the database has of it.
+"""The plan for one job of the old registry, given what the database has of it.
 
-Called by the importer, for dry runs too: a plan is made without writing, and the writing does what the plan says.
-The rule is that nothing newer is overwritten, nothing that ended comes back to life, and nothing is guessed.
+Called by the importer, for dry runs too: a plan is made without writing, and the batch writer does what it says. The
+rule is that nothing newer is overwritten, nothing that ended comes back to life, and nothing is guessed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ...crypto.vault import Vault
 from ...engines.sql.rows import token_binding
 from ...model import JobStatus
-from ..database.job_row import TOKEN_REVOKED, JobRow, record_from_row
+from ..database.job_row import JobRow, record_from_row
+from ..database.job_values import EventValues
+from ..database.key_markers import NoTokenReason
 from ..format.jobdb_state import current_kid
-from ..format.record import format_time
+from ..format.timestamps import format_time
 from ..report import Outcome
-from .normalization import Event, NormalizedJob, StoredValues, replace_key
+from .normalization import replace_key
+from .normalized_job import NormalizedJob, StoredValues
 
 
 @dataclass(slots=True)
 class Plan:
-    """What to do with one job.
+    """The plan for one job.
 
     Attributes:
         outcome: imported, updated, unchanged or skipped.
         reason: why, for a job that is not imported.
-        number: the job's number in the database, if it is there.
+        row_id: the job's row id in the database; None for one that is not there.
         new_events: of a job that is there: those of its logs that the database does not have.
         only_logs: the record is the same, and the job has changed here: nothing but its logs is added to.
         keeps_token: the record has lost its token: the one here stays.
@@ -34,29 +38,35 @@ class Plan:
 
     outcome: Outcome
     reason: str
-    number: int | None
-    new_events: list[Event]
+    row_id: int | None
+    new_events: Sequence[EventValues] = ()
     only_logs: bool = False
     keeps_token: bool = False
     stored_kid: int = 0
 
     @property
+    def is_new(self) -> bool:
+        """Tell whether the job is to be inserted."""
+        return self.outcome is Outcome.IMPORTED
+
+    @property
     def writes(self) -> bool:
+        """Tell whether anything is to be written."""
         return self.outcome in (Outcome.IMPORTED, Outcome.UPDATED)
 
 
-NEW_JOB = Plan(Outcome.IMPORTED, "", None, [])
+NEW_JOB = Plan(Outcome.IMPORTED, "", None)
 """For a job that the database does not have."""
 
 
 def keep_token(source: NormalizedJob, row: JobRow, vault: Vault) -> NormalizedJob:
-    """The job with the token that it has here, if its record has none any more; else the job as it is.
+    """Return the job with the token that it has here, if its record has none any more; else the job as it is.
 
     Whoever takes the token out of a file must not turn signing off for the job.
     """
     if row.token is None:
         return source
-    kid = source.unpack_values().key[0] or 0
+    kid = source.unpack_values().key.kid or 0
     if source.token:
         # The state is gone from the record: its token is still of the version that it came as.
         if kid >= row.kid or row.kid != row.imported_kid:
@@ -83,13 +93,13 @@ _REVOKED_HERE = "it has no auth_token, and the one here is revoked: no event is 
 def plan_existing(
     source: NormalizedJob,
     row: JobRow,
-    digests: dict[int, bytes],
+    digests: Mapping[int, bytes],
     vault: Vault,
     *,
     keeps_token: bool = False,
     ahead: str = "",
 ) -> Plan:
-    """For a job that the database has.
+    """Return the plan for a job that the database has.
 
     Args:
         source: the job in the old registry.
@@ -102,50 +112,59 @@ def plan_existing(
     stored = source.unpack_values()
     here, there = record_from_row(row, vault), stored.record(source.token, source.password)
     same_record = here.fingerprint() == there.fingerprint()
-    if not ahead and not row.kid and stored.key[0]:
+    if not ahead and not row.kid and stored.key.kid:
         ahead = source.trust_note or "its events must be signed"
     if same_record and not ahead and _same_logs(stored, row, digests):
-        return Plan(Outcome.UNCHANGED, "", row.number, [])
+        return Plan(Outcome.UNCHANGED, "", row.row_id)
     reason = "" if same_record else _skip_reason(source, stored, row)
     reason = _conflicting_event(stored, digests) or reason
     if reason:
-        return Plan(Outcome.SKIPPED, reason, row.number, [])
-    new_events = [event for event in stored.events if event[0] not in digests]
+        return Plan(Outcome.SKIPPED, reason, row.row_id)
+    new_events = [event for event in stored.events if event.seq not in digests]
     only_logs = same_record and not row.unchanged_since_import
-    return Plan(Outcome.UPDATED, ahead, row.number, new_events, only_logs, keeps_token, row.kid)
+    return Plan(
+        outcome=Outcome.UPDATED,
+        reason=ahead,
+        row_id=row.row_id,
+        new_events=new_events,
+        only_logs=only_logs,
+        keeps_token=keeps_token,
+        stored_kid=row.kid,
+    )
 
 
-def _same_logs(stored: StoredValues, row: JobRow, digests: dict[int, bytes]) -> bool:
+def _same_logs(stored: StoredValues, row: JobRow, digests: Mapping[int, bytes]) -> bool:
     if not row.imported:
         # Registered here and exported: the logs hold nothing that is not here already.
         return not _has_new_events(stored, digests)
-    return (row.event_digest == stored.event_digest and row.audit_digest == stored.audit_digest) or (
+    origin = stored.origin
+    return (row.event_digest == origin.event_digest and row.audit_digest == origin.audit_digest) or (
         not row.unchanged_since_import and not _has_new_events(stored, digests)
     )
 
 
-def _has_new_events(stored: StoredValues, digests: dict[int, bytes]) -> bool:
-    """Whether the logs hold events that are not among these."""
-    return any(digests.get(event[0]) != event[4] for event in stored.events)
+def _has_new_events(stored: StoredValues, digests: Mapping[int, bytes]) -> bool:
+    """Tell whether the logs hold events that are not among these."""
+    return any(digests.get(event.seq) != event.digest for event in stored.events)
 
 
-def _conflicting_event(stored: StoredValues, digests: dict[int, bytes]) -> str:
-    """That an event is another one here; empty if none is."""
-    for seq, _, _, _, digest, _ in stored.events:
-        if digests.get(seq, digest) != digest:
-            return f"event {seq} has another content here"
+def _conflicting_event(stored: StoredValues, digests: Mapping[int, bytes]) -> str:
+    """Return the reason why an event is in conflict with the one here of its seq; empty if none is."""
+    for event in stored.events:
+        if digests.get(event.seq, event.digest) != event.digest:
+            return f"event {event.seq} has another content here"
     return ""
 
 
 def _skip_reason(source: NormalizedJob, stored: StoredValues, row: JobRow) -> str:
-    """Why a job whose record differs is left as it is here; empty if it may be updated."""
-    updated_ms = stored.updated_ms
+    """Return why a job whose record differs is left as it is here; empty if it may be updated."""
+    updated_ms = stored.origin.updated_ms
     if row.updated_ms // 1000 * 1000 > updated_ms:
         return f"newer here: {format_time(row.updated_ms)}, in the file {format_time(updated_ms)}"
     if JobStatus(row.status).terminal and source.status != row.status:
         return f"it has ended here as {row.status}; the file says {source.status}"
     if row.token_revoked_ms is not None and (
-        not row.no_token_reason or (row.no_token_reason == TOKEN_REVOKED and source.token)
+        not row.no_token_reason or (row.no_token_reason == NoTokenReason.REVOKED and source.token)
     ):
         return "its token was revoked here"
     if row.unchanged_since_import:
@@ -154,8 +173,8 @@ def _skip_reason(source: NormalizedJob, stored: StoredValues, row: JobRow) -> st
         return "its token was rotated here"
     if row.lease_until_ms is not None or row.worker is not None:
         return f"it was claimed here, by {row.worker}"
-    if stored.last_seq < row.last_seq:
-        return f"it has {row.last_seq} events here, {stored.last_seq} in the file"
+    if stored.origin.job_seq < row.last_seq:
+        return f"it has {row.last_seq} events here, {stored.origin.job_seq} in the file"
     if row.updated_ms // 1000 * 1000 == updated_ms:
         return "changed here and there in the same second"
     return ""

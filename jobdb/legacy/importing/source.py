@@ -1,34 +1,27 @@
-"""One job as the old registry's files hold it: record, logs, audit files, read together.
+"""The source jobs: records, logs and audit files of the old registry, read together.
 
-Called by the importer. Reads files; knows no database. Whatever is wrong with a file is an answer, never an error.
+Called by the readers. Reads files; knows no database. Whatever is wrong with a file is an answer, never an error.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
-from ..folder.layout import (
-    AUDIT_LOG,
-    AUDIT_META,
-    AUDIT_STATUS,
-    LOG_SUFFIX,
-    MAX_LOG_BYTES,
-    RECORD_SUFFIX,
-    EntryKind,
-    Layout,
-    open_folder,
-    read_regular_file,
-)
-from ..format.damage import Damaged
+from ..folder.layout import AUDIT_LOG, AUDIT_META, AUDIT_STATUS, LOG_SUFFIX, MAX_LOG_BYTES, RECORD_SUFFIX, Layout
+from ..folder.regular_file import open_folder, read_regular_file
+from ..format.audit_files import render_audit_file
+from ..format.damage import Damaged, FileDamage
+from ..format.entry_kind import EntryKind
 from ..format.log_reader import JobLogs, KeptLine, read_logs
-from ..format.record import MAX_RECORD_BYTES, LegacyRecord, format_time, parse_record
-from ..format.strict_json import parse_object
+from ..format.record import LegacyRecord
+from ..format.record_parser import MAX_RECORD_BYTES, parse_record
+from ..format.strict_json import json_equal
 
 MAX_AUDIT_FILE_BYTES = MAX_RECORD_BYTES
-NO_LOGS = JobLogs()
 
 
 @dataclass(slots=True)
@@ -44,20 +37,18 @@ class SourceJob:
 
     record: LegacyRecord
     bytes_read: int
-    logs: JobLogs = field(default_factory=lambda: NO_LOGS)
+    logs: JobLogs = field(default_factory=JobLogs)
     digests: dict[EntryKind, bytes] = field(default_factory=dict)
-    damage: list[tuple[str, Damaged]] = field(default_factory=list)
+    damage: list[FileDamage] = field(default_factory=list)
     auth_required_by: str | None = None
 
     @property
     def last_seq(self) -> int:
-        """What the job's last_seq must be: the record's, or the log's where that is ahead."""
+        """Return what the job's last_seq must be: the record's, or the log's where that is ahead."""
         return max(self.record.last_seq, self.logs.highest_seq)
 
     def notes(self) -> list[str]:
-        """What is unusual and harmless."""
-        if self.logs is NO_LOGS:
-            return []
+        """Return what is unusual and harmless, a sentence each."""
         notes = list(self.logs.notes)
         if self.logs.highest_seq > self.record.last_seq:
             notes.append(f"last_seq was {self.record.last_seq}, behind the log; it is {self.logs.highest_seq} here")
@@ -75,20 +66,28 @@ class SourceReader:
     def __init__(self, layout: Layout, auth_required_by: str | None = None) -> None:
         self._jobs = f"{layout.jobs}/"
         audit = open_folder(str(layout.audit))
-        self._audit = audit if isinstance(audit, int) else None
+        self._audit_fd = audit if isinstance(audit, int) else None
         self._auth_required_by = auth_required_by
         self.audit_name = f"../{layout.audit.name}"
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
     def close(self) -> None:
-        """Give the folder of the audit log back."""
-        if self._audit is not None:
-            os.close(self._audit)
-            self._audit = None
+        """Close the folder of the audit log."""
+        if self._audit_fd is not None:
+            os.close(self._audit_fd)
+            self._audit_fd = None
 
     def read(
         self, file_name: str, *, record_only_status: str | None = None
     ) -> SourceJob | LegacyRecord | Damaged | None:
-        """The job of a record's file; None if the file has gone.
+        """Return the job of a record's file; None if the file has gone.
 
         Args:
             file_name: the file.
@@ -105,29 +104,29 @@ class SourceReader:
         return source
 
     def _read_logs(self, source: SourceJob, job_id: str) -> None:
-        folder = None if self._audit is None else open_folder(job_id, folder=self._audit)
-        if isinstance(folder, Damaged):
-            source.damage.append((f"{self.audit_name}/{job_id}", folder))
-            folder = None
+        job_fd = None if self._audit_fd is None else open_folder(job_id, dir_fd=self._audit_fd)
+        if isinstance(job_fd, Damaged):
+            source.damage.append(FileDamage(f"{self.audit_name}/{job_id}", job_fd))
+            job_fd = None
         try:
-            self._read_files(source, job_id, folder)
+            self._read_files(source, job_id, job_fd)
         finally:
-            if folder is not None:
-                os.close(folder)
+            if job_fd is not None:
+                os.close(job_fd)
 
-    def _read_files(self, source: SourceJob, job_id: str, folder: int | None) -> None:
+    def _read_files(self, source: SourceJob, job_id: str, job_fd: int | None) -> None:
         content = read_regular_file(self._jobs + job_id + LOG_SUFFIX, MAX_LOG_BYTES)
         found: list[tuple[EntryKind, bytes]] = []
         if isinstance(content, bytes):
             found.append((EntryKind.EVENT_LOG, content))
         elif content is not None:
-            source.damage.append((job_id + LOG_SUFFIX, content))
-        if folder is not None:
-            content = read_regular_file(AUDIT_LOG, MAX_LOG_BYTES, folder=folder)
+            source.damage.append(FileDamage(job_id + LOG_SUFFIX, content))
+        if job_fd is not None:
+            content = read_regular_file(AUDIT_LOG, MAX_LOG_BYTES, dir_fd=job_fd)
             if isinstance(content, bytes):
                 found.append((EntryKind.AUDIT_LOG, content))
             elif content is not None:
-                source.damage.append((f"{self.audit_name}/{job_id}/{AUDIT_LOG}", content))
+                source.damage.append(FileDamage(f"{self.audit_name}/{job_id}/{AUDIT_LOG}", content))
         if found:
             record = source.record
             secrets = [secret for secret in (record.auth_token, record.broker_password) if secret]
@@ -139,46 +138,21 @@ class SourceReader:
                 name = job_id + LOG_SUFFIX
                 if kind is EntryKind.AUDIT_LOG:
                     name = f"{self.audit_name}/{job_id}/{AUDIT_LOG}"
-                source.damage.append((name, damaged))
-        if folder is not None:
-            self._read_audit_files(source, job_id, folder)
+                source.damage.append(FileDamage(name, damaged))
+        if job_fd is not None:
+            self._read_audit_files(source, job_id, job_fd)
 
-    def _read_audit_files(self, source: SourceJob, job_id: str, folder: int) -> None:
+    def _read_audit_files(self, source: SourceJob, job_id: str, job_fd: int) -> None:
         for kind, name in ((EntryKind.AUDIT_META, AUDIT_META), (EntryKind.AUDIT_STATUS, AUDIT_STATUS)):
-            raw = read_regular_file(name, MAX_AUDIT_FILE_BYTES, folder=folder)
+            raw = read_regular_file(name, MAX_AUDIT_FILE_BYTES, dir_fd=job_fd)
             if raw is None:
                 continue
             if isinstance(raw, Damaged):
-                source.damage.append((f"{self.audit_name}/{job_id}/{name}", raw))
+                source.damage.append(FileDamage(f"{self.audit_name}/{job_id}/{name}", raw))
                 continue
-            if source.logs is NO_LOGS:
-                source.logs = JobLogs()
             source.bytes_read += len(raw)
             if json_equal(raw, render_audit_file(kind, source.record)):
                 raw = b""
             source.logs.kept.append(KeptLine(kind, 0, raw))
             before = source.digests.get(EntryKind.AUDIT_LOG, b"")
             source.digests[EntryKind.AUDIT_LOG] = before + hashlib.sha256(raw).digest()
-
-
-def render_audit_file(kind: EntryKind, record: LegacyRecord) -> bytes:
-    """``meta.json`` or ``status.json`` as the old scripts write it for a record."""
-    if kind is EntryKind.AUDIT_META:
-        document = record.as_document()
-        document.pop("broker", None)
-        document.pop("auth_token", None)
-    else:
-        document = {
-            "job_id": record.job_id,
-            "status": record.status,
-            "updated_at": format_time(record.updated_ms),
-        }
-    return json.dumps(document).encode("utf-8")
-
-
-def json_equal(one: bytes, other: bytes) -> bool:
-    """Whether two texts are the same JSON object."""
-    first, second = parse_object(one), parse_object(other)
-    if isinstance(first, Damaged) or isinstance(second, Damaged):
-        return False
-    return json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
