@@ -124,4 +124,4 @@ STORED_COLUMNS = (
     *KeyValues._fields,
     *ClaimValues._fields,
 )
-"""The columns of ``legacy_new_job_rows`` behind the job's row id and the sealed secrets."""
+"""The columns of ``legacy_new_job_rows`` behind those that tell what is sealed."""

@@ -145,7 +145,7 @@ WHERE j.id BETWEEN :first AND :last
 ORDER BY j.id;
 
 -- legacy_new_job_rows: all that an import writes of jobs that are new, in order; the sealed secrets first.
-SELECT j.id AS row_id, CASE WHEN t.revoked_ms IS NULL THEN t.sealed END AS sealed_token,
+SELECT j.id AS row_id, j.kid, CASE WHEN t.revoked_ms IS NULL THEN t.sealed END AS sealed_token,
        s.broker_password AS sealed_password, j.job_id, j.status, j.agent, j.agent_session, j.topic_prefix,
        j.timeout_sec, j.idle_timeout_sec, j.has_broker, j.kid, j.last_seq, j.attempt, j.terminal_seq, j.created_ms,
        j.updated_ms, j.started_ms, j.finished_ms, j.last_event, j.last_event_ms, j.detail, s.prompt, s.broker,

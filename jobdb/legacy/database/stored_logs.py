@@ -15,7 +15,8 @@ from ..format.log_form import render_log
 from ..format.log_line import LogEvent
 from ..format.record import LegacyRecord
 from ..format.secret_mask import unmask
-from .job_values import EventValues, LineValues, LogForms
+from .job_row import JobRow
+from .job_values import EventValues, LineValues, OriginValues
 
 _AUDIT_FILES = (EntryKind.AUDIT_LOG, EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS)
 
@@ -26,7 +27,7 @@ def masked_secrets(record: LegacyRecord) -> dict[str, str | None]:
 
 
 def rebuild_logs(
-    forms: LogForms, record: LegacyRecord, payloads: Mapping[int, str], lines: Iterable[LineValues]
+    forms: OriginValues | JobRow, record: LegacyRecord, payloads: Mapping[int, str], lines: Iterable[LineValues]
 ) -> dict[EntryKind, bytes]:
     """Return each log that was imported for a job, byte for byte, and the audit log's small files that were kept.
 
@@ -61,7 +62,10 @@ def rebuild_logs(
 
 
 def log_digests(
-    forms: LogForms, record: LegacyRecord, events: Sequence[EventValues | LogEvent], lines: Sequence[LineValues]
+    forms: OriginValues | JobRow,
+    record: LegacyRecord,
+    events: Sequence[EventValues | LogEvent],
+    lines: Sequence[LineValues],
 ) -> tuple[bytes, bytes]:
     """Return the digests of the event log and of the audit log's files, as these values write them.
 

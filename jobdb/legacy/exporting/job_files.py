@@ -64,7 +64,7 @@ def render_job_files(
     """
     payloads: dict[int, str] = dict(tx.all(LEGACY.legacy_payloads, job=row.row_id))
     lines = tx.all(LEGACY.legacy_lines, first=row.row_id, last=row.row_id) if row.imported else []
-    logs = rebuild_logs(row.forms, record, payloads, [LineValues(log, number, raw) for _, log, number, raw in lines])
+    logs = rebuild_logs(row, record, payloads, [LineValues(log, number, raw) for _, log, number, raw in lines])
     known = seqs_in_form(row.event_form) | seqs_in_form(row.audit_form)
     added = b"".join(text.encode("utf-8") + b"\n" for seq, text in payloads.items() if seq not in known)
     if added:

@@ -63,22 +63,24 @@ class BatchWriter:
     def _insert(self, new: Sequence[NormalizedJob]) -> list[WrittenJob]:
         tx = self._tx
         last = tx.one(LEGACY.legacy_last_number)
-        stored = [source.unpack_values() for source in new]
-        tx.run_rows(LEGACY.legacy_insert_job, JOB_PARAMETERS, [values.job for values in stored])
+        stored = [source.unpack_rows() for source in new]
+        tx.run_rows(LEGACY.legacy_insert_job, JOB_PARAMETERS, [rows.job for rows in stored])
         row_ids: dict[str, int] = dict(tx.all(LEGACY.legacy_new_numbers, after=last[0] if last else 0))
         passwords = self._sealed_passwords(new)
-        tokens = self._sealed_tokens(new, [values.key.kid for values in stored])
+        stored_keys = [KeyValues._make(rows.key) for rows in stored]
+        tokens = self._sealed_tokens(new, [key.kid for key in stored_keys])
         specs, keys, origins, lines, events = [], [], [], [], []
         written: list[WrittenJob] = []
-        for source, values in zip(new, stored, strict=True):
+        for source, rows, key in zip(new, stored, stored_keys, strict=True):
             job = row_ids[source.job_id]
-            written.append(WrittenJob(job, source, len(values.lines)))
-            specs.append(_spec_parameters(job, values.spec, None if source.password is None else next(passwords)))
-            if values.key.kid is not None:
-                keys.append(_key_parameters(job, values.key, next(tokens)))
-            origins.append((job, *values.origin))
-            events += [(job, *event) for event in values.events]
-            lines += [(job, *line) for line in values.lines]
+            written.append(WrittenJob(job, source, len(rows.lines)))
+            password = None if source.password is None else next(passwords)
+            specs.append(_spec_parameters(job, SpecValues._make(rows.spec), password))
+            if key.kid is not None:
+                keys.append(_key_parameters(job, key, next(tokens)))
+            origins.append((job, *rows.origin))
+            events += [(job, *event) for event in rows.events]
+            lines += [(job, *line) for line in rows.lines]
         tx.run_rows(LEGACY.legacy_insert_spec, SPEC_PARAMETERS, specs)
         tx.run_rows(LEGACY.legacy_upsert_token, KEY_PARAMETERS, keys)
         tx.run_rows(LEGACY.legacy_upsert_import, ORIGIN_PARAMETERS, origins)

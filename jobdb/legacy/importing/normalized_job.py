@@ -38,6 +38,32 @@ _KEY = _ORIGIN + len(OriginValues._fields)
 _CLAIM = _KEY + len(KeyValues._fields)
 
 
+class StoredRows(NamedTuple):
+    """The values that are stored of a job as plain rows, for writing them: the fields are those of `StoredValues`."""
+
+    job: tuple[Json, ...]
+    spec: tuple[Json, ...]
+    origin: tuple[Json, ...]
+    key: tuple[Json, ...]
+    claim: tuple[Json, ...]
+    events: list[tuple[Json, ...]]
+    lines: list[tuple[Json, ...]]
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> StoredRows:
+        """Return the rows that `pack_values` or `pack_rows` packed."""
+        values, events, lines = marshal.loads(packed)
+        return cls(
+            values[:_SPEC],
+            values[_SPEC:_ORIGIN],
+            values[_ORIGIN:_KEY],
+            values[_KEY:_CLAIM],
+            values[_CLAIM:],
+            events,
+            lines,
+        )
+
+
 class StoredValues(NamedTuple):
     """The values that are stored of a job, events by seq and kept lines by log and number."""
 
@@ -50,17 +76,16 @@ class StoredValues(NamedTuple):
     lines: Sequence[LineValues]
 
     @classmethod
-    def unpack(cls, packed: bytes) -> StoredValues:
-        """Return the values that `pack_values` or `pack_rows` packed."""
-        values, events, lines = marshal.loads(packed)
+    def from_rows(cls, rows: StoredRows) -> StoredValues:
+        """Return the rows with the names of their columns."""
         return cls(
-            JobValues._make(values[:_SPEC]),
-            SpecValues._make(values[_SPEC:_ORIGIN]),
-            OriginValues._make(values[_ORIGIN:_KEY]),
-            KeyValues._make(values[_KEY:_CLAIM]),
-            ClaimValues._make(values[_CLAIM:]),
-            [EventValues._make(event) for event in events],
-            [LineValues._make(line) for line in lines],
+            JobValues._make(rows.job),
+            SpecValues._make(rows.spec),
+            OriginValues._make(rows.origin),
+            KeyValues._make(rows.key),
+            ClaimValues._make(rows.claim),
+            [EventValues._make(event) for event in rows.events],
+            [LineValues._make(line) for line in rows.lines],
         )
 
     def record(self, token: str | None, password: str | None) -> LegacyRecord:
@@ -146,9 +171,13 @@ class NormalizedJob(NamedTuple):
     def __repr__(self) -> str:
         return f"<NormalizedJob {self.job_id}>"
 
+    def unpack_rows(self) -> StoredRows:
+        """Return the values that are stored of it, as plain rows: for each job of a large import."""
+        return StoredRows.unpack(self.packed)
+
     def unpack_values(self) -> StoredValues:
-        """Return the values that are stored of it."""
-        return StoredValues.unpack(self.packed)
+        """Return the values that are stored of it, with names: for the jobs that need a closer look."""
+        return StoredValues.from_rows(StoredRows.unpack(self.packed))
 
 
 class DeferredJob(NamedTuple):

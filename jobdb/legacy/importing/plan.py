@@ -13,13 +13,15 @@ from ...crypto.vault import Vault
 from ...engines.sql.rows import token_binding
 from ...model import JobStatus
 from ..database.job_row import JobRow, record_from_row
-from ..database.job_values import EventValues
+from ..database.job_values import EventValues, KeyValues
 from ..database.key_markers import NoTokenReason
 from ..format.jobdb_state import current_kid
 from ..format.timestamps import format_time
 from ..report import Outcome
 from .normalization import replace_key
 from .normalized_job import NormalizedJob, StoredValues
+
+_IMPORTED, _UPDATED = Outcome.IMPORTED, Outcome.UPDATED  # a look-up in an enumeration is slow, and these are many
 
 
 @dataclass(slots=True)
@@ -47,12 +49,12 @@ class Plan:
     @property
     def is_new(self) -> bool:
         """Tell whether the job is to be inserted."""
-        return self.outcome is Outcome.IMPORTED
+        return self.outcome is _IMPORTED
 
     @property
     def writes(self) -> bool:
         """Tell whether anything is to be written."""
-        return self.outcome in (Outcome.IMPORTED, Outcome.UPDATED)
+        return self.outcome is _IMPORTED or self.outcome is _UPDATED
 
 
 NEW_JOB = Plan(Outcome.IMPORTED, "", None)
@@ -66,7 +68,7 @@ def keep_token(source: NormalizedJob, row: JobRow, vault: Vault) -> NormalizedJo
     """
     if row.token is None:
         return source
-    kid = source.unpack_values().key.kid or 0
+    kid = KeyValues._make(source.unpack_rows().key).kid or 0
     if source.token:
         # The state is gone from the record: its token is still of the version that it came as.
         if kid >= row.kid or row.kid != row.imported_kid:

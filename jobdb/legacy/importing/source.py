@@ -37,7 +37,7 @@ class SourceJob:
 
     record: LegacyRecord
     bytes_read: int
-    logs: JobLogs = field(default_factory=JobLogs)
+    logs: JobLogs = field(init=False)
     digests: dict[EntryKind, bytes] = field(default_factory=dict)
     damage: list[FileDamage] = field(default_factory=list)
     auth_required_by: str | None = None
@@ -127,18 +127,20 @@ class SourceReader:
                 found.append((EntryKind.AUDIT_LOG, content))
             elif content is not None:
                 source.damage.append(FileDamage(f"{self.audit_name}/{job_id}/{AUDIT_LOG}", content))
+        record = source.record
         if found:
-            record = source.record
             secrets = [secret for secret in (record.auth_token, record.broker_password) if secret]
             source.logs = read_logs(job_id, found, fallback_ms=record.updated_ms, secrets=secrets)
-            for kind, content in found:
-                source.bytes_read += 2 * len(content)
-                source.digests[kind] = hashlib.sha256(content).digest()
-            for kind, damaged in source.logs.damage.items():
-                name = job_id + LOG_SUFFIX
-                if kind is EntryKind.AUDIT_LOG:
-                    name = f"{self.audit_name}/{job_id}/{AUDIT_LOG}"
-                source.damage.append(FileDamage(name, damaged))
+        else:
+            source.logs = JobLogs()
+        for kind, content in found:
+            source.bytes_read += 2 * len(content)
+            source.digests[kind] = hashlib.sha256(content).digest()
+        for kind, damaged in source.logs.damage.items():
+            path = job_id + LOG_SUFFIX
+            if kind is EntryKind.AUDIT_LOG:
+                path = f"{self.audit_name}/{job_id}/{AUDIT_LOG}"
+            source.damage.append(FileDamage(path, damaged))
         if job_fd is not None:
             self._read_audit_files(source, job_id, job_fd)
 

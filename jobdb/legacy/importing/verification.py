@@ -22,7 +22,7 @@ from ...errors import StorageFailed
 from ..database.job_queries import count_jobs, find_job
 from ..database.job_row import JobRow, record_from_row
 from ..database.job_state import database_state
-from ..database.job_values import EventValues, JobValues, LineValues
+from ..database.job_values import EventValues, LineValues
 from ..database.statements import LEGACY
 from ..database.stored_logs import log_digests
 from ..format.jobdb_state import STATE_FIELD, newer_state_reason
@@ -46,26 +46,16 @@ class WrittenJob(NamedTuple):
     line_count: int
 
 
-class _StoredRow(NamedTuple):
-    """A row of ``legacy_new_job_rows``.
-
-    Attributes:
-        values: of `STORED_COLUMNS`.
-    """
+class SealedColumns(NamedTuple):
+    """The first columns of ``legacy_new_job_rows``; those of `STORED_COLUMNS` follow."""
 
     row_id: int
+    kid: int
     sealed_token: bytes | None
     sealed_password: bytes | None
-    values: tuple[Json, ...]
 
-    @classmethod
-    def from_row(cls, row: Row) -> _StoredRow:
-        row_id, sealed_token, sealed_password = row[:3]
-        return cls(row_id, sealed_token, sealed_password, row[3:])
 
-    @property
-    def job(self) -> JobValues:
-        return JobValues._make(self.values[: len(JobValues._fields)])
+_SEALED = len(SealedColumns._fields)
 
 
 class Verification:
@@ -94,16 +84,17 @@ class Verification:
         """
         batch = sorted(batch, key=attrgetter("row_id"))
         ranges = list(consecutive_ranges(job.row_id for job in batch))
-        rows = [_StoredRow.from_row(row) for row in self._read(LEGACY.legacy_new_job_rows, ranges)]
+        rows = self._read(LEGACY.legacy_new_job_rows, ranges)
         if len(rows) != len(batch):
             raise _verification_failed(f"{len(batch)} jobs were written and {len(rows)} of them are there")
         events, lines = self._read(LEGACY.legacy_events, ranges), self._read(LEGACY.legacy_lines, ranges)
         event = line = 0
         all_found = []
-        for job, row in zip(batch, rows, strict=True):
+        sealed = [SealedColumns._make(row[:_SEALED]) for row in rows]
+        for job, row, columns in zip(batch, rows, sealed, strict=True):
             next_event, next_line = event + job.source.event_count, line + job.line_count
             found = pack_rows(
-                row.values if row.row_id == job.row_id else (),
+                row[_SEALED:] if columns.row_id == job.row_id else (),
                 _values_of_job(events[event:next_event], job.row_id),
                 _values_of_job(lines[line:next_line], job.row_id),
             )
@@ -115,7 +106,7 @@ class Verification:
             raise _verification_failed(
                 f"{event} events and {line} lines were written; {len(events)} and {len(lines)} are there"
             )
-        self._check_secrets([job.source for job in batch], rows)
+        self._check_secrets([job.source for job in batch], sealed)
         self._add_to_digests(b"".join([job.source.packed for job in batch]), b"".join(all_found))
         self._new += len(batch)
 
@@ -141,7 +132,7 @@ class Verification:
         lines = [LineValues._make(each) for each in _values_of_job(self._read(LEGACY.legacy_lines, of_job), row_id)]
         forms = stored.origin.forms
         digests = (forms.event_digest or b"", forms.audit_digest or b"")
-        if row.forms != forms or log_digests(forms, record, events, lines) != digests:
+        if row.forms != forms or log_digests(row, record, events, lines) != digests:
             raise _verification_failed(f"the logs of job {row.job_id} are not in the database as they are in its files")
         if source.state:
             self._check_state(source)
@@ -166,12 +157,12 @@ class Verification:
         """Return the rows of ranges of row ids: on a server other writers' jobs may lie between them."""
         return list(chain.from_iterable(self._tx.all(statement, first=first, last=last) for first, last in ranges))
 
-    def _check_secrets(self, sources: Sequence[NormalizedJob], rows: Sequence[_StoredRow]) -> None:
+    def _check_secrets(self, sources: Sequence[NormalizedJob], rows: Sequence[SealedColumns]) -> None:
         """Compare the tokens and passwords of jobs with those of their rows, in the same order."""
         sealed = []
         for row, source in zip(rows, sources, strict=True):
             if row.sealed_token is not None:
-                sealed.append((row.sealed_token, token_binding(source.job_id, row.job.kid)))
+                sealed.append((row.sealed_token, token_binding(source.job_id, row.kid)))
         for row, source in zip(rows, sources, strict=True):
             if row.sealed_password is not None:
                 sealed.append((row.sealed_password, password_binding(source.job_id)))
