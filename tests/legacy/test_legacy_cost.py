@@ -20,7 +20,7 @@ from jobdb import Registry
 from jobdb.legacy import export_registry, import_registry
 from jobdb.legacy.database.statements import LEGACY
 from jobdb.legacy.format.damage import DamageKind
-from jobdb.legacy.format.record import parse_record
+from jobdb.legacy.format.record_parser import parse_record
 
 Open = Callable[..., Registry]
 SIZE = 1 << 18
