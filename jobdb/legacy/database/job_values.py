@@ -45,7 +45,7 @@ class SpecValues(NamedTuple):
 
 
 class LogForms(NamedTuple):
-    """How the logs of a job were laid out, and the SHA-256 of each; None for a log that did not exist."""
+    """The layouts of a job's logs, and the SHA-256 of each; None for a log that did not exist."""
 
     event_form: str | None
     event_digest: bytes | None
@@ -75,7 +75,7 @@ class OriginValues(NamedTuple):
 
     @property
     def forms(self) -> LogForms:
-        """How its logs were laid out."""
+        """Return how its logs were laid out."""
         return LogForms(self.event_form, self.event_digest, self.audit_form, self.audit_digest)
 
 

@@ -21,7 +21,7 @@ that nobody knows, and revoked."""
 
 
 class NoTokenReason(StrEnum):
-    """Why nobody has the key of an imported job. The values are stored."""
+    """The reason why nobody has the key of an imported job. The values are stored."""
 
     OMITTED = "left_out"
     """The token was left out of the export."""

@@ -52,8 +52,8 @@ def rebuild_logs(
                 found[kind] = render_log(form, payloads.__getitem__, iter(kept.get(kind, ())))
             except KeyError as error:
                 raise StorageFailed(
-                    f"the database lacks a line of the {kind.value.replace('_', ' ')} of job {record.job_id}; check it "
-                    "with 'jobdb doctor --full', and restore a backup"
+                    f"the database lacks a line of the {kind.value.replace('_', ' ')} of job {record.job_id}",
+                    advice="check it with 'jobdb doctor --full', and restore a backup",
                 ) from error
     for kind in (EntryKind.AUDIT_META, EntryKind.AUDIT_STATUS):
         if kind in kept:

@@ -44,7 +44,7 @@ class Layout:
 
 
 def find_registry(directory: Path) -> Layout:
-    """The registry in a workspace (``.mam/jobs``, ``.hermes/jobs``), in ``.mam`` itself, or the folder itself.
+    """Return the registry in a workspace (``.mam/jobs``, ``.hermes/jobs``), in ``.mam`` itself, or the folder itself.
 
     Raises:
         InvalidInput: there is none, or there are two and neither is meant more than the other.
@@ -52,13 +52,13 @@ def find_registry(directory: Path) -> Layout:
     """
     try:
         if not directory.is_dir():
-            raise InvalidInput(f"{directory} is not a folder; give the workspace or its .mam/jobs")
+            raise InvalidInput(f"{directory} is not a folder", advice="give the workspace or its .mam/jobs")
         found = [folder for name in WORKSPACE_FOLDERS if (folder := directory / name / "jobs").is_dir()]
         if len(found) > 1:
             found = [folder for folder in found if _looks_like_records(folder)] or found[:1]
         if len(found) > 1:
             names = " and ".join(str(folder) for folder in found)
-            raise InvalidInput(f"{directory} holds more than one registry: {names}; name the one that is meant")
+            raise InvalidInput(f"{directory} holds more than one registry: {names}", advice="give one of them")
         if found:
             return _layout(found[0], named=directory)
         if directory.name in WORKSPACE_FOLDERS and (directory / "jobs").is_dir():
@@ -73,8 +73,10 @@ def find_registry(directory: Path) -> Layout:
 
 
 def find_export_target(directory: Path) -> Layout:
-    """Where an export goes: the registry that is there, else the folder itself if it is named ``jobs``, else
-    ``.mam/jobs`` in it. Nothing is created here.
+    """Return the folders that an export writes to. Nothing is created here.
+
+    They are those of the registry that is there, else the folder itself if it is named ``jobs``, else ``.mam/jobs``
+    in it.
 
     Raises:
         InvalidInput: the folder holds two registries, or something is there that is not a folder.
@@ -89,14 +91,14 @@ def find_export_target(directory: Path) -> Layout:
             for folder in folders:
                 _layout(folder, named=directory)
     elif os.path.lexists(directory):
-        raise InvalidInput(f"{directory} is not a folder; name one to export to")
+        raise InvalidInput(f"{directory} is not a folder", advice="give a folder to export to")
     return _layout(
         directory if directory.name == "jobs" else directory / WORKSPACE_FOLDERS[0] / "jobs", named=directory
     )
 
 
 def list_jobs_folder(layout: Layout) -> Iterator[str]:
-    """The names in the folder of records, in the file system's order; the lock is not among them.
+    """List the names in the folder of records, in the file system's order; the lock is not among them.
 
     Raises:
         Unusable: the folder may not be read.
@@ -129,7 +131,7 @@ def list_audit_folder(layout: Layout) -> Iterator[str]:
 
 
 def count_records(layout: Layout, *, limit: int | None = None) -> int:
-    """How many entries are named like records, before anything is read; who needs no more than ``limit`` says so."""
+    """Count the entries that are named like records, up to the limit, without reading anything."""
     return sum(1 for _ in islice(filter(_is_record, list_jobs_folder(layout)), limit))
 
 
@@ -137,7 +139,7 @@ _is_record = methodcaller("endswith", RECORD_SUFFIX)
 
 
 def classify(name: str) -> EntryKind:
-    """What an entry of the folder of records is, by its name."""
+    """Return the kind of an entry of the folder of records, by its name."""
     if name.endswith(RECORD_SUFFIX):
         return EntryKind.RECORD
     if name.endswith(LOG_SUFFIX):
@@ -148,7 +150,7 @@ def classify(name: str) -> EntryKind:
 
 
 def printable_name(name: str) -> str:
-    """A file name as printable text; bytes that are no UTF-8 and control characters are escaped."""
+    """Return a file name as printable text; bytes that are no UTF-8 and control characters are escaped."""
     if name.isprintable():
         return name
     return os.fsencode(name).decode("utf-8", "backslashreplace").encode("unicode_escape").decode("ascii")
@@ -165,7 +167,8 @@ def _layout(jobs: Path, *, named: Path) -> Layout:
             break
         if folder.is_symlink():
             raise InvalidInput(
-                f"{folder} is a link, and only the folder that is named may be one; name the one that it leads to"
+                f"{folder} is a link, and only the folder that is given may be one",
+                advice="give the folder that it leads to",
             )
     return Layout(jobs, jobs.parent / AUDIT_FOLDER)
 

@@ -26,10 +26,10 @@ _FLAGS = os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
 
 
 class RegistryLock(OwnedFd):
-    """The lock as it is held, or the fact that there is none to hold; ``with`` ends it.
+    """The lock while it is held, or the absence of a lock file; the end of ``with`` releases it.
 
-    A file object, since what ends the lock is then C code alone: the end of the block, or the destruction of what an
-    exception has cut off. Nobody is kept out for longer, wherever a Ctrl-C comes.
+    A file object, because then C code alone releases the lock: at the end of the block, or when an exception has
+    destroyed the object. So it is not held longer than that, wherever a Ctrl-C strikes.
 
     A folder without a lock file is not given one: an import leaves its source as it is. Old writers create the file
     before they write anything, so it is enough to see, at the end, that there still is none: `writer_appeared`.
@@ -47,7 +47,7 @@ class RegistryLock(OwnedFd):
         _files.add(self)
 
     def writer_appeared(self) -> bool:
-        """Whether an old writer may have been at work beside us since the lock was asked for."""
+        """Tell whether an old writer may have written since the lock was asked for."""
         return not self.held and os.path.lexists(self.path)
 
 
@@ -55,7 +55,7 @@ _files: weakref.WeakSet[OwnedFd] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """A lock belongs to the open file, which a forked child shares: the child would keep it when its parent ends."""
+    """Close the locks' files in a forked child: a lock belongs to the open file, and the child would keep it held."""
     for file in _files:
         file.close()
 
@@ -88,16 +88,17 @@ def registry_lock(folder: Path, *, timeout_sec: float, create: bool) -> Registry
         except OSError as error:
             lock.close()
             raise Unusable(
-                f"{path} cannot be locked: {error.strerror}; without the lock the old scripts could write meanwhile. "
-                "Stop them, copy the folder to a local disk and use the copy"
+                f"{path} cannot be locked: {error.strerror}; without the lock the old scripts could write meanwhile",
+                advice="stop them, copy the folder to a local disk and use the copy",
             ) from error
         except BaseException:
             lock.close()
             raise
         lock.close()
     raise Busy(
-        f"{path} is replaced again and again by another program, so it locks nothing; stop that program",
+        f"{path} is replaced again and again by another program, so it locks nothing",
         waited_sec=timeout_sec,
+        advice="stop that program",
     )
 
 
@@ -115,13 +116,15 @@ def _open(path: Path, create: bool) -> RegistryLock | None:
     except OSError as error:
         if error.errno == errno.ELOOP:
             leads = "leads nowhere" if not os.path.exists(path) else "is not followed: its lock would be another file's"
-            raise Unusable(f"{path} is a link that {leads}; remove it") from None
+            raise Unusable(f"{path} is a link that {leads}", advice="remove it") from None
         raise Unusable(
-            f"{path} cannot be opened: {error.strerror}; run this as the user who owns the registry"
+            f"{path} cannot be opened: {error.strerror}", advice="run this as the user who owns the registry"
         ) from error
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
-        raise Unusable(f"{path} is not a regular file, so the old scripts' lock cannot be taken on it; remove it")
+        raise Unusable(
+            f"{path} is not a regular file, so the old scripts' lock cannot be taken on it", advice="remove it"
+        )
     return RegistryLock(path, fd, held=True)
 
 
@@ -148,9 +151,11 @@ def _lock(lock: RegistryLock, deadline: float, timeout_sec: float) -> RegistryLo
         raise Busy(
             f"the old registry's lock {lock.path} was held for {timeout_sec:.1f} s"
             + (f" by {holder}" if holder else "")
-            + "; nothing was changed. Try again, or allow a longer wait",
+            + "; nothing was changed",
             waited_sec=timeout_sec,
             holder=holder,
+            advice="try again, or allow a longer wait",
+            command="try again, or allow a longer wait with --lock-timeout",
         )
     return lock
 
@@ -188,7 +193,7 @@ def _wait_for_lock(lock: RegistryLock, seconds: float) -> bool:
 
 
 def _same_file(fd: int, path: Path) -> bool:
-    """Whether the name still leads to the file that was locked: a lock on a replaced file excludes nobody."""
+    """Tell whether the name still leads to the file that was locked: a lock on a replaced file excludes nobody."""
     try:
         named = os.lstat(path)
     except OSError:

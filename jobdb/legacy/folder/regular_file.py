@@ -18,7 +18,7 @@ _FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
 LINK_DAMAGE = Damaged(
     DamageKind.LINK, "it is a link, and links in a registry are not followed; put the file itself there"
 )
-"""The answer for a link, whatever it leads to."""
+"""The damage of a link, whatever it leads to."""
 
 
 def open_folder(path: str, *, dir_fd: int | None = None) -> int | Damaged | None:
@@ -79,7 +79,7 @@ def read_regular_file(path: str, limit: int, *, dir_fd: int | None = None) -> by
 
 
 def _rest(fd: int, limit: int) -> bytes:
-    """What a file holds beyond the size that it had a moment ago: a log that is being appended to."""
+    """Return what a file holds beyond the size that it had at first: a log that is being appended to."""
     parts = []
     total = 0
     while total <= limit:

@@ -13,7 +13,7 @@ from .timestamps import format_time
 
 
 def render_audit_file(kind: EntryKind, record: LegacyRecord) -> bytes:
-    """``meta.json`` or ``status.json`` as the old scripts write it for a record."""
+    """Return ``meta.json`` or ``status.json`` as the old scripts write it for a record."""
     if kind is EntryKind.AUDIT_META:
         document = record.as_document()
         document.pop("broker", None)

@@ -1,6 +1,6 @@
-"""What can be wrong with a file of the old registry: the kinds, and the answer that carries one.
+"""The kinds of damage of files of the old registry, and of trust warnings.
 
-Used by every reader of this package (records, logs, layout) and by the import report. Nothing is called from here.
+Used by every parser and reader of files, and by the report. Calls nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 
 class DamageKind(StrEnum):
-    """Why a file, or a part of it, was not taken over. The values are stable names of the report."""
+    """The reason why a file, or a part of it, was not imported. The values are stable names of the report."""
 
     EMPTY = "empty"
     ZEROED = "zeroed"
@@ -50,7 +50,7 @@ class DamageKind(StrEnum):
 
 
 class TrustWarning(StrEnum):
-    """Why events of an imported job are believed less, or not at all. The values are stable names of the report."""
+    """The reason why events of an imported job are trusted less, or not at all. The values are stable names."""
 
     UNSIGNED = "unsigned"
     """It has no token: its events need no signature."""
@@ -66,7 +66,7 @@ class TrustWarning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A file that is left where it is.
+    """The damage of a file, which is left where it is.
 
     Attributes:
         kind: what is wrong.
@@ -90,6 +90,6 @@ class FileDamage(NamedTuple):
 
 
 def quoted(text: str, *, most: int = 40) -> str:
-    """A short, printable quote of text from a file."""
+    """Return a short, printable quote of text from a file."""
     shown = text if len(text) <= most else text[: most - 1] + "…"
     return ascii(shown)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class EntryKind(StrEnum):
-    """What an entry of the registry's folders is, by its name."""
+    """The kind of a file, as its name says it."""
 
     RECORD = "record"
     EVENT_LOG = "event_log"

@@ -1,10 +1,12 @@
-"""What a record of the old form cannot say of a job: the member ``jobdb_state`` that an export adds where it is needed.
+"""The member ``jobdb_state`` of a record: what the record's other members cannot say of a job.
 
-Read by the reader of records (`parse_state`), made by the exporter, written to the database and read back by
-`state_rows`. Pure. It is there so that trust survives the way out and back: that events must be signed although the
-record has no token, which keys are revoked, which attempt is the current one, what each subscriber has accepted. The
-old scripts keep members that they do not know. A state that is not exactly of this form makes its record damaged:
-half of it would be less protection than its author had.
+Made by the exporter where it is needed (`make_state`), parsed with the record (`parse_state`), written to the database
+by ``importing/state_writer.py``. Pure.
+
+It is there so that trust survives an export and its import: that events must be signed although the record has no
+token, which keys are revoked, which attempt is the current one, what each subscriber has accepted. The old scripts keep
+members that they do not know. A state that is not exactly of this form makes its record damaged: half of it would be
+less protection than its author had.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from .seq_ranges import SeqRange, consecutive_ranges
 
 
 def render_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) -> bytes:
-    """A log as it was read.
+    """Return a log as it was read.
 
     Args:
         form: the log's form.
@@ -48,7 +48,7 @@ def render_log(form: str, payload: Callable[[int], str], kept: Iterator[bytes]) 
 
 
 def seqs_in_form(form: str | None) -> set[int]:
-    """The seqs of the events that a log holds."""
+    """Return the seqs of the events that a log holds."""
     found: set[int] = set()
     for item in (form or "").split():
         item = item.removeprefix("=")
@@ -58,7 +58,7 @@ def seqs_in_form(form: str | None) -> set[int]:
 
 
 class FormBuilder:
-    """Collects a log's form: runs of ascending seqs become ranges."""
+    """The builder of a log's form: runs of ascending seqs become ranges."""
 
     def __init__(self) -> None:
         self._items: list[str] = []
@@ -81,7 +81,7 @@ class FormBuilder:
         self._items.append(f"b{count}")
 
     def add_embedded(self, seq: int) -> None:
-        """Return an event that is in a kept line."""
+        """Add an event that is in a kept line."""
         self._embedded.append(seq)
 
     def finish(self, unfinished: bool) -> str:

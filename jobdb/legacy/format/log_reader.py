@@ -18,7 +18,7 @@ from .secret_mask import MIN_SECRET_CHARS, needles
 from .seq_ranges import SeqRange, missing_ranges
 
 MAX_NAMED = 5
-"""How many lines or seqs a reason names before it only counts."""
+"""The number of lines or seqs that a reason names; further ones are only counted."""
 
 
 @dataclass(slots=True)
@@ -57,12 +57,12 @@ class JobLogs:
 def read_logs(
     job_id: str, logs: Iterable[tuple[EntryKind, bytes]], *, fallback_ms: int, secrets: Sequence[str] = ()
 ) -> JobLogs:
-    """Reads the event log and the audit log of one job. The first line of a seq wins, the event log before the audit.
+    """Read the event log and the audit log of one job. The first line of a seq wins, the event log before the audit.
 
     Args:
         job_id: the job; events of others are not taken.
         logs: which log, and its whole content.
-        fallback_ms: the time of an event whose timestamp names no real moment, Unix milliseconds.
+        fallback_ms: the time of an event with an invalid timestamp, Unix milliseconds.
         secrets: the job's token and password; a line that holds one in clear is not taken as an event.
     """
     logs = list(logs)
@@ -79,7 +79,7 @@ def read_logs(
 
 
 def _read_flat_log(job_id: str, content: bytes, fallback_ms: int, needles: Sequence[bytes]) -> list[LogEvent] | None:
-    """The events of a log that holds nothing but usual lines, of seq 1 and so on; None for every other log."""
+    """Return the events of a log that holds nothing but flat lines, with seqs from 1 on; None for every other log."""
     for needle in needles:
         if needle in content:
             return None
@@ -104,7 +104,7 @@ MIN_EVENT_BYTES = 64
 """In bytes: the names of an event's required members alone take more."""
 
 _MAX_CACHED_LINES = 1000
-"""How many short lines are remembered with what they are: logs that repeat one a million times cost little."""
+"""The number of short lines whose classification is cached: logs that repeat one a million times cost little."""
 
 _LINE_BREAK = 10
 _LINE_BREAKS = re.compile(rb"\n+")
@@ -114,7 +114,7 @@ _NAMES = {EntryKind.EVENT_LOG: "the event log", EntryKind.AUDIT_LOG: "the audit 
 
 
 class _LogReader:
-    """The logs of one job while they are read, one after the other."""
+    """The reader of one job's logs, one after the other."""
 
     def __init__(self, job_id: str, fallback_ms: int, needles: Sequence[bytes]) -> None:
         self._job_id = job_id
@@ -174,7 +174,7 @@ class _LogReader:
             self._found.damage[log] = bad_lines.summary()
 
     def _classified(self, raw: bytes, log: EntryKind, guarded: bool, bad_lines: _BadLines) -> LogEvent | Damaged | None:
-        """Return what a line is that is no known event, and look no more closely than needed at what cannot be one."""
+        """Classify a line that is no known event, looking no more closely than needed at what cannot be one."""
         if len(raw) >= MIN_EVENT_BYTES:
             return self._event(raw, log, guarded)
         known = self._short.get(raw, _NOT_CACHED)
@@ -191,7 +191,7 @@ class _LogReader:
         return found
 
     def _event(self, raw: bytes, log: EntryKind, guarded: bool) -> LogEvent | Damaged | None:
-        """What a line is that was not seen before. The first of a seq is remembered as its event."""
+        """Classify a line that was not seen before. The first of a seq is remembered as its event."""
         event = parse_line(raw, self._job_id, fallback_ms=self._fallback_ms)
         if event is None:
             if raw.strip() and log is EntryKind.EVENT_LOG:

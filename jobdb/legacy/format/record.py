@@ -75,18 +75,18 @@ class LegacyRecord:
     state: State | None = None
 
     def fields(self) -> tuple[Json, ...]:
-        """All fields but the state in the order of the constructor."""
+        """Return all fields but the state, in the order of the constructor."""
         return _fields_of(self)
 
     def fingerprint(self) -> bytes:
-        """Every field in one canonical form: two records are equal, as JSON, when their fingerprints are.
+        """Return every field in one canonical form: two records are equal, as JSON, when their fingerprints are.
 
-        ``==`` would not do: Python takes 1, 1.0 and true for the same.
+        ``==`` would not do: to Python 1, 1.0 and true are equal.
         """
         return marshal.dumps(_fields_of(self), 2)
 
     def as_document(self) -> dict[str, Json]:
-        """The record as the old scripts know it, secrets included; equal, as JSON, to what was read."""
+        """Return the record as the old scripts know it, secrets included; equal, as JSON, to what was read."""
         document: dict[str, Json] = {
             "schema_version": 1,
             "job_id": self.job_id,

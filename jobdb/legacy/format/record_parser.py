@@ -42,19 +42,19 @@ _MISSING = object()
 
 
 def safe_id(text: str) -> bool:
-    """Whether an id can be a file name and an MQTT topic level everywhere: 1 to 128 of ``A-Za-z0-9_.:@-``."""
+    """Tell whether an id can be a file name and an MQTT topic level everywhere: 1 to 128 of ``A-Za-z0-9_.:@-``."""
     return _SAFE_ID.fullmatch(text) is not None
 
 
 def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
-    """Reads one record.
+    """Parse one record.
 
     Args:
         raw: the content of the file.
         file_name: its name, ``<job_id>.json``.
 
     Returns:
-        the record, or why it is none. Never raises.
+        the record, or the damage. Never raises.
     """
     if len(raw) > MAX_RECORD_BYTES:
         return too_large(len(raw))
@@ -65,17 +65,17 @@ def parse_record(raw: bytes, file_name: str) -> LegacyRecord | Damaged:
 
 
 def too_large(size: int) -> Damaged:
-    """The answer for a file that is not even read."""
+    """Return the damage of a file that is not even read."""
     return Damaged(
         DamageKind.TOO_LARGE, f"{size:,} bytes are too much for a record; at most {MAX_RECORD_BYTES:,} are read"
     )
 
 
 def _parse_fast(document: dict[str, Json], file_name: str) -> LegacyRecord | None:
-    """The record of a document that has all fields of the format, as the old scripts write them, and no others.
+    """Return the record of a document that has all fields of the format, as the old scripts write them, and no others.
 
-    None for every other document, legal or not: `_parse_checked` decides about it. What this answers, `_parse_checked`
-    would too.
+    None for every other document, legal or not: `_parse_checked` decides about it. This is the fast path: it answers
+    nothing that `_parse_checked` would not answer.
     """
     if document.keys() != _KNOWN:
         return None
@@ -112,7 +112,7 @@ def _parse_fast(document: dict[str, Json], file_name: str) -> LegacyRecord | Non
     ):
         return None
     created_ms, updated_ms = parse_time(created_at), parse_time(updated_at)
-    if created_ms is None or updated_ms is None or not _usual_broker(broker):
+    if created_ms is None or updated_ms is None or not _is_usual_broker(broker):
         return None
     return LegacyRecord(
         job_id,
@@ -135,7 +135,7 @@ def _parse_fast(document: dict[str, Json], file_name: str) -> LegacyRecord | Non
     )
 
 
-def _usual_broker(broker: dict[str, Json]) -> bool:
+def _is_usual_broker(broker: dict[str, Json]) -> bool:
     if broker.keys() != _KNOWN_OF_BROKER:
         return False
     port, username, password = broker["port"], broker["username"], broker["password"]
@@ -335,7 +335,7 @@ _KINDS = {
 
 
 def _json(value: Json) -> str:
-    """A value that is about to be quoted; only its beginning is looked at."""
+    """Return a value as text to quote, of which only the beginning is shown."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     return json.dumps(value)

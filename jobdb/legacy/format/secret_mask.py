@@ -21,7 +21,7 @@ _ANY_MARK = re.compile(rb"\0\{jobdb:[a-z_.]+:[0-9]\}\0")
 
 
 def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
-    """A kept line without the secrets that it may hold in clear: a mark with the secret's name in their place."""
+    """Return a kept line with a mark, which names the secret, in the place of each secret that it holds in clear."""
     for name, secret in secrets.items():
         if secret and len(secret) >= MIN_SECRET_CHARS:
             for number, needle in enumerate(needles(secret)):
@@ -30,7 +30,7 @@ def mask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
 
 
 def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
-    """The line as it was; in the place of a secret that is not given (None) it says so."""
+    """Return the line as it was; in the place of a secret that is not given (None) it says "(left out)"."""
     if _MARK_BEGINS not in raw:
         return raw
     for name, secret in secrets.items():
@@ -41,7 +41,7 @@ def unmask(raw: bytes, secrets: Mapping[str, str | None]) -> bytes:
 
 
 def needles(secret: str) -> list[bytes]:
-    """A secret as it may stand in a line: as it is, and as JSON writes it with and without ASCII escapes."""
+    """Return a secret as it may stand in a line: as it is, and as JSON writes it with and without ASCII escapes."""
     if _UNESCAPED.fullmatch(secret):
         return [secret.encode("ascii")]
     forms = dict.fromkeys((secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]))

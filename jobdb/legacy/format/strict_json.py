@@ -1,7 +1,7 @@
-"""Bytes to a JSON object, strictly: one way to read records and log lines that never raises.
+"""A strict JSON decoder for records and log lines: an object, or the kind of damage; never an exception.
 
-Called by records and logs. Pure. Python's own decoder takes duplicate keys, NaN, UTF-16 and a recursion of any depth;
-here each is an answer with a name.
+Called by the parsers of records and log lines. Pure. Python's own decoder accepts duplicate keys, NaN, UTF-16 and
+nesting of any depth; here each is a kind of damage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .damage import Damaged, DamageKind, quoted
 Json = Any
 
 MAX_DEPTH = 64
-"""How deep lists and objects may be nested: far beyond any record, far below every decoder's limit."""
+"""The maximum nesting of lists and objects: far beyond any record, far below every decoder's limit."""
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _CUT_TOKEN = re.compile(r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|[.]|[eE][+-]?|\\\\u[0-9a-fA-F]{0,3}|u[0-9a-fA-F]{0,3}")
@@ -31,7 +31,7 @@ class _NoNumber(Exception):
 
 
 class _Infinite(Exception):
-    """A number that is legal JSON and would be infinite in a double."""
+    """Raised for a number that is valid JSON and would be infinite in a double."""
 
 
 def _unique(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -60,10 +60,10 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_co
 
 
 def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
-    """Reads one JSON object from UTF-8.
+    """Parse one JSON object in UTF-8.
 
     Returns:
-        the object, or what is wrong with the bytes. Never raises.
+        the object, or the damage. Never raises.
     """
     text = _text(raw)
     if isinstance(text, Damaged):
@@ -88,7 +88,7 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
 
 
 def json_equal(one: bytes, other: bytes) -> bool:
-    """Whether two texts are the same JSON object."""
+    """Tell whether two texts are equal JSON objects."""
     first, second = parse_object(one), parse_object(other)
     if isinstance(first, Damaged) or isinstance(second, Damaged):
         return False
@@ -96,7 +96,7 @@ def json_equal(one: bytes, other: bytes) -> bool:
 
 
 def _decoded(text: str) -> Json:
-    """As the decoder's ``decode``, which looks for white space around the text where there hardly ever is any."""
+    """Decode as ``JSONDecoder.decode`` does, which looks for white space around the text where there is hardly any."""
     if text[0] == "{":
         value, end = _DECODER.raw_decode(text)
         if end == len(text):
@@ -143,7 +143,7 @@ def _syntax(text: str, error: json.JSONDecodeError) -> Damaged:
 
 
 def _check_rare_damage(raw: bytes, value: dict[str, Json]) -> Damaged | None:
-    """The checks that few records need, each behind a look at the bytes that most pass."""
+    """Return damage that few records have; each check comes behind a look at the bytes that most pass."""
     if b"\\u" in raw and _SURROGATE_ESCAPE.search(raw) and not _encodes(value):
         return Damaged(DamageKind.LONE_SURROGATE, "it holds half of a surrogate pair, which is no text")
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _depth_over(value, MAX_DEPTH):

@@ -16,7 +16,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def parse_time(text: str) -> int | None:
-    """``YYYY-MM-DDTHH:MM:SSZ`` as Unix milliseconds; None for any other text."""
+    """Return ``YYYY-MM-DDTHH:MM:SSZ`` as Unix milliseconds; None for any other text."""
     second = _SECONDS.get(text[16:])
     if second is None:
         return None
@@ -26,7 +26,7 @@ def parse_time(text: str) -> int | None:
 
 @lru_cache(maxsize=4096)
 def _minute_ms(text: str) -> int | None:
-    """``YYYY-MM-DDTHH:MM`` as Unix milliseconds. Most times of a registry share their minutes with others."""
+    """Return ``YYYY-MM-DDTHH:MM`` as Unix milliseconds. Most times of a registry share their minutes with others."""
     if _MINUTE.fullmatch(text) is None:
         return None
     try:
@@ -36,6 +36,6 @@ def _minute_ms(text: str) -> int | None:
 
 
 def format_time(ms: int) -> str:
-    """Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, fractions cut off: the old scripts know no others."""
+    """Return Unix milliseconds as ``YYYY-MM-DDTHH:MM:SSZ``, without fractions: the old scripts know none."""
     moment = _EPOCH + timedelta(seconds=ms // 1000)
     return moment.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"

@@ -33,7 +33,7 @@ EVENT_PARAMETERS = ("job", *EventValues._fields)
 
 
 class BatchWriter:
-    """Writes what the plans say.
+    """The writer of planned jobs.
 
     Args:
         tx: the import's transaction.

@@ -23,7 +23,7 @@ MAX_BATCH_JOBS = 250
 MAX_BATCH_BYTES = 16 << 20
 RUN_LENGTH = 20_000
 _TIME_OFFSET_MS = 10**14
-"""Makes every time positive, so that times sort as text."""
+"""Added to every time, which makes it positive: so times sort as text."""
 
 _TIME_DIGITS = 16
 

@@ -23,7 +23,7 @@ from .reader_protocol import ReadRequest, ReadResult, decode_request, encode_res
 from .source import SourceJob, SourceReader
 
 _ANSWER_BYTES = 256 << 10
-"""How much is answered at once, by the size of the files that were read."""
+"""The amount that is answered at once, by the size of the files that were read."""
 
 _PENDING = JobStatus.PENDING.value
 

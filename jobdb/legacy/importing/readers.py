@@ -35,7 +35,7 @@ _REQUEST_BYTES_AHEAD = 32 << 10
 """So much fits into any pipe that nobody reads: a request never waits for the other side."""
 
 _RESULT_BYTES_AHEAD = 1 << 20
-"""How much a process may have read and not handed over yet; Linux allows no more without privileges."""
+"""The amount that a process may read ahead; Linux allows no more without privileges."""
 
 _PROGRAM = "from jobdb.legacy.importing.reader_process import serve; serve()"
 

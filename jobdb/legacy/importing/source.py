@@ -31,7 +31,7 @@ class SourceJob:
     Attributes:
         bytes_read: how much memory its files took, for keeping what is read at once within bounds.
         digests: SHA-256 of each log; the audit log's with those of its small files behind it.
-        damage: files beside the record that could not be taken over as a whole, by path within the folder.
+        damage: files beside the record that could not be imported as a whole, by path within the folder.
         auth_required_by: why every job must have a token in this environment; None where it need not.
     """
 
@@ -56,7 +56,7 @@ class SourceJob:
 
 
 class SourceReader:
-    """Reads the jobs of one registry.
+    """The reader of one registry's source jobs.
 
     Args:
         layout: its folders.

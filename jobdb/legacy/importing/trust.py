@@ -23,7 +23,7 @@ _IS_UNSIGNED = "it has no auth_token: its events need no signature"
 
 
 class Trust(NamedTuple):
-    """How far a job's events are trusted.
+    """The trust in a job's events.
 
     Attributes:
         kid: the version of its key; 0: its events need no signature.

@@ -59,7 +59,7 @@ _SEALED = len(SealedColumns._fields)
 
 
 class Verification:
-    """Compares what was written with what was read, batch by batch, and counts.
+    """The comparison of what was written with what was read, batch by batch.
 
     Args:
         tx: the import's transaction.
@@ -70,7 +70,7 @@ class Verification:
         self._tx = tx
         self._vault = vault
         self.jobs_before = count_jobs(tx)
-        """How many jobs there were before the import."""
+        """The number of jobs before the import."""
 
         self._new = 0
         self._from_files = hashlib.sha256()
