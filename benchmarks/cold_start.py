@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import material
+from . import sample_data
 from .latencies import spread
 
 _SEC = 60
@@ -30,7 +30,7 @@ def _timed(command: list[str], environment: Mapping[str, str]) -> float:
 
 def _old_registry(folder: Path) -> str:
     folder.mkdir()
-    record = material.record(random.Random(1), 1)
+    record = sample_data.record(random.Random(1), 1)
     (folder / f"{record['job_id']}.json").write_text(json.dumps(record), "utf-8")
     return str(record["job_id"])
 

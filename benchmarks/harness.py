@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from . import work
+from . import worker
 from .latencies import add, percentile_us, spread
 from .plan import Cell, Plan
 from .ways import ADAPTERS
@@ -38,7 +38,7 @@ class Pool:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("spawn")
         numbers = sorted(set(numbers) | {1})
-        self._start = work.StartBarrier(
+        self._start = worker.StartBarrier(
             {count: self._context.Barrier(count) for count in numbers},
             self._context.Value("q", 0),
             self._context.Value("i", 0),
@@ -47,7 +47,7 @@ class Pool:
         self._processes: list[Any] = []
         for index in range(max(numbers)):
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=work.main, args=(index, theirs, self._start), daemon=True)
+            process = self._context.Process(target=worker.main, args=(index, theirs, self._start), daemon=True)
             process.start()
             theirs.close()
             self._pipes.append(ours)
@@ -82,11 +82,11 @@ class Pool:
         return results
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Has the first worker run one of work.py's unmeasured steps."""
+        """Has the first worker run one of worker.py's unmeasured steps."""
         self._pipes[0].send((name, arguments))
         return self._collect(self._pipes[:1])[0]
 
-    def run(self, task: work.Task) -> list[work.Outcome]:
+    def run(self, task: worker.Task) -> list[worker.Outcome]:
         """Has the task's workers run it at the same time."""
         pipes = self._pipes[: task.workers]
         for pipe in pipes:
@@ -94,7 +94,7 @@ class Pool:
         return self._collect(pipes)
 
 
-def merge_outcomes(outcomes: list[work.Outcome], seconds: float) -> dict[str, Any]:
+def merge_outcomes(outcomes: list[worker.Outcome], seconds: float) -> dict[str, Any]:
     """One repetition from what its workers reported.
 
     The measured time of a round is its full length, or, where all workers ran out of work or there is one
@@ -202,7 +202,7 @@ class Runner:
             self._pool.call("copy", way, template, folder)
         try:
             outcomes = self._pool.run(
-                work.Task(
+                worker.Task(
                     way=way,
                     folder=folder,
                     operation=cell.operation,

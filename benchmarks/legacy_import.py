@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from . import material
+from . import sample_data
 from .latencies import spread
 
 
@@ -19,9 +19,11 @@ def write_old_registry(folder: Path, jobs: int) -> int:
     place = folder / ".mam" / "jobs"
     place.mkdir(parents=True)
     (place / ".lock").touch()
-    for record in material.records(jobs, seed=7):
+    for record in sample_data.records(jobs, seed=7):
         record["last_seq"] = 3
-        lines = [material.sign(material.wire_event(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)]
+        lines = [
+            sample_data.sign(sample_data.wire_event(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)
+        ]
         (place / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
         (place / f"{record['job_id']}.events.log").write_text("\n".join(lines) + "\n", "utf-8")
     return 2 * jobs

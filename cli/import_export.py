@@ -58,7 +58,7 @@ def import_(
       jobdb import ~/workspace --dry-run
       jobdb import ~/workspace/.mam/jobs
     """
-    from jobdb.legacy.importer import import_registry
+    from jobdb.legacy import import_registry
 
     with open_registry(ctx, checkpoint=True) as registry:
         report = import_registry(
@@ -122,13 +122,13 @@ def export(
     if output_format is not None:
         import sys
 
-        from jobdb.legacy.lines import write_lines
+        from jobdb.legacy import write_lines
 
         with open_registry(ctx) as registry:
             write_lines(registry, sys.stdout, output_format, with_secrets=with_secrets)
         return
     assert directory is not None
-    from jobdb.legacy.exporter import export_registry
+    from jobdb.legacy import export_registry
 
     with open_registry(ctx) as registry:
         report = export_registry(
@@ -203,7 +203,7 @@ _TRUST_MESSAGES = {
 
 def _print_trust_warnings(report: ImportReport) -> None:
     """Return how many jobs came with less than full trust, and which."""
-    from jobdb.legacy.damage import TrustWarning
+    from jobdb.legacy.format.damage import TrustWarning
 
     for warning, what in _TRUST_MESSAGES.items():
         count = report.warnings[TrustWarning(warning)]

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from persistqueue import SQLiteAckQueue
 from persistqueue.exceptions import Empty
 
-from .. import material
+from .. import sample_data
 from .base import NO_BATCH, Adapter, AdapterInfo
 
 _NO_EVENTS = "has items with a status, no events of an item"
@@ -72,7 +72,7 @@ class PersistQueue(Adapter):
     def prepare(self, size: int) -> None:
         queue = self._connect()
         self._setting(queue, "synchronous = OFF")
-        for record in material.records(size):
+        for record in sample_data.records(size):
             key = queue.put(record)
             if record["status"] == "running":
                 queue._mark_ack_status(key, "2")
@@ -90,7 +90,7 @@ class PersistQueue(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        self._queue.put(material.record(self._source, self._number))
+        self._queue.put(sample_data.record(self._source, self._number))
         return 1
 
     def claim(self) -> int:
@@ -114,7 +114,7 @@ class PersistQueue(Adapter):
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
             for number in range(count):
-                self._claimed.append(self._queue.put(material.record(self._source, number)) or 0)
+                self._claimed.append(self._queue.put(sample_data.record(self._source, number)) or 0)
 
     def reset_claims(self) -> None:
         for key in self._claimed:

@@ -15,7 +15,7 @@ import apsw
 
 from jobdb.engines.sqlite.pragmas import apply_settings, settings_for
 
-from .. import material
+from .. import sample_data
 from .base import BATCH_OPERATIONS, Adapter, AdapterInfo
 from .jobdb import Jobdb
 
@@ -68,7 +68,7 @@ class RawApsw(Adapter):
         shutil.copy2(self._database, self._pristine)
         most = _MOST_CALLS
         if operation in BATCH_OPERATIONS:
-            self._items, count, most = material.BATCH, count // material.BATCH, _MOST_BATCHES
+            self._items, count, most = sample_data.BATCH, count // sample_data.BATCH, _MOST_BATCHES
         self._units = self._record_statements(operation, min(count or most, most))
         self._connect()
 

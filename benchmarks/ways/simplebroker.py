@@ -16,7 +16,7 @@ from typing import ClassVar
 from simplebroker import Queue, resolve_config
 from simplebroker.ext import OperationalError
 
-from .. import material
+from .. import sample_data
 from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
 
 _NO_ACCEPT = "verifies nothing and keeps no last_seq of a subscriber"
@@ -74,7 +74,7 @@ class Simplebroker(Adapter):
     def prepare(self, size: int) -> None:
         kept: dict[str, list[tuple[str, int]]] = {"pending": [], "running": [], "done": []}
         first = self._queue("pending").generate_timestamp()
-        for number, record in enumerate(material.records(size)):
+        for number, record in enumerate(sample_data.records(size)):
             name = record["status"] if record["status"] in kept else "done"
             kept[name].append((json.dumps(record), first + number + 1))
         for name, messages in kept.items():
@@ -95,7 +95,7 @@ class Simplebroker(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        self._queue("pending").write(json.dumps(material.record(self._source, self._number)))
+        self._queue("pending").write(json.dumps(sample_data.record(self._source, self._number)))
         return 1
 
     def claim(self) -> int:
@@ -107,7 +107,7 @@ class Simplebroker(Adapter):
 
     def publish(self) -> int:
         name = self._source.choice(self._running)
-        self._queue(name).write(json.dumps(material.wire_event(name, 0)))
+        self._queue(name).write(json.dumps(sample_data.wire_event(name, 0)))
         return 1
 
     def complete(self) -> int:
@@ -117,7 +117,7 @@ class Simplebroker(Adapter):
         return 1
 
     def list_page(self) -> int:
-        return int(bool([json.loads(text) for text in self._queue("pending").peek_many(material.PAGE)]))
+        return int(bool([json.loads(text) for text in self._queue("pending").peek_many(sample_data.PAGE)]))
 
     def life(self) -> int:
         self.register()
@@ -131,7 +131,7 @@ class Simplebroker(Adapter):
         if operation == "complete":
             first = self._queue("running").generate_timestamp()
             messages = [
-                (json.dumps(material.record(self._source, number)), first + number + 1) for number in range(count)
+                (json.dumps(sample_data.record(self._source, number)), first + number + 1) for number in range(count)
             ]
             self._queue("running").insert_messages(messages)
             self._claimed.extend(key for _, key in messages)

@@ -1,6 +1,8 @@
-"""From the old registry of JSON files and back, and beside it. See docs/migration.md.
+"""Import from the old registry of JSON files, export to it, and a drop-in for its Python module. See docs/migration.md.
 
-Names are imported when they are first asked for: a reading process needs none of them, and starts the sooner.
+Called by the command line and by applications. ``registry.py`` is the drop-in module that old scripts import; nothing
+else here is imported by name from outside but what ``__all__`` lists. Names are imported on first access, because a
+reader process needs none of them and starts faster without.
 """
 
 from __future__ import annotations
@@ -8,9 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .exporter import export_registry
-    from .importer import import_registry
-    from .lines import write_lines
+    from .exporting.exporter import export_registry
+    from .exporting.ndjson_csv import write_lines
+    from .importing.importer import import_registry
     from .report import ExportReport, ImportReport, Outcome, ReportRow
 
 __all__ = [
@@ -23,7 +25,11 @@ __all__ = [
     "write_lines",
 ]
 
-_HOMES = {"export_registry": "exporter", "import_registry": "importer", "write_lines": "lines"}
+_HOMES = {
+    "export_registry": "exporting.exporter",
+    "import_registry": "importing.importer",
+    "write_lines": "exporting.ndjson_csv",
+}
 
 
 def __getattr__(name: str) -> Any:

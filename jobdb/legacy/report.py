@@ -1,31 +1,31 @@
-"""What an import or an export did: one row for each file, counts, and the answer to "is all well".
+"""The reports of imports and exports: one row per file, counts, and whether all is well.
 
-Made by the importer and the exporter, read by the command line. The rows of a large registry are kept in an
-unnamed temporary file, so that memory stays bounded.
+Made by the importer and the exporter, read by the command line and by applications. The rows of a large registry are
+kept in an unnamed temporary file, so that memory stays bounded.
 """
 
 from __future__ import annotations
 
 import marshal
 import os
-import struct
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
-from .damage import DamageKind, TrustWarning
+from .format.damage import DamageKind, TrustWarning
+from .frames import read_frame, write_frame
 
 Json = Any
+Progress = Callable[[int, int], None]
+"""Called with the number of records or jobs that are done, and of all there are."""
 
 _BYTES_IN_MEMORY = 1 << 20
-_ROWS_TOGETHER = 250
-_LENGTH = struct.Struct("<I")
+_ROWS_PER_FRAME = 250
 
 
 class Outcome(StrEnum):
-    """What became of a file."""
+    """The outcome for a file."""
 
     IMPORTED = "imported"
     EXPORTED = "exported"
@@ -38,18 +38,17 @@ class Outcome(StrEnum):
     __hash__ = str.__hash__  # that of enumerations is written in Python; a count is looked up for every file
 
 
-@dataclass(frozen=True, slots=True)
-class ReportRow:
-    """One file.
+class ReportRow(NamedTuple):
+    """A row of a report: what became of one file.
 
     Attributes:
         file: its path within the registry's folder; the audit log's begins with ``../``.
-        outcome: what became of it.
+        outcome: what was done with it.
         reason: why, or what is worth knowing; may be empty.
         job_id: the job, where the file is one's.
         damage: the kind of damage, for a damaged file.
         events: how many events its logs hold.
-        warning: why its events are believed less, or not at all; the reason says it in words.
+        warning: why its events are trusted less, or not at all; the reason says it in words.
     """
 
     file: str
@@ -61,7 +60,7 @@ class ReportRow:
     warning: TrustWarning | None = None
 
     def as_dict(self) -> dict[str, Json]:
-        """JSON-ready, under stable names."""
+        """Return the row, JSON-ready, under stable names."""
         return {
             "file": self.file,
             "outcome": self.outcome.value,
@@ -74,7 +73,7 @@ class ReportRow:
 
 
 class Report:
-    """Rows and counts. Close it, or let it go, when it has been shown."""
+    """Rows and counts. Close it, or let it be collected, when it has been shown."""
 
     outcomes: tuple[Outcome, ...] = ()
 
@@ -88,68 +87,52 @@ class Report:
         )
 
     def add(self, row: ReportRow) -> None:
-        """Notes what became of a file."""
-        self.add_values(
-            row.file,
-            row.outcome,
-            row.reason,
-            row.job_id,
-            row.damage,
-            row.events,
-            row.warning.value if row.warning else "",
-        )
-
-    def add_values(
-        self,
-        file: str,
-        outcome: Outcome,
-        reason: str,
-        job_id: str | None,
-        damage: DamageKind | None,
-        events: int,
-        warning: str = "",
-    ) -> None:
-        """The same, from what a row would hold."""
-        self.counts[outcome] += 1
-        self._rows.append((file, outcome.value, reason, job_id, damage.value if damage else None, events, warning))
-        if len(self._rows) >= _ROWS_TOGETHER:
+        """Add a file's row and count its outcome."""
+        self.counts[row.outcome] += 1
+        self._rows.append(_to_plain(row))
+        if len(self._rows) >= _ROWS_PER_FRAME:
             self._flush()
 
     def rows(self, wanted: Callable[[Outcome], bool] = lambda outcome: True) -> Iterator[ReportRow]:
-        """The files in the order in which they were dealt with, those whose outcome is wanted."""
+        """Return the rows in the order in which the files were dealt with.
+
+        Args:
+            wanted: tells whether rows of an outcome are returned; all are when it is not given.
+        """
         self._flush()
         self._spool.seek(0)
-        while head := self._spool.read(_LENGTH.size):
-            packed = self._spool.read(_LENGTH.unpack(head)[0])
-            for file, outcome, reason, job_id, damage, events, warning in marshal.loads(packed):
-                if wanted(Outcome(outcome)):
-                    kind, about = DamageKind(damage) if damage else None, TrustWarning(warning) if warning else None
-                    yield ReportRow(file, Outcome(outcome), reason, job_id, kind, events, about)
+        while True:
+            try:
+                packed = read_frame(self._spool)
+            except EOFError:
+                return
+            for row in map(_from_plain, marshal.loads(packed)):
+                if wanted(row.outcome):
+                    yield row
 
     def _flush(self) -> None:
         if self._rows:
-            packed = marshal.dumps(self._rows)
             self._spool.seek(0, os.SEEK_END)
-            self._spool.write(_LENGTH.pack(len(packed)) + packed)
+            write_frame(self._spool, marshal.dumps(self._rows))
             self._rows = []
 
     @property
     def ok(self) -> bool:
-        """Whether all went as it was meant to: decides the exit code."""
+        """Tell whether all went as intended: decides the exit code."""
         return True
 
     def as_dict(self) -> dict[str, Json]:
-        """The summary without the rows, JSON-ready, under stable names."""
+        """Return the summary without the rows, JSON-ready, under stable names."""
         counts = {outcome.value: count for outcome, count in self.counts.items()}
         return {"folder": self.folder, "ok": self.ok, "events": self.events, **counts}
 
     def close(self) -> None:
-        """Gives the temporary file back."""
+        """Close the temporary file."""
         self._spool.close()
 
 
 class ImportReport(Report):
-    """What an import did, or with ``dry_run`` would do.
+    """The report of an import, or with ``dry_run`` of what it would do.
 
     Attributes:
         folder: the folder of records that was read.
@@ -177,28 +160,19 @@ class ImportReport(Report):
         self.warnings = dict.fromkeys(TrustWarning, 0)
         self.without_subscribers = 0
 
-    def add_values(
-        self,
-        file: str,
-        outcome: Outcome,
-        reason: str,
-        job_id: str | None,
-        damage: DamageKind | None,
-        events: int,
-        warning: str = "",
-    ) -> None:
-        """Note what became of a file, and count its warning."""
-        if warning:
-            self.warnings[TrustWarning(warning)] += 1
-        super().add_values(file, outcome, reason, job_id, damage, events, warning)
+    def add(self, row: ReportRow) -> None:
+        """Add a file's row and count its outcome and its warning."""
+        if row.warning:
+            self.warnings[row.warning] += 1
+        super().add(row)
 
     @property
     def ok(self) -> bool:
-        """No file is damaged, or damaged files were allowed."""
+        """Tell whether no file is damaged, or damaged files were allowed."""
         return self.allow_damaged or not self.counts[Outcome.DAMAGED]
 
     def as_dict(self) -> dict[str, Json]:
-        """The summary without the rows, JSON-ready, under stable names."""
+        """Return the summary without the rows, JSON-ready, under stable names."""
         return {**super().as_dict(), "dry_run": self.dry_run}
 
     def trust(self) -> dict[str, Json]:
@@ -208,7 +182,7 @@ class ImportReport(Report):
 
 
 class ExportReport(Report):
-    """What an export wrote.
+    """The report of an export.
 
     Attributes:
         folder: the folder of records that was written.
@@ -225,9 +199,29 @@ class ExportReport(Report):
 
     @property
     def ok(self) -> bool:
-        """No job was left out because the folder has something newer of it."""
+        """Tell whether no job was skipped because the folder has something newer of it."""
         return not self.counts[Outcome.SKIPPED]
 
     def as_dict(self) -> dict[str, Json]:
-        """The summary without the rows, JSON-ready, under stable names."""
+        """Return the summary without the rows, JSON-ready, under stable names."""
         return {**super().as_dict(), "secrets_left_out": self.secrets_left_out}
+
+
+def _to_plain(row: ReportRow) -> tuple[Json, ...]:
+    """Return the row as `marshal` takes it."""
+    damage, warning = row.damage and row.damage.value, row.warning and row.warning.value
+    return row.file, row.outcome.value, row.reason, row.job_id, damage, row.events, warning
+
+
+def _from_plain(values: tuple[Json, ...]) -> ReportRow:
+    """Return the row that `_to_plain` was given."""
+    file, outcome, reason, job_id, damage, events, warning = values
+    return ReportRow(
+        file=file,
+        outcome=Outcome(outcome),
+        reason=reason,
+        job_id=job_id,
+        damage=damage and DamageKind(damage),
+        events=events,
+        warning=warning and TrustWarning(warning),
+    )

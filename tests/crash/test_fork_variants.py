@@ -13,7 +13,7 @@ from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_chi
 
 from jobdb import ForkedRegistry, Registry
 from jobdb.doctor import examine
-from jobdb.legacy.lock import registry_lock
+from jobdb.legacy.folder.lock import registry_lock
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up

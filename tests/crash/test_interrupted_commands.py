@@ -20,8 +20,9 @@ from conformance_kit.interrupting import interrupt_each_point
 from jobdb import Registry
 from jobdb.engines.sqlite import open_files
 from jobdb.engines.sqlite.migrations import migrate
+from jobdb.legacy import import_registry
 from jobdb.legacy import registry as old
-from jobdb.legacy.importer import import_registry
+from jobdb.legacy.registry_connections import close_idle
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up, restore
@@ -278,7 +279,7 @@ def test_the_old_module(folder: Path, other_process: OtherProcess, monkeypatch: 
     try:
         assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
     finally:
-        old._close_idle()
+        close_idle()
 
 
 def test_a_ticket_outbox(folder: Path, other_process: OtherProcess) -> None:

@@ -17,7 +17,8 @@ import pytest
 from legacy_kit import read_records, registry_contents, snapshot
 
 from jobdb import Registry
-from jobdb.legacy import Outcome, import_registry, reading
+from jobdb.legacy import Outcome, import_registry
+from jobdb.legacy.importing import readers
 
 OLD_WRITER = """
 # The old scripts' algorithm: one flock for every read-modify-write, temporary file, fsync, rename.
@@ -141,7 +142,7 @@ def test_an_import_that_is_killed_leaves_all_or_nothing(
     rounds: int,
     processes: int,
 ) -> None:
-    monkeypatch.setattr(reading, "MIN_RECORDS_FOR_PROCESS", 1 if processes == 2 else 10**9)
+    monkeypatch.setattr(readers, "MIN_RECORDS_FOR_PROCESS", 1 if processes == 2 else 10**9)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     source = snapshot(sample)
     with Registry.open(tmp_path / "whole.db", create=True) as whole:

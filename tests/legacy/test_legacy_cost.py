@@ -18,9 +18,9 @@ import pytest
 
 from jobdb import Registry
 from jobdb.legacy import export_registry, import_registry
-from jobdb.legacy.damage import DamageKind
-from jobdb.legacy.records import parse_record
-from jobdb.legacy.statements import LEGACY
+from jobdb.legacy.database.statements import LEGACY
+from jobdb.legacy.format.damage import DamageKind
+from jobdb.legacy.format.record_parser import parse_record
 
 Open = Callable[..., Registry]
 SIZE = 1 << 18
@@ -129,7 +129,7 @@ def _stored(registry: Registry) -> tuple[int, int]:
     """Bytes and rows that an import of one job has left."""
     with registry.engine.store.read() as tx:
         rows = [
-            *tx.all(LEGACY.legacy_lines, job=1),
+            *tx.all(LEGACY.legacy_lines, first=1, last=1),
             *tx.all(LEGACY.legacy_payloads, job=1),
             *tx.all(LEGACY.legacy_job, job_id="j"),
         ]

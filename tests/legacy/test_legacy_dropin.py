@@ -13,6 +13,7 @@ import pytest
 
 from jobdb import AlreadyExists, DatabaseMissing, IllegalTransition, InvalidInput, Registry, UnknownJob
 from jobdb.legacy import registry as old
+from jobdb.legacy.registry_connections import open_registries
 
 
 @pytest.fixture
@@ -22,8 +23,8 @@ def folder(tmp_path: Path) -> Iterator[Path]:
     jobs.mkdir(parents=True)
     Registry.open(tmp_path / ".jobdb" / "jobs.db", create=True).close()
     yield jobs
-    for key in list(old._open_registries):
-        old._open_registries.pop(key).close()
+    for key in list(open_registries):
+        open_registries.pop(key).close()
 
 
 BROKER = {"host": "mqtt.example", "port": 8883, "tls": True, "username": "a", "password": "hunter22"}

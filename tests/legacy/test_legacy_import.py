@@ -12,12 +12,9 @@ from typing import Any
 import pytest
 from legacy_kit import read_records, registry_contents, snapshot
 
-from jobdb import InvalidInput, JobStatus, KeyProblem, Registry, StorageFailed, UnknownJob, Verdict
-from jobdb.engines.sqlite.transaction import ROWS_PER_INSERT, SqliteTransaction
-from jobdb.engines.statements import Statement
-from jobdb.legacy import Outcome, import_registry, ready
-from jobdb.legacy.damage import DamageKind
-from jobdb.legacy.statements import LEGACY
+from jobdb import InvalidInput, JobStatus, Registry, UnknownJob, Verdict
+from jobdb.legacy import Outcome, import_registry
+from jobdb.legacy.format.damage import DamageKind
 
 Open = Callable[..., Registry]
 
@@ -168,47 +165,6 @@ def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, regist
     assert set(rows(import_registry(registry, sample), Outcome.UPDATED)) == {f"{job_id}.json"}
     assert [event.payload for event in registry.events(job_id)] == lines
     assert registry.get(job_id).status is JobStatus.COMPLETED
-
-
-def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registry) -> None:
-    import_registry(registry, sample)
-    pending = sorted(
-        (record["created_at"], record["job_id"])
-        for name, record in read_records(sample).items()
-        if record.get("status") == "pending" and not name.startswith("bad")
-    )
-    for _, job_id in pending:
-        claim = registry.claim(worker="w")
-        assert claim is not None and claim.job_id == job_id
-
-
-@pytest.mark.parametrize("max_batch_jobs", [0, 1000])
-@pytest.mark.parametrize("max_bytes", [20_000, 1 << 20])
-def test_the_order_holds_across_portions(
-    tmp_path: Path,
-    registry: Registry,
-    make_legacy: Callable[..., Path],
-    monkeypatch: pytest.MonkeyPatch,
-    max_batch_jobs: int,
-    max_bytes: int,
-) -> None:
-    from jobdb.legacy import importer, ordering
-
-    make_legacy(tmp_path / "w", jobs=120, damaged=3)
-    monkeypatch.setattr(ordering, "RUN_LENGTH", 7)
-    monkeypatch.setattr(importer, "MAX_BATCH_JOBS", max_batch_jobs)
-    limits = {"max_jobs": 11, "max_bytes": max_bytes}
-    monkeypatch.setattr(ordering.ordered_batches, "__kwdefaults__", limits)
-    report = import_registry(registry, tmp_path / "w")
-    assert report.counts[Outcome.IMPORTED] == 120
-    expected = sorted(
-        (record["created_at"], record["job_id"])
-        for record in read_records(tmp_path / "w").values()
-        if record.get("status") == "pending" and record["prompt"] != "x"
-    )
-    claimed = [claim.job_id for _ in expected if (claim := registry.claim(worker="w"))]
-    assert claimed == [job_id for _, job_id in expected]
-    assert import_registry(registry, tmp_path / "w").counts[Outcome.UNCHANGED] == 120 - len(claimed)
 
 
 @pytest.mark.parametrize("state", ["empty", "imported", "changed"])
@@ -440,104 +396,6 @@ def test_no_secret_is_readable_in_the_database(sample: Path, registry: Registry,
     for secret in secrets:
         assert secret.encode() not in stored
         assert secret not in printed
-
-
-def _shorter_prompt(rows: Any) -> Any:
-    return [(job, prompt[:-1], *rest) for job, prompt, *rest in rows]
-
-
-def _other_token(rows: Any) -> Any:
-    return [(job, sealed[:-1] + bytes([sealed[-1] ^ 1]), *rest) for job, sealed, *rest in rows]
-
-
-def _tokens_exchanged(rows: Any) -> Any:
-    return [(job, other[1], *rest) for (job, _, *rest), other in zip(rows, reversed(rows), strict=True)]
-
-
-def _later(rows: Any) -> Any:
-    return [(*row[:12], row[12] + 1000, *row[13:]) for row in rows]
-
-
-def _other_digest(rows: Any) -> Any:
-    return [(*row[:5], b"0" * 32, row[6]) for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("statement", "wrong"),
-    [
-        ("legacy_insert_job", _later),
-        ("legacy_insert_spec", _shorter_prompt),
-        ("legacy_upsert_token", _other_token),
-        ("legacy_upsert_token", _tokens_exchanged),
-        ("legacy_upsert_token", lambda rows: rows[1:]),
-        ("legacy_upsert_import", lambda rows: [(*row[:-1], b"0") for row in rows]),
-        ("legacy_insert_event", _other_digest),
-        ("legacy_insert_event", lambda rows: rows[1:]),
-        ("legacy_insert_line", lambda rows: []),
-        ("legacy_insert_line", lambda rows: [(*row[:-1], row[-1] + b" ") for row in rows]),
-    ],
-)
-def test_an_import_that_wrote_something_else_is_taken_back(
-    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch, statement: str, wrong: Any
-) -> None:
-    real = SqliteTransaction.run_rows
-
-    def run_rows(self: SqliteTransaction, used: Statement, names: Any, rows: Any) -> None:
-        real(self, used, names, wrong(rows) if used.name == statement else rows)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SqliteTransaction, "run_rows", run_rows)
-        with pytest.raises((StorageFailed, KeyProblem)):
-            import_registry(registry, sample)
-    assert registry.jobs() == []
-    assert import_registry(registry, sample).counts[Outcome.IMPORTED] == 200
-
-
-@pytest.mark.parametrize(
-    "lines", [0, 1, ROWS_PER_INSERT - 1, ROWS_PER_INSERT, ROWS_PER_INSERT + 1, 3 * ROWS_PER_INSERT + 7]
-)
-@pytest.mark.parametrize("names", [("job", "log", "number", "raw"), ("raw", "number", "log", "job")])
-def test_rows_that_go_together_are_all_written_each_as_it_is(
-    sample: Path, registry: Registry, lines: int, names: tuple[str, ...]
-) -> None:
-    import_registry(registry, sample)
-    row = {"job": 1, "log": "event_log"}
-    rows = [{**row, "number": number, "raw": b"line %d" % number} for number in range(1, lines + 1)]
-    with registry.engine.store.write() as tx:
-        tx.run(LEGACY.legacy_delete_lines, job=1)
-        tx.run_rows(LEGACY.legacy_insert_line, names, (tuple(row[name] for name in names) for row in rows))
-        found = tx.all(LEGACY.legacy_lines_of_range, first=1, last=1)
-    assert found == [(1, "event_log", row["number"], row["raw"]) for row in rows]
-
-
-def _no_prompt(values: Any) -> Any:
-    return lambda record: ("", *values(record)[1:])
-
-
-def _one_event_less(real: Any) -> Any:
-    return lambda source: (*real(source)[:4], "2-3", *real(source)[5:])
-
-
-def test_a_job_that_would_not_stay_the_same_is_named_and_left(
-    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(ready, "_spec_values", _no_prompt(ready._spec_values))
-        report = import_registry(registry, sample)
-    assert sum(row.damage is DamageKind.NOT_HELD for row in report.rows()) == 200
-    assert registry.jobs() == []
-
-
-def test_logs_that_would_not_stay_the_same_are_named_with_their_job(
-    sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log = sorted(jobs_of(sample).glob("*.events.log"))[0]
-    with monkeypatch.context() as patch:
-        patch.setattr(ready, "_origin_values", _one_event_less(ready._origin_values))
-        named = [row.file for row in import_registry(registry, sample).rows() if row.damage is DamageKind.NOT_HELD]
-    assert f"{log.name.partition('.')[0]}.json" in named
-    assert import_registry(registry, sample).counts[Outcome.DAMAGED] == 6
-    assert sum(registry.count_by_status().values()) == 200
 
 
 def test_a_pruned_job_comes_back_only_with_a_record_that_has_changed(sample: Path, registry: Registry) -> None:

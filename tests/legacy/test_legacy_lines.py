@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import parse
-from jobdb.legacy.collecting import GC_THRESHOLD, raised_gc_threshold
-from jobdb.legacy.log_lines import match_flat_line
+from jobdb.legacy.format.log_line import match_flat_line
+from jobdb.legacy.importing.gc_threshold import GC_THRESHOLD, raised_gc_threshold
 
 JOB = "00db5c14"
 COMPACT, SPACED, MIXED = (",", ":"), (", ", ": "), (", ", ":")
@@ -68,7 +68,7 @@ def matches_parser(text: str) -> bool:
     wire = parse(text.encode())
     assert wire.job_id == JOB
     assert event[:3] == (wire.seq, wire.event.value, wire.attempt)
-    assert (event.digest, event.text, event.detail) == (wire.digest, wire.text, wire.detail)
+    assert (event.digest, event.payload, event.detail) == (wire.digest, wire.text, wire.detail)
     return True
 
 

@@ -13,7 +13,7 @@ from legacy_kit import read_records
 
 from jobdb import InvalidInput, Registry
 from jobdb.legacy import ImportReport, Outcome, export_registry, import_registry
-from jobdb.legacy.damage import DamageKind
+from jobdb.legacy.format.damage import DamageKind
 
 Make = Callable[..., Path]
 SECRET = b"root:$6$not-for-everybody:19000::::::\n"

@@ -13,7 +13,7 @@ from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, export_registry, import_registry
-from jobdb.legacy.damage import DamageKind
+from jobdb.legacy.format.damage import DamageKind
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobdb import Registry
 from jobdb.core.protocol.topics import topic_prefix_error
 from jobdb.legacy import Outcome, export_registry, import_registry
-from jobdb.legacy.records import format_time
+from jobdb.legacy.format.timestamps import format_time
 
 TEXT = st.text(max_size=20)
 JSON = st.recursive(

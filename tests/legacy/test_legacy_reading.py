@@ -13,9 +13,10 @@ import pytest
 from legacy_kit import registry_contents, snapshot
 
 from jobdb import Registry, Unusable
-from jobdb.legacy import Outcome, import_registry, reading
-from jobdb.legacy.layout import find_registry
-from jobdb.legacy.ready import DeferredJob
+from jobdb.legacy import Outcome, import_registry
+from jobdb.legacy.folder.layout import find_registry
+from jobdb.legacy.importing import readers
+from jobdb.legacy.importing.normalized_job import DeferredJob
 
 Open = Callable[..., Registry]
 
@@ -26,8 +27,8 @@ def test_both_ways_answer_the_same(sample: Path) -> None:
     log.write_bytes(log.read_bytes() * 2 + b'{"cut')
     (layout.jobs / "folder.json").mkdir()
     names = [path.name for path in layout.jobs.glob("*.json")] + ["gone.json", os.fsdecode(b"\xff.json")]
-    here = reading.Reader(layout)
-    with reading.ReaderPool(layout, 2) as there:
+    here = readers.Reader(layout)
+    with readers.ReaderPool(layout, 2) as there:
         for defer_pending in (False, True):
             expected = list(here.read(names, defer_pending=defer_pending))
             assert list(there.read(names, defer_pending=defer_pending)) == expected
@@ -42,14 +43,14 @@ def test_large_files_come_in_several_answers(tmp_path: Path, make_legacy: Callab
         path.write_bytes(path.read_bytes() + b"x" * 3_000_000 + b"\n")
     layout = find_registry(tmp_path / "w")
     names = [path.name for path in sorted(jobs.glob("*.json"))]
-    with reading.ReaderPool(layout, 2) as process:
-        assert list(process.read(names)) == list(reading.Reader(layout).read(names))
+    with readers.ReaderPool(layout, 2) as process:
+        assert list(process.read(names)) == list(readers.Reader(layout).read(names))
 
 
 def test_an_import_through_a_second_process(sample: Path, open_database: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     here, there = open_database("here.db"), open_database("there.db")
     first = import_registry(here, sample)
-    monkeypatch.setattr(reading, "MIN_RECORDS_FOR_PROCESS", 1)
+    monkeypatch.setattr(readers, "MIN_RECORDS_FOR_PROCESS", 1)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     before = snapshot(sample)
     second = import_registry(there, sample)
@@ -63,7 +64,7 @@ def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monk
     """An agent that works there may write any file into it, and the import is started there, with the key at hand."""
     layout = find_registry(sample)
     names = [path.name for path in layout.jobs.glob("*.json")]
-    expected = list(reading.Reader(layout).read(names))
+    expected = list(readers.Reader(layout).read(names))
     mark = tmp_path / "run"
     program = f"open({str(mark)!r}, 'a').write(__name__)\nraise SystemExit\n"
     for name in ("json", "struct", "hashlib", "subprocess", "signal", "sitecustomize", "usercustomize", "apsw"):
@@ -75,7 +76,7 @@ def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monk
     for first in ("", ".", str(sample)):  # `python -c`, a relative path, `python -m`
         with monkeypatch.context() as patch:
             patch.setattr(sys, "path", [first, *sys.path])
-            with reading.ReaderPool(layout, 1) as process:
+            with readers.ReaderPool(layout, 1) as process:
                 assert list(process.read(names)) == expected
                 environment = Path(f"/proc/{process._processes[0].process.pid}/environ").read_bytes()
                 assert b"JOBDB_KEY" not in environment and b"PATH=" in environment
@@ -85,10 +86,10 @@ def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monk
 def test_an_environment_that_wants_tokens_is_known_there_too(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = find_registry(sample)
     names = [path.name for path in layout.jobs.glob("*.json")]
-    open_answers = list(reading.Reader(layout).read(names))
+    open_answers = list(readers.Reader(layout).read(names))
     monkeypatch.setenv("MQTT_PASSWORD", "hunter2")
-    here = reading.Reader(layout)
-    with reading.ReaderPool(layout, 1) as there:
+    here = readers.Reader(layout)
+    with readers.ReaderPool(layout, 1) as there:
         answers = list(there.read(names))
         arguments = Path(f"/proc/{there._processes[0].process.pid}/cmdline").read_bytes()
     assert answers == list(here.read(names)) != open_answers
@@ -98,14 +99,14 @@ def test_an_environment_that_wants_tokens_is_known_there_too(sample: Path, monke
 def test_a_reading_process_that_dies_stops_the_import(
     sample: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = reading.ReaderPool
+    real = readers.ReaderPool
 
-    def killed(layout: reading.Layout) -> reading.Reader:
+    def killed(layout: readers.Layout) -> readers.Reader:
         process = real(layout, 2)
         os.kill(process._processes[1].process.pid, signal.SIGKILL)
         return process
 
-    monkeypatch.setattr("jobdb.legacy.importer.open_reader", killed)
+    monkeypatch.setattr("jobdb.legacy.importing.importer.open_reader", killed)
     with pytest.raises(Unusable, match="ended before its time"):
         import_registry(registry, sample)
     assert registry.jobs() == []
@@ -113,7 +114,7 @@ def test_a_reading_process_that_dies_stops_the_import(
 
 def test_a_reading_process_ends_when_nobody_listens(tmp_path: Path, make_legacy: Callable[..., Path]) -> None:
     make_legacy(tmp_path / "w")
-    processes = reading.ReaderPool(find_registry(tmp_path / "w"), 2)
+    processes = readers.ReaderPool(find_registry(tmp_path / "w"), 2)
     for each in processes._processes:
         assert each.process.stdin is not None and each.process.stdout is not None
         each.process.stdin.close()

@@ -16,8 +16,9 @@ from legacy_kit import read_records
 from jobdb import InvalidInput, Registry
 from jobdb.core.protocol import build
 from jobdb.legacy import Outcome, export_registry, import_registry
-from jobdb.legacy.damage import DamageKind, TrustWarning
-from jobdb.legacy.records import LegacyRecord, parse_record
+from jobdb.legacy.format.damage import DamageKind, TrustWarning
+from jobdb.legacy.format.record import LegacyRecord
+from jobdb.legacy.format.record_parser import parse_record
 from jobdb.model import EventKind, Verdict
 
 Open = Callable[..., Registry]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from jobdb import Registry
 from jobdb.system.isolated_python import import_path, isolated_command
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,7 @@ def trap_log(folder: Path) -> str:
 
 
 def test_an_isolated_process_imports_installed_modules_alone(workspace: Path) -> None:
-    program = "import json, apsw, jobdb.legacy.reading, jobdb.schema; print(json.dumps(sys.argv[1:]))"
+    program = "import json, apsw, jobdb.legacy.importing.reader_process, jobdb.schema; print(json.dumps(sys.argv[1:]))"
     for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": f":{workspace}"}, {"PYTHONHOME": "."}):
         done = run(isolated_command(program, "a", "é"), workspace, **variables)
         assert (done.stdout, trap_log(workspace)) == ('["a", "\\u00e9"]\n', ""), done.stderr
@@ -79,7 +80,7 @@ def test_whoever_stands_in_a_folder_of_the_installation_still_finds_it(monkeypat
 
 
 def test_a_reading_process_reads_and_runs_nothing_of_the_folder(workspace: Path) -> None:
-    from jobdb.legacy.reading import _PROGRAM
+    from jobdb.legacy.importing.readers import _PROGRAM
 
     jobs = workspace / ".mam" / "jobs"
     jobs.mkdir(parents=True)
@@ -100,9 +101,29 @@ def test_the_command_takes_the_current_folder_out_of_its_path(workspace: Path) -
                 assert (done.returncode, trap_log(workspace)) == (0, ""), done.stderr
 
 
+def test_the_drop_in_module_takes_the_current_folder_out_of_its_path(workspace: Path) -> None:
+    """``python -m jobdb.legacy.registry`` imports what it needs itself, and much else, only after that."""
+    imported_by_python = ("json", "re", "os", "typing", "sitecustomize", "usercustomize", "jobdb", "datetime")
+    for name in imported_by_python:
+        (workspace / f"{name}.py").unlink()
+    for name in ("argparse", "secrets", "socket", "threading"):
+        (workspace / f"{name}.py").write_text(TRAP)
+    Registry.open(workspace.parent / "db" / "jobs.db", create=True).close()
+    variables = {"JOBDB_URL": f"sqlite:///{workspace.parent}/db/jobs.db"}
+    for more in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": os.pathsep}):
+        for words in (["register", "--agent", "x", "--prompt", "p"], ["list"], ["pick"]):
+            done = run([sys.executable, "-m", "jobdb.legacy.registry", *words], workspace, **variables, **more)
+            assert (done.returncode, trap_log(workspace)) == (0, ""), done.stderr
+        assert '"agent": "x"' in done.stdout
+
+
 def test_every_python_that_is_started_is_isolated() -> None:
     """Whoever starts a Python says so by ``sys.executable``: in one module, and in the probe, with -I beside it."""
-    allowed = {"jobdb/system/isolated_python.py", "jobdb/filesystem/probe/parties.py", "jobdb/legacy/reading.py"}
+    allowed = {
+        "jobdb/system/isolated_python.py",
+        "jobdb/filesystem/probe/parties.py",
+        "jobdb/legacy/importing/readers.py",
+    }
     for folder in ("jobdb", "cli", "schema"):
         for path in (ROOT / folder).rglob("*.py"):
             text = path.read_text("utf-8")

@@ -32,11 +32,21 @@ STOREYS = {
         {"sqlite", "postgresql", "trust"},
         {"open"},
     ),
-    "legacy": ({"format"}, {"registry"}, {"importing", "exporting"}),
+    "legacy": (
+        {"format", "frames"},
+        {"folder", "database", "report"},
+        {"importing", "exporting"},
+        {"registry_cli", "registry_connections"},
+        {"registry"},
+    ),
 }
 """The order inside of a package that has one, by the same rule."""
 
-APART = ({"jobdb.engines.sqlite", "jobdb.engines.postgresql"},)
+APART = (
+    {"jobdb.engines.sqlite", "jobdb.engines.postgresql"},
+    {"jobdb.legacy.folder", "jobdb.legacy.database"},
+    {"jobdb.legacy.importing", "jobdb.legacy.exporting"},
+)
 """Packages of one floor that know nothing of each other."""
 
 HEAVY = ["paho", "psycopg", "rich", "sqlite_utils", "datasette", "textual"]

@@ -1,0 +1,122 @@
+"""Reading of files that others may write: only regular files, only up to a size, and no link is followed.
+
+Called by the reader of source jobs, the importer and the exporter. A pipe named ``x.json`` must not hang an import, and
+a log that is a link to somebody else's file would have its lines taken over, or written over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+
+from ..format.damage import Damaged, DamageKind
+
+_READ_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | os.O_NOFOLLOW
+_FOLDER_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW
+LINK_DAMAGE = Damaged(
+    DamageKind.LINK, "it is a link, and links in a registry are not followed; put the file itself there"
+)
+"""The damage of a link, whatever it leads to."""
+
+
+def open_folder(path: str, *, dir_fd: int | None = None) -> int | Damaged | None:
+    """Return a descriptor of a folder that is no link, for opening what is in it.
+
+    Args:
+        path: the folder.
+        dir_fd: a descriptor of the folder that the path begins in; None for the current one.
+
+    Returns:
+        the descriptor, for the caller to close; why it cannot be had, or None if no folder of that name is there. Never
+        raises OSError.
+    """
+    try:
+        return os.open(path, _FOLDER_FLAGS, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        with suppress(OSError):
+            if stat.S_ISLNK(os.lstat(path, dir_fd=dir_fd).st_mode):
+                return LINK_DAMAGE
+        return None if error.errno == errno.ENOTDIR else _no_read(path, error)
+
+
+def read_regular_file(path: str, limit: int, *, dir_fd: int | None = None) -> bytes | Damaged | None:
+    """Return the content of a regular file; a link is not followed.
+
+    Args:
+        path: the file.
+        limit: the most bytes to read; a larger file is `DamageKind.TOO_LARGE`.
+        dir_fd: a descriptor of the folder that the path begins in; None for the current one.
+
+    Returns:
+        the content, why it cannot be had, or None if nothing of that name is there. Never raises OSError.
+    """
+    try:
+        fd = os.open(path, _READ_FLAGS, dir_fd=dir_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ELOOP:
+            return _link(path, dir_fd)
+        return _no_read(path, error) if dir_fd is None else _unreadable_file(error)
+    try:
+        size = os.fstat(fd)
+        if not stat.S_ISREG(size.st_mode):
+            return Damaged(DamageKind.NOT_A_FILE, f"it is {_kind_of(size.st_mode)}, not a file")
+        if size.st_size > limit:
+            return Damaged(DamageKind.TOO_LARGE, f"it has {size.st_size:,} bytes; at most {limit:,} are read")
+        content = os.read(fd, size.st_size + 1)
+        if len(content) != size.st_size:
+            content += _rest(fd, limit)
+        return content
+    except OSError as error:
+        return _no_read(path, error)
+    finally:
+        os.close(fd)
+
+
+def _rest(fd: int, limit: int) -> bytes:
+    """Return what a file holds beyond the size that it had at first: a log that is being appended to."""
+    parts = []
+    total = 0
+    while total <= limit:
+        part = os.read(fd, 1 << 16)
+        if not part:
+            break
+        parts.append(part)
+        total += len(part)
+    return b"".join(parts)
+
+
+def _link(path: str, dir_fd: int | None) -> Damaged:
+    """Return the damage of a link, which says whether it leads nowhere; where it leads is not looked at."""
+    try:
+        os.stat(path, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return Damaged(DamageKind.DANGLING_LINK, "it is a link that leads nowhere")
+    except OSError:
+        pass
+    return LINK_DAMAGE
+
+
+def _no_read(path: str, error: OSError | ValueError) -> Damaged:
+    if os.path.isdir(path):
+        return Damaged(DamageKind.NOT_A_FILE, "it is a folder, not a file")
+    return _unreadable_file(error)
+
+
+def _unreadable_file(error: OSError | ValueError) -> Damaged:
+    return Damaged(DamageKind.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _kind_of(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a folder"
+    if stat.S_ISFIFO(mode):
+        return "a pipe"
+    if stat.S_ISSOCK(mode):
+        return "a socket"
+    return "a device"
