@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 
 from ..engines.statements import Statement, StatementSet
 from ..errors import UnknownJob
-from ..operations.restore import RESTORE_NOTE
+from ..operations.restored_file import RESTORE_NOTE, parse_restore_note
 from ..registry import Registry
 from .findings import Report, format_age
 
@@ -163,18 +162,12 @@ def _check_clock(report: Report, registry: Registry, now: int) -> None:
 
 
 def _check_restore(report: Report, registry: Registry, now: int) -> None:
-    """Tokens that had been revoked before a backup from an earlier time was put in place are valid again."""
-    try:
-        note = json.loads(registry.engine.setting(RESTORE_NOTE) or "null")
-        at_ms, known, tokens = (
-            int(note["at_ms"]),
-            bool(note["known"]),
-            [(str(job), int(kid)) for job, kid in note["valid_again"]],
-        )
-    except (KeyError, TypeError, ValueError):
+    """Report tokens that had been revoked and that an older backup has made valid again."""
+    note = parse_restore_note(registry.engine.setting(RESTORE_NOTE))
+    if note is None:
         return
-    when = f"restored from a backup {format_age(max(0, now - at_ms))} ago"
-    valid = [(job, kid) for job, kid in tokens if _is_valid(registry, job, kid)]
+    when = f"restored from a backup {format_age(max(0, now - note.at_ms))} ago"
+    valid = [(job, kid) for job, kid in note.valid_again if _is_valid(registry, job, kid)]
     if valid:
         job, kid = valid[0]
         report.warn(
@@ -182,7 +175,7 @@ def _check_restore(report: Report, registry: Registry, now: int) -> None:
             f"{when}: {len(valid)} tokens that had been revoked or rotated are valid again, such as key {kid} of {job}",
             f"{report.command} token revoke {shlex.quote(job)} {kid}",
         )
-    elif known:
+    elif note.known:
         report.passed("restore", f"{when}; no token that had been revoked is valid")
     else:
         report.passed("restore", f"{when}; which tokens had been revoked since that backup is not known")

@@ -23,7 +23,7 @@ from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.shared_mark import set_shared
 from jobdb.mqtt.ticket_outbox import _open_store
 from jobdb.operations.backup import back_up
-from jobdb.operations.restore import restore
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
@@ -156,7 +156,7 @@ def test_a_restore_judges_what_is_in_its_way_by_the_same_rule(path: Path, kind: 
     make(path, FOREIGN[kind])
     before = digest(path)
     with pytest.raises(NotAJobdbDatabase, match="is a SQLite database of another program; nothing was changed"):
-        restore(saved, parse_url(str(path)))
+        restore_registry(saved, parse_url(str(path)))
     assert digest(path) == before
 
 
@@ -169,6 +169,6 @@ def test_a_restore_replaces_a_registry_with_and_without_its_mark(path: Path, mar
         registry.register(agent="a", prompt="p", job_id="later")
     if not mark:
         make(path, "PRAGMA application_id = 0")
-    restore(saved, parse_url(str(path)))
+    restore_registry(saved, parse_url(str(path)))
     with open_registry(path) as registry:
         assert [job.job_id for job in registry.jobs()] == ["saved"]

@@ -16,7 +16,8 @@ import pytest
 from jobdb import Registry
 from jobdb.doctor import examine
 from jobdb.engines.sql.statements import JOBS
-from jobdb.operations.backup import back_up, verify
+from jobdb.operations.backup import back_up
+from jobdb.operations.backup_file import verify
 from jobdb.urls import parse_url
 
 WRITERS = 8
