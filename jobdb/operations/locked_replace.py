@@ -153,11 +153,12 @@ class _Replacement:
                 refuse_if_removed_in_use(target, self.busy_sec)
             copy_owner(self.scratch.descriptor, found, mode=True)
             self.scratch.sync()
-            kept, moved = replace_database(self.scratch, target)
+            kept = replace_database(self.scratch, target)
         finally:
             if locked is not None:
                 locked.connection.close()
-        return Replaced(kept, aside + moved, locked.carried_over if locked is not None else CarriedOver())
+        carried_over = locked.carried_over if locked is not None else CarriedOver()
+        return Replaced(kept.database, aside + kept.journals, carried_over)
 
     def _lock(self) -> _Locked | None:
         """Merge the old database's WAL into it and lock it for everybody else; return None if it is damaged.

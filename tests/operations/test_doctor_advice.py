@@ -17,7 +17,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.doctor import examine
-from jobdb.doctor.findings import Finding, Report, fix_command_for
+from jobdb.doctor.findings import DoctorReport, Finding, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
@@ -133,7 +133,7 @@ def test_a_check_that_could_not_be_made_tells_of_no_damage(
 
 
 def test_advice_is_about_the_registry_that_was_asked_for() -> None:
-    report = Report("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
+    report = DoctorReport("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
     error = SchemaMismatch("it has schema version 1; run 'jobdb migrate' on the same URL")
     assert fix_command_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
     assert fix_command_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
