@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import apsw
 import pytest
-from jobdb.schema import migration_files
+from jobdb.schema import SEALED_COLUMNS, migration_files
 
 from jobdb import InvalidInput, Registry, Vault
-from jobdb.engines.sqlite.authorizer import READABLE_TABLES, SEALED, authorize
+from jobdb.engines.sqlite.authorizer import READABLE_TABLES, authorize
 
 
 @pytest.fixture(scope="module")
@@ -92,5 +92,5 @@ def test_a_table_that_sqlite_makes_up_is_refused_in_builds_that_have_it():
 
 def test_every_sealed_column_is_of_a_table_that_is_there():
     made = "".join(path.read_text("utf-8") for _number, _name, path in migration_files("sqlite"))
-    assert all(f"CREATE TABLE {table} (" in made and column in made for table, column in SEALED)
-    assert {table for table, _column in SEALED} <= READABLE_TABLES
+    assert all(f"CREATE TABLE {table} (" in made and column in made for table, column in SEALED_COLUMNS)
+    assert {table for table, _column in SEALED_COLUMNS} <= READABLE_TABLES

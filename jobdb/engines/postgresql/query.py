@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 from psycopg import errors as server
 
+from jobdb.schema import VIEWS
+
 from ...core.arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..store import Row
@@ -18,7 +20,7 @@ from . import loaders
 from .connections import Connection
 from .dialect import DIALECT, FORMS
 from .error_translation import message
-from .query_check import VIEWS, check_query
+from .query_check import check_query
 
 MAX_TIMEOUT_SEC = 7 * 86_400
 MAX_QUERY_CHARS = 1_048_576

@@ -15,11 +15,11 @@ from collections.abc import Iterator
 
 import apsw
 
+from jobdb.schema import SEALED_COLUMNS, VIEWS
+
 from ...errors import InvalidInput, Unusable
 
-VIEWS = frozenset({"v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts"})
-SEALED = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
-READABLE_TABLES = VIEWS | {
+READABLE_TABLES = frozenset(VIEWS) | {
     "jobs", "specs", "tokens", "events", "outbox", "subscriptions", "gaps", "feeds", "verdict_counts", "refusals",
     "leases", "settings", "imports", "import_lines", "job_records", "sqlite_master", "json_each", "json_tree",
 }  # fmt: skip
@@ -37,7 +37,7 @@ def authorize(operation: int, first: str | None, second: str | None, _database: 
     """
     if operation == apsw.SQLITE_READ:
         listed = first in READABLE_TABLES or not second  # a common table expression has any name
-        return apsw.SQLITE_OK if listed and (first, second) not in SEALED else apsw.SQLITE_DENY
+        return apsw.SQLITE_OK if listed and (first, second) not in SEALED_COLUMNS else apsw.SQLITE_DENY
     if operation in (apsw.SQLITE_SELECT, apsw.SQLITE_RECURSIVE):
         return apsw.SQLITE_OK
     if operation == apsw.SQLITE_FUNCTION and second not in _REFUSED_FUNCTIONS:
@@ -62,12 +62,12 @@ def check_program(connection: apsw.Connection, sql: str) -> None:
         tables[root] = table
     sealed = {
         (table, place)
-        for of, name in SEALED
+        for of, name in SEALED_COLUMNS
         for table, place in _tables_and_columns(connection, f"SELECT {name} FROM {of}", tables)
         if place is not None
     }
     # Each is found again where it is asked for plainly: so the program is understood.
-    if sorted(table for table, _place in sealed) != sorted(table for table, _name in SEALED):
+    if sorted(table for table, _place in sealed) != sorted(table for table, _name in SEALED_COLUMNS):
         raise Unusable(
             "this SQLite compiles queries in a form that jobdb does not know, so it cannot tell what one reads"
         )
