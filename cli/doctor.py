@@ -39,9 +39,9 @@ def doctor(
       jobdb doctor --full --json
       jobdb doctor --fix                       # after a clock was ahead, and is right again
     """
-    from jobdb.doctor import examine
+    from jobdb.doctor import diagnose
 
-    report = examine(resolve_url(ctx), full=full, fix=fix)
+    report = diagnose(resolve_url(ctx), full=full, fix=fix)
     if json:
         output.json_line(report.as_dict())
     else:

@@ -24,12 +24,12 @@ from .findings import DoctorReport, Finding
 from .timestamps import check_timestamps
 from .workload import check_workload
 
-__all__ = ["DoctorReport", "Finding", "examine"]
+__all__ = ["DoctorReport", "Finding", "diagnose"]
 
 _BUSY_TIMEOUT_SEC = 2.0
 
 
-def examine(
+def diagnose(
     url: DatabaseUrl,
     *,
     full: bool = False,
@@ -50,7 +50,7 @@ def examine(
         The findings, in the order in which to fix them. What is wrong is in them, not raised.
 
     Example:
-        report = examine(parse_url("jobs.db"))
+        report = diagnose(parse_url("jobs.db"))
         for finding in report.findings:
             if finding.level != "ok":
                 print(finding.check, finding.message, finding.fix_command)

@@ -1,6 +1,6 @@
 """The checks of the open database itself: settings, integrity, WAL and its readers, overrides, identity, master key.
 
-Called by ``doctor.examine``; calls an open registry, its engine and the file system.
+Called by ``doctor.diagnose``; calls an open registry, its engine and the file system.
 """
 
 from __future__ import annotations

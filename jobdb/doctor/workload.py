@@ -1,6 +1,6 @@
 """The checks of the work: leases, limits, permissions, outbox, subscribers, refusals, clock, and a restore's tokens.
 
-Called by ``doctor.examine``; calls an open registry and reads it with statements of its own.
+Called by ``doctor.diagnose``; calls an open registry and reads it with statements of its own.
 """
 
 from __future__ import annotations

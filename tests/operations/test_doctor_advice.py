@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.doctor.findings import DoctorReport, Finding, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
@@ -52,14 +52,14 @@ def unprivileged() -> Iterator[None]:
 
 
 def bad(path: Path, check: str) -> Finding:
-    (found,) = [one for one in examine(parse_url(path)).findings if one.check == check and one.level != "ok"]
+    (found,) = [one for one in diagnose(parse_url(path)).findings if one.check == check and one.level != "ok"]
     return found
 
 
 def make(path: Path) -> Path:
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
-    examine(parse_url(path))  # all that it imports is there, whoever looks next
+    diagnose(parse_url(path))  # all that it imports is there, whoever looks next
     return path
 
 
@@ -174,7 +174,7 @@ def test_a_log_that_kept_the_old_name_is_found(shared_folder: Path) -> None:
     assert found.fix_command is not None and subprocess.run(shlex.split(found.fix_command), check=True)
     with Registry.open(path) as registry:
         assert registry.get("one").agent == "a"
-    assert all(finding.level == "ok" for finding in examine(parse_url(path)).findings)
+    assert all(finding.level == "ok" for finding in diagnose(parse_url(path)).findings)
 
 
 def test_what_is_left_of_a_database_that_was_removed(shared_folder: Path) -> None:
@@ -200,7 +200,7 @@ def test_no_mode_is_changed_through_a_link(shared_folder: Path) -> None:
     others.write_text("x")
     others.chmod(0o644)
     Path(f"{path}-gate").symlink_to(others)
-    report = examine(parse_url(path))
+    report = diagnose(parse_url(path))
     assert not [finding for finding in report.findings if finding.fix_command and "chmod" in finding.fix_command]
     assert "is a symbolic link" in bad(path, "open").message
 
@@ -226,6 +226,6 @@ def test_a_subscriber_is_named_so_that_a_shell_takes_it(shared_folder: Path) -> 
             event = registry.publish("one", "progress", detail=str(number))
             if number == 0:
                 registry.accept(event.payload, subscriber="the one; that watches")
-    report = examine(parse_url(path), clock=lambda: moment[0] + 3_600_000)
+    report = diagnose(parse_url(path), clock=lambda: moment[0] + 3_600_000)
     (found,) = [one for one in report.findings if one.check == "subscribers"]
     assert found.fix_command is not None and "--subscriber 'the one; that watches'" in found.fix_command

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry, Vault
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
@@ -157,7 +157,7 @@ def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", workspace.env["HOME"])
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     levels: dict[str, list[str]] = {}
-    for finding in examine(parse_url(workspace.database), clock=Clock(hours)).findings:
+    for finding in diagnose(parse_url(workspace.database), clock=Clock(hours)).findings:
         levels.setdefault(finding.check, []).append(finding.level)
     return levels
 

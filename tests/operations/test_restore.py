@@ -15,7 +15,7 @@ import apsw
 import pytest
 
 from jobdb import Busy, InvalidInput, JobdbError, NotAJobdbDatabase, Registry, StorageFailed
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sqlite.stale_journals import nonempty_journals
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore_registry
@@ -68,7 +68,7 @@ def test_the_log_of_a_removed_database_is_not_played_in(folder: Path, database: 
     done = restore_registry(folder / "saved.db", url_of(database))
     assert done.kept is None and [path.read_bytes() for path in done.set_aside] == [log]
     assert jobs_in(database) == ["early"]
-    assert examine(url_of(database), full=True).ok
+    assert diagnose(url_of(database), full=True).ok
 
 
 def hot_journal(database: Path) -> bytes:
