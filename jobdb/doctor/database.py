@@ -20,7 +20,7 @@ from ..engines.tracing import unwrapped
 from ..errors import JobdbError, KeyProblem
 from ..registry import Registry
 from .files import split_mode_warning
-from .findings import DoctorReport, describe_error, fix_command_for
+from .findings import DoctorReport, describe_error, fix_command_for, is_damage
 
 _LARGE_WAL_BYTES = 64 << 20
 _CHECKPOINT_ATTEMPTS = 10
@@ -47,19 +47,19 @@ def check_database(report: DoctorReport, registry: Registry, *, full: bool) -> b
 def _check_settings(report: DoctorReport, store: SqliteStore) -> None:
     actual = store.settings()
     shared = "; shared by several hosts" if store.journal == "delete" else ""
-    how = "group commit: synced after the lock" if actual["group_commit"] else f"synchronous={actual['synchronous']}"
-    report.passed("journal", f"{actual['journal_mode']}, durability {store.durability}, {how}{shared}")
+    sync = "group commit: synced after the lock" if actual["group_commit"] else f"synchronous={actual['synchronous']}"
+    report.passed("journal", f"{actual['journal_mode']}, durability {store.durability}, {sync}{shared}")
 
 
 def _check_integrity(report: DoctorReport, store: SqliteStore, *, full: bool) -> bool:
     try:
         problems = store.integrity(full=full)
     except JobdbError as error:
-        if not _is_corruption(error):
+        if not is_damage(error):
             message = f"could not be checked: {describe_error(error)}"
             report.fail("integrity", message, fix_command_for(report, error))
             return False
-        problems = [str(error)]
+        problems = [describe_error(error)]
     if problems:
         report.fail(
             "integrity",
@@ -71,13 +71,6 @@ def _check_integrity(report: DoctorReport, store: SqliteStore, *, full: bool) ->
         "integrity", "every page and reference is sound" if full else "quick check passed; --full checks more"
     )
     return True
-
-
-def _is_corruption(error: JobdbError) -> bool:
-    """Return whether the file itself is damaged. A failed disk, a lock or a missing right calls for no backup."""
-    import apsw
-
-    return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
 
 
 def _check_wal(report: DoctorReport, store: SqliteStore) -> None:
@@ -95,16 +88,17 @@ def _check_wal(report: DoctorReport, store: SqliteStore) -> None:
     if uncopied <= 0:
         report.passed("wal", f"{shown}, all of it copied into the database")
         return
-    pids = reader_processes(store.path)
-    who = ", ".join(f"{name} (pid {pid})" for pid, name in pids) or "a process of another user"
+    readers = reader_processes(store.path)
+    named = ", ".join(f"{name} (pid {pid})" for pid, name in readers) or "a process of another user"
     if uncopied < CHECKPOINT_PAGES and size < _LARGE_WAL_BYTES:
-        report.passed("wal", f"{shown}; {uncopied} pages wait for {who}, which is reading")
+        report.passed("wal", f"{shown}; {uncopied} pages wait for {named}, which is reading")
         return
+    shm = shlex.quote(f"{store.path}-shm")
     report.warn(
         "wal",
-        f"{shown} and growing: {uncopied} pages cannot be copied into the database, because {who} keeps an old read "
+        f"{shown} and growing: {uncopied} pages cannot be copied into the database, because {named} keeps an old read "
         "transaction open",
-        f"kill {' '.join(str(pid) for pid, _name in pids)}" if pids else f"fuser -v {store.path}-shm",
+        f"kill {' '.join(str(pid) for pid, _name in readers)}" if readers else f"fuser -v {shm}",
     )
 
 
@@ -137,8 +131,8 @@ def _check_identity(report: DoctorReport, registry: Registry) -> None:
 
 def _check_orphaned_journal(report: DoctorReport, identity: Identity) -> None:
     """Report a database that was renamed while its journal kept the old name, where SQLite does not look for it."""
-    before, here = identity.recorded.get("path"), identity.here.get("path")
-    if not before or not here or before == here or os.path.lexists(before):
+    before, now = identity.recorded.get("path"), identity.here.get("path")
+    if not before or not now or before == now or os.path.lexists(before):
         return
     left = nonempty_journals(Path(before))
     if left:
@@ -146,7 +140,7 @@ def _check_orphaned_journal(report: DoctorReport, identity: Identity) -> None:
             "left behind",
             f"the database was renamed from {before} without {' and '.join(map(str, left))}: what they hold is missing "
             "here. Stop whatever has the database open, and restore its old name",
-            None if nonempty_journals(Path(here)) else f"mv -n {shlex.quote(here)} {shlex.quote(before)}",
+            None if nonempty_journals(Path(now)) else f"mv -n {shlex.quote(now)} {shlex.quote(before)}",
         )
 
 

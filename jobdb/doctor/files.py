@@ -1,6 +1,6 @@
 """The checks of the SQLite library, the folder, the files and the header, made without opening the database.
 
-Called by ``doctor.diagnose`` before it opens anything, and once more when everything is closed. Looks with ``stat`` and,
+Called by ``doctor.diagnose`` before it opens anything, and again when everything is closed. Looks with ``stat`` and,
 while this process has no connection, reads the header. May call the file system and the SQLite engine's file helpers.
 """
 

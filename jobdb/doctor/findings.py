@@ -1,6 +1,7 @@
 """The doctor's report: one finding per check, each with the command that fixes it.
 
-Called by every check of this package, and by the command line, which prints the report. May call ``errors`` alone.
+Called by every check of this package, and by the command line, which prints the report. It knows jobdb's
+errors and SQLite's, and calls nothing else.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+import apsw
 
 from ..errors import Busy, JobdbError
 
@@ -83,6 +86,11 @@ class DoctorReport:
         return {"url": self.url, "ok": self.ok, "findings": [finding.as_dict() for finding in self.findings]}
 
 
+def is_damage(error: Exception) -> bool:
+    """Return whether the database's file itself is damaged. A failed disk, a lock or a missing right is not that."""
+    return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
+
+
 def describe_error(error: Exception) -> str:
     """Return an error's message with its advice for the command line: that is where fixes are run."""
     return error.for_command_line() if isinstance(error, JobdbError) else str(error)
@@ -93,9 +101,7 @@ def fix_command_for(report: DoctorReport, error: Exception) -> str | None:
 
     Only damage calls for a backup. A command from an error's advice is completed with the registry of this report.
     """
-    import apsw
-
-    if isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError)):
+    if is_damage(error):
         return f"{report.command} restore BACKUP"
     if isinstance(error, Busy):
         return f"{report.command} --busy-timeout 60 doctor"

@@ -70,7 +70,7 @@ def count_other_links(target: Path, found: os.stat_result) -> int:
     return found.st_nlink - 1 - len(_own_names(target, found))
 
 
-def refuse_strange_journals(target: Path) -> None:
+def refuse_unsafe_journals(target: Path) -> None:
     """Refuse a database beside which lies something that must not be written to, as opening it would.
 
     A journal may have the second name that an interrupted restore has given it.

@@ -21,7 +21,7 @@ from ..filesystem.permissions import make_private_folder
 from ..urls import DatabaseUrl
 from .backup_file import copy_backup_file, resolve_backup, sqlite_path, verify
 from .locked_replace import replace_under_lock
-from .replace_database import refuse_strange_journals
+from .replace_database import refuse_unsafe_journals
 from .restored_file import RESTORED_FILE, StatementCall, note_restore, read_key_id, write_changes
 from .since_backup import ChangesSinceBackup
 
@@ -91,7 +91,7 @@ def restore_registry(
     target = _resolve_target(url, source, backup)
     check_placement(target)
     if target.exists():
-        refuse_strange_journals(target)
+        refuse_unsafe_journals(target)
     make_private_folder(target.parent)
     with ScratchFile(target, "restoring") as scratch:
         copy_backup_file(source, scratch.path)

@@ -387,8 +387,10 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
                 with pytest.raises(Unusable, match="hard link"):
                     open_registry(name, create=create, journal=journal)  # type: ignore[arg-type]
         if journal == "wal":
-            mends = [finding.fix_command for finding in diagnose(parse_url(database)).findings if finding.fix_command]
-            assert mends and all(fix_command.startswith("find ") for fix_command in mends), (
+            fix_commands = [
+                finding.fix_command for finding in diagnose(parse_url(database)).findings if finding.fix_command
+            ]
+            assert fix_commands and all(fix_command.startswith("find ") for fix_command in fix_commands), (
                 "no command that is refused as well"
             )
         other.unlink()

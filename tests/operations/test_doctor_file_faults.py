@@ -1,4 +1,4 @@
-"""Each fault that is planted in the files is found, and the doctor's own advice mends it."""
+"""Each fault that is planted in the files is found, and the doctor's own advice fixes it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
         connection.close()
 
 
-def test_a_sound_registry_has_nothing_to_mend(workspace: Workspace, saved: Path) -> None:
+def test_a_sound_registry_has_nothing_to_fix(workspace: Workspace, saved: Path) -> None:
     report = workspace.doctor("--full").report
     assert report["ok"] and {finding["level"] for finding in report["findings"]} == {"ok"}, report
     assert all(finding["fix"] is None for finding in report["findings"])

@@ -1,4 +1,4 @@
-"""Each fault that is planted in the work (leases, limits, outbox, subscribers, clock) is found and mended by advice."""
+"""Each fault that is planted in the work is found, and fixed by the doctor's own advice."""
 
 from __future__ import annotations
 
