@@ -17,7 +17,7 @@ import pytest
 
 from jobdb import Registry
 from jobdb.doctor import diagnose
-from jobdb.doctor.findings import DoctorReport, Finding, fix_command_for
+from jobdb.doctor.findings import DoctorReport, Finding, describe_error, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
@@ -137,6 +137,13 @@ def test_advice_is_about_the_registry_that_was_asked_for() -> None:
     error = SchemaMismatch("it has schema version 1; run 'jobdb migrate' on the same URL")
     assert fix_command_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
     assert fix_command_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
+
+
+def test_a_command_comes_from_the_advice_for_the_command_line() -> None:
+    report = DoctorReport("sqlite:///x.db", "jobdb --db x.db")
+    error = SchemaMismatch("'jobdb list' found it empty", advice="open it with create=True", command="run 'jobdb init'")
+    assert fix_command_for(report, error) == "jobdb --db x.db init"
+    assert describe_error(error) == "'jobdb list' found it empty; run 'jobdb init'"
 
 
 @pytest.mark.parametrize("expired", [False, True])
