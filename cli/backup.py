@@ -12,7 +12,8 @@ from .context import get_settings, open_registry
 from .parameters import Json
 
 if TYPE_CHECKING:
-    from jobdb.operations.restore import ChangesSinceBackup, RestoreReport
+    from jobdb.operations.restore import RestoreReport
+    from jobdb.operations.since_backup import ChangesSinceBackup
 
 
 def backup(
@@ -91,8 +92,9 @@ def restore(
       jobdb --db /var/lib/jobs/jobs.db restore /backups/jobs-20260619T093200Z.db --revoke-since --same-registry
       jobdb --db rehearsal/jobs.db restore /backups/jobs-20260619T093200Z.db
     """
-    from jobdb.operations.backup_file import resolve_backup, verify
-    from jobdb.operations.restore import changes_since, restore_registry, sqlite_path
+    from jobdb.operations.backup_file import resolve_backup, sqlite_path, verify
+    from jobdb.operations.restore import restore_registry
+    from jobdb.operations.since_backup import changes_since
     from jobdb.urls import default_url, parse_url
 
     settings = get_settings(ctx)

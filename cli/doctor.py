@@ -30,7 +30,7 @@ def doctor(
 ) -> None:
     """Check the database and all around it.
 
-    A line for each check: ok, warn or fail, what was found, and after an arrow the command that mends it.
+    A line for each check: ok, warn or fail, what was found, and after an arrow the command that fixes it.
     Changes nothing, unless --fix is given. Exit code 0 when nothing failed (warnings are no failure), else 5.
 
     \b
@@ -39,9 +39,9 @@ def doctor(
       jobdb doctor --full --json
       jobdb doctor --fix                       # after a clock was ahead, and is right again
     """
-    from jobdb.doctor import examine
+    from jobdb.doctor import diagnose
 
-    report = examine(resolve_url(ctx), full=full, fix=fix)
+    report = diagnose(resolve_url(ctx), full=full, fix=fix)
     if json:
         output.json_line(report.as_dict())
     else:
@@ -55,7 +55,7 @@ def _draw(findings: list[Finding]) -> None:
 
 
 def _print_checks(rows: list[tuple[str, str, str, str | None]]) -> None:
-    """A line for each check: ok, warn or fail, its name, what was found, and what mends it."""
+    """A line for each check: ok, warn or fail, its name, what was found, and what fixes it."""
     if not output.on_terminal():
         for row in rows:
             output.tsv_line(*row)

@@ -118,7 +118,6 @@ def _json_type_name(value: object) -> str:
 
 
 _MAX_DURATION_CHARS = 20  # of a number of seconds, or of weeks
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
 
 def duration(text: str, *, option: str) -> float:
@@ -127,8 +126,10 @@ def duration(text: str, *, option: str) -> float:
     Raises:
         InvalidInput: it is none.
     """
-    number, unit = (text[:-1], text[-1:]) if text[-1:] in _UNITS else (text, "")
+    from jobdb.system.durations import SECONDS_PER_UNIT
+
+    number, unit = (text[:-1], text[-1:]) if text[-1:] in SECONDS_PER_UNIT else (text, "")
     plain = len(number) <= _MAX_DURATION_CHARS and number.isascii() and number.replace(".", "", 1).isdigit()
     if plain and (unit or float(number) == 0):
-        return float(number) * _UNITS.get(unit, 1)
+        return float(number) * SECONDS_PER_UNIT.get(unit, 1)
     raise InvalidInput(f"{option} is {text!r:.40}; write a number and a unit, such as 45s, 90m, 12h, 30d or 2w")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobdb.model import EventKind, Job, JobStatus
+from jobdb.system.durations import format_duration
 
 from . import output
 from .completion import complete_statuses
@@ -161,15 +162,6 @@ def _last_event(job: Job, now: datetime, *, narrow: bool) -> output.Cell:
     if waits_for_permission(job):
         return f"{'asks' if narrow else 'permission?'} {since}", _ATTENTION_STYLE
     return since if narrow else f"{job.last_event} {since}"
-
-
-def format_duration(seconds: float) -> str:
-    """A duration in one unit: ``45s``, ``12m``, ``3h``, ``9d``."""
-    whole = max(0, int(seconds))
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if whole >= size:
-            return f"{whole // size}{unit}"
-    return f"{whole}s"
 
 
 def show(ctx: typer.Context, job: JobId, json: Json = False) -> None:

@@ -70,14 +70,16 @@ def _print(found: Stats) -> None:
                     output.tsv_line(what, name, status, count)
     for one in found.durations:
         output.tsv_line("duration", one.agent, one.jobs, one.mean_sec, one.longest_sec)
-    for verdict, (count, _last) in found.refusals.items():
-        output.tsv_line("refused", verdict, count)
+    for verdict, total in found.refusals.items():
+        output.tsv_line("refused", verdict, total.times)
     output.tsv_line("events", found.events)
     output.tsv_line("outbox", found.outbox)
 
 
 def _draw(found: Stats) -> None:
-    from .jobs import STATUS_STYLES, format_duration
+    from jobdb.system.durations import format_duration
+
+    from .jobs import STATUS_STYLES
 
     def counts(title: str, groups: dict[str, dict[str, int]]) -> None:
         rows: list[list[output.Cell]] = [
@@ -110,7 +112,7 @@ def _draw(found: Stats) -> None:
         output.line("")
         output.table(
             ("REFUSED", "TIMES", "LAST"),
-            [((verdict, "red"), str(count), last or "") for verdict, (count, last) in found.refusals.items()],
+            [((verdict, "red"), str(total.times), total.last_at or "") for verdict, total in found.refusals.items()],
         )
     output.line("")
     output.line(f"{found.events} events kept, {found.outbox} wait for the broker")

@@ -13,7 +13,7 @@ from .parameters import Json
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from jobdb.ui import Site
+    from jobdb.ui import SiteAddress
 
 
 def ui(
@@ -40,15 +40,15 @@ def ui(
 
     with contextlib.ExitStack() as stack, contextlib.suppress(KeyboardInterrupt):
 
-        def ready(site: Site) -> None:
+        def ready(site: SiteAddress) -> None:
             if json:
-                output.json_line({"address": site.address, "port": site.port})
+                output.json_line({"address": site.url, "port": site.port})
             else:
-                output.line(site.address)
+                output.line(site.url)
             output.flush()
             output.hint("Ctrl-C ends it")
             if open_:
-                stack.enter_context(_open_browser(site.address))
+                stack.enter_context(_open_browser(site.url))
 
         serve(resolve_url(ctx), port=port, ready=ready)
 

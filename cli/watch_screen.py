@@ -12,6 +12,7 @@ from rich.text import Text
 from jobdb.errors import UnknownJob
 from jobdb.model import Event, Job, JobStatus, Verdict
 from jobdb.operations.snapshot import Snapshot, WatchedJob, snapshot
+from jobdb.system.durations import format_duration
 from jobdb.system.terminal import sanitize
 
 if TYPE_CHECKING:
@@ -257,9 +258,4 @@ def _format_with_limit(seconds: float | None, limit: int) -> str:
 
 
 def _format_duration(seconds: float) -> str:
-    """A duration in at most five characters."""
-    seconds = max(0, round(seconds))
-    for size, word in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size * 2 or (seconds >= size and seconds % size == 0):
-            return f"{seconds // size}{word}"
-    return f"{seconds}s"
+    return format_duration(seconds, precise=True)

@@ -26,5 +26,11 @@ def migration_files(engine: str) -> list[tuple[int, str, Path]]:
     return found
 
 
+VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
+"""The stable views: what a person's query and the web view are meant to read."""
+
+SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
+"""Table and column of each sealed secret, which no query may show."""
+
 SCHEMA_VERSION = migration_files("sqlite")[-1][0]
 """The schema version that this jobdb works with: the number of the last migration."""

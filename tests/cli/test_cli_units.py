@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobdb.cli import inputs, output
 from jobdb.cli.artifacts import missing_artifacts
-from jobdb.cli.jobs import format_duration
 from jobdb.cli.param_conversion import PlainConverter
 
 from jobdb.errors import InvalidInput
+from jobdb.system.durations import format_duration
 
 
 @given(st.text())

@@ -132,11 +132,11 @@ def test_an_overlap_that_is_not_over_is_valid(registry, clock):
 
 
 def test_the_doctor_lists_and_puts_right_what_is_later_than_now(registry, clock, leased, database, monkeypatch):
-    from jobdb.doctor.findings import Report
+    from jobdb.doctor.findings import DoctorReport
     from jobdb.doctor.timestamps import check_timestamps
 
     def found(*, fix=False):
-        report = Report(database.url)
+        report = DoctorReport(database.url)
         check_timestamps(report, registry, fix=fix)
         (finding,) = report.findings
         return finding

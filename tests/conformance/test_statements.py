@@ -15,7 +15,8 @@ SQLITE_ONLY = {
     "engines/postgresql/migrations.sql": "PostgreSQL's own; run by every migration",
     "mqtt/ticket_outbox.sql": "a ticket's own local file",
     "ui/datasette_plugin.sql": "datasette reads a SQLite file",
-    "operations/restore.sql": "a backup is a SQLite file; run by every test of restore",
+    "operations/restored_file.sql": "a backup is a SQLite file; run by every test of restore",
+    "operations/since_backup.sql": "a backup is a SQLite file; run by every test of restore",
 }
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.sql"))
 NO_PLAN = ("LOCK ", "SELECT pg_notify", "SELECT DISTINCT c.relname")

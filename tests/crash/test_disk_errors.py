@@ -11,7 +11,8 @@ from harness.requirements import require_lossy_mount
 from lossyfs.mount import LossyMount
 
 from jobdb import StorageFailed, SyncFailed
-from jobdb.operations.backup import back_up, restore
+from jobdb.operations.backup import back_up
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 
@@ -61,7 +62,7 @@ def test_a_restore_onto_a_full_disk_says_so_and_changes_nothing(tmp_path: Path) 
             free = os.statvfs(disk).f_bfree
             (disk / "filler").write_bytes(bytes((free - room) * 4096))
             try:
-                restore(tmp_path / "saved.db", parse_url(database))
+                restore_registry(tmp_path / "saved.db", parse_url(database))
             except StorageFailed as error:
                 said.add("is full" in str(error))
                 expected = "here"

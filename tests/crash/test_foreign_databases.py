@@ -16,14 +16,14 @@ from harness.registries import open_registry
 from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sqlite.file_kind import FileKind, inspect_file
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.shared_mark import set_shared
 from jobdb.mqtt.ticket_outbox import _open_store
 from jobdb.operations.backup import back_up
-from jobdb.operations.restore import restore
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
@@ -72,7 +72,7 @@ def test_another_programs_database_is_refused_by_every_command_and_stays_as_it_i
             command(path)
     with pytest.raises((NotAJobdbDatabase, SchemaMismatch), match=r"is a database of another program|newer jobdb"):
         _open_store(path, lambda: 0)
-    report = examine(parse_url(path))
+    report = diagnose(parse_url(path))
     assert [finding.message for finding in report.findings if finding.level == "fail"] == [
         f"{path} is a SQLite database of another program"
     ]
@@ -91,7 +91,7 @@ def test_a_registry_reloaded_from_its_dump_gets_its_mark_back_by_one_command(pat
     for name in ("open", "init", "init --shared", "init --no-shared"):
         with pytest.raises(SchemaMismatch, match=r"whose mark is missing.*jobdb --db .* migrate'"):
             COMMANDS[name](path)
-    [failed] = [finding for finding in examine(parse_url(path)).findings if finding.level == "fail"]
+    [failed] = [finding for finding in diagnose(parse_url(path)).findings if finding.level == "fail"]
     assert failed.fix_command is not None and failed.fix_command.endswith("migrate")
     kept = migrate(path)
     assert kept is not None and kept.exists()
@@ -116,7 +116,7 @@ def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> 
 
 def test_what_is_empty_becomes_a_registry(path: Path) -> None:
     make(path, "CREATE TABLE gone(x); DROP TABLE gone; VACUUM")
-    with pytest.raises(SchemaMismatch, match=r"is empty; open it with create=True"):
+    with pytest.raises(SchemaMismatch, match=r"is empty; run 'jobdb --db .* init'"):
         open_registry(path)
     with open_registry(path, create=True) as registry:
         assert registry.jobs() == []
@@ -143,7 +143,7 @@ def test_a_mark_that_is_only_in_the_log_is_found_there(path: Path) -> None:
     finally:
         connection.close()
     assert read_header(path).application_id == 0
-    assert [finding.level for finding in examine(parse_url(path)).findings if finding.check == "schema"] == ["ok"]
+    assert [finding.level for finding in diagnose(parse_url(path)).findings if finding.check == "schema"] == ["ok"]
     with open_registry(path) as registry:
         assert registry.get(job.job_id).job_id == job.job_id
 
@@ -156,7 +156,7 @@ def test_a_restore_judges_what_is_in_its_way_by_the_same_rule(path: Path, kind: 
     make(path, FOREIGN[kind])
     before = digest(path)
     with pytest.raises(NotAJobdbDatabase, match="is a SQLite database of another program; nothing was changed"):
-        restore(saved, parse_url(str(path)))
+        restore_registry(saved, parse_url(str(path)))
     assert digest(path) == before
 
 
@@ -169,6 +169,6 @@ def test_a_restore_replaces_a_registry_with_and_without_its_mark(path: Path, mar
         registry.register(agent="a", prompt="p", job_id="later")
     if not mark:
         make(path, "PRAGMA application_id = 0")
-    restore(saved, parse_url(str(path)))
+    restore_registry(saved, parse_url(str(path)))
     with open_registry(path) as registry:
         assert [job.job_id for job in registry.jobs()] == ["saved"]

@@ -25,8 +25,9 @@ from jobdb.legacy import registry as old
 from jobdb.legacy.registry_connections import close_idle
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
-from jobdb.operations.backup import back_up, restore
+from jobdb.operations.backup import back_up
 from jobdb.operations.copy import copy_registry
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 _OTHER_PROGRAM = """
@@ -164,13 +165,16 @@ def test_restore(folder: Path, other_process: OtherProcess) -> None:
         assert_not_marked_open(path)
         with Registry.open(path, busy_timeout_sec=1) as registry:
             assert len(registry.jobs()) == 1
-        restore(saved, parse_url(str(path)), busy_sec=1)
+        restore_registry(saved, parse_url(str(path)), busy_sec=1)
         assert scratch_files(folder) == []
         for kept in folder.glob("jobs.db.replaced-*"):
             kept.unlink()
 
     assert (
-        interrupt_each_point(lambda: restore(saved, parse_url(str(path)), busy_sec=1), check, max_points=MAX_POINTS) > 3
+        interrupt_each_point(
+            lambda: restore_registry(saved, parse_url(str(path)), busy_sec=1), check, max_points=MAX_POINTS
+        )
+        > 3
     )
 
 

@@ -22,7 +22,7 @@ import pytest
 from harness.registries import open_registry
 
 from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sql.statements import JOBS
 from jobdb.filesystem import ofd_locks
 from jobdb.operations.backup import back_up
@@ -387,8 +387,10 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
                 with pytest.raises(Unusable, match="hard link"):
                     open_registry(name, create=create, journal=journal)  # type: ignore[arg-type]
         if journal == "wal":
-            mends = [finding.fix_command for finding in examine(parse_url(database)).findings if finding.fix_command]
-            assert mends and all(fix_command.startswith("find ") for fix_command in mends), (
+            fix_commands = [
+                finding.fix_command for finding in diagnose(parse_url(database)).findings if finding.fix_command
+            ]
+            assert fix_commands and all(fix_command.startswith("find ") for fix_command in fix_commands), (
                 "no command that is refused as well"
             )
         other.unlink()

@@ -10,8 +10,8 @@ from brokerkit.servers import Mosquitto
 
 from jobdb import JobStatus, TimedOut
 from jobdb.model import Acceptance, Verdict
-from jobdb.mqtt.consumer import topic_matches
 from jobdb.mqtt.refusal_reporter import RefusalReporter
+from jobdb.mqtt.topic_filters import topic_matches
 
 
 def test_events_that_come_while_nobody_listens_wait_in_the_brokers_session(harness: BrokerHarness) -> None:

@@ -107,7 +107,7 @@ class Diagnosis:
     def apply_advice(self, check: str, **words: str | Path) -> Diagnosis:
         """Runs the advice as it stands there, words in capitals filled in; the check must be ok then."""
         (finding,) = [finding for finding in self.of(check) if finding["level"] != "ok"]
-        command = finding["mend"]
+        command = finding["fix"]
         for word, value in words.items():
             assert word in command
             command = command.replace(word, str(value))

@@ -23,12 +23,23 @@ import apsw
 from jobdb.engines.sqlite import stale_journals
 from jobdb.filesystem import atomic_files
 from jobdb.filesystem.permissions import COMPANION_SUFFIXES
-from jobdb.operations import backup_file, replace_database
-from jobdb.operations import restore as restoring
+from jobdb.operations import backup_file, locked_replace, replace_database, restored_file
+from jobdb.operations import restore as restore_module
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
-STEPS = {module.__file__ for module in (atomic_files, stale_journals, restoring, backup_file, replace_database)}
+STEPS = {
+    module.__file__
+    for module in (
+        atomic_files,
+        stale_journals,
+        restore_module,
+        locked_replace,
+        restored_file,
+        backup_file,
+        replace_database,
+    )
+}
 
 
 def run_in_child(work: Callable[[], object]) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed
-from jobdb.operations.backup import back_up, restore, verify
+from jobdb.operations.backup import back_up
+from jobdb.operations.backup_file import verify
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 
@@ -83,8 +85,8 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         back_up(registry, tmp_path / "saved.db")
         late = registry.register(agent="a", prompt="late")
         with pytest.raises(Exception, match="open in this process"):
-            restore(tmp_path / "saved.db", parse_url(database))
-    kept = restore(tmp_path / "saved.db", parse_url(database))
+            restore_registry(tmp_path / "saved.db", parse_url(database))
+    kept = restore_registry(tmp_path / "saved.db", parse_url(database)).kept
     assert kept is not None
     with Registry.open(database) as registry:
         assert [job.job_id for job in registry.jobs()] == [early.job_id]
@@ -111,7 +113,7 @@ def test_restore_is_refused_while_somebody_has_it_open(database: Path, tmp_path:
     try:
         assert ready.wait(60)
         with pytest.raises(Busy):
-            restore(tmp_path / "saved.db", parse_url(database), busy_sec=0.3)
+            restore_registry(tmp_path / "saved.db", parse_url(database), busy_sec=0.3)
     finally:
         stop.set()
         other.join(60)
@@ -132,8 +134,8 @@ def test_a_damaged_or_foreign_file_is_no_backup(database: Path, tmp_path: Path) 
     (tmp_path / "garbage.db").write_bytes(b"no database at all" * 100)
     before = database.read_bytes()
     with pytest.raises(StorageFailed):
-        restore(tmp_path / "damaged.db", parse_url(database))
+        restore_registry(tmp_path / "damaged.db", parse_url(database))
     with pytest.raises(NotAJobdbDatabase):
-        restore(tmp_path / "garbage.db", parse_url(database))
+        restore_registry(tmp_path / "garbage.db", parse_url(database))
     assert database.read_bytes() == before
     assert verify(tmp_path / "saved.db") == (200, 0)

@@ -13,7 +13,8 @@ import pytest
 
 from jobdb import AlreadyExists, InvalidInput, Registry, StorageFailed, Unusable
 from jobdb.operations import backup as backup_module
-from jobdb.operations.backup import Backup, back_up, restore
+from jobdb.operations.backup import Backup, back_up
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 
@@ -119,8 +120,8 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
         (Path(f"{database}-wal"), InvalidInput, "part of jobs.db"),
         (saved / "other-journal", InvalidInput, "part of other"),
         (saved / "other-gate", InvalidInput, "part of other"),
-        (saved / "dangling.db", AlreadyExists, "there already"),
-        (saved / "pipe", AlreadyExists, "there already"),
+        (saved / "dangling.db", AlreadyExists, "exists already"),
+        (saved / "pipe", AlreadyExists, "exists already"),
         (saved / "pipe" / "jobs.db", StorageFailed, "a file of that name is there"),
         (Path(os.fsdecode(os.fsencode(saved) + b"/\xff.db")), InvalidInput, "UTF-8"),
         (saved / ("x" * 250), StorageFailed, "too long"),
@@ -136,7 +137,7 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
 @pytest.mark.parametrize("suffix", ["-wal", "-journal", "-shm"])
 def test_no_backup_is_made_beside_the_journals_of_another_file(saved: Path, registry: Registry, suffix: str) -> None:
     (saved / f"jobs.db{suffix}").write_bytes(b"of a file that was here")
-    with pytest.raises(AlreadyExists, match="played into"):
+    with pytest.raises(AlreadyExists, match="apply it to the backup"):
         back_up(registry, saved / "jobs.db")
     assert names(saved) == [f"jobs.db{suffix}"]
 
@@ -218,7 +219,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_there(small_disk: Path, saved:
     assert names(small_disk) == ["filler"]
     back_up(registry, saved / "jobs.db")
     with pytest.raises(StorageFailed, match="full"):
-        restore(saved / "jobs.db", parse_url(small_disk / "jobs.db"))
+        restore_registry(saved / "jobs.db", parse_url(small_disk / "jobs.db"))
     assert names(small_disk) == ["filler"]
 
 
@@ -239,7 +240,7 @@ def test_older_backups_that_cannot_be_removed_are_named(saved: Path, registry: R
     (saved / "jobs-20200101T000000Z.db").write_bytes(b"old")
     (saved / "jobs-20200101T000000Z.db-wal").mkdir()
     (saved / "jobs-20200101T000000Z.db-wal" / "file").touch()
-    with pytest.raises(StorageFailed, match="is made and verified, but"):
+    with pytest.raises(StorageFailed, match="was made and verified, but"):
         back_up(registry, saved / "jobs.db", keep=1)
     made = [path for path in saved.glob("jobs-*Z.db") if not path.name.startswith("jobs-2020")]
     assert len(made) == 1 and time.gmtime().tm_year > 2020

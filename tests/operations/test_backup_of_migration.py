@@ -16,7 +16,8 @@ from sqlite_utils import Database
 from jobdb import Registry, StorageFailed
 from jobdb.engines.sqlite import migrations
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.operations.backup import restore, verify
+from jobdb.operations.backup_file import verify
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 
@@ -70,7 +71,7 @@ def test_a_link_is_followed_and_the_copy_can_be_put_back(tmp_path: Path, old_dat
     assert kept is not None and kept.parent == old_database.parent and link.is_symlink()
     assert version(old_database) == SCHEMA_VERSION
     assert verify(kept) == (0, 0) and not list(kept.parent.glob("*.bak-*"))
-    restore(kept, parse_url(link))
+    restore_registry(kept, parse_url(link))
     assert version(old_database) == 1
     migrate(link)
     with Registry.open(link) as registry:

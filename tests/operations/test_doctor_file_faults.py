@@ -1,4 +1,4 @@
-"""Each fault that is planted in the files is found, and the doctor's own advice mends it."""
+"""Each fault that is planted in the files is found, and the doctor's own advice fixes it."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
         connection.close()
 
 
-def test_a_sound_registry_has_nothing_to_mend(workspace: Workspace, saved: Path) -> None:
+def test_a_sound_registry_has_nothing_to_fix(workspace: Workspace, saved: Path) -> None:
     report = workspace.doctor("--full").report
     assert report["ok"] and {finding["level"] for finding in report["findings"]} == {"ok"}, report
-    assert all(finding["mend"] is None for finding in report["findings"])
+    assert all(finding["fix"] is None for finding in report["findings"])
 
 
 def test_examining_makes_no_key(workspace: Workspace) -> None:
@@ -59,7 +59,7 @@ def test_modes_that_let_others_in(workspace: Workspace, saved: Path, what: str, 
         registry.register(agent="codex", prompt="so that there is a WAL")
         place.chmod(mode)
         diagnosis = workspace.doctor()
-        assert diagnosis.found("file modes", "warn", f"{mode:04o}")["mend"].startswith("chmod ")
+        assert diagnosis.found("file modes", "warn", f"{mode:04o}")["fix"].startswith("chmod ")
         diagnosis.apply_advice("file modes")
     assert workspace.database.parent.stat().st_mode & 0o077 == 0
 
@@ -79,7 +79,7 @@ def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved:
 
 def test_a_second_name_of_the_file(workspace: Workspace, saved: Path) -> None:
     os.link(workspace.database, workspace.database.parent / "copy.db")
-    advice = workspace.doctor().found("file", "fail", "2 names")["mend"]
+    advice = workspace.doctor().found("file", "fail", "2 names")["fix"]
     names = workspace.sh(advice).stdout.split()
     assert sorted(Path(name).name for name in names) == ["copy.db", "jobs.db"]
     (workspace.database.parent / "copy.db").unlink()
@@ -117,7 +117,7 @@ def test_a_database_of_another_program(workspace: Workspace) -> None:
     content = workspace.database.read_bytes()
     diagnosis = workspace.doctor()
     diagnosis.found("file", "fail", "another program")
-    workspace.sh(diagnosis.of("file")[0]["mend"].replace("ANOTHER_FILE", str(workspace.root / "mine" / "jobs.db")))
+    workspace.sh(diagnosis.of("file")[0]["fix"].replace("ANOTHER_FILE", str(workspace.root / "mine" / "jobs.db")))
     assert workspace.database.read_bytes() == content and (workspace.root / "mine" / "jobs.db").exists()
 
 
@@ -140,7 +140,7 @@ def test_an_older_schema(workspace: Workspace) -> None:
 def test_a_newer_schema(workspace: Workspace, saved: Path) -> None:
     execute_sql(workspace, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     found = workspace.doctor().found("schema", "fail", f"version {SCHEMA_VERSION + 1}")
-    assert found["mend"] == "pip install --upgrade jobdb"  # whose jobdb would find its own version:
+    assert found["fix"] == "pip install --upgrade jobdb"  # whose jobdb would find its own version:
     execute_sql(workspace, f"PRAGMA user_version = {SCHEMA_VERSION}")
     workspace.doctor().expect_ok("schema")
 
@@ -168,7 +168,7 @@ def test_a_damaged_schema_page(workspace: Workspace, saved: Path) -> None:
     diagnosis = workspace.doctor()
     bad = [finding for finding in diagnosis.report["findings"] if finding["level"] == "fail"]
     assert [finding["check"] for finding in bad] == ["open"], bad
-    after = workspace.doctor(before=bad[0]["mend"].replace("BACKUP", str(saved)))
+    after = workspace.doctor(before=bad[0]["fix"].replace("BACKUP", str(saved)))
     assert after.report["ok"] and not after.of("open")
 
 
@@ -235,12 +235,12 @@ def test_a_wal_that_grows_behind_a_stalled_reader(workspace: Workspace, saved: P
             registry.register(agent="codex", prompt="in passing")
             diagnosis = workspace.doctor()
             diagnosis.expect_ok("wal")
-            assert f"(pid {reader.pid}), which reads" in diagnosis.of("wal")[0]["message"]
+            assert f"(pid {reader.pid}), which is reading" in diagnosis.of("wal")[0]["message"]
             for number in range(60):
                 registry.register(agent="codex", prompt=f"{number:1000}" * 100)
             diagnosis = workspace.doctor()
             found = diagnosis.found("wal", "warn", "MiB", f"(pid {reader.pid})")
-            assert found["mend"] == f"kill {reader.pid}"
+            assert found["fix"] == f"kill {reader.pid}"
             diagnosis.apply_advice("wal")
         assert reader.wait(timeout=30) == -signal.SIGTERM
     finally:
@@ -252,7 +252,7 @@ def test_a_program_that_keeps_the_database_locked(workspace: Workspace, saved: P
     holder = start(HOLD_WRITE_LOCK, workspace)
     try:
         diagnosis = workspace.doctor()
-        assert "--busy-timeout" in diagnosis.found("open", "fail", "locked")["mend"]
+        assert "--busy-timeout" in diagnosis.found("open", "fail", "locked")["fix"]
     finally:
         holder.kill()
         holder.communicate(timeout=30)
@@ -335,7 +335,7 @@ def test_a_disk_that_is_nearly_full(workspace: Workspace, require: Require) -> N
     try:
         workspace.jobdb("init")
         found = workspace.doctor().found("disk", "warn", "MiB free")
-        assert workspace.sh(found["mend"]).returncode == 0
+        assert workspace.sh(found["fix"]).returncode == 0
         workspace.sh(f"mount -o remount,size=600m {workspace.database.parent}")
         workspace.doctor().expect_ok("disk")
     finally:

@@ -1,4 +1,4 @@
-"""Each fault that is planted in the work (leases, limits, outbox, subscribers, clock) is found and mended by advice."""
+"""Each fault that is planted in the work is found, and fixed by the doctor's own advice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry, Vault
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
@@ -46,7 +46,7 @@ def test_expired_leases(workspace: Workspace) -> None:
         registry.register(agent="codex", prompt="p", timeout_sec=0, idle_timeout_sec=0)
         registry.claim(agent="codex", worker="w", lease_sec=60)
     diagnosis = workspace.doctor()
-    diagnosis.found("leases", "warn", "1 expired", "1 h ago")
+    diagnosis.found("leases", "warn", "1 expired", "1h ago")
     diagnosis.apply_advice("leases")
     assert workspace.jobdb("list --status pending").count("codex") == 1
 
@@ -78,8 +78,8 @@ def test_jobs_that_wait_for_a_person(workspace: Workspace) -> None:
     with registry_at(workspace, -0.5) as registry:
         job = registry.register(agent="codex", prompt="p", idle_timeout_sec=0)
         registry.publish(job.job_id, "permission_required", detail="delete all?")
-    found = workspace.doctor().found("permissions", "warn", "1 jobs", "30 min")
-    assert "delete all?" in workspace.sh(found["mend"]).stdout
+    found = workspace.doctor().found("permissions", "warn", "1 jobs", "30m")
+    assert "delete all?" in workspace.sh(found["fix"]).stdout
     workspace.jobdb(f"publish {job.job_id} progress --detail 'was allowed'")
     workspace.doctor().expect_ok("permissions")
 
@@ -114,7 +114,7 @@ def test_an_outbox_that_nobody_empties(workspace: Workspace, require: Require) -
             for _ in range(3):
                 registry.publish(job.job_id, "progress")
         diagnosis = workspace.doctor()
-        diagnosis.found("outbox", "warn", "3 events", "3 min", "no relay is running")
+        diagnosis.found("outbox", "warn", "3 events", "3m", "no relay is running")
         diagnosis.apply_advice("outbox")
 
 
@@ -157,7 +157,7 @@ def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", workspace.env["HOME"])
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     levels: dict[str, list[str]] = {}
-    for finding in examine(parse_url(workspace.database), clock=Clock(hours)).findings:
+    for finding in diagnose(parse_url(workspace.database), clock=Clock(hours)).findings:
         levels.setdefault(finding.check, []).append(finding.level)
     return levels
 
@@ -165,8 +165,8 @@ def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyP
 def test_a_clock_that_was_ahead(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     with registry_at(workspace, 3) as registry:
         registry.register(agent="codex", prompt="p")
-    found = workspace.doctor().found("clock", "fail", "2 h in the future")
-    assert found["mend"].startswith("timedatectl")
+    found = workspace.doctor().found("clock", "fail", "2h in the future")
+    assert found["fix"].startswith("timedatectl")
     assert check_levels(workspace, 4, monkeypatch)["clock"] == ["ok"]  # a clock that is right, later on
 
 
@@ -190,7 +190,7 @@ def test_forged_and_replayed_events(workspace: Workspace, monkeypatch: pytest.Mo
     for _ in range(3):
         assert workspace.sh("jobdb accept -s me -", input=payload.replace("step 1", "step 9")).returncode == 1
     found = workspace.doctor().found("refusals", "warn", "3 bad_signature")
-    assert job.job_id in workspace.sh(found["mend"]).stdout
+    assert job.job_id in workspace.sh(found["fix"]).stdout
     assert check_levels(workspace, 25, monkeypatch)["refusals"] == ["ok"]  # nothing new in the last day
 
 
@@ -213,12 +213,12 @@ def test_wal_on_a_network_file_system(workspace: Workspace, two_hosts: Any) -> N
     workspace.env["JOBDB_URL"] = str(hosts.a / "jobs.db")
     found = workspace.doctor().found("journal", "fail", "in WAL mode", "on the host that owns the disk")
     # The advice is followed on the host to which the disk belongs, under the name that the file has there.
-    on_owner = found["mend"].replace("jobdb", f"jobdb --db {owner}", 1)
+    on_owner = found["fix"].replace("jobdb", f"jobdb --db {owner}", 1)
     diagnosis = workspace.doctor(before=on_owner)
     assert not diagnosis.of("journal")
     # And what is asked for then: that the two hosts prove their locks to each other.
     asked = diagnosis.found("open", "fail", "--peer NAME")
-    assert "probe" in asked["mend"]
+    assert "probe" in asked["fix"]
     both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))
     assert workspace.doctor(before=f"{both} & wait").report["ok"]
 

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
 from conformance_kit.databases import MASTER_KEY, PostgresDatabase
 from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.operations.snapshot import snapshot
 from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
@@ -58,7 +58,7 @@ def test_the_same_tools(database: PostgresDatabase) -> None:
         assert [job.job_id for job in seen.jobs] == ["asking", "leased"] and seen.jobs[0].awaits_permission
 
     found = {
-        finding.check: finding for finding in examine(parse_url(database.url), full=True, clock=lambda: now).findings
+        finding.check: finding for finding in diagnose(parse_url(database.url), full=True, clock=lambda: now).findings
     }
     bad = {check for check, finding in found.items() if finding.level != "ok"}
     assert bad == {"leases", "stuck jobs", "permissions", "refusals"}, found
@@ -67,6 +67,6 @@ def test_the_same_tools(database: PostgresDatabase) -> None:
 
 def test_a_server_that_is_away(require: Require) -> None:
     pytest.importorskip("psycopg")
-    report = examine(parse_url("postgresql://nobody:hidden@127.0.0.1:1/nowhere"))
+    report = diagnose(parse_url("postgresql://nobody:hidden@127.0.0.1:1/nowhere"))
     assert [finding.check for finding in report.findings] == ["open"] and not report.ok
     assert "hidden" not in str(report.as_dict())

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from jobdb import Registry
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sql.statements import JOBS
-from jobdb.operations.backup import back_up, verify
+from jobdb.operations.backup import back_up
+from jobdb.operations.backup_file import verify
 from jobdb.urls import parse_url
 
 WRITERS = 8
@@ -98,7 +99,7 @@ def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
                     writer.kill()
         assert [writer.exitcode for writer in writers] == [0] * WRITERS
     assert taken[0][0] < taken[-1][0]  # the writers went on all the while
-    assert examine(parse_url(database), full=True).ok
+    assert diagnose(parse_url(database), full=True).ok
     print(f"{BACKUPS} backups beside {WRITERS} writers; the last one held {taken[-1][1]} events")
 
 

@@ -229,11 +229,11 @@ def test_the_older_version_s_name_at_brokers_is_kept_until_the_id_changes(origin
 
 
 def test_the_doctor_says_it(original: Path) -> None:
-    from jobdb.doctor import examine
+    from jobdb.doctor import diagnose
     from jobdb.urls import parse_url
 
     def found(path: Path) -> tuple[str, str | None]:
-        report = examine(parse_url(str(path)))
+        report = diagnose(parse_url(str(path)))
         [finding] = [each for each in report.findings if each.check == "identity"]
         return finding.level, finding.fix_command
 

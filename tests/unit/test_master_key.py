@@ -329,3 +329,19 @@ def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
         keyring.set_keyring(before)
     assert key.secret == A
     assert "keyring" in key.source
+
+
+def test_a_key_carries_the_file_that_must_be_private(tmp_path: Path, home: dict[str, str]) -> None:
+    """Which is none where the environment or systemd gives the key; the doctor looks at no other."""
+    file = private_file(tmp_path / "key", A)
+    named = {"JOBDB_KEY_FILE": str(file)}
+    given = find_master_key(create=False, env={"JOBDB_KEY": A.hex(), **named})
+    assert (given.private_file, given.private_folder) == (None, None)
+    key = find_master_key(create=False, env={"JOBDB_KEYRING": "1", **named})
+    assert (key.private_file, key.private_folder) == (str(file), None) and key.privacy_warnings() == []
+    file.chmod(0o644)
+    assert len(key.privacy_warnings()) == 1
+    credential = find_master_key(create=False, env={"CREDENTIALS_DIRECTORY": str(tmp_path), **named})
+    assert credential.private_file is None and credential.privacy_warnings() == []
+    own = find_master_key(create=True, env=home)
+    assert own.private_file == default_key_path(home) and own.private_folder == os.path.dirname(own.private_file)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import apsw
 import pytest
-from jobdb.schema import migration_files
+from jobdb.schema import SEALED_COLUMNS, migration_files
 
 from jobdb import InvalidInput, Registry, Vault
-from jobdb.engines.sqlite.authorizer import READABLE_TABLES, SEALED_COLUMNS, authorize
+from jobdb.engines.sqlite.authorizer import READABLE_TABLES, authorize
 
 
 @pytest.fixture(scope="module")

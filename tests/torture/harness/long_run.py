@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 
 from jobdb import NewEvent, Registry
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.model import EventKind
 from jobdb.urls import parse_url
@@ -75,7 +75,7 @@ def run_long(folder: Path, events: int, *, checkpoint_pages: int = 1000) -> Long
             reader = _stalled_reader(database) if third == 1 else None
             result.longest_wal.append(_publish_third(registry, database, events // 3 // BATCH))
             if reader is not None:
-                report = examine(parse_url(str(database)))
+                report = diagnose(parse_url(str(database)))
                 result.reported = any(found.check == "wal" and found.level != "ok" for found in report.findings)
                 reader.close()
             result.memory.append(_resident_bytes())
