@@ -151,7 +151,7 @@ def test_a_known_key_id_in_a_checkout_is_no_proof(user_folder: Folder, tmp_path:
     assert "git tracks it" in user_folder.run("claim", code=5).err
     shutil.rmtree(clone / ".git")
     (clone / ".jobdb").chmod(0o755)
-    assert "others may enter" in user_folder.run("claim", code=5).err
+    assert "others may access" in user_folder.run("claim", code=5).err
 
 
 def test_the_library_asks_only_when_nothing_is_named(

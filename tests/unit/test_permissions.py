@@ -54,7 +54,7 @@ def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
 
 def test_a_file_in_the_way_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("not a folder")
-    with pytest.raises(StorageFailed, match=r"store: a file of that name is there"):
+    with pytest.raises(StorageFailed, match=r"store: a file has that name"):
         make_private_folder(tmp_path / "store" / "below")
 
 

@@ -94,9 +94,9 @@ def test_a_time_limit_that_is_no_time_is_no_fault(run_query: RunQuery, timeout_s
 
 def test_a_process_that_is_ended_from_outside_is_said(run_query: RunQuery, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query, "_PROGRAM", "import os; os.kill(os.getpid(), 9)")
-    with pytest.raises(StorageFailed, match="ended before it was done"):
+    with pytest.raises(StorageFailed, match="killed before it was done"):
         run_query("SELECT 1")
     monkeypatch.setattr(query, "_PROGRAM", "import time; time.sleep(60)")
     monkeypatch.setattr(query, "START_TIMEOUT_SEC", 0.2)
-    with pytest.raises(StorageFailed, match="ended before it was done"):
+    with pytest.raises(StorageFailed, match="killed before it was done"):
         run_query("SELECT '" + "x" * 1_000_000 + "'")
