@@ -114,7 +114,7 @@ def require_place(store: Store) -> str:
         The id by which brokers know this database.
 
     Raises:
-        MovedOrCopied: it lies elsewhere than it did; the message names the two ways out.
+        MovedOrCopied: it is not where it was; the message names the two ways out.
         Busy, StorageFailed, Unavailable: the database cannot be read or written.
     """
     identity = read_identity(store)
@@ -203,19 +203,19 @@ def describe_difference(
         return bool(recorded.get(name) and here.get(name)) and recorded[name] != here[name]
 
     if differ("cluster"):
-        return "it was noted in another PostgreSQL server"
+        return "it was recorded in another PostgreSQL server"
     if differ("database"):
-        return "it was noted in another database of the server"
+        return "it was recorded in another database of the server"
     if differ("table"):
-        return "its tables were made anew since"
+        return "its tables were created again since"
     if local_filesystem and differ("machine"):
-        return f"it was noted on another machine ({recorded.get('host') or 'unnamed'})"
+        return f"it was recorded on another machine ({recorded.get('host') or 'unnamed'})"
     if local_filesystem and differ("host"):
-        return f"it was noted on host {recorded['host']}, and this is {here['host']}"
+        return f"it was recorded on host {recorded['host']}, and this is {here['host']}"
     if stable_inodes and differ("inode"):
-        return f"it was noted as another file ({recorded.get('path')}, inode {recorded['inode']})"
+        return f"it was recorded as another file ({recorded.get('path')}, inode {recorded['inode']})"
     if differ("path") and is_another_file(recorded["path"]):
-        return f"the file that it was noted as, {recorded['path']}, is there as well"
+        return f"the file as which it was recorded, {recorded['path']}, is there as well"
     return None
 
 

@@ -3,7 +3,7 @@
 Without ``--db`` and ``JOBDB_URL`` a command works on ``.jobdb/jobs.db`` in the folder that it is run in. That folder
 can have come from somebody else: a checkout, an archive. Its jobs are instructions to agents, so it is used only if
 
-1. this user made it here, or said so with ``jobdb trust``: a note of its path and inode in the user's configuration
+1. this user made it here, or said so with ``jobdb trust``: a record of its path and inode in the user's configuration
    folder, beside the master key; or
 2. it bears this user's master key's id, belongs to this user alone by owner and mode, and no git work tree tracks it:
    a database made before there were notes, or by a service without a home folder.
@@ -66,17 +66,17 @@ def require_trust(path: Path) -> None:
 
 
 def trust(path: Path) -> Path:
-    """Note that this user trusts a database.
+    """Record that this user trusts a database.
 
     Args:
         path: the file.
 
     Returns:
-        Its whole path.
+        Its absolute path.
 
     Raises:
         DatabaseMissing: there is no file.
-        StorageFailed: the note cannot be written.
+        StorageFailed: the record cannot be written.
     """
     file = path.resolve()
     if not file.is_file():
@@ -88,7 +88,7 @@ def trust(path: Path) -> Path:
 
 
 def needs_key_id(path: Path) -> bool:
-    """Return whether a database that this user has just made could not be noted, so that its key's id has to do."""
+    """Return whether trust in a new database could not be recorded, so that its key's id has to do."""
     if (path.parent.name, path.name) != (".jobdb", "jobs.db"):
         return False
     file = path.resolve()
@@ -96,7 +96,7 @@ def needs_key_id(path: Path) -> bool:
 
 
 def record_trust(path: Path) -> None:
-    """Note a database that this user has just made, as far as it is one that a folder can lead to."""
+    """Record trust in a database that this user has just made, if it can be found without being named."""
     if (path.parent.name, path.name) == (".jobdb", "jobs.db"):
         with contextlib.suppress(OSError, JobdbError):  # no home folder: the master key's id has to do
             _write_record(path.resolve())
@@ -112,7 +112,7 @@ def _record_path(file: Path) -> Path:
 
 
 def _recorded_inode(file: Path) -> int | None:
-    """Return the inode that was noted for a path. Device numbers are not noted: some change with a restart."""
+    """Return the inode that was recorded for a path. Device numbers are not: some change with a restart."""
     try:
         inode, _, place = _record_path(file).read_bytes().rstrip(b"\n").partition(b" ")
     except (OSError, KeyProblem):
@@ -128,12 +128,12 @@ def _write_record(file: Path) -> None:
         write_file(record_file, text, follow_folder_link=True)
     except OSError as error:
         raise StorageFailed(
-            f"cannot note it in {record_file.parent}: {error.strerror}; check its owner and mode"
+            f"cannot record it in {record_file.parent}: {error.strerror}; check its owner and mode"
         ) from error
 
 
 def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) -> str | None:
-    """Return what speaks against a database that no note tells of; None when it is this user's by its key."""
+    """Return why a database without a record is not trusted; None when its key's id shows that it is this user's."""
     users = {os.geteuid(), _invoking_uid()}
     if found.st_uid not in users or folder.st_uid not in users:
         return "it belongs to another user"
