@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobdb.cli.app import command
+from jobdb.cli.app import root_command
 
 from jobdb.core.protocol import JOB_ID_PATTERN
 
@@ -209,7 +209,7 @@ def test_only_the_one_module_completes_values() -> None:
         for name in getattr(one, "commands", {}):
             yield from walk(one.commands[name])
 
-    given = [parameter._custom_shell_complete for parameter in walk(command())]
+    given = [parameter._custom_shell_complete for parameter in walk(root_command())]
     inner = [
         cell.cell_contents
         for found in given

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobdb.cli.app import command
+from jobdb.cli.app import root_command
 from jobdb.cli.commands import SECTIONS
 
 from jobdb import Acceptance, Verdict
 
 ROOT = Path(__file__).parents[2]
-ROOT_COMMAND = command()
+ROOT_COMMAND = root_command()
 
 
 def every_command() -> Iterator[tuple[str, Any]]:

@@ -32,7 +32,7 @@ def test_init_makes_a_private_database_once(cli_without_database: Any) -> None:
     assert stat.S_IMODE(cli_without_database.database.parent.stat().st_mode) == 0o700
     job = cli_without_database.register()
     assert cli_without_database("init", "--json").json["created"] is False
-    assert "is there already" in cli_without_database("init").err
+    assert "exists already" in cli_without_database("init").err
     assert cli_without_database("show", job, "--json").json["job_id"] == job
 
 
@@ -273,7 +273,7 @@ def test_restore_says_what_it_takes_back(cli: Any) -> None:
     assert [token["state"] for token in cli("token", "list", job, "--json").json_lines] == ["revoked"]
     cli.database.unlink()
     gone = cli("restore", "saved.db", "--yes", "--revoke-since")
-    assert "warning: what was revoked since the backup cannot be known" in gone.err
+    assert "warning: the revocations since the backup are unknown" in gone.err
     assert cli("doctor", "--full", "--json").json["ok"]
 
 
@@ -281,5 +281,5 @@ def test_a_backup_from_the_future_is_told(cli: Any) -> None:
     cli.register()
     (cli.folder / "jobs-20990101T000000Z.db").write_bytes(b"there")
     done = cli("backup", "jobs.db", "--keep", "1", "--json")
-    assert "yet to come" in done.err and done.json["removed"] == []
+    assert "in the future" in done.err and done.json["removed"] == []
     assert [path.rpartition("/")[2] for path in done.json["in_future"]] == ["jobs-20990101T000000Z.db"]

@@ -88,8 +88,8 @@ def test_import_names_tokens_that_are_short_missing_or_left_out(
     (jobs / "abc12345.json").write_text(json.dumps(record | {"auth_token": "changeme"}))
     (jobs / "bare.json").write_text(json.dumps(record | {"job_id": "bare", "auth_token": None}))
     done = cli("import", legacy_workspace)
-    assert "of 1 job the token has less than 128 bits" in done.err and "abc12345" in done.err
-    assert "of 1 job no token came" in done.err and "bare" in done.err
+    assert "1 job with a token of less than 128 bits" in done.err and "abc12345" in done.err
+    assert "1 job without a token" in done.err and "bare" in done.err
     assert "changeme" not in done.out + done.err
     rows = cli("import", legacy_workspace, "--json").json_lines
     assert {row["job_id"]: row["warning"] for row in rows[:-1]} == {
@@ -103,5 +103,5 @@ def test_import_names_tokens_that_are_short_missing_or_left_out(
     other = f"sqlite:///{tmp_path}/other.db"
     cli("--db", other, "init")
     done = cli("--db", other, "import", tmp_path / "out")
-    assert "of 2 jobs nobody has the token" in done.err and "def67890" in done.err
+    assert "2 jobs without a usable token" in done.err and "def67890" in done.err
     assert cli("--db", other, "show", "def67890", "--json").json["auth"] == "required"

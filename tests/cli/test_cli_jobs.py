@@ -277,7 +277,7 @@ def test_wait_checks_artifacts_inside_the_folder(cli: Any, tmp_path: Path) -> No
     (tmp_path / "secret").write_text("s")
     job = cli.register("--expect", "out/a.txt", "--expect", "b.txt")
     cli("complete", job)
-    assert "'b.txt' is not there" in cli("wait", job, "--check-artifacts", work, code=1).err
+    assert "'b.txt' does not exist" in cli("wait", job, "--check-artifacts", work, code=1).err
     (work / "b.txt").symlink_to("../secret")
     assert "leads out" in cli("wait", job, "--check-artifacts", work, code=1).err
     (work / "b.txt").unlink()
@@ -315,7 +315,7 @@ def test_an_empty_prompt_is_refused_wherever_it_comes_from(cli: Any) -> None:
     for given in ("", "\n", " \t\n", "\u200b", "\ufeff\n", "\u2800 \u3164", "\u202e\u00ad\x1b"):
         assert "is empty" in cli("register", "-a", "x", given, code=2).err
         told = cli("register", "-a", "x", "-", input=given, code=2).err
-        assert "from stdin is empty" in told and "was the command before it successful?" in told
+        assert "from stdin is empty" in told and "did the command before the pipe fail?" in told
         assert "is empty" in cli("register", "-a", "x", "--prompt-file", "-", input=given, code=2).err
     assert "'empty' is empty" in cli("register", "-a", "x", "--prompt-file", "empty", code=2).err
     assert cli("list").out == ""

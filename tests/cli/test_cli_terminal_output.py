@@ -144,7 +144,7 @@ def test_what_is_no_backup_is_told_as_such(cli: Any) -> None:
     assert "cut.db is damaged" in refused and "use another backup" in refused and "-wal" not in refused
     assert "is not a file" in cli("restore", cli.folder, code=2).err
     assert "is not there" in cli("restore", "nowhere.db", code=2).err
-    assert "nothing is at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
+    assert "there is no database at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
 
 
 def test_what_turns_the_direction_of_writing_is_shown_and_not_sent(cli: Any) -> None:

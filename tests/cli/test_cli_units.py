@@ -12,17 +12,18 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from jobdb.cli import inputs, output
+from jobdb.cli import inputs
 from jobdb.cli.artifacts import missing_artifacts
-from jobdb.cli.jobs import format_duration
+from jobdb.cli.formatting import format_duration
 from jobdb.cli.param_conversion import PlainConverter
 
 from jobdb.errors import InvalidInput
+from jobdb.system.terminal import sanitize
 
 
 @given(st.text())
 def test_visible_text_has_no_control_character(text: str) -> None:
-    shown = output.sanitize(text)
+    shown = sanitize(text)
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
     assert len(shown.splitlines()) <= 1
     if text.isprintable():
@@ -39,21 +40,21 @@ def test_visible_text_has_no_control_character(text: str) -> None:
     ],
 )
 def test_visible_writes_controls_out(text: str, shown: str) -> None:
-    assert output.sanitize(text) == shown
-    assert output.sanitize("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+    assert sanitize(text) == shown
+    assert sanitize("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("1.5m", 90), ("45s", 45), ("2w", 1_209_600), ("0", 0)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert inputs.duration(text, option="--older-than") == seconds
+    assert inputs.parse_duration(text, option="--older-than") == seconds
 
 
 @given(st.text(max_size=8))
 def test_what_is_no_duration_is_refused_in_words(text: str) -> None:
     try:
-        assert inputs.duration(text, option="--older-than") >= 0
+        assert inputs.parse_duration(text, option="--older-than") >= 0
     except InvalidInput as refused:
         assert "--older-than" in str(refused)
 
@@ -63,7 +64,7 @@ def test_what_is_no_json_object_is_refused_in_words(text: str) -> None:
     if text.startswith("@"):
         return
     try:
-        assert isinstance(inputs.json_object(text, option="--data"), dict)
+        assert isinstance(inputs.parse_json_object(text, option="--data"), dict)
     except InvalidInput as refused:
         assert "--data" in str(refused)
 

@@ -20,7 +20,7 @@ def test_claim_gives_the_first_of_the_queue(cli: Any) -> None:
     assert (claimed["job_id"], claimed["attempt"], claimed["worker"]) == (first, 1, "w1")
     assert claimed["status"] == "running" and claimed["lease_expires_at"] > claimed["started_at"]
     nothing = cli("claim", code=1)
-    assert nothing.out == "" and "nothing is pending" in nothing.err
+    assert nothing.out == "" and "no job is pending" in nothing.err
     assert cli("claim", "--json", code=1).out == ""
 
 
