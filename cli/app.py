@@ -6,7 +6,7 @@ Called by ``main``; the commands themselves are listed in ``commands``.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.main import get_command
@@ -63,6 +63,9 @@ def root_options(
 ) -> None:
     """Delegate jobs to agents and record their signed events, in one transactional database.
 
+    A registered job is pending until a worker claims it, and running until its last event ends it: completed, error or
+    cancelled. Each event has a number, its seq; each claim has a number too, its attempt.
+
     \b
     A first session:
       jobdb init
@@ -97,7 +100,7 @@ def _log_to_stderr(verbose: int) -> None:
     logging.getLogger("jobdb").setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
 
 
-def _show_warning(message: Warning | str, *_location: Any, **_options: Any) -> None:
+def _show_warning(message: Warning | str, *_location: object, **_options: object) -> None:
     from .messages import print_warning
 
     print_warning(str(message))

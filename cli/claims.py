@@ -44,7 +44,7 @@ def claim(
 
     Jobs are claimed by priority, then by age. A job is claimed by one worker at a time: the worker passes its claim's
     number, the attempt, with each further command (--attempt or JOBDB_ATTEMPT), and is refused once another worker
-    has taken over the claim. --json prints the job's record, with attempt, worker and lease_expires_at.
+    has taken over the claim. --json prints the job's record: prompt, attempt, worker, lease_expires_at and the rest.
     Exit code 1 when no job is pending.
 
     \b

@@ -95,19 +95,19 @@ def load_command(name: str, entry: CommandEntry) -> Command:
     return get_command(single)
 
 
-class LazyCommands(MutableMapping[str, Any]):
+class LazyCommands(MutableMapping[str, "Command"]):
     """The commands by name, each built when it is first looked up."""
 
     def __init__(self) -> None:
         self._entries = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
-        self._built: dict[str, Any] = {}
+        self._built: dict[str, Command] = {}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Command:
         if name not in self._built:
             self._built[name] = load_command(name, self._entries[name])
         return self._built[name]
 
-    def __setitem__(self, name: str, command: Any) -> None:
+    def __setitem__(self, name: str, command: Command) -> None:
         self._built[name] = command
 
     def __delitem__(self, name: str) -> None:

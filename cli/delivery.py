@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -87,7 +87,7 @@ def stop_on_signals(relay: Relay) -> None:
     """Make SIGTERM and an interrupt stop the relay in an orderly way, and a second one end it at once."""
     import signal
 
-    def stop(number: int, _frame: Any) -> None:
+    def stop(number: int, _frame: object) -> None:
         relay.stop()
         signal.signal(number, signal.SIG_DFL)
 

@@ -26,7 +26,8 @@ def doctor(
     """Check the database and its environment.
 
     One line per check: ok, warn or fail, the check's name, what was found, and after an arrow the command that fixes
-    it. Changes nothing unless --fix is given. Exit code 0 when no check failed (warnings are not failures), else 5.
+    it; in a pipe the line is tab-separated. Changes nothing unless --fix is given. Exit code 0 when no check failed
+    (warnings are not failures), else 5.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ _NARROW_AGENT = 12
 def draw_jobs(ctx: typer.Context, jobs: list[Job], *, more: bool) -> None:
     """Draw jobs as a table; suggest what to do next, and how to see the others when there are more."""
     if not jobs:
-        print_hint("no jobs; 'jobdb register --agent NAME PROMPT' registers one", ctx)
+        print_hint("no jobs found; 'jobdb register --agent NAME PROMPT' registers one", ctx)
         return
     now = datetime.now(UTC)
     narrow = console().width < _WIDE_COLUMNS

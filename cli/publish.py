@@ -25,7 +25,9 @@ def publish(
     job: JobId,
     event: Annotated[
         str | None,
-        typer.Argument(metavar="EVENT", help="What happened.", autocompletion=complete_events, show_default=False),
+        typer.Argument(
+            metavar="EVENT", help="The event, such as progress.", autocompletion=complete_events, show_default=False
+        ),
     ] = None,
     detail: Detail = "",
     data: Data = None,

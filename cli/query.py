@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import isfinite
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -74,7 +74,7 @@ class _CsvLines:
         output.print_line(row.removesuffix("\r\n"))
 
 
-def _to_json_value(value: Any) -> Any:
+def _to_json_value(value: object) -> object:
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, float) and not isfinite(value):  # JSON has no such number

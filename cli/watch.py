@@ -37,8 +37,8 @@ def watch(
 ) -> None:
     """Watch the registry live in the terminal.
 
-    Shows the number of jobs by status, running jobs with their times and limits, those that wait for a permission
-    first, and refused events. Keys: arrow keys select a job, Enter opens it, Esc goes back, f selects the next status,
+    Shows the number of jobs by status, running jobs with their times and limits (those that wait for permission come
+    first), and refused events. Keys: arrow keys select a job, Enter opens it, Esc goes back, f selects the next status,
     / filters by agent (Enter ends the input), q quits. Works over ssh and needs a terminal of 80x24 or more.
 
     \b
