@@ -289,7 +289,7 @@ def test_a_restored_database_of_another_key_is_told_at_once(workspace: Workspace
     done = workspace.sh(f"XDG_CONFIG_HOME={workspace.root}/other jobdb restore {saved} --yes")
     assert done.returncode == 0 and "encrypted under master key" in done.stderr and "there is no key here" in done.stderr
     workspace.doctor(before=f"export XDG_CONFIG_HOME={workspace.root}/other").found("master key", "fail")
-    assert "sealed under" not in workspace.sh(f"jobdb restore {saved} --yes").stderr
+    assert "encrypted under" not in workspace.sh(f"jobdb restore {saved} --yes").stderr
 
 
 def test_a_restore_that_made_revoked_tokens_valid_again(workspace: Workspace, saved: Path) -> None:

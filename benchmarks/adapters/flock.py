@@ -1,8 +1,8 @@
-"""The old registry: one JSON file a job, one exclusive flock for all, temporary file, fsync, rename.
+"""The old registry: one JSON file per job, one exclusive flock for all, temporary file, fsync, rename.
 
-Called by harness.py. Where the old scripts leave a choice, the faster one is taken here: picking a job stops
-at the first pending record that the listing meets (no search for the oldest), the events log is appended
-without fsync, and no audit log is kept.
+Called by harness.py. Where the old scripts leave a choice, the faster one is used: a claim takes the first pending
+record of the listing (without a search for the oldest), the events log is appended without fsync, and there is no audit
+log.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import material
+from .. import sample_data
 from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
 
-_NO_ACCEPT = "the old registry keeps no last_seq of a subscriber, so there is nothing to check a replay against"
+_NO_ACCEPT = "the old registry stores no last_seq of a subscriber, so it cannot check for a replay"
 
 
 class Flock(Adapter):
@@ -42,7 +42,7 @@ class Flock(Adapter):
         self._claimed: deque[str] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         fsync = durability == "full"
         return AdapterInfo(
             label="flock registry" + (", fsync" if fsync else ", no fsync"),
@@ -55,7 +55,7 @@ class Flock(Adapter):
             notes={
                 "claim": "stops at the first pending record in the order of the names",
                 "life": f"register, claim, {LIFE_EVENTS} events, complete",
-                "list_page": f"lists the folder, reads the first {material.PAGE} records by name",
+                "list_page": f"lists the folder, reads the first {sample_data.PAGE} records by name",
             },
         )
 
@@ -63,7 +63,7 @@ class Flock(Adapter):
         self._jobs.mkdir(parents=True)
         self._lock.touch()
         running = []
-        for record in material.records(size):
+        for record in sample_data.records(size):
             if record["status"] == "running":
                 running.append(record["job_id"])
             self._create(record)
@@ -104,7 +104,7 @@ class Flock(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        record = material.record(self._source, self._number)
+        record = sample_data.record(self._source, self._number)
         with self._locked():
             self._write(record)
         return 1
@@ -117,7 +117,7 @@ class Flock(Adapter):
                 record = self._read(name[:-5])
                 if record["status"] == "pending":
                     record["status"] = "running"
-                    record["updated_at"] = material.now_text()
+                    record["updated_at"] = sample_data.now_text()
                     self._write(record)
                     self._claimed.append(record["job_id"])
                     return 1
@@ -128,9 +128,9 @@ class Flock(Adapter):
             record = self._read(job_id)
             record["last_seq"] += 1
             record["status"] = status or record["status"]
-            record["updated_at"] = material.now_text()
+            record["updated_at"] = sample_data.now_text()
             self._write(record)
-            line = material.sign(material.wire_event(job_id, record["last_seq"], kind), record["auth_token"])
+            line = sample_data.sign(sample_data.wire_event(job_id, record["last_seq"], kind), record["auth_token"])
             with open(self._jobs / f"{job_id}.events.log", "a", encoding="utf-8") as log:
                 log.write(line + "\n")
 
@@ -146,7 +146,7 @@ class Flock(Adapter):
 
     def list_page(self) -> int:
         names = sorted(n for n in os.listdir(self._jobs) if n.endswith(".json") and not n.startswith("."))
-        return int(bool([self._read(name[:-5]) for name in names[: material.PAGE]]))
+        return int(bool([self._read(name[:-5]) for name in names[: sample_data.PAGE]]))
 
     def life(self) -> int:
         self.register()
@@ -161,7 +161,7 @@ class Flock(Adapter):
         if operation != "complete":
             return
         for number in range(count):
-            record = material.record(self._source, number, "running")
+            record = sample_data.record(self._source, number, "running")
             self._create(record)
             self._claimed.append(record["job_id"])
 

@@ -1,7 +1,7 @@
-"""What a careful developer writes over sqlite3: WAL, immediate transactions, a busy timeout.
+"""A careful developer's own registry on sqlite3: WAL, immediate transactions, a busy timeout.
 
-Called by harness.py. Three tables, one transaction a verb, tokens in clear, the same signing as jobdb, no
-fencing by attempts, no refusal records. The busy timeout is sqlite3's own 5 seconds.
+Called by harness.py. Three tables, one transaction per verb, unencrypted tokens, the same signing as jobdb, no fencing
+by attempts, no records of refusals. The busy timeout is sqlite3's default of 5 seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from .. import material
+from .. import sample_data
 from .base import LIFE_EVENTS, Adapter, AdapterInfo
 
 _SCHEMA = """
@@ -70,7 +70,7 @@ class PlainSqlite(Adapter):
         self._connection: sqlite3.Connection | None = None
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label=f"plain SQLite, WAL, {durability.upper()}",
             durability=durability,
@@ -89,7 +89,7 @@ class PlainSqlite(Adapter):
         with sqlite3.connect(self._path) as db:
             db.execute("PRAGMA journal_mode = WAL")
             db.executescript(_SCHEMA)
-            db.executemany(_INSERT, (_row(record) for record in material.records(size)))
+            db.executemany(_INSERT, (_row(record) for record in sample_data.records(size)))
         db.close()
 
     def open(self, worker: int, workers: int) -> None:
@@ -119,7 +119,7 @@ class PlainSqlite(Adapter):
         rows = []
         for _ in range(count):
             self._number += 1
-            rows.append(_row(material.record(self._source, self._number)))
+            rows.append(_row(sample_data.record(self._source, self._number)))
         with self._transaction() as db:
             db.executemany(_INSERT, rows)
         return count
@@ -128,11 +128,11 @@ class PlainSqlite(Adapter):
         return self._register(1)
 
     def register_100(self) -> int:
-        return self._register(material.BATCH)
+        return self._register(sample_data.BATCH)
 
     def claim(self) -> int:
         with self._transaction() as db:
-            found = db.execute(_CLAIM, (f"worker{self.worker}", material.now_text())).fetchone()
+            found = db.execute(_CLAIM, (f"worker{self.worker}", sample_data.now_text())).fetchone()
         if found is None:
             return 0
         self._claimed.append(found[0])
@@ -141,8 +141,8 @@ class PlainSqlite(Adapter):
     def _publish(self, jobs: list[int], kind: str = "progress", finish: bool = False) -> int:
         with self._transaction() as db:
             for job in jobs:
-                job_id, seq, token = db.execute(_NEXT_SEQ, (material.now_text(), job)).fetchone()
-                line = material.sign(material.wire_event(job_id, seq, kind), token)
+                job_id, seq, token = db.execute(_NEXT_SEQ, (sample_data.now_text(), job)).fetchone()
+                line = sample_data.sign(sample_data.wire_event(job_id, seq, kind), token)
                 db.execute("INSERT INTO events (job, seq, payload) VALUES (?, ?, ?)", (job, seq, line))
                 if finish:
                     db.execute("UPDATE jobs SET status = 'completed' WHERE id = ?", (job,))
@@ -152,7 +152,7 @@ class PlainSqlite(Adapter):
         return self._publish([self._source.choice(self._running)])
 
     def publish_100(self) -> int:
-        return self._publish([self._source.choice(self._running) for _ in range(material.BATCH)])
+        return self._publish([self._source.choice(self._running) for _ in range(sample_data.BATCH)])
 
     def _accept(self, count: int) -> int:
         lines = [self._payloads.popleft() for _ in range(min(count, len(self._payloads)))]
@@ -162,31 +162,31 @@ class PlainSqlite(Adapter):
             for line in lines:
                 named = json.loads(line)["job_id"]
                 job, token = db.execute(_SELECT_JOB, (named,)).fetchone()
-                event = material.verify(line, token)
+                event = sample_data.verify(line, token)
                 assert event is not None
-                seen = db.execute(_SELECT_LAST_SEQ, (material.SUBSCRIBER, job)).fetchone()
+                seen = db.execute(_SELECT_LAST_SEQ, (sample_data.SUBSCRIBER, job)).fetchone()
                 if seen is not None and event["seq"] <= seen[0]:
                     raise AssertionError("an event of this run was accepted before")
                 seq = event["seq"]
                 db.execute("INSERT INTO events (job, seq, payload) VALUES (?, ?, ?)", (job, seq, line))
                 db.execute(
                     "UPDATE jobs SET last_seq = ?, updated_at = ? WHERE id = ?",
-                    (seq, material.now_text(), job),
+                    (seq, sample_data.now_text(), job),
                 )
-                db.execute(_UPSERT_LAST_SEQ, (material.SUBSCRIBER, job, seq))
+                db.execute(_UPSERT_LAST_SEQ, (sample_data.SUBSCRIBER, job, seq))
         return len(lines)
 
     def accept(self) -> int:
         return self._accept(1)
 
     def accept_100(self) -> int:
-        return self._accept(material.BATCH)
+        return self._accept(sample_data.BATCH)
 
     def complete(self) -> int:
         return self._publish([self._claimed.popleft()], "completed", finish=True) if self._claimed else 0
 
     def list_page(self) -> int:
-        rows = self._db.execute("SELECT record, status FROM jobs ORDER BY id DESC LIMIT ?", (material.PAGE,))
+        rows = self._db.execute("SELECT record, status FROM jobs ORDER BY id DESC LIMIT ?", (sample_data.PAGE,))
         return int(bool([json.loads(row[0]) | {"status": row[1]} for row in rows]))
 
     def life(self) -> int:
@@ -207,9 +207,9 @@ class PlainSqlite(Adapter):
             for number in range(count):
                 job_id, last_seq, token = found[number % len(found)]
                 seq = last_seq + 1 + number // len(found)
-                self._payloads.append(material.sign(material.wire_event(job_id, seq), token))
+                self._payloads.append(sample_data.sign(sample_data.wire_event(job_id, seq), token))
         elif operation == "complete":
-            rows = [_row(material.record(self._source, number, "running")) for number in range(count)]
+            rows = [_row(sample_data.record(self._source, number, "running")) for number in range(count)]
             with self._transaction() as db:
                 self._claimed.extend(db.execute(_INSERT, row).lastrowid or 0 for row in rows)
 

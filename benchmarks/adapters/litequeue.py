@@ -1,7 +1,7 @@
 """litequeue: one table, pop() locks a message, done() ends it.
 
 Called by harness.py. Its constructor sets synchronous=NORMAL; for the comparison at full durability the same
-connection is set to FULL afterwards. It leaves the busy timeout at sqlite3's 5 seconds.
+connection is set to FULL afterwards. Its busy timeout is sqlite3's default of 5 seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from litequeue import LiteQueue  # type: ignore[import-untyped]
 
-from .. import material
+from .. import sample_data
 from .base import NO_BATCH, Adapter, AdapterInfo
 
 _NO_EVENTS = "has messages with a status, no events of a message"
@@ -41,7 +41,7 @@ class Litequeue(Adapter):
         self._claimed: deque[str] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         shipped = durability == "normal"
         return AdapterInfo(
             label=f"litequeue, {durability.upper()}",
@@ -64,7 +64,7 @@ class Litequeue(Adapter):
     def prepare(self, size: int) -> None:
         queue = self._connect()
         with queue.transaction():
-            for record in material.records(size):
+            for record in sample_data.records(size):
                 message = queue.put(json.dumps(record))
                 if record["status"] == "running":
                     queue.conn.execute(
@@ -86,7 +86,7 @@ class Litequeue(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        self._queue.put(json.dumps(material.record(self._source, self._number)))
+        self._queue.put(json.dumps(sample_data.record(self._source, self._number)))
         return 1
 
     def claim(self) -> int:
@@ -110,7 +110,7 @@ class Litequeue(Adapter):
         if operation == "complete":
             with self._queue.transaction(mode="IMMEDIATE"):
                 for number in range(count):
-                    message = self._queue.put(json.dumps(material.record(self._source, number)))
+                    message = self._queue.put(json.dumps(sample_data.record(self._source, number)))
                     self._claimed.append(message.message_id)
 
     def reset_claims(self) -> None:

@@ -1,8 +1,8 @@
 """persist-queue's SQLiteAckQueue: put, get, ack.
 
-Called by harness.py. It is made for the threads of one process: get() reads the next item and marks it in two
-steps without a transaction around them, so two processes can be given the same item, and with auto_resume a
-process that opens the queue takes back what others hold. So it is measured with one process only.
+Called by harness.py. It is designed for the threads of one process: get() reads the next item and marks it in two
+steps outside a transaction, so two processes can get the same item, and with auto_resume a process that opens the
+queue takes back the items of others. So it is measured with one process only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from persistqueue import SQLiteAckQueue
 from persistqueue.exceptions import Empty
 
-from .. import material
+from .. import sample_data
 from .base import NO_BATCH, Adapter, AdapterInfo
 
 _NO_EVENTS = "has items with a status, no events of an item"
@@ -43,7 +43,7 @@ class PersistQueue(Adapter):
         self._claimed: deque[int] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label="persist-queue SQLiteAckQueue",
             durability=durability,
@@ -72,7 +72,7 @@ class PersistQueue(Adapter):
     def prepare(self, size: int) -> None:
         queue = self._connect()
         self._setting(queue, "synchronous = OFF")
-        for record in material.records(size):
+        for record in sample_data.records(size):
             key = queue.put(record)
             if record["status"] == "running":
                 queue._mark_ack_status(key, "2")
@@ -90,7 +90,7 @@ class PersistQueue(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        self._queue.put(material.record(self._source, self._number))
+        self._queue.put(sample_data.record(self._source, self._number))
         return 1
 
     def claim(self) -> int:
@@ -114,7 +114,7 @@ class PersistQueue(Adapter):
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
             for number in range(count):
-                self._claimed.append(self._queue.put(material.record(self._source, number)) or 0)
+                self._claimed.append(self._queue.put(sample_data.record(self._source, number)) or 0)
 
     def reset_claims(self) -> None:
         for key in self._claimed:

@@ -1,7 +1,8 @@
 """jobdb itself, through its public library, on SQLite.
 
 Called by harness.py; postgresql.py and raw_apsw.py build on it. The jobs have no broker, so that publishing puts
-nothing into the outbox, which the other ways do not have. Tokens are sealed, events signed and verified, as always.
+nothing into the outbox, which the other implementations do not have. Tokens are encrypted, events signed and verified
+as always.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import apsw
 from jobdb import Arrival, Busy, EventKind, NewEvent, NewJob, Registry, Vault, Verdict, __version__
 from jobdb.crypto.master_key import create_key_file
 
-from .. import material
+from .. import sample_data
 from .base import LIFE_EVENTS, Adapter, AdapterInfo
 
 _CHUNK = 5000
@@ -33,7 +34,7 @@ UPDATE jobs SET status = 'running', attempt = 1, worker = 'before', started_ms =
 
 
 def benchmark_vault(folder: Path) -> Vault:
-    """Seals with a key of the benchmark's own, in that folder; the user's stays untouched."""
+    """Return a vault with a key of its own in the folder; the user's key is not touched."""
     path = folder / "master.key"
     if not path.exists():
         create_key_file(path)
@@ -41,7 +42,7 @@ def benchmark_vault(folder: Path) -> Vault:
 
 
 def new_job(record: dict[str, Any]) -> NewJob:
-    """The job of a made-up record."""
+    """Return the job of a synthetic record."""
     return NewJob(
         job_id=record["job_id"],
         agent=record["agent"],
@@ -67,7 +68,7 @@ class Jobdb(Adapter):
         self._opened: Registry | None = None
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label=f"jobdb, {durability}",
             durability=durability,
@@ -93,7 +94,7 @@ class Jobdb(Adapter):
         running = []
         with self._connect("normal", create=True) as registry:
             chunk = []
-            for record in material.records(size):
+            for record in sample_data.records(size):
                 chunk.append(new_job(record))
                 if record["status"] == "running":
                     running.append(record["job_id"])
@@ -106,7 +107,7 @@ class Jobdb(Adapter):
         self._set_statuses()
 
     def _set_statuses(self) -> None:
-        """Past jobs would take a claim, a completion and a sync each; the outcome is laid in instead."""
+        """Set the statuses directly: otherwise each past job would take a claim, a completion and a sync."""
         database = sqlite3.connect(self.folder / "jobs.db")
         with database:
             database.executescript(SET_STATUSES_SQL)
@@ -125,7 +126,7 @@ class Jobdb(Adapter):
     def _new_jobs(self, count: int) -> list[NewJob]:
         first = self._number + 1
         self._number += count
-        return [new_job(material.record(self._source, number)) for number in range(first, first + count)]
+        return [new_job(sample_data.record(self._source, number)) for number in range(first, first + count)]
 
     def _register(self, count: int) -> int:
         return len(self._registry.register_many(self._new_jobs(count)))
@@ -134,7 +135,7 @@ class Jobdb(Adapter):
         return self._register(1)
 
     def register_100(self) -> int:
-        return self._register(material.BATCH)
+        return self._register(sample_data.BATCH)
 
     def claim(self) -> int:
         claim = self._registry.claim(worker=f"worker{self.worker}")
@@ -158,7 +159,7 @@ class Jobdb(Adapter):
                 data={"pct": 30},
                 attempt=1,
             )
-            for _ in range(material.BATCH)
+            for _ in range(sample_data.BATCH)
         ]
         return len(self._registry.publish_many(events))
 
@@ -166,7 +167,7 @@ class Jobdb(Adapter):
         batch = [Arrival(self._payloads.popleft()) for _ in range(min(count, len(self._payloads)))]
         if not batch:
             return 0
-        answers = self._registry.accept_many(batch, subscriber=material.SUBSCRIBER, start="now")
+        answers = self._registry.accept_many(batch, subscriber=sample_data.SUBSCRIBER, start="now")
         for answer in answers:
             if answer.verdict is not Verdict.ACCEPTED:
                 raise AssertionError(f"an event of this run was answered with {answer.verdict}: {answer.reason}")
@@ -176,7 +177,7 @@ class Jobdb(Adapter):
         return self._accept(1)
 
     def accept_100(self) -> int:
-        return self._accept(material.BATCH)
+        return self._accept(sample_data.BATCH)
 
     def complete(self) -> int:
         if not self._claimed:
@@ -186,7 +187,7 @@ class Jobdb(Adapter):
         return 1
 
     def list_page(self) -> int:
-        return int(bool(self._registry.jobs(limit=material.PAGE)))
+        return int(bool(self._registry.jobs(limit=sample_data.PAGE)))
 
     def life(self) -> int:
         self.register()
@@ -206,8 +207,8 @@ class Jobdb(Adapter):
             for number in range(count):
                 job, (kid, token) = some[number % len(some)]
                 seq = job.last_seq + 1 + number // len(some)
-                event = material.wire_event(job.job_id, seq, attempt=job.attempt, hmac_kid=kid)
-                self._payloads.append(material.sign(event, token))
+                event = sample_data.wire_event(job.job_id, seq, attempt=job.attempt, hmac_kid=kid)
+                self._payloads.append(sample_data.sign(event, token))
         elif operation == "complete":
             for job in self._registry.register_many(self._new_jobs(count)):
                 claim = self._registry.claim(worker=f"worker{self.worker}", job_id=job.job_id)

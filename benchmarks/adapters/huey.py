@@ -1,7 +1,7 @@
-"""huey's SqliteStorage, called directly: its fastest layer, without the serializing of tasks.
+"""huey's SqliteStorage, called directly: its fastest layer, without serializing tasks.
 
-Called by harness.py. dequeue() deletes the task, so a claimed job is gone if its worker dies; there is no
-lease and nothing to restore from. Its outcome is what huey's consumer records: a result in the key-value table.
+Called by harness.py. dequeue() deletes the task, so a claimed job is lost if its worker dies: there is no lease. The
+outcome is recorded as huey's consumer does it: as a result in the key-value table.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import ClassVar
 
 from huey.storage import SqliteStorage  # type: ignore[import-untyped]
 
-from .. import material
+from .. import sample_data
 from .base import NO_BATCH, Adapter, AdapterInfo
 
-_NO_EVENTS = "has tasks and results, no events of a task with numbers of their own"
+_NO_EVENTS = "has tasks and results, but no numbered events of a task"
 
 
 class Huey(Adapter):
@@ -40,7 +40,7 @@ class Huey(Adapter):
         self._claimed: deque[bytes] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label="huey SqliteStorage",
             durability=durability,
@@ -66,7 +66,7 @@ class Huey(Adapter):
     def prepare(self, size: int) -> None:
         storage = self._connect()
         storage.conn.execute("PRAGMA synchronous = OFF")
-        for record in material.records(size):
+        for record in sample_data.records(size):
             if record["status"] == "pending":
                 storage.enqueue(json.dumps(record).encode())
             elif record["status"] != "running":
@@ -83,7 +83,7 @@ class Huey(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        self._queue.enqueue(json.dumps(material.record(self._source, self._number)).encode())
+        self._queue.enqueue(json.dumps(sample_data.record(self._source, self._number)).encode())
         return 1
 
     def claim(self) -> int:
@@ -101,7 +101,7 @@ class Huey(Adapter):
         return 1
 
     def list_page(self) -> int:
-        return int(bool([json.loads(item) for item in self._queue.enqueued_items(limit=material.PAGE)]))
+        return int(bool([json.loads(item) for item in self._queue.enqueued_items(limit=sample_data.PAGE)]))
 
     def life(self) -> int:
         self.register()
@@ -109,7 +109,9 @@ class Huey(Adapter):
 
     def prefill(self, operation: str, count: int) -> None:
         if operation == "complete":
-            self._claimed.extend(json.dumps(material.record(self._source, number)).encode() for number in range(count))
+            self._claimed.extend(
+                json.dumps(sample_data.record(self._source, number)).encode() for number in range(count)
+            )
 
     def reset_claims(self) -> None:
         while self._claimed:

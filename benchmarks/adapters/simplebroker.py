@@ -1,7 +1,7 @@
-"""simplebroker: named queues in one SQLite file, here with persistent=True, its way for performance.
+"""simplebroker: named queues in one SQLite file, with persistent=True, its setting for performance.
 
-Called by harness.py. read_one() takes a message for good; move_one() to a second queue is what its authors
-advise for work that must survive the worker, and is what claims here when the life of a job is measured.
+Called by harness.py. read_one() removes a message for good; move_one() to a second queue is what its authors recommend
+for work that must survive its worker, and is used to claim a job where a job's whole life is measured.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import ClassVar
 from simplebroker import Queue, resolve_config
 from simplebroker.ext import OperationalError
 
-from .. import material
+from .. import sample_data
 from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
 
 _NO_ACCEPT = "verifies nothing and keeps no last_seq of a subscriber"
@@ -41,7 +41,7 @@ class Simplebroker(Adapter):
         self._claimed: deque[int] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         shipped = durability == "full"
         return AdapterInfo(
             label=f"simplebroker, {durability.upper()}",
@@ -54,7 +54,7 @@ class Simplebroker(Adapter):
             notes={
                 "claim": "move_one to a second queue, as its authors advise for work that must not be lost",
                 "complete": "delete(message_id)",
-                "publish": "write to a queue a job: an ascending id, not gapless within the job, unsigned",
+                "publish": "write to one queue per job: an ascending id, not gapless within the job, unsigned",
                 "life": f"write, move_one, {LIFE_EVENTS} writes to the job's queue, delete",
                 "list_page": "peek_many(limit) of the pending ones",
             },
@@ -74,7 +74,7 @@ class Simplebroker(Adapter):
     def prepare(self, size: int) -> None:
         kept: dict[str, list[tuple[str, int]]] = {"pending": [], "running": [], "done": []}
         first = self._queue("pending").generate_timestamp()
-        for number, record in enumerate(material.records(size)):
+        for number, record in enumerate(sample_data.records(size)):
             name = record["status"] if record["status"] in kept else "done"
             kept[name].append((json.dumps(record), first + number + 1))
         for name, messages in kept.items():
@@ -95,7 +95,7 @@ class Simplebroker(Adapter):
 
     def register(self) -> int:
         self._number += 1
-        self._queue("pending").write(json.dumps(material.record(self._source, self._number)))
+        self._queue("pending").write(json.dumps(sample_data.record(self._source, self._number)))
         return 1
 
     def claim(self) -> int:
@@ -107,7 +107,7 @@ class Simplebroker(Adapter):
 
     def publish(self) -> int:
         name = self._source.choice(self._running)
-        self._queue(name).write(json.dumps(material.wire_event(name, 0)))
+        self._queue(name).write(json.dumps(sample_data.wire_event(name, 0)))
         return 1
 
     def complete(self) -> int:
@@ -117,7 +117,7 @@ class Simplebroker(Adapter):
         return 1
 
     def list_page(self) -> int:
-        return int(bool([json.loads(text) for text in self._queue("pending").peek_many(material.PAGE)]))
+        return int(bool([json.loads(text) for text in self._queue("pending").peek_many(sample_data.PAGE)]))
 
     def life(self) -> int:
         self.register()
@@ -131,7 +131,7 @@ class Simplebroker(Adapter):
         if operation == "complete":
             first = self._queue("running").generate_timestamp()
             messages = [
-                (json.dumps(material.record(self._source, number)), first + number + 1) for number in range(count)
+                (json.dumps(sample_data.record(self._source, number)), first + number + 1) for number in range(count)
             ]
             self._queue("running").insert_messages(messages)
             self._claimed.extend(key for _, key in messages)
