@@ -120,7 +120,7 @@ def _wait_share(results: Results, workers: int) -> float:
 
 
 def _longest_wait(results: Results) -> Verdict:
-    name = "longest wait of publish at 8 and 32 writers, of that of plain SQLite FULL"
+    name = "longest wait of publish at 8 and 32 writers, relative to plain SQLite FULL"
     shares = []
     try:
         for workers in (8, 32):
@@ -153,7 +153,7 @@ def _batches(results: Results) -> list[Verdict]:
         return ratio
 
     return [
-        _at_least(f"{operation} in batches of 100 against one by one, full", 20, measure(operation))
+        _at_least(f"{operation} in batches of 100 compared with one by one, full", 20, measure(operation))
         for operation in ("register", "publish", "accept")
     ]
 
@@ -183,7 +183,7 @@ def _ahead_of_peers(results: Results) -> Verdict:
 
 
 def _cold_start(results: Results) -> Verdict:
-    name = "jobdb publish as a command, of python -c 'import typer'"
+    name = "jobdb publish as a command, relative to python -c 'import typer'"
     starts = results.get("cold_start", {})
     try:
         value = _ratio(starts["jobdb publish"]["median"], starts["import typer"]["median"], "import typer")
@@ -257,7 +257,7 @@ def evaluate(results: Results) -> list[Verdict]:
         "publish against": handover_reason,
         "claim against": _explain_lock_handover(results, "claim"),
         "ahead of every": handover_reason,
-        "time of a verb, one process": _explain_verb_overhead(results),
+        "time per verb, one process": _explain_verb_overhead(results),
         **{f"{verb} in batches": _explain_batch_cost(results, verb) for verb in ("register", "publish", "accept")},
     }
     return [
@@ -300,17 +300,17 @@ def _verdicts(results: Results) -> list[Verdict]:
         _fairness(results),
         _ahead_of_peers(results),
         _all_at_most(
-            "time of a verb, one process, full, of the raw floor's",
+            "time per verb, one process, full, relative to the raw floor",
             1.5,
             [(verb, _slowdown(results, FULL, RAW, verb)) for verb in _RAW_VERBS],
         ),
         _all_at_most(
-            "time of a verb, one process, normal, of the raw floor's",
+            "time per verb, one process, normal, relative to the raw floor",
             2.5,
             [(verb, _slowdown(results, NORMAL, RAW_NORMAL, verb)) for verb in _RAW_VERBS],
         ),
         _all_at_most(
-            "time of a verb at 1,000,000 jobs, of that at 1,000",
+            "time per verb at 1,000,000 jobs, relative to 1,000 jobs",
             1.5,
             [(verb, _growth(results, verb)) for verb in _LARGE_VERBS],
         ),

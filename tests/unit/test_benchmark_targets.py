@@ -119,14 +119,14 @@ def test_a_batch_that_is_slow_is_compared_with_its_bare_statements() -> None:
     assert "100 of 1000 µs" in next(v.why for v in targets.evaluate(results) if v.name.startswith(name))
     results["series"].append(make_series("raw-full", "accept_100", 1, 1000, 15_000))
     why = next(v.why for v in targets.evaluate(results) if v.name.startswith(name))
-    assert "67 µs an item" in why
+    assert "67 µs per item" in why
     assert "15.0× as fast as one by one, and 10.0× as fast as the bare" in why
 
 
 def test_a_slow_command_is_unmet() -> None:
     results = good_results()
     results["cold_start"]["jobdb publish"] = spread([0.151])
-    assert unmet(results) == ["jobdb publish as a command, of python -c 'import typer'"]
+    assert unmet(results) == ["jobdb publish as a command, relative to python -c 'import typer'"]
 
 
 def test_a_failed_series_counts_as_not_measured() -> None:
