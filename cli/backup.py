@@ -9,6 +9,7 @@ import typer
 
 from . import output
 from .context import open_registry
+from .formatting import pluralize
 from .messages import print_note, print_warning
 from .parameters import AsJson
 
@@ -48,6 +49,7 @@ def backup(
         output.print_json(saved.as_dict())
         return
     output.print_line(str(saved.path))
-    print_note(f"saved and verified: {saved.jobs} jobs, {saved.events} events, {saved.size_bytes} bytes")
+    jobs, events = pluralize(saved.jobs, "job"), pluralize(saved.events, "event")
+    print_note(f"saved and verified: {jobs}, {events}, {saved.size_bytes} bytes")
     for path in saved.removed:
         print_note(f"removed {path}")

@@ -15,6 +15,7 @@ import typer
 from jobdb.errors import MovedOrCopied
 
 from .context import open_registry
+from .formatting import pluralize
 from .messages import print_note, print_warning
 
 if TYPE_CHECKING:
@@ -48,9 +49,11 @@ def deliver_job(registry: Registry, job_id: str) -> None:
     delivered = _deliver_once(outbox)
     left = outbox.left()
     if left and not delivered.is_leader:
-        print_note(f"{left} events of job {job_id} are waiting; another relay is running and delivers them")
+        print_note(
+            f"not yet delivered: {pluralize(left, 'event')} of job {job_id}; the running relay delivers the rest"
+        )
     elif left:
-        print_note(f"{left} events of job {job_id} are waiting for its broker; 'jobdb relay' delivers them")
+        print_note(f"not yet delivered: {pluralize(left, 'event')} of job {job_id}; 'jobdb relay' delivers the rest")
 
 
 def deliver_ticket_outbox(outbox: TicketOutbox) -> int:

@@ -143,8 +143,8 @@ def export(
     _print_report(report, as_json=as_json)
     if report.secrets_left_out:
         print_note(
-            f"the secrets of {report.secrets_left_out} jobs were left out; --with-secrets writes them. After an import "
-            "of this folder these jobs still require signatures, and accept no events until their token is rotated"
+            f"the secrets of {pluralize(report.secrets_left_out, 'job')} were left out; --with-secrets writes them. "
+            "After an import of this folder these jobs still require signatures, and accept no events until their token is rotated"
         )
     if not report.ok:
         raise typer.Exit(1)
@@ -196,4 +196,4 @@ def _print_report(report: Report, *, as_json: bool, more: dict[str, Any] | None 
     if rows:
         print_table(("OUTCOME", "FILE", "JOB", "EVENTS", "REASON"), rows, wide="REASON", fold=True)
     counts = ", ".join(f"{count} {outcome.value}" for outcome, count in report.counts.items() if count)
-    print_note(f"{report.folder}: {counts or 'no files'}; {report.events} events")
+    print_note(f"{report.folder}: {counts or 'no files'}; {pluralize(report.events, 'event')}")

@@ -32,7 +32,7 @@ def use_plain_converters(parameters: list[Parameter]) -> list[Parameter]:
     """Give parameters the converter below, where this version of Typer has a place for it; return them.
 
     The place is ``_runtime_param``, a private attribute that Typer fills when it first needs it. A version without the
-    attribute converts by itself, with the same results. ``tests/cli/test_cli_units.py`` notices when it is renamed.
+    attribute converts by itself, with the same results; if it is renamed, a test notices that pydantic is imported.
     """
     for parameter in parameters:
         use_plain_converter(parameter)

@@ -111,10 +111,12 @@ def _publish_with_ticket(file: str, event: str, *, detail: str, data: str | None
         flush()
         left = deliver_ticket_outbox(outbox) if deliver else outbox.left()
     if left:
+        from .formatting import pluralize
         from .messages import print_note
 
+        count = pluralize(left, "event")
         print_note(
-            f"{left} events of job {job_ticket.job_id} are waiting here; 'jobdb relay --ticket {file}' delivers them"
+            f"not yet delivered: {count} of job {job_ticket.job_id}; 'jobdb relay --ticket {file}' delivers the rest"
         )
 
 

@@ -10,6 +10,7 @@ from jobdb.errors import InvalidInput, Refused, TimedOut
 
 from . import output
 from .delivery import open_outbox, require_mqtt_client, stop_on_signals
+from .formatting import pluralize
 from .inputs import check_time_limit
 from .messages import print_note
 from .parameters import TicketFile
@@ -70,8 +71,10 @@ def relay(
     if as_json:
         output.print_json({"delivered": result.delivered, "waiting": left})
     else:
-        print_note(f"delivered {result.delivered} events; {left} are waiting")
+        print_note(f"delivered {pluralize(result.delivered, 'event')}; {left} waiting")
     if once and left:
         if not result.is_leader:
             raise Refused("another relay is delivering this outbox; let it do so, or stop it first")
-        raise TimedOut(f"{left} events are still waiting for their broker; see the messages above, and try again")
+        raise TimedOut(
+            f"not yet delivered: {pluralize(left, 'event')}; see the messages above for the reason, and try again"
+        )

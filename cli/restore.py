@@ -9,6 +9,7 @@ import typer
 
 from . import output
 from .context import get_settings
+from .formatting import pluralize
 from .messages import print_hint, print_note, print_warning
 from .parameters import AsJson
 
@@ -63,7 +64,8 @@ def restore(
     if exists and not yes:
         jobs, events = verify(file)
         print_note(
-            f"{file} has {jobs} jobs and {events} events; the database at {url.path} will be kept under another name"
+            f"{file} has {pluralize(jobs, 'job')} and {pluralize(events, 'event')}; the database at {url.path} will be kept "
+            "under another name"
         )
         if not revoke_since:
             _warn_of_valid_tokens(changes_since(file, url), restored=False)
@@ -97,7 +99,7 @@ def restore(
         )
         return
     print_note(
-        f"restored {url}: {report.jobs} jobs, {report.events} events"
+        f"restored {url}: {pluralize(report.jobs, 'job')}, {pluralize(report.events, 'event')}"
         + (f"; the replaced database is now {report.kept}" if report.kept else "")
     )
     print_hint("next: jobdb doctor --full", ctx)
@@ -118,15 +120,16 @@ def _print_undone(report: RestoreReport, *, revoke_requested: bool) -> None:
         )
     elif report.revoked:
         print_note(
-            f"revoked in the restored database too: {since.tokens} tokens of {since.jobs} jobs; 'jobdb token rotate "
-            "JOB' gives a job a new one"
+            "revoked in the restored database too: "
+            f"{pluralize(since.tokens, 'token')} of {pluralize(since.jobs, 'job')}; "
+            "'jobdb token rotate JOB' gives a job a new one"
         )
     else:
         _warn_of_valid_tokens(since, restored=True)
     if since is not None and since.jobs_gone:
         print_note(
-            f"{since.jobs_gone} jobs of the backup were no longer in the replaced database; whether their tokens were "
-            "revoked is unknown"
+            f"whether tokens were revoked is unknown for {pluralize(since.jobs_gone, 'job')} of the backup that the "
+            "replaced database no longer had"
         )
     ahead = f" ({since.subscriptions} had accepted more)" if since is not None and since.subscriptions else ""
     print_note(
@@ -162,7 +165,8 @@ def _warn_of_missing_key(needed: str | None) -> None:
 def _warn_of_valid_tokens(since: ChangesSinceBackup | None, *, restored: bool) -> None:
     if since is not None and since.tokens:
         print_warning(
-            f"{since.tokens} tokens of {since.jobs} jobs were revoked or rotated since the backup and "
-            f"{'are' if restored else 'will be'} valid again; --revoke-since revokes them in the restored database"
+            f"tokens that were revoked or rotated since the backup {'are' if restored else 'will be'} valid again "
+            f"({pluralize(since.tokens, 'token')} of {pluralize(since.jobs, 'job')}); --revoke-since revokes "
+            "them in the restored database"
             + (". To do so now, restore the database that was kept, and then this backup again" if restored else "")
         )

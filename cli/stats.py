@@ -78,7 +78,7 @@ def _print(stats: Stats) -> None:
 
 
 def _draw(stats: Stats) -> None:
-    from .formatting import STATUS_STYLES, format_duration
+    from .formatting import STATUS_STYLES, format_duration, pluralize
 
     def print_counts(title: str, groups: dict[str, dict[str, int]]) -> None:
         rows: list[list[Cell]] = [
@@ -114,7 +114,7 @@ def _draw(stats: Stats) -> None:
             [((verdict, "red"), str(count), last or "") for verdict, (count, last) in stats.refusals.items()],
         )
     output.print_line("")
-    output.print_line(f"{stats.events} events recorded, {stats.outbox} waiting for a broker")
+    output.print_line(f"{pluralize(stats.events, 'event')} recorded, {stats.outbox} waiting for a broker")
 
 
 def _count(number: int, style: str) -> Cell:

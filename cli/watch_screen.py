@@ -175,7 +175,7 @@ class View:
         wide = self.size.width >= 110
         for name, width in (("JOB", 24 if wide else 13), ("AGENT", 20 if wide else 12), ("TRY", 3)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
-        for name, width in (("TIME", 9), ("IDLE", 9), ("LEASE", 5)):
+        for name, width in (("TIME", 9), ("IDLE", 9), ("LEASE", 7)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
         table.add_column("LAST", no_wrap=True, overflow="ellipsis", ratio=1)
         for row, job in enumerate(now.jobs[first : first + page], start=first):
@@ -263,7 +263,11 @@ class View:
 
 def _cells(job: WatchedJob, *, selected: bool) -> list[Text]:
     lease = (
-        "" if job.lease_left_sec is None else format_duration(job.lease_left_sec) if job.lease_left_sec > 0 else "out"
+        ""
+        if job.lease_left_sec is None
+        else format_duration(job.lease_left_sec)
+        if job.lease_left_sec > 0
+        else "expired"
     )
     event = "asks" if job.awaits_permission else job.last_event or ""
     detail = f"{event}: {job.detail}" if job.detail and event else event or job.detail or ""
@@ -273,7 +277,7 @@ def _cells(job: WatchedJob, *, selected: bool) -> list[Text]:
         (str(job.attempt), ""),
         (_format_with_limit(job.running_sec, job.timeout_sec), _limit_style(job.running_sec, job.timeout_sec)),
         (_format_with_limit(job.idle_sec, job.idle_timeout_sec), _limit_style(job.idle_sec, job.idle_timeout_sec)),
-        (lease, "red" if lease == "out" else ""),
+        (lease, "red" if lease == "expired" else ""),
         (detail, PERMISSION_STYLE if job.awaits_permission else ""),
     ]
     return [Text(sanitize(text), "" if selected else style) for text, style in cells]
