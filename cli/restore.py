@@ -64,8 +64,8 @@ def restore(
     if exists and not yes:
         jobs, events = verify(file)
         print_note(
-            f"{file} has {pluralize(jobs, 'job')} and {pluralize(events, 'event')}; the database at {url.path} will be kept "
-            "under another name"
+            f"{file} has {pluralize(jobs, 'job')} and {pluralize(events, 'event')}; the database at {url.path} "
+            "will be kept under another name"
         )
         if not revoke_since:
             _warn_of_valid_tokens(changes_since(file, url), restored=False)
