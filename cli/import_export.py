@@ -144,8 +144,8 @@ def export(
     if report.secrets_left_out:
         print_note(
             f"the secrets of {pluralize(report.secrets_left_out, 'job')} were left out; --with-secrets writes them. "
-            "After an import of this folder these jobs still require signatures, and accept no events until their token "
-            "is rotated"
+            "After an import of this folder these jobs still require signatures, and accept no events until their "
+            "token is rotated"
         )
     if not report.ok:
         raise typer.Exit(1)
