@@ -12,21 +12,21 @@ _LARGER_UNITS = ("d", "h", "m")
 """The units that a duration is shown in, besides seconds."""
 
 
-def format_duration(seconds: float, *, precise: bool = False) -> str:
-    """Return a duration in one unit: ``45s``, ``12m``, ``3h``, ``9d``. A negative one counts as zero.
+def format_duration(seconds: float) -> str:
+    """Return a duration in one unit, in at most five characters: ``45s``, ``90s``, ``12m``, ``3h``, ``9d``.
+
+    A larger unit is used from two of it on, or for exactly one: one unit alone would be too coarse below that.
 
     Args:
-        seconds: the duration.
-        precise: use a larger unit only from two of it or for whole ones: ``90s`` and ``2m``, not ``1m``. Without it the
-            largest unit is used and the rest is dropped.
+        seconds: the duration; a negative one counts as zero.
 
     Example:
-        >>> format_duration(5400), format_duration(5400, precise=True)
-        ('1h', '90m')
+        >>> format_duration(3600), format_duration(5400), format_duration(9000)
+        ('1h', '90m', '2h')
     """
-    whole = max(0, round(seconds) if precise else int(seconds))
+    whole = max(0, int(seconds))
     for unit in _LARGER_UNITS:
         size = SECONDS_PER_UNIT[unit]
-        if whole >= size and not (precise and whole < 2 * size and whole % size):
+        if whole >= 2 * size or whole == size:
             return f"{whole // size}{unit}"
     return f"{whole}s"

@@ -1,4 +1,4 @@
-"""Completion in real shells over a database whose values are written for a shell: nothing of them is run or offered."""
+"""Completion in real shells on a database with text that attacks shells: none of it is executed or offered."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobdb.cli.app import command
+from jobdb.cli.app import root_command
 
 from jobdb.core.protocol import JOB_ID_PATTERN
 
@@ -33,7 +33,7 @@ HOSTILE = [
 
 @pytest.fixture
 def hostile_cli(cli: Any) -> Any:
-    """A database with three plain ids, and with hostile text wherever text can be; the shell's ``jobdb`` is ours."""
+    """A database with three safe ids, and hostile text wherever text is possible; the shell's ``jobdb`` is this one."""
     tools = cli.folder / "bin"
     tools.mkdir()
     (tools / "jobdb").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobdb.cli "$@"\n')
@@ -112,7 +112,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
 
 
 @pytest.mark.parametrize("line", ["show ", "claim --job ", "token show ", "events e"])
-def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
+def test_tab_in_zsh_runs_nothing_and_offers_safe_ids(
     hostile_cli: Any, line: str, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
 ) -> None:
     require(shutil.which("zsh") is not None, "zsh is not installed: apt-get install zsh")
@@ -137,7 +137,7 @@ def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
     assert "PWNED" not in seen
 
 
-def test_completion_in_bash_runs_nothing_and_offers_plain_ids(
+def test_completion_in_bash_runs_nothing_and_offers_safe_ids(
     hostile_cli: Any, require: Callable[[bool, str], None]
 ) -> None:
     require(shutil.which("bash") is not None, "bash is not installed")
@@ -168,7 +168,7 @@ def test_tab_in_bash_on_a_terminal_runs_nothing(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 @pytest.mark.parametrize("line", ["show ", "claim --job ", "subscribe ", "list --status "])
-def test_what_is_given_to_a_shell_is_of_plain_characters(hostile_cli: Any, shell: str, line: str) -> None:
+def test_completions_contain_no_special_characters(hostile_cli: Any, shell: str, line: str) -> None:
     asked = {
         "_JOBDB_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": f"jobdb {line}",
@@ -184,7 +184,7 @@ def test_what_is_given_to_a_shell_is_of_plain_characters(hostile_cli: Any, shell
     assert "j1" in words or "pending" in words
 
 
-def test_a_database_that_cannot_be_read_completes_to_nothing(cli: Any) -> None:
+def test_an_unreadable_database_completes_to_nothing(cli: Any) -> None:
     cli.register("--job-id", "j1")
     with sqlite3.connect(cli.database) as connection:
         connection.execute("PRAGMA ignore_check_constraints = 1")
@@ -194,22 +194,22 @@ def test_a_database_that_cannot_be_read_completes_to_nothing(cli: Any) -> None:
     assert (told.out.strip(), told.err) == ("", "")
 
 
-def test_no_job_id_holds_what_a_shell_reads() -> None:
+def test_no_job_id_contains_special_characters() -> None:
     for character in map(chr, range(0x250)):
         plain = character.isascii() and (character.isalnum() or character in "_.:@-")
         assert bool(re.fullmatch(JOB_ID_PATTERN, f"a{character}")) == plain
     assert not re.fullmatch(JOB_ID_PATTERN, "a\n") and not re.fullmatch(JOB_ID_PATTERN, "-a")
 
 
-def test_only_the_one_module_completes_values() -> None:
-    """A new completion goes through ``jobdb.cli.completion``, where the rule is."""
+def test_only_the_completion_module_completes_values() -> None:
+    """New completions must be added to ``jobdb.cli.completion``, which states the rule."""
 
     def walk(one: Any) -> Iterator[Any]:
         yield from one.params
         for name in getattr(one, "commands", {}):
             yield from walk(one.commands[name])
 
-    given = [parameter._custom_shell_complete for parameter in walk(command())]
+    given = [parameter._custom_shell_complete for parameter in walk(root_command())]
     inner = [
         cell.cell_contents
         for found in given

@@ -15,9 +15,9 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z_0-9]*|<.*>|\$.*|…|-|.*\bX\b.*")
 
 @cache
 def root_command() -> Any:
-    from jobdb.cli.app import command
+    from jobdb.cli import app
 
-    return command()
+    return app.root_command()
 
 
 def command_names() -> set[str]:

@@ -114,7 +114,7 @@ def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callab
 
 
 def test_the_units_name_commands_that_there_are() -> None:
-    from jobdb.cli.app import command
+    from jobdb.cli.app import root_command
 
     units = _blocks("ini")
     assert len(units) == 2
@@ -124,5 +124,5 @@ def test_the_units_name_commands_that_there_are() -> None:
         parser.read_string(unit)
         program, name, *words = parser["Service"]["ExecStart"].split()
         assert Path(program).name == "jobdb"
-        known = {option for parameter in command().commands[name].params for option in parameter.opts}
+        known = {option for parameter in root_command().commands[name].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known

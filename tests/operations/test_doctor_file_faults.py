@@ -287,9 +287,10 @@ def test_a_restored_database_of_another_key_is_told_at_once(workspace: Workspace
     saved = workspace.root / "saved.db"
     workspace.jobdb(f"init && jobdb register --agent a x && jobdb backup {saved}")
     done = workspace.sh(f"XDG_CONFIG_HOME={workspace.root}/other jobdb restore {saved} --yes")
-    assert done.returncode == 0 and "sealed under master key" in done.stderr and "no key is found here" in done.stderr
+    assert done.returncode == 0
+    assert "encrypted under master key" in done.stderr and "there is no key here" in done.stderr
     workspace.doctor(before=f"export XDG_CONFIG_HOME={workspace.root}/other").found("master key", "fail")
-    assert "sealed under" not in workspace.sh(f"jobdb restore {saved} --yes").stderr
+    assert "encrypted under" not in workspace.sh(f"jobdb restore {saved} --yes").stderr
 
 
 def test_a_restore_that_made_revoked_tokens_valid_again(workspace: Workspace, saved: Path) -> None:

@@ -52,17 +52,19 @@ def registry(workspace: Workspace) -> Iterator[Registry]:
 
 def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
     """The picture as lines of text; it must fit."""
+    view.size = size
     console = Console(width=size.width, height=size.height, file=StringIO(), record=True, force_terminal=True)
-    console.print(view.draw(size), end="")
+    console.print(view.draw(), end="")
     lines = console.export_text().rstrip("\n").split("\n")
     assert len(lines) <= size.height and max(map(len, lines)) <= size.width, lines
     return lines
 
 
 def render(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
+    view.size = size
     view.refresh(registry)
     for key in keys:
-        view.key(key)
+        view.handle_keys(key)
         view.refresh(registry)
     view.refresh(registry)
     return render_lines(view, size)
@@ -73,19 +75,19 @@ def jobs_in(lines: list[str]) -> list[str]:
 
 
 def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> None:
-    lines = render(View(), registry)
+    lines = render(View(SMALL), registry)
     assert re.sub(" +", " ", lines[0].strip()) == "3 running 1 pending 0 error 0 completed 0 cancelled 1 ask"
     assert jobs_in(lines) == ["asking", "silent", "calm"]
     assert "asks: delete all?" in next(line for line in lines if line.startswith("asking"))
     assert "10m/1m" in next(line for line in lines if line.startswith("silent"))
-    assert "q end" in lines[-1]
+    assert "q quit" in lines[-1]
 
 
 def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
     console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    view = View()
+    view = View(console.size)
     view.refresh(registry)
-    console.print(view.draw(console.size))
+    console.print(view.draw())
     console.file.seek(0)
     written = console.file.read()
     assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
@@ -94,40 +96,40 @@ def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
 def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
     registry.register(job_id="named", agent="a\x1b]0;evil\x07", prompt="p\x1b[2J", timeout_sec=0)
     registry.publish("named", "permission_required")
-    view = View()
-    view.opened = "named"
-    view.refresh(registry)
     console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    console.print(view.draw(console.size))
+    view = View(console.size)
+    view.opened_job_id = "named"
+    view.refresh(registry)
+    console.print(view.draw())
     console.file.seek(0)
     written = console.file.read()
     assert "a\\x1b]0;evil" in written and "\x1b]0" not in written and "\x1b[2J" not in written
 
 
 def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     assert "delete all?" in "\n".join(render(view, registry, "\r"))
-    assert view.opened == "asking"
+    assert view.opened_job_id == "asking"
     render(view, registry, "\x1b", "\x1b[B\x1b[B", "\x1bOA", "\n")  # two keys at once, two kinds of arrows
-    assert view.opened == "silent"
+    assert view.opened_job_id == "silent"
     render(view, registry, "h", "G", "\r")
-    assert view.opened == "calm"
+    assert view.opened_job_id == "calm"
     assert "second calm" in "\n".join(render(view, registry))
-    view.key("q")
-    assert view.done
+    view.handle_keys("q")
+    assert view.quit_requested
 
 
 def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     render(view, registry, "j")
     registry.publish("asking", "progress")  # asks no longer, so the chosen one moves to the top
     assert jobs_in(render(view, registry))[0] == "silent"
     render(view, registry, "\r")
-    assert view.opened == "silent"
+    assert view.opened_job_id == "silent"
 
 
 def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     render(view, registry, "\r")
     registry.cancel("asking")
     assert registry.prune(older_than_sec=0, now_ms=now_ms() + 60_000) == ["asking"]
@@ -135,20 +137,20 @@ def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
 
 
 def test_filters(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     assert jobs_in(render(view, registry, "f")) == ["waiting"] and view.status is JobStatus.PENDING
     render(view, registry, "f", "f", "f", "f")
     assert jobs_in(render(view, registry, "/SILx\x7f")) == ["silent"]
-    assert view.typing
+    assert view.filter_active
     render(view, registry, "q\r")  # a letter while typing
-    assert not view.typing and not view.done and view.agent == "SILq"
-    assert "no running job of an agent like 'SILq'" in "\n".join(render(view, registry))
+    assert not view.filter_active and not view.quit_requested and view.agent == "SILq"
+    assert "no running job of an agent whose name contains 'SILq'" in "\n".join(render(view, registry))
 
 
 def test_older_events_of_an_open_job(registry: Registry) -> None:
     for number in range(60):
         registry.publish("calm", "progress", detail=f"step {number:03}")
-    view = View()
+    view = View(SMALL)
     lines = "\n".join(render(view, registry, "G", "\r"))
     assert "step 059" in lines and "step 030" not in lines
     assert "step 030" in "\n".join(render(view, registry, *["k"] * 25))
@@ -156,7 +158,7 @@ def test_older_events_of_an_open_job(registry: Registry) -> None:
 
 
 def test_refusals_as_they_come(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     render(view, registry)
     payload = registry.events("calm")[0].payload
     registry.accept(payload.replace("step", "leap"), subscriber="me")
@@ -170,7 +172,7 @@ def test_refusals_as_they_come(registry: Registry) -> None:
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (200, 60), (40, 10)])
 def test_a_thousand_jobs_fit_every_terminal(registry: Registry, size: tuple[int, int]) -> None:
     registry.register_many([NewJob(agent="漢字" * 30, prompt="p", job_id=f"{n:03}" * 40) for n in range(1000)])
-    view = View()
+    view = View(SMALL)
     lines = render(view, registry, "f", "G", size=ConsoleDimensions(*size))
     assert "of 1001" in lines[-1] and lines[-2].startswith("waiting")  # the oldest is the last
 
@@ -235,12 +237,12 @@ def terminal(workspace: Workspace, registry: Registry) -> Iterator[Terminal]:
 
 
 def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
-    terminal.until(rb"\x1b\[\?1049h.*asking.*q end")
+    terminal.until(rb"\x1b\[\?1049h.*asking.*q quit")
     registry.publish("calm", "progress", detail="news")
-    terminal.until(rb"news.*q end")
+    terminal.until(rb"news.*q quit")
     terminal.resize(120, 40)
     terminal.type(b"\x1b[B")
-    terminal.until(rb"q end")
+    terminal.until(rb"q quit")
     terminal.type(b"\x1b")
     time.sleep(0.2)
     terminal.type(b"[B\r")  # a key that a slow line tears apart must at least do no harm
@@ -251,7 +253,7 @@ def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: signal.Signals, code: int) -> None:
-    terminal.until(rb"q end")
+    terminal.until(rb"q quit")
     terminal.process.send_signal(number)
     assert terminal.end() == code
 

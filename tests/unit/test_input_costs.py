@@ -180,7 +180,7 @@ def test_json_on_the_command_line(shape: str) -> None:
 
     def read(one: str) -> None:
         try:
-            arguments.json_object("extra", inputs.json_object(one, option="--data"))
+            arguments.json_object("extra", inputs.parse_json_object(one, option="--data"))
         except InvalidInput as problem:
             assert len(str(problem)) < 500
 
@@ -213,7 +213,7 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         ],
     ),
     "a duration": (
-        lambda text: inputs.duration(text, option="--since"),
+        lambda text: inputs.parse_duration(text, option="--since"),
         ["9" * LONG, "9" * LONG + "d", "9" * 400 + "w", "." * LONG, "0." + "0" * LONG],
     ),
     "a job id": (arguments.job_id, ["a" * LONG, "a" * 128 + "\n", "." * LONG, "-" * 128]),

@@ -1,8 +1,8 @@
-"""The old registry: one JSON file a job, one exclusive flock for all, temporary file, fsync, rename.
+"""The old registry: one JSON file per job, one exclusive flock for all, temporary file, fsync, rename.
 
-Called by harness.py. Where the old scripts leave a choice, the faster one is taken here: picking a job stops
-at the first pending record that the listing meets (no search for the oldest), the events log is appended
-without fsync, and no audit log is kept.
+Called by harness.py. Where the old scripts leave a choice, the faster one is used: a claim takes the first pending
+record of the listing (without a search for the oldest), the events log is appended without fsync, and there is no audit
+log.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from .. import sample_data
 from .base import LIFE_EVENTS, NO_BATCH, Adapter, AdapterInfo
 
-_NO_ACCEPT = "the old registry keeps no last_seq of a subscriber, so there is nothing to check a replay against"
+_NO_ACCEPT = "the old registry stores no last_seq of a subscriber, so it cannot check for a replay"
 
 
 class Flock(Adapter):
@@ -42,7 +42,7 @@ class Flock(Adapter):
         self._claimed: deque[str] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         fsync = durability == "full"
         return AdapterInfo(
             label="flock registry" + (", fsync" if fsync else ", no fsync"),

@@ -1,7 +1,7 @@
-"""What a careful developer writes over sqlite3: WAL, immediate transactions, a busy timeout.
+"""A careful developer's own registry on sqlite3: WAL, immediate transactions, a busy timeout.
 
-Called by harness.py. Three tables, one transaction a verb, tokens in clear, the same signing as jobdb, no
-fencing by attempts, no refusal records. The busy timeout is sqlite3's own 5 seconds.
+Called by harness.py. Three tables, one transaction per verb, unencrypted tokens, the same signing as jobdb, no fencing
+by attempts, no records of refusals. The busy timeout is sqlite3's default of 5 seconds.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class PlainSqlite(Adapter):
         self._connection: sqlite3.Connection | None = None
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label=f"plain SQLite, WAL, {durability.upper()}",
             durability=durability,

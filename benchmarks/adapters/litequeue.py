@@ -1,7 +1,7 @@
 """litequeue: one table, pop() locks a message, done() ends it.
 
 Called by harness.py. Its constructor sets synchronous=NORMAL; for the comparison at full durability the same
-connection is set to FULL afterwards. It leaves the busy timeout at sqlite3's 5 seconds.
+connection is set to FULL afterwards. Its busy timeout is sqlite3's default of 5 seconds.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Litequeue(Adapter):
         self._claimed: deque[str] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         shipped = durability == "normal"
         return AdapterInfo(
             label=f"litequeue, {durability.upper()}",

@@ -1,4 +1,4 @@
-"""The measured ways by name. Imported by harness.py; a way's own module is imported when it is used."""
+"""The measured implementations by name. Imported by harness.py; an adapter's own module is imported when it is used."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from .base import Adapter, AdapterInfo
 
 @dataclass(frozen=True, slots=True)
 class AdapterSpec:
-    """Where a way's class is and at which durability it runs."""
+    """An adapter's module and class, and the durability at which it runs."""
 
     module: str
     cls: str
     durability: str
 
     def load(self) -> type[Adapter]:
-        found: type[Adapter] = getattr(importlib.import_module(f"benchmarks.ways.{self.module}"), self.cls)
-        return found
+        adapter: type[Adapter] = getattr(importlib.import_module(f"benchmarks.adapters.{self.module}"), self.cls)
+        return adapter
 
-    def about(self) -> AdapterInfo:
-        return self.load().about(self.durability)
+    def info(self) -> AdapterInfo:
+        return self.load().info(self.durability)
 
 
 ADAPTERS: dict[str, AdapterSpec] = {

@@ -1,7 +1,7 @@
 """jobdb on PostgreSQL: the same library and verbs on a private server that is started for the benchmark.
 
 Called by harness.py. The server listens on a socket in the data folder only, with PostgreSQL's own settings for
-durability (fsync and synchronous_commit on). A copy of a registry is a database made from the template's.
+durability (fsync and synchronous_commit on). A copy of a registry is a database created from the template's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CONNECTIONS = 100
 
 
 def _binaries() -> Path | None:
-    """Where initdb and pg_ctl are; the newest version where there are several."""
+    """Return the folder of initdb and pg_ctl, of the newest version."""
     found = shutil.which("initdb")
     if found:
         return Path(os.path.realpath(found)).parent
@@ -32,7 +32,7 @@ def _binaries() -> Path | None:
 
 
 def _account() -> str | None:
-    """Who runs the server: PostgreSQL refuses root, then it is the account ``postgres``; None: we ourselves."""
+    """Return the account that runs the server: ``postgres`` if we are root, which PostgreSQL refuses; else None."""
     return "postgres" if os.geteuid() == 0 else None
 
 
@@ -48,7 +48,7 @@ class Postgresql(Jobdb):
         self._database = folder.name.replace("-", "_")
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         binaries = _binaries()
         version = _run([str(binaries / "postgres"), "--version"]).strip() if binaries else "no server"
         return AdapterInfo(
@@ -60,7 +60,7 @@ class Postgresql(Jobdb):
         )
 
     @classmethod
-    def unavailable(cls) -> str:
+    def reason_unavailable(cls) -> str:
         for module in ("psycopg", "jobdb.engines.postgresql"):
             if find_spec(module) is None:
                 return f"there is no {module}"
@@ -111,7 +111,7 @@ class Postgresql(Jobdb):
         self._sql("postgres", f'CREATE DATABASE "{self._database}" TEMPLATE "{template}"')
 
     def before_remove(self) -> None:
-        """Drops the database; the last one out stops the server."""
+        """Drop the database; the last one stops the server."""
         self._sql("postgres", f'DROP DATABASE "{self._database}" WITH (FORCE)')
         others = "SELECT count(*) FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
         left = self._sql("postgres", others)

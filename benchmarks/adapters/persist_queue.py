@@ -1,8 +1,8 @@
 """persist-queue's SQLiteAckQueue: put, get, ack.
 
-Called by harness.py. It is made for the threads of one process: get() reads the next item and marks it in two
-steps without a transaction around them, so two processes can be given the same item, and with auto_resume a
-process that opens the queue takes back what others hold. So it is measured with one process only.
+Called by harness.py. It is designed for the threads of one process: get() reads the next item and marks it in two
+steps outside a transaction, so two processes can get the same item, and with auto_resume a process that opens the
+queue takes back the items of others. So it is measured with one process only.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class PersistQueue(Adapter):
         self._claimed: deque[int] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label="persist-queue SQLiteAckQueue",
             durability=durability,

@@ -1,8 +1,8 @@
-"""The floor: the very statements that jobdb runs, replayed in a bare apsw loop.
+"""The floor: the same statements that jobdb runs, replayed in a bare apsw loop.
 
-Called by harness.py, with one process. Before the measuring, jobdb does the verbs on a copy of the registry while
-apsw's execution tracer notes every statement with its parameters; then the statements alone are replayed on the
-original. BEGIN, COMMIT and the reads are in it; signing, verifying, sealing and the gate are not.
+Called by harness.py, with one process. Before the measurement, jobdb runs the verbs on a copy of the registry while
+apsw's execution tracer records every statement with its parameters; then the statements alone are replayed on the
+original. BEGIN, COMMIT and the reads are included; signing, verifying, encrypting and the gate are not.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class RawApsw(Adapter):
         self._connection: apsw.Connection | None = None
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label=f"raw floor: jobdb's statements in apsw, {durability.upper()}",
             durability=durability,
@@ -73,7 +73,7 @@ class RawApsw(Adapter):
         self._connect()
 
     def _record_statements(self, operation: str, count: int) -> list[list[Statement]]:
-        """What jobdb runs for so many calls, one list of statements a call."""
+        """Return the statements that jobdb runs for ``count`` calls, one list per call."""
         library = self._library
         library.folder = self.folder / "recording"
         library.folder.mkdir(mode=0o700)
@@ -103,7 +103,7 @@ class RawApsw(Adapter):
             apsw.connection_hooks.remove(listen)
             shutil.rmtree(library.folder)
             library.folder = self.folder
-        # What the first call also does (opening, settings) is no part of the verb.
+        # The first call also opens the database and applies settings, which are not part of the verb.
         units[0] = [statement for statement in units[0] if "PRAGMA" not in statement[0].upper()]
         return units
 

@@ -1,7 +1,8 @@
 """jobdb itself, through its public library, on SQLite.
 
 Called by harness.py; postgresql.py and raw_apsw.py build on it. The jobs have no broker, so that publishing puts
-nothing into the outbox, which the other ways do not have. Tokens are sealed, events signed and verified, as always.
+nothing into the outbox, which the other implementations do not have. Tokens are encrypted, events signed and verified
+as always.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ UPDATE jobs SET status = 'running', attempt = 1, worker = 'before', started_ms =
 
 
 def benchmark_vault(folder: Path) -> Vault:
-    """Seals with a key of the benchmark's own, in that folder; the user's stays untouched."""
+    """Return a vault with a key of its own in the folder; the user's key is not touched."""
     path = folder / "master.key"
     if not path.exists():
         create_key_file(path)
@@ -41,7 +42,7 @@ def benchmark_vault(folder: Path) -> Vault:
 
 
 def new_job(record: dict[str, Any]) -> NewJob:
-    """The job of a made-up record."""
+    """Return the job of a synthetic record."""
     return NewJob(
         job_id=record["job_id"],
         agent=record["agent"],
@@ -67,7 +68,7 @@ class Jobdb(Adapter):
         self._opened: Registry | None = None
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label=f"jobdb, {durability}",
             durability=durability,
@@ -106,7 +107,7 @@ class Jobdb(Adapter):
         self._set_statuses()
 
     def _set_statuses(self) -> None:
-        """Past jobs would take a claim, a completion and a sync each; the outcome is laid in instead."""
+        """Set the statuses directly: otherwise each past job would take a claim, a completion and a sync."""
         database = sqlite3.connect(self.folder / "jobs.db")
         with database:
             database.executescript(SET_STATUSES_SQL)

@@ -1,7 +1,7 @@
-"""huey's SqliteStorage, called directly: its fastest layer, without the serializing of tasks.
+"""huey's SqliteStorage, called directly: its fastest layer, without serializing tasks.
 
-Called by harness.py. dequeue() deletes the task, so a claimed job is gone if its worker dies; there is no
-lease and nothing to restore from. Its outcome is what huey's consumer records: a result in the key-value table.
+Called by harness.py. dequeue() deletes the task, so a claimed job is lost if its worker dies: there is no lease. The
+outcome is recorded as huey's consumer does it: as a result in the key-value table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from huey.storage import SqliteStorage  # type: ignore[import-untyped]
 from .. import sample_data
 from .base import NO_BATCH, Adapter, AdapterInfo
 
-_NO_EVENTS = "has tasks and results, no events of a task with numbers of their own"
+_NO_EVENTS = "has tasks and results, but no numbered events of a task"
 
 
 class Huey(Adapter):
@@ -40,7 +40,7 @@ class Huey(Adapter):
         self._claimed: deque[bytes] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         return AdapterInfo(
             label="huey SqliteStorage",
             durability=durability,

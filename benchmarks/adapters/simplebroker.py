@@ -1,7 +1,7 @@
-"""simplebroker: named queues in one SQLite file, here with persistent=True, its way for performance.
+"""simplebroker: named queues in one SQLite file, with persistent=True, its setting for performance.
 
-Called by harness.py. read_one() takes a message for good; move_one() to a second queue is what its authors
-advise for work that must survive the worker, and is what claims here when the life of a job is measured.
+Called by harness.py. read_one() removes a message for good; move_one() to a second queue is what its authors recommend
+for work that must survive its worker, and is used to claim a job where a job's whole life is measured.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Simplebroker(Adapter):
         self._claimed: deque[int] = deque()
 
     @classmethod
-    def about(cls, durability: str) -> AdapterInfo:
+    def info(cls, durability: str) -> AdapterInfo:
         shipped = durability == "full"
         return AdapterInfo(
             label=f"simplebroker, {durability.upper()}",
@@ -54,7 +54,7 @@ class Simplebroker(Adapter):
             notes={
                 "claim": "move_one to a second queue, as its authors advise for work that must not be lost",
                 "complete": "delete(message_id)",
-                "publish": "write to a queue a job: an ascending id, not gapless within the job, unsigned",
+                "publish": "write to one queue per job: an ascending id, not gapless within the job, unsigned",
                 "life": f"write, move_one, {LIFE_EVENTS} writes to the job's queue, delete",
                 "list_page": "peek_many(limit) of the pending ones",
             },
