@@ -50,10 +50,7 @@ def events(
         if follow or wire or json or not output.on_terminal():
             _stream(registry, job, after, follow=follow, wire=wire, json=json)
             return
-        found = []
-        while page := registry.events(job, after=after, limit=_PAGE):
-            found += page
-            after = page[-1].seq
+        found = list(registry.all_events(job, after=after))
     if not found:
         output.hint(f"nothing was said yet; 'jobdb events {job} --follow' waits for it")
         return

@@ -77,7 +77,9 @@ def publish_event(
 
         require_mqtt_client()
     with open_registry(ctx) as registry:
-        recorded = registry.publish(job, event, detail=detail, data=facts, attempt=attempt)
+        from jobdb.core import arguments
+
+        recorded = registry.publish(job, arguments.event_kind(event), detail=detail, data=facts, attempt=attempt)
         if json:
             payload_line(recorded.payload)
         else:

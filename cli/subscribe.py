@@ -107,7 +107,9 @@ def subscribe(
             )
             closing.callback(follower.close)
         else:
-            follower = registry.subscribe(job, subscriber=subscriber, start=start, **limits)
+            from jobdb.core import arguments
+
+            follower = registry.subscribe(job, subscriber=subscriber, start=arguments.start(start), **limits)
         for event in follower:
             if exec_ is None:
                 if json:

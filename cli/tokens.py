@@ -46,7 +46,7 @@ def show(
     """
     with open_registry(ctx) as registry:
         if kid is None:
-            kid, token = registry.tokens.present(job)
+            kid, token = registry.tokens.current(job)
         else:
             token = registry.tokens.show(job, kid=kid)
     if json:
@@ -137,12 +137,12 @@ def revoke(ctx: typer.Context, job: JobId, kid: Kid, json: Json = False) -> None
       jobdb token revoke 0f3a9c2d7b11 1
     """
     with open_registry(ctx) as registry:
-        was_present = registry.tokens.revoke(job, kid)
+        was_current = registry.tokens.revoke(job, kid)
         ended = registry.get(job).terminal
     if json:
-        output.json_line({"job_id": job, "kid": kid, "was_present": was_present})
-    if was_present and not ended:
-        output.warn(f"that was the present token of job {job}; make a new one: jobdb token rotate {job}")
+        output.json_line({"job_id": job, "kid": kid, "was_current": was_current})
+    if was_current and not ended:
+        output.warn(f"that was the current token of job {job}; make a new one: jobdb token rotate {job}")
 
 
 @app.command(cls=PlainCommand)

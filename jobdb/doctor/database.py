@@ -201,7 +201,7 @@ def _unseal_one_token(report: Report, registry: Registry) -> bool | None:
     for job in registry.jobs(limit=_MAX_JOBS_TRIED):
         if job.auth == "required":
             try:
-                registry.tokens.present(job.job_id)
+                registry.tokens.current(job.job_id)
             except KeyProblem as error:  # the key is the right one, so it is this secret that was changed
                 rotate = f"{report.command} token rotate {shlex.quote(job.job_id)}"
                 report.fail("master key", str(error), f"{report.command} restore BACKUP" if job.terminal else rotate)

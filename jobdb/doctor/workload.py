@@ -190,6 +190,6 @@ def _check_restore(report: Report, registry: Registry, now: int) -> None:
 
 def _is_valid(registry: Registry, job: str, kid: int) -> bool:
     try:
-        return any(token.kid == kid and token.state in ("present", "overlap") for token in registry.tokens.list(job))
+        return any(token.kid == kid and token.state in ("current", "overlap") for token in registry.tokens.list(job))
     except UnknownJob:
         return False

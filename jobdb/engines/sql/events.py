@@ -173,7 +173,7 @@ class _PublishState:
         self._check_attempt(new)
         if self.kid and self.token is None:
             raise KeyProblem(
-                f"the present token of job {new.job_id} is revoked; make a new one: jobdb token rotate {new.job_id}"
+                f"the current token of job {new.job_id} is revoked; make a new one: jobdb token rotate {new.job_id}"
             )
         wire = build(
             job_id=new.job_id,

@@ -36,7 +36,7 @@ class JobVersion(NamedTuple):
         last_seq: the event's seq.
         attempt: the claim that it belongs to; 0 before the first.
         has_broker: 1 if its events go to a broker.
-        kid: the present token's version; 0: the job has none.
+        kid: the version of the current token; 0: the job has none.
         sealed: that token, sealed.
     """
 

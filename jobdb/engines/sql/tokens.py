@@ -15,7 +15,7 @@ from .token_reuse import FINGERPRINT_KEY, reseal_key
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
-    from ...model import TokenInfo
+    from ...model import TokenInfo, TokenState
     from ..store import Store, Transaction
     from .token_reuse import TokenReuseGuard
 
@@ -51,11 +51,11 @@ class TokenVerbs:
         found = []
         for kid, created_ms, expires_ms, revoked_ms, imported, current, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
-                state = "revoked"
+                state: TokenState = "revoked"
             elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
-                state = "present" if kid == current else "overlap"
+                state = "current" if kid == current else "overlap"
             created_at = from_ms(created_ms)
             assert created_at is not None
             info = model.TokenInfo(

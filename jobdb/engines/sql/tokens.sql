@@ -19,7 +19,7 @@ WHERE j.job_id = :job_id ORDER BY t.kid;
 -- highest_kid: the last version number given out.
 SELECT COALESCE(max(kid), 0) FROM tokens WHERE job = :job;
 
--- set_kid: the present token of a job.
+-- set_kid: the current token of a job.
 UPDATE jobs SET kid = :kid, updated_ms = :now WHERE id = :job;
 
 -- expire_tokens: the older tokens stay valid for an overlap.
