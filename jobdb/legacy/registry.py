@@ -77,6 +77,8 @@ class NoSuchJob(FileNotFoundError, UnknownJob):
     def __init__(self, job_id: str) -> None:
         UnknownJob.__init__(self, job_id)
 
+    __reduce__ = UnknownJob.__reduce__  # OSError's would call the class with its message
+
 
 def database_url(registry_dir: Folder) -> str:
     """The database that stands in for a registry folder: ``$JOBDB_URL``, else ``.jobdb/jobs.db`` in its workspace."""
