@@ -1,4 +1,4 @@
-"""Every error that jobdb raises on purpose. All floors raise them; this module uses nothing of jobdb.
+"""Every error that jobdb raises on purpose.
 
     JobdbError                     exit code of the command line
     ├── InvalidInput               2   also a ValueError
@@ -26,11 +26,16 @@
 Each message says what happened, to what, and what to do next. No message carries a secret. What to do next is said in
 the library's words; where the command line does it otherwise, the error carries the command line's words too. Each
 error can be copied and pickled, so that it passes between processes.
+
+Every floor raises them; this module uses nothing of jobdb.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class JobdbError(Exception):
@@ -95,7 +100,7 @@ class UnknownJob(InvalidInput):
 
 
 class Refused(JobdbError):
-    """Raised when the arguments are valid and the state of the job does not allow the verb; nothing was written."""
+    """Raised when the arguments are valid and what the database holds does not allow the verb; nothing was written."""
 
     exit_code = 1
 
