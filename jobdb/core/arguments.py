@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ..errors import InvalidInput
 from ..model import EventKind, JobStatus
-from .protocol import JOB_ID_PATTERN, MAX_DETAIL_CHARS, MAX_KID, MAX_SEQ
+from .protocol import JOB_ID_PATTERN, MAX_KID, MAX_SEQ
 
 if TYPE_CHECKING:
     from ..model import AuthMode, Durability, StartPoint
@@ -131,7 +131,7 @@ def items(name: str, values: object, *, of: str) -> Iterable[Any]:
 
 def mapping(name: str, value: object) -> Mapping[str, Any]:
     """Return a mapping as it is."""
-    if type(value) is not dict and not isinstance(value, Mapping):
+    if not isinstance(value, Mapping):
         raise InvalidInput(f"{name} must be an object (a mapping), not {type(value).__name__}")
     return value
 
@@ -217,8 +217,3 @@ def _one_of(name: str, value: Any, names: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in names:
         raise InvalidInput(f"invalid {name}: {shown(value)}", advice=f"use {' or '.join(map(repr, names))}")
     return value
-
-
-def detail(value: object) -> str:
-    """Return the detail of an event."""
-    return text("detail", value, most=MAX_DETAIL_CHARS, least=0)

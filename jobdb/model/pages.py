@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 ItemT = TypeVar("ItemT")
@@ -27,14 +27,8 @@ class Page(list[ItemT], Generic[ItemT, CursorT]):
         ['sort-0']
     """
 
-    __slots__ = ("has_more", "next_after")
-
-    def __init__(
-        self, items: Iterable[ItemT] = (), *, has_more: bool = False, next_after: CursorT | None = None
-    ) -> None:
-        super().__init__(items)
-        self.has_more = has_more
-        self.next_after = next_after
+    has_more: bool = False
+    next_after: CursorT | None = None
 
 
 def cut_page(
@@ -47,8 +41,10 @@ def cut_page(
         limit: the length of the page.
         cursor: returns the ``after`` argument that names an item.
     """
-    has_more = len(found) > limit
-    page: Page[ItemT, CursorT] = Page(found[:limit] if has_more else found, has_more=has_more)
-    if has_more and cursor is not None:
-        page.next_after = cursor(page[-1])
+    page: Page[ItemT, CursorT] = Page(found)
+    if len(page) > limit:
+        del page[limit:]
+        page.has_more = True
+        if cursor is not None:
+            page.next_after = cursor(page[-1])
     return page

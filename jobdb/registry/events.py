@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import model
 from ..core import arguments
+from ..core.protocol import MAX_DETAIL_CHARS, MAX_SEQ
 from ..errors import InvalidInput
 from ..system.descriptor_shortage import translate_shortage
 from .base import RegistryBase
@@ -188,10 +189,12 @@ def _seq_of(event: Event) -> int:
 
 
 def _checked_event(job_id: object, event: object, detail: object, data: object, attempt: object) -> NewEvent:
+    if type(data) is not dict:
+        data = arguments.mapping("data", data)
     return model.NewEvent(
-        data=arguments.mapping("data", data),
         job_id=arguments.job_id(job_id),
         event=arguments.event_kind(event),
-        detail=arguments.detail(detail),
-        attempt=None if attempt is None else arguments.attempt(attempt),
+        detail=arguments.text("detail", detail, most=MAX_DETAIL_CHARS, least=0),
+        data=data,
+        attempt=None if attempt is None else arguments.integer("attempt", attempt, least=0, most=MAX_SEQ),
     )
