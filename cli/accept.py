@@ -57,14 +57,16 @@ def accept(
       jobdb accept --subscriber orchestrator events.ndjson
       mosquitto_sub -t 'jobs/+/events' | jobdb accept --subscriber orchestrator --json -
     """
+    from jobdb.core import arguments
     from jobdb.model import Arrival
 
     refused = False
     with _InputFile(source) as descriptor, open_registry(ctx) as registry:
-        registry.accept_many((), subscriber=subscriber, window=window, start=start)  # check the options first
+        begin = arguments.start(start)
+        registry.accept_many((), subscriber=subscriber, window=window, start=begin)  # check the options first
         for lines in _batches(descriptor):
             arrivals = [Arrival(payload, topic) for payload in lines]
-            for acceptance in registry.accept_many(arrivals, subscriber=subscriber, window=window, start=start):
+            for acceptance in registry.accept_many(arrivals, subscriber=subscriber, window=window, start=begin):
                 refused = refused or acceptance.verdict.refused
                 _print(acceptance, as_json=as_json)
             output.flush()

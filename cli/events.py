@@ -53,10 +53,7 @@ def events(
         if follow or wire or as_json or not output.on_terminal():
             _stream(registry, job, after, follow=follow, wire=wire, as_json=as_json)
             return
-        shown = []
-        while page := registry.events(job, after=after, limit=_PAGE):
-            shown += page
-            after = page[-1].seq
+        shown = list(registry.all_events(job, after=after))
     if not shown:
         print_hint(f"no events yet; 'jobdb events {job} --follow' waits for them", ctx)
         return

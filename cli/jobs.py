@@ -56,9 +56,15 @@ def list_jobs(
       jobdb list --status running --status pending
       jobdb list --agent codex --limit 0 --json
     """
+    from jobdb.core import arguments
+
     with open_registry(ctx) as registry:
         jobs = registry.all_jobs(
-            status=status or (), agent=agent, agent_session=agent_session, after=after, limit=min(limit or _PAGE, _PAGE)
+            status=arguments.statuses(status or ()),
+            agent=agent,
+            agent_session=agent_session,
+            after=after,
+            page_size=min(limit or _PAGE, _PAGE),
         )
         shown = jobs if limit == 0 else islice(jobs, min(limit, sys.maxsize))
         if as_json:

@@ -85,7 +85,9 @@ def publish_event(
 
         require_mqtt_client()
     with open_registry(ctx) as registry:
-        recorded = registry.publish(job, event, detail=detail, data=parsed_data, attempt=attempt)
+        from jobdb.core import arguments
+
+        recorded = registry.publish(job, arguments.event_kind(event), detail=detail, data=parsed_data, attempt=attempt)
         _print_recorded(recorded, as_json=as_json)
         if recorded.event is EventKind.STARTED and not as_json:
             _print_next_step(ctx, job, attempt)

@@ -139,6 +139,8 @@ def register(
         broker_host, broker_port, broker_tls, broker_username, broker_password_file, no_broker
     )
     text = _read_prompt(prompt, prompt_source)
+    from jobdb.core import arguments
+
     with open_registry(ctx) as registry:
         job = registry.register(
             agent=agent,
@@ -154,7 +156,7 @@ def register(
             expected_artifacts=expect or (),
             extra=inputs.parse_json_object(extra, option="--extra"),
             idempotency_key=idempotency_key,
-            auth=auth,
+            auth=arguments.auth_mode(auth),
             auth_token=auth_token,
         )
     if as_json:
@@ -174,7 +176,7 @@ def _prompt_source(prompt: str | None, prompt_file: str | None) -> str | None:
 
 
 def _read_prompt(prompt: str | None, source: str | None) -> str:
-    from jobdb.core.arguments import MAX_PROMPT_CHARS
+    from jobdb.core.registration import MAX_PROMPT_CHARS
     from jobdb.system.terminal import has_visible_text
 
     if source is not None:

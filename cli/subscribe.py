@@ -113,7 +113,9 @@ def subscribe(
             )
             closing.callback(follower.close)
         else:
-            follower = registry.subscribe(job, subscriber=subscriber, start=start, **limits)
+            from jobdb.core import arguments
+
+            follower = registry.subscribe(job, subscriber=subscriber, start=arguments.start(start), **limits)
         for event in follower:
             if exec_ is None:
                 _print_event(event, as_json=as_json)

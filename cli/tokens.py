@@ -49,7 +49,7 @@ def show(
     """
     with open_registry(ctx) as registry:
         if kid is None:
-            kid, token = registry.tokens.present(job)
+            kid, token = registry.tokens.current(job)
         else:
             token = registry.tokens.show(job, kid=kid)
     if as_json:
@@ -133,11 +133,11 @@ def revoke(ctx: typer.Context, job: JobId, kid: Kid, as_json: AsJson = False) ->
       jobdb token revoke 0f3a9c2d7b11 1
     """
     with open_registry(ctx) as registry:
-        was_present = registry.tokens.revoke(job, kid)
+        was_current = registry.tokens.revoke(job, kid)
         ended = registry.get(job).terminal
     if as_json:
-        output.print_json({"job_id": job, "kid": kid, "was_present": was_present})
-    if was_present and not ended:
+        output.print_json({"job_id": job, "kid": kid, "was_current": was_current})
+    if was_current and not ended:
         print_warning(f"that was the current token of job {job}; create a new one: jobdb token rotate {job}")
 
 

@@ -201,7 +201,7 @@ class Jobdb(Adapter):
     def prefill(self, operation: str, count: int) -> None:
         if operation in ("accept", "accept_100"):
             some = [
-                (self._registry.get(job_id), self._registry.tokens.present(job_id))
+                (self._registry.get(job_id), self._registry.tokens.current(job_id))
                 for job_id in self._source.sample(self._running, min(len(self._running), 500))
             ]
             for number in range(count):

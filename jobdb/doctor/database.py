@@ -199,7 +199,7 @@ def _unseal_one_token(report: DoctorReport, registry: Registry) -> bool | None:
     for job in registry.jobs(limit=_MAX_TOKENS_TRIED):
         if job.auth == "required":
             try:
-                registry.tokens.present(job.job_id)
+                registry.tokens.current(job.job_id)
             except KeyProblem as error:  # the key is the right one, so it is this secret that was changed
                 rotate = f"{report.command} token rotate {shlex.quote(job.job_id)}"
                 fix_command = f"{report.command} restore BACKUP" if job.terminal else rotate

@@ -242,6 +242,6 @@ def _age(ms: int) -> str:
 
 def _is_valid(registry: Registry, job: str, kid: int) -> bool:
     try:
-        return any(token.kid == kid and token.state in ("present", "overlap") for token in registry.tokens.list(job))
+        return any(token.kid == kid and token.state in ("current", "overlap") for token in registry.tokens.list(job))
     except UnknownJob:
         return False

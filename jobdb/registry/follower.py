@@ -70,7 +70,22 @@ class WaitLimits:
 
 
 class Follower:
-    """An iterator over events. ``outcome`` is the job, when following one job has come to its end."""
+    """An iterator over events, each handed out at least once and marked as handled when the next is requested.
+
+    Attributes:
+        subscriber: the name of the subscriber.
+        outcome: the job, once following one job has come to its end; None before, and when following all jobs.
+
+    Example:
+        >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+        >>> event = registry.complete("sort-1")
+        >>> follower = registry.subscribe("sort-1", subscriber="orchestrator", timeout_sec=10)
+        >>> for event in follower:
+        ...     print(event.seq, event.event)
+        1 completed
+        >>> follower.outcome.status
+        <JobStatus.COMPLETED: 'completed'>
+    """
 
     def __init__(self, engine: Engine, subscriber: str, steps: Iterator[_Step]) -> None:
         self._engine = engine
@@ -88,7 +103,17 @@ class Follower:
         return self._unhandled[0]
 
     def handled(self) -> None:
-        """Notes that the last event is handled, without asking for the next."""
+        """Mark the last event as handled without requesting the next.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> event = registry.publish("sort-1", "progress")
+            >>> follower = registry.subscribe("sort-1", subscriber="orchestrator", timeout_sec=10)
+            >>> event = next(follower)
+            >>> follower.handled()
+            >>> registry.subscriptions()[0].handled_seq
+            1
+        """
         if self._unhandled is not None:
             event, after = self._unhandled
             self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq, after=after)

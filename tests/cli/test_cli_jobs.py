@@ -171,7 +171,7 @@ def test_list_filters_pages_and_limits(cli: Any) -> None:
     assert len(cli("list", "--status", "cancelled", "--status", "pending").lines) == 7
     assert len(cli("list", "--agent-session", "tmux:1").lines) == 1
     assert [line.split("\t")[0] for line in cli("list", "-n", "2", "--after", jobs[4]).lines] == [jobs[3], jobs[2]]
-    assert "not a status" in cli("list", "--status", "done", code=2).err
+    assert "invalid status" in cli("list", "--status", "done", code=2).err
     cli("list", "--limit", "-1", code=2)
     cli("list", "--after", "nosuch", code=2)
 
@@ -195,7 +195,7 @@ def test_a_line_of_list_has_its_columns(cli: Any) -> None:
 def test_an_unknown_job_is_reported(cli: Any) -> None:
     for command in ("show", "events", "wait", "cancel", "complete", "fail"):
         assert "nosuch" in cli(command, "nosuch", code=2).err
-    assert "not a job id" in cli("show", "../../etc/passwd", code=2).err
+    assert "invalid job id" in cli("show", "../../etc/passwd", code=2).err
 
 
 def test_cancel_ends_a_job_once(cli: Any) -> None:

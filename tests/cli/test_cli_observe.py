@@ -264,7 +264,7 @@ def test_a_removed_current_folder_is_reported(cli: Any, tmp_path: Path, argument
         capture_output=True,
         timeout=60,
     )
-    assert ended.returncode == 5 and ended.stderr.startswith(b"jobdb: the current folder was removed; go to another")
+    assert ended.returncode == 5 and ended.stderr.startswith(b"jobdb: the current folder was removed; change to")
 
 
 def test_an_interrupt_is_quiet(cli: Any) -> None:

@@ -225,11 +225,11 @@ def test_a_log_message_is_one_line(cli: Any) -> None:
         "import jobdb.registry, logging\n"
         "from jobdb.cli import context\n"
         "kept = context.open_registry\n"
-        "before = jobdb.registry.Registry.jobs\n"
+        "before = jobdb.registry.Registry.all_jobs\n"
         "def jobs(self, **wanted):\n"
         "    logging.getLogger('jobdb.x').info('agent %s', 'a\\njobdb: ERROR: jobdb.y: \\x1b[2Jforged')\n"
         "    return before(self, **wanted)\n"
-        "jobdb.registry.Registry.jobs = jobs\n"
+        "jobdb.registry.Registry.all_jobs = jobs\n"
         "from jobdb.cli import main; main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=cli.env, cwd=cli.folder, capture_output=True, text=True)

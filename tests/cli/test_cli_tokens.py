@@ -39,10 +39,10 @@ def test_rotate_revoke_and_list(cli: Any) -> None:
     new = cli("publish", job, "progress", "--json")
     assert new.json["data"]["hmac_kid"] == 2
     assert cli("accept", "-s", "s", input=old).out.startswith("accepted")
-    assert cli("token", "revoke", job, "1", "--json").json == {"job_id": job, "kid": 1, "was_present": False}
+    assert cli("token", "revoke", job, "1", "--json").json == {"job_id": job, "kid": 1, "was_current": False}
     assert cli("accept", "-s", "t", input=old, code=1).out.startswith("revoked_key")
     tokens = cli("token", "list", job, "--json").json_lines
-    assert [(token["kid"], token["state"]) for token in tokens] == [(1, "revoked"), (2, "present")]
+    assert [(token["kid"], token["state"]) for token in tokens] == [(1, "revoked"), (2, "current")]
     revoked = cli("token", "revoke", job, "2")
     assert "token rotate" in revoked.err
     assert "token rotate" in cli("publish", job, "progress", code=5).err

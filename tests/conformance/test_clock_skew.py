@@ -92,7 +92,7 @@ def test_an_overlap_that_ends_later_than_it_can_is_over(registry, clock):
     job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     clock.advance(YEARS_SEC)
     registry.tokens.rotate(job.job_id, overlap_sec=3600)
-    assert [token.state for token in registry.tokens.list(job.job_id)] == ["overlap", "present"]
+    assert [token.state for token in registry.tokens.list(job.job_id)] == ["overlap", "current"]
     clock.advance(-YEARS_SEC)
     event = signed(job.job_id, 1, token=TOKEN)
     assert registry.accept(event, subscriber="s").verdict is Verdict.REVOKED_KEY
@@ -109,7 +109,7 @@ def test_an_overlap_that_was_seen_over_stays_over(registry, clock, database):
     registry.close()
     with database.open() as again:
         assert again.accept(event, subscriber="s").verdict is Verdict.REVOKED_KEY
-        assert [token.state for token in again.tokens.list(job.job_id)] == ["expired", "present"]
+        assert [token.state for token in again.tokens.list(job.job_id)] == ["expired", "current"]
 
 
 def test_an_overlap_is_over_when_the_job_has_an_event_from_later(registry, clock):

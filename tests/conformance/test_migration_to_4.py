@@ -106,7 +106,7 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
         assert (leased.status, leased.worker, leased.attempt) == (JobStatus.RUNNING, "w", 1)
         if engine == "sqlite":  # the server's clock is another
             assert registry.reap() == []
-            assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "present"]
+            assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "current"]
             assert registry.accept(signed("leased", 1, token=OLD_TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
             assert registry.engine.acquire_lease("relay", holder="mine", lease_ms=1000), now
         assert registry.renew("leased", attempt=1, lease_sec=60).attempt == 1

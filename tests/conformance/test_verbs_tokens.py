@@ -21,7 +21,7 @@ def test_each_job_gets_its_own_token(registry):
     assert registry.tokens.show(one) != registry.tokens.show(two)
     assert len(registry.tokens.show(one)) == 43
     assert registry.tokens.show(given) == registry.tokens.show(given, kid=1) == TOKEN
-    assert registry.tokens.present(given) == (1, TOKEN)
+    assert registry.tokens.current(given) == (1, TOKEN)
     with pytest.raises(InvalidInput, match="no token 2"):
         registry.tokens.show(given, kid=2)
 
@@ -32,7 +32,7 @@ def test_rotation_keeps_the_old_token_for_the_overlap(registry, clock, job):
     assert registry.tokens.rotate(job_id, overlap_sec=60) == 2
     new = registry.tokens.show(job_id)
     assert new != old and registry.tokens.show(job_id, kid=1) == old
-    assert [info.state for info in registry.tokens.list(job_id)] == ["overlap", "present"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["overlap", "current"]
     event = registry.publish(job_id, "progress")
     assert parse(event.payload).kid == 2
     assert verdict(registry, signed(job_id, 1, token=old)) == "conflict"
@@ -43,7 +43,7 @@ def test_rotation_keeps_the_old_token_for_the_overlap(registry, clock, job):
     clock.advance(0.001)
     assert verdict(registry, signed(job_id, 4, token=old)) == "revoked_key"
     assert verdict(registry, signed(job_id, 4, token=new, kid=2)) == "accepted"
-    assert [info.state for info in registry.tokens.list(job_id)] == ["expired", "present"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["expired", "current"]
 
 
 def test_an_overlap_is_never_prolonged_by_the_next_rotation(registry, clock, job):
@@ -54,7 +54,7 @@ def test_an_overlap_is_never_prolonged_by_the_next_rotation(registry, clock, job
     assert (second.expires_at - first.expires_at).total_seconds() == 90
     assert third.expires_at is None and registry.tokens.show(job_id) == TOKEN
     assert registry.tokens.rotate(job_id, overlap_sec=0) == 4
-    assert [info.state for info in registry.tokens.list(job_id)] == ["expired"] * 3 + ["present"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["expired"] * 3 + ["current"]
 
 
 def test_revocation_is_immediate(registry, job):
@@ -131,7 +131,7 @@ def test_a_token_that_the_job_had_before_is_refused(registry, job):
         with pytest.raises(InvalidInput, match=f"token {kid} of") as caught:
             registry.tokens.rotate(job_id, token=token)
         assert token not in str(caught.value)
-    assert registry.tokens.present(job_id) == (2, TOKEN)
+    assert registry.tokens.current(job_id) == (2, TOKEN)
 
 
 def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, clock, tmp_path):

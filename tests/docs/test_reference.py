@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import re
 import sqlite3
@@ -37,9 +38,10 @@ def test_the_library_reference_has_every_public_name() -> None:
     page = generator("generate_library_reference").page()
     for name in jobdb.__all__:
         assert f"### {name}\n" in page or f"## {name}\n" in page or f"| `{name}` |" in page, name
-    for name, member in vars(jobdb.Registry).items():
-        if not name.startswith("_") and callable(member):
+    for name, member in inspect.getmembers(jobdb.Registry, inspect.isroutine):
+        if not name.startswith("_"):
             assert f".{name}\n" in page, name
+            assert (inspect.getdoc(member) or "").partition("Example:\n")[2].split("\n")[0].strip() in page, name
     assert " object at 0x" not in page
 
 

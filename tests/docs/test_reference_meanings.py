@@ -106,7 +106,7 @@ def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Regi
     from jobdb.core.protocol import build
     from jobdb.model import EventKind
 
-    kid, token = registry.tokens.present("one")
+    kid, token = registry.tokens.current("one")
 
     def event(seq: int, kind: EventKind) -> str:
         return build(

@@ -222,7 +222,7 @@ def test_a_record_that_lost_its_token_does_not_turn_signing_off(sample: Path, re
     assert (job.prompt, job.auth) == ("another", "required")
     assert registry.tokens.show(job_id) == token
     (info,) = registry.tokens.list(job_id)
-    assert (info.kid, info.state, info.imported) == (1, "present", True)
+    assert (info.kid, info.state, info.imported) == (1, "current", True)
     unsigned = {"schema_version": 1, "seq": job.last_seq + 1, "job_id": job_id, "event": "completed", "detail": ""}
     unsigned |= {"timestamp": "2026-08-01T00:00:00Z", "data": {}}
     assert registry.accept(json.dumps(unsigned), subscriber="s").verdict is Verdict.UNSIGNED

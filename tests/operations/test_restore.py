@@ -419,9 +419,9 @@ def test_what_was_revoked_since_is_counted_and_revoked_again(folder: Path, asked
             job: [token.state for token in registry.tokens.list(job)] for job in ("revoked", "rotated", "untouched")
         }
         assert states == {
-            "revoked": ["revoked" if asked else "present"],
-            "rotated": ["revoked" if asked else "present"],
-            "untouched": ["present"],
+            "revoked": ["revoked" if asked else "current"],
+            "rotated": ["revoked" if asked else "current"],
+            "untouched": ["current"],
         }
         assert registry.tokens.rotate("revoked") == 2  # the way to go on with such a job
 

@@ -106,7 +106,7 @@ def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
 def check(saved: Path, before: dict[str, int]) -> None:
     """The copy is a registry that works, is one moment's state, and holds everything in ``before``."""
     with Registry.open(saved) as copy:
-        found = {job.job_id: job for job in copy.all_jobs(limit=500)}
+        found = {job.job_id: job for job in copy.all_jobs(page_size=500)}
         for job_id, seq in before.items():
             assert found[job_id].last_seq >= seq, job_id
         with copy.engine.store.read() as tx:

@@ -17,7 +17,7 @@ import pytest
 from jobdb.cli import accept, inputs
 
 from jobdb import InvalidInput, NewJob, Registry
-from jobdb.core import arguments
+from jobdb.core import arguments, registration
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, MAX_VALUES, MalformedPayload, parse
 from jobdb.core.secrets import length_in_bits
 from jobdb.engines.sql.precheck import precheck
@@ -180,7 +180,7 @@ def test_json_on_the_command_line(shape: str) -> None:
 
     def read(one: str) -> None:
         try:
-            arguments.json_object("extra", inputs.parse_json_object(one, option="--data"))
+            registration.json_object("extra", inputs.parse_json_object(one, option="--data"))
         except InvalidInput as problem:
             assert len(str(problem)) < 500
 
@@ -217,7 +217,7 @@ TEXTS: dict[str, tuple[Callable[[str], object], list[str]]] = {
         ["9" * LONG, "9" * LONG + "d", "9" * 400 + "w", "." * LONG, "0." + "0" * LONG],
     ),
     "a job id": (arguments.job_id, ["a" * LONG, "a" * 128 + "\n", "." * LONG, "-" * 128]),
-    "a topic": (arguments.topic_prefix, ["/" * LONG, "a/" * LONG, "+" * LONG]),
+    "a topic": (registration.topic_prefix, ["/" * LONG, "a/" * LONG, "+" * LONG]),
     "a token": (length_in_bits, ["a" * LONG + "=", "a" * LONG + "!", "=" * LONG, "0f" * LONG + "g"]),
     "a filter and a topic": (lambda text: topic_matches(text, text), ["+/" * LONG, "/" * LONG, "#/" * LONG]),
 }
@@ -278,7 +278,7 @@ def test_jobs_in_bulk() -> None:
     """Checking them takes time in proportion to their number."""
     jobs = [NewJob(agent="a", prompt="p" * 100, extra={"n": number}) for number in range(4000)]
     assert is_cheap(
-        lambda: [arguments.new_job(job) for job in jobs], lambda: [json.dumps(job.extra) for job in jobs * 2]
+        lambda: [registration.new_job(job) for job in jobs], lambda: [json.dumps(job.extra) for job in jobs * 2]
     )
 
 

@@ -39,7 +39,7 @@ class SenderCredentials(NamedTuple):
 
     Attributes:
         job: jobs.id.
-        kid: the version of the job's present token; 0: it has none, and needs no signatures.
+        kid: the version of the job's current token; 0: it has none, and needs no signatures.
         topic_prefix: where its events come from.
         updated_ms: when the job was changed last, Unix milliseconds.
         sealed: the token that an event names, sealed; None: there is none of that version.

@@ -18,7 +18,7 @@ from .verb_group import VerbGroup
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
-    from ...model import TokenInfo
+    from ...model import TokenInfo, TokenState
     from ..store import Transaction
 
 _PAGE = 500
@@ -57,11 +57,11 @@ class TokenVerbs(VerbGroup):
         found = []
         for kid, created_ms, expires_ms, revoked_ms, imported, current, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
-                state = "revoked"
+                state: TokenState = "revoked"
             elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
-                state = "present" if kid == current else "overlap"
+                state = "current" if kid == current else "overlap"
             created_at = from_ms(created_ms)
             assert created_at is not None
             info = model.TokenInfo(
