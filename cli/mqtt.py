@@ -68,7 +68,7 @@ def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVERY_
         output.warn(f"the events of job {job_id} wait: {refusal}")
         return
     done = Relay(outbox, report=_discard_report).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
-    left = outbox.left()
+    left = outbox.count_pending()
     if left and not done.is_leader:
         output.note(f"{left} events of job {job_id} wait; the relay that runs delivers them")
     elif left:
@@ -77,7 +77,7 @@ def deliver_job(registry: Registry, job_id: str, *, limit_sec: float = DELIVERY_
 
 def require_mqtt_client() -> None:
     """Refuses before anything is recorded where the MQTT client is missing: the event would be there, the answer no."""
-    from jobdb.mqtt.connection import import_paho
+    from jobdb.mqtt.paho_client import import_paho
 
     import_paho()
 
@@ -110,7 +110,7 @@ def publish_with_ticket(
             from jobdb.mqtt import Relay
 
             Relay(outbox, report=_discard_report).run(until_empty=True, one_try=True, timeout_sec=limit_sec)
-        left = outbox.left()
+        left = outbox.count_pending()
     if left:
         output.note(f"{left} events of job {ticket.job_id} wait here; 'jobdb relay --ticket {file}' delivers them")
 

@@ -62,7 +62,7 @@ def relay(
         runner = Relay(outbox, report=output.note, drain_sec=drain_sec)
         stop_on_signals(runner)
         done = runner.run(until_empty=once, timeout_sec=check_time_limit(timeout_sec, option="--timeout-sec"))
-        left = outbox.left()
+        left = outbox.count_pending()
     if json:
         output.json_line({"delivered": done.delivered, "waiting": left})
     else:

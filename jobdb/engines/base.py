@@ -145,6 +145,10 @@ class Engine(Protocol):
         """Parses wire payloads and verifies what is worth it, before the write lock is asked for."""
         ...
 
+    def verify_prechecked(self, prechecked: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
+        """Verifies the rest of them, before the write lock is asked for."""
+        ...
+
     def accept_prechecked(
         self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:

@@ -1,6 +1,6 @@
 """Verbs about what comes in over the wire (FW-N7): accept, and what was refused.
 
-What accept does in its transaction is in accepting.py, imported when it is called: who publishes needs none of it.
+The transaction of accept is in accept_batch.py, which is imported when it is called: publishing needs none of it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,20 @@ class AcceptVerbs:
     vault: Vault
 
     def accept(self, arrivals: Sequence[Arrival], *, subscriber: str, window: int, start: str) -> list[Acceptance]:
-        """Gives each arrival its verdict and acts on it; the whole batch is one transaction."""
+        """Give each arrival its verdict and act on it; the whole batch is one transaction."""
         return self.accept_prechecked(self.precheck(arrivals), subscriber=subscriber, window=window, start=start)
 
     def precheck(self, arrivals: Sequence[Arrival]) -> list[PrecheckedArrival]:
-        """Parses a batch and verifies it as far as that is worth it without the write lock; changes nothing."""
+        """Parse a batch and, unless it is small, verify it without the write lock; change nothing."""
         from .precheck import precheck
 
         return precheck(self.store, self.vault, arrivals)
+
+    def verify_prechecked(self, prechecked: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
+        """Verify what ``precheck`` has left to the write lock; change nothing."""
+        from .precheck import verify_prechecked
+
+        return verify_prechecked(self.store, self.vault, prechecked)
 
     def accept_prechecked(
         self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str

@@ -11,7 +11,7 @@ from ...errors import IllegalTransition, KeyProblem, StaleAttempt, UnknownJob
 from ...model import EventKind, JobStatus
 from .job_updates import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
 from .presign import JobVersion, PresignCache
-from .rows import STATUSES, broker_from_json, event_from_row, password_binding, token_binding, wire_timestamp
+from .rows import STATUSES, event_from_row, open_broker, token_binding, wire_timestamp
 from .statements import EVENTS, JOBS
 
 if TYPE_CHECKING:
@@ -129,11 +129,7 @@ class EventVerbs:
             row = tx.one(EVENTS.broker_of_job, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
-        text, sealed = row
-        password = None
-        if sealed is not None:
-            password = self.vault.unseal(sealed, bound_to=password_binding(job_id))
-        return broker_from_json(text, sealed is not None), password
+        return open_broker(self.vault, job_id, *row)
 
 
 class _PublishState:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ... import model
 from ...errors import IllegalTransition, InvalidInput, UnknownJob
 from ...model import JobStatus, from_ms
-from .rows import overlap_is_over, password_binding, token_binding
+from .rows import password_binding, token_binding
 from .sealer import KEY_ID, Sealer
 from .statements import JOBS, TOKENS
 from .token_reuse import FINGERPRINT_KEY, reseal_key
@@ -44,6 +44,8 @@ class TokenVerbs:
 
     def tokens(self, job_id: str) -> list[TokenInfo]:
         """A job's tokens, without the secrets."""
+        from ...core.authenticity import is_overlap_over
+
         with self.store.read() as tx:
             _job_number(tx, job_id)
             rows = tx.all(TOKENS.list_tokens, job_id=job_id)
@@ -52,7 +54,7 @@ class TokenVerbs:
         for kid, created_ms, expires_ms, revoked_ms, imported, current, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
                 state = "revoked"
-            elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
+            elif is_overlap_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
                 state = "present" if kid == current else "overlap"
