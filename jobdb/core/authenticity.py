@@ -63,7 +63,7 @@ def check_authenticity(
     wire: WireEvent,
     topic: str | None,
     credentials: SenderCredentials | None,
-    open_token: Callable[[], str],
+    open_token: Callable[[WireEvent, SenderCredentials], str],
     *,
     now_ms: int,
     verified_with: bytes | None = None,
@@ -74,8 +74,9 @@ def check_authenticity(
         wire: the event.
         topic: the topic that it came on; None: unknown, and not checked.
         credentials: the job's, with the token of the version ``wire.kid``; None: there is no such job.
-        open_token: returns that token in clear. Called at most once, and only when all else is in order: an event that
-            is refused for another reason costs no decryption, and a key that cannot be opened does not hide it.
+        open_token: returns that token in clear, given the event and the credentials. Called at most once, and only
+            when all else is in order: an event that is refused for another reason costs no decryption, and a token that
+            cannot be opened does not hide that refusal.
         now_ms: the current time, Unix milliseconds.
         verified_with: the encrypted token with which the signature was verified before; while it is still the job's,
             the signature is not verified again.
@@ -84,7 +85,7 @@ def check_authenticity(
         Exception: whatever ``open_token`` raises.
 
     Example:
-        >>> check_authenticity(wire, "elsewhere/events", credentials, lambda: token, now_ms=now_ms).verdict
+        >>> check_authenticity(wire, "elsewhere/events", credentials, open_token, now_ms=now_ms).verdict
         <Verdict.WRONG_TOPIC: 'wrong_topic'>
     """
     if credentials is None:
@@ -97,17 +98,23 @@ def check_authenticity(
         return AuthenticityFailure(Verdict.UNSIGNED, "the job has a token and the event no signature")
     if credentials.sealed is None:
         return AuthenticityFailure(Verdict.REVOKED_KEY, f"the job has no key {wire.kid}")
-    if credentials.revoked_ms is not None or is_overlap_over(
+    if credentials.revoked_ms is not None or (credentials.expires_ms is not None and _is_expired(credentials, now_ms)):
+        return AuthenticityFailure(Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over")
+    if credentials.sealed != verified_with and not verify(
+        wire, open_token(wire, credentials), legacy=bool(credentials.imported)
+    ):
+        return AuthenticityFailure(Verdict.BAD_SIGNATURE, f"the signature does not verify with key {wire.kid}")
+    return None
+
+
+def _is_expired(credentials: SenderCredentials, now_ms: int) -> bool:
+    return is_overlap_over(
         credentials.expires_ms,
         credentials.overlap_ms,
         credentials.ended_ms,
         now_ms=now_ms,
         updated_ms=credentials.updated_ms,
-    ):
-        return AuthenticityFailure(Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over")
-    if credentials.sealed != verified_with and not verify(wire, open_token(), legacy=bool(credentials.imported)):
-        return AuthenticityFailure(Verdict.BAD_SIGNATURE, f"the signature does not verify with key {wire.kid}")
-    return None
+    )
 
 
 def is_overlap_over(

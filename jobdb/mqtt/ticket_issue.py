@@ -35,9 +35,7 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
     require_place(store)
     job = registry.get(job_id)
     if job.terminal:
-        raise IllegalTransition(
-            f"job {job_id} has ended as {job.status}; a ticket for it cannot be used"
-        )
+        raise IllegalTransition(f"job {job_id} has ended as {job.status}; a ticket for it cannot be used")
     environment = environment or Environment.read()
     broker, password = registry.engine.broker(job_id)
     if broker is None:

@@ -52,7 +52,9 @@ def check(
     open_token: Callable[[], str] = lambda: TOKEN,
     verified_with: bytes | None = None,
 ) -> Verdict | None:
-    failure = check_authenticity(wire, topic, credentials, open_token, now_ms=NOW, verified_with=verified_with)
+    failure = check_authenticity(
+        wire, topic, credentials, lambda *_: open_token(), now_ms=NOW, verified_with=verified_with
+    )
     assert failure is None or failure.reason
     return failure and failure.verdict
 
@@ -83,7 +85,7 @@ def test_unsigned() -> None:
 
 
 def test_a_key_that_the_job_does_not_have() -> None:
-    failure = check_authenticity(event(kid=9), TOPIC, JOB._replace(sealed=None), not_opened, now_ms=NOW)
+    failure = check_authenticity(event(kid=9), TOPIC, JOB._replace(sealed=None), lambda *_: not_opened(), now_ms=NOW)
     assert failure == AuthenticityFailure(Verdict.REVOKED_KEY, "the job has no key 9")
 
 

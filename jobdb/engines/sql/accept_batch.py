@@ -7,7 +7,8 @@ checked here, on one row with everything that it depends on. The rules are :mod:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ... import model
 from ...core.authenticity import SenderCredentials, check_authenticity
@@ -15,7 +16,8 @@ from ...core.lifecycle import next_status
 from ...core.replay import ReplayFacts, check_replay
 from ...model import Verdict
 from .job_updates import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
-from .rows import STATUSES, shorten, token_binding
+from .precheck import open_sealed_token
+from .rows import STATUSES, shorten
 from .statements import ACCEPT, EVENTS, TOKENS
 
 if TYPE_CHECKING:
@@ -28,38 +30,9 @@ if TYPE_CHECKING:
 MAX_REFUSALS_PER_JOB = 64
 MAX_REFUSALS = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
-_NO_TOKEN = (None,) * 6
-
-
-class _StoredEvent(NamedTuple):
-    """What is recorded under a seq: the digest of the event, and when it was recorded, Unix milliseconds."""
-
-    digest: bytes
-    recorded_ms: int
-
-
-class _AcceptRow(NamedTuple):
-    """A row of ``accept_state``: the job, subscription, token and recorded event that a wire event names."""
-
-    job: int
-    status: str
-    last_seq: int
-    terminal_seq: int | None
-    attempt: int
-    kid: int
-    topic_prefix: str
-    updated_ms: int
-    subscription: int | None
-    start_seq: int
-    last_accepted: int
-    sealed: bytes | None
-    imported: int | None
-    revoked_ms: int | None
-    expires_ms: int | None
-    overlap_ms: int | None
-    ended_ms: int | None
-    digest: bytes | None
-    recorded_ms: int
+_CREDENTIAL_COLUMNS = len(SenderCredentials._fields)
+_JOB_COLUMNS = SenderCredentials._fields.index("sealed")
+_NO_TOKEN = (None,) * (_CREDENTIAL_COLUMNS - _JOB_COLUMNS)
 
 
 class _AcceptState:
@@ -67,7 +40,7 @@ class _AcceptState:
 
     Attributes:
         credentials: the job's, with each token that the batch names, by version.
-        stored: the events that the batch has looked up or recorded, by seq.
+        recorded: digest and time (Unix milliseconds) of the events that the batch has looked up or recorded, by seq.
         rows: events to be recorded.
         updates: the changes to the job that the events bring.
         advanced: whether the subscriber's last_seq has to be written.
@@ -77,49 +50,53 @@ class _AcceptState:
         "advanced",
         "attempt",
         "credentials",
-        "kid",
         "last_accepted",
         "last_seq",
         "number",
+        "recorded",
         "rows",
         "start_seq",
         "status",
-        "stored",
         "subscription",
         "terminal_seq",
-        "topic_prefix",
-        "updated_ms",
         "updates",
     )
 
-    def __init__(self, row: _AcceptRow, start: str) -> None:
-        self.number = row.job
-        self.status = STATUSES[row.status]
-        self.last_seq = row.last_seq
-        self.terminal_seq = row.terminal_seq
-        self.attempt = row.attempt
-        self.kid = row.kid
-        self.topic_prefix = row.topic_prefix
-        self.updated_ms = row.updated_ms
-        self.subscription = row.subscription
-        self.start_seq = row.start_seq
-        self.last_accepted = row.last_accepted
+    def __init__(self, row: Row, wire: WireEvent, start: str) -> None:
+        """Take in a row of ``accept_state``, which was read for a wire event."""
+        found = SenderCredentials._make(row[:_CREDENTIAL_COLUMNS])
+        (
+            status,
+            self.last_seq,
+            self.terminal_seq,
+            self.attempt,
+            self.subscription,
+            self.start_seq,
+            self.last_accepted,
+            digest,
+            recorded_ms,
+        ) = row[_CREDENTIAL_COLUMNS:]
+        self.number = found.job
+        self.status = STATUSES[status]
         if self.subscription is None:
             self.start_seq = self.last_accepted = self.last_seq if start == "now" else 0
-        self.credentials: dict[int, SenderCredentials] = {}
-        self.stored: dict[int, _StoredEvent | None] = {}
+        self.credentials: dict[int, SenderCredentials] = {wire.kid: found}
+        self.recorded: dict[int, tuple[bytes, int] | None] = {
+            wire.seq: None if digest is None else (digest, recorded_ms)
+        }
         self.rows: list[dict[str, Any]] = []
         self.updates = JobUpdates()
         self.advanced = False
 
-    def add_credentials(self, kid: int, token: Row) -> None:
-        """Note the token of a version: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms."""
-        self.credentials[kid] = SenderCredentials(self.number, self.kid, self.topic_prefix, self.updated_ms, *token)
+    def add_credentials(self, kid: int, token: Row | None) -> None:
+        """Note the token of a further version: a row of ``token_state``; None: there is none."""
+        of_job = next(iter(self.credentials.values()))[:_JOB_COLUMNS]
+        self.credentials[kid] = SenderCredentials._make((*of_job, *(token or _NO_TOKEN)))
 
     def apply(self, wire: WireEvent, now: int) -> None:
         """Record a new event and move the job, never backwards."""
         self.rows.append(event_row(self.number, wire, now))
-        self.stored[wire.seq] = _StoredEvent(self.rows[-1]["digest"], now)
+        self.recorded[wire.seq] = (self.rows[-1]["digest"], now)
         if self.status.terminal or (wire.seq < self.last_seq and not wire.event.terminal):
             return
         self.last_seq = max(wire.seq, self.last_seq)
@@ -136,7 +113,7 @@ class AcceptBatch:
 
     def __init__(self, tx: Transaction, vault: Vault, subscriber: str, window: int, start: str) -> None:
         self._tx = tx
-        self._vault = vault
+        self._open_token = partial(open_sealed_token, vault)
         self._subscriber = subscriber
         self._window = window
         self._start = start
@@ -158,7 +135,7 @@ class AcceptBatch:
             wire,
             prechecked.topic,
             credentials,
-            lambda: self._open_token(wire, credentials),
+            self._open_token,
             now_ms=self._now,
             verified_with=prechecked.verified_with,
         )
@@ -167,26 +144,21 @@ class AcceptBatch:
             number = 0 if job is None else job.number
             self._note_refused_key(number, wire.kid, failure.verdict)
             return self._refuse(number, wire, *failure)
-        stored = job.stored[wire.seq]
-        verdict, reason = check_replay(self._replay_facts(job, wire, stored))
+        recorded_digest, recorded_ms = job.recorded[wire.seq] or (None, self._now)
+        verdict, reason = check_replay(self._replay_facts(job, wire, recorded_digest))
         if verdict is Verdict.ACCEPTED:
             missing = self._advance(job, wire.seq)
-            if stored is None:
+            if recorded_digest is None:
                 job.apply(wire, self._now)
-                return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, self._now), missing)
-            return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, stored.recorded_ms), missing)
+            return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, recorded_ms), missing)
         if verdict is Verdict.DUPLICATE:
-            event = event_from_wire(wire, stored.recorded_ms if stored else self._now)
+            event = event_from_wire(wire, recorded_ms)
             return model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
         if self._start == "now":
             # "now" is this moment. It must not move with every event that is refused because it is recorded already.
             self._ensure_subscription(job)
         _record_refusal(self._tx, job.number, self._subscriber, wire, verdict, reason)
         return self._refuse(job.number, wire, verdict, reason)
-
-    def _open_token(self, wire: WireEvent, credentials: SenderCredentials | None) -> str:
-        assert credentials is not None and credentials.sealed is not None
-        return self._vault.unseal(credentials.sealed, bound_to=token_binding(wire.job_id, wire.kid))
 
     def _count_refusal(self, job: int, answer: Acceptance) -> Acceptance:
         """Count a refusal; return it."""
@@ -216,23 +188,15 @@ class AcceptBatch:
             if row is None:
                 self._jobs[wire.job_id] = None
                 return None
-            found = _AcceptRow(*row)
-            job = self._jobs[wire.job_id] = _AcceptState(found, self._start)
-            job.add_credentials(
-                wire.kid,
-                (found.sealed, found.imported, found.revoked_ms, found.expires_ms, found.overlap_ms, found.ended_ms),
-            )
-            job.stored[wire.seq] = None if found.digest is None else _StoredEvent(found.digest, found.recorded_ms)
+            job = self._jobs[wire.job_id] = _AcceptState(row, wire, self._start)
             return job
-        if wire.seq not in job.stored:
-            stored = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
-            job.stored[wire.seq] = None if stored is None else _StoredEvent(*stored)
+        if wire.seq not in job.recorded:
+            job.recorded[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
         if wire.kid not in job.credentials:
-            token = self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid)
-            job.add_credentials(wire.kid, _NO_TOKEN if token is None else token)
+            job.add_credentials(wire.kid, self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid))
         return job
 
-    def _replay_facts(self, job: _AcceptState, wire: WireEvent, stored: _StoredEvent | None) -> ReplayFacts:
+    def _replay_facts(self, job: _AcceptState, wire: WireEvent, recorded_digest: bytes | None) -> ReplayFacts:
         skipped = False
         if job.start_seq < wire.seq <= job.last_accepted:
             skipped = self._tx.one(ACCEPT.gap_containing_seq, subscription=job.subscription, seq=wire.seq) is not None
@@ -240,9 +204,9 @@ class AcceptBatch:
             seq=wire.seq,
             event_is_terminal=wire.event.terminal,
             attempt=wire.attempt,
-            matches_recorded=None if stored is None else stored.digest == wire.digest,
+            matches_recorded=None if recorded_digest is None else recorded_digest == wire.digest,
             matches_recorded_end=(
-                stored is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_
+                recorded_digest is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_
             ),
             start_seq=job.start_seq,
             last_seq=job.last_accepted,

@@ -11,6 +11,7 @@ less time than a transaction that reads their tokens beforehand. Called by the a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
@@ -93,6 +94,16 @@ def verify_prechecked(store: Store, vault: Vault, prechecked: Sequence[Prechecke
     return _Verifier(store, vault).verify(prechecked)
 
 
+def open_sealed_token(vault: Vault, wire: WireEvent, credentials: SenderCredentials) -> str:
+    """Return the token that an event names, in clear.
+
+    Raises:
+        KeyProblem: it cannot be decrypted.
+    """
+    assert credentials.sealed is not None
+    return vault.unseal(credentials.sealed, bound_to=token_binding(wire.job_id, wire.kid))
+
+
 def _parse(arrival: Arrival) -> PrecheckedArrival:
     try:
         return PrecheckedArrival(parse(arrival.payload), arrival.topic)
@@ -110,7 +121,7 @@ class _Verifier:
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
-        self._vault = vault
+        self._open_token = partial(open_sealed_token, vault)
         self._credentials: dict[tuple[str, int], SenderCredentials | None] = {}
 
     def verify(self, arrivals: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
@@ -119,25 +130,19 @@ class _Verifier:
         if not open_events:
             return list(arrivals)
         now_ms = self._read_credentials({(wire.job_id, wire.kid) for wire in open_events})
-        return [self._verify(each, now_ms) for each in arrivals]
+        return [
+            each if each.wire is None or each.authentic else self._verify(each.wire, each.topic, now_ms)
+            for each in arrivals
+        ]
 
-    def _verify(self, arrival: PrecheckedArrival, now_ms: int) -> PrecheckedArrival:
-        wire, topic = arrival.wire, arrival.topic
-        if wire is None or arrival.authentic:
-            return arrival
+    def _verify(self, wire: WireEvent, topic: str | None, now_ms: int) -> PrecheckedArrival:
         credentials = self._credentials[wire.job_id, wire.kid]
-        failure = check_authenticity(wire, topic, credentials, lambda: self._open_token(wire), now_ms=now_ms)
-        job = credentials.job if credentials is not None else 0
-        if failure is not None:
-            refusal = model.Acceptance(failure.verdict, wire.job_id, wire.seq, reason=failure.reason)
-            return PrecheckedArrival(None, topic, refusal, job, kid=wire.kid)
-        assert credentials is not None
-        return PrecheckedArrival(wire, topic, None, job, True, credentials.sealed)
-
-    def _open_token(self, wire: WireEvent) -> str:
-        credentials = self._credentials[wire.job_id, wire.kid]
-        assert credentials is not None and credentials.sealed is not None
-        return self._vault.unseal(credentials.sealed, bound_to=token_binding(wire.job_id, wire.kid))
+        failure = check_authenticity(wire, topic, credentials, self._open_token, now_ms=now_ms)
+        if failure is None:
+            assert credentials is not None
+            return PrecheckedArrival(wire, topic, None, credentials.job, True, credentials.sealed)
+        refusal = model.Acceptance(failure.verdict, wire.job_id, wire.seq, reason=failure.reason)
+        return PrecheckedArrival(None, topic, refusal, credentials.job if credentials else 0, kid=wire.kid)
 
     def _read_credentials(self, token_keys: Iterable[tuple[str, int]]) -> int:
         """Read the credentials that are not known yet; return the time at which they were read, Unix milliseconds."""
