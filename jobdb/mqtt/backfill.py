@@ -12,16 +12,18 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.authenticity import CLOCK_SLACK_MS
-from ..core.protocol import WireEvent
 from ..core.protocol.topics import events_topic
-from ..engines.base import Engine
-from ..engines.store import Transaction
 from ..errors import UnknownJob
-from .reporting import ReportCallback
 from .statements import SUBSCRIBER
+
+if TYPE_CHECKING:
+    from ..core.protocol import WireEvent
+    from ..engines.base import Engine
+    from ..engines.store import Transaction
+    from .reporting import ReportCallback
 
 _CACHE_SIZE = 10_000
 _PAGE_SIZE = 1000

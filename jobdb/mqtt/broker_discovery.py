@@ -49,8 +49,11 @@ def subscriber_settings(
         if own_settings is not None and named.username in (None, own_settings.username):
             return own_settings
         for settings in known:
-            same = (settings.host.lower(), settings.port) == (named.host.lower(), named.port)
-            if same and named.username in (None, settings.username) and (settings.tls or not named.tls):
+            if (
+                settings.is_at(named.host, named.port)
+                and named.username in (None, settings.username)
+                and (settings.tls or not named.tls)
+            ):
                 return settings
         return environment.settings(named, None)
     if environment.broker is not None:
@@ -74,7 +77,7 @@ def subscriber_settings(
 def _environment_login(broker: Broker, environment: Environment) -> BrokerSettings | None:
     """Return the environment's settings for a broker, if it names that one and a user or certificate for it."""
     own_settings = environment.broker
-    if own_settings is None or (own_settings.host.lower(), own_settings.port) != (broker.host.lower(), broker.port):
+    if own_settings is None or not own_settings.is_at(broker.host, broker.port):
         return None
     if own_settings.username is None and own_settings.certfile is None:
         return None

@@ -219,7 +219,7 @@ class Connection:
 
     def _disconnected(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            self.close_reason = f"the broker said: {reason}"
+            self.close_reason = f"the broker disconnected: {reason}"
             self.session_taken_over = reason.value == _SESSION_TAKEN_OVER
 
     def _linger(self, _client: Any, _data: Any, ending: Any) -> None:

@@ -10,21 +10,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from ..engines.base import Engine
-from ..engines.sql.precheck import PrecheckedArrival
 from ..errors import Busy, Refused
-from ..model import Acceptance, Verdict
+from ..model import Verdict
 from ..system.interrupt_safe_flag import Flag
 from .backfill import Backfill
 from .batch import MAX_BATCH_BYTES, MAX_BATCH_MESSAGES, BatchProgress, PendingBatch
-from .connection import Message
 from .inbox import Inbox
 from .ready_jobs import ReadyJobs
 from .reconnecting import ReconnectingConnection
-from .reporting import RefusalReporter, ReportCallback
-from .settings import BrokerSettings
+from .reporting import RefusalReporter
 from .topic_subscriptions import TopicSubscriptions
+
+if TYPE_CHECKING:
+    from ..engines.base import Engine
+    from ..engines.sql.precheck import PrecheckedArrival
+    from ..model import Acceptance
+    from .connection import Message
+    from .reporting import ReportCallback
+    from .settings import BrokerSettings
 
 ACCEPT_BUDGET_SEC = 1.0
 GRACE_SEC = 10.0

@@ -67,7 +67,7 @@ def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
         hasty.put(message(1))
 
 
-def test_whoever_waits_goes_on_when_the_intake_ends() -> None:
+def test_whoever_waits_goes_on_when_the_consumer_ends() -> None:
     inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1))
     waiting = threading.Thread(target=inbox.put, args=(message(1),))

@@ -22,7 +22,7 @@ from .rows import token_binding
 from .statements import ACCEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ...core.protocol import WireEvent
     from ...crypto.vault import Vault
@@ -121,7 +121,7 @@ class _Verifier:
 
     def __init__(self, store: Store, vault: Vault) -> None:
         self._store = store
-        self._open_token = partial(open_sealed_token, vault)
+        self._vault = vault
         self._credentials: dict[tuple[str, int], SenderCredentials | None] = {}
 
     def verify(self, arrivals: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
@@ -130,14 +130,21 @@ class _Verifier:
         if not open_events:
             return list(arrivals)
         now_ms = self._read_credentials({(wire.job_id, wire.kid) for wire in open_events})
+        open_token = partial(open_sealed_token, self._vault)
         return [
-            each if each.wire is None or each.authentic else self._verify(each.wire, each.topic, now_ms)
+            each if each.wire is None or each.authentic else self._verify(each.wire, each.topic, open_token, now_ms)
             for each in arrivals
         ]
 
-    def _verify(self, wire: WireEvent, topic: str | None, now_ms: int) -> PrecheckedArrival:
+    def _verify(
+        self,
+        wire: WireEvent,
+        topic: str | None,
+        open_token: Callable[[WireEvent, SenderCredentials], str],
+        now_ms: int,
+    ) -> PrecheckedArrival:
         credentials = self._credentials[wire.job_id, wire.kid]
-        failure = check_authenticity(wire, topic, credentials, self._open_token, now_ms=now_ms)
+        failure = check_authenticity(wire, topic, credentials, open_token, now_ms=now_ms)
         if failure is None:
             assert credentials is not None
             return PrecheckedArrival(wire, topic, None, credentials.job, True, credentials.sealed)
