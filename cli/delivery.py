@@ -31,7 +31,7 @@ def require_mqtt_client() -> None:
     Raises:
         Unavailable: it is not. Later would be too late: the event would be recorded although the command failed.
     """
-    from jobdb.mqtt.connection import import_paho
+    from jobdb.mqtt.paho_client import import_paho
 
     import_paho()
 
@@ -47,7 +47,7 @@ def deliver_job(registry: Registry, job_id: str) -> None:
         print_warning(f"the events of job {job_id} are waiting: {refusal.for_command_line()}")
         return
     delivered = _deliver_once(outbox)
-    left = outbox.left()
+    left = outbox.count_pending()
     if left and not delivered.is_leader:
         print_note(
             f"not yet delivered: {pluralize(left, 'event')} of job {job_id}; the running relay delivers the rest"
@@ -59,7 +59,7 @@ def deliver_job(registry: Registry, job_id: str) -> None:
 def deliver_ticket_outbox(outbox: TicketOutbox) -> int:
     """Deliver a ticket's waiting events, as far as possible within the limit; return how many are left."""
     _deliver_once(outbox)
-    return outbox.left()
+    return outbox.count_pending()
 
 
 def _deliver_once(outbox: RegistryOutbox | TicketOutbox) -> RelayResult:

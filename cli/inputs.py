@@ -64,7 +64,7 @@ def parse_json_object(text: str | None, *, option: str, max_size: int = 1_048_57
         text = read_text(text[1:], label=f"JSON for {option}", max_chars=max_size)
     import json
 
-    from jobdb.core.protocol.value_count import has_more_values
+    from jobdb.core.protocol.limits import has_more_values
 
     if has_more_values(text, _MAX_VALUES):
         raise InvalidInput(f"{option} holds more than {_MAX_VALUES} values; put them into a file and pass its name")

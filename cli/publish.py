@@ -111,7 +111,7 @@ def _publish_with_ticket(file: str, event: str, *, detail: str, data: str | None
     with TicketOutbox.open(job_ticket) as outbox:
         _print_recorded(outbox.publish(event, detail=detail, data=parsed_data), as_json=as_json)
         flush()
-        left = deliver_ticket_outbox(outbox) if deliver else outbox.left()
+        left = deliver_ticket_outbox(outbox) if deliver else outbox.count_pending()
     if left:
         from .formatting import pluralize
         from .messages import print_note

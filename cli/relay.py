@@ -67,7 +67,7 @@ def relay(
         runner = Relay(outbox, report=print_note, drain_sec=drain_sec)
         stop_on_signals(runner)
         result = runner.run(until_empty=once, timeout_sec=check_time_limit(timeout_sec, option="--timeout-sec"))
-        left = outbox.left()
+        left = outbox.count_pending()
     if as_json:
         output.print_json({"delivered": result.delivered, "waiting": left})
     else:

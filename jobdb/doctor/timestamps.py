@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..engines.sql.rows import CLOCK_SLACK_MS
+from ..core.authenticity import CLOCK_SLACK_MS
 from ..engines.statements import Statement, StatementSet
 from ..engines.store import Transaction
 from ..registry import Registry

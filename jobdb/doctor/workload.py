@@ -9,7 +9,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-from ..engines.sql.rows import CLOCK_SLACK_MS
+from ..core.authenticity import CLOCK_SLACK_MS
 from ..engines.statements import Statement, StatementSet
 from ..engines.store import Row, Transaction
 from ..errors import UnknownJob

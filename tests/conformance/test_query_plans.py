@@ -13,7 +13,7 @@ from jobdb import NewJob
 from jobdb.engines.postgresql.dialect import DIALECT
 from jobdb.engines.sql.statements import ACCEPT, SUBSCRIPTIONS, VERBS
 from jobdb.engines.statements import POSITIONAL, StatementSet
-from jobdb.mqtt.backfill import SUBSCRIBER
+from jobdb.mqtt.statements import SUBSCRIBER
 
 JOBS = int(os.environ.get("JOBDB_PLAN_JOBS", "20000"))
 

@@ -14,6 +14,7 @@ SQLITE_ONLY = {
     "engines/postgresql/dialect.sql": "PostgreSQL's own; tried in place of the verbs'",
     "engines/postgresql/migrations.sql": "PostgreSQL's own; run by every migration",
     "mqtt/ticket_outbox.sql": "a ticket's own local file",
+    "mqtt/ticket_store.sql": "the same file's tables",
     "ui/datasette_plugin.sql": "datasette reads a SQLite file",
     "operations/restored_file.sql": "a backup is a SQLite file; run by every test of restore",
     "operations/since_backup.sql": "a backup is a SQLite file; run by every test of restore",

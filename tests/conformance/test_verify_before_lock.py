@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import pytest
 from conformance_kit.wire import signed
 
+from jobdb.core import authenticity
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
-from jobdb.engines.sql import precheck
 from jobdb.model import Arrival
 
 BULK = "x" * 40_000
@@ -21,7 +21,7 @@ def verdicts(registry, lines, subscriber="s"):
 def lock_held_at_verify(registry, monkeypatch):
     """Where each signature was verified: True for under the write lock."""
     held, seen = [], []
-    write, verify = registry.engine.store.write, precheck.verify
+    write, verify = registry.engine.store.write, authenticity.verify
 
     @contextmanager
     def watched_write():
@@ -37,7 +37,7 @@ def lock_held_at_verify(registry, monkeypatch):
         return verify(*arguments, **more)
 
     monkeypatch.setattr(registry.engine.store, "write", watched_write)
-    monkeypatch.setattr(precheck, "verify", watched_verify)
+    monkeypatch.setattr(authenticity, "verify", watched_verify)
     return seen
 
 

@@ -21,7 +21,7 @@ from jobdb.engines.sqlite.file_kind import FileKind, inspect_file
 from jobdb.engines.sqlite.header import read_header
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.shared_mark import set_shared
-from jobdb.mqtt.ticket_outbox import _open_store
+from jobdb.mqtt.ticket_store import open_ticket_store
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
@@ -71,7 +71,7 @@ def test_another_programs_database_is_refused_by_every_command_and_stays_as_it_i
         with pytest.raises(NotAJobdbDatabase, match="is a SQLite database of another program; nothing was changed"):
             command(path)
     with pytest.raises((NotAJobdbDatabase, SchemaMismatch), match=r"is a database of another program|newer jobdb"):
-        _open_store(path, lambda: 0)
+        open_ticket_store(path, lambda: 0)
     report = diagnose(parse_url(path))
     assert [finding.message for finding in report.findings if finding.level == "fail"] == [
         f"{path} is a SQLite database of another program"
@@ -116,7 +116,7 @@ def test_a_dump_with_something_of_somebody_else_in_it_is_refused(path: Path) -> 
 
 def test_what_is_empty_becomes_a_registry(path: Path) -> None:
     make(path, "CREATE TABLE gone(x); DROP TABLE gone; VACUUM")
-    with pytest.raises(SchemaMismatch, match=r"is empty; run 'jobdb --db .* init'"):
+    with pytest.raises(SchemaMismatch, match=r"is empty; open it with create=True"):
         open_registry(path)
     with open_registry(path, create=True) as registry:
         assert registry.jobs() == []

@@ -301,6 +301,6 @@ def test_a_ticket_outbox(folder: Path, other_process: OtherProcess) -> None:
     publish()
     assert interrupt_each_point(publish, check, max_points=MAX_POINTS) > 3
     with TicketOutbox.open(ticket, path=path) as outbox:
-        waiting = outbox.left()
+        waiting = outbox.count_pending()
         assert waiting == outbox.next_seq() - 1
     assert_not_marked_open(path)

@@ -79,7 +79,7 @@ def test_a_ticket_s_relay_is_taken_over_likewise(harness: BrokerHarness, tmp_pat
         assert outbox.acquire_lease("dead", 15_000)
     with TicketOutbox.open(ticket, path=path) as outbox:
         done = Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=TIMEOUT_SEC)
-        assert done.is_leader and outbox.left() == 0
+        assert done.is_leader and outbox.count_pending() == 0
         assert outbox.acquire_lease("mine", 15_000)
         assert not outbox.acquire_lease("another's", 15_000)
 

@@ -181,7 +181,7 @@ def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness)
         keeper = threading.Thread(target=hold_write_lock)
         keeper.start()
         assert held.wait(TIMEOUT_SEC)
-        third.say(job.topic, "{")  # the intake's turn with it waits for the keeper, and the next two for the intake
+        third.say(job.topic, "{")  # its acceptance waits for the lock, and the next two wait for it
         wait_until(lambda: follower._consumer._inbox)
         third.say(job.topic, json.dumps(forged))
         third.say(job.topic, after.payload)

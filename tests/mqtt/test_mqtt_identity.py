@@ -41,7 +41,7 @@ def _publish(ticket: Ticket, state: Path, *events: str) -> list[int]:
     with TicketOutbox.open(ticket, path=state) as outbox:
         found = [outbox.publish(event).seq for event in events]
         Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=TIMEOUT_SEC)
-        assert outbox.left() == 0
+        assert outbox.count_pending() == 0
     return found
 
 

@@ -20,7 +20,7 @@ from brokerkit.servers import Mosquitto
 from jobdb import Broker, EventKind, NewEvent
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
-from jobdb.mqtt.connection import MQTT_311
+from jobdb.mqtt.paho_client import MQTT_311
 from jobdb.mqtt.reconnecting import MAX_BACKOFF_SEC, ReconnectingConnection
 from tests.ports import free_port
 
@@ -56,7 +56,7 @@ def test_marks_only_what_was_acknowledged(harness: BrokerHarness, monkeypatch: p
     harness.run_job(job, events=5)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener:
         dying = harness.relay()
-        monkeypatch.setattr(dying._outbox, "mark", lambda numbers: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(dying._outbox, "mark_delivered", lambda numbers: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             dying.run(until_empty=True, timeout_sec=TIMEOUT_SEC)
         assert harness.registry.engine.outbox_size()[0] == 5
@@ -187,7 +187,7 @@ def test_a_refused_topic_is_said_and_parks_its_job_alone(tmp_path: Path, mosquit
         assert done.delivered == 3, harness.said
         left = harness.registry.engine.outbox(after=0, limit=10)
         assert [delivery.job_id for delivery in left] == ["forbidden"] * 3
-        assert sum("does not take event" in line and "Not authorized" in line for line in harness.said) == 1
+        assert sum("does not accept event" in line and "Not authorized" in line for line in harness.said) == 1
 
 
 def test_what_is_behind_a_refused_event_is_not_delivered_before_it(
@@ -204,7 +204,7 @@ def test_what_is_behind_a_refused_event_is_not_delivered_before_it(
         assert done.delivered == 4, harness.said
         left = harness.registry.engine.outbox(after=0, limit=10)
         assert [(delivery.job_id, delivery.seq) for delivery in left] == [("one", 2), ("one", 3)]
-        assert sum("does not take event 2 of job one" in line for line in harness.said) == 1
+        assert sum("does not accept event 2 of job one" in line for line in harness.said) == 1
 
 
 def test_what_a_broker_said_before_it_hung_up_counts(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,10 +219,10 @@ def test_what_a_broker_said_before_it_hung_up_counts(harness: BrokerHarness, mon
     assert channel.link.connection is not None
     channel.link.connection.close()
     with monkeypatch.context() as patched:
-        patched.setattr(relay, "_mark", lambda: False)  # the answers come just behind its look at them
+        patched.setattr(relay, "_mark_acknowledged", lambda: False)  # the answers come just behind its look at them
         relay._step()
     assert channel.link.connection is None
-    relay._mark()
+    relay._mark_acknowledged()
     relay._shut_down(is_leader=True)
     assert harness.registry.engine.outbox_size()[0] == 0
 
@@ -240,7 +240,9 @@ def test_an_event_at_which_the_broker_hangs_up_without_a_word_parks_its_job_alon
         harness.run_job(small, events=50)
         with harness.relaying():
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
-            wait_until(lambda: any("does not take event 2 of job large: it hangs up" in line for line in harness.said))
+            wait_until(
+                lambda: any("does not accept event 2 of job large: it hangs up" in line for line in harness.said)
+            )
             harness.registry.publish(harness.job(job_id="later").job_id, "progress")
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
         left = harness.registry.engine.outbox(after=0, limit=10)
@@ -276,25 +278,25 @@ def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarn
 
 def test_a_cheap_look_at_a_large_backlog_of_a_dead_broker(harness: BrokerHarness) -> None:
     """One step of an index for each of its jobs, however many events wait."""
-    from jobdb.mqtt.relay import _ChannelQuota
+    from jobdb.mqtt.broker_channel import ChannelQuota
 
     dead = Broker("127.0.0.1", free_port())
     jobs = [harness.registry.register(agent="a", prompt="p", broker=dead).job_id for _ in range(3)]
     for job_id in jobs:
         harness.registry.publish_many([NewEvent(job_id=job_id, event=EventKind.PROGRESS) for _ in range(2000)])
-    plan = "\n".join(_plan(harness, "waiting_jobs", after=0, limit=500))
+    plan = "\n".join(_plan(harness, "undelivered_jobs", after=0, limit=500))
     assert "SCAN o" not in plan and "SEARCH o USING COVERING INDEX outbox_by_job" in plan
     relay = harness.relay()
-    quota = _ChannelQuota(relay, relay._channels, 0.0)
+    quota = ChannelQuota(relay._channels, relay._open_channel, 0.0)
     assert relay._outbox.read(quota) == [] and quota.has_backlog
 
 
 def _plan(harness: BrokerHarness, name: str, **parameters: object) -> list[str]:
     from jobdb.engines.statements import Statement
-    from jobdb.mqtt.outbox import RELAY
+    from jobdb.mqtt.statements import OUTBOX
 
     store = harness.registry.engine.store
-    plan = Statement("the_plan", "EXPLAIN QUERY PLAN " + RELAY[name].text)
+    plan = Statement("the_plan", "EXPLAIN QUERY PLAN " + OUTBOX[name].text)
     with store.read() as tx:
         return [row[3] for row in tx.all(plan, **parameters)]
 

@@ -231,7 +231,7 @@ def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['paho'] = None; sys.modules['paho.mqtt.client'] = None\n"
         "import jobdb.mqtt\n"
-        "from jobdb.mqtt.connection import import_paho\n"
+        "from jobdb.mqtt.paho_client import import_paho\n"
         "try: import_paho()\n"
         "except jobdb.InvalidInput as error: print(error)\n"
     )

@@ -19,12 +19,12 @@ from jobdb.cli import accept, inputs
 from jobdb import InvalidInput, NewJob, Registry
 from jobdb.core import arguments, registration
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, MAX_VALUES, MalformedPayload, parse
+from jobdb.core.protocol.topics import topic_matches
 from jobdb.core.secrets import length_in_bits
 from jobdb.engines.sql.precheck import precheck
 from jobdb.model import Arrival
 from jobdb.mqtt.settings import parse_broker_address
 from jobdb.mqtt.ticket import read_ticket
-from jobdb.mqtt.topic_filters import topic_matches
 from jobdb.urls import parse_url
 
 MAX_TIME_RATIO = 20
@@ -287,7 +287,7 @@ def test_many_arrivals_of_many_unknown_jobs(registry: Registry) -> None:
     arrivals = [Arrival(payload('"' + "a" * 200 + '"', job_id=f"job{number}")) for number in range(2000)]
     engine = registry.engine
     prechecked = precheck(engine.store, engine.vault, arrivals)
-    assert {each.refused.verdict if each.refused else None for each in prechecked} == {"unknown_job"}
+    assert {each.refusal.verdict if each.refusal else None for each in prechecked} == {"unknown_job"}
     assert registry.accept_many(arrivals, subscriber="s")[-1].verdict == "unknown_job"
     assert registry.verdict_counts() == {"unknown_job": 2000}
 

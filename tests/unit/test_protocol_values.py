@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobdb.core.protocol import MAX_VALUES, MalformedPayload, build, canonical, parse
-from jobdb.core.protocol.value_count import has_more_values
+from jobdb.core.protocol.limits import has_more_values
 from jobdb.errors import InvalidInput
 from jobdb.model import EventKind
 

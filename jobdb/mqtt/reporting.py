@@ -1,22 +1,30 @@
-"""Saying what was refused, within bounds: an attacker must not be able to fill a log either. Called by the intake."""
+"""Reports to people about the progress: the type of the callback, and the bounded report of refusals.
+
+The bound is there because an attacker must not be able to fill a log either. Used by every module of this package that
+reports; the refusals' by the consumer.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..model import Acceptance
-from .reconnecting import ReportCallback
+if TYPE_CHECKING:
+    from ..model import Acceptance
+
+ReportCallback = Callable[[str], None]
+"""Takes one sentence for people, from whichever thread."""
 
 
 class RefusalReporter:
-    """Says what was refused: verdict, job and seq, never the payload. At most so many lines a period, then a count.
+    """Report what was refused: verdict, job and seq, never the payload. Past a number of lines per period, a count.
 
     Args:
-        report: takes the sentence.
-        clock: seconds that never go back.
-        most: lines a period.
-        period_sec: its length.
+        report: takes each sentence.
+        clock: monotonic seconds.
+        most: lines per period.
+        period_sec: the length of a period, in seconds.
     """
 
     def __init__(
@@ -37,8 +45,8 @@ class RefusalReporter:
         self._dropped = 0
         self._dropped_at = self._period_start - period_sec
 
-    def say(self, answer: Acceptance) -> None:
-        """One refusal."""
+    def report(self, answer: Acceptance) -> None:
+        """Report one refusal, or count it when the period's lines are used up."""
         self._roll_period()
         if self._reported >= self._most:
             self._suppressed += 1
@@ -49,13 +57,13 @@ class RefusalReporter:
         self._report(f"refused: {answer.verdict} job {job} seq {seq}: {answer.reason}")
 
     def report_dropped(self, count: int) -> None:
-        """Messages that nobody looked at; said once a period."""
+        """Report messages that were dropped unread, at most once per period."""
         self._dropped += count
         now = self._clock()
         if self._dropped and now - self._dropped_at >= self._period_sec:
             self._report(
-                f"dropped: {self._dropped} messages at QoS 0, which came faster than they can be looked at; who may "
-                "publish on the topics is the broker's to restrict"
+                f"dropped: {self._dropped} messages at QoS 0, which arrived faster than they can be accepted; restrict "
+                "at the broker who may publish on the topics"
             )
             self._dropped, self._dropped_at = 0, now
 
