@@ -1,19 +1,15 @@
 """The fixtures of the conformance suite: every test runs on every engine."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from conformance_kit.databases import MASTER_KEY, START_MS, Database, PostgresDatabase, SqliteDatabase
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
-
 from jobdb import Registry
+from tests.support.databases import MASTER_KEY, START_MS, Database, PostgresDatabase, SqliteDatabase
+from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
 
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
 

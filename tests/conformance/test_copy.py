@@ -6,14 +6,14 @@ import resource
 import sqlite3
 
 import pytest
-from conformance_kit.databases import vault
-from conformance_kit.wire import signed
 from jobdb.schema import migration_files
 
 from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
 from jobdb.engines.statements import parameters
 from jobdb.model import EventKind
 from jobdb.operations.copy import COPY, TABLES, TABLES_NOT_COPIED, copy_registry, registry_digest
+from tests.support.databases import vault
+from tests.support.wire_events import signed
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")

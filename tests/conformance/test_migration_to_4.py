@@ -7,12 +7,12 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from conformance_kit.databases import vault
-from conformance_kit.wire import signed
 
 from jobdb import InvalidInput, JobStatus, Registry, SchemaMismatch, Verdict
 from jobdb.engines.identity import broker_identity, read_identity, require_place
 from jobdb.engines.sql.rows import token_binding
+from tests.support.databases import vault
+from tests.support.wire_events import signed
 
 ENGINES = ("sqlite", "postgresql")
 NOW_MS = 1_790_000_000_000

@@ -6,10 +6,10 @@ import time
 from collections import Counter, defaultdict
 
 import pytest
-from conformance_kit.wire import signed
-from conformance_kit.workers import VerbWorkers
 
 from jobdb import IllegalTransition, JobStatus, NewJob, StaleAttempt, TimedOut
+from tests.support.verb_workers import VerbWorkers
+from tests.support.wire_events import signed
 
 PROCESSES = 8
 TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from conformance_kit.databases import PostgresDatabase, SqliteDatabase
-from conformance_kit.wire import signed
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from tests.support.databases import PostgresDatabase, SqliteDatabase
+from tests.support.wire_events import signed
 
 EXAMPLES = int(os.environ.get("JOBDB_MODEL_EXAMPLES", "60"))
 TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"

@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import Arrival, JobStatus, Verdict
+from tests.support.wire_events import signed
 
 TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 

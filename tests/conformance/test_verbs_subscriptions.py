@@ -1,10 +1,10 @@
 """Following jobs in the database: handled_seq, restarts, feeds: on every engine."""
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import JobStatus, NewEvent, TimedOut
 from jobdb.model import EventKind
+from tests.support.wire_events import signed
 
 
 def publish(registry, job_id, count=1):

@@ -1,12 +1,12 @@
 """Tokens: show, list, rotate with overlap, revoke, rekey: on every engine."""
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import Broker, IllegalTransition, InvalidInput, KeyProblem
 from jobdb.core.protocol import parse
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
+from tests.support.wire_events import signed
 
 TOKEN = "given-token-given-token-given-token-given"
 

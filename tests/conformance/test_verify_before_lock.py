@@ -3,12 +3,12 @@
 from contextlib import contextmanager
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.engines.sql import precheck
 from jobdb.model import Arrival
+from tests.support.wire_events import signed
 
 BULK = "x" * 40_000
 

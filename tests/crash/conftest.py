@@ -1,14 +1,10 @@
-"""Makes the harness and the lossy file system importable for the short, seeded tests of crashes."""
+"""Fixtures of the short, seeded crash tests."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
 from jobdb import Registry
-
-for _folder in ("torture", "conformance"):
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / _folder))
 
 
 @pytest.fixture

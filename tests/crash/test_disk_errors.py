@@ -5,14 +5,14 @@ import os
 from pathlib import Path
 
 import pytest
-from harness.broken_disks import fail_at_points, fail_under_load, fill_disk, small_disk
-from harness.registries import Journal, open_registry
-from harness.requirements import require_lossy_mount
-from lossyfs.mount import LossyMount
 
 from jobdb import StorageFailed, SyncFailed
 from jobdb.operations.backup import back_up, restore
 from jobdb.urls import parse_url
+from tests.support.crash.disk_errors import fail_at_points, fail_under_load, fill_disk, small_disk
+from tests.support.lossyfs.mount import LossyMount
+from tests.support.registries import Journal, open_registry
+from tests.support.requirements import require_lossy_mount
 
 
 @pytest.fixture(autouse=True)

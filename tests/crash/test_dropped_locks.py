@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.registries import open_registry
 
 from jobdb import Busy
 from jobdb.filesystem import ofd_locks
+from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
 STRESS_SEC = 3.0

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import apsw
 import pytest
-from harness.registries import open_registry
 from jobdb.schema import APPLICATION_ID, SCHEMA_VERSION
 
 from jobdb import NotAJobdbDatabase, SchemaMismatch
@@ -25,6 +24,7 @@ from jobdb.mqtt.ticket_outbox import _open_store
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore
 from jobdb.urls import parse_url
+from tests.support.registries import open_registry
 
 COMMANDS: dict[str, Callable[[Path], object]] = {
     "open": open_registry,

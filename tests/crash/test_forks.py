@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
-
 from jobdb import ForkedRegistry, Registry
 from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.query import run_query
 from jobdb.operations.backup import back_up, restore
 from jobdb.urls import parse_url
+from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 
 def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:

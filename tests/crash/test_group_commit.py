@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.registries import open_registry
 
 from jobdb import Busy, ForkedRegistry, Registry, StorageFailed, SyncFailed
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.engines.sqlite.shared_page import SIZE, SharedPage, page_path
+from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
 _spawn = multiprocessing.get_context("spawn")

@@ -14,8 +14,6 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conformance_kit.databases import MASTER_KEY
-from conformance_kit.interrupting import interrupt_each_point
 
 from jobdb import Registry
 from jobdb.engines.sqlite import open_files
@@ -27,6 +25,8 @@ from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up, restore
 from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
+from tests.support.databases import MASTER_KEY
+from tests.support.interrupts import interrupt_each_point
 
 _OTHER_PROGRAM = """
 import fcntl, json, sqlite3, sys

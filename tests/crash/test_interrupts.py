@@ -13,12 +13,12 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conformance_kit.interrupting import Interrupted, interrupt_each_point
 
 from jobdb import Busy, Registry
 from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite import open_files
 from jobdb.errors import StaleAttempt
+from tests.support.interrupts import Interrupted, interrupt_each_point
 
 _OTHER_PROGRAM = """
 import sys

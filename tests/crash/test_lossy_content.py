@@ -5,9 +5,10 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from lossyfs.content import Content
-from lossyfs.faults import Trigger
-from lossyfs.tree import NameDurability, Tree
+
+from tests.support.lossyfs.content import Content
+from tests.support.lossyfs.faults import Trigger
+from tests.support.lossyfs.tree import NameDurability, Tree
 
 UNIT = 16
 STEPS = st.lists(

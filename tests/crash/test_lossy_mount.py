@@ -9,10 +9,11 @@ from random import Random
 
 import apsw
 import pytest
-from harness.plain import create_plain, lost_rows, open_plain, write_rows
-from harness.requirements import require_lossy_mount
-from harness.workers import WorkerPool
-from lossyfs.mount import LossyMount
+
+from tests.support.lossyfs.mount import LossyMount
+from tests.support.plain_sqlite import create_plain, lost_rows, open_plain, write_rows
+from tests.support.processes import WorkerPool
+from tests.support.requirements import require_lossy_mount
 
 
 @pytest.fixture(autouse=True)

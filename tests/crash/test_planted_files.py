@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness.registries import open_registry
 
 from jobdb import StorageFailed, Unusable
 from jobdb.engines.sqlite import open_files, shared_mark
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.filesystem.permissions import open_private_file
+from tests.support.registries import open_registry
 
 SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
 VICTIM_CONTENT = b"ssh-ed25519 AAAA me@laptop\n"

@@ -4,13 +4,13 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from harness.first_steps import cut_power_during_creation
-from harness.registries import Journal, open_registry
-from harness.requirements import require_lossy_mount
-from harness.scenarios import cut_power
-from lossyfs.mount import LossyMount
 
 from jobdb import AlreadyExists, StaleAttempt, StorageFailed
+from tests.support.crash.creation import cut_power_during_creation
+from tests.support.crash.scenarios import cut_power
+from tests.support.lossyfs.mount import LossyMount
+from tests.support.registries import Journal, open_registry
+from tests.support.requirements import require_lossy_mount
 
 
 @pytest.fixture(autouse=True)

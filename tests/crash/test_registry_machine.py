@@ -1,7 +1,8 @@
 """All verbs against a plain model, two connections in turn. The long version is in tests/torture."""
 
-from harness.machine import RegistryMachine
 from hypothesis import HealthCheck, settings
+
+from tests.support.crash.registry_machine import RegistryMachine
 
 TestRegistryMachine = RegistryMachine.TestCase
 TestRegistryMachine.settings = settings(

@@ -19,7 +19,6 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from harness.registries import open_registry
 
 from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
 from jobdb.doctor import examine
@@ -27,6 +26,8 @@ from jobdb.engines.sql.statements import JOBS
 from jobdb.filesystem import ofd_locks
 from jobdb.operations.backup import back_up
 from jobdb.urls import parse_url
+from tests.support.processes import module_environment
+from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
 RECHECK_SEC = 0.003
@@ -353,14 +354,18 @@ def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
 def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
     """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
     script = (
-        "import os, sys, time; sys.path[:0] = sys.argv[2:]\n"
-        "from harness.registries import open_registry\nfrom pathlib import Path\n"
+        "import os, sys, time\n"
+        "from tests.support.registries import open_registry\nfrom pathlib import Path\n"
         "registry = open_registry(Path(sys.argv[1]))\nregistry.register(agent='a', prompt='p', job_id='parent')\n"
         "pid = os.fork()\nif pid == 0:\n    os.close(1)\n    time.sleep(60)\nprint(pid, flush=True)\nos._exit(0)\n"
     )
-    paths = [str(Path(__file__).parents[1] / "torture")]
     parent = subprocess.run(
-        [sys.executable, "-c", script, str(database), *paths], stdout=subprocess.PIPE, text=True, check=True, timeout=60
+        [sys.executable, "-c", script, str(database)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+        env=module_environment(),
     )
     try:
         with open_registry(database) as registry:

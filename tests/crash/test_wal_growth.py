@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.long_run import run_long
+from tests.support.crash.wal_growth import run_long
 
 
 def test_the_wal_and_the_memory_stay_bounded(tmp_path: Path) -> None:

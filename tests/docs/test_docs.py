@@ -56,7 +56,7 @@ def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
     if "postgresql" not in needs:
         yield
         return
-    from tests.conformance.conformance_kit.servers import POSTGRES_PASSWORD, PostgresServer, find_postgres_binaries
+    from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer, find_postgres_binaries
 
     binaries = find_postgres_binaries()
     if binaries is None or not (binaries / "psql").exists():

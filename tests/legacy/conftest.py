@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
-
-from legacy_kit import MASTER_KEY, generator
+from tests.support.legacy_registry import MASTER_KEY, generator
 
 
 @pytest.fixture(autouse=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conformance_kit.databases import PostgresDatabase
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, export_registry, import_registry
 from jobdb.legacy.damage import DamageKind
+from tests.support.databases import PostgresDatabase
+from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from legacy_kit import registry_contents, snapshot
 
 from jobdb import Registry, Unusable
 from jobdb.legacy import Outcome, import_registry, reading
 from jobdb.legacy.layout import find_registry
 from jobdb.legacy.ready import DeferredJob
+from tests.support.legacy_registry import registry_contents, snapshot
 
 Open = Callable[..., Registry]
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from brokerkit.registries import BrokerHarness
-from brokerkit.servers import (
+from tests.support.mqtt.brokers import (
     Amqtt,
     Broker,
     Mosquitto,
@@ -21,6 +17,7 @@ from brokerkit.servers import (
     require_mosquitto,
     skip_or_fail,
 )
+from tests.support.mqtt.harness import BrokerHarness
 
 
 @pytest.fixture(autouse=True)

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, RawClient, wait_until
-from brokerkit.servers import Broker
+
+from tests.support.mqtt.brokers import Broker
+from tests.support.mqtt.client import RawClient
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

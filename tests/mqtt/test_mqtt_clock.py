@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, wait_until
-from brokerkit.servers import Broker, skip_or_fail
 
 from jobdb import JobStatus
 from jobdb.mqtt import Relay, TicketOutbox, issue_ticket
+from tests.support.mqtt.brokers import Broker, skip_or_fail
+from tests.support.mqtt.harness import BrokerHarness
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
 YEARS_MS = 9 * 366 * 86_400_000

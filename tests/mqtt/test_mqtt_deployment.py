@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokerkit.certificates import Authority
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, collect
-from brokerkit.servers import Mosquitto, mosquitto_path, require_mosquitto
 
 from jobdb.mqtt import BrokerSettings
+from tests.support.mqtt.brokers import Mosquitto, mosquitto_path, require_mosquitto
+from tests.support.mqtt.certificates import Authority
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy-mqtt.md"
 USERS = ("relay", "orchestrator", "ours", "theirs")

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import EventKind, Registry
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, build
 from jobdb.mqtt.connection import OVERSIZED_PAYLOAD, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
 from jobdb.mqtt.topic_filters import is_valid_topic
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'

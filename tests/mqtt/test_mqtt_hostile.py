@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import EventKind, JobStatus, Registry
 from jobdb.core.protocol import build
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _signed(

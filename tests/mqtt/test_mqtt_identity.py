@@ -6,13 +6,15 @@ import shutil
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import InvalidInput, JobStatus, MovedOrCopied, Verdict
 from jobdb.engines.identity import PLACE, REGISTRY_ID, assign_new_identity, new_registry_id
 from jobdb.engines.sql.statements import JOBS
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import _ticket_digest
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 @pytest.fixture

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from brokerkit.registries import BrokerHarness, collect, seqs, wait_until
-from brokerkit.servers import Broker, skip_or_fail
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
-
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import JobStatus
 from jobdb.engines.postgresql.migrations import migrate_postgresql
+from tests.support.mqtt.brokers import Broker, skip_or_fail
+from tests.support.mqtt.harness import BrokerHarness, collect, seqs
+from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -6,23 +6,25 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokerkit.chaos import WORKERS
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, wait_until
-from brokerkit.servers import Mosquitto
 
 from jobdb import Broker, EventKind, NewEvent
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
 from jobdb.mqtt.connection import MQTT_311
 from jobdb.mqtt.reconnecting import MAX_BACKOFF_SEC, ReconnectingConnection
-from tests.ports import free_port
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.chaos import worker_command
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness
+from tests.support.ports import free_port
+from tests.support.processes import module_environment
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _heard_seqs(client: RawClient) -> list[int]:
@@ -85,7 +87,8 @@ def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerH
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener, open(tmp_path / "err", "wb") as errors:
-        sleeper = subprocess.Popen([sys.executable, str(WORKERS), "relay", str(harness.path)], stderr=errors)
+        command = worker_command("relay", str(harness.path))
+        sleeper = subprocess.Popen(command, stderr=errors, env=module_environment())
         try:
             harness.registry.publish(job.job_id, "progress", attempt=1)
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)

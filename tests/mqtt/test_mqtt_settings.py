@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokerkit.certificates import Authority
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, collect
-from brokerkit.servers import Mosquitto, mosquitto_path
 
 from jobdb import Broker, InvalidInput, Registry
 from jobdb.mqtt import BrokerSettings, Environment, subscriber_settings
 from jobdb.mqtt.settings import parse_broker_address
+from tests.support.mqtt.brokers import Mosquitto, mosquitto_path
+from tests.support.mqtt.certificates import Authority
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC
 
 FULL = {
     "MQTT_BROKER": "broker.example",

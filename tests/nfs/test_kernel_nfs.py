@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.nfs import vm_image
+from tests.support.paths import TESTS
 
 HERE = Path(__file__).resolve().parent
 BOOT_AND_RUN_LIMIT_SEC = 1500
@@ -26,22 +28,19 @@ pytestmark = pytest.mark.skipif(
 
 
 def test_what_must_be_seen_with_the_kernels_nfs_client(tmp_path: Path) -> None:
-    sys.path.insert(0, str(HERE))
-    import image
-
-    assert not image.missing_tools(), (
-        f"install {image.missing_tools()} (apt-get install qemu-system-x86 mmdebstrap zstd)"
+    assert not vm_image.missing_tools(), (
+        f"install {vm_image.missing_tools()} (apt-get install qemu-system-x86 mmdebstrap zstd)"
     )
     cache = Path(os.environ.get("JOBDB_NFS_CACHE") or Path.home() / ".cache" / "jobdb-nfs")
-    kernel, base = image.base(cache)
+    kernel, base = vm_image.base(cache)
     guest = HERE / "guest"
     files = {
         "init": guest / "init",
         "opt/guest/machines.py": guest / "machines.py",
         "opt/guest/scenarios.py": guest / "scenarios.py",
-        "opt/guest/workers.py": HERE.parent / "twohost" / "workers.py",
+        "opt/guest/worker_program.py": TESTS / "support" / "twohosts" / "worker_program.py",
     }
-    added = image.build_overlay(cache, tmp_path / "added.cpio", files)
+    added = vm_image.build_overlay(cache, tmp_path / "added.cpio", files)
     initramfs = tmp_path / "initramfs"
     with initramfs.open("wb") as out:  # the kernel unpacks archives that follow each other
         out.write(base.read_bytes())

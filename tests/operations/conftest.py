@@ -15,10 +15,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry, Vault
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "twohost"))
-
-from twohosts import TwoHosts, unavailable_reason
+from tests.support.twohosts.mount import TwoHosts, unavailable_reason
 
 TIMEOUT_SEC = 120
 
@@ -123,7 +120,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 @pytest.fixture
 def two_hosts(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Callable[..., TwoHosts]]:
-    """Starts a file server that two hosts mount, with the given options of fuse2host.py."""
+    """Starts a file server that two hosts mount, with the given options of `tests.support.twohosts.server`."""
     reason = unavailable_reason()
     require(reason is None, str(reason))
     with ExitStack() as running:

@@ -19,7 +19,7 @@ from jobdb.doctor import examine
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 Workspace = Any
 Require = Callable[[bool, str], None]

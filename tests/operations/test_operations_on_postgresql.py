@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
-
-from conformance_kit.databases import MASTER_KEY, PostgresDatabase
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb.doctor import examine
 from jobdb.operations.snapshot import snapshot
 from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
+from tests.support.databases import MASTER_KEY, PostgresDatabase
+from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
 
 Require = Callable[[bool, str], None]
 

@@ -1,16 +1,12 @@
 """Fixtures for what only PostgreSQL has: its server, its schemas, its failures."""
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
-
-from conformance_kit.databases import MASTER_KEY
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
+from tests.support.databases import MASTER_KEY
+from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
 
 
 def _start() -> PostgresServer:

@@ -7,13 +7,13 @@ from collections import Counter
 
 import psycopg
 import pytest
-from conformance_kit.proxy import CommitProxy
-from conformance_kit.servers import POSTGRES_PASSWORD
-from conformance_kit.workers import VerbWorkers
 
 from jobdb import NewJob, Registry, Unavailable
 from jobdb.engines.postgresql.listener import listen
 from jobdb.engines.sql.statements import JOBS
+from tests.support.postgresql.commit_proxy import CommitProxy
+from tests.support.postgresql.server import POSTGRES_PASSWORD
+from tests.support.verb_workers import VerbWorkers
 
 
 @pytest.fixture

@@ -7,13 +7,13 @@ import threading
 
 import psycopg
 import pytest
-from conformance_kit.servers import POSTGRES_PASSWORD
 from jobdb.schema import SCHEMA_VERSION, migration_files
 
 from jobdb import DatabaseMissing, InvalidInput, Registry, SchemaMismatch, Unavailable
 from jobdb.engines.postgresql.connections import Address
 from jobdb.engines.postgresql.migrations import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
+from tests.support.postgresql.server import POSTGRES_PASSWORD
 
 
 def test_the_same_migrations_as_on_sqlite():

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from conformance_kit.pooler import PgBouncer, find_pgbouncer
-from conformance_kit.servers import POSTGRES_PASSWORD, PostgresServer
 
 from jobdb import Registry
 from jobdb.engines.postgresql.listener import Listener, Poller
+from tests.support.postgresql.pgbouncer import PgBouncer, find_pgbouncer
+from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
 
 _SETTINGS = (
     *("synchronous_commit", "lock_timeout", "idle_in_transaction_session_timeout", "jit"),

@@ -4,10 +4,10 @@ import json
 import sqlite3
 
 import pytest
-from conformance_kit.databases import MASTER_KEY
 
 from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
 from jobdb.operations.copy import copy_registry
+from tests.support.databases import MASTER_KEY
 
 
 @pytest.fixture(scope="module")

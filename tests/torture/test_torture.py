@@ -8,16 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.broken_disks import fail_at_points, fail_under_load, fill_disk
-from harness.first_steps import cut_power_during_creation
-from harness.long_run import run_long
-from harness.machine import RegistryMachine
-from harness.registries import Journal
-from harness.requirements import require_lossy_mount
-from harness.scenarios import Report, cut_power, kill_workers
 from hypothesis import HealthCheck, settings
-from lossyfs.mount import LossyMount
-from lossyfs.tree import NameDurability
+
+from tests.support.crash.creation import cut_power_during_creation
+from tests.support.crash.disk_errors import fail_at_points, fail_under_load, fill_disk
+from tests.support.crash.registry_machine import RegistryMachine
+from tests.support.crash.scenarios import Report, cut_power, kill_workers
+from tests.support.crash.wal_growth import run_long
+from tests.support.lossyfs.mount import LossyMount
+from tests.support.lossyfs.tree import NameDurability
+from tests.support.registries import Journal
+from tests.support.requirements import require_lossy_mount
 
 SEED = int(os.environ.get("JOBDB_TORTURE_SEED", time.time_ns() // 10**6 % 10**6))
 LIMIT_SEC = 3600

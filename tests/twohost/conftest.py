@@ -1,20 +1,17 @@
 """Fixtures for tests between two hosts: `two_hosts(...)` starts the file server in its own process."""
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from twohosts import TwoHosts, unavailable_reason
+from tests.support.twohosts.mount import TwoHosts, unavailable_reason
 
 
 @pytest.fixture
 def two_hosts(tmp_path: Path) -> Iterator[Callable[..., TwoHosts]]:
-    """Starts a server with the given options of fuse2host.py; it is gone when the test ends."""
+    """Starts a server with the given options of `tests.support.twohosts.server`; it is gone when the test ends."""
     import os
 
     if reason := unavailable_reason():

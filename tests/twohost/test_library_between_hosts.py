@@ -9,19 +9,18 @@ import json
 import selectors
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_probe_between_hosts import probe_both
-from twohosts import TwoHosts
 
 from jobdb import Registry, UnsafeFileSystem, Verdict
+from tests.support.processes import module_environment, python_module
+from tests.support.twohosts.mount import TwoHosts
+from tests.support.twohosts.probe import probe_both
 
-WORKERS = Path(__file__).with_name("workers.py")
 MASTER_KEY = "5e" * 32
 JOBS = 6
 
@@ -33,7 +32,8 @@ def shared_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(WORKERS), *arguments],
+        python_module("tests.support.twohosts.worker_program", *arguments),
+        env=module_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -1,0 +1,48 @@
+"""A third party at the broker: publishes anything and records everything that it receives."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any, Self
+
+from tests.support.waiting import TIMEOUT_SEC
+
+
+class RawClient:
+    """A third party at the broker: publishes what it likes and records what it hears."""
+
+    def __init__(self, port: int, name: str = "third", *, topics: tuple[str, ...] = ()) -> None:
+        import paho.mqtt.client as paho
+
+        self.received: list[tuple[str, bytes, bool]] = []
+        self._ready = threading.Event()
+        self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv311)
+
+        def on_connect(client: Any, *_: Any) -> None:
+            if topics:
+                client.subscribe([(topic, 1) for topic in topics])
+            else:
+                self._ready.set()
+
+        self._client.on_connect = on_connect
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload), bool(m.retain)))
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+        assert self._ready.wait(TIMEOUT_SEC)
+
+    def say(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
+        """Publishes at QoS 1 and waits for the broker."""
+        info = self._client.publish(topic, payload, qos=1, retain=retain)
+        info.wait_for_publish(TIMEOUT_SEC)
+        assert info.is_published()
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

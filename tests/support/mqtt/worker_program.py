@@ -1,0 +1,102 @@
+"""Processes that a test kills: ``python -m tests.support.mqtt.worker_program ROLE …``.
+
+What they did is appended to a log, a line at a time, before they go on: ``accepted JOB SEQ``, ``handled JOB SEQ``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from jobdb import Registry, Vault
+from jobdb.crypto.master_key import MasterKey
+from jobdb.mqtt import (
+    BrokerSettings,
+    Environment,
+    RegistryOutbox,
+    Relay,
+    TicketOutbox,
+    read_ticket,
+    subscribe,
+)
+
+LEASE_SEC = 1.0
+GRACE_SEC = 4.0
+
+
+def _report(text: str) -> None:
+    sys.stderr.write(f"{time.monotonic():.3f} {os.getpid()} {text}\n")
+
+
+def _registry(database: str) -> Registry:
+    return Registry.open(database, vault=Vault(MasterKey(b"k" * 32, "the test")))
+
+
+def relay(database: str) -> None:
+    """Delivers a registry's outbox until killed."""
+    with _registry(database) as registry:
+        outbox = RegistryOutbox(registry.engine, environment=Environment.read({}), report=_report)
+        Relay(outbox, report=_report, lease_sec=LEASE_SEC).run()
+
+
+def ticket_relay(ticket: str, state: str) -> None:
+    """Delivers a ticket's outbox until killed."""
+    with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
+        Relay(outbox, report=_report, lease_sec=LEASE_SEC).run()
+
+
+def ticket_publisher(tickets: str, state: str, events: str) -> None:
+    """Publishes so many events with each ticket of a folder, the last one ``completed``; goes on where it was."""
+    outboxes = [
+        TicketOutbox.open(read_ticket(path), path=Path(state)) for path in sorted(Path(tickets).glob("*.ticket"))
+    ]
+    for _ in range(int(events)):
+        for outbox in outboxes:
+            seq = outbox.next_seq()
+            if seq < int(events):
+                outbox.publish("progress", detail=f"step {seq}")
+            elif seq == int(events):
+                outbox.publish("completed")
+
+
+def publish_from_ticket(ticket: str, state: str, events: str) -> None:
+    """Publishes so many events, beside others with the same ticket."""
+    with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
+        for _ in range(int(events)):
+            outbox.publish("progress", detail=str(os.getpid()))
+
+
+def subscriber(database: str, port: str, name: str, log: str) -> None:
+    """Follows all jobs over the broker until killed."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    settings = BrokerSettings("127.0.0.1", int(port))
+
+    def note(word: str, job_id: str | None, seq: int | None) -> None:
+        os.write(descriptor, f"{word} {job_id} {seq}\n".encode())
+
+    with (
+        _registry(database) as registry,
+        subscribe(
+            registry,
+            subscriber=name,
+            settings=settings,
+            grace_sec=GRACE_SEC,
+            report=_report,
+            on_accepted=lambda answer: note("accepted", answer.job_id, answer.seq),
+        ) as follower,
+    ):
+        for event in follower:
+            note("handled", event.job_id, event.seq)
+
+
+if __name__ == "__main__":
+    roles = {
+        "relay": relay,
+        "ticket-relay": ticket_relay,
+        "ticket-publisher": ticket_publisher,
+        "ticket-shouter": publish_from_ticket,
+        "subscriber": subscriber,
+    }
+    roles[sys.argv[1]](*sys.argv[2:])
