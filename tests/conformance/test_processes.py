@@ -8,11 +8,11 @@ from collections import Counter, defaultdict
 import pytest
 
 from jobdb import IllegalTransition, JobStatus, NewJob, StaleAttempt, TimedOut
+from tests.support.keys import TOKEN
 from tests.support.verb_workers import VerbWorkers
 from tests.support.wire_events import signed
 
 PROCESSES = 8
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture

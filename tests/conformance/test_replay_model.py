@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.support.databases import PostgresDatabase, SqliteDatabase
+from tests.support.keys import TOKEN
 from tests.support.wire_events import signed
 
 EXAMPLES = int(os.environ.get("JOBDB_MODEL_EXAMPLES", "60"))
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 SUBSCRIBERS = ("one", "two")
 
 

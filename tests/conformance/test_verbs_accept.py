@@ -5,9 +5,8 @@ import json
 import pytest
 
 from jobdb import Arrival, JobStatus, Verdict
+from tests.support.keys import TOKEN
 from tests.support.wire_events import signed
-
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture

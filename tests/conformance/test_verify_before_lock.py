@@ -4,10 +4,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from jobdb.crypto.master_key import MasterKey
-from jobdb.crypto.vault import Vault
 from jobdb.engines.sql import precheck
 from jobdb.model import Arrival
+from tests.support.keys import OTHER_MASTER_KEY, vault
 from tests.support.wire_events import signed
 
 BULK = "x" * 40_000
@@ -99,7 +98,7 @@ def test_a_token_that_is_revoked_meanwhile_is_no_proof(registry, job):
 
 def test_a_token_that_is_resealed_meanwhile_is_the_same(registry, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
-    new = Vault(MasterKey(bytes.fromhex("22" * 32), "another"))
+    new = vault(OTHER_MASTER_KEY)
     assert accept_after_change(registry, line, lambda: registry.tokens.rekey(new)) == "accepted"
 
 

@@ -9,15 +9,16 @@ import pytest
 from jobdb import StorageFailed, SyncFailed
 from jobdb.operations.backup import back_up, restore
 from jobdb.urls import parse_url
-from tests.support.crash.disk_errors import fail_at_points, fail_under_load, fill_disk, small_disk
+from tests.support.crash.disk_errors import fail_at_points, fail_under_load, fill_disk
+from tests.support.disks import small_disk
 from tests.support.lossyfs.mount import LossyMount
 from tests.support.registries import Journal, open_registry
-from tests.support.requirements import require_lossy_mount
+from tests.support.requirements import require_fuse
 
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])

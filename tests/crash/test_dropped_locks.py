@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import pytest
 
 from jobdb import Busy
 from jobdb.filesystem import ofd_locks
+from tests.support.lock_drops import close_with_shm_copy, close_with_sqlite3
 from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
@@ -36,15 +34,6 @@ def read_two_tables(tx: Any) -> object:
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
 
 
-def close_with_sqlite3(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("SELECT count(*) FROM jobs").fetchone()
-
-
-def close_with_copy(database: Path) -> None:
-    shutil.copy(f"{database}-shm", database.with_name("copied-shm"))
-
-
 def _write_and_checkpoint(database: Path) -> None:
     with open_registry(database) as registry:
         for _ in range(3):
@@ -59,7 +48,7 @@ def write_in_other_process(database: Path) -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("drop", [close_with_sqlite3, close_with_copy])
+@pytest.mark.parametrize("drop", [close_with_sqlite3, close_with_shm_copy])
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callable[[Path], None], copied: bool) -> None:
     with open_registry(database) as registry:
@@ -95,7 +84,7 @@ def test_two_never_copy_the_log_at_once(database: Path) -> None:
         first.register(agent="a", prompt="p")
         copying = first.engine.store._checkpointer  # type: ignore[attr-defined]
         assert copying.begin()
-        close_with_copy(database)
+        close_with_shm_copy(database)
         with pytest.raises(Busy):
             second.engine.store.checkpoint()  # type: ignore[attr-defined]
         second.register(agent="a", prompt="writing goes on")

@@ -6,11 +6,9 @@ import json
 import os
 import secrets
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,8 +23,8 @@ from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up, restore
 from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
-from tests.support.databases import MASTER_KEY
 from tests.support.interrupts import interrupt_each_point
+from tests.support.old_schema import create_at_version
 
 _OTHER_PROGRAM = """
 import fcntl, json, sqlite3, sys
@@ -88,11 +86,6 @@ def other_process() -> Iterator[OtherProcess]:
     made.close()
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "private"
@@ -111,13 +104,8 @@ def assert_not_marked_open(path: Path) -> None:
 
 
 def test_migrate(folder: Path, other_process: OtherProcess) -> None:
-    from jobdb.schema.migrations import MIGRATIONS
-    from sqlite_utils import Database
-
     old_one, path = folder / "old.db", folder / "jobs.db"
-    old_one.touch(0o600)
-    with closing(sqlite3.connect(old_one, isolation_level=None)) as connection:
-        MIGRATIONS.apply(Database(connection), stop_before="0004_identity")
+    create_at_version(old_one, 3)
     shutil.copy(old_one, path)
 
     def check(where: str) -> None:

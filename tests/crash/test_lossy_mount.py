@@ -13,12 +13,12 @@ import pytest
 from tests.support.lossyfs.mount import LossyMount
 from tests.support.plain_sqlite import create_plain, lost_rows, open_plain, write_rows
 from tests.support.processes import WorkerPool
-from tests.support.requirements import require_lossy_mount
+from tests.support.requirements import require_fuse
 
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from jobdb.engines.sqlite import open_files, shared_mark
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.filesystem.permissions import open_private_file
 from tests.support.registries import open_registry
+from tests.support.requirements import require_root
 
 SUFFIXES = ("-gate", "-wal", "-shm", "-journal")
 VICTIM_CONTENT = b"ssh-ed25519 AAAA me@laptop\n"
@@ -56,8 +57,7 @@ def folder(place: Path, _precious: Path) -> None:
 
 
 def foreign_owner(place: Path, victim: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give files away")
+    require_root("giving a file to another user")
     shutil.copy(victim, place)
     os.chown(place, 65533, 65533)
 
@@ -95,8 +95,7 @@ def test_a_new_database_is_not_made_beside_a_link(tmp_path: Path, victim: Path, 
 
 
 def test_files_of_a_group_that_shares_a_database_are_its_own(database: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give files away")
+    require_root("giving a file to another user")
     os.chown(database, 65532, 65533)
     database.chmod(0o660)
     gate = Path(f"{database}-gate")

@@ -10,12 +10,12 @@ from tests.support.crash.creation import cut_power_during_creation
 from tests.support.crash.scenarios import cut_power
 from tests.support.lossyfs.mount import LossyMount
 from tests.support.registries import Journal, open_registry
-from tests.support.requirements import require_lossy_mount
+from tests.support.requirements import require_fuse
 
 
 @pytest.fixture(autouse=True)
 def _needs() -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
 
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])

@@ -8,7 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from jobdb.engines.sql.statements import JOBS
 from jobdb.filesystem import ofd_locks
 from jobdb.operations.backup import back_up
 from jobdb.urls import parse_url
+from tests.support.lock_drops import close_with_copy, close_with_read, close_with_sqlite3
 from tests.support.processes import module_environment
 from tests.support.registries import open_registry
 
@@ -283,22 +283,6 @@ def test_a_database_that_is_put_back_is_whole(database: Path) -> None:
 
 
 # -- locks that another library's close has dropped
-
-
-def close_with_sqlite3(database: Path) -> None:
-    connection = sqlite3.connect(database)
-    connection.execute("SELECT count(*) FROM jobs").fetchone()
-    connection.close()
-
-
-def close_with_copy(database: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        shutil.copy(f"{database}{suffix}", database.with_name("copied" + suffix))
-
-
-def close_with_read(database: Path) -> None:
-    for suffix in ("", "-shm"):
-        Path(f"{database}{suffix}").read_bytes()
 
 
 LOCK_DROPS = [close_with_sqlite3, close_with_copy, close_with_read]

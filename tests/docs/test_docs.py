@@ -20,6 +20,8 @@ import pytest
 
 from tests.docs.commands import parse_commands, usage_error
 from tests.docs.pages import PAGES, ROOT, RUN, SHELL, Block, blocks, is_generated, outputs, prose, script
+from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
+from tests.support.requirements import require, require_postgres
 
 WRITTEN = [page for page in PAGES if not is_generated(page)]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -28,12 +30,6 @@ _INLINE = re.compile(r"`(jobdb [^`]+)`")
 
 def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
-
-
-def skip_or_fail(reason: str) -> None:
-    if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-        pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-    pytest.skip(reason)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -51,17 +47,11 @@ _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "C
 def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
     """Starts the servers that a page needs, and says where they are."""
     for program in sorted(needs - {"postgresql"}):
-        if shutil.which(program, path=environ["PATH"]) is None:
-            skip_or_fail(f"there is no {program}")
+        require(shutil.which(program, path=environ["PATH"]), f"there is no {program}")
     if "postgresql" not in needs:
         yield
         return
-    from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer, find_postgres_binaries
-
-    binaries = find_postgres_binaries()
-    if binaries is None or not (binaries / "psql").exists():
-        skip_or_fail("there is no PostgreSQL server with its client programs")
-        return
+    binaries = require_postgres(client=True)
     server = PostgresServer(binaries, fsync=False)
     try:
         # The pages call the server db.example: libpq takes the address from here.

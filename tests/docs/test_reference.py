@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from tests.support.requirements import require_module
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -95,10 +97,7 @@ def test_the_views_are_documented_with_all_their_columns() -> None:
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
-    if importlib.util.find_spec("material") is None:
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail("JOBDB_REQUIRE_ALL=1, and mkdocs-material is not installed")
-        pytest.skip("mkdocs-material is not installed: pip install 'jobdb[docs]'")
+    require_module("material", "jobdb[docs]")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT,

@@ -11,14 +11,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry
-from tests.support.legacy_registry import MASTER_KEY, generator
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
-    monkeypatch.delenv("JOBDB_URL", raising=False)
-    monkeypatch.delenv("JOBDB_REQUIRE_AUTH", raising=False)
+from tests.support.legacy_registry import generator
 
 
 @pytest.fixture(scope="session")

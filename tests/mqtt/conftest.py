@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.mqtt.brokers import (
-    Amqtt,
-    Broker,
-    Mosquitto,
-    has_amqtt,
-    mosquitto_path,
-    require_mosquitto,
-    skip_or_fail,
-)
+from tests.support.mqtt.brokers import Amqtt, Broker, Mosquitto
 from tests.support.mqtt.harness import BrokerHarness
-
-
-@pytest.fixture(autouse=True)
-def _no_broker_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("MQTT_")]:
-        monkeypatch.delenv(name)
+from tests.support.requirements import find_program, has_module, require, require_broker, require_mosquitto
 
 
 @pytest.fixture
@@ -31,9 +17,8 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     """The best broker there is."""
     folder = tmp_path / "broker"
     folder.mkdir()
-    if mosquitto_path() is None and not has_amqtt():
-        skip_or_fail("neither Mosquitto nor amqtt is installed")
-    server: Broker = Mosquitto(folder) if mosquitto_path() else Amqtt(folder)
+    require_broker()
+    server: Broker = Mosquitto(folder) if find_program("mosquitto") else Amqtt(folder)
     server.start()
     yield server
     server.stop()
@@ -44,11 +29,9 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
     """Each broker that is installed. One is enough; none is not."""
     folder = tmp_path / "broker"
     folder.mkdir()
-    there = {"mosquitto": mosquitto_path() is not None, "amqtt": has_amqtt()}
-    if not any(there.values()):
-        skip_or_fail("neither Mosquitto nor amqtt is installed")
-    if not there[request.param]:
-        pytest.skip(f"{request.param} is not installed; the other broker is")
+    require_broker()
+    installed = {"mosquitto": find_program("mosquitto") is not None, "amqtt": has_module("amqtt")}
+    require(installed[request.param], f"{request.param} is not installed; the other broker is")
     server: Broker = Mosquitto(folder) if request.param == "mosquitto" else Amqtt(folder)
     server.start()
     yield server

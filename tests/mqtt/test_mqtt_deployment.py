@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from jobdb.mqtt import BrokerSettings
-from tests.support.mqtt.brokers import Mosquitto, mosquitto_path, require_mosquitto
+from tests.support.mqtt.brokers import Mosquitto
 from tests.support.mqtt.certificates import Authority
 from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.requirements import find_program, require_mosquitto
 from tests.support.waiting import TIMEOUT_SEC
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy-mqtt.md"
@@ -54,7 +55,7 @@ def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
     authority.issue("broker")
     [rules] = _blocks("acl")
     (folder / "jobdb.acl").write_text(rules)
-    program = Path(mosquitto_path() or "").with_name("mosquitto_passwd")
+    program = Path(find_program("mosquitto") or "").with_name("mosquitto_passwd")
     program = program if program.exists() else Path("/usr/bin/mosquitto_passwd")
     (folder / "jobdb.passwords").touch(0o600)
     for name in USERS:

@@ -7,25 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from jobdb import JobStatus
-from jobdb.engines.postgresql.migrations import migrate_postgresql
-from tests.support.mqtt.brokers import Broker, skip_or_fail
+from tests.support.databases import PostgresDatabase
+from tests.support.mqtt.brokers import Broker
 from tests.support.mqtt.harness import BrokerHarness, collect, seqs
-from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
 from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def postgres_harness(broker: Broker) -> Iterator[BrokerHarness]:
-    binaries = find_postgres_binaries()
-    if binaries is None:
-        skip_or_fail("there is no PostgreSQL server")
-    server = PostgresServer(binaries)
-    try:
-        migrate_postgresql(server.url())
-        with BrokerHarness(server.url(), broker.port) as made:
-            yield made
-    finally:
-        server.stop()
+def postgres_harness(broker: Broker, postgres_database: PostgresDatabase) -> Iterator[BrokerHarness]:
+    with BrokerHarness(postgres_database.url, broker.port) as made:
+        yield made
 
 
 def test_the_whole_path(postgres_harness: BrokerHarness) -> None:

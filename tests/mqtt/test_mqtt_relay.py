@@ -18,6 +18,7 @@ from jobdb.engines.sqlite.gate import gate_path
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
 from jobdb.mqtt.connection import MQTT_311
 from jobdb.mqtt.reconnecting import MAX_BACKOFF_SEC, ReconnectingConnection
+from tests.support.keys import OTHER_MASTER_KEY, vault
 from tests.support.mqtt.brokers import Mosquitto
 from tests.support.mqtt.chaos import worker_command
 from tests.support.mqtt.client import RawClient
@@ -262,14 +263,13 @@ def test_an_event_that_is_too_large_for_the_broker_is_said(tmp_path: Path, mosqu
 
 
 def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarness) -> None:
-    from jobdb import Registry, Vault
-    from jobdb.crypto.master_key import MasterKey
+    from jobdb import Registry
 
     locked = harness.job(job_id="locked", broker_password="a broker's password")
     free = harness.job(job_id="free")
     harness.registry.publish(locked.job_id, "progress")
     harness.run_job(free, events=2)
-    with Registry.open(harness.path, vault=Vault(MasterKey(b"z" * 32, "another key"))) as elsewhere:
+    with Registry.open(harness.path, vault=vault(OTHER_MASTER_KEY)) as elsewhere:
         outbox = RegistryOutbox(elsewhere.engine, environment=harness.environment, report=harness.said.append)
         with harness.relaying(Relay(outbox, report=harness.said.append)):
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 1)

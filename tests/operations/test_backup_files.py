@@ -18,8 +18,7 @@ from jobdb.urls import parse_url
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def registry(tmp_path: Path) -> Iterator[Registry]:
     with Registry.open(tmp_path / "db" / "jobs.db", create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
         yield registry

@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jobdb.doctor.findings import Finding, Report, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
+from tests.support.requirements import require_root
 
 SAMPLE = Path(__file__).parents[2] / "examples" / "legacy-registry"
 NOBODY = 65534
@@ -28,10 +29,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:the folder")
 
 
 @pytest.fixture
-def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared_folder() -> Iterator[Path]:
     """A folder that every user may enter."""
-    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
-    monkeypatch.delenv("JOBDB_URL", raising=False)
     folder = Path(tempfile.mkdtemp(prefix="jobdb-advice-"))
     folder.chmod(0o755)
     yield folder
@@ -73,10 +72,8 @@ def test_a_file_of_ours_that_may_not_be_read(shared_folder: Path) -> None:
     assert "Permission denied" in found.message and found.fix_command == f"chmod u+rw {path}"
 
 
-def test_a_file_of_somebody_else_that_may_not_be_read(
-    shared_folder: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "only root can make another user's file")
+def test_a_file_of_somebody_else_that_may_not_be_read(shared_folder: Path) -> None:
+    require_root("giving a file to another user")
     path = make(shared_folder / "jobs.db")
     with unprivileged():
         found = bad(path, "file")

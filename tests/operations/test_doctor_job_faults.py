@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,26 +12,21 @@ from jobdb.doctor import examine
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
-from tests.support.ports import free_port
+from tests.support.clocks import ManualClock
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.workspace import Workspace
 
-Workspace = Any
-Require = Callable[[bool, str], None]
 HOUR_MS = 3_600_000
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self, hours: float) -> None:
-        self.now = now_ms() + round(hours * HOUR_MS)
-
-    def __call__(self) -> int:
-        return self.now
+def clock_at(hours: float) -> ManualClock:
+    """A clock that is some hours ahead of now, and stopped."""
+    return ManualClock(now_ms() + round(hours * HOUR_MS))
 
 
 def registry_at(workspace: Workspace, hours: float) -> Registry:
     """The registry, with the present moment shifted by some hours."""
-    return workspace.registry(clock=Clock(hours))
+    return workspace.registry(clock=clock_at(hours))
 
 
 def test_expired_leases(workspace: Workspace) -> None:
@@ -84,33 +72,10 @@ def test_jobs_that_wait_for_a_person(workspace: Workspace) -> None:
     workspace.doctor().expect_ok("permissions")
 
 
-@contextmanager
-def mosquitto(folder: Path, program: str) -> Iterator[int]:
-    """A broker on loopback; its port."""
-    port = free_port()
-    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline and process.poll() is None
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def test_an_outbox_that_nobody_empties(workspace: Workspace, require: Require) -> None:
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    require(program is not None, "there is no mosquitto")
-    with mosquitto(workspace.root, str(program)) as port:
+def test_an_outbox_that_nobody_empties(workspace: Workspace) -> None:
+    with Mosquitto(workspace.root) as server:
         with registry_at(workspace, -0.05) as registry:
-            job = registry.register(agent="codex", prompt="p", broker=Broker("127.0.0.1", port))
+            job = registry.register(agent="codex", prompt="p", broker=Broker("127.0.0.1", server.port))
             for _ in range(3):
                 registry.publish(job.job_id, "progress")
         diagnosis = workspace.doctor()
@@ -157,7 +122,7 @@ def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HOME", workspace.env["HOME"])
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     levels: dict[str, list[str]] = {}
-    for finding in examine(parse_url(workspace.database), clock=Clock(hours)).findings:
+    for finding in examine(parse_url(workspace.database), clock=clock_at(hours)).findings:
         levels.setdefault(finding.check, []).append(finding.level)
     return levels
 

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
-import pytest
-
 from jobdb.doctor import examine
 from jobdb.operations.snapshot import snapshot
 from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
-from tests.support.databases import MASTER_KEY, PostgresDatabase
-from tests.support.postgresql.server import PostgresServer, find_postgres_binaries
-
-Require = Callable[[bool, str], None]
+from tests.support.databases import PostgresDatabase
+from tests.support.requirements import require_module
 
 
-@pytest.fixture
-def database(require: Require, monkeypatch: pytest.MonkeyPatch) -> Iterator[PostgresDatabase]:
-    binaries = find_postgres_binaries()
-    require(binaries is not None, "there is no PostgreSQL server")
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
-    assert binaries is not None
-    server = PostgresServer(binaries)
-    try:
-        yield PostgresDatabase(server)
-    finally:
-        server.stop()
-
-
-def test_the_same_tools(database: PostgresDatabase) -> None:
+def test_the_same_tools(postgres_database: PostgresDatabase) -> None:
+    database = postgres_database
     now = now_ms()
     database.set_clock(now - 3_600_000)
     with database.open() as registry:
@@ -60,8 +42,8 @@ def test_the_same_tools(database: PostgresDatabase) -> None:
     assert "PostgreSQL" in found["server"].message and found["master key"].level == "ok"
 
 
-def test_a_server_that_is_away(require: Require) -> None:
-    pytest.importorskip("psycopg")
+def test_a_server_that_is_away() -> None:
+    require_module("psycopg", "jobdb[postgresql]")
     report = examine(parse_url("postgresql://nobody:hidden@127.0.0.1:1/nowhere"))
     assert [finding.check for finding in report.findings] == ["open"] and not report.ok
     assert "hidden" not in str(report.as_dict())

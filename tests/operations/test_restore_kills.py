@@ -19,9 +19,8 @@ HELPER = Path(__file__).with_name("kill_restore.py")
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def prepared(tmp_path: Path) -> Path:
     """A database with a job that only its -wal holds, and a backup from before that job."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     folder = tmp_path / "prepared"
     with Registry.open(folder / "db" / "jobs.db", create=True) as registry:
         registry.register_many(NewJob(agent="a", prompt="p" * 300, job_id=f"old{number}") for number in range(100))

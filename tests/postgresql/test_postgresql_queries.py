@@ -7,17 +7,17 @@ import pytest
 
 from jobdb import InvalidInput, JobdbError, Registry, TimedOut, Vault
 from jobdb.operations.copy import copy_registry
-from tests.support.databases import MASTER_KEY
+from tests.support.keys import MASTER_KEY
 
 
 @pytest.fixture(scope="module")
-def run_query(server):
+def run_query(postgres_server):
     import psycopg
 
     schema = "questions"
-    with psycopg.connect(server.url(), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}".encode())
-    url = server.url(schema=schema)
+    url = postgres_server.url(schema=schema)
     with Registry.open(url, create=True, vault=Vault.open(env={"JOBDB_KEY": MASTER_KEY})) as registry:
         registry.register(agent="codex", prompt="100 % of it", job_id="j")
         yield lambda sql, **more: registry.engine.store.query(sql, **{"limit": 10, "timeout_sec": 20, **more})

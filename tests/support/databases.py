@@ -9,23 +9,12 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from jobdb import Registry
-from jobdb.crypto.master_key import MasterKey
-from jobdb.crypto.vault import Vault
 from jobdb.engines.statements import psycopg_text
+from tests.support.keys import vault
 
-MASTER_KEY = "11" * 32
 START_MS = 1_800_000_000_000
 
 _schemas = itertools.count(1)
-_TABLES = (
-    "jobs, specs, tokens, events, outbox, subscriptions, gaps, feeds, verdict_counts, refusals, leases, settings, "
-    "imports, import_lines, token_fingerprints, tombstones"
-)
-
-
-def vault() -> Vault:
-    """A vault under the key that all tests of the suite use."""
-    return Vault(MasterKey(bytes.fromhex(MASTER_KEY), "the test suite"))
 
 
 class Database(Protocol):
@@ -37,19 +26,19 @@ class Database(Protocol):
     def open(self, **options: Any) -> Registry: ...
 
     def set_clock(self, ms: int) -> None:
-        """From here on it is this moment, until it is set again."""
+        """Stop the database's clock at ``ms`` until it is set again."""
         ...
 
     def sql(self, script: str) -> None:
-        """Runs plain statements, with no registry of this process open."""
+        """Run plain statements, with no registry of this process open."""
         ...
 
     def scalar(self, query: str) -> Any:
-        """One value."""
+        """Return the one value that a query selects."""
         ...
 
     def plan(self, statement: str, parameters: Mapping[str, Any]) -> str:
-        """How the database would run a statement of the .sql files."""
+        """Return the plan of a statement of the .sql files."""
         ...
 
 
@@ -110,7 +99,7 @@ class PostgresDatabase:
         self.name = "postgresql"
         if self._free:
             self.url = self._free.pop()
-            self._execute(f"TRUNCATE {_TABLES} RESTART IDENTITY")
+            self._empty()
             return
         schema = f"conformance_{next(_schemas)}"
         self.url = server.url()
@@ -124,8 +113,16 @@ class PostgresDatabase:
             "AS 'SELECT COALESCE((SELECT ms FROM test_clock), real_now_ms())'"
         )
 
+    def _empty(self) -> None:
+        """Delete all rows of the schema, but for the record of its migrations."""
+        tables = self.scalar(
+            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
+            "WHERE schemaname = current_schema() AND tablename <> 'jobdb_migrations'"
+        )
+        self._execute(f"TRUNCATE {tables} RESTART IDENTITY")
+
     def recycle(self) -> None:
-        """The test is over."""
+        """Give the schema back for a later test."""
         self._execute("DELETE FROM test_clock")
         self._free.append(self.url)
 

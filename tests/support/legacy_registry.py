@@ -11,8 +11,6 @@ from jobdb import Registry
 from tests.support.paths import EXAMPLES
 from tests.support.scripts import load_script
 
-MASTER_KEY = "11" * 32
-
 generator = load_script(EXAMPLES / "make_legacy_registry.py")
 
 

@@ -10,15 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jobdb import Registry
-from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.engines.sqlite import open
 from jobdb.filesystem.placement import Placement
+from tests.support import keys
 
 Journal = Literal["wal", "delete"]
-KEY = MasterKey(bytes(range(32)), "the tests")
-"""A fixed master key: what a power cut does to the key's own file has a test of its own."""
-
 _placements: dict[str, Placement] = {}
 _original_placement_for = open.placement_for
 
@@ -59,5 +56,5 @@ def open_registry(
         durability=durability,
         checkpoint_pages=checkpoint_pages,
         busy_timeout_sec=busy_timeout_sec,
-        vault=vault or Vault(KEY),
+        vault=vault or keys.vault(),
     )

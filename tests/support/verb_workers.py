@@ -6,7 +6,6 @@ a line on stdin, so that all begin together. Each line of the log is one ``write
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import subprocess
@@ -16,19 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from tests.support.ack_log import AckLog, read_ack_log
 from tests.support.processes import module_environment, python_module
 
 TIME_LIMIT_SEC = 120.0
-
-
-class AckLog:
-    """Appends answers to a file."""
-
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def write(self, **entry: Any) -> None:
-        os.write(self._descriptor, json.dumps(entry).encode() + b"\n")
 
 
 def publish(registry: Any, ack_log: AckLog, job_id: str, count: str) -> None:
@@ -38,7 +28,7 @@ def publish(registry: Any, ack_log: AckLog, job_id: str, count: str) -> None:
 
 
 def publish_batches(registry: Any, ack_log: AckLog, job_ids: str, count: str) -> None:
-    """Batches over the same jobs, each in another order."""
+    """Publish batches over the same jobs, each batch in another order."""
     from jobdb import EventKind, NewEvent
 
     names = job_ids.split(",")
@@ -75,7 +65,7 @@ def accept_lines(registry: Any, ack_log: AckLog, file: str, window: str) -> None
 
 
 def run_worker(registry: Any, ack_log: AckLog, lease_sec: str) -> None:
-    """A worker's life, until it is killed: claim, say something, finish; stop when the claim was lost."""
+    """Claim, publish and complete jobs until killed; give a job up when its claim was lost."""
     from jobdb import IllegalTransition, StaleAttempt
 
     while True:
@@ -95,7 +85,7 @@ def run_worker(registry: Any, ack_log: AckLog, lease_sec: str) -> None:
 
 
 def publish_with_ids(registry: Any, ack_log: AckLog, job_ids: str, count: str) -> None:
-    """Each call bears a mark of its own; the diary says whether it was answered or is in doubt."""
+    """Publish events with a mark of their own; the log has each as answered or in doubt."""
     from jobdb import Unavailable
 
     names = job_ids.split(",")
@@ -119,7 +109,7 @@ class VerbWorkers:
     """Processes that do one task each.
 
     Args:
-        folder: where the diaries go.
+        folder: where the logs go.
         url: the database.
     """
 
@@ -130,9 +120,9 @@ class VerbWorkers:
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def add(self, task: str, *arguments: object) -> subprocess.Popen[bytes]:
-        """Starts a process; it waits for ``begin``."""
+        """Start a process, which waits for `begin`."""
         self._count += 1
-        ack_log = self._folder / f"diary-{self._count}"
+        ack_log = self._folder / f"answers-{self._count}"
         process = subprocess.Popen(
             python_module("tests.support.verb_workers", ack_log, self._url, task, *arguments),
             stdin=subprocess.PIPE,
@@ -145,7 +135,7 @@ class VerbWorkers:
 
     @staticmethod
     def begin(processes: Iterable[subprocess.Popen[bytes]]) -> None:
-        """Lets them go when all are ready."""
+        """Let the processes go when all are ready."""
         waiting = list(processes)
         for process in waiting:
             assert process.stdout is not None
@@ -157,26 +147,26 @@ class VerbWorkers:
             process.stdin.flush()
 
     def finish(self) -> list[dict[str, Any]]:
-        """Waits until all are done; what they noted."""
+        """Wait until all are done; return what they logged."""
         for process in self.processes:
             output, _ = process.communicate(timeout=TIME_LIMIT_SEC)
             assert process.returncode == 0, output.decode()
         return self.entries()
 
     def run(self, count: int, task: str, *arguments: object) -> list[dict[str, Any]]:
-        """So many processes at one task, from a common start to the end."""
+        """Run ``count`` processes on one task, from a common start to the end; return what they logged."""
         self.begin([self.add(task, *arguments) for _ in range(count)])
         return self.finish()
 
     def entries(self) -> list[dict[str, Any]]:
-        """All whole lines of all diaries."""
+        """Return all whole lines of all logs."""
         found = []
-        for ack_log in sorted(self._folder.glob("diary-*")):
-            found += [json.loads(line) for line in ack_log.read_bytes().split(b"\n")[:-1]]
+        for ack_log in sorted(self._folder.glob("answers-*")):
+            found += read_ack_log(ack_log)
         return found
 
     def kill(self) -> None:
-        """Ends those that are left."""
+        """Kill the processes that are left."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
@@ -192,7 +182,7 @@ def main(ack_log: str, url: str, task: str, *arguments: str) -> None:
     with Registry.open(url, busy_timeout_sec=60) as registry:
         print("ready", flush=True)
         sys.stdin.readline()
-        TASKS[task](registry, AckLog(ack_log), *arguments)
+        TASKS[task](registry, AckLog(Path(ack_log)), *arguments)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.mqtt.brokers import Mosquitto, require_mosquitto
+from tests.support.mqtt.brokers import Mosquitto
 from tests.support.mqtt.chaos import run_chaos, run_ticket_chaos
+from tests.support.requirements import require_mosquitto
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from tests.support.crash.wal_growth import run_long
 from tests.support.lossyfs.mount import LossyMount
 from tests.support.lossyfs.tree import NameDurability
 from tests.support.registries import Journal
-from tests.support.requirements import require_lossy_mount
+from tests.support.requirements import require_fuse
 
 SEED = int(os.environ.get("JOBDB_TORTURE_SEED", time.time_ns() // 10**6 % 10**6))
 LIMIT_SEC = 3600
@@ -41,7 +41,7 @@ def test_three_thousand_kills(tmp_path: Path) -> None:
 def test_power_cuts_at_full_durability_lose_nothing(
     tmp_path: Path, unit: int, names: NameDurability, sync_delay_ms: float
 ) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(
         tmp_path / "mount", SEED, unit=unit, names=names, sync_delay_ms=sync_delay_ms, limit_sec=LIMIT_SEC
     ) as mount:
@@ -51,7 +51,7 @@ def test_power_cuts_at_full_durability_lose_nothing(
 
 
 def test_power_cuts_with_a_rollback_journal_lose_nothing(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, unit=512, limit_sec=LIMIT_SEC) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=150, journal="delete")
     show(report)
@@ -59,7 +59,7 @@ def test_power_cuts_with_a_rollback_journal_lose_nothing(tmp_path: Path) -> None
 
 
 def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=60, cuts_per_database=4, durability="normal")
     show(report)
@@ -68,7 +68,7 @@ def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
 
 
 def test_power_cuts_while_the_database_is_made(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
         report = cut_power_during_creation(mount, tmp_path, SEED, cuts=150)
     show(report)
@@ -77,7 +77,7 @@ def test_power_cuts_while_the_database_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_errors_at_single_requests(tmp_path: Path, journal: Journal) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, direct=True, limit_sec=LIMIT_SEC) as mount:
         report = fail_at_points(mount, tmp_path, SEED, points=800, journal=journal)
         print(mount.stats())
@@ -87,7 +87,7 @@ def test_errors_at_single_requests(tmp_path: Path, journal: Journal) -> None:
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_errors_under_load(tmp_path: Path, journal: Journal) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, direct=True, limit_sec=LIMIT_SEC) as mount:
         report = fail_under_load(mount, tmp_path, SEED, rounds=80, journal=journal)
         print(mount.stats())
@@ -96,7 +96,7 @@ def test_errors_under_load(tmp_path: Path, journal: Journal) -> None:
 
 
 def test_full_disks_of_every_size(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     report = fill_disk(tmp_path, SEED, sizes=range(4, 1200, 4))
     show(report)
     assert not report.violations

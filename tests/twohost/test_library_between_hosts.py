@@ -21,13 +21,7 @@ from tests.support.processes import module_environment, python_module
 from tests.support.twohosts.mount import TwoHosts
 from tests.support.twohosts.probe import probe_both
 
-MASTER_KEY = "5e" * 32
 JOBS = 6
-
-
-@pytest.fixture(autouse=True)
-def shared_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

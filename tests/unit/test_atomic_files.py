@@ -11,6 +11,7 @@ import pytest
 from jobdb import StorageFailed
 from jobdb.filesystem import atomic_files, ofd_locks
 from jobdb.filesystem.atomic_files import ScratchFile, take_first_free, write_file
+from tests.support.requirements import needs
 
 
 def open_files() -> set[str]:
@@ -57,7 +58,7 @@ def test_the_first_name_that_nothing_has_is_taken(tmp_path: Path) -> None:
     assert take_first_free((tmp_path / name for name in "abc"), os.mkdir) == tmp_path / "b"
 
 
-@pytest.mark.skipif(not ofd_locks.AVAILABLE, reason="these locks are Linux's")
+@needs(ofd_locks.AVAILABLE, "only Linux has these locks")
 def test_a_lock_of_an_open_file_outlives_the_closing_of_another(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ours, other = (os.open(tmp_path / "file", os.O_RDWR) for _ in range(2))

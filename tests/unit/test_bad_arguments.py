@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobdb import Broker, InvalidInput, JobdbError, NewEvent, NewJob, Registry, Vault
+from jobdb import Broker, InvalidInput, JobdbError, NewEvent, NewJob, Registry
+from tests.support.keys import vault
 
 HUGE = 10**5000  # Python refuses to write it out
-VAULT = Vault.open(env={"JOBDB_KEY": "42" * 32})
+VAULT = vault()
 
 
 class Unshowable:

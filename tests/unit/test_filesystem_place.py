@@ -14,8 +14,9 @@ from jobdb.errors import UnsafeFileSystem
 from jobdb.filesystem.mounts import parse_mountinfo
 from jobdb.filesystem.placement import decide, placement_for, refuse_mounted_file, statfs_magic
 from jobdb.filesystem.probe.local import require_safe_folder
+from tests.support.requirements import needs, on_linux, require
 
-linux_only = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at Linux mounts")
+linux_only = on_linux("has these mounts")
 
 PLACE = (
     "import json, sys; from jobdb.filesystem.placement import placement_for; "
@@ -31,8 +32,7 @@ def test_folder_that_does_not_exist_yet_is_held_by_its_nearest_parent(tmp_path: 
 
 @linux_only
 def test_links_are_followed_also_those_that_lead_to_nothing_yet(tmp_path: Path) -> None:
-    if not Path("/dev/shm").is_dir():
-        pytest.skip("no /dev/shm")
+    require(Path("/dev/shm").is_dir(), "there is no /dev/shm")
     link = tmp_path / "link"
     link.symlink_to("/dev/shm/jobdb-not-there")
     assert placement_for(link / "deeper").fs_type == placement_for("/dev/shm").fs_type
@@ -48,8 +48,7 @@ def test_statfs_gives_the_known_numbers() -> None:
 @linux_only
 def test_local_folder_needs_no_probe_and_writes_nothing(tmp_path: Path) -> None:
     placement = placement_for(tmp_path)
-    if placement.journal != "wal":
-        pytest.skip(f"the temporary folder is on {placement.fs_type}")
+    require(placement.journal == "wal", f"the temporary folder is on {placement.fs_type}")
     require_safe_folder(placement)
     assert list(tmp_path.iterdir()) == []
 
@@ -66,13 +65,13 @@ def run_in_mount_namespace(script: str, asked: Path) -> dict[str, object]:
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", command], capture_output=True, text=True, timeout=60, check=False
     )
-    if done.returncode != 0 and ("unshare" in done.stderr or "mount" in done.stderr):
-        pytest.skip(f"no mounts of our own here: {done.stderr.strip()}")
+    mounted = done.returncode == 0 or not ("unshare" in done.stderr or "mount" in done.stderr)
+    require(mounted, f"a test cannot have mounts of its own here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
-needs_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
+needs_root = needs(os.geteuid() == 0, "mounting needs root")
 
 
 @linux_only
@@ -120,7 +119,6 @@ def test_a_database_that_is_mounted_as_a_single_file_is_refused(tmp_path: Path) 
     (tmp_path / "there").mkdir()
     (tmp_path / "here").mkdir()
     script = f"""
-export JOBDB_KEY={"ab" * 32}
 jobdb() {{ {sys.executable} -m jobdb.cli "$@"; }}
 jobdb --db {tmp_path}/there/jobs.db init 2>/dev/null
 touch {tmp_path}/here/jobs.db
@@ -133,8 +131,8 @@ ls {tmp_path}/here
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120, check=False
     )
-    if "unshare" in done.stderr or "mount: " in done.stderr:
-        pytest.skip(f"no mounts of our own here: {done.stderr.strip()}")
+    mounted = not ("unshare" in done.stderr or "mount: " in done.stderr)
+    require(mounted, f"a test cannot have mounts of its own here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("mount the folder that holds the database") == 4
     assert done.stdout.rstrip().endswith("\njobs.db")  # and nothing beside it

@@ -27,11 +27,6 @@ FILE = {"path": "/srv/a/jobs.db", "inode": "12", "machine": "m" * 32, "host": "n
 TABLES = {"cluster": "7", "database": "5", "table": "16402"}
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
-
-
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
     path = tmp_path / "original" / "jobs.db"

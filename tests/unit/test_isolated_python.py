@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobdb.system.isolated_python import import_path, isolated_command
+from tests.support.keys import MASTER_KEY
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
@@ -32,7 +33,7 @@ def workspace(tmp_path: Path) -> Path:
 
 def run(command: list[str], folder: Path, **more: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("JOBDB_", "PYTHON"))}
-    env |= {"MARK": str(folder.parent / "mark"), "HOME": str(folder.parent), "JOBDB_KEY": "42" * 32, **more}
+    env |= {"MARK": str(folder.parent / "mark"), "HOME": str(folder.parent), "JOBDB_KEY": MASTER_KEY, **more}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from jobdb.filesystem.kernel_locks import KernelLock, locks_on, process_name
+from tests.support.requirements import on_linux
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_where_nothing_can_be_known_there_are_none(file: Path) -> None:
     assert locks_on(file.with_name("none")) == []
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the table is Linux's")
+@on_linux("has this table")
 def test_a_lock_of_this_process_is_found_with_its_holder(file: Path) -> None:
     with file.open("r+b") as opened:
         assert locks_on(file) == []

@@ -23,6 +23,7 @@ from jobdb.filesystem.permissions import (
     make_private_folder,
     match_owner,
 )
+from tests.support.requirements import needs
 
 
 def mode(path: str | Path) -> int:
@@ -214,7 +215,7 @@ def test_a_file_beside_a_database_has_its_mode(folder: Path, umask_zero: None) -
     assert not create_companion(folder / "link", database) and not (folder / "nowhere").exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="giving a file to another user needs root")
+@needs(os.geteuid() == 0, "giving a file to another user needs root")
 def test_root_hands_over_what_it_has_made_and_nothing_else(folder: Path) -> None:
     """Whoever owns the folder may put another name of a file of root's in the place of a new one."""
     os.chown(folder, 12345, 12346)

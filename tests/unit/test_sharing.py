@@ -30,11 +30,6 @@ for verb in (lambda: registry.get("before"), lambda: registry.register(agent="a"
 """
 
 
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", "ab" * 32)
-
-
 @pytest.fixture
 def database(tmp_path: Path) -> Path:
     path = tmp_path / "jobs.db"

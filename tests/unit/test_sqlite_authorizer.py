@@ -6,14 +6,15 @@ import apsw
 import pytest
 from jobdb.schema import migration_files
 
-from jobdb import InvalidInput, Registry, Vault
+from jobdb import InvalidInput, Registry
 from jobdb.engines.sqlite.authorizer import READABLE_TABLES, SEALED, authorize
+from tests.support.keys import vault
 
 
 @pytest.fixture(scope="module")
 def run_query(tmp_path_factory):
     place = tmp_path_factory.mktemp("question") / "jobs.db"
-    with Registry.open(place, create=True, vault=Vault.open(env={"JOBDB_KEY": "42" * 32})) as registry:
+    with Registry.open(place, create=True, vault=vault()) as registry:
         registry.register(agent="codex", prompt="p", job_id="j", expected_artifacts=["a", "b"])
         yield lambda sql: registry.engine.store.query(sql, limit=10, timeout_sec=20)
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import sys
 
 import pytest
 
 from jobdb.ui import access
 from jobdb.ui.peer import peer_uid
+from tests.support.requirements import on_linux
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+@on_linux("tells whose process it is")
 def test_the_other_end_is_ours() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
         accepted, peer = server.accept()

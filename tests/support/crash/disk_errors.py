@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
 from tests.support.crash.checker import audit
 from tests.support.crash.random_worker import WorkerPlan, work
 from tests.support.crash.scenarios import Report, check_usable
-from tests.support.fuse import protocol as wire
+from tests.support.disks import resize_disk, small_disk
 from tests.support.lossyfs.mount import LossyMount
 from tests.support.processes import WorkerPool
 from tests.support.registries import Journal, open_registry
@@ -103,18 +100,6 @@ def fail_under_load(
     return report
 
 
-@contextmanager
-def small_disk(folder: Path, kibibytes: int) -> Iterator[Path]:
-    """A tmpfs of that size. Asks for root."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    options = f"size={kibibytes}k,mode=0700"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True, timeout=20)
-    try:
-        yield folder
-    finally:
-        wire.unmount(str(folder))
-
-
 def fill_disk(folder: Path, seed: int, *, sizes: range, calls: int = 300) -> Report:
     """Real full disks, of every size in KiB: first nothing fits, at last everything. Then space is freed."""
     report = Report("full disks")
@@ -127,7 +112,7 @@ def fill_disk(folder: Path, seed: int, *, sizes: range, calls: int = 300) -> Rep
             made = _made(database)
             if made:
                 work(plan)
-            subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True, timeout=20)
+            resize_disk(disk, "64m")
             open_registry(database, create=True).close()
             report.points_hit["full while opening" if not made else "full in use, or never"] += 1
             report.add(*audit(database, ack_log, without_power_loss=True))

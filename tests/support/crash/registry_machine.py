@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from jobdb import JobdbError, Registry
-from jobdb.crypto.master_key import MasterKey
-from jobdb.crypto.vault import Vault
 from tests.support.crash.registry_model import Model, ModelJob, Refused
+from tests.support.keys import vault
 
 CONNECTIONS = st.integers(0, 1)
 SUBSCRIBERS = st.sampled_from(("watcher", "archive"))
@@ -43,7 +42,7 @@ class RegistryMachine(RuleBasedStateMachine):
             self.folder / "jobs.db",
             create=create,
             durability="normal",
-            vault=Vault(MasterKey(bytes(32), "the tests")),
+            vault=vault(),
             clock=lambda: self.model.now,
             checkpoint_pages=5,
         )

@@ -1,45 +1,24 @@
-"""The structures of the kernel's FUSE protocol 7.31 and later, and mount(2). Called by ``server`` only.
+"""Numbers and layouts of the kernel's FUSE protocol 7.39 (include/uapi/linux/fuse.h), as far as the tests speak it.
 
-Layouts: include/uapi/linux/fuse.h of the Linux kernel.
+Pure. Called by the servers of ``tests.support.lossyfs`` and ``tests.support.twohosts``.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import struct
 from enum import IntEnum
-from typing import Final
-
-IN_HEADER: Final = struct.Struct("<IIQQIIIHH")
-OUT_HEADER: Final = struct.Struct("<IiQ")
-_ATTR: Final = struct.Struct("<6Q10I")
-_ENTRY_HEAD: Final = struct.Struct("<QQQQII")
-_ATTR_HEAD: Final = struct.Struct("<QII")
-INIT_IN: Final = struct.Struct("<IIII")
-_INIT_OUT: Final = struct.Struct("<IIIIHHIIHHIIH22x")
-OPEN_OUT: Final = struct.Struct("<QIi")
-SETATTR_IN: Final = struct.Struct("<IIQQQQQQIIIIIIII")
-READ_IN: Final = struct.Struct("<QQIIQII")
-WRITE_IN: Final = struct.Struct("<QQIIQII")
-WRITE_OUT: Final = struct.Struct("<II")
-CREATE_IN: Final = struct.Struct("<IIII")
-STATFS_OUT: Final = struct.Struct("<5Q4I24x")
-_DIRENT: Final = struct.Struct("<QQII")
-
-MAX_WRITE: Final = 1 << 17
-FOPEN_DIRECT_IO: Final = 1
-FOPEN_KEEP_CACHE: Final = 2
-_BIG_WRITES, _MAX_PAGES, _INIT_EXT, _DIRECT_IO_ALLOW_MMAP = 1 << 5, 1 << 22, 1 << 30, 1 << 4
-_CACHED_SEC: Final = 3600
-"""Nobody but this kernel changes the tree, so that it may remember names and attributes."""
 
 
 class Op(IntEnum):
+    """Operations, by the kernel's numbers."""
+
     LOOKUP = 1
     FORGET = 2
     GETATTR = 3
     SETATTR = 4
+    READLINK = 5
+    SYMLINK = 6
     MKNOD = 8
     MKDIR = 9
     UNLINK = 10
@@ -52,73 +31,100 @@ class Op(IntEnum):
     STATFS = 17
     RELEASE = 18
     FSYNC = 20
+    FLUSH = 25
     INIT = 26
     OPENDIR = 27
     READDIR = 28
     RELEASEDIR = 29
     FSYNCDIR = 30
+    GETLK = 31
+    SETLK = 32
+    SETLKW = 33
     CREATE = 35
     INTERRUPT = 36
+    DESTROY = 38
     BATCH_FORGET = 42
     RENAME2 = 45
 
 
-class SetAttr(IntEnum):
-    """Bits of a SETATTR request: which fields are given."""
+LOCK_OPERATIONS = frozenset([Op.GETLK, Op.SETLK, Op.SETLKW, Op.INTERRUPT])
 
-    MODE = 1
-    UID = 2
-    GID = 4
-    SIZE = 8
-    MTIME = 32
+IN_HEADER = struct.Struct("<IIQQIIIHH")
+OUT_HEADER = struct.Struct("<IiQ")
+ATTRIBUTES = struct.Struct("<6Q10I")
+ATTRIBUTES_OUT = struct.Struct("<QII")
+ENTRY_OUT = struct.Struct("<QQQQII")
+OPEN_OUT = struct.Struct("<QIi")
+INIT_IN = struct.Struct("<IIII")
+INIT_OUT = struct.Struct("<IIIIHHIIHHIIH22x")
+SETATTR_IN = struct.Struct("<IIQQQQQQIIIIIIII")
+READ_IN = struct.Struct("<QQIIQII")
+WRITE_IN = struct.Struct("<QQIIQII")
+WRITE_OUT = struct.Struct("<II")
+CREATE_IN = struct.Struct("<IIII")
+STATFS_OUT = struct.Struct("<5Q4I24x")
+LOCK_IN = struct.Struct("<QQQQIIII")
+LOCK_OUT = struct.Struct("<QQII")
+DIRECTORY_ENTRY = struct.Struct("<QQII")
+INVALIDATE_INODE = struct.Struct("<Qqq")
+NOTIFY_INVALIDATE_INODE = 2
+
+# Bits of INIT.
+ASYNC_READ = 1 << 0
+POSIX_LOCKS = 1 << 1
+ATOMIC_O_TRUNC = 1 << 3
+BIG_WRITES = 1 << 5
+FLOCK_LOCKS = 1 << 10
+AUTO_INVALIDATE_DATA = 1 << 12
+MAX_PAGES = 1 << 22
+INIT_EXTENDED = 1 << 30
+DIRECT_IO_MAY_MAP_2 = 1 << 4  # bit 36, counted from the second word
+MAX_WRITE = 1 << 17
+
+FOPEN_DIRECT_IO = 1
+FOPEN_KEEP_CACHE = 2
+RELEASE_FLOCK_UNLOCK = 2
+
+# Bits that say which attributes SETATTR sets.
+SET_MODE = 1
+SET_UID = 2
+SET_GID = 4
+SET_SIZE = 8
+SET_ATIME = 16
+SET_MTIME = 32
+SET_HANDLE = 64
+SET_ATIME_NOW = 128
+SET_MTIME_NOW = 256
+
+READ_LOCK = 0
+WRITE_LOCK = 1
+UNLOCK = 2
 
 
-def init_reply(minor: int, flags: int, read_ahead: int) -> bytes:
-    wanted = flags & (_BIG_WRITES | _MAX_PAGES | _INIT_EXT)
-    return _INIT_OUT.pack(
-        7, min(minor, 39), read_ahead, wanted, 12, 9, MAX_WRITE, 1, 32, 0, _DIRECT_IO_ALLOW_MMAP, 0, 0
+def attributes(st: os.stat_result) -> bytes:
+    """Return the attributes of a file as the kernel reads them."""
+    times = [divmod(ns, 10**9) for ns in (st.st_atime_ns, st.st_mtime_ns, st.st_ctime_ns)]
+    return ATTRIBUTES.pack(
+        st.st_ino,
+        st.st_size,
+        st.st_blocks,
+        *(seconds for seconds, _ in times),
+        *(nanoseconds for _, nanoseconds in times),
+        st.st_mode,
+        st.st_nlink,
+        st.st_uid,
+        st.st_gid,
+        st.st_rdev & 0xFFFFFFFF,
+        4096,
+        0,
     )
 
 
-def _attributes(number: int, size: int, mode: int, links: int, uid: int, gid: int, changed_ns: int) -> bytes:
-    seconds, fraction = divmod(changed_ns, 10**9)
-    blocks = -(-size // 512)
-    times = (seconds, seconds, seconds, fraction, fraction, fraction)
-    return _ATTR.pack(number, size, blocks, *times, mode, links, uid, gid, 0, 4096, 0)
+def duration(seconds: float) -> tuple[int, int]:
+    """Split a time into whole seconds and nanoseconds."""
+    return int(seconds), int(seconds % 1 * 1e9)
 
 
-def attr_reply(number: int, size: int, mode: int, links: int, uid: int, gid: int, changed_ns: int) -> bytes:
-    return _ATTR_HEAD.pack(_CACHED_SEC, 0, 0) + _attributes(number, size, mode, links, uid, gid, changed_ns)
-
-
-def entry_reply(number: int, size: int, mode: int, links: int, uid: int, gid: int, changed_ns: int) -> bytes:
-    head = _ENTRY_HEAD.pack(number, 0, _CACHED_SEC, _CACHED_SEC, 0, 0)
-    return head + _attributes(number, size, mode, links, uid, gid, changed_ns)
-
-
-def folder_entry(number: int, next_offset: int, name: str, mode: int) -> bytes:
-    raw = os.fsencode(name)
-    entry = _DIRENT.pack(number, next_offset, len(raw), mode >> 12) + raw
-    return entry + bytes(-len(entry) % 8)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_NOSUID_NODEV: Final = 2 | 4
-_DETACH: Final = 2
-
-
-def mount(folder: str, subtype: str) -> int:
-    """Mount a new file system on ``folder``; returns the descriptor to serve it from. Asks for root."""
-    descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
-    options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
-    kind = f"fuse.{subtype}".encode()
-    if _libc.mount(subtype.encode(), os.fsencode(folder), kind, _NOSUID_NODEV, options.encode()):
-        number = ctypes.get_errno()
-        os.close(descriptor)
-        raise OSError(number, os.strerror(number), folder)
-    return descriptor
-
-
-def unmount(folder: str) -> bool:
-    """Detach what is mounted on ``folder``, in use or not; False when nothing is."""
-    return bool(_libc.umount2(os.fsencode(folder), _DETACH) == 0)
+def name(body: bytes) -> bytes:
+    """Return the first name of a request; each name ends with a zero byte."""
+    return body.split(b"\0", 1)[0]

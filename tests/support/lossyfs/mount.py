@@ -1,7 +1,6 @@
-"""What tests use: a mounted file system whose power can be cut, served by a process of its own.
+"""A mounted file system whose power can be cut, served by a process of its own.
 
-``LossyMount`` never touches the mounted files itself. ``unavailable_reason`` tells whether this machine can mount at
-all.
+Used by tests, which require ``require_fuse(root=True)`` first. ``LossyMount`` never touches the mounted files itself.
 """
 
 from __future__ import annotations
@@ -15,20 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.support.fuse import protocol as wire
+from tests.support.fuse.mounting import unmount
 from tests.support.lossyfs.tree import NameDurability
 from tests.support.processes import module_environment, python_module
-
-
-def unavailable_reason() -> str:
-    """Why nothing can be mounted here; empty when it can."""
-    if os.geteuid() != 0:
-        return "mounting a FUSE file system asks for root"
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as failure:
-        return f"/dev/fuse cannot be opened: {failure.strerror}"
-    return ""
 
 
 class LossyMount:
@@ -90,7 +78,7 @@ class LossyMount:
             self._server.wait(10)
         self._server.stdout.close()
         if os.path.ismount(self.folder) or self._server.returncode != 0:
-            wire.unmount(str(self.folder))
+            unmount(str(self.folder))
 
     def cut(self) -> dict[str, Any]:
         """Cut the power now; returns what was lost. Everybody gets ENOTCONN; ``boot`` when they are dead."""

@@ -32,8 +32,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tests.support.fuse import protocol as wire
+from tests.support.fuse import protocol
+from tests.support.fuse.mounting import mount, unmount
 from tests.support.fuse.protocol import Op
+from tests.support.lossyfs import replies
 from tests.support.lossyfs.faults import Faults, Trigger
 from tests.support.lossyfs.tree import Node, Tree
 
@@ -73,7 +75,7 @@ class Server:
         self.tree, self.folder, self.direct, self.sync_delay_sec = tree, folder, direct, sync_delay_sec
         self.faults = Faults()
         self.armed: Trigger | None = None
-        self.buffer = bytearray(wire.MAX_WRITE + 4096)
+        self.buffer = bytearray(protocol.MAX_WRITE + 4096)
         self.poll = select.poll()
         self._start()
 
@@ -85,7 +87,7 @@ class Server:
         self.listings: dict[int, list[tuple[str, Node]]] = {}
         self.waiting: deque[PendingReply] = deque()
         self.last_handle = 0
-        self.fuse = wire.mount(self.folder, "lossyfs")
+        self.fuse = mount(self.folder, source="lossyfs", subtype="lossyfs", nonblocking=True)
         self.powered = True
         self.poll.register(self.fuse, select.POLLIN)
 
@@ -106,13 +108,13 @@ class Server:
             _say({"cut": {"at": "it was dark already"}})
 
     def boot(self) -> None:
-        wire.unmount(self.folder)
+        unmount(self.folder)
         self._start()
         _say({"booted": True})
 
     def stop(self) -> None:
         self._power_off()
-        wire.unmount(self.folder)
+        unmount(self.folder)
 
     def run(self) -> None:
         self.poll.register(0, select.POLLIN)
@@ -177,8 +179,8 @@ class Server:
                 if failure.errno in (errno.ENOENT, errno.EINTR):
                     continue
                 raise
-            _, op, unique, number, uid, gid, _, _, _ = wire.IN_HEADER.unpack_from(self.buffer)
-            body = memoryview(self.buffer)[wire.IN_HEADER.size : size]
+            _, op, unique, number, uid, gid, _, _, _ = protocol.IN_HEADER.unpack_from(self.buffer)
+            body = memoryview(self.buffer)[protocol.IN_HEADER.size : size]
             action = self.ACTIONS.get(op)
             if action is None:
                 self._reply(unique, errno.ENOSYS)
@@ -192,7 +194,7 @@ class Server:
                 self._reply(unique, 0, answer)
 
     def _reply(self, unique: int, error: int, answer: bytes = b"") -> None:
-        head = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(answer), -error, unique)
+        head = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(answer), -error, unique)
         with suppress(FileNotFoundError):  # the caller was killed and its request withdrawn
             os.writev(self.fuse, [head, answer])
 
@@ -209,18 +211,18 @@ class Server:
 
     def _entry(self, node: Node) -> bytes:
         self._known(node)
-        return wire.entry_reply(*_shown(node))
+        return replies.entry_reply(*_shown(node))
 
     def _opened(self, node: Node) -> bytes:
         self.last_handle += 1
         self.handles[self.last_handle] = Handle(node, node.content.failures)
         shared_memory = node.name.endswith(("-shm", "-gate"))
-        flags = wire.FOPEN_DIRECT_IO if self.direct and not shared_memory else wire.FOPEN_KEEP_CACHE
-        return wire.OPEN_OUT.pack(self.last_handle, flags, 0)
+        flags = protocol.FOPEN_DIRECT_IO if self.direct and not shared_memory else protocol.FOPEN_KEEP_CACHE
+        return protocol.OPEN_OUT.pack(self.last_handle, flags, 0)
 
     def _init(self, number: int, body: memoryview, *_: int) -> bytes:
-        _, minor, read_ahead, flags = wire.INIT_IN.unpack_from(body)
-        return wire.init_reply(minor, flags, read_ahead)
+        _, minor, read_ahead, flags = protocol.INIT_IN.unpack_from(body)
+        return replies.init_reply(minor, flags, read_ahead)
 
     def _lookup(self, number: int, body: memoryview, *_: int) -> bytes:
         name = _names(body)[0]
@@ -236,20 +238,20 @@ class Server:
             del self.nodes[number]
 
     def _getattr(self, number: int, body: memoryview, *_: int) -> bytes:
-        return wire.attr_reply(*_shown(self.nodes[number]))
+        return replies.attr_reply(*_shown(self.nodes[number]))
 
     def _setattr(self, number: int, body: memoryview, *_: int) -> bytes:
-        given, _, _, size, _, _, _, _, _, _, _, mode, _, uid, gid, _ = wire.SETATTR_IN.unpack_from(body)
+        given, _, _, size, _, _, _, _, _, _, _, mode, _, uid, gid, _ = protocol.SETATTR_IN.unpack_from(body)
         node = self.nodes[number]
-        if given & wire.SetAttr.SIZE:
+        if given & protocol.SET_SIZE:
             self._check("truncate", node.name)
             node.content.truncate(size)
-        if given & wire.SetAttr.MODE:
+        if given & protocol.SET_MODE:
             node.mode = stat.S_IFMT(node.mode) | stat.S_IMODE(mode)
-        node.uid = uid if given & wire.SetAttr.UID else node.uid
-        node.gid = gid if given & wire.SetAttr.GID else node.gid
+        node.uid = uid if given & protocol.SET_UID else node.uid
+        node.gid = gid if given & protocol.SET_GID else node.gid
         node.changed_ns = time.time_ns()
-        return wire.attr_reply(*_shown(node))
+        return replies.attr_reply(*_shown(node))
 
     def _make(self, parent: int, name: str, mode: int, uid: int, gid: int) -> Node:
         self._check("create", name)
@@ -268,8 +270,8 @@ class Server:
         return self._entry(self._make(number, _names(body[16:])[0], mode, uid, gid))
 
     def _create(self, number: int, body: memoryview, unique: int, uid: int, gid: int) -> bytes:
-        _, mode, _, _ = wire.CREATE_IN.unpack_from(body)
-        node = self._make(number, _names(body[wire.CREATE_IN.size :])[0], mode, uid, gid)
+        _, mode, _, _ = protocol.CREATE_IN.unpack_from(body)
+        node = self._make(number, _names(body[protocol.CREATE_IN.size :])[0], mode, uid, gid)
         return self._entry(node) + self._opened(node)
 
     def _remove(self, number: int, body: memoryview, *_: int) -> bytes:
@@ -306,20 +308,20 @@ class Server:
         return self._opened(node)
 
     def _read(self, number: int, body: memoryview, *_: int) -> bytes:
-        handle, offset, size = wire.READ_IN.unpack_from(body)[:3]
+        handle, offset, size = protocol.READ_IN.unpack_from(body)[:3]
         node = self.handles[handle].node
         self._check("read", node.name)
         return node.content.read(offset, size)
 
     def _write(self, number: int, body: memoryview, *_: int) -> bytes:
-        _, offset, size, _, _, flags, _ = wire.WRITE_IN.unpack_from(body)
+        _, offset, size, _, _, flags, _ = protocol.WRITE_IN.unpack_from(body)
         node = self.nodes[number]
         self._check("write" if offset else "header", node.name)
-        self.tree.write(node, offset, body[wire.WRITE_IN.size : wire.WRITE_IN.size + size])
+        self.tree.write(node, offset, body[protocol.WRITE_IN.size : protocol.WRITE_IN.size + size])
         node.changed_ns = time.time_ns()
         if flags & os.O_DSYNC:
             self.tree.sync(node)
-        return wire.WRITE_OUT.pack(size, 0)
+        return protocol.WRITE_OUT.pack(size, 0)
 
     def _fsync(self, number: int, body: memoryview, unique: int, *_: int) -> bytes | None:
         handle = self.handles[int.from_bytes(body[:8], "little")]
@@ -355,19 +357,19 @@ class Server:
 
     def _statfs(self, number: int, body: memoryview, *_: int) -> bytes:
         plenty = 1 << 24
-        return wire.STATFS_OUT.pack(plenty, plenty, plenty, plenty, plenty, 4096, 255, 4096, 0)
+        return protocol.STATFS_OUT.pack(plenty, plenty, plenty, plenty, plenty, 4096, 255, 4096, 0)
 
     def _opendir(self, number: int, body: memoryview, *_: int) -> bytes:
         folder = self.nodes[number]
         self.last_handle += 1
         self.listings[self.last_handle] = [(".", folder), ("..", folder), *sorted(folder.entries.items())]
-        return wire.OPEN_OUT.pack(self.last_handle, 0, 0)
+        return protocol.OPEN_OUT.pack(self.last_handle, 0, 0)
 
     def _readdir(self, number: int, body: memoryview, *_: int) -> bytes:
-        handle, offset, size = wire.READ_IN.unpack_from(body)[:3]
+        handle, offset, size = protocol.READ_IN.unpack_from(body)[:3]
         answer = b""
         for position, (name, node) in enumerate(self.listings[handle][offset:], offset + 1):
-            entry = wire.folder_entry(node.number, position, name, node.mode)
+            entry = replies.folder_entry(node.number, position, name, node.mode)
             if len(answer) + len(entry) > size:
                 break
             answer += entry

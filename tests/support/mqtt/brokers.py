@@ -1,51 +1,24 @@
-"""Starting, stopping and killing brokers. Each is a process of the test's, ended with it, on loopback only."""
+"""MQTT brokers that a test starts, stops and kills. They listen on loopback only."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
-
-import pytest
+from typing import Self
 
 from tests.support.ports import free_port
+from tests.support.requirements import require_mosquitto
 
 WAIT_SEC = 60.0
 
 
-def mosquitto_path() -> str | None:
-    """The Mosquitto program, where it is installed."""
-    return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/opt/homebrew/sbin")
-
-
-def has_amqtt() -> bool:
-    """Whether amqtt is installed."""
-    import importlib.util
-
-    return importlib.util.find_spec("amqtt") is not None
-
-
-def skip_or_fail(what: str) -> NoReturn:
-    """Skips the test, unless JOBDB_REQUIRE_ALL=1 says that everything must run."""
-    if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-        pytest.fail(what)
-    pytest.skip(what)
-
-
-def require_mosquitto() -> None:
-    """For tests of what only Mosquitto does: TLS, rules, persistence, MQTT 5."""
-    if mosquitto_path() is None:
-        skip_or_fail("Mosquitto is not installed")
-
-
 class Broker:
-    """A broker process. ``start`` returns when it takes connections."""
+    """A broker process. ``start`` returns when it accepts connections; or use it in a ``with`` statement."""
 
     version5 = False
 
@@ -72,12 +45,19 @@ class Broker:
                     raise RuntimeError(f"no broker: {(self.folder / 'broker.log').read_text()[-2000:]}") from None
                 time.sleep(0.02)
 
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     def stop(self) -> None:
-        """Ends it in good order."""
+        """End it with SIGTERM."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Ends it as a power failure would."""
+        """End it with SIGKILL, as a power failure would."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -111,8 +91,6 @@ class Mosquitto(Broker):
         self._anonymous = anonymous
 
     def command(self) -> list[str]:
-        program = mosquitto_path()
-        assert program is not None
         config = self.folder / "mosquitto.conf"
         user = "user root\n" if os.geteuid() == 0 else ""
         anonymous = str(self._anonymous).lower()
@@ -121,7 +99,7 @@ class Mosquitto(Broker):
             f"{user}persistence true\npersistence_location {self.folder}/\nmax_queued_messages 0\n{self._lines}\n"
             f"listener {self.port} 127.0.0.1\nallow_anonymous {anonymous}\n{self._listener}\n"
         )
-        return [program, "-c", str(config)]
+        return [require_mosquitto(), "-c", str(config)]
 
 
 class Amqtt(Broker):

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from jobdb import Broker, Event, Job, Registry, Vault
-from jobdb.crypto.master_key import MasterKey
+from jobdb import Broker, Event, Job, Registry
 from jobdb.mqtt import BrokerFollower, BrokerSettings, Environment, RegistryOutbox, Relay, subscribe
+from tests.support.keys import vault
 from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
@@ -19,7 +19,7 @@ class BrokerHarness:
 
     def __init__(self, path: Path | str, port: int, **settings: Any) -> None:
         self.path = path
-        self.vault = Vault(MasterKey(b"k" * 32, "the test"))
+        self.vault = vault()
         self.registry = Registry.open(path, create=True, vault=self.vault)
         self.settings = BrokerSettings("127.0.0.1", port, **settings)
         self.environment = Environment(self.settings, self.settings.ca_certs, self.settings.prefix)

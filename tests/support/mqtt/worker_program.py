@@ -10,8 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from jobdb import Registry, Vault
-from jobdb.crypto.master_key import MasterKey
+from jobdb import Registry
 from jobdb.mqtt import (
     BrokerSettings,
     Environment,
@@ -21,6 +20,7 @@ from jobdb.mqtt import (
     read_ticket,
     subscribe,
 )
+from tests.support.keys import vault
 
 LEASE_SEC = 1.0
 GRACE_SEC = 4.0
@@ -31,7 +31,7 @@ def _report(text: str) -> None:
 
 
 def _registry(database: str) -> Registry:
-    return Registry.open(database, vault=Vault(MasterKey(b"k" * 32, "the test")))
+    return Registry.open(database, vault=vault())
 
 
 def relay(database: str) -> None:

@@ -13,11 +13,6 @@ from tests.support.ports import free_port
 from tests.support.postgresql.server import START_SEC, PostgresServer
 
 
-def find_pgbouncer() -> str | None:
-    """The program; Debian keeps it out of an ordinary user's path. None if the machine has none."""
-    return shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin:/usr/local/sbin")
-
-
 class PgBouncer:
     """One pooler: each transaction gets one of ``sessions`` sessions of the server, the one that was used last.
 
@@ -30,7 +25,7 @@ class PgBouncer:
     def __init__(self, program: str, server: PostgresServer, *, sessions: int = 2) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="jobdb-pgb-"))
         self.port = free_port()
-        user = server._user
+        user = server.account
         config = self.folder / "pgbouncer.ini"
         config.write_text(
             f"[databases]\n* = host={server.sockets} port={server.port} user=jobdb\n"

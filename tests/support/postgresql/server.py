@@ -52,10 +52,13 @@ class PostgresServer:
     Args:
         binaries: the folder of its programs.
         fsync: whether it waits for the disk; a killed server loses nothing without it, a machine would.
+
+    Attributes:
+        account: arguments of Popen that start a program as the server's user; empty unless this process is root's.
     """
 
     def __init__(self, binaries: Path, *, fsync: bool = True) -> None:
-        self._user: dict[str, Any] = {}
+        self.account: dict[str, Any] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="jobdb-pg-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._fsync = fsync
@@ -74,7 +77,7 @@ class PostgresServer:
 
     def _leave_root(self, binaries: Path) -> Path:
         account = next(pwd.getpwnam(name) for name in _USERS if name in {entry.pw_name for entry in pwd.getpwall()})
-        self._user = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+        self.account = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
         os.chown(self.folder, account.pw_uid, account.pw_gid)
         try:
             self._run(binaries / "initdb", "--version")
@@ -88,7 +91,7 @@ class PostgresServer:
         return binaries
 
     def _run(self, *command: str | Path) -> None:
-        subprocess.run(command, check=True, capture_output=True, timeout=START_SEC, cwd=self.folder, **self._user)
+        subprocess.run(command, check=True, capture_output=True, timeout=START_SEC, cwd=self.folder, **self.account)
 
     def _initialise(self) -> None:
         password = self.folder / "password"
@@ -123,7 +126,7 @@ class PostgresServer:
                 stdin=subprocess.DEVNULL,
                 cwd=self.folder,
                 start_new_session=True,
-                **self._user,
+                **self.account,
             )
         self._wait_until_it_answers()
 

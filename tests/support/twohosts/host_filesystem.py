@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from tests.support.twohosts import fusewire as wire
-from tests.support.twohosts.fusewire import Op
+from tests.support.fuse import protocol
+from tests.support.fuse.protocol import Op
 from tests.support.twohosts.host_locks import HostLocks, Request, Settings, deliver_grants
 from tests.support.twohosts.lock_table import FileKey, LockTable, Owner
 from tests.support.twohosts.nodes import ROOT, Node, NodeTable
@@ -71,7 +71,7 @@ class Host:
         """Answers requests until the mount goes; locks are passed on to the other thread."""
         while True:
             try:
-                message = os.read(self._fd, wire.MAX_WRITE | 4096)
+                message = os.read(self._fd, protocol.MAX_WRITE | 4096)
             except OSError as error:
                 if error.errno in (errno.EINTR, errno.EAGAIN, errno.ENOENT):
                     continue
@@ -79,9 +79,9 @@ class Host:
             if not message:
                 return
             self._connected.wait()
-            _, operation, unique, node, uid, gid, _, _, _ = wire.IN_HEADER.unpack_from(message)
-            request = Request(operation, unique, node, message[wire.IN_HEADER_SIZE :], uid, gid)
-            if operation in wire.LOCK_OPERATIONS:
+            _, operation, unique, node, uid, gid, _, _, _ = protocol.IN_HEADER.unpack_from(message)
+            request = Request(operation, unique, node, message[protocol.IN_HEADER.size :], uid, gid)
+            if operation in protocol.LOCK_OPERATIONS:
                 self.locks.queue.put(request)
             else:
                 self._answer(request)
@@ -103,7 +103,7 @@ class Host:
                 self._send(request.unique, 0, reply)
 
     def _send(self, unique: int, code: int, body: bytes = b"") -> None:
-        head = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(body), -code, unique)
+        head = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(body), -code, unique)
         try:
             os.writev(self._fd, [head, body])
         except OSError as error:
@@ -117,40 +117,46 @@ class Host:
     def _entry(self, parent: int, name: bytes) -> bytes:
         folder = self._nodes.by_number[parent].fd
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW, dir_fd=folder)
-        attributes = wire.attributes(os.fstat(fd))
+        attributes = protocol.attributes(os.fstat(fd))
         number = self._nodes.number_of(fd)
         return self._entry_head(number, self._settings.entry_sec) + attributes
 
     def _entry_head(self, number: int, entry_sec: float) -> bytes:
-        name_whole, name_part = wire.duration(entry_sec)
-        attr_whole, attr_part = wire.duration(self._settings.attr_sec)
-        return wire.ENTRY_OUT.pack(number, 0, name_whole, attr_whole, name_part, attr_part)
+        name_whole, name_part = protocol.duration(entry_sec)
+        attr_whole, attr_part = protocol.duration(self._settings.attr_sec)
+        return protocol.ENTRY_OUT.pack(number, 0, name_whole, attr_whole, name_part, attr_part)
 
     def _attributes(self, st: os.stat_result) -> bytes:
-        return wire.ATTRIBUTES_OUT.pack(*wire.duration(self._settings.attr_sec), 0) + wire.attributes(st)
+        return protocol.ATTRIBUTES_OUT.pack(*protocol.duration(self._settings.attr_sec), 0) + protocol.attributes(st)
 
     def init(self, request: Request) -> bytes:
         _, minor, readahead, offered = struct.unpack_from("<IIII", request.body)
-        wanted = wire.ASYNC_READ | wire.ATOMIC_O_TRUNC | wire.BIG_WRITES | wire.MAX_PAGES | wire.INIT_EXTENDED
+        wanted = (
+            protocol.ASYNC_READ
+            | protocol.ATOMIC_O_TRUNC
+            | protocol.BIG_WRITES
+            | protocol.MAX_PAGES
+            | protocol.INIT_EXTENDED
+        )
         if self._settings.locks in ("server", "none", "posix"):
-            wanted |= wire.POSIX_LOCKS
+            wanted |= protocol.POSIX_LOCKS
         if self._settings.locks in ("server", "none", "flock"):
-            wanted |= wire.FLOCK_LOCKS
+            wanted |= protocol.FLOCK_LOCKS
         if self._settings.cache == "auto":
-            wanted |= wire.AUTO_INVALIDATE_DATA
-        return wire.INIT_OUT.pack(
-            7, min(minor, 39), readahead, wanted & offered, 12, 9, wire.MAX_WRITE, 1, 32, 0,
-            wire.DIRECT_IO_MAY_MAP_2, 0, 0,
+            wanted |= protocol.AUTO_INVALIDATE_DATA
+        return protocol.INIT_OUT.pack(
+            7, min(minor, 39), readahead, wanted & offered, 12, 9, protocol.MAX_WRITE, 1, 32, 0,
+            protocol.DIRECT_IO_MAY_MAP_2, 0, 0,
         )  # fmt: skip
 
     def lookup(self, request: Request) -> bytes:
         try:
-            return self._entry(request.node, wire.name(request.body))
+            return self._entry(request.node, protocol.name(request.body))
         except FileNotFoundError:
             if not self._settings.negative_entry_sec:
                 raise
             # A number of 0 makes the kernel remember that the name is not there.
-            return self._entry_head(0, self._settings.negative_entry_sec) + bytes(wire.ATTRIBUTES.size)
+            return self._entry_head(0, self._settings.negative_entry_sec) + bytes(protocol.ATTRIBUTES.size)
 
     def forget(self, request: Request) -> None:
         self._nodes.forget(request.node, struct.unpack_from("<Q", request.body)[0])
@@ -163,24 +169,24 @@ class Host:
         return self._attributes(os.fstat(self._node(request).fd))
 
     def setattr(self, request: Request) -> bytes:
-        given = wire.SETATTR_IN.unpack_from(request.body)
+        given = protocol.SETATTR_IN.unpack_from(request.body)
         valid, _, handle, size, _, atime, mtime, _, atime_ns, mtime_ns, _, mode, _, uid, gid, _ = given
         path = self._node(request).path
-        if valid & wire.SET_MODE:
+        if valid & protocol.SET_MODE:
             os.chmod(path, mode & 0o7777)
-        if valid & (wire.SET_UID | wire.SET_GID):
-            os.chown(path, uid if valid & wire.SET_UID else -1, gid if valid & wire.SET_GID else -1)
-        if valid & wire.SET_SIZE:
-            os.truncate(handle if valid & wire.SET_HANDLE else path, size)
-        if valid & (wire.SET_ATIME | wire.SET_MTIME):
+        if valid & (protocol.SET_UID | protocol.SET_GID):
+            os.chown(path, uid if valid & protocol.SET_UID else -1, gid if valid & protocol.SET_GID else -1)
+        if valid & protocol.SET_SIZE:
+            os.truncate(handle if valid & protocol.SET_HANDLE else path, size)
+        if valid & (protocol.SET_ATIME | protocol.SET_MTIME):
             st, now = os.stat(path), time.time_ns()
-            accessed = now if valid & wire.SET_ATIME_NOW else atime * 10**9 + atime_ns
-            modified = now if valid & wire.SET_MTIME_NOW else mtime * 10**9 + mtime_ns
+            accessed = now if valid & protocol.SET_ATIME_NOW else atime * 10**9 + atime_ns
+            modified = now if valid & protocol.SET_MTIME_NOW else mtime * 10**9 + mtime_ns
             os.utime(
                 path,
                 ns=(
-                    accessed if valid & wire.SET_ATIME else st.st_atime_ns,
-                    modified if valid & wire.SET_MTIME else st.st_mtime_ns,
+                    accessed if valid & protocol.SET_ATIME else st.st_atime_ns,
+                    modified if valid & protocol.SET_MTIME else st.st_mtime_ns,
                 ),
             )
         return self._attributes(os.stat(path))
@@ -190,7 +196,7 @@ class Host:
         # Older kernels cannot map a file of direct I/O, and SQLite maps its -shm.
         shared_memory = os.readlink(f"/proc/self/fd/{fd}").endswith("-shm")
         direct = self._settings.cache == "direct" and not shared_memory
-        return wire.OPEN_OUT.pack(fd, wire.FOPEN_DIRECT_IO if direct else 0, 0)
+        return protocol.OPEN_OUT.pack(fd, protocol.FOPEN_DIRECT_IO if direct else 0, 0)
 
     def open(self, request: Request) -> bytes:
         flags = struct.unpack_from("<I", request.body)[0]
@@ -200,7 +206,7 @@ class Host:
 
     def create(self, request: Request) -> bytes:
         flags, mode, _, _ = struct.unpack_from("<IIII", request.body)
-        name = wire.name(request.body[16:])
+        name = protocol.name(request.body[16:])
         fd = os.open(name, _server_flags(flags) | os.O_CREAT, mode, dir_fd=self._node(request).fd)
         if os.geteuid() == 0 and request.uid:
             os.fchown(fd, request.uid, request.gid)
@@ -231,7 +237,7 @@ class Host:
         key = self._files.pop(handle)
         self._lost_write_handles.discard(handle)
         self._stale_handles.discard(handle)
-        if flags & wire.RELEASE_FLOCK_UNLOCK:
+        if flags & protocol.RELEASE_FLOCK_UNLOCK:
             deliver_grants(self._table.release_owner(key, Owner(self._number, 1, owner)))
         return b""
 
@@ -246,20 +252,20 @@ class Host:
         return b""
 
     def unlink(self, request: Request) -> bytes:
-        os.unlink(wire.name(request.body), dir_fd=self._node(request).fd)
+        os.unlink(protocol.name(request.body), dir_fd=self._node(request).fd)
         return b""
 
     def rmdir(self, request: Request) -> bytes:
-        os.rmdir(wire.name(request.body), dir_fd=self._node(request).fd)
+        os.rmdir(protocol.name(request.body), dir_fd=self._node(request).fd)
         return b""
 
     def mkdir(self, request: Request) -> bytes:
-        name = wire.name(request.body[8:])
+        name = protocol.name(request.body[8:])
         os.mkdir(name, struct.unpack_from("<I", request.body)[0], dir_fd=self._node(request).fd)
         return self._entry(request.node, name)
 
     def mknod(self, request: Request) -> bytes:
-        name = wire.name(request.body[16:])
+        name = protocol.name(request.body[16:])
         os.mknod(name, struct.unpack_from("<I", request.body)[0], dir_fd=self._node(request).fd)
         return self._entry(request.node, name)
 
@@ -279,7 +285,7 @@ class Host:
 
     def link(self, request: Request) -> bytes:
         source = self._nodes.by_number[struct.unpack_from("<Q", request.body)[0]].path
-        name = wire.name(request.body[8:])
+        name = protocol.name(request.body[8:])
         os.link(source, name, dst_dir_fd=self._node(request).fd, follow_symlinks=True)
         return self._entry(request.node, name)
 
@@ -302,14 +308,14 @@ class Host:
             entries.append((os.fsencode(entry.name), 4 if entry.is_dir(follow_symlinks=False) else 8))
         handle = max(self._folders, default=0) + 1
         self._folders[handle] = entries
-        return wire.OPEN_OUT.pack(handle, 0, 0)
+        return protocol.OPEN_OUT.pack(handle, 0, 0)
 
     def readdir(self, request: Request) -> bytes:
         handle, offset, size = struct.unpack_from("<QQI", request.body)
         entries, out = self._folders[handle], b""
         for index in range(offset, len(entries)):
             name, kind = entries[index]
-            entry = wire.DIRECTORY_ENTRY.pack(index + 2, index + 1, len(name), kind) + name
+            entry = protocol.DIRECTORY_ENTRY.pack(index + 2, index + 1, len(name), kind) + name
             entry += b"\0" * (-len(entry) % 8)
             if len(out) + len(entry) > size:
                 break

@@ -14,8 +14,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.support.twohosts import fusewire as wire
-from tests.support.twohosts.fusewire import Op
+from tests.support.fuse import protocol
+from tests.support.fuse.protocol import Op
 from tests.support.twohosts.lock_table import FileKey, Lock, LockTable, Owner, Waiter
 
 
@@ -87,12 +87,12 @@ class HostLocks:
         if self._settings.locks == "none":
             self._send(request.unique, errno.ENOLCK)
             return
-        _, owner, start, end, kind, _, flags, _ = wire.LOCK_IN.unpack_from(request.body)
+        _, owner, start, end, kind, _, flags, _ = protocol.LOCK_IN.unpack_from(request.body)
         wanted = Lock(Owner(self._number, flags & 1, owner), kind, start, end)
         key = self._key_of(request.node)
         if request.operation == Op.GETLK:
             self._answer_getlk(request.unique, key, wanted)
-        elif kind == wire.UNLOCK:
+        elif kind == protocol.UNLOCK:
             self._invalidate_pages(request.node)  # writes mapped pages back first, as NFS does
             with self._table.mutex:
                 self._table.put(key, wanted)
@@ -132,9 +132,9 @@ class HostLocks:
         with self._table.mutex:
             held = self._table.conflict(key, wanted)
         if held:
-            self._send(unique, 0, wire.LOCK_OUT.pack(held.start, held.end, held.type, 0))
+            self._send(unique, 0, protocol.LOCK_OUT.pack(held.start, held.end, held.type, 0))
         else:
-            self._send(unique, 0, wire.LOCK_OUT.pack(wanted.start, wanted.end, wire.UNLOCK, 0))
+            self._send(unique, 0, protocol.LOCK_OUT.pack(wanted.start, wanted.end, protocol.UNLOCK, 0))
 
     def _interrupt(self, unique: int) -> None:
         with self._table.mutex:
@@ -147,8 +147,8 @@ class HostLocks:
         """Makes the kernel forget a file's pages, as the NFS client does when it takes or gives a lock."""
         if self._settings.cache != "nfs":
             return
-        body = wire.INVALIDATE_INODE.pack(node, 0, 0)
-        head = wire.OUT_HEADER.pack(wire.OUT_HEADER.size + len(body), wire.NOTIFY_INVALIDATE_INODE, 0)
+        body = protocol.INVALIDATE_INODE.pack(node, 0, 0)
+        head = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(body), protocol.NOTIFY_INVALIDATE_INODE, 0)
         try:
             os.write(self._fd, head + body)
         except OSError:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.support.twohosts.fusewire import READ_LOCK, UNLOCK, WRITE_LOCK
+from tests.support.fuse.protocol import READ_LOCK, UNLOCK, WRITE_LOCK
 
 FileKey = tuple[int, int]
 

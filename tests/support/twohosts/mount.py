@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,18 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.support.fuse.mounting import unmount
 from tests.support.processes import module_environment, python_module
-
-
-def unavailable_reason() -> str | None:
-    """Why the file server cannot run here, or None if it can."""
-    try:
-        os.close(os.open("/dev/fuse", os.O_RDWR))
-    except OSError as error:
-        return f"/dev/fuse cannot be used: {error.strerror}"
-    if os.geteuid() != 0 and shutil.which("fusermount3") is None:
-        return "mounting needs root or fusermount3"
-    return None
 
 
 class TwoHosts:
@@ -82,8 +71,7 @@ class TwoHosts:
             self._server.wait(timeout=30)
         for mount_point in (self.a, self.b):
             if _mounted(mount_point):
-                command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
-                subprocess.run([*command, str(mount_point)], timeout=60, check=False)
+                unmount(str(mount_point))
         self._server.stdout.close()
         self._log.close()
 

@@ -11,87 +11,31 @@ server gives that host's locks away meanwhile. The operations of one host are in
 from __future__ import annotations
 
 import argparse
-import array
 import contextlib
-import ctypes
 import os
 import select
 import signal
-import socket
-import subprocess
 import threading
-from dataclasses import dataclass
 
+from tests.support.fuse.mounting import mount, unmount
 from tests.support.twohosts.host_filesystem import Host
 from tests.support.twohosts.host_locks import Settings
 from tests.support.twohosts.lock_table import LockTable
-
-LIBC = ctypes.CDLL(None, use_errno=True)
-_NOSUID_NODEV = 6
-_DETACH = 2
 
 # cache: attributes and names are kept for so many seconds
 _CACHE_SECONDS = {"nfs": (3.0, 0.0), "weak": (1.0, 1.0), "auto": (0.0, 0.0), "direct": (0.0, 0.0)}
 
 
-@dataclass
-class Mounter:
-    """Mounts and unmounts, as root by system call, else through the setuid helper."""
-
-    backing: str
-    subtype: str
-
-    def mount(self, mount_point: str) -> int:
-        """Mounts; returns the descriptor on which the kernel's requests come."""
-        return self._as_root(mount_point) if os.geteuid() == 0 else self._as_user(mount_point)
-
-    def _as_root(self, mount_point: str) -> int:
-        fd = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-        data = f"fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
-        failed = LIBC.mount(
-            f"host:{self.backing}".encode(),
-            mount_point.encode(),
-            f"fuse.{self.subtype}".encode(),
-            _NOSUID_NODEV,
-            data.encode(),
-        )
-        if failed:
-            code = ctypes.get_errno()
-            raise OSError(code, f"mount: {os.strerror(code)}", mount_point)
-        return fd
-
-    def _as_user(self, mount_point: str) -> int:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        options = f"subtype={self.subtype},fsname=host:{self.backing},default_permissions"
-        subprocess.run(
-            ["fusermount3", "-o", options, "--", mount_point],
-            env={**os.environ, "_FUSE_COMMFD": str(theirs.fileno())},
-            pass_fds=[theirs.fileno()],
-            check=True,
-            timeout=60,
-        )
-        _, ancillary, _, _ = ours.recvmsg(4, socket.CMSG_SPACE(4))
-        return int(array.array("i", ancillary[0][2][:4])[0])
-
-    def unmount(self, mount_point: str) -> None:
-        """Takes the mount out of the tree even if somebody still uses it."""
-        if os.geteuid() == 0:
-            LIBC.umount2(mount_point.encode(), _DETACH)
-        else:
-            subprocess.run(["fusermount3", "-u", "-z", mount_point], timeout=60, check=False)
-
-
 class Server:
     """The hosts, and the lock manager between them."""
 
-    def __init__(self, settings: Settings, mounter: Mounter, mount_points: list[str]) -> None:
-        self._mounter = mounter
+    def __init__(self, settings: Settings, subtype: str, mount_points: list[str]) -> None:
         self._mount_points: list[str] = []
         self._table = LockTable()
         self._hosts: list[Host] = []
         try:
             for number, mount_point in enumerate(mount_points):
-                fd = mounter.mount(mount_point)
+                fd = mount(mount_point, source=f"host:{settings.backing}", subtype=subtype)
                 self._mount_points.append(mount_point)
                 self._hosts.append(Host(settings, self._table, number, fd))
         except BaseException:
@@ -128,7 +72,7 @@ class Server:
 
     def _unmount(self) -> None:
         for mount_point in self._mount_points:
-            self._mounter.unmount(mount_point)
+            unmount(mount_point)
 
 
 def _arguments() -> argparse.Namespace:
@@ -168,8 +112,7 @@ def main() -> None:
         entry_sec=entry_sec if given.entry is None else given.entry,
         negative_entry_sec=given.neg,
     )
-    mounter = Mounter(settings.backing, given.subtype)
-    Server(settings, mounter, [os.path.abspath(point) for point in given.mount_points]).serve()
+    Server(settings, given.subtype, [os.path.abspath(point) for point in given.mount_points]).serve()
     os._exit(0)  # threads may still wait on a descriptor that no longer answers
 
 

@@ -1,4 +1,4 @@
-"""A registry of its own for each test, worked on with the real command in a shell, and with the library."""
+"""A registry that a test works on with the real command in a shell, and with the library."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from jobdb import Registry, Vault
-from tests.support.twohosts.mount import TwoHosts, unavailable_reason
+from tests.support.environment import clean_environment
 
 TIMEOUT_SEC = 120
 
@@ -24,6 +20,7 @@ class Workspace:
     """A folder with a database in it, a home, a key file and a shell whose ``jobdb`` is this one.
 
     Attributes:
+        root: the folder.
         database: the database's path; it need not exist.
         env: the shell's environment.
     """
@@ -33,20 +30,18 @@ class Workspace:
         self.database = root / "db" / "jobs.db"
         home = root / "home"
         home.mkdir()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("JOBDB_", "MQTT_", "XDG_"))}
-        kept.pop("CREDENTIALS_DIRECTORY", None)
         tools = root / "bin"
         tools.mkdir()
         (tools / "jobdb").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobdb.cli "$@"\n')
         (tools / "jobdb").chmod(0o755)
-        self.env = {**kept, "HOME": str(home), "PATH": f"{tools}:{os.environ['PATH']}", "JOBDB_URL": str(self.database)}
+        self.env = clean_environment(home, PATH=f"{tools}:{os.environ['PATH']}", JOBDB_URL=str(self.database))
 
     def registry(self, **options: Any) -> Registry:
-        """The same database through the library."""
+        """Open the database through the library."""
         return Registry.open(self.database, create=True, vault=Vault.open(env=self.env), **options)
 
     def sh(self, command: str, *, input: str = "") -> subprocess.CompletedProcess[str]:
-        """Runs a command line; what it answers is the caller's to judge, but a traceback is always wrong."""
+        """Run a command line. The caller judges its exit code; a traceback is always an error."""
         process = subprocess.Popen(
             ["sh", "-c", command],
             stdin=subprocess.PIPE,
@@ -66,13 +61,13 @@ class Workspace:
         return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
     def jobdb(self, arguments: str, *, input: str = "") -> str:
-        """The output of a command that must succeed."""
+        """Run a jobdb command that must succeed; return its output."""
         done = self.sh(f"jobdb {arguments}", input=input)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def doctor(self, flags: str = "", *, before: str = ":") -> Diagnosis:
-        """What the doctor says, in a shell in which ``before`` was run first (with "y" for whatever it asks)."""
+        """Run the doctor in a shell in which ``before`` was run first, with "y" as the answer to any question."""
         done = self.sh(f"{before}\njobdb doctor --json {flags}", input="y\n")
         diagnosis = Diagnosis(self, flags, json.loads(done.stdout.splitlines()[-1]))
         assert done.returncode == (0 if diagnosis.report["ok"] else 5), done.stderr
@@ -80,7 +75,7 @@ class Workspace:
 
 
 class Diagnosis:
-    """The doctor's report, and what following its advice leads to."""
+    """The doctor's report, and the effect of following its advice."""
 
     def __init__(self, workspace: Workspace, flags: str, report: dict[str, Any]) -> None:
         self._workspace = workspace
@@ -88,10 +83,11 @@ class Diagnosis:
         self.report = report
 
     def of(self, check: str) -> list[dict[str, Any]]:
+        """Return all findings of a check."""
         return [finding for finding in self.report["findings"] if finding["check"] == check]
 
     def found(self, check: str, level: str, *words: str) -> dict[str, Any]:
-        """The one finding of a check, which must be of that level and say these words."""
+        """Return the one bad finding of a check, which must have that level and contain these words."""
         bad = [finding for finding in self.of(check) if finding["level"] != "ok"]
         assert len(bad) == 1 and bad[0]["level"] == level, self.report
         for word in words:
@@ -99,10 +95,11 @@ class Diagnosis:
         return bad[0]
 
     def expect_ok(self, check: str) -> None:
+        """Assert that the check ran and found nothing bad."""
         assert {finding["level"] for finding in self.of(check)} == {"ok"}, self.report
 
     def apply_advice(self, check: str, **words: str | Path) -> Diagnosis:
-        """Runs the advice as it stands there, words in capitals filled in; the check must be ok then."""
+        """Run the advice of a check, with its words in capitals replaced; then the check must be ok."""
         (finding,) = [finding for finding in self.of(check) if finding["level"] != "ok"]
         command = finding["mend"]
         for word, value in words.items():
@@ -111,17 +108,3 @@ class Diagnosis:
         after = self._workspace.doctor(self._flags, before=command)
         after.expect_ok(check)
         return after
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace(tmp_path)
-
-
-@pytest.fixture
-def two_hosts(tmp_path: Path, require: Callable[[bool, str], None]) -> Iterator[Callable[..., TwoHosts]]:
-    """Starts a file server that two hosts mount, with the given options of `tests.support.twohosts.server`."""
-    reason = unavailable_reason()
-    require(reason is None, str(reason))
-    with ExitStack() as running:
-        yield lambda *options: running.enter_context(TwoHosts(tmp_path, *options))
