@@ -1,9 +1,11 @@
-"""Another library's close in this process drops the locks that SQLite has on the ``-shm``, in the middle of a call."""
+"""Another library's close in this process drops the locks that SQLite holds, in the middle of a call or between two."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from jobdb import Busy
+from jobdb import Busy, DatabaseReplaced
 from jobdb.filesystem import ofd_locks
-from tests.support.lock_drops import close_with_shm_copy, close_with_sqlite3
+from tests.support.lock_drops import close_with_copy, close_with_read, close_with_shm_copy, close_with_sqlite3
+from tests.support.other_process import job_ids, register_in_other_process
+from tests.support.processes import module_environment
 from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
@@ -100,6 +104,80 @@ def test_without_such_locks_everything_works(database: Path, monkeypatch: pytest
         assert registry.engine.store.checkpoint()[0] > 0  # type: ignore[attr-defined]
         assert len(registry.jobs()) == 1
     assert not os.path.exists(f"{database}-wal")
+
+
+LOCK_DROPS = [close_with_sqlite3, close_with_copy, close_with_read]
+
+
+@pytest.mark.parametrize("drop", LOCK_DROPS)
+def test_nothing_is_lost_when_another_library_in_the_process_closes_the_file(
+    database: Path, drop: Callable[[Path], None]
+) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p", job_id="mine-0")
+        for number in range(1, 5):
+            drop(database)
+            register_in_other_process(database, f"theirs-{number}")
+            assert os.path.exists(f"{database}-wal"), "the other process was not the last one"
+            registry.register(agent="a", prompt="p", job_id=f"mine-{number}")
+        everybody = {job.job_id for job in registry.jobs()}
+    assert len(everybody) == 9
+    assert job_ids(database) == everybody
+
+
+@pytest.mark.parametrize("drop", LOCK_DROPS)
+def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Callable[[Path], None]) -> None:
+    first, second = open_registry(database), open_registry(database)
+    drop(database)
+    first.close()
+    register_in_other_process(database, "theirs")
+    second.register(agent="a", prompt="p", job_id="mine")
+    second.close()
+    assert not os.path.exists(f"{database}-wal"), "the last one leaves one file"
+    assert job_ids(database) == {"theirs", "mine"}
+
+
+@pytest.mark.parametrize("drop", LOCK_DROPS)
+def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
+    database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
+    answered = set()
+    with open_registry(database) as registry:
+        answered.add(registry.register(agent="a", prompt="p", job_id="mine-0").job_id)
+        for number in range(1, 4):
+            drop(database)
+            register_in_other_process(database, f"theirs-{number}")
+            answered.add(f"theirs-{number}")
+            try:
+                answered.add(registry.register(agent="a", prompt="p", job_id=f"mine-{number}").job_id)
+            except DatabaseReplaced:
+                break
+    assert answered <= job_ids(database)
+
+
+def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
+    """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
+    script = (
+        "import os, sys, time\n"
+        "from tests.support.registries import open_registry\nfrom pathlib import Path\n"
+        "registry = open_registry(Path(sys.argv[1]))\nregistry.register(agent='a', prompt='p', job_id='parent')\n"
+        "pid = os.fork()\nif pid == 0:\n    os.close(1)\n    time.sleep(60)\nprint(pid, flush=True)\nos._exit(0)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", script, str(database)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+        env=module_environment(),
+    )
+    try:
+        with open_registry(database) as registry:
+            assert registry.get("parent").prompt == "p"
+        assert not os.path.exists(f"{database}-wal")
+    finally:
+        os.kill(int(parent.stdout), 9)
 
 
 def _publish(database: Path, until: float, answered: dict[str, int], reopen: int) -> None:

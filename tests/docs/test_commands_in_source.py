@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.commands import command_names, parse_commands, usage_error
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PYTHON = [path for folder in ("jobdb", "cli", "schema") for path in sorted((ROOT / folder).rglob("*.py"))]
 OTHERS = [
     path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import sqlite3
@@ -14,17 +13,13 @@ from types import ModuleType
 
 import pytest
 
+from tests.support.paths import ROOT
 from tests.support.requirements import require_module
-
-ROOT = Path(__file__).parents[2]
+from tests.support.scripts import load_script
 
 
 def generator(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs" / f"{name}.py")
 
 
 @pytest.mark.parametrize("name", ["generate_library_reference", "generate_schema_reference"])

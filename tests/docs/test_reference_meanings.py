@@ -14,8 +14,8 @@ from jobdb.doctor.findings import Finding
 from jobdb.filesystem.probe.checks import Check
 from tests.docs.commands import root_command
 from tests.support.clocks import ManualClock
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "json-output.md").read_text("utf-8")
 SCHEMA = json.loads((ROOT / "schema" / "job.schema.json").read_text("utf-8"))
 

@@ -14,10 +14,11 @@ from jobdb.mqtt import BrokerSettings
 from tests.support.mqtt.brokers import Mosquitto
 from tests.support.mqtt.certificates import Authority
 from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.paths import DOCS
 from tests.support.requirements import find_program, require_mosquitto
 from tests.support.waiting import TIMEOUT_SEC
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy-mqtt.md"
+PAGE = DOCS / "how-to" / "deploy-mqtt.md"
 USERS = ("relay", "orchestrator", "ours", "theirs")
 
 

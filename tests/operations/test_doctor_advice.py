@@ -21,9 +21,10 @@ from jobdb.doctor.findings import Finding, Report, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
+from tests.support.paths import EXAMPLES
 from tests.support.requirements import require_root
 
-SAMPLE = Path(__file__).parents[2] / "examples" / "legacy-registry"
+SAMPLE = EXAMPLES / "legacy-registry"
 NOBODY = 65534
 pytestmark = pytest.mark.filterwarnings("ignore:the folder")
 

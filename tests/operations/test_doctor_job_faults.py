@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from jobdb import Registry, Vault
+from jobdb import Registry
 from jobdb.doctor import examine
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
 from tests.support.clocks import ManualClock
-from tests.support.mqtt.brokers import Mosquitto
 from tests.support.workspace import Workspace
 
 HOUR_MS = 3_600_000
@@ -70,17 +68,6 @@ def test_jobs_that_wait_for_a_person(workspace: Workspace) -> None:
     assert "delete all?" in workspace.sh(found["mend"]).stdout
     workspace.jobdb(f"publish {job.job_id} progress --detail 'was allowed'")
     workspace.doctor().expect_ok("permissions")
-
-
-def test_an_outbox_that_nobody_empties(workspace: Workspace) -> None:
-    with Mosquitto(workspace.root) as server:
-        with registry_at(workspace, -0.05) as registry:
-            job = registry.register(agent="codex", prompt="p", broker=Broker("127.0.0.1", server.port))
-            for _ in range(3):
-                registry.publish(job.job_id, "progress")
-        diagnosis = workspace.doctor()
-        diagnosis.found("outbox", "warn", "3 events", "3 min", "no relay is running")
-        diagnosis.apply_advice("outbox")
 
 
 def test_an_outbox_that_a_relay_does_not_get_empty(workspace: Workspace) -> None:
@@ -167,25 +154,6 @@ def test_the_note_of_an_unsafe_override(workspace: Workspace) -> None:
     diagnosis.found("override", "warn", "nolock", "may have been lost")
     after = diagnosis.apply_advice("override")
     assert "wal" in after.of("journal")[0]["message"]
-
-
-def test_wal_on_a_network_file_system(workspace: Workspace, two_hosts: Any) -> None:
-    hosts = two_hosts("--locks", "server")
-    owner = hosts.backing / "jobs.db"
-    owner.parent.chmod(0o700)
-    with Registry.open(owner, create=True, vault=Vault.open(env=workspace.env)) as registry:
-        registry.register(agent="codex", prompt="p")
-    workspace.env["JOBDB_URL"] = str(hosts.a / "jobs.db")
-    found = workspace.doctor().found("journal", "fail", "in WAL mode", "on the host that owns the disk")
-    # The advice is followed on the host to which the disk belongs, under the name that the file has there.
-    on_owner = found["mend"].replace("jobdb", f"jobdb --db {owner}", 1)
-    diagnosis = workspace.doctor(before=on_owner)
-    assert not diagnosis.of("journal")
-    # And what is asked for then: that the two hosts prove their locks to each other.
-    asked = diagnosis.found("open", "fail", "--peer NAME")
-    assert "probe" in asked["mend"]
-    both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))
-    assert workspace.doctor(before=f"{both} & wait").report["ok"]
 
 
 @pytest.mark.parametrize("name", ["$(touch PWNED)", "a; touch PWNED; '", '`touch PWNED`"', "-x $(touch PWNED)"])

@@ -1,6 +1,6 @@
 """What the cases of schema/vectors.json are made of: events, signatures, and the contexts in which they arrive.
 
-Used by vector_cases.py and make_vectors.py. Calls the standard library and the ``rfc8785`` package, nothing of jobdb.
+Used by the cases and make_vectors.py. Calls the standard library and the ``rfc8785`` package, nothing of jobdb.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +12,9 @@ from jobdb.core.protocol import parse, verify
 from jobdb.core.replay import ReplayFacts, check_replay
 from jobdb.engines.sql.accept_batch import MAX_REFUSALS, MAX_REFUSALS_PER_JOB
 from jobdb.model import EventKind, JobStatus, Verdict
+from tests.support.paths import DOCS
 
-TEXT = (Path(__file__).resolve().parents[2] / "docs" / "job-protocol.md").read_text("utf-8")
+TEXT = (DOCS / "job-protocol.md").read_text("utf-8")
 
 
 def code(language: str) -> str:

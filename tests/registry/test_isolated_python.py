@@ -12,8 +12,8 @@ import pytest
 
 from jobdb.system.isolated_python import import_path, isolated_command
 from tests.support.keys import MASTER_KEY
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 MODULES = (
     "json", "re", "os", "subprocess", "signal", "struct", "hmac", "datetime", "typing", "logging", "sqlite3", "apsw",
     "typer", "rfc8785", "cryptography", "sitecustomize", "usercustomize", "jobdb", "cli", "schema", "numpy",

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import jsonschema  # type: ignore[import-untyped]
@@ -15,8 +14,8 @@ import pytest
 from jobdb.core import protocol
 from jobdb.core.protocol import parse, verify
 from jobdb.model import Broker, EventKind, Job, JobStatus
+from tests.support.paths import SCHEMA
 
-SCHEMA = Path(__file__).resolve().parents[2] / "schema"
 EVENT: dict[str, Any] = json.loads((SCHEMA / "event.schema.json").read_text())
 JOB: dict[str, Any] = json.loads((SCHEMA / "job.schema.json").read_text())
 NOW = datetime(2026, 6, 19, 9, 32, tzinfo=UTC)

@@ -1,8 +1,8 @@
-"""Kills a restore at every state that its steps leave in the folder, and looks. Run by test_restore_kills.
+"""Kill a restore at every state that its steps leave in the folder, and inspect the folder.
 
-Usage: kill_restore.py PREPARED WORK WAY; PREPARED holds a folder db with or without a database, and saved.db. Prints an
-object a line: what was found after a kill, and after the next restore has run. This process opens no database itself:
-its forked children do.
+Run by test_restore_kills as ``-m tests.operations.restore_program PREPARED WORK WAY``. PREPARED holds a folder db, with
+or without a database, and saved.db. Prints one object per line: the state after a kill and after the next restore. This
+process opens no database itself: its forked children do.
 """
 
 from __future__ import annotations
