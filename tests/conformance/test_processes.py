@@ -17,7 +17,7 @@ PROCESSES = 8
 
 @pytest.fixture
 def worker_processes(tmp_path, database):
-    folder = tmp_path / "diaries"
+    folder = tmp_path / "acks"
     folder.mkdir()
     worker_processes = VerbWorkers(folder, database.url)
     yield worker_processes

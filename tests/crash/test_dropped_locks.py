@@ -26,13 +26,6 @@ STRESS_SEC = 3.0
 _spawn = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    open_registry(path, create=True).close()
-    return path
-
-
 def read_two_tables(tx: Any) -> object:
     """Two tables, each of them read from its begin to its end."""
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()

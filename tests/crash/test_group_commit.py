@@ -45,14 +45,6 @@ class CountedSyncs:
         self._real(fd)
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    open_registry(path, create=True).close()
-    return path
-
-
 def test_one_sync_serves_many_writers(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writers, each = 8, 15
     registries = [open_registry(database) for _ in range(writers)]

@@ -25,6 +25,7 @@ from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
 from tests.support.interrupts import interrupt_each_point
 from tests.support.old_schema import create_at_version
+from tests.support.processes import LineProcess
 
 _OTHER_PROGRAM = """
 import fcntl, json, sqlite3, sys
@@ -51,32 +52,23 @@ class OtherProcess:
     """Another process, that takes what should be free."""
 
     def __init__(self) -> None:
-        import subprocess
-
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _OTHER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = LineProcess([sys.executable, "-c", _OTHER_PROGRAM])
 
     def assert_unlocked(
         self, where: str, *databases: Path, locks: tuple[Path, ...] = (), within_sec: float = 0
     ) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
         gates = [Path(f"{path}-gate") for path in databases]
         wanted = [str(path) for path in (*locks, *gates) if path.exists()]
         found = [str(path) for path in databases if path.exists() and path.stat().st_size]
         deadline = time.monotonic() + within_sec
         while True:
-            print(json.dumps([found, wanted]), file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline().strip()
+            answer = self._process.ask(json.dumps([found, wanted]))
             if answer == "free" or time.monotonic() > deadline:
                 break
         assert answer == "free", where
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+        self._process.close()
 
 
 @pytest.fixture

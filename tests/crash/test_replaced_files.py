@@ -31,13 +31,6 @@ RECHECK_SEC = 0.003
 _spawn = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    open_registry(path, create=True).close()
-    return path
-
-
 def rm_folder(database: Path) -> None:
     shutil.rmtree(database.parent)
 

@@ -20,6 +20,7 @@ import pytest
 
 from tests.docs.commands import parse_commands, usage_error
 from tests.docs.pages import PAGES, ROOT, RUN, SHELL, Block, blocks, is_generated, outputs, prose, script
+from tests.support.environment import clean_environment
 from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
 from tests.support.requirements import require, require_postgres
 
@@ -33,11 +34,9 @@ def name_of(page: Path) -> str:
 
 
 def environment(home: Path) -> dict[str, str]:
-    dropped = ("JOBDB_", "MQTT_", "PG", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     folders = {f"XDG_{kind}_HOME": str(home / place) for kind, place in _XDG.items()}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
-    return {**kept, **folders, "PATH": path, "HOME": str(home), "ROOT": str(ROOT), "NO_COLOR": "1"}
+    return clean_environment(home, **folders, PATH=path, ROOT=str(ROOT), NO_COLOR="1")
 
 
 _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "CACHE": ".cache"}

@@ -28,12 +28,11 @@ def victim(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    open_registry(path, create=True).close()
+def database(database: Path) -> Path:
+    """A registry that has no file beside it."""
     for suffix in SUFFIXES:
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-    return path
+        Path(f"{database}{suffix}").unlink(missing_ok=True)
+    return database
 
 
 def link(place: Path, victim: Path) -> None:

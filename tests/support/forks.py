@@ -1,4 +1,4 @@
-"""Forked children, and what becomes of them."""
+"""Forked children and their exit codes."""
 
 import os
 import time
@@ -13,7 +13,7 @@ REFUSED, DONE, FAILED = 7, 0, 1
 
 
 def run_in_child(run: Callable[[], object]) -> int:
-    """Runs it in a forked child; returns `REFUSED` for a ForkedRegistry, `DONE`, or `FAILED`."""
+    """Run it in a forked child; return `DONE`, `REFUSED` for a ForkedRegistry, or `FAILED`."""
     child = os.fork()
     if child == 0:
         code = FAILED

@@ -1,4 +1,4 @@
-"""Cuts a call off at one place after another, as Ctrl-C or a SIGTERM handler that raises does."""
+"""Interrupt a call at one place after another, as Ctrl-C or a signal handler that raises does."""
 
 import dis
 import os
@@ -21,11 +21,11 @@ thread's stack of those that are being handled: whatever is raised later then na
 
 
 class Interrupted(BaseException):
-    """What the signal handler of these tests raises."""
+    """The exception of an interrupt in these tests."""
 
 
 class Interrupt:
-    """Raises once, at the n-th of the places where Python may run a signal handler.
+    """An interrupt that raises once, at the n-th of the places where Python may run a signal handler.
 
     Args:
         position: which place, from 1.
@@ -82,7 +82,7 @@ class Interrupt:
 def interrupt_each_point(
     run: Callable[[], object], check: Callable[[str], None], *, max_points: int, opcodes: bool = False
 ) -> int:
-    """Run a call again and again, cut off at one place later each time, until it ends before its place comes.
+    """Run a call repeatedly, interrupted one place later each time, until it ends before it is interrupted.
 
     Args:
         run: the call.

@@ -1,4 +1,4 @@
-"""What the tests of the import and export share: a maker of old registries, and looks into folders and databases."""
+"""Registries in the old format: their generator, and snapshots of folders and databases to compare."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ generator = load_script(EXAMPLES / "make_legacy_registry.py")
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Every file below a folder: mode, time of change, and digest of its bytes."""
+    """Return mode, modification time and digest of every file below a folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         status = path.lstat()
@@ -25,7 +25,7 @@ def snapshot(folder: Path) -> dict[str, tuple[int, int, str]]:
 
 
 def read_records(folder: Path) -> dict[str, Any]:
-    """The readable records of a registry, by file name."""
+    """Return the readable records of a registry, by file name."""
     found = {}
     for path in folder.rglob("jobs/*.json"):
         try:
@@ -37,7 +37,7 @@ def read_records(folder: Path) -> dict[str, Any]:
 
 
 def registry_contents(registry: Registry) -> dict[str, Any]:
-    """Everything public in a database, tokens and passwords included, by job."""
+    """Return everything public in a database by job, tokens and passwords included."""
     found = {}
     for job in registry.all_jobs():
         token = registry.tokens.show(job.job_id) if job.auth == "required" else None

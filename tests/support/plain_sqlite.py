@@ -1,4 +1,4 @@
-"""Plain SQLite without jobdb: the control that shows what the lossy file system does to each setting."""
+"""Plain SQLite without jobdb: the control that shows the effect of the lossy file system on each setting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.ack_log import AckLog, read_ack_log
 
 
 def open_plain(path: Path, journal: str, synchronous: str) -> apsw.Connection:
-    """A connection as most programs make one, with a tiny checkpoint threshold to force many."""
+    """Open a connection as most programs do, with a tiny checkpoint threshold to force many checkpoints."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(10_000)
     found = connection.pragma("journal_mode", journal)
@@ -22,7 +22,7 @@ def open_plain(path: Path, journal: str, synchronous: str) -> apsw.Connection:
 
 
 def create_plain(path: Path, journal: str) -> None:
-    """An empty table, made durable."""
+    """Create an empty table and make it durable."""
     connection = open_plain(path, journal, "EXTRA")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS rows(worker INT, number INT, fill BLOB, PRIMARY KEY(worker, number))"
@@ -31,7 +31,7 @@ def create_plain(path: Path, journal: str) -> None:
 
 
 def write_rows(path: Path, journal: str, synchronous: str, ack_log_path: Path, worker: int) -> None:
-    """Insert rows until the disk fails, one a transaction, each noted in the diary after its commit returned."""
+    """Insert rows until the disk fails, one per transaction; log each after its commit returned."""
     ack_log = AckLog(ack_log_path)
     with suppress(apsw.Error):
         _write_rows(open_plain(path, journal, synchronous), ack_log, worker)
@@ -47,7 +47,7 @@ def _write_rows(connection: apsw.Connection, ack_log: AckLog, worker: int) -> No
 
 
 def lost_rows(path: Path, journal: str, ack_log_path: Path) -> tuple[int, int]:
-    """How many rows were acknowledged, and how many of them are gone. A damaged database has lost them all."""
+    """Return how many rows were acknowledged, and how many of them are lost: all, if the database is damaged."""
     promised = {(entry["worker"], entry["number"]) for entry in read_ack_log(ack_log_path)}
     try:
         connection = open_plain(path, journal, "FULL")

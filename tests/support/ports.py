@@ -1,4 +1,4 @@
-"""A port for a server that a test starts, and may stop and start again."""
+"""Ports for servers that a test starts, and may stop and start again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now, nor takes while its server is not there.
+    """Return a loopback port that nobody listens on, or takes while its server is down.
 
     Not one of those that the system gives to whoever connects somewhere: a server that starts slowly or is down for a
     moment could find it taken, and a client that tries such a closed port again and again ends up connected to itself.

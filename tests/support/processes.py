@@ -1,4 +1,4 @@
-"""Child processes: Python modules as programs, and pools of workers that a test may kill.
+"""Child processes: Python modules as programs, programs that answer lines, and pools of workers that a test may kill.
 
 Programs of the tests are started as modules (``-m tests.support.…``), never by path: started by path, Python would put
 the program's folder first in its import path, and that folder's modules would hide others of the same name.
@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import select
+import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
@@ -100,3 +103,62 @@ class WorkerPool:
         for worker in self.processes:
             worker.join(timeout_sec)
         return [worker.exitcode for worker in self.processes]
+
+
+class LineProcess:
+    """A program that reads lines and answers with lines. Every wait has a limit.
+
+    Args:
+        command: the program and its arguments.
+        env: its environment; this process's own when None.
+        stderr: where its errors go, as for Popen.
+
+    Attributes:
+        process: the program.
+    """
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, stderr: Any = None) -> None:
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=env, bufsize=0
+        )
+        self._unread = b""
+
+    def send(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+
+    def read_line(self, timeout_sec: float = 60.0) -> str:
+        """Return the next line, without its end.
+
+        Raises:
+            TimeoutError: none came in time.
+            EOFError: the program has closed its output.
+        """
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + timeout_sec
+        while b"\n" not in self._unread:
+            if not select.select([self.process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise TimeoutError(f"no line from {self.process.args!r} within {timeout_sec} s")
+            piece = os.read(self.process.stdout.fileno(), 65536)
+            if not piece:
+                raise EOFError(f"{self.process.args!r} ended: exit code {self.process.wait(10)}; {self._unread!r}")
+            self._unread += piece
+        line, self._unread = self._unread.split(b"\n", 1)
+        return line.decode()
+
+    def ask(self, line: str, timeout_sec: float = 60.0) -> str:
+        """Send a line and return the next line."""
+        self.send(line)
+        return self.read_line(timeout_sec)
+
+    def close(self, timeout_sec: float = 30.0) -> int:
+        """Close the program's input and wait for its end; kill it when the time is over. Return its exit code."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout_sec)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(timeout_sec)
+        self.process.stdout.close()
+        return self.process.returncode

@@ -1,6 +1,7 @@
-"""Opens registries where the product would refuse WAL: on the lossy mount, which is FUSE but has one host only.
+"""Registries where the product would refuse WAL: on the lossy mount, which is FUSE but has one host only.
 
-The policy's answer for that folder is replaced, nothing else; called by the workers and the audit, each in its process.
+Importing this module replaces `jobdb.engines.sqlite.open.placement_for` for the process; the replacement differs only
+for the folders of `open_registry`. Called by tests, the workers and the checker, each in its process.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def open_registry(
     busy_timeout_sec: float = 20.0,
     vault: Vault | None = None,
 ) -> Registry:
-    """A registry with a tiny checkpoint threshold, so that checkpoints and WAL restarts are many."""
+    """Open a registry with a tiny checkpoint threshold, so that checkpoints and WAL restarts are many."""
     placement = Placement(
         folder=str(path.parent),
         fs_type="lossyfs",

@@ -19,7 +19,7 @@ def signed(
     detail: str = "",
     data: dict[str, Any] | None = None,
 ) -> str:
-    """The line that an agent sends; unsigned when ``token`` is None."""
+    """Return the payload that an agent sends; unsigned if ``token`` is None."""
     return build(
         job_id=job_id,
         seq=seq,

@@ -1,4 +1,4 @@
-"""Compares a database with the diaries of those who wrote it: the invariants of the design, one function each.
+"""The check of a database against the acknowledgement logs of its writers: a function for each invariant of the design.
 
 Called after kills and power cuts, with everything reopened. Returns sentences, one for each broken promise; an empty
 list is a pass. What was begun and never answered may have happened or not; what was answered must be there.
@@ -23,7 +23,7 @@ TERMINAL = ("completed", "error", "cancelled")
 
 @dataclass
 class History:
-    """All calls of all workers: the beginning and, where there was one, the answer."""
+    """All calls of all workers: their starts and, where there was one, the answers."""
 
     calls: list[Call] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
@@ -54,13 +54,13 @@ class History:
         return history
 
     def told(self, verb: str) -> Iterator[tuple[Call, dict[str, Any]]]:
-        """The answered calls of a verb, with their answers."""
+        """Yield the answered calls of a verb with their answers."""
         for call in self.calls:
             if call["verb"] == verb and "told" in call:
                 yield call, call["told"]
 
     def unanswered(self, verb: str) -> bool:
-        """Whether a call of the verb may have happened without an answer."""
+        """Return whether a call of the verb may have taken effect without an answer."""
         uncertain = ("StorageFailed", "SyncFailed")
         return any(
             call["verb"] == verb and "told" not in call and call.get("refused", "SyncFailed") in uncertain
@@ -76,7 +76,7 @@ class History:
 
 @dataclass
 class DatabaseState:
-    """What is in the database."""
+    """The contents of the database."""
 
     jobs: dict[str, dict[str, Any]]
     events: dict[str, dict[int, dict[str, Any]]]
@@ -128,7 +128,7 @@ class DatabaseState:
 
 
 def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> tuple[list[str], History]:
-    """All checks on one database.
+    """Check one database.
 
     Args:
         database: the file.
@@ -155,7 +155,7 @@ def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> 
 
 
 def _jobs(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I2, I8: what was registered is there, unless it was pruned; what was pruned stays away."""
+    """Check I2 and I8: registered jobs are there unless they were pruned; pruned jobs stay away."""
     may_be_pruned = history.unanswered("prune")
     for _, told in history.told("register"):
         for job_id in told["jobs"]:
@@ -170,7 +170,7 @@ def _jobs(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[
 
 
 def _claims(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I2, I3: each attempt went to one worker, none came before the lease of the one before was over."""
+    """Check I2 and I3: each attempt went to one worker, and not before the lease of the attempt before was over."""
     owners: dict[tuple[str, int], Call] = {}
     until: dict[tuple[str, int], float | None] = {}
     given_up = {
@@ -208,7 +208,7 @@ def _claims(history: History, found: DatabaseState, pruned: set[str]) -> Iterato
 
 
 def _numbers(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I4: seq from 1 without gaps, attempts never fall, no number was given out twice."""
+    """Check I4: seq counts from 1 without gaps, attempts never fall, no number was assigned twice."""
     for job_id, job in found.jobs.items():
         events = found.events.get(job_id, {})
         if sorted(events) != list(range(1, job["last_seq"] + 1)):
@@ -224,7 +224,7 @@ def _numbers(history: History, found: DatabaseState, pruned: set[str]) -> Iterat
 
 
 def _published(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I2: what was published is recorded, to the byte."""
+    """Check I2: what was published is recorded, to the byte."""
     for call, told in history.told("publish"):
         if call["job"] not in found.jobs:
             continue
@@ -237,7 +237,7 @@ def _published(history: History, found: DatabaseState, pruned: set[str]) -> Iter
 
 
 def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I7: one end a job, and it stays."""
+    """Check I7: a job ends once, and its end stays."""
     ends: dict[str, set[str]] = defaultdict(set)
     for call, told in history.told("publish"):
         ends[call["job"]] |= {f"{kind} at {seq}" for seq, kind, _, _ in told["events"] if kind in TERMINAL}
@@ -262,7 +262,7 @@ def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Itera
 
 
 def _accepted(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I2, I5, I6: no event twice, none forged, and what was accepted stays accepted."""
+    """Check I2, I5 and I6: no event twice, none forged, and what was accepted stays accepted."""
     seen: set[tuple[str, str, int]] = set()
     for call, told in history.told("accept"):
         for job_id, seq, verdict in told["verdicts"]:
@@ -290,7 +290,7 @@ def _accepted(history: History, found: DatabaseState, pruned: set[str]) -> Itera
 
 
 def _tokens(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
-    """I2: a rotation that was answered holds, and no key number was given out twice."""
+    """Check I2: an acknowledged rotation holds, and no key number was assigned twice."""
     given: Counter[tuple[str, int]] = Counter()
     for call, told in history.told("rotate"):
         given[call["job"], told["kid"]] += 1
@@ -302,7 +302,7 @@ def _tokens(history: History, found: DatabaseState, pruned: set[str]) -> Iterato
 
 
 def _refused(history: History, found: DatabaseState) -> Iterator[str]:
-    """I1: a verb that failed with StorageFailed says that it changed nothing."""
+    """Check I1: a verb that failed with StorageFailed changed nothing."""
     keys = {job["key"] for job in found.jobs.values()}
     details = {stored["detail"] for events in found.events.values() for stored in events.values()}
     for call in history.calls:

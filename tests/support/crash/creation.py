@@ -1,4 +1,4 @@
-"""Power cuts while a database and its master key are made: what was answered is there, the rest can be made anew."""
+"""Power cuts while a database and its master key are created: what was acknowledged is there, the rest can be redone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _vault(home: Path) -> Vault:
 
 
 def make_and_register(folder: Path, ack_log_path: Path) -> None:
-    """What a first user does: the folder, the database and the key do not exist yet."""
+    """Create folder, database and key, and register jobs, as a first user does."""
     ack_log = AckLog(ack_log_path)
     try:
         with open_registry(folder / "new" / "jobs.db", create=True, vault=_vault(folder / "config")) as registry:
@@ -31,18 +31,18 @@ def make_and_register(folder: Path, ack_log_path: Path) -> None:
 
 
 def cut_power_during_creation(mount: LossyMount, folder: Path, seed: int, *, cuts: int) -> Report:
-    """Two processes make the same database at once and the power goes.
+    """Cut the power while two processes create the same database.
 
     Args:
         mount: where database and key lie.
-        folder: for the diaries.
+        folder: for the acknowledgement logs.
         seed: of the cut points.
         cuts: how many.
     """
     random, report = Random(seed), Report("power cuts while the database and the key are made")
     for number in range(cuts):
         report.events += 1
-        home, ack_log = mount.folder / f"home{number}", folder / f"first{number}.diary"
+        home, ack_log = mount.folder / f"home{number}", folder / f"first{number}.acks"
         with WorkerPool() as pool:
             mount.arm("change", "*", random.randrange(random.choice((130, 800))))
             for _ in range(2):
@@ -68,7 +68,7 @@ def cut_power_during_creation(mount: LossyMount, folder: Path, seed: int, *, cut
 
 
 def _wait_cut(mount: LossyMount, pool: WorkerPool) -> str:
-    """Where the armed cut came; when all are done before it, the power is cut then."""
+    """Return where the armed cut came; if all are done before it, cut the power then."""
     for _ in range(100):
         try:
             return str(mount.wait_cut(0.1)["at"])

@@ -1,4 +1,4 @@
-"""Scenarios on disks that fail and fill up: each call succeeds whole or raises a typed error, and nothing told is lost.
+"""Scenarios on failing and full disks: each call succeeds or raises a typed error, and nothing acknowledged is lost.
 
 ``fail_at_points`` runs the same calls again and again, with the error at another request each time.
 
@@ -43,14 +43,14 @@ FAULTS = (
 def fail_at_points(
     mount: LossyMount, folder: Path, seed: int, *, points: int, calls: int = 40, journal: Journal = "wal"
 ) -> Report:
-    """Injected errors at random requests of one worker's calls, once or for good; then health, a cut, and the audit."""
+    """Inject errors at random requests of one worker's calls, once or for good; then heal, cut the power and check."""
     random, report = Random(seed), Report(f"errors at single requests, journal {journal}")
     for point in range(points):
         report.events += 1
         request, pattern, error = random.choice(FAULTS)
         count, skip = random.choice((1, 1, 2, -1)), int(random.paretovariate(0.6)) - 1
         place = mount.folder / f"{journal}{point}"
-        database, ack_log = place / "jobs.db", folder / f"{journal}{point}.diary"
+        database, ack_log = place / "jobs.db", folder / f"{journal}{point}.acks"
         open_registry(database, journal=journal, create=True).close()
         mount.fail(request, pattern, error, skip=skip % 2000, count=count)
         work(WorkerPlan(database, ack_log, seed * 100_000 + point, 0, journal=journal, calls=calls, checkpoint_pages=4))
@@ -72,11 +72,11 @@ def _hits_database_sync(request: str, pattern: str) -> bool:
 def fail_under_load(
     mount: LossyMount, folder: Path, seed: int, *, rounds: int, workers: int = 3, journal: Journal = "wal"
 ) -> Report:
-    """Errors while several processes write and open anew; then they go on, then the power is cut."""
+    """Inject errors while several processes write and reopen; let them go on, then cut the power."""
     random, report = Random(seed), Report(f"errors under load, journal {journal}")
     for number in range(rounds):
         report.events += 1
-        database, ack_log = mount.folder / f"load{number}" / "jobs.db", folder / f"load{number}.diary"
+        database, ack_log = mount.folder / f"load{number}" / "jobs.db", folder / f"load{number}.acks"
         open_registry(database, journal=journal, create=True).close()
         with WorkerPool() as pool:
             for worker in range(workers):
@@ -101,11 +101,11 @@ def fail_under_load(
 
 
 def fill_disk(folder: Path, seed: int, *, sizes: range, calls: int = 300) -> Report:
-    """Real full disks, of every size in KiB: first nothing fits, at last everything. Then space is freed."""
+    """Fill disks of every size in KiB: first nothing fits, at last everything. Then free space and check."""
     report = Report("full disks")
     for size in sizes:
         report.events += 1
-        ack_log = folder / f"full{size}.diary"
+        ack_log = folder / f"full{size}.acks"
         with small_disk(folder / "small", size) as disk:
             database = disk / "jobs.db"
             plan = WorkerPlan(database, ack_log, seed * 100_000 + size, 0, calls=calls, checkpoint_pages=4)

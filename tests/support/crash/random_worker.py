@@ -1,6 +1,6 @@
-"""A worker that calls all verbs at random until it is killed, and keeps a diary of what it was told.
+"""A worker that calls all verbs at random until it is killed, and logs every call and answer.
 
-``audit.py`` compares the diary with the database. Each entry has the call's number, the worker, a monotonic time (one
+``checker.py`` compares the log with the database. Each entry has the call's number, the worker, a monotonic time (one
 clock for all processes of the machine) and either ``verb`` with its arguments, ``told`` with the answer, or
 ``refused`` with the error's name. A call without an answer may or may not have happened.
 """
@@ -29,7 +29,7 @@ Answer = dict[str, Any]
 
 @dataclass(frozen=True)
 class WorkerPlan:
-    """What a worker is told at its start; plain, so that it can be handed to another process."""
+    """The settings of a worker; plain data, so that it can be handed to another process."""
 
     database: Path
     ack_log: Path
@@ -200,7 +200,7 @@ class RandomWorker:
             return []  # pruned by another worker meanwhile
 
     def accept(self) -> None:
-        """The next events in order, an old one again, or one with forged bytes."""
+        """Accept the next events in order, an old one again, or one with forged bytes."""
         events = self._some_events()
         if not events:
             return
@@ -219,7 +219,7 @@ class RandomWorker:
         self._call("accept", action, subscriber=subscriber, forged=forged)
 
     def follow(self) -> None:
-        """What ``subscribe`` does at each step, without its waiting."""
+        """Do a step of ``subscribe`` without its waiting."""
         if (job_id := self._some_job()) is None:
             return
         subscriber = "follower"

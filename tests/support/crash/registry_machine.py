@@ -1,4 +1,4 @@
-"""The stateful machine: every verb, on two connections in turn, against the plain model. One clock for all three."""
+"""A state machine for hypothesis: every verb, on two connections in turn, against the plain model, with one clock."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class RegistryMachine(RuleBasedStateMachine):
         shutil.rmtree(self.folder)
 
     def _check_same_outcome(self, predicted: Callable[[], Any], real: Callable[[], Any]) -> Any:
-        """Both refuse with the same error, or both answer; returns the real answer, None when refused."""
+        """Call both; both must answer, or refuse with the same error. Return the real answer, None if refused."""
         try:
             expected = predicted()
         except Refused as refusal:

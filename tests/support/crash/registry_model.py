@@ -19,7 +19,7 @@ class Refused(Exception):
 
 @dataclass
 class SubscriberModel:
-    """What one subscriber has accepted of one job."""
+    """A subscriber's position in one job."""
 
     last: int = 0
     accepted: set[int] = field(default_factory=set)
@@ -89,7 +89,7 @@ class Model:
         job.status, job.lease_until = "pending", None
 
     def publish(self, job_id: str, kind: str, attempt: int | None) -> tuple[int, int]:
-        """Returns seq and attempt."""
+        """Append an event; return its seq and attempt."""
         job = self._job(job_id)
         if job.status in TERMINAL:
             raise Refused("IllegalTransition")
@@ -119,7 +119,7 @@ class Model:
             job.status, job.finished, job.lease_until = "cancelled", self.now, None
 
     def rotate(self, job_id: str) -> int:
-        """Returns the new key's number."""
+        """Rotate the token; return the new key's number."""
         job = self._job(job_id)
         if job.status in TERMINAL:
             raise Refused("IllegalTransition")
@@ -153,7 +153,7 @@ class Model:
         return sorted(doomed)
 
     def accept(self, job_id: str, seq: int, subscriber: str, window: int) -> tuple[str, list[int]]:
-        """The verdict on an event that the registry recorded itself, and the seqs skipped."""
+        """Accept a recorded event; return the verdict and the skipped seqs."""
         if job_id not in self.jobs:
             return "unknown_job", []
         subscriber_state = self.jobs[job_id].subscribers.get(subscriber, SubscriberModel())

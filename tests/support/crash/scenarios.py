@@ -1,4 +1,4 @@
-"""The scenarios themselves, with the numbers as arguments: short ones for every test run, long ones for torture.
+"""Scenarios with their sizes as arguments: short for every test run, long for torture.
 
 Each returns a ``Report`` that says what was done and which promises were broken.
 """
@@ -38,7 +38,7 @@ DELETE_CUT_POINTS = (
 
 @dataclass
 class Report:
-    """What a scenario did and found."""
+    """The actions and findings of a scenario."""
 
     title: str
     events: int = 0
@@ -62,12 +62,12 @@ class Report:
 
 
 def kill_workers(folder: Path, seed: int, *, kills: int, workers: int = 4, kills_per_database: int = 150) -> Report:
-    """SIGKILL to random workers under load, each replaced at once; audited every ``kills_per_database`` kills."""
+    """Kill random workers under load, each replaced at once; check after every ``kills_per_database`` kills."""
     random, report = Random(seed), Report("SIGKILL of workers under load")
     while report.events < kills:
         place = folder / f"kills{report.events}"
         place.mkdir(mode=0o700)
-        database, ack_log = place / "jobs.db", place / "diary"
+        database, ack_log = place / "jobs.db", place / "acks"
         open_registry(database, create=True).close()
         plans = iter(
             WorkerPlan(database, ack_log, seed * 100_000 + report.events * 10 + number, number)
@@ -100,11 +100,11 @@ def cut_power(
     journal: Journal = "wal",
     stop_at_first: bool = False,
 ) -> Report:
-    """Power cuts under load, at the requests where it hurts most; everything audited after each cut.
+    """Cut the power under load, at the most critical requests; check everything after each cut.
 
     Args:
         mount: where the database lies.
-        folder: on a file system that is not cut, for the diaries.
+        folder: on a file system that is not cut, for the acknowledgement logs.
         seed: of the workers and the cut points.
         cuts: how many.
         workers: how many processes write.
@@ -118,7 +118,7 @@ def cut_power(
     points = CUT_POINTS if journal == "wal" else DELETE_CUT_POINTS
     while report.events < cuts:
         name = f"cuts{report.events}"
-        database, ack_log = mount.folder / name / "jobs.db", folder / f"{name}.diary"
+        database, ack_log = mount.folder / name / "jobs.db", folder / f"{name}.acks"
         open_registry(database, journal=journal, durability=durability, create=True).close()
         for _ in range(min(cuts_per_database, cuts - report.events)):
             report.events += 1
@@ -148,7 +148,7 @@ def cut_power(
 
 
 def check_usable(database: Path, journal: Journal = "wal") -> list[str]:
-    """A whole life of a job on a database that has gone through it all."""
+    """Run a job from registration to acceptance on a database that went through the scenario; return violations."""
     with open_registry(database, journal=journal) as registry:
         job = registry.register(agent="after", prompt="the day after")
         claim = registry.claim(worker="after", job_id=job.job_id)

@@ -1,4 +1,4 @@
-"""Many events with a reader that holds its transaction open for a third of the run: the WAL's length and the memory.
+"""The WAL's length and the memory over many events, with a reader that holds its transaction open for a third of the run.
 
 A stalled reader keeps SQLite from starting the WAL over, so it must grow; it is right when it is bounded without such a
 reader, is reported with one, and starts over when the reader is gone. The events are published in batches of one job
@@ -27,7 +27,7 @@ REPORTED_BYTES = 16 << 20
 
 @dataclass
 class LongRun:
-    """What was measured, in bytes; one number for each third of the run."""
+    """Measurements in bytes, one for each third of the run."""
 
     events: int
     bound: int
@@ -103,7 +103,7 @@ def _stalled_reader(database: Path) -> apsw.Connection:
 
 
 def _wal_restarts(registry: Registry, database: Path) -> int:
-    """The WAL's length in pages, one commit after a whole checkpoint: a few, as that commit is at its beginning."""
+    """Return the WAL's length in pages one commit after a whole checkpoint: a few, if the WAL started over."""
     store = registry.engine.store
     assert isinstance(store, SqliteStore)
     store.checkpoint()

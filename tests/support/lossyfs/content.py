@@ -1,4 +1,4 @@
-"""One file's content: what programs see, and what would be left after a power failure.
+"""One file's content: the bytes that programs see, and those that would survive a power failure.
 
 Pure: no file system, no clock. Used by ``tree``. The model, per unit of 4096 bytes (512 for torn pages):
 
@@ -73,12 +73,12 @@ class Content:
         self.durable[start:stop] = self.visible[start:stop]
 
     def begin_sync(self) -> PendingSync:
-        """What a sync that starts now has to make durable; what is written later is not its concern."""
+        """Start a sync: return the bytes that it has to make durable; later writes do not belong to it."""
         size = len(self.visible)
         return PendingSync(size, {unit: self.read(unit * self.unit, self.unit) for unit in self.dirty})
 
     def finish_sync(self, pending: PendingSync) -> None:
-        """The disk has answered: ``pending`` is durable, except what an earlier failed sync gave up."""
+        """Finish a sync: ``pending`` is durable, except for units that an earlier failed sync gave up."""
         del self.durable[pending.size :]
         self.durable.extend(bytes(pending.size - len(self.durable)))
         for unit, data in pending.units.items():
@@ -93,19 +93,19 @@ class Content:
         self.finish_sync(self.begin_sync())
 
     def fail_sync(self) -> None:
-        """The disk refused: nothing becomes durable, and later syncs do not try these units again."""
+        """Fail a sync: nothing becomes durable, and later syncs do not try these units again."""
         self.dirty.clear()
         self.failures += 1
 
     def write_back(self, random: Random) -> None:
-        """The kernel flushes one dirty unit of its own accord."""
+        """Write back one dirty unit, as the kernel does at any time."""
         if self.dirty:
             unit = random.choice(sorted(self.dirty))
             self._persist(unit)
             self.dirty.discard(unit)
 
     def after_power_loss(self, random: Random) -> Content:
-        """What a restart finds. Each unsynced unit survives or not, by one chance drawn for the whole file."""
+        """Lose power: each unsynced unit survives or not, by one chance drawn for the whole file."""
         chance = random.choice((0.0, 0.0, 0.1, 0.5, 0.9, 1.0))
         disk, visible = bytearray(self.durable), self.visible
         if len(visible) < len(disk) and random.random() < chance:

@@ -1,4 +1,4 @@
-"""Which request fails, and at which one the power is cut. Pure; ``server`` asks it before each request.
+"""Rules for the requests that fail and the one at which the power is cut. Pure; ``server`` asks before each request.
 
 Requests are named: lookup, create, open, read, write, header (a write at offset 0, as a WAL restart makes),
 truncate, sync, unlink, rename. ``change`` stands for all that alter something.
@@ -14,7 +14,7 @@ CHANGES = frozenset({"create", "write", "header", "truncate", "sync", "unlink", 
 
 @dataclass
 class Trigger:
-    """Matches the requests of one kind on names of one pattern, after ``skip`` of them.
+    """A rule that matches requests of one kind on names of one pattern, after ``skip`` of them.
 
     Args:
         request: a request's name, or ``change``.
@@ -44,7 +44,7 @@ class Trigger:
 
 
 class Faults:
-    """The errors to inject, in the order given, and how often each request came and failed."""
+    """The errors to inject, in order, and counts of seen and failed requests."""
 
     def __init__(self) -> None:
         self.triggers: list[Trigger] = []
@@ -52,7 +52,7 @@ class Faults:
         self.failed = 0
 
     def check(self, request: str, name: str) -> int:
-        """The errno that this request is to fail with, or 0."""
+        """Return the errno that this request must fail with, or 0."""
         self.seen[request] = self.seen.get(request, 0) + 1
         for trigger in self.triggers:
             if trigger.fires(request, name):

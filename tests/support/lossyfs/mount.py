@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
-import subprocess
 import time
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +14,7 @@ from typing import Any, Self
 
 from tests.support.fuse.mounting import unmount
 from tests.support.lossyfs.tree import NameDurability
-from tests.support.processes import module_environment, python_module
+from tests.support.processes import LineProcess, module_environment, python_module
 
 
 class LossyMount:
@@ -49,16 +47,11 @@ class LossyMount:
             *("--sync-delay-ms", str(sync_delay_ms)),
             *(["--direct"] if direct else []),
         ]
-        self._unread = b""
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._server = subprocess.Popen(
-            python_module("tests.support.lossyfs.server", self.folder, *self._options),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=module_environment(),
-        )
+        command = python_module("tests.support.lossyfs.server", self.folder, *self._options)
+        self._server = LineProcess(command, env=module_environment())
         try:
             self._expect("ready", 20)
         except BaseException:
@@ -69,19 +62,12 @@ class LossyMount:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server.stdin is not None and self._server.stdout is not None
-        self._server.stdin.close()
-        try:
-            self._server.wait(10)
-        except subprocess.TimeoutExpired:
-            self._server.kill()
-            self._server.wait(10)
-        self._server.stdout.close()
-        if os.path.ismount(self.folder) or self._server.returncode != 0:
+        code = self._server.close(10)
+        if os.path.ismount(self.folder) or code != 0:
             unmount(str(self.folder))
 
     def cut(self) -> dict[str, Any]:
-        """Cut the power now; returns what was lost. Everybody gets ENOTCONN; ``boot`` when they are dead."""
+        """Cut the power now; return what was lost. Every user gets ENOTCONN; call ``boot`` when they have ended."""
         return self._ask("cut", "cut")
 
     def boot(self) -> None:
@@ -89,11 +75,11 @@ class LossyMount:
         self._ask("boot", "booted")
 
     def arm(self, request: str = "change", pattern: str = "*", skip: int = 0) -> None:
-        """Cut the power in place of a later request (see ``faults``); ``wait_cut`` tells when."""
+        """Cut the power in place of a later request (see ``faults``); ``wait_cut`` returns when it was cut."""
         self._ask(f"arm {request} {pattern} {skip}", "armed")
 
     def wait_cut(self, timeout_sec: float) -> dict[str, Any]:
-        """Wait for the armed cut; TimeoutError when it has not come."""
+        """Wait for the armed cut; raise TimeoutError if it does not come."""
         return self._expect("cut", timeout_sec)
 
     def fail(self, request: str, pattern: str, error: int, *, skip: int = 0, count: int = -1) -> None:
@@ -101,33 +87,22 @@ class LossyMount:
         self._ask(f"fail {request} {pattern} {error} {skip} {count}", "failing")
 
     def clear(self) -> None:
-        """No more errors and no armed cut."""
+        """Remove all errors and the armed cut."""
         self._ask("clear", "clear")
 
     def stats(self) -> dict[str, Any]:
-        """Requests seen, by name, and the number that was made to fail."""
+        """Return the numbers of seen requests by name, and of failed ones."""
         return self._ask("stats", "stats")
 
     def _ask(self, command: str, answer: str) -> dict[str, Any]:
-        assert self._server.stdin is not None
-        self._server.stdin.write(command.encode() + b"\n")
-        self._server.stdin.flush()
+        self._server.send(command)
         return self._expect(answer, 20)
 
     def _expect(self, key: str, timeout_sec: float) -> dict[str, Any]:
-        assert self._server.stdout is not None
-        end = time.monotonic() + timeout_sec
+        """Return the value of ``key`` from the next answer that has it."""
+        deadline = time.monotonic() + timeout_sec
         while True:
-            while b"\n" in self._unread:
-                line, self._unread = self._unread.split(b"\n", 1)
-                answer = json.loads(line)
-                if key in answer:
-                    found = answer[key]
-                    return found if isinstance(found, dict) else {}
-            ready, _, _ = select.select([self._server.stdout], [], [], max(0.0, end - time.monotonic()))
-            if not ready:
-                raise TimeoutError(f"the lossy file system did not say {key!r} within {timeout_sec} s")
-            more = os.read(self._server.stdout.fileno(), 65536)
-            if not more:
-                raise RuntimeError(f"the lossy file system ended with exit code {self._server.wait(5)}")
-            self._unread += more
+            answer = json.loads(self._server.read_line(deadline - time.monotonic()))
+            if key in answer:
+                found = answer[key]
+                return found if isinstance(found, dict) else {}

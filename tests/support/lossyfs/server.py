@@ -1,4 +1,4 @@
-"""Serves a ``Tree`` through /dev/fuse, and cuts its power on command.
+"""A server of a ``Tree`` through /dev/fuse that cuts its power on command.
 
 Run as ``python -m tests.support.lossyfs.server``.
 
@@ -58,7 +58,7 @@ class PendingReply:
 
 
 class PowerCut(Exception):
-    """The armed request has come."""
+    """The armed request arrived."""
 
 
 class Server:
@@ -92,7 +92,7 @@ class Server:
         self.poll.register(self.fuse, select.POLLIN)
 
     def _power_off(self) -> None:
-        """Closing the descriptor makes every waiting request fail: no unmount can then wait for us."""
+        """Close the descriptor, so that every waiting request fails and no unmount waits for this server."""
         if self.powered:
             self.powered = False
             self.poll.unregister(self.fuse)

@@ -129,7 +129,7 @@ class Tree:
             node.content.write_back(self.random)
 
     def begin_sync(self, node: Node) -> Callable[[], None]:
-        """Start to make a file's bytes, or a folder's names, durable; they are when the returned call was made."""
+        """Start to make a file's bytes or a folder's names durable; call the result to finish."""
         pending = None if node.is_folder else node.content.begin_sync()
 
         def finish() -> None:

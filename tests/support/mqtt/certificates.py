@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 class Authority:
-    """Signs certificates into a folder, as PEM files."""
+    """An authority that signs certificates into a folder, as PEM files."""
 
     def __init__(self, folder: Path, name: str = "test authority") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class Authority:
         )
 
     def issue(self, name: str, *, address: str = "127.0.0.1") -> tuple[Path, Path]:
-        """A certificate for a name and an address; returns its file and its key's."""
+        """Issue a certificate for a name and an address; return its file and its key's."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName(name), x509.IPAddress(ipaddress.ip_address(address))]
         certificate = (

@@ -1,6 +1,6 @@
-"""Kills and restarts everything on an event's way while events travel, then says what arrived.
+"""Kills and restarts of everything on an event's way while events travel, and a check of what arrived.
 
-Used by the short test beside this folder and by the long one in tests/torture.
+Used by the short tests in tests/mqtt and the long ones in tests/torture.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from jobdb import EventKind, JobStatus, NewEvent, NewJob
@@ -27,7 +28,7 @@ def worker_command(*arguments: str) -> list[str]:
 
 
 class RestartableProcess:
-    """A worker process that can be killed and begun again."""
+    """A worker process that can be killed and started again."""
 
     def __init__(self, errors: Path, *arguments: str) -> None:
         self._errors = errors
@@ -51,22 +52,24 @@ class RestartableProcess:
             self._process = None
 
     def wait(self, limit_sec: float) -> int | None:
-        """The exit code, or None when it was killed before its end."""
+        """Wait for the end; return the exit code, or None if it was killed."""
         if self._process is None:
             return None
         return self._process.wait(limit_sec)
 
 
 class RandomKiller:
-    """Kills one of several things every so often, and begins it again a little later.
+    """A thread that kills one of several processes at random, and starts it again a little later.
 
     Args:
-        targets: (kill, begin) of each.
+        targets: the functions that kill and start each of them.
         seed: makes the order repeatable; the moments are the machine's.
         every_sec: the mean pause between two kills.
     """
 
-    def __init__(self, targets: list[tuple[object, object]], *, seed: int, every_sec: float) -> None:
+    def __init__(
+        self, targets: list[tuple[Callable[[], object], Callable[[], object]]], *, seed: int, every_sec: float
+    ) -> None:
         self._targets = targets
         self._random = random.Random(seed)
         self._every_sec = every_sec
@@ -87,14 +90,14 @@ class RandomKiller:
         while not self._over.wait(self._random.uniform(0.2, 1.8) * self._every_sec):
             which = self._random.randrange(len(self._targets))
             kill, start = self._targets[which]
-            kill()  # type: ignore[operator]
+            kill()
             self.kills[which] += 1
             self._over.wait(self._random.uniform(0, 0.5) * self._every_sec)
-            start()  # type: ignore[operator]
+            start()
 
 
 def publish_all(harness: BrokerHarness, *, jobs: int, events: int, pause_sec: float, seed: int) -> list[Job]:
-    """So many jobs, all at once, with so many events in all: most complete, some fail, some are cancelled."""
+    """Publish ``events`` events of ``jobs`` jobs in turn: most complete, some fail, some are cancelled."""
     rng = random.Random(seed)
     record = Broker("127.0.0.1", harness.settings.port)
     made = harness.registry.register_many(
@@ -132,7 +135,7 @@ def expected_end(job_id: str) -> JobStatus:
 
 
 def all_arrived(harness: BrokerHarness, jobs: list[Job], names: list[str]) -> bool:
-    """Nothing waits, and every subscriber has accepted and handled every event."""
+    """Return whether nothing waits and every subscriber has accepted and handled every event."""
     if harness.registry.engine.outbox_size()[0]:
         return False
     for name in names:
@@ -143,7 +146,10 @@ def all_arrived(harness: BrokerHarness, jobs: list[Job], names: list[str]) -> bo
 
 
 def check_log(log: Path, last_seqs: dict[str, int]) -> int:
-    """Each event accepted at most once and in order, all handled at least once and in order; how many by broker."""
+    """Assert the order and number of accepted and handled events; return how many came by the broker.
+
+    Each is accepted at most once and handled at least once, in order.
+    """
     accepted: dict[str, list[int]] = {}
     handled: dict[str, list[int]] = {}
     for line in log.read_text().splitlines():
@@ -158,14 +164,14 @@ def check_log(log: Path, last_seqs: dict[str, int]) -> int:
 
 
 def _failure_report(harness: BrokerHarness, errors: Path) -> str:
-    """For the report of a failure: who is behind, and what the workers said last."""
+    """Return who is behind and the last output of the workers, for the report of a failure."""
     behind = [n for n in harness.registry.subscriptions(limit=10_000) if n.handled_seq < n.job_last_seq]
     said = errors.read_text()[-4000:]
     return f"outbox: {harness.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{said}"
 
 
 def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:
-    """The whole path under kills of broker, relays and subscribers; asserts that nothing was lost or done twice.
+    """Run the whole path under kills of broker, relays and subscribers; assert that nothing is lost or done twice.
 
     Returns:
         How often the broker, each relay and each subscriber was killed.
@@ -205,7 +211,7 @@ def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_
 
 
 def run_ticket_chaos(folder: Path, server: Mosquitto, *, tickets: int, events: int, seed: int) -> Counter[int]:
-    """Workers with tickets, over the broker alone: it holds the only copy of what was acknowledged to them.
+    """Run workers with tickets, over the broker alone: it holds the only copy of what was acknowledged to them.
 
     So the broker is restarted in good order, with its persistence on, and everything else is killed.
 

@@ -9,7 +9,7 @@ from tests.support.waiting import TIMEOUT_SEC
 
 
 class RawClient:
-    """A third party at the broker: publishes what it likes and records what it hears."""
+    """A client that publishes any payload and records every message that it receives."""
 
     def __init__(self, port: int, name: str = "third", *, topics: tuple[str, ...] = ()) -> None:
         import paho.mqtt.client as paho
@@ -32,7 +32,7 @@ class RawClient:
         assert self._ready.wait(TIMEOUT_SEC)
 
     def say(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
-        """Publishes at QoS 1 and waits for the broker."""
+        """Publish at QoS 1 and wait for the broker."""
         info = self._client.publish(topic, payload, qos=1, retain=retain)
         info.wait_for_publish(TIMEOUT_SEC)
         assert info.is_published()

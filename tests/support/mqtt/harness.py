@@ -15,7 +15,7 @@ from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 class BrokerHarness:
-    """A registry and how its broker is reached."""
+    """A registry and the settings of its broker."""
 
     def __init__(self, path: Path | str, port: int, **settings: Any) -> None:
         self.path = path
@@ -35,12 +35,12 @@ class BrokerHarness:
         self.close()
 
     def job(self, **more: Any) -> Job:
-        """A new job whose events go to the broker."""
+        """Register a job whose events go to the broker."""
         record = Broker(self.settings.host, self.settings.port, self.settings.tls, self.settings.username)
         return self.registry.register(agent="codex", prompt="sort", broker=record, **more)
 
     def run_job(self, job: Job, events: int = 3) -> None:
-        """Claims it and says so many things, the last of which is that it is completed."""
+        """Claim the job and publish ``events`` events, the last of which completes it."""
         claim = self.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
         assert claim is not None
         for number in range(events - 1):
@@ -52,13 +52,13 @@ class BrokerHarness:
         return Relay(outbox, report=self.said.append, **how)
 
     def deliver(self) -> None:
-        """Everything that waits goes to the broker now."""
+        """Deliver everything that waits to the broker."""
         done = self.relay().run(until_empty=True, timeout_sec=TIMEOUT_SEC)
         assert done.is_leader and self.registry.engine.outbox_size()[0] == 0, self.said
 
     @contextmanager
     def relaying(self, relay: Relay | None = None, **how: Any) -> Iterator[Relay]:
-        """A relay in the background: a given one, or the registry's."""
+        """Run a relay in the background: a given one, or the registry's."""
         relay = self.relay(**how) if relay is None else relay
         thread = threading.Thread(target=relay.run)
         thread.start()
@@ -72,7 +72,7 @@ class BrokerHarness:
     def follow(
         self, job_id: str | None = None, *, subscriber: str = "watcher", listening: bool = True, **how: Any
     ) -> BrokerFollower:
-        """Follows over the broker; subscribed when this returns, unless nobody is ``listening``."""
+        """Follow over the broker; subscribed when this returns, unless ``listening`` is false."""
         how.setdefault("timeout_sec", TIMEOUT_SEC)
         # The database steps in after so long that only the broker can have brought what a test sees.
         how.setdefault("grace_sec", 600.0)
@@ -92,7 +92,7 @@ class BrokerHarness:
 
 
 def collect(follower: BrokerFollower, count: int) -> list[Event]:
-    """So many events, each handled."""
+    """Return the next ``count`` events, each handled."""
     found = []
     for event in follower:
         found.append(event)
@@ -103,7 +103,7 @@ def collect(follower: BrokerFollower, count: int) -> list[Event]:
 
 
 def seqs(events: list[Event]) -> dict[str, list[int]]:
-    """The seqs by job, in the order of arrival."""
+    """Return the seqs by job, in the order of arrival."""
     found: dict[str, list[int]] = {}
     for event in events:
         found.setdefault(event.job_id, []).append(event.seq)

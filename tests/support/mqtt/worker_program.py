@@ -1,4 +1,4 @@
-"""Processes that a test kills: ``python -m tests.support.mqtt.worker_program ROLE …``.
+"""Programs that a test kills: ``python -m tests.support.mqtt.worker_program ROLE …``.
 
 What they did is appended to a log, a line at a time, before they go on: ``accepted JOB SEQ``, ``handled JOB SEQ``.
 """
@@ -35,20 +35,20 @@ def _registry(database: str) -> Registry:
 
 
 def relay(database: str) -> None:
-    """Delivers a registry's outbox until killed."""
+    """Deliver a registry's outbox until killed."""
     with _registry(database) as registry:
         outbox = RegistryOutbox(registry.engine, environment=Environment.read({}), report=_report)
         Relay(outbox, report=_report, lease_sec=LEASE_SEC).run()
 
 
 def ticket_relay(ticket: str, state: str) -> None:
-    """Delivers a ticket's outbox until killed."""
+    """Deliver a ticket's outbox until killed."""
     with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
         Relay(outbox, report=_report, lease_sec=LEASE_SEC).run()
 
 
 def ticket_publisher(tickets: str, state: str, events: str) -> None:
-    """Publishes so many events with each ticket of a folder, the last one ``completed``; goes on where it was."""
+    """Publish so many events with each ticket of a folder, the last one ``completed``; continue after a restart."""
     outboxes = [
         TicketOutbox.open(read_ticket(path), path=Path(state)) for path in sorted(Path(tickets).glob("*.ticket"))
     ]
@@ -62,14 +62,14 @@ def ticket_publisher(tickets: str, state: str, events: str) -> None:
 
 
 def publish_from_ticket(ticket: str, state: str, events: str) -> None:
-    """Publishes so many events, beside others with the same ticket."""
+    """Publish so many events, beside others with the same ticket."""
     with TicketOutbox.open(read_ticket(Path(ticket)), path=Path(state)) as outbox:
         for _ in range(int(events)):
             outbox.publish("progress", detail=str(os.getpid()))
 
 
 def subscriber(database: str, port: str, name: str, log: str) -> None:
-    """Follows all jobs over the broker until killed."""
+    """Follow all jobs over the broker until killed."""
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     settings = BrokerSettings("127.0.0.1", int(port))
 

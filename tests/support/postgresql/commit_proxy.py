@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at a COMMIT: before the server hears it, or before the client hears back."""
+"""A TCP proxy that cuts a connection at a COMMIT: before the server receives it, or before the client gets the answer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Self
 
 
 class CommitProxy:
-    """Forwards to a server on loopback. While ``cut`` is set, the next COMMIT is cut and ``cut`` unset.
+    """A proxy to a server on loopback. While ``cut`` is set, the next COMMIT is cut and ``cut`` unset.
 
     Attributes:
         cut: "before" (the server never hears of it), "after" (it commits, the answer is lost), or None.

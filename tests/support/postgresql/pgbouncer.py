@@ -1,4 +1,4 @@
-"""A real PgBouncer for tests: in front of a test's server, on loopback, in transaction mode; gone at the end."""
+"""A PgBouncer in front of a test's server, on loopback, in transaction mode; removed at the end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class PgBouncer:
             raise
 
     def url(self, database: str = "postgres", *, socket: bool = False) -> str:
-        """A connection URL, by TCP or by its socket."""
+        """Return a connection URL, by TCP or by its socket."""
         host = str(self.folder) if socket else "127.0.0.1"
         return f"postgresql://jobdb@/{database}?host={host}&port={self.port}"
 

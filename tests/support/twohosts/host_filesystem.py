@@ -1,6 +1,6 @@
 """One host of the two-host file server: answers the kernel's requests for one mount from the backing folder.
 
-Used by server.py, one `Host` a mount. Locks are answered by host_locks.py.
+Used by server.py, one `Host` per mount. Locks are answered by host_locks.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _HELD_FOREVER = 1 << 60
 
 
 class Host:
-    """One mount: its requests, its open files, and what becomes of them when the network fails."""
+    """One mount: its requests, its open files, and their state when the network fails."""
 
     def __init__(self, settings: Settings, table: LockTable, number: int, fd: int) -> None:
         self._settings = settings
@@ -47,15 +47,15 @@ class Host:
     # --- faults
 
     def cut(self) -> None:
-        """The network goes: every request hangs, as on a hard mount."""
+        """Disconnect: every request hangs, as on a hard mount."""
         self._connected.clear()
 
     def heal(self) -> None:
-        """The network is back."""
+        """Reconnect."""
         self._connected.set()
 
     def expire(self) -> None:
-        """The server gives this host's locks away.
+        """Give this host's locks away, as a server whose lease of it expired.
 
         What it writes through files that held a lock is lost, and reported by the next fsync; files that
         others have removed meanwhile are stale.
@@ -68,7 +68,7 @@ class Host:
     # --- requests
 
     def serve_requests(self) -> None:
-        """Answers requests until the mount goes; locks are passed on to the other thread."""
+        """Answer requests until the mount goes; pass locks on to the other thread."""
         while True:
             try:
                 message = os.read(self._fd, protocol.MAX_WRITE | 4096)
@@ -328,7 +328,7 @@ class Host:
 
 
 def _server_flags(flags: int) -> int:
-    """The flags for the server's own descriptor, which must read too, and write where the kernel says."""
+    """Return the flags for the server's own descriptor, which must also read, and write at the kernel's offset."""
     flags &= ~(os.O_APPEND | os.O_DIRECT)
     return flags & ~os.O_ACCMODE | os.O_RDWR if flags & os.O_ACCMODE == os.O_WRONLY else flags
 

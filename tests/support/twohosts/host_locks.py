@@ -21,7 +21,7 @@ from tests.support.twohosts.lock_table import FileKey, Lock, LockTable, Owner, W
 
 @dataclass(frozen=True)
 class Settings:
-    """How this network behaves; see the help of server.py."""
+    """The behaviour of this network; see the help of server.py."""
 
     backing: str
     cache: str
@@ -44,7 +44,7 @@ class Request:
 
 
 class HostLocks:
-    """Takes lock requests from a queue and answers them."""
+    """The thread that takes lock requests from a queue and answers them."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class HostLocks:
         self._answer(unique, code, body)
 
     def serve(self) -> None:
-        """Answers lock requests, and those that waited and are granted now."""
+        """Answer lock requests, and waiters that were granted."""
         while True:
             item = self.queue.get()
             try:
@@ -144,7 +144,7 @@ class HostLocks:
                     self._send(unique, errno.EINTR)
 
     def _invalidate_pages(self, node: int) -> None:
-        """Makes the kernel forget a file's pages, as the NFS client does when it takes or gives a lock."""
+        """Make the kernel forget a file's pages, as the NFS client does when it takes or releases a lock."""
         if self._settings.cache != "nfs":
             return
         body = protocol.INVALIDATE_INODE.pack(node, 0, 0)
@@ -156,6 +156,6 @@ class HostLocks:
 
 
 def deliver_grants(answers: list[Callable[[], None]]) -> None:
-    """Gives the answers to those whose waiting has ended."""
+    """Answer the waiters whose locks were granted."""
     for answer in answers:
         answer()

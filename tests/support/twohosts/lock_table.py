@@ -16,7 +16,7 @@ FileKey = tuple[int, int]
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds a lock: the host, fcntl (0) or flock (1), and the kernel's number of the owner."""
+    """The owner of a lock: the host, fcntl (0) or flock (1), and the kernel's number of the owner."""
 
     host: int
     kind: int
@@ -47,7 +47,7 @@ class Waiter:
 
 
 class LockTable:
-    """All locks of all files, and who waits for one."""
+    """All locks of all files, and the waiters."""
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
@@ -57,7 +57,7 @@ class LockTable:
         self._locks: dict[FileKey, list[Lock]] = {}
 
     def conflict(self, key: FileKey, wanted: Lock) -> Lock | None:
-        """A lock of somebody else that stands in the way."""
+        """Return a conflicting lock of another owner, if any."""
         for held in self._locks.get(key, ()):
             if held.owner == wanted.owner or held.owner.kind != wanted.owner.kind:
                 continue
@@ -66,7 +66,7 @@ class LockTable:
         return None
 
     def put(self, key: FileKey, new: Lock) -> None:
-        """Sets, changes or (UNLOCK) takes away; what an owner held there before is split around it."""
+        """Set, change or (UNLOCK) release a lock; split what the owner held there before around it."""
         after: list[Lock] = []
         for held in self._locks.get(key, []):
             if held.owner != new.owner or not held.overlaps(new.start, new.end):
@@ -81,7 +81,7 @@ class LockTable:
         self._locks[key] = after
 
     def grant_waiters(self, key: FileKey) -> list[Callable[[], None]]:
-        """Grants what has become free; the caller runs the answers after it let go of the mutex."""
+        """Grant what has become free; the caller runs the answers after it released the mutex."""
         granted: list[Callable[[], None]] = []
         for waiter in list(self.waiters):
             if waiter.key == key and self.conflict(key, waiter.lock) is None:
@@ -91,13 +91,13 @@ class LockTable:
         return granted
 
     def release_owner(self, key: FileKey, owner: Owner) -> list[Callable[[], None]]:
-        """Takes away all that an owner holds on a file, as a close does."""
+        """Release all locks of an owner on a file, as a close does."""
         with self.mutex:
             self._locks[key] = [held for held in self._locks.get(key, []) if held.owner != owner]
             return self.grant_waiters(key)
 
     def release_host(self, host: int) -> tuple[set[FileKey], list[Callable[[], None]]]:
-        """Takes away all that a host holds, as a server does whose lease of it ran out."""
+        """Release all locks of a host, as a server whose lease of it expired."""
         lost: set[FileKey] = set()
         granted: list[Callable[[], None]] = []
         with self.mutex:

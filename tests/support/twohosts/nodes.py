@@ -37,7 +37,7 @@ class NodeTable:
     mutex: threading.Lock = field(default_factory=threading.Lock)
 
     def number_of(self, fd: int) -> int:
-        """The number for an open O_PATH descriptor, which is taken over."""
+        """Return the number for an open O_PATH descriptor, and own the descriptor."""
         st = os.fstat(fd)
         key = (st.st_dev, st.st_ino)
         with self.mutex:

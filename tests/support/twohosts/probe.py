@@ -14,7 +14,7 @@ print(json.dumps(probe_peer(sys.argv[1], name=sys.argv[2], timeout_sec=float(sys
 
 
 def probe_both(hosts: TwoHosts) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Runs the probe on both hosts at once; returns both reports."""
+    """Run the probe on both hosts at once; return both reports."""
     running = [start_python(PEER, str(folder), folder.name, "30") for folder in (hosts.a, hosts.b)]
     on_a, on_b = (finish_json(process, limit_sec=100) for process in running)
     assert {check["name"]: check["ok"] for check in on_a["checks"]} == {

@@ -1,4 +1,4 @@
-"""Serves one folder at several mount points, each a "host" with its own caches, locks and memory maps.
+"""A server of one folder at several mount points, each a "host" with its own caches, locks and memory maps.
 
     python -m tests.support.twohosts.server [--cache CACHE] [--locks LOCKS] [--neg SECONDS] BACKING MOUNT [MOUNT…]
 
@@ -43,7 +43,7 @@ class Server:
             raise
 
     def serve(self) -> None:
-        """Serves until the input ends or a signal comes."""
+        """Serve until the input ends or a signal comes."""
         for host in self._hosts:
             for loop in (host.serve_requests, host.locks.serve):
                 threading.Thread(target=loop, daemon=True).start()
@@ -101,7 +101,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Runs the server from the command line."""
+    """Run the server from the command line."""
     given = _arguments()
     attr_sec, entry_sec = _CACHE_SECONDS[given.cache]
     settings = Settings(
