@@ -1,4 +1,4 @@
-"""Power cuts while a database and its master key are created: what was acknowledged is there, the rest can be redone."""
+"""Power cuts while a database and its key are created: what was acknowledged is there, the rest can be redone."""
 
 from __future__ import annotations
 

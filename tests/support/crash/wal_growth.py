@@ -1,4 +1,4 @@
-"""The WAL's length and the memory over many events, with a reader that holds its transaction open for a third of the run.
+"""The WAL's length and the memory over many events, with a reader that stalls for a third of the run.
 
 A stalled reader keeps SQLite from starting the WAL over, so it must grow; it is right when it is bounded without such a
 reader, is reported with one, and starts over when the reader is gone. The events are published in batches of one job

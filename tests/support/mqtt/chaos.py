@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jobdb import EventKind, JobStatus, NewEvent, NewJob
@@ -20,6 +20,8 @@ from tests.support.mqtt.brokers import Mosquitto
 from tests.support.mqtt.harness import BrokerHarness
 from tests.support.processes import module_environment, python_module
 from tests.support.waiting import wait_until
+
+Action = Callable[[], object]
 
 
 def worker_command(*arguments: str) -> list[str]:
@@ -67,9 +69,7 @@ class RandomKiller:
         every_sec: the mean pause between two kills.
     """
 
-    def __init__(
-        self, targets: list[tuple[Callable[[], object], Callable[[], object]]], *, seed: int, every_sec: float
-    ) -> None:
+    def __init__(self, targets: Sequence[tuple[Action, Action]], *, seed: int, every_sec: float) -> None:
         self._targets = targets
         self._random = random.Random(seed)
         self._every_sec = every_sec

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts a connection at a COMMIT: before the server receives it, or before the client gets the answer."""
+"""A TCP proxy that cuts a connection at a COMMIT: before the server or before the client has received its message."""
 
 from __future__ import annotations
 
