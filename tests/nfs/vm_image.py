@@ -18,8 +18,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-HERE = Path(__file__).resolve().parent
-PROJECT = HERE.parent.parent
+from tests.support.environment import USER_ENVIRONMENT
+from tests.support.paths import ROOT
+
 SUITE = "bookworm"  # its python3 is 3.11: the wheels are fetched for that
 PYTHON = "3.11"
 PACKAGES = (
@@ -42,7 +43,7 @@ def base(cache: Path) -> tuple[Path, Path]:
     cache.mkdir(parents=True, exist_ok=True)
     rootfs = cache / f"rootfs-{mark}.tar"
     command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", SUITE, str(rootfs)]
-    subprocess.run(command, check=True, timeout=900)
+    subprocess.run(command, check=True, timeout=900, env=USER_ENVIRONMENT)
     unpacked = cache / f"base-{mark}.cpio"
     with tarfile.open(rootfs) as tar, unpacked.open("wb") as file:
         out = CpioArchive(file)
@@ -92,7 +93,7 @@ def build_overlay(cache: Path, target: Path, files: dict[str, Path]) -> Path:
     platform += ["--platform", "manylinux_2_28_x86_64"]
     needed = _requirements()
     command = [sys.executable, "-m", "pip", "download", "-qqq", "--dest", str(wheels), *platform, *needed]
-    subprocess.run(command, check=True, timeout=600)
+    subprocess.run(command, check=True, timeout=600, env=USER_ENVIRONMENT)
     with target.open("wb") as file:
         out = CpioArchive(file)
         for folder in ("opt", "opt/lib", "opt/guest"):
@@ -101,9 +102,9 @@ def build_overlay(cache: Path, target: Path, files: dict[str, Path]) -> Path:
             for name, content in _wheel_files(wheel):
                 out.file(f"opt/lib/{name}", content, 0o644)
         for source, package in (("jobdb", "jobdb"), ("schema", "jobdb/schema")):
-            for path in sorted((PROJECT / source).rglob("*")):
+            for path in sorted((ROOT / source).rglob("*")):
                 if path.is_file() and path.suffix in (".py", ".sql", ".json"):
-                    name = f"opt/lib/{package}/{path.relative_to(PROJECT / source)}"
+                    name = f"opt/lib/{package}/{path.relative_to(ROOT / source)}"
                     out.file(name, path.read_bytes(), 0o644)
         for name, path in files.items():
             out.file(name, path.read_bytes(), 0o755)
@@ -114,7 +115,7 @@ def build_overlay(cache: Path, target: Path, files: dict[str, Path]) -> Path:
 def _requirements() -> list[str]:
     import tomllib
 
-    with (PROJECT / "pyproject.toml").open("rb") as file:
+    with (ROOT / "pyproject.toml").open("rb") as file:
         return list(tomllib.load(file)["project"]["dependencies"])
 
 

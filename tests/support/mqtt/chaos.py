@@ -16,6 +16,7 @@ from pathlib import Path
 from jobdb import EventKind, JobStatus, NewEvent, NewJob
 from jobdb.model import Broker, Job
 from jobdb.mqtt import issue_ticket, write_ticket
+from tests.support.ack_log import read_ack_log
 from tests.support.mqtt.brokers import Mosquitto
 from tests.support.mqtt.harness import BrokerHarness
 from tests.support.processes import module_environment, python_module
@@ -152,11 +153,10 @@ def check_log(log: Path, last_seqs: dict[str, int]) -> int:
     """
     accepted: dict[str, list[int]] = {}
     handled: dict[str, list[int]] = {}
-    for line in log.read_text().splitlines():
-        word, job_id, seq = line.split()
-        seen = (accepted if word == "accepted" else handled).setdefault(job_id, [])
-        if word == "accepted" or int(seq) not in seen:
-            seen.append(int(seq))
+    for entry in read_ack_log(log):
+        seen = (accepted if entry["action"] == "accepted" else handled).setdefault(entry["job_id"], [])
+        if entry["action"] == "accepted" or entry["seq"] not in seen:
+            seen.append(entry["seq"])
     for job_id, seqs in accepted.items():
         assert seqs == sorted(set(seqs)), (job_id, seqs)
     assert handled == {job_id: list(range(1, last + 1)) for job_id, last in last_seqs.items() if last}

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from tests.support.waiting import TIMEOUT_SEC
+
+
+class Message(NamedTuple):
+    """A received message."""
+
+    topic: str
+    payload: bytes
+    retained: bool
 
 
 class RawClient:
@@ -14,7 +22,7 @@ class RawClient:
     def __init__(self, port: int, name: str = "third", *, topics: tuple[str, ...] = ()) -> None:
         import paho.mqtt.client as paho
 
-        self.received: list[tuple[str, bytes, bool]] = []
+        self.received: list[Message] = []
         self._ready = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=name, protocol=paho.MQTTv311)
 
@@ -26,10 +34,13 @@ class RawClient:
 
         self._client.on_connect = on_connect
         self._client.on_subscribe = lambda *_: self._ready.set()
-        self._client.on_message = lambda _c, _d, m: self.received.append((m.topic, bytes(m.payload), bool(m.retain)))
+        self._client.on_message = self._on_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert self._ready.wait(TIMEOUT_SEC)
+
+    def _on_message(self, _client: Any, _userdata: Any, message: Any) -> None:
+        self.received.append(Message(message.topic, bytes(message.payload), bool(message.retain)))
 
     def say(self, topic: str, payload: str | bytes, *, retain: bool = False) -> None:
         """Publish at QoS 1 and wait for the broker."""

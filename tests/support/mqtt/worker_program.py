@@ -1,6 +1,6 @@
 """Programs that a test kills: ``python -m tests.support.mqtt.worker_program ROLE …``.
 
-What they did is appended to a log, a line at a time, before they go on: ``accepted JOB SEQ``, ``handled JOB SEQ``.
+A subscriber logs what it did before it goes on: ``action`` (accepted or handled), ``job_id`` and ``seq``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from jobdb.mqtt import (
     read_ticket,
     subscribe,
 )
+from tests.support.ack_log import AckLog
 from tests.support.keys import vault
 
 LEASE_SEC = 1.0
@@ -70,11 +71,8 @@ def publish_from_ticket(ticket: str, state: str, events: str) -> None:
 
 def subscriber(database: str, port: str, name: str, log: str) -> None:
     """Follow all jobs over the broker until killed."""
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    ack_log = AckLog(Path(log))
     settings = BrokerSettings("127.0.0.1", int(port))
-
-    def note(word: str, job_id: str | None, seq: int | None) -> None:
-        os.write(descriptor, f"{word} {job_id} {seq}\n".encode())
 
     with (
         _registry(database) as registry,
@@ -84,11 +82,11 @@ def subscriber(database: str, port: str, name: str, log: str) -> None:
             settings=settings,
             grace_sec=GRACE_SEC,
             report=_report,
-            on_accepted=lambda answer: note("accepted", answer.job_id, answer.seq),
+            on_accepted=lambda answer: ack_log.write(action="accepted", job_id=answer.job_id, seq=answer.seq),
         ) as follower,
     ):
         for event in follower:
-            note("handled", event.job_id, event.seq)
+            ack_log.write(action="handled", job_id=event.job_id, seq=event.seq)
 
 
 if __name__ == "__main__":
