@@ -124,7 +124,7 @@ def test_the_shell_completes_job_ids_and_events(cli: Any) -> None:
 
 
 def complete(cli: Any, words: str, **env: str) -> list[str]:
-    """What bash would offer for the last of the words."""
+    """Return the completions that bash would offer for the last word."""
     asked = {"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
         [sys.executable, "-c", "from jobdb.cli import main; main()"],

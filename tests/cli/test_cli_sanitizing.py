@@ -157,7 +157,7 @@ def hostile_cli(module_cli: Any) -> Any:
 
 
 def seen(written: str) -> str:
-    """What has reached the terminal, without the colours and the moves of the cursor."""
+    """Return the output on the terminal without colours and cursor movements."""
     assert "\x1b[31mRED" not in written
     written = re.sub(r"\r(?: {40}\r|\d+ of \d+ \w+)", "", written)  # the counter of long work
     return re.sub(r"\x1b\[\??[0-9;]*[A-HJKSTfhlm]", "", written).replace("\r\n", "\n")

@@ -52,7 +52,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def plant_foreign_database(user_folder: Folder, tmp_path: Path, *, key_id: str | None = None) -> Path:
-    """What another user made, in a folder that looks like one's own."""
+    """Plant another user's database in a folder that looks like one's own."""
     place = tmp_path / "evil"
     home = user_folder.run.env["HOME"]
     attacker = Folder(user_folder.run, place, tmp_path / "attacker")

@@ -20,7 +20,7 @@ ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
 
 
 def populate(registry, count=20):
-    """A bit of everything."""
+    """Write rows of every kind."""
     jobs = registry.register_many(
         NewJob(
             agent=f"agent{number % 3}",
@@ -56,7 +56,7 @@ def populate(registry, count=20):
 
 
 def dump(registry):
-    """Everything that the public verbs show."""
+    """Return everything that the public verbs show."""
     jobs = registry.jobs(limit=10_000)
     return {
         "jobs": jobs,

@@ -25,7 +25,7 @@ _schemas = itertools.count(1)
 
 
 def rows():
-    """What version 3 wrote: a leased job with a rotated token, a completed one, and one that is not signed."""
+    """Yield what version 3 wrote: a leased job with a rotated token, a completed one, and one that is not signed."""
     job = "INSERT INTO jobs (id, job_id, status, agent, topic_prefix, timeout_sec, idle_timeout_sec, kid, last_seq, "
     job += "terminal_seq, attempt, worker, lease_until_ms, created_ms, updated_ms, started_ms, finished_ms) VALUES "
     lease = NOW_MS + HOUR_MS
@@ -51,7 +51,7 @@ def rows():
 
 
 def create_version_3_database(engine, tmp_path, request, monkeypatch):
-    """The database's URL, and what migrates it."""
+    """Create the database; return its URL and a function that migrates it."""
     if engine == "sqlite":
         path = tmp_path / "db" / "jobs.db"
         create_at_version(path, 3, statements=rows())

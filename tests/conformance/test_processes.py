@@ -28,7 +28,7 @@ FULL_SIZE = os.environ.get("JOBDB_WHOLE_CONFORMANCE") == "1"
 
 
 def scaled(database, count):
-    """The same test with a quarter of the work where a commit takes longer; `make torture` does it all."""
+    """Return a quarter of the work where a commit takes longer; `make torture` does it all."""
     return count if FULL_SIZE or database.name == "sqlite-wal" else count // 4
 
 

@@ -25,7 +25,7 @@ SUBSCRIBERS = ("one", "two")
 
 
 class Model:
-    """What must hold of one job, in naive sets."""
+    """The expected replay state of one job, in naive sets."""
 
     def __init__(self):
         self.stored = {}
@@ -37,7 +37,7 @@ class Model:
         self.end = None
 
     def verdict(self, seq, kind, attempt, line, subscriber, window, start):
-        """The verdict that this event must get, and its effect on the model."""
+        """Return the verdict that this event must get, and apply it to the model."""
         mine, known = self.accepted[subscriber], self.stored.get(seq)
         begin = self.start[subscriber]
         if begin is None:

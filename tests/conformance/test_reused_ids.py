@@ -18,7 +18,7 @@ def register(registry, job_id, **more):
 
 
 def complete_and_prune(registry, clock, job_id):
-    """The payloads of a job that was completed and is pruned."""
+    """Complete and prune a job; return its payloads."""
     registry.publish(job_id, "started")
     registry.complete(job_id, detail="the old run")
     payloads = [event.payload for event in registry.events(job_id)]

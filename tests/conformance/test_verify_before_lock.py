@@ -18,7 +18,7 @@ def verdicts(registry, lines, subscriber="s"):
 
 @pytest.fixture
 def lock_held_at_verify(registry, monkeypatch):
-    """Where each signature was verified: True for under the write lock."""
+    """Record for each verified signature whether the write lock was held."""
     held, seen = [], []
     write, verify = registry.engine.store.write, precheck.verify
 

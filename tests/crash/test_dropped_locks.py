@@ -27,7 +27,7 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 def read_two_tables(tx: Any) -> object:
-    """Two tables, each of them read from its begin to its end."""
+    """Read two tables from begin to end."""
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
 
 
@@ -174,7 +174,7 @@ def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
 
 
 def _publish(database: Path, until: float, answered: dict[str, int], reopen: int) -> None:
-    """Publishes until a time is over; notes how many were answered."""
+    """Publish until a time is over; count the answers."""
     registry = open_registry(database, checkpoint_pages=20)
     job_id = registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
     number = 0

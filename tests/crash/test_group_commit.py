@@ -28,7 +28,7 @@ def page_of(registry: Registry) -> SharedPage:
 
 
 class CountedSyncs:
-    """Stands in the way of ``os.fdatasync``: counts, and lets each call do something first."""
+    """A replacement of ``os.fdatasync`` that counts calls and lets each do something first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> None:
         self.begun = 0

@@ -49,7 +49,7 @@ MAX_POINTS = 30
 
 
 class OtherProcess:
-    """Another process, that takes what should be free."""
+    """Another process that acquires locks which must be free."""
 
     def __init__(self) -> None:
         self._process = LineProcess([sys.executable, "-c", _OTHER_PROGRAM])

@@ -54,7 +54,7 @@ class ContendedRegistry:
         self.acknowledged.append(self.registry.publish(self.job, "progress").seq)
 
     def check(self, where: str) -> None:
-        """The other process first: what was cut off must not wait for this one's next verb."""
+        """Publish in the other process first: an interrupted verb must not block it until this one's next verb."""
         answer = self._other.ask(self.job)
         assert answer.isdigit(), f"{where}: another process: {answer}"
         self.acknowledged.append(int(answer))
@@ -190,7 +190,7 @@ def test_a_storm_of_real_signals(contended: ContendedRegistry) -> None:
 
 
 def _interrupt_in_exit(contended: ContendedRegistry) -> None:
-    """Cut off at the first step of ``__exit__``: nothing of ours has run by then, and the traceback keeps the block."""
+    """Interrupt the first step of ``__exit__``: nothing of jobdb has run by then, and the traceback keeps the block."""
 
     def interrupt(frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call" and frame.f_code.co_name == "__exit__":

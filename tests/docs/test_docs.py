@@ -44,7 +44,7 @@ _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "C
 
 @contextmanager
 def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
-    """Starts the servers that a page needs, and says where they are."""
+    """Start the servers that a page needs, and add their addresses to the environment."""
     for program in sorted(needs - {"postgresql"}):
         require(shutil.which(program, path=environ["PATH"]), f"there is no {program}")
     if "postgresql" not in needs:

@@ -60,7 +60,7 @@ def test_refused_folder_is_refused_with_reason_and_advice() -> None:
 
 
 def run_in_mount_namespace(script: str, asked: Path) -> dict[str, object]:
-    """Runs `placement_for` after a shell script, in mounts that nobody else sees."""
+    """Run `placement_for` after a shell script, in a mount namespace of its own."""
     command = f"{script}\nexec {sys.executable} -c '{PLACE}' '{asked}'"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", command], capture_output=True, text=True, timeout=60, check=False

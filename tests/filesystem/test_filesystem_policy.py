@@ -37,7 +37,7 @@ def mounted(line: str) -> Mount:
 
 
 def placed(line: str, *, shared: bool = False, smb_name_cache: bool = True) -> Placement:
-    """Decides with a second witness that agrees."""
+    """Decide, with a statfs number that agrees."""
     mount = mounted(line)
     family = "virtiofs" if mount.fs_type.startswith("fuse") else mount.fs_type
     return decide(mount, statfs_magic=MAGIC.get(family), shared=shared, smb_name_cache=smb_name_cache)

@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def table_for(path: Path, *lines: str) -> Path:
-    """Writes a table in which {here} stands for the file, {inode} for its inode and {other} for another one."""
+    """Write a table in which {here} stands for the file, {inode} for its inode and {other} for another one."""
     found = path.stat()
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     names = {"here": f"{device}:{found.st_ino}", "other": f"{device}:{found.st_ino + 1}", "inode": found.st_ino}

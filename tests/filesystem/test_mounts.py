@@ -123,7 +123,7 @@ paths = st.lists(names.filter(lambda n: n not in (".", "..")), max_size=4).map(l
 
 
 def escape(text: str) -> str:
-    """As seq_path of the kernel does."""
+    """Escape a path as the kernel's seq_path does."""
     return "".join(f"\\{ord(c):03o}" if c in " \t\n\\" else c for c in text)
 
 

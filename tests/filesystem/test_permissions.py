@@ -32,7 +32,7 @@ def mode(path: str | Path) -> int:
 
 @pytest.fixture
 def umask_zero() -> Iterator[None]:
-    """Nothing but jobdb's own arguments makes the files private."""
+    """Clear the umask, so that only jobdb's own arguments make files private."""
     before = os.umask(0)
     yield
     os.umask(before)

@@ -14,7 +14,7 @@ from tests.support.requirements import find_program, has_module, require, requir
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    """The best broker there is."""
+    """Mosquitto, or amqtt where it is not installed."""
     folder = tmp_path / "broker"
     folder.mkdir()
     require_broker()
@@ -26,7 +26,7 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    """Each broker that is installed. One is enough; none is not."""
+    """Each broker in turn. At least one must be installed."""
     folder = tmp_path / "broker"
     folder.mkdir()
     require_broker()
@@ -40,7 +40,7 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    """Makes Mosquitto brokers with a configuration of the test's."""
+    """Start Mosquitto brokers with a configuration of the test's."""
     require_mosquitto()
     started: list[Mosquitto] = []
 
@@ -66,7 +66,7 @@ def harness(tmp_path: Path, broker: Broker) -> Iterator[BrokerHarness]:
 
 @pytest.fixture
 def make_harness(tmp_path: Path) -> Iterator[Callable[[Broker], BrokerHarness]]:
-    """Makes a registry beside a given broker."""
+    """Make registries beside a given broker."""
     made: list[BrokerHarness] = []
 
     def make(server: Broker) -> BrokerHarness:

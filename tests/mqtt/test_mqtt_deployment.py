@@ -49,7 +49,7 @@ class _AsDocumented(Mosquitto):
 
 @pytest.fixture
 def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
-    """The broker as documented; gives the way in of a user."""
+    """Start the broker as documented; return a function that returns a user's settings."""
     require_mosquitto()
     folder = tmp_path / "documented"
     authority = Authority(folder)

@@ -94,7 +94,7 @@ def test_a_batch_is_bounded_by_number_and_bytes() -> None:
 
 
 def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
-    """Holds the write lock; returns what gives it back."""
+    """Hold the write lock; return a function that releases it."""
     hold, held = threading.Event(), threading.Event()
 
     def run() -> None:

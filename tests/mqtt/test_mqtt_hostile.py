@@ -46,7 +46,7 @@ def _state(harness: BrokerHarness, job_id: str) -> tuple[object, ...]:
 
 @pytest.fixture
 def watched(harness: BrokerHarness) -> Callable[[str, str, str], dict[str, int]]:
-    """Two jobs with three events each, all handled; says what publishing a message then leads to."""
+    """Prepare two jobs with three handled events each; return a function that publishes and returns the refusals."""
     harness.ours = harness.job(job_id="ours")  # type: ignore[attr-defined]
     for job_id in ("ours", "theirs"):
         if job_id == "theirs":

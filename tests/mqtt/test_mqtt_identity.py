@@ -23,7 +23,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def _copied(harness: BrokerHarness, tmp_path: Path) -> BrokerHarness:
-    """The same database elsewhere, copied by hand while it is closed; both are open when this returns."""
+    """Copy the closed database by hand; return the copy. Both are open then."""
     harness.registry.close()
     folder = tmp_path / "copy"
     folder.mkdir(mode=0o700)

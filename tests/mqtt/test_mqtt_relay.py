@@ -112,7 +112,7 @@ def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerH
 
 
 def _stop_outside_the_gate(process: subprocess.Popen[bytes], database: Path) -> None:
-    """Stops it at a moment when nobody has to wait for it."""
+    """Stop the process at a moment when it holds no lock."""
     with open(gate_path(database), "rb") as gate:
         while True:
             process.send_signal(signal.SIGSTOP)

@@ -31,7 +31,7 @@ _DROPPED = ("boot/", "usr/share/", "var/cache/", "var/lib/apt/", "var/lib/dpkg/"
 
 
 def base(cache: Path) -> tuple[Path, Path]:
-    """The kernel and the base archive, from the cache or made now.
+    """Return the kernel and the base archive, from the cache or made now.
 
     Raises:
         subprocess.CalledProcessError: mmdebstrap or zstd failed; their output says why.
@@ -81,7 +81,7 @@ def _copy(tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, out: CpioArc
 
 
 def build_overlay(cache: Path, target: Path, files: dict[str, Path]) -> Path:
-    """The second archive: jobdb as it is now, what it needs, and the guest's programs.
+    """Build the second archive: jobdb as it is now, its dependencies, and the guest's programs.
 
     Args:
         cache: where fetched wheels are kept.
@@ -127,7 +127,7 @@ def _wheel_files(wheel: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class CpioArchive:
-    """Writes a cpio archive in the form that the kernel unpacks ("newc")."""
+    """A writer of cpio archives in the form that the kernel unpacks ("newc")."""
 
     def __init__(self, file: object) -> None:
         self._file = file
@@ -162,5 +162,5 @@ class CpioArchive:
 
 
 def missing_tools() -> list[str]:
-    """Programs that are needed and not there."""
+    """Return the required programs that are not installed."""
     return [tool for tool in ("mmdebstrap", "zstd", "qemu-system-x86_64") if shutil.which(tool) is None]

@@ -32,7 +32,7 @@ STEPS = {module.__file__ for module in (atomic_files, stale_journals, restoring,
 
 
 def run_in_child(work: Callable[[], object]) -> int:
-    """Prints what ``work`` returns, in a child; returns the child's status."""
+    """Print the result of ``work`` in a child; return the child's status."""
     child = os.fork()
     if child == 0:
         try:
@@ -47,14 +47,14 @@ def run_in_child(work: Callable[[], object]) -> int:
 
 
 def snapshot(folder: Path) -> list[tuple[str, int, int, int]]:
-    """The names in the folder, with their files, sizes and numbers of names."""
+    """Return the names in the folder with their inodes, sizes and link counts."""
     with os.scandir(folder) as entries:
         found = [(entry.name, entry.stat(follow_symlinks=False)) for entry in entries]
     return sorted((name, stat.st_ino, stat.st_size, stat.st_nlink) for name, stat in found)
 
 
 def restore(folder: Path, kill_at: int | None) -> None:
-    """Restores, and dies in the state number ``kill_at`` that can be told from the one before."""
+    """Restore, and die in the ``kill_at``-th distinguishable state."""
     database = folder / "db"
     seen = [snapshot(database)]
 
@@ -73,7 +73,7 @@ def restore(folder: Path, kill_at: int | None) -> None:
 
 
 def jobs_in(path: Path) -> list[str] | str:
-    """The ids of the jobs in a database, opened as others open it."""
+    """Open the database as any user does; return the ids of its jobs."""
     if not path.exists():
         return "missing"
     try:
@@ -88,7 +88,7 @@ def jobs_in(path: Path) -> list[str] | str:
 
 
 def inspect_folder(folder: Path, **more: Any) -> dict[str, Any]:
-    """What is in a folder. In a copy of it: to look is to open, and the next restore shall find it as it was left."""
+    """Return the contents of a copy of the folder: opening changes it, and the next restore must find it unchanged."""
     database = folder / "db" / "jobs.db"
     names = database.stat().st_nlink if database.exists() else 0
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in database.parent.iterdir()]

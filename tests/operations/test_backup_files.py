@@ -206,7 +206,7 @@ def test_a_database_that_was_replaced_since_it_was_opened_is_not_saved(tmp_path:
 
 @pytest.fixture
 def small_disk(small_disk: Path) -> Path:
-    """The same with 60 KiB free."""
+    """A small disk with 60 KiB free."""
     (small_disk / "filler").write_bytes(b"x" * 460_000)
     return small_disk
 

@@ -40,7 +40,7 @@ def shared_folder() -> Iterator[Path]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """The rights of a user, also where the tests run as root."""
+    """Drop to the rights of a user, also where the tests run as root."""
     if os.geteuid() != 0:
         yield
         return

@@ -32,7 +32,7 @@ def saved(workspace: Workspace) -> Path:
 
 
 def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
-    """Does something to the closed database that jobdb would never do."""
+    """Change the closed database in a way that jobdb never does."""
     connection = sqlite3.connect(workspace.database, isolation_level=None)
     try:
         return connection.execute(sql, values).fetchall()
@@ -146,7 +146,7 @@ def test_a_newer_schema(workspace: Workspace, saved: Path) -> None:
 
 
 def damage(workspace: Workspace, table: str) -> None:
-    """Overwrites a page of a table or index."""
+    """Overwrite a page of a table or index."""
     ((page,),) = execute_sql(workspace, "SELECT rootpage FROM sqlite_schema WHERE name = ?", table)
     with workspace.database.open("r+b") as file:
         file.seek((page - 1) * 4096)
@@ -220,7 +220,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def start(program: str, workspace: Workspace) -> subprocess.Popen[str]:
-    """Starts another program on the database; returns when it has said that it is there."""
+    """Start another program on the database; return when it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(workspace.database)], stdout=subprocess.PIPE, text=True
     )

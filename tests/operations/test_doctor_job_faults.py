@@ -18,12 +18,12 @@ HOUR_MS = 3_600_000
 
 
 def clock_at(hours: float) -> ManualClock:
-    """A clock that is some hours ahead of now, and stopped."""
+    """Return a stopped clock that is some hours ahead of now."""
     return ManualClock(now_ms() + round(hours * HOUR_MS))
 
 
 def registry_at(workspace: Workspace, hours: float) -> Registry:
-    """The registry, with the present moment shifted by some hours."""
+    """Open the registry with its clock some hours ahead."""
     return workspace.registry(clock=clock_at(hours))
 
 
@@ -105,7 +105,7 @@ def test_a_subscriber_that_has_gone(workspace: Workspace) -> None:
 
 
 def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """The levels of each check at another moment."""
+    """Return the levels of each check at another time."""
     monkeypatch.setenv("HOME", workspace.env["HOME"])
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     levels: dict[str, list[str]] = {}

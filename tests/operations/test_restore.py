@@ -70,7 +70,7 @@ def test_the_log_of_a_removed_database_is_not_played_in(folder: Path, database: 
 
 
 def hot_journal(database: Path) -> bytes:
-    """The rollback journal of a transaction in the middle."""
+    """Return the rollback journal of an open transaction."""
     connection = apsw.Connection(str(database))
     connection.pragma("journal_mode", "delete")
     connection.pragma("cache_size", 1)

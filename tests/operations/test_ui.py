@@ -26,7 +26,7 @@ PASSWORD = "the-brokers-password"
 
 
 class Response:
-    """What the site said to one request."""
+    """The response of the site."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -74,7 +74,7 @@ class Site:
         return found
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """Ends it; its exit code and what it had written besides the address."""
+        """End it; return its exit code and its output after the address."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         try:

@@ -29,7 +29,7 @@ def test_what_the_system_does_not_tell_is_not_known(tmp_path) -> None:
 
 
 def status(owner: int | None, monkeypatch: pytest.MonkeyPatch) -> int:
-    """What the gate says to a request with the key, from a process of that user."""
+    """Return the status of a request with the key, from a process of that user."""
     said: list[int] = []
 
     async def site(_scope: access.Scope, _receive: access.Receive, send: access.Send) -> None:

@@ -44,7 +44,7 @@ def registry(workspace: Workspace) -> Iterator[Registry]:
 
 
 def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
-    """The picture as lines of text; it must fit."""
+    """Return the drawn screen as lines of text; it must fit."""
     console = Console(width=size.width, height=size.height, file=StringIO(), record=True, force_terminal=True)
     console.print(view.draw(size), end="")
     lines = console.export_text().rstrip("\n").split("\n")

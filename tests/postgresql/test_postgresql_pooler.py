@@ -54,7 +54,7 @@ def settings(url: str) -> dict[str, str]:
 
 
 def run_in_session(url: str, script: str) -> None:
-    """What another program of the same pooler leaves behind in the session that it was lent."""
+    """Run statements as another client of the pooler, which leaves its state in the session."""
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(script.encode())
 

@@ -265,7 +265,7 @@ def test_a_nul_in_one_event_does_not_make_the_view_unreadable(url):
 
 
 def at(value):
-    """What the view shows in the place of a NUL."""
+    """Return the value as the view shows it, with a NUL replaced."""
     return value.replace("\0", "\ufffd") if isinstance(value, str) else value
 
 

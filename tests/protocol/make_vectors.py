@@ -42,7 +42,7 @@ def canonical(payload: dict[str, Any]) -> bytes:
 
 
 def vector(case: Case) -> dict[str, Any]:
-    """One case as the file holds it."""
+    """Return a case as the file holds it."""
     made: dict[str, Any] = {"name": case.name, "context": case.context, **case.payload_fields()}
     if case.topic is not None:
         made["topic"] = case.topic
@@ -70,7 +70,7 @@ def vector(case: Case) -> dict[str, Any]:
 
 
 def document() -> str:
-    """The whole file. ASCII only, so that no editor can change what it means."""
+    """Return the whole file. ASCII only, so that no editor can change its meaning."""
     cases = [*canonical_cases(), *malformed_cases(), *version_cases(), *identity_cases(), *replay_cases()]
     names = [case.name for case in cases]
     if len(set(names)) != len(names):

@@ -44,7 +44,7 @@ def payload_of(vector: dict[str, Any]) -> bytes:
 
 
 def decide(payload: bytes, context: dict[str, Any], topic: str | None) -> tuple[Verdict, tuple[int, int] | None]:
-    """The verdict in a stated context, and the first and last missing seq."""
+    """Return the verdict in a given context, and the first and last missing seq."""
     try:
         event = parse(payload)
     except MalformedPayload:
@@ -176,13 +176,13 @@ def prepare(registry: Registry, context: dict[str, Any], clock: ManualClock) -> 
 
 
 def change(registry: Registry, statement: str) -> None:
-    """Changes rows by hand, with the same SQLite library as the registry's, so that its locks stay."""
+    """Change rows by hand, with the registry's SQLite library, so that its locks stay."""
     with contextlib.closing(apsw.Connection(str(registry.url.path))) as connection:
         connection.execute(statement)
 
 
 def take_over(registry: Registry, job_id: str, *, until: int) -> None:
-    """Claims the job anew until it is at that attempt."""
+    """Claim the job repeatedly until it is at that attempt."""
     while (attempt := registry.get(job_id).attempt) < until:
         registry.release(job_id, attempt=attempt)
         registry.claim(worker="w", job_id=job_id, lease_sec=None)

@@ -118,7 +118,7 @@ def text_of(item: Any) -> str:
 
 
 def legacy(payload: dict[str, Any], token: str) -> str:
-    """Signed as the old registry's agents did it."""
+    """Return an event signed as agents of the old registry sign it."""
     message = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     sig = hmac.digest(token.encode(), message.encode(), "sha256").hex()
     return json.dumps({**payload, "data": {**payload["data"], "hmac_sig": sig}})

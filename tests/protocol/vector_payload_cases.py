@@ -25,7 +25,7 @@ from vector_material import (
 
 
 def canonical_cases() -> list[Case]:
-    """What the signed bytes are."""
+    """Return cases of the canonical form, the signed bytes."""
     astral = '"\U0001f600":1,"\ue000":2,"a":3,"\uffee":4,"\u00e9":5,"":6,"B":7'
     rfc_keys = '"\\u20ac":"Euro Sign","\\r":"Carriage Return","\\ufb33":"Hebrew Letter Dalet With Dagesh",'
     rfc_keys += '"1":"One","\\ud83d\\ude00":"Emoji","\\u0080":"Control","\\u00f6":"Latin Small Letter O With Diaeresis"'
@@ -108,7 +108,7 @@ def canonical_cases() -> list[Case]:
 
 
 def malformed_cases() -> list[Case]:
-    """Not UTF-8 JSON (rule json), or not the schema (rule schema)."""
+    """Return cases that are not UTF-8 JSON (rule json) or violate the schema (rule schema)."""
     good = line().encode()
     detail = b'"detail":"'
     big = "1" + "0" * 5000

@@ -28,7 +28,7 @@ from vector_material import (
 
 
 def identity_cases() -> list[Case]:
-    """unknown_job, wrong_topic, unsigned, revoked_key, bad_signature."""
+    """Return cases of unknown_job, wrong_topic, unsigned, revoked_key, bad_signature."""
     good = event(data={"pct": 30, "attempt": 1, "hmac_kid": 1})
     sig = good["data"]["hmac_sig"]
 
@@ -121,7 +121,7 @@ def identity_cases() -> list[Case]:
 
 
 def replay_cases() -> list[Case]:
-    """duplicate, conflict, replayed, stale_attempt, after_terminal, accepted; with the events of HISTORY."""
+    """Return cases of duplicate, conflict, replayed, stale_attempt, after_terminal, accepted; with the events of HISTORY."""
     again = HISTORY[1]
     return [
         Case("the same event again", text(again), "duplicate", "history"),

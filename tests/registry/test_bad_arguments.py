@@ -198,7 +198,7 @@ def registry(tmp_path_factory):
 
 
 def state(registry: Registry) -> list[Any]:
-    """All that a verb could have written."""
+    """Return everything that a verb could have written."""
     jobs = [job.as_dict() for job in registry.all_jobs()]
     of_each = [(registry.events(job["job_id"]), registry.tokens.list(job["job_id"])) for job in jobs]
     return [jobs, of_each, registry.subscriptions(), registry.refusals(), registry.verdict_counts()]
@@ -232,7 +232,7 @@ def test_text_of_another_type_is_kept_as_text(registry: Registry) -> None:
 
 
 class LyingInt(int):
-    """A whole number that says of itself that it is small."""
+    """An integer whose comparisons claim that it is small."""
 
     def __le__(self, other: Any) -> bool:
         return True

@@ -37,7 +37,7 @@ def original(tmp_path: Path) -> Path:
 
 @contextmanager
 def sqlite3_connection(path: Path) -> Iterator[sqlite3.Connection]:
-    """The file through Python's SQLite, while no registry has it open."""
+    """Open the file through Python's SQLite, while no registry has it open."""
     connection = sqlite3.connect(path)
     with connection:
         yield connection

@@ -41,7 +41,7 @@ ROOM = MAX_PAYLOAD_BYTES - len(HEAD) - 400  # the signature, and what a publishe
 def repeated_values(
     item: str, *, most: int = MAX_VALUES - 20, room: int = ROOM, opened: str = "[", closed: str = "]"
 ) -> str:
-    """As many of an item as fit; what is left is filled with a text, so that all are of one size."""
+    """Return as many of an item as fit, padded with text so that all have one size."""
     count = min(most, room // (len(item) + 1))
     listed = ",".join([item] * count)
     return f'{opened}{listed}{closed},"rest":"{"x" * (room - len(listed))}"'
@@ -91,7 +91,7 @@ def payload(value: str, *, job_id: str = "j", signature: str = "") -> bytes:
 
 
 def cpu_seconds(work: Callable[[], object], runs: int = 3) -> list[float]:
-    """Processor time of each run, shortest first."""
+    """Return the processor time of each run, shortest first."""
     found = []
     for _ in range(runs):
         began = time.process_time()
@@ -101,7 +101,7 @@ def cpu_seconds(work: Callable[[], object], runs: int = 3) -> list[float]:
 
 
 def is_cheap(work: Callable[[], object], plain: Callable[[], object]) -> bool:
-    """Whether work takes at most so many times what the plain one does; looked at again before it is said that not."""
+    """Return whether ``work`` takes at most `MAX_TIME_RATIO` times as long as ``plain``; measure up to three times."""
     return any(cpu_seconds(work)[0] <= MAX_TIME_RATIO * max(LEAST_SEC, cpu_seconds(plain)[-1]) for _ in range(3))
 
 

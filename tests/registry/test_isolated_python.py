@@ -23,7 +23,7 @@ TRAP = "import os\nopen(os.environ['MARK'], 'a').write(__name__ + '\\n')\nraise 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    """A folder in which whatever we import lies as a trap."""
+    """A folder with a trap under the name of every module that jobdb imports."""
     folder = tmp_path / "workspace"
     folder.mkdir()
     for name in MODULES:

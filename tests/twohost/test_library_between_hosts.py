@@ -36,7 +36,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def read_output(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[str, Any]]:
-    """What a worker acknowledged."""
+    """Return what a worker acknowledged, once it has ended."""
     try:
         out, errors = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
@@ -47,7 +47,7 @@ def read_output(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[s
 
 
 def exchange_line(process: subprocess.Popen[str], line: str | None = None) -> dict[str, Any]:
-    """One line from a worker that stays, after one to it."""
+    """Return the next line of a running worker, after sending it ``line``."""
     assert process.stdin is not None and process.stdout is not None
     if line is not None:
         process.stdin.write(line + "\n")
@@ -74,7 +74,7 @@ def database(host: Path) -> str:
 
 
 def integrity(hosts: TwoHosts) -> list[str]:
-    """What SQLite says of the file, read at the server after all have closed it."""
+    """Return SQLite's integrity check of the file, read at the server after all have closed it."""
     connection = sqlite3.connect(database(hosts.backing))
     try:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)

@@ -21,7 +21,7 @@ print(json.dumps([quick_lock_probe(sys.argv[1]).as_dict(), probe_folder(sys.argv
 
 
 def failed(report: dict[str, Any]) -> set[str]:
-    """The names of the failed checks, without the direction."""
+    """Return the names of the failed checks, without the direction."""
     return {check["name"].split(":")[0] for check in report["checks"] if not check["ok"]}
 
 

@@ -37,7 +37,7 @@ def home(tmp_path: Path) -> dict[str, str]:
 
 
 def warning_text(recorder: pytest.WarningsRecorder) -> str:
-    """All warnings that were given, as text."""
+    """Return all warnings as text."""
     return "\n".join(str(warning.message) for warning in recorder.list)
 
 
