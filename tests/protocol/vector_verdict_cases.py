@@ -121,7 +121,7 @@ def identity_cases() -> list[Case]:
 
 
 def replay_cases() -> list[Case]:
-    """Return cases of duplicate, conflict, replayed, stale_attempt, after_terminal, accepted; with the events of HISTORY."""
+    """Return cases of replay and lifecycle verdicts, over the events of HISTORY."""
     again = HISTORY[1]
     return [
         Case("the same event again", text(again), "duplicate", "history"),

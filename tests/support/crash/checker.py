@@ -49,29 +49,29 @@ class History:
                     open_calls[key] |= {"refused": entry["refused"], "why": entry["why"]}
                     history.refused[entry["refused"]] += 1
                 else:
-                    open_calls[key]["told"] = entry["told"]
+                    open_calls[key]["answer"] = entry["answer"]
                     open_calls[key]["answered_at"] = entry["at"]
         return history
 
-    def told(self, verb: str) -> Iterator[tuple[Call, dict[str, Any]]]:
+    def answered(self, verb: str) -> Iterator[tuple[Call, dict[str, Any]]]:
         """Yield the answered calls of a verb with their answers."""
         for call in self.calls:
-            if call["verb"] == verb and "told" in call:
-                yield call, call["told"]
+            if call["verb"] == verb and "answer" in call:
+                yield call, call["answer"]
 
     def unanswered(self, verb: str) -> bool:
         """Return whether a call of the verb may have taken effect without an answer."""
         uncertain = ("StorageFailed", "SyncFailed")
         return any(
-            call["verb"] == verb and "told" not in call and call.get("refused", "SyncFailed") in uncertain
+            call["verb"] == verb and "answer" not in call and call.get("refused", "SyncFailed") in uncertain
             for call in self.calls
         )
 
     def summary(self) -> str:
-        answered = Counter(call["verb"] for call in self.calls if "told" in call)
-        unknown = sum("told" not in call and "refused" not in call for call in self.calls)
-        told = ", ".join(f"{count} {verb}" for verb, count in sorted(answered.items()))
-        return f"answered: {told}; no answer: {unknown}; refused: {dict(self.refused)}; ended: {dict(self.stopped)}"
+        answered = Counter(call["verb"] for call in self.calls if "answer" in call)
+        unknown = sum("answer" not in call and "refused" not in call for call in self.calls)
+        answer = ", ".join(f"{count} {verb}" for verb, count in sorted(answered.items()))
+        return f"answered: {answer}; no answer: {unknown}; refused: {dict(self.refused)}; ended: {dict(self.stopped)}"
 
 
 @dataclass
@@ -127,7 +127,7 @@ class DatabaseState:
         )
 
 
-def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> tuple[list[str], History]:
+def check_history(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> tuple[list[str], History]:
     """Check one database.
 
     Args:
@@ -145,7 +145,7 @@ def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> 
         found = DatabaseState.read(database)
     except apsw.Error as error:
         return [f"the database cannot be read: {error}"], history
-    pruned = {job for _, told in history.told("prune") for job in told["jobs"]}
+    pruned = {job for _, answer in history.answered("prune") for job in answer["jobs"]}
     violations = [*found.problems, *(f"a verb raised what is no error of jobdb:\n{trace}" for trace in history.crashed)]
     for check in (_jobs, _claims, _numbers, _published, _terminal, _accepted, _tokens):
         violations += check(history, found, pruned)
@@ -157,8 +157,8 @@ def audit(database: Path, *ack_logs: Path, without_power_loss: bool = False) -> 
 def _jobs(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """Check I2 and I8: registered jobs are there unless they were pruned; pruned jobs stay away."""
     may_be_pruned = history.unanswered("prune")
-    for _, told in history.told("register"):
-        for job_id in told["jobs"]:
+    for _, answer in history.answered("register"):
+        for job_id in answer["jobs"]:
             if job_id not in found.jobs and job_id not in pruned and not may_be_pruned:
                 yield f"I2: job {job_id} was registered and is gone"
     for job_id in pruned & found.jobs.keys():
@@ -176,32 +176,32 @@ def _claims(history: History, found: DatabaseState, pruned: set[str]) -> Iterato
     given_up = {
         (call["job"], call["attempt"])
         for call in history.calls
-        if (call["verb"] == "release" or (call["verb"] == "renew" and "told" not in call))
+        if (call["verb"] == "release" or (call["verb"] == "renew" and "answer" not in call))
         and call.get("refused") in (None, "SyncFailed", "StorageFailed")
     }
     for verb in ("claim", "renew"):
-        for call, told in history.told(verb):
-            if told["job"] is None:
+        for call, answer in history.answered(verb):
+            if answer["job"] is None:
                 continue
-            key = told["job"], told["attempt"]
+            key = answer["job"], answer["attempt"]
             if verb == "claim" and key in owners:
                 yield f"I3: attempt {key} was given to workers {owners[key]['worker']} and {call['worker']}"
             if verb == "claim":
                 owners[key] = call
-            until[key] = told["until"]
-            job = found.jobs.get(told["job"])
-            if job is not None and job["attempt"] < told["attempt"]:
+            until[key] = answer["until"]
+            job = found.jobs.get(answer["job"])
+            if job is not None and job["attempt"] < answer["attempt"]:
                 yield f"I2: {verb} of attempt {key} was answered and the job is at attempt {job['attempt']}"
     for (job_id, attempt), call in owners.items():
         before = job_id, attempt - 1
         if before not in owners or before in given_up:
             continue
         lease = until[before]
-        if lease is None or call["told"]["now"] < lease - 0.002:
+        if lease is None or call["answer"]["now"] < lease - 0.002:
             yield f"I3: attempt {attempt} of {job_id} was given while the lease of the one before ran"
     superseded = {(job_id, attempt - 1): call for (job_id, attempt), call in owners.items()}
     for verb in ("publish", "renew", "release"):
-        for call, _ in history.told(verb):
+        for call, _ in history.answered(verb):
             later = superseded.get((call["job"], call["attempt"]))
             if later is not None and call["at"] > later["answered_at"]:
                 yield f"I3: {verb} with attempt {call['attempt']} of {call['job']} was taken after the next claim"
@@ -217,18 +217,18 @@ def _numbers(history: History, found: DatabaseState, pruned: set[str]) -> Iterat
         if attempts != sorted(attempts):
             yield f"I3: the attempts of the events of {job_id} go back: {attempts}"
     given: dict[tuple[str, int], str] = {}
-    for call, told in history.told("publish"):
-        for seq, _, _, payload in told["events"]:
+    for call, answer in history.answered("publish"):
+        for seq, _, _, payload in answer["events"]:
             if given.setdefault((call["job"], seq), payload) != payload:
                 yield f"I4: seq {seq} of {call['job']} was given out twice"
 
 
 def _published(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """Check I2: what was published is recorded, to the byte."""
-    for call, told in history.told("publish"):
+    for call, answer in history.answered("publish"):
         if call["job"] not in found.jobs:
             continue
-        for seq, _, _, payload in told["events"]:
+        for seq, _, _, payload in answer["events"]:
             stored = found.events[call["job"]].get(seq)
             if stored is None:
                 yield f"I2: event {seq} of {call['job']} was published and is gone"
@@ -239,12 +239,12 @@ def _published(history: History, found: DatabaseState, pruned: set[str]) -> Iter
 def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """Check I7: a job ends once, and its end stays."""
     ends: dict[str, set[str]] = defaultdict(set)
-    for call, told in history.told("publish"):
-        ends[call["job"]] |= {f"{kind} at {seq}" for seq, kind, _, _ in told["events"] if kind in TERMINAL}
-    for call, told in history.told("cancel"):
-        ends[call["job"]].add(told["status"])
-    for _, told in history.told("reap"):
-        for job_id, action in told["reaped"]:
+    for call, answer in history.answered("publish"):
+        ends[call["job"]] |= {f"{kind} at {seq}" for seq, kind, _, _ in answer["events"] if kind in TERMINAL}
+    for call, answer in history.answered("cancel"):
+        ends[call["job"]].add(answer["status"])
+    for _, answer in history.answered("reap"):
+        for job_id, action in answer["reaped"]:
             if action == "ended":
                 ends[job_id].add("reaped error")
     for job_id, ways in ends.items():
@@ -253,7 +253,7 @@ def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Itera
         if job_id in found.jobs and ways:
             status = found.jobs[job_id]["status"]
             if not any(status in way for way in ways):
-                yield f"I7: job {job_id} was told to have ended as {sorted(ways)} and is {status}"
+                yield f"I7: job {job_id} was reported as ended as {sorted(ways)} and is {status}"
     for job_id, events in found.events.items():
         final = [event["event"] for _, event in sorted(events.items()) if event["event"] in TERMINAL]
         status = found.jobs[job_id]["status"]
@@ -264,8 +264,8 @@ def _terminal(history: History, found: DatabaseState, pruned: set[str]) -> Itera
 def _accepted(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """Check I2, I5 and I6: no event twice, none forged, and what was accepted stays accepted."""
     seen: set[tuple[str, str, int]] = set()
-    for call, told in history.told("accept"):
-        for job_id, seq, verdict in told["verdicts"]:
+    for call, answer in history.answered("accept"):
+        for job_id, seq, verdict in answer["verdicts"]:
             name = f"seq {seq} of {job_id} by {call['subscriber']}"
             if call["forged"] and verdict in ("accepted", "duplicate", "conflict", "replayed"):
                 yield f"I6: forged {name} was {verdict}"
@@ -277,11 +277,11 @@ def _accepted(history: History, found: DatabaseState, pruned: set[str]) -> Itera
                 seen.add((call["subscriber"], job_id, seq))
             if job_id in found.jobs and not found.has_accepted(call["subscriber"], job_id, seq):
                 yield f"I2: {name} was {verdict} and is no longer accepted"
-    for call, told in history.told("follow"):
-        for seq in told["seqs"]:
+    for call, answer in history.answered("follow"):
+        for seq in answer["seqs"]:
             if call["job"] in found.jobs and not found.has_accepted(call["subscriber"], call["job"], seq):
                 yield f"I2: seq {seq} of {call['job']} was handed to {call['subscriber']} and is not accepted"
-    for call, _ in history.told("handled"):
+    for call, _ in history.answered("handled"):
         state = found.accepted.get((call["subscriber"], call["job"]))
         if call["job"] in found.jobs and (state is None or state["handled"] < call["seq"]):
             yield f"I2: seq {call['seq']} of {call['job']} was handled by {call['subscriber']} and would come again"
@@ -292,10 +292,10 @@ def _accepted(history: History, found: DatabaseState, pruned: set[str]) -> Itera
 def _tokens(history: History, found: DatabaseState, pruned: set[str]) -> Iterator[str]:
     """Check I2: an acknowledged rotation holds, and no key number was assigned twice."""
     given: Counter[tuple[str, int]] = Counter()
-    for call, told in history.told("rotate"):
-        given[call["job"], told["kid"]] += 1
-        if call["job"] in found.jobs and found.jobs[call["job"]]["kid"] < told["kid"]:
-            yield f"I2: key {told['kid']} of {call['job']} was made and is gone"
+    for call, answer in history.answered("rotate"):
+        given[call["job"], answer["kid"]] += 1
+        if call["job"] in found.jobs and found.jobs[call["job"]]["kid"] < answer["kid"]:
+            yield f"I2: key {answer['kid']} of {call['job']} was made and is gone"
     for (job_id, kid), count in given.items():
         if count > 1:
             yield f"I4: key {kid} of {job_id} was given out {count} times"

@@ -49,8 +49,8 @@ def cut_power_during_creation(mount: LossyMount, folder: Path, seed: int, *, cut
                 pool.start(make_and_register, home, ack_log)
             report.points_hit[_wait_cut(mount, pool)] += 1
         mount.boot()
-        told = [entry for entry in read_ack_log(ack_log) if "job" in entry]
-        report.answered += len(told)
+        acknowledged = [entry for entry in read_ack_log(ack_log) if "job" in entry]
+        report.answered += len(acknowledged)
         report.violations += [
             f"{entry['stopped']}: {entry['why']}"
             for entry in read_ack_log(ack_log)
@@ -58,7 +58,7 @@ def cut_power_during_creation(mount: LossyMount, folder: Path, seed: int, *, cut
         ]
         try:
             with open_registry(home / "new" / "jobs.db", create=True, vault=_vault(home / "config")) as registry:
-                for entry in told:
+                for entry in acknowledged:
                     if registry.tokens.show(entry["job"]) != entry["token"]:
                         report.violations.append(f"I8: the token of {entry['job']} is another one")
                 registry.register(agent="second", prompt="try")

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from tests.support.crash.checker import audit
+from tests.support.crash.checker import check_history
 from tests.support.crash.random_worker import WorkerPlan, work
 from tests.support.crash.scenarios import Report, check_usable
 from tests.support.disks import resize_disk, small_disk
@@ -56,12 +56,12 @@ def fail_at_points(
         work(WorkerPlan(database, ack_log, seed * 100_000 + point, 0, journal=journal, calls=calls, checkpoint_pages=4))
         mount.clear()
         report.points_hit[f"{request} {pattern} {errno.errorcode[error]}"] += 1
-        report.add(*audit(database, ack_log, without_power_loss=True))
+        report.add(*check_history(database, ack_log, without_power_loss=True))
         report.violations += check_usable(database, journal)
         if not _hits_database_sync(request, pattern):
             mount.cut()
             mount.boot()
-            report.add(*audit(database, ack_log))
+            report.add(*check_history(database, ack_log))
     return report
 
 
@@ -95,7 +95,7 @@ def fail_under_load(
                 mount.cut()
         if cut:
             mount.boot()
-        report.add(*audit(database, ack_log))
+        report.add(*check_history(database, ack_log))
         report.violations += check_usable(database, journal)
     return report
 
@@ -115,7 +115,7 @@ def fill_disk(folder: Path, seed: int, *, sizes: range, calls: int = 300) -> Rep
             resize_disk(disk, "64m")
             open_registry(database, create=True).close()
             report.points_hit["full while opening" if not made else "full in use, or never"] += 1
-            report.add(*audit(database, ack_log, without_power_loss=True))
+            report.add(*check_history(database, ack_log, without_power_loss=True))
             report.violations += check_usable(database)
     return report
 

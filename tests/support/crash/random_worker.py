@@ -1,7 +1,7 @@
 """A worker that calls all verbs at random until it is killed, and logs every call and answer.
 
 ``checker.py`` compares the log with the database. Each entry has the call's number, the worker, a monotonic time (one
-clock for all processes of the machine) and either ``verb`` with its arguments, ``told`` with the answer, or
+clock for all processes of the machine) and either ``verb`` with its arguments, ``answer`` with the answer, or
 ``refused`` with the error's name. A call without an answer may or may not have happened.
 """
 
@@ -100,14 +100,14 @@ class RandomWorker:
         key = {"worker": self.plan.worker, "number": self.number, "seed": self.plan.seed}
         self.ack_log.write(**key, at=time.monotonic_ns(), verb=verb, **arguments)
         try:
-            told = action()
+            answer = action()
         except JobdbError as error:
             self.ack_log.write(**key, at=time.monotonic_ns(), refused=type(error).__name__, why=str(error)[:300])
             if isinstance(error, Unusable):
                 raise
             return None
-        self.ack_log.write(**key, at=time.monotonic_ns(), told=told)
-        return told
+        self.ack_log.write(**key, at=time.monotonic_ns(), answer=answer)
+        return answer
 
     # --- verbs
 
@@ -228,9 +228,9 @@ class RandomWorker:
             followed = self.registry.engine.follow(job_id, subscriber=subscriber, start="beginning", limit=5)
             return {"seqs": [event.seq for event in followed.events]}
 
-        told = self._call("follow", accepted, job=job_id, subscriber=subscriber)
-        if told and told["seqs"]:
-            seq = told["seqs"][-1]
+        answer = self._call("follow", accepted, job=job_id, subscriber=subscriber)
+        if answer and answer["seqs"]:
+            seq = answer["seqs"][-1]
 
             def handled() -> Answer:
                 self.registry.engine.mark_handled(job_id, subscriber=subscriber, seq=seq)

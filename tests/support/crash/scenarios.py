@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from tests.support.crash.checker import audit
+from tests.support.crash.checker import check_history
 from tests.support.crash.random_worker import WorkerPlan, work
 from tests.support.lossyfs.mount import LossyMount
 from tests.support.processes import WorkerPool
@@ -49,7 +49,7 @@ class Report:
 
     def add(self, violations: list[str], history: Any) -> None:
         self.violations += violations
-        self.answered += sum("told" in call for call in history.calls)
+        self.answered += sum("answer" in call for call in history.calls)
         self.last = history.summary()
 
     def __str__(self) -> str:
@@ -83,7 +83,7 @@ def kill_workers(folder: Path, seed: int, *, kills: int, workers: int = 4, kills
                 report.events += 1
                 alive.append(pool.start(work, next(plans)))
             time.sleep(0.2)
-        report.add(*audit(database, ack_log))
+        report.add(*check_history(database, ack_log))
         report.violations += check_usable(database)
     return report
 
@@ -135,7 +135,7 @@ def cut_power(
                     at = mount.cut()["at"]
             mount.boot()
             report.points_hit[at] += 1
-            violations, history = audit(database, ack_log)
+            violations, history = check_history(database, ack_log)
             report.violations += violations
             if violations:
                 break
