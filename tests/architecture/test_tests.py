@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from pathlib import Path
 
-from tests.support.environment import TEST_VARIABLES
+import pytest
+from _pytest.outcomes import Failed, Skipped
+
+from tests.support.environment import TEST_VARIABLES, is_private
+from tests.support.keys import MASTER_KEY
 from tests.support.paths import ROOT, TESTS
+from tests.support.requirements import require
 
 README = (TESTS / "README.md").read_text("utf-8")
 SOURCES = sorted(path for path in TESTS.rglob("*.py") if "typing" not in path.relative_to(TESTS).parts)
@@ -65,3 +71,19 @@ def test_the_readme_names_every_folder_and_variable() -> None:
 def test_the_makefile_names_files_that_exist() -> None:
     named = set(re.findall(r"tests/[\w/.]+", (ROOT / "Makefile").read_text("utf-8")))
     assert named and [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_a_missing_requirement_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBDB_REQUIRE_ALL", raising=False)
+    require(True, "there is no broker")
+    with pytest.raises(Skipped, match="there is no broker"):
+        require(False, "there is no broker")
+    monkeypatch.setenv("JOBDB_REQUIRE_ALL", "1")
+    with pytest.raises(Failed, match="there is no broker"):
+        require(False, "there is no broker")
+
+
+def test_a_test_sees_nothing_of_the_user(clean_environment: Path) -> None:
+    assert os.environ["HOME"] == str(clean_environment) and list(clean_environment.iterdir()) == []
+    assert {name for name in os.environ if is_private(name)} == {"JOBDB_KEY"}
+    assert os.environ["JOBDB_KEY"] == MASTER_KEY
