@@ -114,12 +114,12 @@ class PostgresDatabase:
         )
 
     def _empty(self) -> None:
-        """Delete all rows of the schema, but for the record of its migrations."""
-        tables = self.scalar(
-            "SELECT string_agg(quote_ident(tablename), ', ') FROM pg_tables "
-            "WHERE schemaname = current_schema() AND tablename <> 'jobdb_migrations'"
+        """Delete all rows of the schema, except for the record of its migrations."""
+        self._execute(
+            "DO $$ BEGIN EXECUTE ("
+            "SELECT 'TRUNCATE ' || string_agg(quote_ident(tablename), ', ') || ' RESTART IDENTITY' FROM pg_tables "
+            "WHERE schemaname = current_schema() AND tablename <> 'jobdb_migrations'); END $$"
         )
-        self._execute(f"TRUNCATE {tables} RESTART IDENTITY")
 
     def recycle(self) -> None:
         """Give the schema back for a later test."""
