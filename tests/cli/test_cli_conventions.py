@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +15,9 @@ from jobdb.cli.app import root_command
 from jobdb.cli.commands import SECTIONS
 
 from jobdb import Acceptance, Verdict
+from tests.support.paths import ROOT
+from tests.support.scripts import load_script
 
-ROOT = Path(__file__).parents[2]
 ROOT_COMMAND = root_command()
 
 
@@ -125,7 +124,7 @@ def test_the_shell_completes_job_ids_and_events(cli: Any) -> None:
 
 
 def complete(cli: Any, words: str, **env: str) -> list[str]:
-    """Return what bash would offer for the last of the words."""
+    """Return the completions that bash would offer for the last word."""
     asked = {"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
         [sys.executable, "-c", "from jobdb.cli import main; main()"],
@@ -181,16 +180,8 @@ def test_verbose_logs_to_stderr_only(cli: Any) -> None:
     assert cli("-v", "show", job, "--json").json["job_id"] == job
 
 
-def load_generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate_cli_reference", ROOT / "docs" / "generate_cli_reference.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_reference_matches_the_help() -> None:
-    generator = load_generator()
+    generator = load_script(ROOT / "docs" / "generate_cli_reference.py")
     assert generator.PAGE.read_text() == generator.page(), "run: python docs/generate_cli_reference.py"
 
 

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.requirements import require
 
 COMMAND = (sys.executable, "-m", "jobdb.cli")
 
@@ -237,9 +238,7 @@ def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(cli: Any) -> Non
     "arguments", [["list"], ["register", "--agent", "a", "x"], ["--version"], ["accept", "-s", "s"]]
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_that_cannot_be_written_is_reported(
-    cli: Any, require: Callable[[bool, str], None], arguments: list[str], unbuffered: str
-) -> None:
+def test_output_that_cannot_be_written_is_reported(cli: Any, arguments: list[str], unbuffered: str) -> None:
     require(Path("/dev/full").exists(), "there is no /dev/full here")
     cli.register()
     cli.env["PYTHONUNBUFFERED"] = unbuffered

@@ -157,7 +157,7 @@ def hostile_cli(module_cli: Any) -> Any:
 
 
 def strip_terminal_codes(written: str) -> str:
-    """Return what has reached the terminal, without colours and cursor movements."""
+    """Return the output on the terminal without colours and cursor movements."""
     assert "\x1b[31mRED" not in written
     written = re.sub(r"\r(?: {40}\r|\d+ of \d+ \w+)", "", written)  # the counter of long work
     return re.sub(r"\x1b\[\??[0-9;]*[A-HJKSTfhlm]", "", written).replace("\r\n", "\n")

@@ -7,12 +7,12 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 COMMAND = (sys.executable, "-m", "jobdb.cli")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from jobdb import Registry, UntrustedDatabase
 from jobdb.engines.sql.statements import JOBS
+from tests.support.keys import OTHER_MASTER_KEY, THIRD_MASTER_KEY
 
 COMMANDS = (
     ("list",),
@@ -120,12 +121,12 @@ def test_a_database_without_a_record_is_recognized_by_the_master_key(user_folder
 
 def test_a_users_own_database_is_trusted_without_a_folder_for_records(user_folder: Folder) -> None:
     """This is the case of a service that gets its key from the environment and has no home folder."""
-    user_folder.run.env.update(HOME="/dev/null/none", XDG_CONFIG_HOME="/dev/null/none", JOBDB_KEY="5e" * 32)
+    user_folder.run.env.update(HOME="/dev/null/none", XDG_CONFIG_HOME="/dev/null/none", JOBDB_KEY=OTHER_MASTER_KEY)
     user_folder.run("init")
     user_folder.run("list")
     user_folder.run("register", "--agent", "a", "p")
     user_folder.run("list")
-    user_folder.run.env["JOBDB_KEY"] = "77" * 32
+    user_folder.run.env["JOBDB_KEY"] = THIRD_MASTER_KEY
     user_folder.run("list", code=5)
 
 

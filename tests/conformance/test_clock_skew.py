@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import JobStatus, Verdict
 from jobdb.registry import Registry
+from tests.support.keys import TOKEN
+from tests.support.wire_events import signed
 
 YEARS_SEC = 9 * 366 * 86_400
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture

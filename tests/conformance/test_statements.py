@@ -24,7 +24,7 @@ NO_PLAN = ("LOCK ", "SELECT pg_notify", "SELECT DISTINCT c.relname")
 
 
 def sets() -> dict[str, StatementSet]:
-    """Every set of the package by its file."""
+    """Return every statement set of the package by its file."""
     found = {}
     for path in ROOT.rglob("*.py"):
         if "StatementSet" in path.read_text("utf-8"):

@@ -1,12 +1,12 @@
 """Tokens: show, list, rotate with overlap, revoke, rekey: on every engine."""
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import Broker, IllegalTransition, InvalidInput, KeyProblem
 from jobdb.core.protocol import parse
-from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
+from tests.support.keys import OTHER_MASTER_KEY, THIRD_MASTER_KEY, vault
+from tests.support.wire_events import signed
 
 TOKEN = "given-token-given-token-given-token-given"
 
@@ -83,7 +83,7 @@ def test_rekey_reseals_everything_or_nothing(registry, database, job):
     ids.append(registry.register(agent="a", prompt="", broker=Broker("h"), auth="never").job_id)
     registry.tokens.rotate(ids[0])
     tokens = [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)]
-    new = Vault(MasterKey(bytes.fromhex("22" * 32), "another"))
+    new = vault(OTHER_MASTER_KEY)
     assert registry.tokens.rekey(new) == 6 + 4
     assert [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)] == tokens
     assert registry.engine.broker(ids[3])[1] == "pw3"
@@ -92,7 +92,7 @@ def test_rekey_reseals_everything_or_nothing(registry, database, job):
         with pytest.raises(KeyProblem):
             old_key.tokens.show(ids[0])
         with pytest.raises(KeyProblem):
-            old_key.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third")))
+            old_key.tokens.rekey(vault(THIRD_MASTER_KEY))
     with database.open(vault=new) as fresh:
         assert fresh.tokens.show(ids[0]) == tokens[1]
 
@@ -104,7 +104,7 @@ def test_rekey_goes_through_more_than_one_page(registry, monkeypatch):
     ids = [registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="p").job_id for _ in range(9)]
     for job_id in ids[::2]:
         registry.tokens.rotate(job_id)
-    assert registry.tokens.rekey(Vault(MasterKey(bytes.fromhex("22" * 32), "another"))) == 9 + 5 + 9
+    assert registry.tokens.rekey(vault(OTHER_MASTER_KEY)) == 9 + 5 + 9
     for job_id in ids:
         registry.tokens.show(job_id)
 
@@ -117,7 +117,7 @@ def test_rekey_takes_a_job_with_more_tokens_than_a_page(registry, monkeypatch, j
         registry.tokens.rotate(job.job_id)
     other = registry.register(agent="a", prompt="").job_id
     before = [registry.tokens.show(job.job_id, kid=kid) for kid in range(1, 11)]
-    assert registry.tokens.rekey(Vault(MasterKey(bytes.fromhex("22" * 32), "another"))) == 11
+    assert registry.tokens.rekey(vault(OTHER_MASTER_KEY)) == 11
     assert [registry.tokens.show(job.job_id, kid=kid) for kid in range(1, 11)] == before
     assert registry.tokens.show(other)
 
@@ -151,7 +151,7 @@ def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, c
             lambda: other.tokens.show(job_id),
             lambda: other.tokens.rotate(job_id),
             lambda: other.tokens.rotate(job_id, token=TOKEN + "x"),
-            lambda: other.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third"))),
+            lambda: other.tokens.rekey(vault(THIRD_MASTER_KEY)),
             lambda: other.reap(),
         ):
             with pytest.raises(KeyProblem, match="there is no master key"):

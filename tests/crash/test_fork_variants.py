@@ -9,7 +9,6 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 from jobdb import ForkedRegistry, Registry
 from jobdb.doctor import diagnose
@@ -19,6 +18,7 @@ from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up
 from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
+from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 
 @pytest.fixture

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
-
 from jobdb import ForkedRegistry, Registry
 from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite.migrations import migrate
@@ -16,6 +14,7 @@ from jobdb.engines.sqlite.query import run_query
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 
 def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:

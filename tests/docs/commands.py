@@ -86,7 +86,7 @@ def usage_error(words: list[str], *, complete: bool = True) -> str | None:
 
 
 class _UsageError(BaseException):
-    """What no parser says."""
+    """A usage error that no parser raises."""
 
 
 def _check(command: Any, parent: Any, words: list[str], *, complete: bool) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from legacy_kit import read_records
 
 from jobdb import InvalidInput, Registry
 from jobdb.core.protocol import build
@@ -20,6 +19,7 @@ from jobdb.legacy.format.damage import DamageKind, TrustWarning
 from jobdb.legacy.format.record import LegacyRecord
 from jobdb.legacy.format.record_parser import parse_record
 from jobdb.model import EventKind, Verdict
+from tests.support.legacy_registry import read_records
 
 Open = Callable[..., Registry]
 WHEN = "2026-06-19T09:32:00Z"

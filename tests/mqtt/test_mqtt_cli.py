@@ -11,18 +11,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, RawClient, wait_until
-from brokerkit.servers import Broker
+
+from tests.support.keys import OTHER_MASTER_KEY
+from tests.support.mqtt.brokers import Broker
+from tests.support.mqtt.client import RawClient
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    found = {name: value for name, value in os.environ.items() if not name.startswith(("MQTT_", "JOBDB_", "XDG_"))}
-    return found | {
+    return {
+        **os.environ,
         "JOBDB_URL": f"sqlite:///{tmp_path}/db/jobs.db",
-        "JOBDB_KEY": "ab" * 32,
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
 
@@ -117,7 +119,7 @@ def test_a_ticket_from_issue_to_the_jobs_end(
     assert token in path.read_text()
     watcher = start_process("subscribe", job, "--subscriber", "me", "--from-broker", "--timeout-sec", str(TIMEOUT_SEC))
     _wait_until_it_says(watcher, "subscribed to")
-    elsewhere = {"JOBDB_URL": "sqlite:////nowhere/jobs.db", "JOBDB_KEY": "cd" * 32}
+    elsewhere = {"JOBDB_URL": "sqlite:////nowhere/jobs.db", "JOBDB_KEY": OTHER_MASTER_KEY}
     for seq, event in enumerate(["started", "progress", "completed"], start=1):
         done = run("publish", "--ticket", str(path), event, "--detail", "far away", **elsewhere)
         assert (done.returncode, done.stdout, done.stderr) == (0, f"{seq}\n", "")

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import EventKind, Registry
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, build
 from jobdb.core.protocol.topics import is_valid_topic
 from jobdb.mqtt.connection import OVERSIZED_PAYLOAD, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'
@@ -92,7 +94,7 @@ def test_a_batch_is_bounded_by_number_and_bytes() -> None:
 
 
 def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
-    """Holds the write lock; returns what gives it back."""
+    """Hold the write lock; return a function that releases it."""
     hold, held = threading.Event(), threading.Event()
 
     def run() -> None:

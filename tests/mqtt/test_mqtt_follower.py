@@ -12,7 +12,7 @@ from jobdb import JobStatus, Registry, TimedOut, Vault
 from jobdb.crypto.master_key import MasterKey
 from jobdb.mqtt import BrokerFollower, BrokerSettings, subscribe
 from jobdb.registry.follower import Follower
-from tests.ports import free_port
+from tests.support.ports import free_port
 
 Follow = Callable[..., Follower]
 

@@ -6,23 +6,26 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokerkit.chaos import WORKERS
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, wait_until
-from brokerkit.servers import Mosquitto
 
 from jobdb import Broker, EventKind, NewEvent
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
 from jobdb.mqtt.paho_client import MQTT_311
 from jobdb.mqtt.reconnecting import MAX_BACKOFF_SEC, ReconnectingConnection
-from tests.ports import free_port
+from tests.support.keys import OTHER_MASTER_KEY, vault
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.chaos import worker_command
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness
+from tests.support.ports import free_port
+from tests.support.processes import module_environment
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _heard_seqs(client: RawClient) -> list[int]:
@@ -85,7 +88,8 @@ def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerH
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener, open(tmp_path / "err", "wb") as errors:
-        sleeper = subprocess.Popen([sys.executable, str(WORKERS), "relay", str(harness.path)], stderr=errors)
+        command = worker_command("relay", str(harness.path))
+        sleeper = subprocess.Popen(command, stderr=errors, env=module_environment())
         try:
             harness.registry.publish(job.job_id, "progress", attempt=1)
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
@@ -108,7 +112,7 @@ def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerH
 
 
 def _stop_outside_the_gate(process: subprocess.Popen[bytes], database: Path) -> None:
-    """Stops it at a moment when nobody has to wait for it."""
+    """Stop the process at a moment when it holds no lock."""
     with open(gate_path(database), "rb") as gate:
         while True:
             process.send_signal(signal.SIGSTOP)
@@ -261,14 +265,13 @@ def test_an_event_that_is_too_large_for_the_broker_is_said(tmp_path: Path, mosqu
 
 
 def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarness) -> None:
-    from jobdb import Registry, Vault
-    from jobdb.crypto.master_key import MasterKey
+    from jobdb import Registry
 
     locked = harness.job(job_id="locked", broker_password="a broker's password")
     free = harness.job(job_id="free")
     harness.registry.publish(locked.job_id, "progress")
     harness.run_job(free, events=2)
-    with Registry.open(harness.path, vault=Vault(MasterKey(b"z" * 32, "another key"))) as elsewhere:
+    with Registry.open(harness.path, vault=vault(OTHER_MASTER_KEY)) as elsewhere:
         outbox = RegistryOutbox(elsewhere.engine, environment=harness.environment, report=harness.said.append)
         with harness.relaying(Relay(outbox, report=harness.said.append)):
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 1)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from brokerkit.registries import BrokerHarness, RawClient, collect, wait_until
-from brokerkit.servers import Mosquitto
 
 from jobdb import JobStatus, TimedOut
 from jobdb.core.protocol.topics import topic_matches
 from jobdb.model import Acceptance, Verdict
 from jobdb.mqtt.reporting import RefusalReporter
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import wait_until
 
 
 def test_events_that_come_while_nobody_listens_wait_in_the_brokers_session(harness: BrokerHarness) -> None:

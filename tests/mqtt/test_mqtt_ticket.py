@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from brokerkit.chaos import WORKERS
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import RETENTION_MS
 from jobdb.mqtt.ticket_store import default_path
+from tests.support.mqtt.chaos import worker_command
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.processes import module_environment
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _claimed(harness: BrokerHarness, **more: object) -> Job:
@@ -224,8 +226,8 @@ def test_what_was_recorded_and_not_delivered_is_delivered_later(
 def test_processes_that_share_a_ticket_share_its_numbers(harness: BrokerHarness, state: Path, tmp_path: Path) -> None:
     ticket = _issue(harness, _claimed(harness, job_id="remote"))
     write_ticket(ticket, tmp_path / "job.ticket")
-    command = [sys.executable, str(WORKERS), "ticket-shouter", str(tmp_path / "job.ticket"), str(state), "40"]
-    workers = [subprocess.Popen(command) for _ in range(3)]
+    command = worker_command("ticket-shouter", str(tmp_path / "job.ticket"), str(state), "40")
+    workers = [subprocess.Popen(command, env=module_environment()) for _ in range(3)]
     assert [worker.wait(TIMEOUT_SEC) for worker in workers] == [0, 0, 0]
     with harness.follow() as follower, TicketOutbox.open(ticket, path=state) as outbox:
         outbox.publish("completed")

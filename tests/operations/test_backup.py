@@ -13,6 +13,7 @@ from jobdb.operations.backup import back_up
 from jobdb.operations.backup_file import verify
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.database_holder import held_open
 
 
 def publish_until_stopped(
@@ -24,8 +25,7 @@ def publish_until_stopped(
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def database(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 
 
@@ -94,29 +94,13 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         assert {job.job_id for job in registry.jobs()} == {early.job_id, late.job_id}
 
 
-def hold_open(path: str, ready: multiprocessing.Event, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
-    with Registry.open(path) as registry:
-        registry.count_by_status()
-        ready.set()
-        stop.wait(60)
-
-
 def test_restore_is_refused_while_somebody_has_it_open(database: Path, tmp_path: Path) -> None:
     with Registry.open(database, create=True) as registry:
         registry.register(agent="a", prompt="p")
         back_up(registry, tmp_path / "saved.db")
         registry.register(agent="a", prompt="q")
-    context = multiprocessing.get_context("spawn")
-    ready, stop = context.Event(), context.Event()
-    other = context.Process(target=hold_open, args=(str(database), ready, stop))
-    other.start()
-    try:
-        assert ready.wait(60)
-        with pytest.raises(Busy):
-            restore_registry(tmp_path / "saved.db", parse_url(database), busy_sec=0.3)
-    finally:
-        stop.set()
-        other.join(60)
+    with held_open(database), pytest.raises(Busy):
+        restore_registry(tmp_path / "saved.db", parse_url(database), busy_sec=0.3)
     with Registry.open(database) as registry:
         assert len(registry.jobs()) == 2
     assert not list(tmp_path.glob("*.replaced-*"))

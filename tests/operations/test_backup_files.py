@@ -19,8 +19,7 @@ from jobdb.urls import parse_url
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def registry(tmp_path: Path) -> Iterator[Registry]:
     with Registry.open(tmp_path / "db" / "jobs.db", create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
         yield registry
@@ -208,7 +207,7 @@ def test_a_database_that_was_replaced_since_it_was_opened_is_not_saved(tmp_path:
 
 @pytest.fixture
 def small_disk(small_disk: Path) -> Path:
-    """The same with 60 KiB free."""
+    """A small disk with 60 KiB free."""
     (small_disk / "filler").write_bytes(b"x" * 460_000)
     return small_disk
 

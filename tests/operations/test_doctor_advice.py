@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,17 +21,17 @@ from jobdb.doctor.findings import DoctorReport, Finding, describe_error, fix_com
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
+from tests.support.paths import EXAMPLES
+from tests.support.requirements import require_root
 
-SAMPLE = Path(__file__).parents[2] / "examples" / "legacy-registry"
+SAMPLE = EXAMPLES / "legacy-registry"
 NOBODY = 65534
 pytestmark = pytest.mark.filterwarnings("ignore:the folder")
 
 
 @pytest.fixture
-def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared_folder() -> Iterator[Path]:
     """A folder that every user may enter."""
-    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
-    monkeypatch.delenv("JOBDB_URL", raising=False)
     folder = Path(tempfile.mkdtemp(prefix="jobdb-advice-"))
     folder.chmod(0o755)
     yield folder
@@ -40,7 +40,7 @@ def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """The rights of a user, also where the tests run as root."""
+    """Drop to the rights of a user, also where the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
@@ -73,10 +73,8 @@ def test_a_file_of_ours_that_may_not_be_read(shared_folder: Path) -> None:
     assert "Permission denied" in found.message and found.fix_command == f"chmod u+rw {path}"
 
 
-def test_a_file_of_somebody_else_that_may_not_be_read(
-    shared_folder: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "only root can make another user's file")
+def test_a_file_of_somebody_else_that_may_not_be_read(shared_folder: Path) -> None:
+    require_root("giving a file to another user")
     path = make(shared_folder / "jobs.db")
     with unprivileged():
         found = bad(path, "file")

@@ -8,15 +8,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobdb.schema import SCHEMA_VERSION
 
-Workspace = Any
-Require = Callable[[bool, str], None]
+from tests.support.disks import resize_disk, small_disk
+from tests.support.requirements import require_root
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def saved(workspace: Workspace) -> Path:
 
 
 def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
-    """Does something to the closed database that jobdb would never do."""
+    """Change the closed database in a way that jobdb never does."""
     connection = sqlite3.connect(workspace.database, isolation_level=None)
     try:
         return connection.execute(sql, values).fetchall()
@@ -69,8 +69,8 @@ def test_a_key_file_that_others_may_read(workspace: Workspace, saved: Path) -> N
     workspace.doctor().apply_advice("key file")
 
 
-def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved: Path, require: Require) -> None:
-    require(os.geteuid() == 0, "only root can give files away")
+def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved: Path) -> None:
+    require_root("giving a file to another user")
     os.chown(f"{workspace.database}-gate", 65534, 65534)
     diagnosis = workspace.doctor()
     diagnosis.found("owner", "warn", "jobs.db-gate", "root")
@@ -146,7 +146,7 @@ def test_a_newer_schema(workspace: Workspace, saved: Path) -> None:
 
 
 def damage(workspace: Workspace, table: str) -> None:
-    """Overwrites a page of a table or index."""
+    """Overwrite a page of a table or index."""
     ((page,),) = execute_sql(workspace, "SELECT rootpage FROM sqlite_schema WHERE name = ?", table)
     with workspace.database.open("r+b") as file:
         file.seek((page - 1) * 4096)
@@ -220,7 +220,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def start(program: str, workspace: Workspace) -> subprocess.Popen[str]:
-    """Starts another program on the database; returns when it has said that it is there."""
+    """Start another program on the database; return when it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(workspace.database)], stdout=subprocess.PIPE, text=True
     )
@@ -327,17 +327,10 @@ def test_another_key(workspace: Workspace, saved: Path) -> None:
     assert diagnosis.apply_advice("master key", FILE_WITH_THE_KEY=workspace.root / "key").report["ok"]
 
 
-def test_a_disk_that_is_nearly_full(workspace: Workspace, require: Require) -> None:
-    workspace.database.parent.mkdir(mode=0o700)
-    mounted = (
-        workspace.sh(f"mount -t tmpfs -o size=40m,mode=700 jobdb-test {workspace.database.parent}").returncode == 0
-    )
-    require(mounted, "mounting needs root")
-    try:
+def test_a_disk_that_is_nearly_full(workspace: Workspace) -> None:
+    with small_disk(workspace.database.parent, 40 << 10) as disk:
         workspace.jobdb("init")
         found = workspace.doctor().found("disk", "warn", "MiB free")
         assert workspace.sh(found["fix"]).returncode == 0
-        workspace.sh(f"mount -o remount,size=600m {workspace.database.parent}")
+        resize_disk(disk, "600m")
         workspace.doctor().expect_ok("disk")
-    finally:
-        workspace.sh(f"umount -l {workspace.database.parent}")

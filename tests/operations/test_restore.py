@@ -8,7 +8,6 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -21,11 +20,12 @@ from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.operations.since_backup import changes_since
 from jobdb.urls import DatabaseUrl, parse_url
+from tests.support.database_holder import held_open
+from tests.support.requirements import require_root
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
@@ -72,7 +72,7 @@ def test_the_log_of_a_removed_database_is_not_played_in(folder: Path, database: 
 
 
 def hot_journal(database: Path) -> bytes:
-    """The rollback journal of a transaction in the middle."""
+    """Return the rollback journal of an open transaction."""
     connection = apsw.Connection(str(database))
     connection.pragma("journal_mode", "delete")
     connection.pragma("cache_size", 1)
@@ -173,24 +173,11 @@ def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Pa
     assert jobs_in(kept) == ["early", "late"]
 
 
-def hold_open(path: str, ready: multiprocessing.Event, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
-    with Registry.open(path) as registry:
-        registry.count_by_status()
-        ready.set()
-        stop.wait(60)
-        os._exit(0)
-
-
 @pytest.mark.parametrize("put_back", [False, True])
 def test_refused_while_somebody_works_on_a_database_that_was_removed(
     folder: Path, database: Path, put_back: bool
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, stop = context.Event(), context.Event()
-    other = context.Process(target=hold_open, args=(str(database), ready, stop))
-    other.start()
-    try:
-        assert ready.wait(60)
+    with held_open(database, close=False):
         database.unlink()
         if put_back:
             shutil.copyfile(folder / "saved.db", database)
@@ -199,9 +186,6 @@ def test_refused_while_somebody_works_on_a_database_that_was_removed(
         if not put_back:
             with pytest.raises(Busy):
                 Registry.open(database, create=True)
-    finally:
-        stop.set()
-        other.join(60)
     assert Path(f"{database}-wal").stat().st_size > 0
     restore_registry(folder / "saved.db", url_of(database))
     assert jobs_in(database) == ["early"]
@@ -357,10 +341,8 @@ def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: P
 # -- owner and mode
 
 
-def test_owner_group_and_mode_are_those_of_what_was_there(
-    folder: Path, database: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "giving a file to another user needs root")
+def test_owner_group_and_mode_are_those_of_what_was_there(folder: Path, database: Path) -> None:
+    require_root("giving a file to another user")
     os.chown(database.parent, 12345, 12345)
     for path in database.parent.iterdir():
         os.chown(path, 12345, 12346)
@@ -373,10 +355,8 @@ def test_owner_group_and_mode_are_those_of_what_was_there(
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12346, 0o640), path
 
 
-def test_what_root_makes_belongs_to_the_folders_owner(
-    folder: Path, database: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "giving a file to another user needs root")
+def test_what_root_makes_belongs_to_the_folders_owner(folder: Path, database: Path) -> None:
+    require_root("giving a file to another user")
     home = folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, 12345, 12346)

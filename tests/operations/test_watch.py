@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from io import StringIO
-from typing import Any
 
 import pytest
 from jobdb.cli.watch_screen import View
@@ -25,8 +17,9 @@ from jobdb import Registry
 from jobdb.model import JobStatus, NewJob
 from jobdb.operations.snapshot import snapshot
 from jobdb.registry import now_ms
+from tests.support.terminal import Terminal
+from tests.support.workspace import Workspace
 
-Workspace = Any
 SMALL = ConsoleDimensions(80, 24)
 
 
@@ -51,8 +44,7 @@ def registry(workspace: Workspace) -> Iterator[Registry]:
 
 
 def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
-    """The picture as lines of text; it must fit."""
-    view.size = size
+    """Return the drawn screen as lines of text; it must fit."""
     console = Console(width=size.width, height=size.height, file=StringIO(), record=True, force_terminal=True)
     console.print(view.draw(), end="")
     lines = console.export_text().rstrip("\n").split("\n")
@@ -182,80 +174,42 @@ def test_a_snapshot_is_bounded(registry: Registry) -> None:
     assert len(snapshot(registry, status=JobStatus.PENDING).jobs) == 2000
 
 
-class Terminal:
-    """``jobdb watch`` on a terminal of its own."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.before = termios.tcgetattr(theirs)
-        self._theirs = theirs
-        self.written = b""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jobdb.cli", "watch"],
-            env={**workspace.env, "TERM": "xterm-256color"},
-            cwd=workspace.root,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-
-    def until(self, pattern: bytes) -> None:
-        """Reads what is written until it matches, from where it matched last."""
-        deadline = time.monotonic() + 60
-        while not (found := re.search(pattern, self.written, re.DOTALL)):
-            assert time.monotonic() < deadline, self.written[-2000:]
-            if select.select([self._ours], [], [], 1.0)[0]:
-                self.written += os.read(self._ours, 65536)
-        self.written = self.written[found.end() :]
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._ours, keys)
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def end(self) -> int:
-        """Its exit code; the terminal must be as it was."""
-        self.until(rb"\x1b\[\?1049l")
-        code = self.process.wait(timeout=60)
-        assert termios.tcgetattr(self._theirs) == self.before
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait(timeout=60)
-        os.close(self._ours)
-        os.close(self._theirs)
-
-
 @pytest.fixture
 def terminal(workspace: Workspace, registry: Registry) -> Iterator[Terminal]:
-    started = Terminal(workspace)
-    yield started
-    started.close()
+    """``jobdb watch`` on a terminal of its own."""
+    command = [sys.executable, "-m", "jobdb.cli", "watch"]
+    with Terminal(command, env={**workspace.env, "TERM": "xterm-256color"}, folder=workspace.root) as started:
+        yield started
+
+
+def exit_code(terminal: Terminal) -> int:
+    """Wait for the end; the terminal must be as it was."""
+    terminal.read_until(r"\x1b\[\?1049l")
+    code = terminal.process.wait(timeout=60)
+    assert terminal.modes_are_restored()
+    return code
 
 
 def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
-    terminal.until(rb"\x1b\[\?1049h.*asking.*q quit")
+    terminal.read_until(r"\x1b\[\?1049h.*asking.*q quit")
     registry.publish("calm", "progress", detail="news")
-    terminal.until(rb"news.*q quit")
+    terminal.read_until(r"news.*q quit")
     terminal.resize(120, 40)
-    terminal.type(b"\x1b[B")
-    terminal.until(rb"q quit")
-    terminal.type(b"\x1b")
+    terminal.type("\x1b[B")
+    terminal.read_until(r"q quit")
+    terminal.type("\x1b")
     time.sleep(0.2)
-    terminal.type(b"[B\r")  # a key that a slow line tears apart must at least do no harm
-    terminal.until(rb"Esc back")
-    terminal.type(b"q")
-    assert terminal.end() == 0
+    terminal.type("[B\r")  # a key that a slow line tears apart must at least do no harm
+    terminal.read_until(r"Esc back")
+    terminal.type("q")
+    assert exit_code(terminal) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: signal.Signals, code: int) -> None:
-    terminal.until(rb"q quit")
+    terminal.read_until(r"q quit")
     terminal.process.send_signal(number)
-    assert terminal.end() == code
+    assert exit_code(terminal) == code
 
 
 def test_without_a_terminal(workspace: Workspace, registry: Registry) -> None:

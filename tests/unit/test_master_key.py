@@ -23,6 +23,7 @@ from jobdb.crypto.master_key import (
     read_key_file,
 )
 from jobdb.errors import KeyProblem
+from tests.support.requirements import require_module
 
 A = bytes(range(32))
 B = bytes(range(100, 132))
@@ -36,7 +37,7 @@ def home(tmp_path: Path) -> dict[str, str]:
 
 
 def warning_text(recorder: pytest.WarningsRecorder) -> str:
-    """All warnings that were given, as text."""
+    """Return all warnings as text."""
     return "\n".join(str(warning.message) for warning in recorder.list)
 
 
@@ -263,7 +264,8 @@ def test_a_damaged_key_of_the_user_is_not_replaced(home: dict[str, str]) -> None
     assert place.read_bytes() == b""
 
 
-def test_processes_that_race_for_the_first_key_agree(home: dict[str, str]) -> None:
+def test_processes_that_race_for_the_first_key_agree(home: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBDB_KEY")
     program = (
         "import sys\nfrom jobdb.crypto.master_key import find_master_key\nprint(flush=True)\nsys.stdin.read()\n"
         "print(find_master_key(create=True).key_id)"
@@ -275,7 +277,7 @@ def test_processes_that_race_for_the_first_key_agree(home: dict[str, str]) -> No
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | home | {"XDG_CONFIG_HOME": ""},
+            env={**os.environ, **home, "XDG_CONFIG_HOME": ""},
         )
         for _ in range(6)
     ]
@@ -302,7 +304,7 @@ def test_the_keyring_is_asked_only_when_wanted_and_missing_is_an_error(
 
 
 def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
-    keyring = pytest.importorskip("keyring")
+    keyring = require_module("keyring", "jobdb[keyring]")
 
     class Memory(keyring.backend.KeyringBackend):  # type: ignore[misc, name-defined]
         priority = 1

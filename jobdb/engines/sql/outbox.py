@@ -9,6 +9,7 @@ from ...core.protocol.topics import EVENTS_SUFFIX
 from ...errors import UnknownJob
 from ...model import EventKind
 from ..verbs import verb
+from .rows import open_broker
 from .statements import OUTBOX
 from .verb_group import VerbGroup
 
