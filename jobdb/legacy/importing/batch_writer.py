@@ -62,10 +62,10 @@ class BatchWriter:
 
     def _insert(self, new: Sequence[NormalizedJob]) -> list[WrittenJob]:
         tx = self._tx
-        last = tx.one(LEGACY.legacy_last_number)
+        last = tx.one(LEGACY.legacy_last_row_id)
         stored = [source.unpack_rows() for source in new]
         tx.run_rows(LEGACY.legacy_insert_job, JOB_PARAMETERS, [rows.job for rows in stored])
-        row_ids: dict[str, int] = dict(tx.all(LEGACY.legacy_new_numbers, after=last[0] if last else 0))
+        row_ids: dict[str, int] = dict(tx.all(LEGACY.legacy_new_row_ids, after=last[0] if last else 0))
         passwords = self._sealed_passwords(new)
         stored_keys = [KeyValues._make(rows.key) for rows in stored]
         tokens = self._sealed_tokens(new, [key.kid for key in stored_keys])
