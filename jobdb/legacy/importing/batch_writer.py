@@ -13,7 +13,7 @@ from ...engines.sql.rows import password_binding, token_binding
 from ...engines.sql.sealer import Sealer
 from ...engines.store import Transaction
 from ..database.job_queries import find_job
-from ..database.job_values import EventValues, JobValues, KeyValues, LineValues, OriginValues, SpecValues
+from ..database.job_values import EventValues, JobValues, KeyValues, LineValues, OriginValues
 from ..database.statements import LEGACY
 from .normalized_job import NormalizedJob
 from .plan import Plan
@@ -75,7 +75,7 @@ class BatchWriter:
             job = row_ids[source.job_id]
             written.append(WrittenJob(job, source, len(rows.lines)))
             password = None if source.password is None else next(passwords)
-            specs.append(_spec_parameters(job, SpecValues._make(rows.spec), password))
+            specs.append(_spec_parameters(job, rows.spec, password))
             if key.kid is not None:
                 keys.append(_key_parameters(job, key, next(tokens)))
             origins.append((job, *rows.origin))
@@ -138,8 +138,9 @@ class BatchWriter:
         )
 
 
-def _spec_parameters(job: int, spec: SpecValues, sealed_password: bytes | None) -> tuple[Json, ...]:
-    return job, spec.prompt, spec.broker, sealed_password, spec.expected_artifacts, spec.extra
+def _spec_parameters(job: int, spec: tuple[Json, ...], sealed_password: bytes | None) -> tuple[Json, ...]:
+    prompt, broker, expected_artifacts, extra = spec
+    return job, prompt, broker, sealed_password, expected_artifacts, extra
 
 
 def _key_parameters(job: int, key: KeyValues, sealed: bytes) -> tuple[Json, ...]:

@@ -154,8 +154,8 @@ class NormalizedJob(NamedTuple):
     def unpack_rows(self) -> StoredRows:
         """Return the values that are stored of it, as plain rows: for each job of a large import."""
         values, events, lines = marshal.loads(self.packed)
-        return StoredRows(
-            values[:_SPEC], values[_SPEC:_ORIGIN], values[_ORIGIN:_KEY], values[_KEY:_CLAIM], events, lines
+        return StoredRows._make(
+            (values[:_SPEC], values[_SPEC:_ORIGIN], values[_ORIGIN:_KEY], values[_KEY:_CLAIM], events, lines)
         )
 
     def unpack_values(self) -> StoredValues:
