@@ -17,5 +17,5 @@ def test_an_outbox_that_nobody_empties(workspace: Workspace) -> None:
             for _ in range(3):
                 registry.publish(job.job_id, "progress")
         diagnosis = workspace.doctor()
-        diagnosis.found("outbox", "warn", "3 events", "3 min", "no relay is running")
+        diagnosis.found("outbox", "warn", "3 events", "3m", "no relay is running")
         diagnosis.apply_advice("outbox")

@@ -121,7 +121,7 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
         (saved / "other-gate", InvalidInput, "part of other"),
         (saved / "dangling.db", AlreadyExists, "exists already"),
         (saved / "pipe", AlreadyExists, "exists already"),
-        (saved / "pipe" / "jobs.db", StorageFailed, "a file of that name is there"),
+        (saved / "pipe" / "jobs.db", StorageFailed, "a file has that name"),
         (Path(os.fsdecode(os.fsencode(saved) + b"/\xff.db")), InvalidInput, "UTF-8"),
         (saved / ("x" * 250), StorageFailed, "too long"),
     ):

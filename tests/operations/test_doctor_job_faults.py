@@ -32,7 +32,7 @@ def test_expired_leases(workspace: Workspace) -> None:
         registry.register(agent="codex", prompt="p", timeout_sec=0, idle_timeout_sec=0)
         registry.claim(agent="codex", worker="w", lease_sec=60)
     diagnosis = workspace.doctor()
-    diagnosis.found("leases", "warn", "1 expired", "1h ago")
+    diagnosis.found("leases", "warn", "1 expired", "119m ago")
     diagnosis.apply_advice("leases")
     assert workspace.jobdb("list --status pending").count("codex") == 1
 
