@@ -10,7 +10,7 @@ demo: $(VENV)/.runtime
 	@sh examples/demo.sh $(VENV)/bin/jobdb
 
 test: $(READY)
-	$(PY) -m pytest -q -n 4 --dist loadfile --ignore=tests/torture --ignore=tests/nfs $(TESTS)
+	$(PY) -m pytest -q -n 4 --dist loadfile $(TESTS)
 
 lint: $(READY)
 	$(VENV)/bin/ruff check .

@@ -1,1 +1,1 @@
-"""Measures jobdb beside the ways it replaces and its peers: ``python -m benchmarks``."""
+"""Measures jobdb against the registry it replaces and against its peers: ``python -m benchmarks``."""

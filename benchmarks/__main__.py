@@ -1,7 +1,7 @@
-"""``python -m benchmarks``: runs a plan, writes the results, the report, the README's headline and the plots.
+"""``python -m benchmarks`` runs a plan and writes the results, the report, the README's headline table and the plots.
 
-Must lie on a disk (``--folder``); a folder in memory is refused. ``--report`` makes the report and the plots
-again from results that are there.
+The data must be on a disk (``--folder``); a folder in memory is refused. ``--report`` only writes the report and the
+plots again, from existing results.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from . import machine, plan, report, targets
+from .adapters import ADAPTERS
 from .harness import Pool, Runner, describe_adapters
-from .ways import ADAPTERS
 
 _RESULTS = Path(__file__).with_name("results")
 
@@ -31,22 +31,22 @@ def _say(text: str) -> None:
 
 
 def _available(names: list[str]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The ways that can run here, and why the others cannot."""
-    found, missing = [], {}
+    """Return the adapters that can run here, and the reason for each that cannot."""
+    available, missing = [], {}
     for name in names:
         try:
-            reason = ADAPTERS[name].load().unavailable()
+            reason = ADAPTERS[name].load().reason_unavailable()
         except ImportError as error:
             reason = f"not installed: {error}"
         if reason:
             missing[name] = reason
         else:
-            found.append(name)
-    return tuple(found), missing
+            available.append(name)
+    return tuple(available), missing
 
 
 def _run_measurement(results: dict[str, Any], name: str, measure: Callable[[], Any]) -> None:
-    """Runs one of the other measurements; what fails is shown in the report and in the exit code."""
+    """Run one of the other measurements; a failure is shown in the report and in the exit code."""
     began = time.monotonic()
     try:
         results[name] = measure()
@@ -65,22 +65,22 @@ def _measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "plan": chosen.name,
         "started": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "machine": machine.describe(folder),
-        "ways": describe_adapters(chosen.ways),
+        "ways": describe_adapters(chosen.adapters),
         "missing": missing,
     }
     with Pool(chosen.workers) as pool:
         results["series"] = Runner(pool, chosen, folder, _say).run()
     if "jobdb-full" in available:
-        from . import cold_start, imports, mqtt_throughput, wakeup
+        from . import cold_start, legacy_import, mqtt_throughput, wakeup
 
         _run_measurement(results, "cold_start", lambda: cold_start.measure(folder / "cold", chosen.cold_starts))
-        if not mqtt_throughput.unavailable():
+        if not mqtt_throughput.reason_unavailable():
             _run_measurement(results, "mqtt", lambda: mqtt_throughput.measure(folder / "mqtt", 3000, 100))
         _run_measurement(results, "wakeup", lambda: wakeup.measure(folder / "wakeup", chosen.wakeups, chosen.idle_sec))
         _run_measurement(
             results,
             "import",
-            lambda: imports.measure(folder / "import", chosen.import_jobs, chosen.import_repetitions),
+            lambda: legacy_import.measure(folder / "import", chosen.import_jobs, chosen.import_repetitions),
         )
     results["took_sec"] = time.monotonic() - began
     results["targets"] = [verdict.as_dict() for verdict in targets.evaluate(results)]
@@ -93,8 +93,8 @@ def main() -> int:
     parser.add_argument("--million", action="store_true", help="also a registry of a million jobs: ten minutes more")
     parser.add_argument("--folder", type=Path, help="where to put the data: a folder on a disk (default: ./build)")
     parser.add_argument("--results", type=Path, default=_RESULTS, help="where to write results and report")
-    parser.add_argument("--ways", help="only these ways, comma-separated: " + ", ".join(ADAPTERS))
-    parser.add_argument("--report", action="store_true", help="measure nothing; write the report anew")
+    parser.add_argument("--ways", help="only these adapters, comma-separated: " + ", ".join(ADAPTERS))
+    parser.add_argument("--report", action="store_true", help="measure nothing; write the report again")
     arguments = parser.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)
     name = "results-quick.json" if arguments.quick else "results.json"
@@ -102,7 +102,7 @@ def main() -> int:
         base = arguments.folder or Path("build")
         base.mkdir(parents=True, exist_ok=True)
         if machine.in_memory(base):
-            parser.error(f"{base} lies in memory, where a sync costs nothing; name a folder on a disk with --folder")
+            parser.error(f"{base} is in memory, where a sync costs nothing; pass a folder on a disk with --folder")
         folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=base)).resolve()
         folder.chmod(0o711)  # PostgreSQL's account must get through to its own folder
         try:
@@ -113,9 +113,11 @@ def main() -> int:
     results = json.loads((arguments.results / name).read_text("utf-8"))
     results["targets"] = [verdict.as_dict() for verdict in targets.evaluate(results)]
     report.write(results, arguments.results)
-    failed = [one for one in results["series"] if one["failures"]]
-    for one in failed:
-        _say(f"failed: {one['way']} {one['operation']} with {one['workers']} processes: {one['failures'][0]}")
+    failed = [series for series in results["series"] if series["failures"]]
+    for series in failed:
+        _say(
+            f"failed: {series['way']} {series['operation']} with {series['workers']} processes: {series['failures'][0]}"
+        )
     return 1 if failed or results.get("failures") else 0
 
 

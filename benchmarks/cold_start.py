@@ -1,7 +1,7 @@
-"""How long commands take from the start of the process to its end, one after the other, taking turns.
+"""Measures how long commands take from the start of the process to its end, interleaved.
 
-Called by __main__.py. The bars are ``python -c "import typer"`` and a script that does what the old publish
-script did. The command measured is the installed ``jobdb``, at its default durability.
+Called by __main__.py. The references are ``python -c "import typer"`` and a script that does what the old publish
+script did. The measured command is the installed ``jobdb`` at its default durability.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ def _old_registry(folder: Path) -> str:
 
 
 def measure(folder: Path, times: int) -> dict[str, Any]:
-    """Seconds of each command as spreads, by name."""
-    from .ways.jobdb import benchmark_vault
+    """Return the seconds of each command as spreads, by name."""
+    from .adapters.jobdb import benchmark_vault
 
     folder.mkdir(mode=0o700)
     benchmark_vault(folder)
     jobdb = str(Path(sys.executable).with_name("jobdb"))
     database = f"sqlite:///{folder / 'cold.db'}"
     environment = os.environ | {"JOBDB_URL": database, "JOBDB_KEY_FILE": str(folder / "master.key")}
-    # As pip installs it: compiled. A machine that forbids writing bytecode would measure the compiler.
+    # As pip installs it, with compiled bytecode: without it the compiler would be measured too.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     old_job = _old_registry(folder / "old")
     subprocess.run([jobdb, "init"], env=environment, check=True, capture_output=True, timeout=_SEC)

@@ -1,8 +1,8 @@
-"""Runs the plan: keeps the worker processes, interleaves the ways, gathers what the workers report.
+"""Runs a plan: owns the worker processes, interleaves the adapters, collects the workers' results.
 
-Called by __main__.py with a plan (plan.py). For each cell (operation, number of workers, size of registry)
-the ways take turns, and in each repetition another way begins, so that a slow minute of the machine hits all.
-Every run gets a fresh copy of a prepared registry; what a plan marks as ``kept`` (the large ones) is reused.
+Called by __main__.py with a plan (plan.py). For each cell (operation, number of workers, size of the registry) the
+adapters take turns, and each repetition begins with another adapter, so that a slow minute of the machine affects all.
+Every run gets a fresh copy of a prepared registry; large registries are reused (``Cell.reuses_template``).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from types import TracebackType
 from typing import Any
 
 from . import worker
+from .adapters import ADAPTERS
 from .latencies import add, percentile_us, spread
 from .plan import Cell, Plan
-from .ways import ADAPTERS
 
 ANSWER_TIMEOUT_SEC = 600.0
 
 
 class WorkerFailed(Exception):
-    """A worker's traceback."""
+    """A worker failed; the message is its traceback."""
 
 
 class Pool:
-    """Worker processes (spawned, so that nothing is inherited), each behind a pipe."""
+    """The worker processes (spawned, so that nothing is inherited), each behind a pipe."""
 
     def __init__(self, numbers: Iterable[int]) -> None:
-        # Should some library load numpy, its BLAS would keep threads that spin beside what is measured.
+        # If a library loads numpy, its BLAS would keep threads that spin beside the measurement.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("spawn")
         numbers = sorted(set(numbers) | {1})
@@ -82,12 +82,12 @@ class Pool:
         return results
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """Has the first worker run one of worker.py's unmeasured steps."""
+        """Run one of worker.py's unmeasured steps in the first worker."""
         self._pipes[0].send((name, arguments))
         return self._collect(self._pipes[:1])[0]
 
     def run(self, task: worker.Task) -> list[worker.Outcome]:
-        """Has the task's workers run it at the same time."""
+        """Run a task in its workers at the same time."""
         pipes = self._pipes[: task.workers]
         for pipe in pipes:
             pipe.send(("run", (task,)))
@@ -95,11 +95,10 @@ class Pool:
 
 
 def merge_outcomes(outcomes: list[worker.Outcome], seconds: float) -> dict[str, Any]:
-    """One repetition from what its workers reported.
+    """Return one repetition's result from its workers' outcomes.
 
-    The measured time of a round is its full length, or, where all workers ran out of work or there is one
-    worker alone, the time until the last call that counts: so a call that takes a good part of the round is
-    not counted as less than it is.
+    The measured time of a round is its full length; if all workers ran out of work, or there is only one worker, it is
+    the time until the last counted call. So a call that takes much of the round does not lower the rate unduly.
     """
     done = sum(share.done for outcome in outcomes for share in outcome.rounds)
     elapsed = 0.0
@@ -137,25 +136,25 @@ def merge_outcomes(outcomes: list[worker.Outcome], seconds: float) -> dict[str, 
 @dataclass(slots=True)
 class _Series:
     cell: Cell
-    way: str
+    adapter: str
     repetitions: list[dict[str, Any]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        def over(name: str) -> dict[str, Any]:
+        def spread_of(name: str) -> dict[str, Any]:
             return spread([repetition[name] for repetition in self.repetitions])
 
         return {
-            "way": self.way,
+            "way": self.adapter,
             "operation": self.cell.operation,
             "workers": self.cell.workers,
             "size": self.cell.size,
-            "per_sec": over("per_sec"),
-            "p50_us": over("p50_us"),
-            "p99_us": over("p99_us"),
-            "longest_us": over("longest_us"),
-            "slowest_fastest": over("slowest_fastest"),
-            "cpu_us_each": over("cpu_us_each"),
+            "per_sec": spread_of("per_sec"),
+            "p50_us": spread_of("p50_us"),
+            "p99_us": spread_of("p99_us"),
+            "longest_us": spread_of("longest_us"),
+            "slowest_fastest": spread_of("slowest_fastest"),
+            "cpu_us_each": spread_of("cpu_us_each"),
             "errors": sum(repetition["errors"] for repetition in self.repetitions),
             "histogram": {
                 str(bucket): count
@@ -172,7 +171,7 @@ class _Series:
 
 
 class Runner:
-    """Runs a plan's cells in a folder."""
+    """Runs the cells of a plan in a folder."""
 
     def __init__(self, pool: Pool, plan: Plan, folder: Path, say: Callable[[str], None]) -> None:
         self._pool = pool
@@ -182,28 +181,28 @@ class Runner:
         self._templates: dict[tuple[str, int], Path] = {}
         self._copies = 0
 
-    def _template(self, way: str, size: int) -> Path:
-        found = self._templates.get((way, size))
-        if found is None:
-            found = self._folder / f"template-{way}-{size}"
+    def _template(self, adapter: str, size: int) -> Path:
+        template = self._templates.get((adapter, size))
+        if template is None:
+            template = self._folder / f"template-{adapter}-{size}"
             began = time.monotonic()
-            self._pool.call("prepare", way, found, size)
-            self._templates[way, size] = found
+            self._pool.call("prepare", adapter, template, size)
+            self._templates[adapter, size] = template
             if time.monotonic() - began > 2:
-                self._say(f"prepared {way} with {size:,} jobs in {time.monotonic() - began:.1f} s")
-        return found
+                self._say(f"prepared {adapter} with {size:,} jobs in {time.monotonic() - began:.1f} s")
+        return template
 
-    def _run_once(self, cell: Cell, way: str) -> dict[str, Any]:
-        template = self._template(way, cell.size)
+    def _run_once(self, cell: Cell, adapter: str) -> dict[str, Any]:
+        template = self._template(adapter, cell.size)
         folder = template
-        if not cell.kept:
+        if not cell.reuses_template:
             self._copies += 1
             folder = self._folder / f"copy-{self._copies}"
-            self._pool.call("copy", way, template, folder)
+            self._pool.call("copy", adapter, template, folder)
         try:
             outcomes = self._pool.run(
                 worker.Task(
-                    way=way,
+                    adapter=adapter,
                     folder=folder,
                     operation=cell.operation,
                     workers=cell.workers,
@@ -214,43 +213,43 @@ class Runner:
                 )
             )
         finally:
-            if not cell.kept:
-                self._pool.call("remove", way, folder)
+            if not cell.reuses_template:
+                self._pool.call("remove", adapter, folder)
         return merge_outcomes(outcomes, cell.seconds)
 
     def _run_cell(self, cell: Cell) -> list[_Series]:
-        series = [_Series(cell, way) for way in cell.ways]
+        series = [_Series(cell, adapter) for adapter in cell.adapters]
         for repetition in range(cell.repetitions):
             turn = repetition % len(series)
-            for one in series[turn:] + series[:turn]:
-                if one.failures:
+            for current in series[turn:] + series[:turn]:
+                if current.failures:
                     continue
                 try:
-                    one.repetitions.append(self._run_once(cell, one.way))
+                    current.repetitions.append(self._run_once(cell, current.adapter))
                 except WorkerFailed as failure:
-                    one.failures.append(str(failure).strip().splitlines()[-1])
+                    current.failures.append(str(failure).strip().splitlines()[-1])
                     print(failure, file=sys.stderr)
         return series
 
     def run(self) -> list[dict[str, Any]]:
-        """All cells; afterwards the folder is empty again."""
+        """Run all cells and return their results; afterwards the folder is empty again."""
         results: list[dict[str, Any]] = []
         try:
             for number, cell in enumerate(self._plan.cells, 1):
                 began = time.monotonic()
                 series = self._run_cell(cell)
-                results.extend(one.as_dict() for one in series)
+                results.extend(measured.as_dict() for measured in series)
                 self._say(
                     f"{number}/{len(self._plan.cells)} {cell.operation}, {cell.workers} processes, "
-                    f"{cell.size:,} jobs, {len(cell.ways)} ways: {time.monotonic() - began:.1f} s"
+                    f"{cell.size:,} jobs, {len(cell.adapters)} adapters: {time.monotonic() - began:.1f} s"
                 )
         finally:
-            for (way, _), folder in self._templates.items():
+            for (adapter, _), folder in self._templates.items():
                 if folder.exists():
-                    self._pool.call("remove", way, folder)
+                    self._pool.call("remove", adapter, folder)
         return results
 
 
 def describe_adapters(names: Iterable[str]) -> dict[str, Any]:
-    """What the ways say of themselves."""
-    return {name: asdict(ADAPTERS[name].about()) | {"absent": ADAPTERS[name].load().unsupported} for name in names}
+    """Return the adapters' descriptions, as JSON values."""
+    return {name: asdict(ADAPTERS[name].info()) | {"absent": ADAPTERS[name].load().unsupported} for name in names}

@@ -1,7 +1,7 @@
-"""Latencies of one worker and of many: histograms that can be added up, percentiles, spread.
+"""Statistics of latencies: histograms that can be added up, percentiles, spreads.
 
-Pure. Used by work.py (one worker), harness.py (all workers of a run) and report.py. A histogram maps a
-bucket number to a count; a bucket is 1/16 of a doubling wide, so a percentile is right within 4.5 per cent.
+Pure. Called by worker.py (one worker), harness.py (all workers of a run) and report.py. A histogram maps a bucket
+number to a count; a bucket is 1/16 of a doubling wide, so a percentile is accurate within 4.5 per cent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Histogram = dict[int, int]
 
 
 def histogram(nanoseconds: Iterable[int]) -> Histogram:
-    """Counts of the latencies by bucket."""
+    """Return the number of latencies by bucket."""
     counts: Histogram = {}
     for value in nanoseconds:
         bucket = round(math.log2(max(value, 1)) * _PER_DOUBLING)
@@ -26,12 +26,12 @@ def histogram(nanoseconds: Iterable[int]) -> Histogram:
 
 
 def bucket_us(bucket: int) -> float:
-    """The middle of a bucket in microseconds."""
+    """Return the middle of a bucket in microseconds."""
     return float(2.0 ** (bucket / _PER_DOUBLING) / 1000)
 
 
 def add(histograms: Iterable[Mapping[int, int]]) -> Histogram:
-    """One histogram of all."""
+    """Return the sum of histograms."""
     total: Histogram = {}
     for counts in histograms:
         for bucket, count in counts.items():
@@ -40,7 +40,7 @@ def add(histograms: Iterable[Mapping[int, int]]) -> Histogram:
 
 
 def percentile_us(counts: Mapping[int, int], share: float) -> float:
-    """The latency in microseconds that the share (0 to 1) of the calls did not exceed; 0 for no calls."""
+    """Return the latency in microseconds that a share (0 to 1) of the calls did not exceed; 0 for no calls."""
     wanted, seen = share * sum(counts.values()), 0
     for bucket in sorted(counts):
         seen += counts[bucket]
@@ -50,7 +50,7 @@ def percentile_us(counts: Mapping[int, int], share: float) -> float:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median, extremes and quartiles of repeated measurements; all zero for none."""
+    """Return median, extremes and quartiles of repeated measurements; all zero for none."""
     if not values:
         return {"median": 0.0, "min": 0.0, "max": 0.0, "q1": 0.0, "q3": 0.0, "n": 0}
     if len(values) == 1:

@@ -1,6 +1,6 @@
-"""Importing an old registry against the bare loop that only reads and parses its files.
+"""Measures the import of an old registry against a bare loop that only reads and parses its files.
 
-Called by __main__.py. Both read the same folder, taking turns; the import also checks, writes and compares.
+Called by __main__.py. Both read the same folder, interleaved; the import also checks, writes and compares.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from .latencies import spread
 
 
 def write_old_registry(folder: Path, jobs: int) -> int:
-    """An old registry with an events log of three signed lines a job; returns how many files."""
-    place = folder / ".mam" / "jobs"
-    place.mkdir(parents=True)
-    (place / ".lock").touch()
+    """Write an old registry with an events log of three signed lines per job; return the number of files."""
+    records_folder = folder / ".mam" / "jobs"
+    records_folder.mkdir(parents=True)
+    (records_folder / ".lock").touch()
     for record in sample_data.records(jobs, seed=7):
         record["last_seq"] = 3
         lines = [
             sample_data.sign(sample_data.wire_event(record["job_id"], seq), record["auth_token"]) for seq in range(1, 4)
         ]
-        (place / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
-        (place / f"{record['job_id']}.events.log").write_text("\n".join(lines) + "\n", "utf-8")
+        (records_folder / f"{record['job_id']}.json").write_text(json.dumps(record, indent=2), "utf-8")
+        (records_folder / f"{record['job_id']}.events.log").write_text("\n".join(lines) + "\n", "utf-8")
     return 2 * jobs
 
 
 def time_bare_loop(folder: Path) -> float:
-    """Seconds of reading and parsing every record and every line."""
+    """Return the seconds that reading and parsing every record and every line takes."""
     began = time.perf_counter()
     for path in (folder / ".mam" / "jobs").iterdir():
         if path.suffix == ".json":
@@ -42,11 +42,11 @@ def time_bare_loop(folder: Path) -> float:
 
 
 def measure(folder: Path, jobs: int, repetitions: int) -> dict[str, Any]:
-    """Jobs a second of the bare loop and of the import into a new database."""
+    """Return the jobs per second of the bare loop and of the import into a new database."""
     from jobdb import Registry
     from jobdb.legacy import import_registry
 
-    from .ways.jobdb import benchmark_vault
+    from .adapters.jobdb import benchmark_vault
 
     old, new = folder / "old", folder / "new"
     files = write_old_registry(old, jobs)

@@ -1,6 +1,6 @@
-"""What was measured on: processor, memory, kernel, disk, file system and the versions of what took part.
+"""Describes the machine: processor, memory, kernel, disk, file system and the versions of the software involved.
 
-Called by __main__.py once a run. Only reads, except for the short measurement of the disk's sync.
+Called by __main__.py once per run. Only reads, except for the short measurement of the disk's sync.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ _MEMORY = ("tmpfs", "ramfs", "devtmpfs")
 
 
 def mount_of(folder: Path) -> dict[str, str]:
-    """Device, type and options of the mount that holds the folder (proc(5), mountinfo)."""
+    """Return device, type and options of the folder's mount (proc(5), mountinfo)."""
     best = {"mount": "", "type": "unknown", "device": "", "options": ""}
     try:
         lines = Path("/proc/self/mountinfo").read_text("utf-8").splitlines()
     except OSError:
         return best
-    place = folder.resolve()
+    resolved = folder.resolve()
     for line in lines:
         left, _, right = line.partition(" - ")
         fields, (kind, device, *rest) = left.split(), right.split()
         point = Path(fields[4].encode().decode("unicode_escape"))
-        if place.is_relative_to(point) and len(str(point)) >= len(best["mount"]):
+        if resolved.is_relative_to(point) and len(str(point)) >= len(best["mount"]):
             best = {
                 "mount": str(point),
                 "type": kind,
@@ -47,12 +47,12 @@ def mount_of(folder: Path) -> dict[str, str]:
 
 
 def in_memory(folder: Path) -> bool:
-    """Whether the folder lies on a file system that has no disk."""
+    """Tell whether the folder is on a file system without a disk."""
     return mount_of(folder)["type"] in _MEMORY
 
 
 def sync_us(folder: Path, times: int = 200) -> dict[str, float]:
-    """What appending 4 KiB and fdatasync costs, in microseconds, by one process."""
+    """Return what appending 4 KiB with fdatasync costs one process, in microseconds."""
     path, taken = folder / "sync-probe", []
     with open(path, "wb", buffering=0) as file:
         for _ in range(times):
@@ -83,7 +83,7 @@ def _version(package: str) -> str | None:
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """The machine and the versions, JSON-ready."""
+    """Return the machine and the versions, as JSON values."""
     try:
         import apsw
 

@@ -1,9 +1,9 @@
-"""Events over a real broker: publish → relay → Mosquitto → subscriber → accepted, at full durability.
+"""Measures events over a real broker: publish → relay → Mosquitto → subscriber → accepted, at full durability.
 
 Called by __main__.py, and alone as ``python -m benchmarks.mqtt_throughput``. Publisher, relay and subscriber are three
-processes on one database; Mosquitto is started on loopback with the settings of docs/how-to/deploy-mqtt.md. Measured:
-how many events a second go the whole way, and, one event at a time, which share of the way each stage has. All read the
-same monotonic clock.
+processes on one database; Mosquitto is started on loopback with the settings of docs/how-to/deploy-mqtt.md. It measures
+the events per second from publish to accepted and, for one event at a time, the share of each stage. All processes
+read the same monotonic clock.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ max_queued_messages 0
 """
 
 
-def unavailable() -> str | None:
-    """Why it cannot be measured here; None when it can."""
+def reason_unavailable() -> str | None:
+    """Return why this cannot be measured here; None when it can."""
     if _mosquitto() is None:
         return "Mosquitto is not installed"
     try:
@@ -93,13 +93,13 @@ def _broker(folder: Path) -> Iterator[int]:
 def _open(folder: Path, *, create: bool = False) -> Registry:
     from jobdb import Registry
 
-    from .ways.jobdb import benchmark_vault
+    from .adapters.jobdb import benchmark_vault
 
     return Registry.open(f"sqlite:///{folder / 'mqtt.db'}", create=create, vault=benchmark_vault(folder))
 
 
 def _relay(folder: Path, pipe: Connection) -> None:
-    """Delivers, and notes when each event was handed to the network."""
+    """Deliver events, and record when each was handed to the network."""
     import threading
 
     from jobdb.mqtt import Environment, RegistryOutbox, Relay
@@ -111,8 +111,8 @@ def _relay(folder: Path, pipe: Connection) -> None:
     def record_time(self: Mqtt, topic: str, payload: str, *, retain: bool) -> int:
         mid = publish(self, topic, payload, retain=retain)
         now = time.monotonic_ns()
-        found = json.loads(payload)
-        handed[found["job_id"], found["seq"]] = now
+        event = json.loads(payload)
+        handed[event["job_id"], event["seq"]] = now
         return mid
 
     Mqtt.publish = record_time  # type: ignore[method-assign]
@@ -129,20 +129,20 @@ def _relay(folder: Path, pipe: Connection) -> None:
 
 
 def _subscriber(folder: Path, port: int, pipe: Connection) -> None:
-    """Accepts, and notes when each event came in and when its acceptance was durable. Nothing is handled."""
+    """Accept events, and record when each arrived and when its acceptance was durable. Nothing is handled."""
     from jobdb.mqtt import BrokerSettings, subscribe
     from jobdb.mqtt.connection import Message
     from jobdb.mqtt.consumer import BrokerConsumer
 
     arrived: dict[tuple[str, int], int] = {}
     accepted: dict[tuple[str, int], int] = {}
-    noticed = BrokerConsumer._enqueue
+    enqueue = BrokerConsumer._enqueue
 
     def record_time(self: BrokerConsumer, message: Message) -> None:
         now = time.monotonic_ns()
-        noticed(self, message)
-        found = json.loads(message.payload)
-        arrived[found["job_id"], found["seq"]] = now
+        enqueue(self, message)
+        event = json.loads(message.payload)
+        arrived[event["job_id"], event["seq"]] = now
 
     BrokerConsumer._enqueue = record_time  # type: ignore[method-assign]
     with _open(folder) as registry:
@@ -167,13 +167,13 @@ def _subscriber(folder: Path, port: int, pipe: Connection) -> None:
 
 
 def measure(folder: Path, events: int, single: int, say: Callable[[str], None] = lambda text: None) -> dict[str, Any]:
-    """Events a second over the whole way, and milliseconds and shares of each stage for one event at a time.
+    """Return the events per second from publish to accepted, and each stage's milliseconds and share for one event.
 
     Args:
-        folder: where the database and the broker's store lie, on a disk.
-        events: how many events go as fast as they can.
-        single: how many go one after the other.
-        say: takes a line about the progress.
+        folder: where the database and the broker's store are, on a disk.
+        events: the number of events that are published as fast as possible.
+        single: the number of events that are published one at a time.
+        say: is called with lines about the progress.
     """
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
     context = multiprocessing.get_context("spawn")
@@ -219,7 +219,7 @@ def _jobs(registry: Registry, port: int) -> list[str]:
 def _one_by_one(
     registry: Registry, jobs: list[str], times: int, pipe: Connection
 ) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int], int]:
-    """Publishes, waits for the acceptance, pauses; the first ones warm up and are left out."""
+    """Publish one event at a time and wait for its acceptance; the first ones, a warm-up, are left out."""
     began, published = {}, {}
     warm_up = 10
     for number in range(times + warm_up):
@@ -236,7 +236,7 @@ def _one_by_one(
 
 
 def _all_at_once(registry: Registry, jobs: list[str], events: int, before: int, pipe: Connection) -> dict[str, Any]:
-    """One publisher, an event a transaction, while the relay and the subscriber keep up as they can."""
+    """Publish events one per transaction while the relay and the subscriber keep up as they can."""
     start = time.monotonic()
     for number in range(events):
         registry.publish(jobs[number % len(jobs)], "progress", detail="step", attempt=1)
@@ -261,7 +261,7 @@ def _stages(
     taken: dict[str, list[float]] = {name: [] for name in STAGES}
     whole = []
     for key, start in began.items():
-        # The relay may have an event in hand before its publisher has been scheduled again: then it waited for nothing.
+        # The relay may have taken an event before its publisher is scheduled again: then the event did not wait.
         ready = min(published[key], handed[key])
         points = (start, ready, handed[key], arrived[key], accepted[key])
         for name, here, there in zip(STAGES, points, points[1:], strict=False):
@@ -278,13 +278,13 @@ def _receive(pipe: Connection) -> Any:
     return pipe.recv()
 
 
-def _expect(found: int, wanted: int) -> None:
-    if found < wanted:
-        raise TimeoutError(f"{found} of {wanted} events were accepted in time")
+def _expect(accepted: int, wanted: int) -> None:
+    if accepted < wanted:
+        raise TimeoutError(f"{accepted} of {wanted} events were accepted in time")
 
 
 def lines(found: dict[str, Any]) -> list[str]:
-    """The result as a table, for the report."""
+    """Return the result as a table, for the report."""
     rows = []
     for name, one in found["stages_ms"].items():
         reach = f"{one['min']:.2f}–{one['max']:.2f} ms"
@@ -293,7 +293,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         "## Over MQTT",
         "",
         f"One publisher, one relay, one subscriber, Mosquitto on loopback: {found['events_per_sec']:,.0f} events/s "
-        f"from publish to accepted ({found['events']:,} events, one a transaction; published at "
+        f"from publish to accepted ({found['events']:,} events, one per transaction; published at "
         f"{found['published_per_sec']:,.0f}/s). One event at a time takes {found['way_ms']['median']:.1f} ms:",
         "",
         "| stage | what is done | median | lowest–highest | share |",
@@ -309,7 +309,7 @@ def main() -> int:
     parser.add_argument("--single", type=int, default=100)
     parser.add_argument("--folder", type=Path, default=Path("build"), help="a folder on a disk")
     arguments = parser.parse_args()
-    if reason := unavailable():
+    if reason := reason_unavailable():
         parser.error(reason)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="mqtt-", dir=arguments.folder)).resolve()

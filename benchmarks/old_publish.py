@@ -1,7 +1,7 @@
-"""What the old registry's publish script did, as a script: for comparing how long a command takes.
+"""Does what the old registry's publish script did, to compare how long a command takes.
 
-Run by cold_start.py as ``python old_publish.py FOLDER JOB EVENT DETAIL``. It imports what the old one
-imported, the MQTT client included, but has no broker to send to: that part of its time is left out.
+Run by cold_start.py as ``python old_publish.py FOLDER JOB EVENT DETAIL``. It imports what the old script imported,
+including the MQTT client, but sends to no broker: that part of the time is left out.
 """
 
 from __future__ import annotations

@@ -1,18 +1,18 @@
-"""The full plan and the quick one: which way runs what, with how many processes, on how large a registry.
+"""The full plan and the quick one: which adapters run which operation, with how many processes and jobs.
 
-Called by __main__.py; read by harness.py. A cell's ways are those that have the operation and are installed.
+Called by __main__.py; read by harness.py. A cell's adapters are those that support the operation and are installed.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .ways import ADAPTERS
-from .ways.base import BATCH_OPERATIONS, OPERATIONS
+from .adapters import ADAPTERS
+from .adapters.base import BATCH_OPERATIONS, OPERATIONS
 
-# What an operation uses up is laid in beforehand: so many calls for a second of measuring by all workers.
+# What an operation consumes is prepared beforehand: the number of calls per measured second, over all workers.
 _PREFILL_PER_SEC = {"accept": 16000, "accept_100": 40000, "complete": 3000}
-_KEPT_FROM = 10_000
+_REUSE_TEMPLATE_FROM_JOBS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Cell:
     operation: str
     workers: int
     size: int
-    ways: tuple[str, ...]
+    adapters: tuple[str, ...]
     seconds: float
     warmup_sec: float
     repetitions: int
@@ -34,14 +34,14 @@ class Cell:
         return max(int(each), 50) if each else 0
 
     @property
-    def kept(self) -> bool:
-        """Whether the prepared registry itself is used, because copying it would take longer than the run."""
-        return self.size >= _KEPT_FROM
+    def reuses_template(self) -> bool:
+        """Tell whether the prepared registry itself is used, because copying it would take longer than the run."""
+        return self.size >= _REUSE_TEMPLATE_FROM_JOBS
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cells in their order, and how long the other measurements may go on."""
+    """The cells in order, and the sizes of the other measurements."""
 
     name: str
     cells: tuple[Cell, ...]
@@ -52,8 +52,8 @@ class Plan:
     import_repetitions: int
 
     @property
-    def ways(self) -> tuple[str, ...]:
-        return tuple(name for name in ADAPTERS if any(name in cell.ways for cell in self.cells))
+    def adapters(self) -> tuple[str, ...]:
+        return tuple(name for name in ADAPTERS if any(name in cell.adapters for cell in self.cells))
 
     @property
     def workers(self) -> set[int]:
@@ -61,13 +61,13 @@ class Plan:
 
 
 def supporting(operation: str, names: tuple[str, ...], workers: int) -> tuple[str, ...]:
-    """Those of the ways that have the operation and can be used by so many processes."""
-    kept = []
+    """Return the adapters that support the operation and that many processes."""
+    chosen = []
     for name in names:
         cls = ADAPTERS[name].load()
         if operation not in cls.unsupported and workers <= cls.max_workers:
-            kept.append(name)
-    return tuple(kept)
+            chosen.append(name)
+    return tuple(chosen)
 
 
 _LARGE_REGISTRY = ("jobdb-full", "flock-fsync", "sqlite-full")
@@ -88,7 +88,7 @@ _QUICK = (
 )
 
 
-# Who is compared where: all ways under the load that counts, fewer where only the trend is asked for.
+# Which adapters are compared where: all under the load that matters most, fewer where only a trend is needed.
 _CORE = ("jobdb-full", "flock-fsync", "sqlite-full")
 _MANY_PROCESSES = (*_CORE, "jobdb-normal", "postgresql")
 _FLOOR = (*_CORE, "jobdb-normal", "raw-full", "raw-normal")
@@ -97,12 +97,12 @@ _ONE_PROCESS = (*_FLOOR, "huey", "persist-queue", "litequeue-full", "simplebroke
 
 
 def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
-    """About ten minutes; with a registry of a million jobs about ten more."""
+    """Return the plan of about ten minutes; about twenty with a registry of a million jobs."""
 
     def cell(operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int = 1) -> Cell:
-        ways = supporting(operation, tuple(name for name in available if name in names), workers)
+        adapters = supporting(operation, tuple(name for name in available if name in names), workers)
         warmup = 0.0 if operation == "complete" else min(0.25 * seconds, 0.2)
-        return Cell(operation, workers, size, ways, seconds, warmup, 3, rounds)
+        return Cell(operation, workers, size, adapters, seconds, warmup, 3, rounds)
 
     cells = []
     for workers, names in ((1, _ONE_PROCESS), (2, _CORE), (8, available), (32, _MANY_PROCESSES)):
@@ -125,7 +125,7 @@ def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
             cells.append(cell(operation, 1, 1_000_000, ("jobdb-full",), 0.4))
     return Plan(
         name="full",
-        cells=tuple(one for one in cells if one.ways),
+        cells=tuple(planned for planned in cells if planned.adapters),
         cold_starts=20,
         wakeups=100,
         idle_sec=5.0,
@@ -135,12 +135,12 @@ def full(available: tuple[str, ...], *, million: bool = False) -> Plan:
 
 
 def quick(available: tuple[str, ...]) -> Plan:
-    """About one minute: every operation, fewer ways and processes, two repetitions, small registries."""
+    """Return the plan of about one minute: all operations, fewer adapters and processes, small registries."""
 
     def cell(operation: str, workers: int, size: int, names: tuple[str, ...], seconds: float, rounds: int) -> Cell:
-        ways = supporting(operation, tuple(name for name in names if name in available), workers)
+        adapters = supporting(operation, tuple(name for name in names if name in available), workers)
         warmup = 0.0 if operation == "complete" else 0.05
-        return Cell(operation, workers, size, ways, seconds, warmup, 2, rounds)
+        return Cell(operation, workers, size, adapters, seconds, warmup, 2, rounds)
 
     chosen = tuple(name for name in available if name in _QUICK)
     cells = []
@@ -153,7 +153,7 @@ def quick(available: tuple[str, ...]) -> Plan:
     cells.append(cell("claim", 1, 10_000, _LARGE_REGISTRY, 0.2, 1))
     return Plan(
         name="quick",
-        cells=tuple(one for one in cells if one.ways),
+        cells=tuple(planned for planned in cells if planned.adapters),
         cold_starts=4,
         wakeups=20,
         idle_sec=1.0,

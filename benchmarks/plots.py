@@ -1,6 +1,6 @@
-"""The plots of a run: throughput and waits over the number of processes, cost over the size, latencies.
+"""Draws the plots of a run: throughput and waits over the number of processes, cost over the size, latencies.
 
-Called by report.py with the results; needs matplotlib. One colour a way, the same in every plot; jobdb is
+Called by report.py with the results; needs matplotlib. Each adapter has one colour, the same in every plot; jobdb is
 drawn last and thick.
 """
 
@@ -41,29 +41,29 @@ Lines = Mapping[str, list[tuple[float, float]]]
 def _lines(
     results: Results, operation: str, along: str, fixed: Mapping[str, int], value: Value
 ) -> dict[str, list[tuple[float, float]]]:
-    """By way: (place, value) in order of the place, where there are two places or more."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """Return each adapter's points in order, where it has two or more."""
+    points_by_adapter: dict[str, list[tuple[float, float]]] = {}
     for one in results["series"]:
         if one["operation"] != operation or one["way"] in _NOT_DRAWN or one["failures"]:
             continue
         if any(one[name] != wanted for name, wanted in fixed.items()):
             continue
-        found.setdefault(one["way"], []).append((one[along], value(one)))
-    drawn = {way: sorted(points) for way, points in found.items() if len(points) > 1}
+        points_by_adapter.setdefault(one["way"], []).append((one[along], value(one)))
+    drawn = {adapter: sorted(points) for adapter, points in points_by_adapter.items() if len(points) > 1}
     return dict(sorted(drawn.items(), key=lambda item: item[0] in _OURS))
 
 
 def _draw(axes: Any, results: Results, lines: Lines) -> None:
-    for way, points in lines.items():
+    for adapter, points in lines.items():
         axes.plot(
             [point[0] for point in points],
             [point[1] for point in points],
             marker="o",
             markersize=4,
-            linewidth=2.6 if way in _OURS else 1.4,
-            linestyle="-" if results["ways"][way]["durability"] == "full" else "--",
-            color=_COLOURS[way],
-            label=results["ways"][way]["label"],
+            linewidth=2.6 if adapter in _OURS else 1.4,
+            linestyle="-" if results["ways"][adapter]["durability"] == "full" else "--",
+            color=_COLOURS[adapter],
+            label=results["ways"][adapter]["label"],
         )
     axes.set_yscale("log")
     axes.grid(True, which="major", alpha=0.3)
@@ -87,7 +87,7 @@ def _figure(columns: int, height: float) -> tuple[Any, Any]:
 
 
 def _draw_panels(results: Results, panels: list[_Panel], across: str, path: Path, powers_of_two: bool) -> str | None:
-    """Draws the panels that have lines, side by side, with one legend below."""
+    """Draw the panels that have lines, side by side, with one legend below; return the file's name."""
     panels = [panel for panel in panels if panel.lines]
     if not panels:
         return None
@@ -97,8 +97,8 @@ def _draw_panels(results: Results, panels: list[_Panel], across: str, path: Path
         _draw(one, results, panel.lines)
         one.set_xscale("log", base=2 if powers_of_two else 10)
         if powers_of_two:
-            places = sorted({point[0] for points in panel.lines.values() for point in points})
-            one.set_xticks(places, [str(int(place)) for place in places])
+            ticks = sorted({point[0] for points in panel.lines.values() for point in points})
+            one.set_xticks(ticks, [str(int(tick)) for tick in ticks])
         one.set_xlabel(across)
         one.set_ylabel(panel.label)
         one.set_title(panel.title)
@@ -110,11 +110,11 @@ def _draw_panels(results: Results, panels: list[_Panel], across: str, path: Path
 
 
 def throughput(results: Results, folder: Path) -> str | None:
-    """Calls a second over the number of processes, for publish and claim."""
+    """Draw calls per second over the number of processes, for publish and claim."""
     panels = [
         _Panel(
             f"{operation}, 1,000 jobs",
-            "calls a second",
+            "calls per second",
             _lines(results, operation, "workers", {"size": 1000}, lambda one: float(one["per_sec"]["median"])),
         )
         for operation in ("publish", "claim")
@@ -123,7 +123,7 @@ def throughput(results: Results, folder: Path) -> str | None:
 
 
 def waits(results: Results, folder: Path) -> str | None:
-    """p99 and longest latency of publish over the number of processes."""
+    """Draw p99 and longest latency of publish over the number of processes."""
     values: list[tuple[str, Value]] = [
         ("p99, ms", lambda one: float(one["p99_us"]["median"]) / 1000),
         ("longest of all repetitions, ms", lambda one: float(one["longest_us"]["max"]) / 1000),
@@ -136,7 +136,7 @@ def waits(results: Results, folder: Path) -> str | None:
 
 
 def sizes(results: Results, folder: Path) -> str | None:
-    """Time of a claim and of a publish (the next seq) over the size of the registry; logarithmic axes."""
+    """Draw the time of a claim and of a publish (the next seq) over the size of the registry; logarithmic axes."""
 
     def each_us(one: Mapping[str, Any]) -> float:
         return 1e6 / max(float(one["per_sec"]["median"]), 1e-9)
@@ -144,7 +144,7 @@ def sizes(results: Results, folder: Path) -> str | None:
     panels = [
         _Panel(
             f"{operation}, one process",
-            "µs a call",
+            "µs per call",
             _lines(results, operation, "size", {"workers": 1}, each_us),
         )
         for operation in ("claim", "publish")
@@ -153,7 +153,7 @@ def sizes(results: Results, folder: Path) -> str | None:
 
 
 def distribution(results: Results, folder: Path) -> str | None:
-    """Which share of publish calls took longer than a time, 8 processes; logarithmic axes show the tail."""
+    """Draw the share of publish calls that took longer than a time, 8 processes; logarithmic axes show the tail."""
     chosen = [
         one
         for one in results["series"]
@@ -193,7 +193,7 @@ def distribution(results: Results, folder: Path) -> str | None:
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
-    """All plots that the results have data for: file names by kind."""
+    """Draw all plots that the results have data for; return the file names by kind."""
     kinds = {"throughput": throughput, "waits": waits, "sizes": sizes, "distribution": distribution}
     drawn = {kind: make(results, folder) for kind, make in kinds.items()}
     return {kind: name for kind, name in drawn.items() if name}

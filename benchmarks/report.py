@@ -1,6 +1,6 @@
-"""Writes a run down for readers: REPORT.md with every table, headline.md for the README, and the plots.
+"""Writes a run's report: REPORT.md with every table, headline.md for the README, and the plots.
 
-Called by __main__.py with the results of one run; everything in the text comes from them.
+Called by __main__.py with the results of one run; every number in the text comes from them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plots
-from .ways.base import BATCH_OPERATIONS, OPERATIONS
+from .adapters.base import BATCH_OPERATIONS, OPERATIONS
 
 Results = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def _targets(results: Results) -> list[str]:
         if one.get("why"):
             reasons.setdefault(one["why"], []).append(one["name"])
     if reasons:
-        lines += ["What stands in the way of those that are not met:", ""]
+        lines += ["Why the others are not met:", ""]
         lines += [f"- {'; '.join(names)}: {why}." for why, names in reasons.items()]
         lines.append("")
     return lines
@@ -54,14 +54,14 @@ def _ways(results: Results) -> list[str]:
         notes = "; ".join(f"{verb}: {note}" for verb, note in about["notes"].items())
         rows.append([about["label"], about["durability"], about["settings"], about["version"], notes])
     lines = [
-        "## The ways, and what each promises",
+        "## The implementations and their durability",
         "",
-        "Durability: *full*, what was answered survives power loss; *normal*, it survives the death of the",
-        "process, and power loss may take the last answers but leaves the file whole; *none*, as normal, and",
-        "nothing promises that the file stays whole. Compare ways of the same durability only.",
+        "Durability: *full*, acknowledged writes survive power loss; *normal*, they survive the death of the",
+        "process, and power loss may take the last ones but leaves the file intact; *none*, as normal, without a",
+        "promise that the file stays intact. Compare implementations of the same durability only.",
         "",
-        *_table(("way", "durability", "settings", "version", "what its verbs are"), rows),
-        "Not measured, because the way does not have it:",
+        *_table(("implementation", "durability", "settings", "version", "its verbs"), rows),
+        "Not measured, because the implementation lacks it:",
         "",
     ]
     for about in results["ways"].values():
@@ -80,7 +80,7 @@ def _machine(results: Results) -> list[str]:
     sync = machine["append_4k_and_fdatasync_us"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     return [
-        "## Where and when",
+        "## Machine and date",
         "",
         f"{results['started']}, plan *{results['plan']}*, {results['took_sec']:.0f} s. "
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory']}; {machine['system']}; "
@@ -124,7 +124,7 @@ def _series(results: Results) -> list[str]:
                     ]
                 )
             head = (
-                "way",
+                "implementation",
                 "durability",
                 "per second",
                 "lowest–highest",
@@ -155,7 +155,7 @@ def _other_measurements(results: Results) -> list[str]:
         lines += [
             "## Commands, from start to end",
             "",
-            "The old publish script is measured without its sending to a broker, but with the import for it.",
+            "The old publish script is measured without sending to a broker, but with the import for it.",
             "",
             *_table(("command", "median", "lowest–highest", "of import typer"), rows),
         ]
@@ -171,7 +171,7 @@ def _other_measurements(results: Results) -> list[str]:
         lines += [
             "## Waking up",
             "",
-            "From the writer's answer to the return of the reader in another process.",
+            "The time from the writer's return to that of a reader in another process.",
             "",
             *_table(("verb", "median", "p99", "longest"), rows),
             "A process that waits while nothing happens uses "
@@ -195,35 +195,35 @@ def _other_measurements(results: Results) -> list[str]:
 
 _METHOD = """## How it is measured
 
-Real processes, started once and used for all ways; each run opens its way anew, warms up, and all its
-processes begin at one moment of the monotonic clock. In each repetition the ways take turns, each time
-another one first. Each run has a fresh copy of a prepared registry (70 % of the jobs over, 10 % running, 20
-% pending; random ids); registries of 10,000 jobs and more are reused. *claim* drains the pending jobs of
-the registry in rounds and puts them back between rounds, unmeasured. *complete* ends jobs that were laid in
-beforehand, *accept* takes events that were signed beforehand; publish signs where the way has signatures. A
-call that outlasts the measured time is waited for: its latency counts, its work does not. "Timed out"
-counts calls that ended with the way's own busy error. Rates are medians of the repetitions; p50 and p99 are
-medians of the repetitions' percentiles over all processes; the longest is the longest of all. The raw floor
-replays, in a bare apsw loop with synchronous set as named, the very statements and parameters that jobdb
-was recorded to run; signing, checking and sealing are not in it.
+The processes are started once and used for all implementations. Each run opens its registry again and warms up, and
+all its processes start at the same time of the monotonic clock. In each repetition the implementations take turns, each
+time with another one first. Each run has a fresh copy of a prepared registry (70 % of the jobs have ended, 10 % are
+running, 20 % are pending; random ids); registries of 10,000 jobs and more are reused. *claim* drains the pending jobs
+in rounds; between rounds they are made pending again, unmeasured. *complete* ends jobs that were prepared beforehand,
+*accept* takes events that were signed beforehand; *publish* signs if the implementation has signatures. A call that is
+still running at the end is waited for: its latency counts, its work does not. "Timed out" counts calls that ended with
+the implementation's own busy error. Rates are medians of the repetitions; p50 and p99 are medians of the repetitions'
+percentiles over all processes; the longest is the longest of all. The raw floor replays the statements and parameters
+that jobdb was recorded to run, in a bare apsw loop with the named synchronous setting; it does not sign, check or
+encrypt.
 """
 
 
 def headline(results: Results, drawn: Mapping[str, str]) -> str:
-    """The table and the plot for the README."""
+    """Return the table and the plot for the README."""
     rows = []
-    for way in _HEADLINE:
+    for adapter in _HEADLINE:
         cells = {
             (one["operation"], one["workers"], one["size"]): one
             for one in results["series"]
-            if one["way"] == way and not one["failures"]
+            if one["way"] == adapter and not one["failures"]
         }
         publish, claim = cells.get(("publish", 8, 1000)), cells.get(("claim", 8, 1000))
         large = cells.get(("claim", 1, 100_000))
         if publish or claim:
             rows.append(
                 [
-                    results["ways"][way]["label"],
+                    results["ways"][adapter]["label"],
                     _number(publish["per_sec"]["median"]) if publish else "–",
                     _ms(publish["p99_us"]["median"]) if publish else "–",
                     _ms(publish["longest_us"]["max"]) if publish else "–",
@@ -248,11 +248,11 @@ def headline(results: Results, drawn: Mapping[str, str]) -> str:
 
 
 def write(results: Results, folder: Path) -> None:
-    """REPORT.md, headline.md and the plots; the quick plan's report has its own name and no headline."""
+    """Write REPORT.md, headline.md and the plots; the quick plan's report has its own folder and no headline."""
     quick = results["plan"] == "quick"
-    place = folder / "quick" if quick else folder
-    place.mkdir(parents=True, exist_ok=True)
-    drawn = plots.draw(results, place)
+    target = folder / "quick" if quick else folder
+    target.mkdir(parents=True, exist_ok=True)
+    drawn = plots.draw(results, target)
     pictures = [line for name in drawn.values() for line in (f"![{name}]({name})", "")]
     text = "\n".join(
         [
@@ -269,6 +269,6 @@ def write(results: Results, folder: Path) -> None:
             *_series(results),
         ]
     )
-    (place / "REPORT.md").write_text(text.rstrip() + "\n", "utf-8")
+    (target / "REPORT.md").write_text(text.rstrip() + "\n", "utf-8")
     if not quick:
-        (place / "headline.md").write_text(headline(results, drawn), "utf-8")
+        (target / "headline.md").write_text(headline(results, drawn), "utf-8")

@@ -1,7 +1,7 @@
-"""The made-up jobs and signed events that every way is fed with: all do the same work on the same bytes.
+"""Synthetic jobs and signed events for all adapters, so that all do the same work on the same bytes.
 
-Called by the ways and the tests. A registry's make-up follows what a used one looks like: of each 20
-jobs, 14 are over, 2 run and 4 are pending. Job ids are random, so the order of the names is not that of creation.
+Called by the adapters and the tests. The mix of statuses is that of a registry in use: of each 20 jobs, 14 have ended,
+2 are running and 4 are pending. Job ids are random, so the order of the names is not the order of creation.
 """
 
 from __future__ import annotations
@@ -22,29 +22,30 @@ _CYCLE = ("completed",) * 12 + ("error", "cancelled") + ("running",) * 2 + ("pen
 
 
 def status_of(number: int) -> str:
-    """The status of the number-th job of a prepared registry."""
+    """Return the status of a prepared registry's job by its number."""
     return _CYCLE[number % len(_CYCLE)]
 
 
 def now_text() -> str:
+    """Return the current time as a timestamp."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def token(source: random.Random) -> str:
-    """As long as ``secrets.token_urlsafe(32)``; the given source makes it the same in every prepared registry."""
+    """Return a token as long as ``secrets.token_urlsafe(32)``, the same in every prepared registry."""
     return source.randbytes(32).hex()[:43]
 
 
 def record(source: random.Random, number: int, status: str = "pending") -> dict[str, Any]:
-    """A job as the old registry writes it."""
+    """Return a job's record as the old registry writes it."""
     job_id = source.randbytes(6).hex()
-    moment = now_text()
+    now = now_text()
     return {
         "schema_version": 1,
         "job_id": job_id,
         "status": status,
-        "created_at": moment,
-        "updated_at": moment,
+        "created_at": now,
+        "updated_at": now,
         "prompt": f"Review the diff of branch fix/lock and answer PASS or list what must change ({number})",
         "agent": AGENTS[number % len(AGENTS)],
         "agent_session": f"tmux:{AGENTS[number % len(AGENTS)]}-{number % 5}",
@@ -59,14 +60,14 @@ def record(source: random.Random, number: int, status: str = "pending") -> dict[
 
 
 def records(size: int, seed: int = 1) -> Iterator[dict[str, Any]]:
-    """The jobs of a prepared registry of that size, in order of creation."""
+    """Yield the records of a prepared registry with ``size`` jobs, in order of creation."""
     source = random.Random(seed)
     for number in range(size):
         yield record(source, number, status_of(number))
 
 
 def wire_event(job_id: str, seq: int, kind: str = "progress", **data: Any) -> dict[str, Any]:
-    """An unsigned wire event."""
+    """Return an unsigned wire event."""
     return {
         "schema_version": 1,
         "seq": seq,
@@ -79,19 +80,19 @@ def wire_event(job_id: str, seq: int, kind: str = "progress", **data: Any) -> di
 
 
 def canonical(payload: dict[str, Any]) -> bytes:
-    """RFC 8785 for the plain values used here (ASCII keys, integers)."""
+    """Return the RFC 8785 form, for the simple values used here (ASCII keys, integers)."""
     return json.dumps(payload, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def sign(payload: dict[str, Any], secret: str) -> str:
-    """The payload on one line with its data.hmac_sig."""
+    """Return the payload on one line with its data.hmac_sig."""
     signature = hmac.new(secret.encode(), canonical(payload), hashlib.sha256).hexdigest()
     payload["data"]["hmac_sig"] = signature
     return json.dumps(payload, separators=(",", ":"), ensure_ascii=False)
 
 
 def verify(line: str, secret: str) -> dict[str, Any] | None:
-    """The event, when its signature is right."""
+    """Return the event if its signature is valid."""
     payload: dict[str, Any] = json.loads(line)
     signature = payload["data"].pop("hmac_sig", "")
     expected = hmac.new(secret.encode(), canonical(payload), hashlib.sha256).hexdigest()

@@ -1,7 +1,7 @@
-"""The bars that the project set itself, each computed from the results of one run.
+"""The project's performance targets, each evaluated on the results of one run.
 
-Pure: takes the results as __main__.py writes them, returns what report.py prints. A target whose measurements
-are not in the results (the quick plan leaves some out) is "not measured", never "met".
+Pure: takes the results as __main__.py writes them, returns what report.py prints. A target whose measurements are not
+in the results (the quick plan leaves some out) is "not measured", never "met".
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _LARGE_VERBS = ("claim", "publish", "accept", "list_page")
 
 
 class NotMeasured(Exception):
-    """The results hold no such measurement; the message names it."""
+    """The results do not contain a measurement; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One target: its bar in words, what was measured, whether that is enough (None: not measured), and if not, why."""
+    """One target with its bar, the measured value, and whether the bar is met (None: not measured); if not, why."""
 
     name: str
     bar: str
@@ -36,24 +36,24 @@ class Verdict:
         return {"name": self.name, "bar": self.bar, "measured": self.measured, "met": self.met, "why": self.why}
 
 
-def series(results: Results, way: str, operation: str, workers: int, size: int) -> Mapping[str, Any]:
-    """The measurements of one way in one cell.
+def series(results: Results, adapter: str, operation: str, workers: int, size: int) -> Mapping[str, Any]:
+    """Return the measurements of one adapter in one cell.
 
     Raises:
-        NotMeasured: the run had no such cell, or the way failed in it.
+        NotMeasured: the run had no such cell, or the adapter failed in it.
     """
     for one in results.get("series", ()):
-        if (one["way"], one["operation"], one["workers"], one["size"]) == (way, operation, workers, size):
+        if (one["way"], one["operation"], one["workers"], one["size"]) == (adapter, operation, workers, size):
             if one["failures"]:
-                raise NotMeasured(f"{way} failed in {operation}")
+                raise NotMeasured(f"{adapter} failed in {operation}")
             found: Mapping[str, Any] = one
             return found
-    raise NotMeasured(f"{operation} by {way}, {workers} processes, {size:,} jobs")
+    raise NotMeasured(f"{operation} by {adapter}, {workers} processes, {size:,} jobs")
 
 
-def rate(results: Results, way: str, operation: str, workers: int, size: int) -> float:
-    """Median calls (or items) a second."""
-    return float(series(results, way, operation, workers, size)["per_sec"]["median"])
+def rate(results: Results, adapter: str, operation: str, workers: int, size: int) -> float:
+    """Return the median calls (or items) per second."""
+    return float(series(results, adapter, operation, workers, size)["per_sec"]["median"])
 
 
 def _ratio(above: float, below: float, name: str) -> float:
@@ -81,7 +81,7 @@ def _at_least(
 
 
 def _all_at_most(name: str, bar: float, parts: Sequence[tuple[str, Callable[[], float]]]) -> Verdict:
-    """Met when every part is at most the bar; not measured when any part is missing."""
+    """Return a verdict that is met when every part is at most the bar, and not measured when one is missing."""
     texts, worst, missing = [], 0.0, False
     for label, measure in parts:
         try:
@@ -96,12 +96,12 @@ def _all_at_most(name: str, bar: float, parts: Sequence[tuple[str, Callable[[], 
     return Verdict(name, f"≤ {bar:g}", ", ".join(texts), met)
 
 
-def _slowdown(results: Results, way: str, floor: str, operation: str) -> Callable[[], float]:
+def _slowdown(results: Results, adapter: str, floor: str, operation: str) -> Callable[[], float]:
     def measure() -> float:
         least = rate(results, floor, operation, 1, 1000)
         if not least:
             raise NotMeasured(f"{floor} ran out of {operation} while it warmed up")
-        return _ratio(least, rate(results, way, operation, 1, 1000), way)
+        return _ratio(least, rate(results, adapter, operation, 1, 1000), adapter)
 
     return measure
 
@@ -120,7 +120,7 @@ def _wait_share(results: Results, workers: int) -> float:
 
 
 def _longest_wait(results: Results) -> Verdict:
-    name = "longest wait of publish at 8 and 32 writers, of that of plain SQLite FULL"
+    name = "longest wait of publish at 8 and 32 writers, relative to plain SQLite FULL"
     shares = []
     try:
         for workers in (8, 32):
@@ -153,29 +153,29 @@ def _batches(results: Results) -> list[Verdict]:
         return ratio
 
     return [
-        _at_least(f"{operation} in batches of 100 against one by one, full", 20, measure(operation))
+        _at_least(f"{operation} in batches of 100 compared with one by one, full", 20, measure(operation))
         for operation in ("register", "publish", "accept")
     ]
 
 
 def _ahead_of_peers(results: Results) -> Verdict:
-    """Ahead of every peer of the same durability in whatever both do, at 8 processes."""
+    """Compare with every peer of the same durability, in every operation that both have, at 8 processes."""
     name = "ahead of every SQLite peer of full durability, 8 processes, 1,000 jobs"
     behind, compared, least = [], 0, float("inf")
     for one in results.get("series", ()):
-        way = one["way"]
-        about = results.get("ways", {}).get(way, {})
-        others = way not in (FULL, NORMAL, "postgresql", FLOCK) and about.get("durability") == "full"
+        adapter = one["way"]
+        about = results.get("ways", {}).get(adapter, {})
+        others = adapter not in (FULL, NORMAL, "postgresql", FLOCK) and about.get("durability") == "full"
         if not others or one["workers"] != 8 or one["size"] != 1000 or one["failures"]:
             continue
         try:
-            ratio = _speedup(results, one["operation"], way, 1000)
+            ratio = _speedup(results, one["operation"], adapter, 1000)
         except NotMeasured:
             continue
         compared += 1
         least = min(least, ratio)
         if ratio <= 1:
-            behind.append(f"{one['operation']} of {way} ({ratio:.2f}×)")
+            behind.append(f"{one['operation']} of {adapter} ({ratio:.2f}×)")
     if not compared:
         return Verdict(name, "> 1", "not measured: no peer at 8 processes", None)
     text = f"{compared} comparisons, the closest {least:.2f}×" + (f"; behind: {', '.join(behind)}" if behind else "")
@@ -183,7 +183,7 @@ def _ahead_of_peers(results: Results) -> Verdict:
 
 
 def _cold_start(results: Results) -> Verdict:
-    name = "jobdb publish as a command, of python -c 'import typer'"
+    name = "jobdb publish as a command, relative to python -c 'import typer'"
     starts = results.get("cold_start", {})
     try:
         value = _ratio(starts["jobdb publish"]["median"], starts["import typer"]["median"], "import typer")
@@ -193,7 +193,7 @@ def _cold_start(results: Results) -> Verdict:
 
 
 def _explain_lock_handover(results: Results, operation: str) -> str:
-    """What taking turns costs, against one process that keeps the lock."""
+    """Explain what a fair lock costs, compared with one process that keeps the lock."""
     try:
         alone = float(series(results, FULL, operation, 1, 1000)["cpu_us_each"]["median"])
         among = float(series(results, FULL, operation, 8, 1000)["cpu_us_each"]["median"])
@@ -202,20 +202,22 @@ def _explain_lock_handover(results: Results, operation: str) -> str:
     except (KeyError, NotMeasured):
         return ""
     return (
-        "the lock is handed on after every commit, so each begins in a process whose caches and database pages are "
-        f"stale: a {operation} takes {among:.0f} µs of processor among 8 writers, {alone:.0f} alone. In plain SQLite "
-        f"whoever has the lock keeps it (slowest/fastest {hog:.2f} against {fair:.2f} here)"
+        "the lock is passed on after every commit, so each transaction begins in a process whose caches and database "
+        f"pages are stale: a {operation} takes {among:.0f} µs of CPU time among 8 writers, {alone:.0f} µs alone. In "
+        f"plain SQLite the process that has the lock keeps it (slowest/fastest {hog:.2f}, here {fair:.2f})"
     )
 
 
 def _explain_verb_overhead(results: Results) -> str:
-    """What a publish does beside its statements, without and with a wait for the disk before it."""
+    """Explain what a publish does beside its statements, without and with a preceding wait for the disk."""
     why = (
-        "the bare statements check no argument, sign, verify and seal nothing, take no turns between processes and "
-        "make no objects; a list_page makes 50 of 25 fields"
+        "the bare statements do not check arguments, sign, verify, encrypt, take turns with other processes or create "
+        "objects; a list_page creates 50 objects of 25 fields"
     )
     try:
-        times = {way: 1e6 / rate(results, way, "publish", 1, 1000) for way in (FULL, RAW, NORMAL, RAW_NORMAL)}
+        times = {
+            adapter: 1e6 / rate(results, adapter, "publish", 1, 1000) for adapter in (FULL, RAW, NORMAL, RAW_NORMAL)
+        }
     except (NotMeasured, ZeroDivisionError):
         return why
     return (
@@ -225,7 +227,7 @@ def _explain_verb_overhead(results: Results) -> str:
 
 
 def _explain_batch_cost(results: Results, operation: str) -> str:
-    """What is left of an item's time when the sync is shared by a hundred, and what the bare statements leave."""
+    """Explain what remains of an item's time when 100 items share a sync, and what the bare statements take of it."""
     batch = f"{operation}_100"
     try:
         single = 1e6 / rate(results, FULL, operation, 1, 1000)
@@ -242,20 +244,20 @@ def _explain_batch_cost(results: Results, operation: str) -> str:
     except (NotMeasured, ZeroDivisionError):
         return why
     return (
-        f"{why}. The bare statements of a batch take {bare_item:.0f} µs an item: were they all of it, a batch would be "
+        f"{why}. The bare statements of a batch take {bare_item:.0f} µs per item: if they were all, a batch would be "
         f"{single / bare_item:.1f}× as fast as one by one, and {bare_single / bare_item:.1f}× as fast as the bare "
         "statements one by one"
     )
 
 
 def evaluate(results: Results) -> list[Verdict]:
-    """All targets in the order of the report, each that is not met with what stands in its way."""
+    """Return all targets in the order of the report, each that is not met with the reason."""
     handover_reason = _explain_lock_handover(results, "publish")
     reasons = {
         "publish against": handover_reason,
         "claim against": _explain_lock_handover(results, "claim"),
         "ahead of every": handover_reason,
-        "time of a verb, one process": _explain_verb_overhead(results),
+        "time per verb, one process": _explain_verb_overhead(results),
         **{f"{verb} in batches": _explain_batch_cost(results, verb) for verb in ("register", "publish", "accept")},
     }
     return [
@@ -298,17 +300,17 @@ def _verdicts(results: Results) -> list[Verdict]:
         _fairness(results),
         _ahead_of_peers(results),
         _all_at_most(
-            "time of a verb, one process, full, of the raw floor's",
+            "time per verb, one process, full, relative to the raw floor",
             1.5,
             [(verb, _slowdown(results, FULL, RAW, verb)) for verb in _RAW_VERBS],
         ),
         _all_at_most(
-            "time of a verb, one process, normal, of the raw floor's",
+            "time per verb, one process, normal, relative to the raw floor",
             2.5,
             [(verb, _slowdown(results, NORMAL, RAW_NORMAL, verb)) for verb in _RAW_VERBS],
         ),
         _all_at_most(
-            "time of a verb at 1,000,000 jobs, of that at 1,000",
+            "time per verb at 1,000,000 jobs, relative to 1,000 jobs",
             1.5,
             [(verb, _growth(results, verb)) for verb in _LARGE_VERBS],
         ),

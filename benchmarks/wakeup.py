@@ -1,7 +1,7 @@
-"""How soon ``wait`` and ``subscribe`` in one process learn what another has written, and what idling costs.
+"""Measures how soon ``wait`` and ``subscribe`` see what another process has written, and the CPU cost of idling.
 
-Called by __main__.py. The latency runs from the moment the writer has its answer (the event is durable) until
-the reader has it; both read the same monotonic clock. The waiting time before each write is random.
+Called by __main__.py. The latency is the time from the writer's return (the event is durable) to the reader's; both
+read the same monotonic clock. The pause before each write is random.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _ANSWER_SEC = 20.0
 def _open(folder: Path, create: bool = False) -> Registry:
     from jobdb import Registry
 
-    from .ways.jobdb import benchmark_vault
+    from .adapters.jobdb import benchmark_vault
 
     return Registry.open(f"sqlite:///{folder / 'wakeup.db'}", create=create, vault=benchmark_vault(folder))
 
@@ -60,7 +60,7 @@ def _idler(folder: Path, pipe: Connection) -> None:
 
 
 def _latencies(folder: Path, target: Any, times: int, context: Any) -> list[float]:
-    """Milliseconds from the writer's answer to the reader's return; the first is a warm-up and left out."""
+    """Return the milliseconds from the writer's return to the reader's; the first, a warm-up, is left out."""
     ours, theirs = context.Pipe()
     process = context.Process(target=target, args=(folder, theirs), daemon=True)
     process.start()
@@ -89,7 +89,7 @@ def _latencies(folder: Path, target: Any, times: int, context: Any) -> list[floa
                 answered = time.monotonic_ns()
                 taken.append((_receive(ours) - answered) / 1e6)
                 if taken[-1] > _LIMIT_SEC * 900:
-                    raise TimeoutError("the reader did not notice the event, it only came to the end of its wait")
+                    raise TimeoutError("the reader did not notice the event, its wait only timed out")
             if subscribing:
                 registry.complete(claim.job_id, attempt=claim.attempt)
                 _receive(ours)
@@ -109,7 +109,7 @@ def _receive(pipe: Connection) -> Any:
 
 
 def _idle_cpu_share(folder: Path, seconds: float, context: Any) -> float:
-    """Share of one processor that a waiting process uses while nothing happens."""
+    """Return the share of one processor that a waiting process uses while nothing happens."""
     with _open(folder) as registry:
         job = registry.register(agent="nobody", prompt="never ends")
     ours, theirs = context.Pipe()
@@ -125,13 +125,13 @@ def _idle_cpu_share(folder: Path, seconds: float, context: Any) -> float:
 
 
 def measure(folder: Path, times: int, idle_sec: float) -> dict[str, Any]:
-    """Latencies in milliseconds as spreads with p99, and the idle share of one processor."""
+    """Return latencies in milliseconds as spreads with p99, and the idle share of one processor."""
     folder.mkdir(parents=True, mode=0o700)
     _open(folder, create=True).close()
     context = multiprocessing.get_context("spawn")
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, target in (("wait", _waiter), ("subscribe", _subscriber)):
         taken = sorted(_latencies(folder, target, times, context))
-        found[f"{name}_ms"] = spread(taken) | {"p99": taken[max(int(len(taken) * 0.99) - 1, 0)]}
-    found["idle_share_of_a_processor"] = _idle_cpu_share(folder, idle_sec, context)
-    return found
+        results[f"{name}_ms"] = spread(taken) | {"p99": taken[max(int(len(taken) * 0.99) - 1, 0)]}
+    results["idle_share_of_a_processor"] = _idle_cpu_share(folder, idle_sec, context)
+    return results

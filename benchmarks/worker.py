@@ -1,8 +1,8 @@
-"""What one worker process does: opens a way, waits for the common start, repeats one verb, reports.
+"""A worker process: opens an adapter, waits for the common start, repeats one verb, reports the outcome.
 
-Runs inside the processes that harness.py starts. All workers of a run begin at one moment of the monotonic
-clock, agreed through shared memory after a barrier. A run is one or more rounds of at most ``seconds``;
-claim drains the pending jobs and puts them back, unmeasured, between rounds.
+Runs inside the processes that harness.py starts. All workers of a run start at the same time of the monotonic clock,
+agreed on through shared memory after a barrier. A run is one or more rounds of at most ``seconds``; claim drains the
+pending jobs, and between rounds they are made pending again, unmeasured.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from .adapters import ADAPTERS
+from .adapters.base import Adapter, Verb
 from .latencies import Histogram, histogram, percentile_us
-from .ways import ADAPTERS
-from .ways.base import Adapter, Verb
 
 BARRIER_TIMEOUT_SEC = 180.0
 _START_NS = 15_000_000
@@ -31,9 +31,9 @@ _RETRIES = 50
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One run of one verb of one way, as the workers get it."""
+    """One run of one operation of one adapter, as it is sent to the workers."""
 
-    way: str
+    adapter: str
     folder: Path
     operation: str
     workers: int
@@ -45,7 +45,7 @@ class Task:
 
 @dataclass(slots=True)
 class Round:
-    """One worker's share of one round. Times are monotonic nanoseconds."""
+    """One worker's part of one round; times are monotonic nanoseconds."""
 
     done: int
     exhausted: bool
@@ -55,7 +55,7 @@ class Round:
 
 @dataclass(slots=True)
 class Outcome:
-    """One worker's report. ``done`` counts jobs, events or pages finished inside the measured time."""
+    """One worker's results; ``Round.done`` counts the jobs, events or pages finished within the measured time."""
 
     worker: int
     rounds: list[Round] = field(default_factory=list)
@@ -70,24 +70,24 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class StartBarrier:
-    """The means to begin together: a barrier for each number of workers and two shared numbers."""
+    """A barrier for each number of workers, and two shared numbers: the common start time, and whether to stop."""
 
     barriers: dict[int, Barrier]
-    moment: Any
+    start_ns: Any
     stop: Any
 
     def arrive_and_wait(self, workers: int, enough: bool = False) -> int:
-        """Waits for all; returns the common moment in nanoseconds, or 0 when the first to arrive has enough."""
+        """Wait for all workers; return the common start time in ns, or 0 when the first to arrive has enough."""
         barrier = self.barriers[workers]
         if barrier.wait(BARRIER_TIMEOUT_SEC) == 0:
             self.stop.value = int(enough)
-            self.moment.value = time.monotonic_ns() + _START_NS
+            self.start_ns.value = time.monotonic_ns() + _START_NS
         barrier.wait(BARRIER_TIMEOUT_SEC)
-        return 0 if self.stop.value else int(self.moment.value)
+        return 0 if self.stop.value else int(self.start_ns.value)
 
 
 def _retry_while_busy(action: Callable[[], None], busy_errors: tuple[type[BaseException], ...]) -> None:
-    """Unmeasured steps may meet a lock; they are tried again, so that only measured ones can fail."""
+    """Run an unmeasured step, again while it meets a lock: only measured steps may fail because of one."""
     for attempt in range(_RETRIES):
         try:
             action()
@@ -97,17 +97,17 @@ def _retry_while_busy(action: Callable[[], None], busy_errors: tuple[type[BaseEx
                 raise
 
 
-def _sleep_until(moment_ns: int) -> None:
-    while (left := moment_ns - time.monotonic_ns()) > 0:
+def _sleep_until(time_ns: int) -> None:
+    while (left := time_ns - time.monotonic_ns()) > 0:
         time.sleep(max(left - 200_000, 0) / 1e9)
 
 
 def repeat(
     verb: Verb, busy_errors: tuple[type[BaseException], ...], start_ns: int, seconds: float, latencies: list[int]
 ) -> tuple[Round, int]:
-    """Calls the verb from a moment on until the time is over or nothing is left; returns the round and errors.
+    """Call the verb from the start time until the time is over or nothing is left; return the round and its errors.
 
-    A call that the end of the time cuts through is waited for and its latency counts, its work does not.
+    A call that is still running at the end is waited for: its latency counts, its work does not.
     """
     _sleep_until(start_ns)
     clock = time.monotonic_ns
@@ -131,33 +131,33 @@ def repeat(
     return Round(done, exhausted, start_ns, last_end), errors
 
 
-def measure(task: Task, way: Adapter, worker: int, start: StartBarrier) -> Outcome:
-    """All rounds of a task in this worker."""
+def measure(task: Task, adapter: Adapter, worker: int, start: StartBarrier) -> Outcome:
+    """Run all rounds of a task in this worker."""
     outcome = Outcome(worker)
-    verb = way.verb(task.operation)
+    verb = adapter.verb(task.operation)
     if task.warmup_sec > 0:
-        repeat(verb, way.busy_errors, start.arrive_and_wait(task.workers), task.warmup_sec, [])
+        repeat(verb, adapter.busy_errors, start.arrive_and_wait(task.workers), task.warmup_sec, [])
         if task.operation == "claim":
             start.arrive_and_wait(task.workers)
-            _retry_while_busy(way.reset_claims, way.busy_errors)
+            _retry_while_busy(adapter.reset_claims, adapter.busy_errors)
     latencies: list[int] = []
     measured_ns = 0
     gc.collect()
-    gc.freeze()  # what the harness and other ways have imported is not this way's to look through
+    gc.freeze()  # the collector need not traverse what the harness and other adapters have imported
     for _ in range(task.rounds):
-        moment = start.arrive_and_wait(task.workers, measured_ns >= task.seconds * 1e9)
-        if not moment:
+        start_ns = start.arrive_and_wait(task.workers, measured_ns >= task.seconds * 1e9)
+        if not start_ns:
             break
         before = resource.getrusage(resource.RUSAGE_SELF)
-        share, errors = repeat(verb, way.busy_errors, moment, task.seconds, latencies)
+        share, errors = repeat(verb, adapter.busy_errors, start_ns, task.seconds, latencies)
         after = resource.getrusage(resource.RUSAGE_SELF)
-        measured_ns += time.monotonic_ns() - moment
+        measured_ns += time.monotonic_ns() - start_ns
         outcome.cpu_sec += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         outcome.rounds.append(share)
         outcome.errors += errors
         if task.operation == "claim":
             start.arrive_and_wait(task.workers)
-            _retry_while_busy(way.reset_claims, way.busy_errors)
+            _retry_while_busy(adapter.reset_claims, adapter.busy_errors)
     outcome.calls = len(latencies)
     outcome.counts = histogram(latencies)
     outcome.p50_us = percentile_us(outcome.counts, 0.5)
@@ -167,39 +167,39 @@ def measure(task: Task, way: Adapter, worker: int, start: StartBarrier) -> Outco
 
 
 def _run(task: Task, worker: int, start: StartBarrier) -> Outcome:
-    spec = ADAPTERS[task.way]
-    way = spec.load()(task.folder, spec.durability)
-    _retry_while_busy(lambda: way.open(worker, task.workers), way.busy_errors)
+    spec = ADAPTERS[task.adapter]
+    adapter = spec.load()(task.folder, spec.durability)
+    _retry_while_busy(lambda: adapter.open(worker, task.workers), adapter.busy_errors)
     try:
-        _retry_while_busy(lambda: way.prefill(task.operation, task.prefill_calls), way.busy_errors)
-        return measure(task, way, worker, start)
+        _retry_while_busy(lambda: adapter.prefill(task.operation, task.prefill_calls), adapter.busy_errors)
+        return measure(task, adapter, worker, start)
     finally:
-        way.close()
+        adapter.close()
 
 
 def prepare(name: str, folder: Path, size: int) -> None:
-    """Makes the template registry of a way."""
+    """Create the template registry of an adapter."""
     spec = ADAPTERS[name]
     folder.mkdir(parents=True, mode=0o700)
     spec.load()(folder, spec.durability).prepare(size)
 
 
 def copy(name: str, template: Path, folder: Path) -> None:
-    """A fresh copy of a template."""
+    """Create a fresh copy of a template."""
     spec = ADAPTERS[name]
     shutil.copytree(template, folder, copy_function=shutil.copy)
     spec.load()(folder, spec.durability).after_copy()
 
 
 def remove(name: str, folder: Path) -> None:
-    """Deletes a copy or template and what it holds elsewhere."""
+    """Delete a copy or template, and what it holds elsewhere."""
     spec = ADAPTERS[name]
     spec.load()(folder, spec.durability).before_remove()
     shutil.rmtree(folder)
 
 
 def main(worker: int, connection: Connection, start: StartBarrier) -> None:
-    """The worker process: takes (name, arguments) until None, answers (True, result) or (False, traceback)."""
+    """Process (name, arguments) messages until None; answer (True, result) or (False, traceback)."""
     steps: dict[str, Callable[..., Any]] = {"prepare": prepare, "copy": copy, "remove": remove}
     while (order := connection.recv()) is not None:
         name, arguments = order

@@ -1,8 +1,7 @@
-"""The ``jobdb`` command. ``main`` is its entry point: it runs a command and turns every failure into a sentence on
-stderr and an exit code, never a traceback.
+"""The ``jobdb`` command: ``main`` runs a command and turns every failure into one line on stderr and an exit code.
 
-Called by the installed script and ``python -m jobdb.cli``; calls ``app`` for the commands. Nothing is imported here
-before it is needed: agents run this command once an event, and its start is most of its time.
+Called by the installed script and by ``python -m jobdb.cli``; calls ``app``, which knows the commands. Nothing is
+imported before it is needed: agents run this command once per event, and most of its time is its start.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ DEFECT = 70
 
 
 def main() -> None:
-    """Runs the command line of this process and exits with its code."""
-    # What is imported stays: there is no use in looking through it again and again while more comes in.
+    """Run this process's command line and exit with its code."""
+    # Imported modules stay loaded, so collecting them again and again while more are imported is wasted work.
     gc.set_threshold(50_000)
     remove_cwd_from_sys_path()
     try:
@@ -34,21 +33,21 @@ def main() -> None:
     except Exception as error:
         try:
             code = _report(error)
-        except OSError as lack:  # no file descriptor even for what tells of it
+        except OSError as shortage:  # too few file descriptors even to import what would explain the error
             code = 5
-            sys.stderr.write(f"jobdb: {error}; and this cannot be told better ({lack}). Raise the limit (ulimit -n)\n")
+            sys.stderr.write(f"jobdb: {error}; details are not available ({shortage}): raise the limit (ulimit -n)\n")
         sys.exit(code)
     finally:
-        # The interpreter's last collections would look through every module once more: a tenth of the whole run.
+        # The interpreter's last collections would traverse every module once more: a tenth of the whole run.
         gc.freeze()
 
 
 def _report(error: Exception) -> int:
-    """Says on stderr what happened; returns the exit code for it."""
+    """Print an error to stderr and return the exit code for it."""
     from jobdb.errors import JobdbError
     from jobdb.system.descriptor_shortage import is_shortage, shortage_error
 
-    from .output import print_error
+    from .messages import print_error
 
     if os.environ.get("JOBDB_DEBUG") == "1":
         import traceback
@@ -58,19 +57,22 @@ def _report(error: Exception) -> int:
         print_error(error.for_command_line())
         return error.exit_code
     if is_shortage(error):
-        print_error(str(shortage_error(error)))
+        print_error(shortage_error(error).for_command_line())
         return 5
     if isinstance(error, OSError):
         from jobdb.urls import missing_folder_reason
 
-        if isinstance(error, FileNotFoundError) and (gone := missing_folder_reason()):
-            print_error(gone)
+        if isinstance(error, FileNotFoundError) and (reason := missing_folder_reason()):
+            print_error(reason)
             return 5
-        place = f"{error.filename}: " if error.filename else ""
-        print_error(f"{place}{error.strerror or error}; check the place, its rights and its disk, and try again")
+        file = f"{error.filename}: " if error.filename else ""
+        print_error(f"{file}{error.strerror or error}; check the path, its permissions and the disk, and try again")
         return 5
     if isinstance(error, MemoryError):
-        print_error("there is not enough memory for this; give less at a time")
+        print_error("out of memory; pass less data at a time")
         return 5
-    print_error(f"unexpected {type(error).__name__}: {error}. A defect: JOBDB_DEBUG=1 shows where; please report it")
+    print_error(
+        f"unexpected {type(error).__name__}: {error}; this is a bug in jobdb: JOBDB_DEBUG=1 shows the traceback, "
+        "please report it"
+    )
     return DEFECT

@@ -1,4 +1,4 @@
-"""``python -m jobdb.cli``: the same as ``jobdb``."""
+"""Runs the ``jobdb`` command for ``python -m jobdb.cli``."""
 
 from . import main
 

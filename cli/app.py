@@ -1,12 +1,12 @@
-"""The root of the command line: the options that go before every command.
+"""The root command: the options that precede every command, and the entry point that runs one.
 
-Called by ``main``; the commands themselves are in ``commands``.
+Called by ``main``; the commands themselves are listed in ``commands``.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from typer.main import get_command
@@ -14,6 +14,9 @@ from typer.main import get_command
 from . import output
 from .commands import CONTEXT_SETTINGS, CommandGroup
 from .context import Settings, warn_of_password
+
+if TYPE_CHECKING:
+    from typer._click.core import Command
 
 app = typer.Typer(
     cls=CommandGroup,
@@ -24,31 +27,31 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         from jobdb import __version__
 
-        output.line(f"jobdb {__version__}")
+        output.print_line(f"jobdb {__version__}")
         raise typer.Exit
 
 
 @app.callback(
-    epilog="Exit codes: 0 done; 1 the answer is no, or the job failed; 2 wrong usage or input; 3 timed out; "
-    "4 the database is busy; 5 the database or its file system is unusable; 6 cancelled."
+    epilog="Exit codes: 0 success; 1 refused, or the job failed; 2 invalid usage or input; 3 timed out; "
+    "4 the database is busy; 5 the database or its file system is unusable; 6 the job was cancelled."
 )
-def root(
+def root_options(
     ctx: typer.Context,
     db: Annotated[
         str | None,
         typer.Option(
             "--db",
             metavar="URL",
-            help="The database: sqlite:///FILE, postgresql://HOST/NAME or a file's name. "
-            "Otherwise $JOBDB_URL, otherwise sqlite:///.jobdb/jobs.db.",
+            help="The database: sqlite:///FILE, postgresql://HOST/NAME or a file name. "
+            "Default: $JOBDB_URL, else sqlite:///.jobdb/jobs.db.",
         ),
     ] = None,
     busy_timeout: Annotated[
-        float, typer.Option("--busy-timeout", metavar="SEC", help="How long to wait for other writers.")
+        float, typer.Option("--busy-timeout", metavar="SEC", help="Seconds to wait for other writers.")
     ] = 30.0,
     verbose: Annotated[
         int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Log to stderr; -vv logs more.")
@@ -58,7 +61,10 @@ def root(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
-    """The job registry of multi-agent systems: jobs, their signed events and their tokens in one database.
+    """Delegate jobs to agents and record their signed events, in one transactional database.
+
+    A registered job is pending until a worker claims it, and running until its last event ends it: completed, error or
+    cancelled. Each event has a number, its seq; each claim has a number too, its attempt.
 
     \b
     A first session:
@@ -69,11 +75,10 @@ def root(
       jobdb complete $JOB --detail "all sorted"
       jobdb show $JOB
 
-    'jobdb COMMAND --help' explains a command.
+    'jobdb COMMAND --help' describes a command.
     """
     ctx.obj = Settings(db=db, busy_timeout_sec=busy_timeout)
     warn_of_password(db)
-    output.set_hint_database(db)
     if verbose:
         _log_to_stderr(verbose)
 
@@ -83,38 +88,40 @@ def _log_to_stderr(verbose: int) -> None:
 
     from jobdb.system.terminal import sanitize
 
-    class OneLine(logging.Formatter):
-        """A message is one line, whatever names are in it: it cannot pass for another message."""
+    class SingleLineFormatter(logging.Formatter):
+        """Keeps each message on one line, whatever names it holds: it cannot pass for another message."""
 
         def formatMessage(self, record: logging.LogRecord) -> str:
             return sanitize(super().formatMessage(record))
 
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine("jobdb: %(levelname)s: %(name)s: %(message)s"))
+    handler.setFormatter(SingleLineFormatter("jobdb: %(levelname)s: %(name)s: %(message)s"))
     logging.basicConfig(handlers=[handler])
     logging.getLogger("jobdb").setLevel(logging.INFO if verbose == 1 else logging.DEBUG)
 
 
-def _show_warning(message: Warning | str, *_place: Any, **_more: Any) -> None:
-    output.warn(message)
+def _show_warning(message: Warning | str, *_location: object, **_options: object) -> None:
+    from .messages import print_warning
+
+    print_warning(str(message))
 
 
-def command() -> Any:
-    """The whole command line as one command, for the entry point and for the reference's generator."""
+def root_command() -> Command:
+    """Return the whole command line as one command, for the entry point and for the reference's generator."""
     return get_command(app)
 
 
 def run() -> None:
-    """Runs this process's command line; ends by SystemExit or by the error of a command."""
+    """Run this process's command line; end by SystemExit or by the command's error."""
     import warnings
 
     output.prepare_streams()
     warnings.showwarning = _show_warning
     try:
-        command().main(prog_name="jobdb")
+        root_command().main(prog_name="jobdb")
     except SystemExit:
         try:
-            output.flush()  # what was said before a command ran: --version, --help
+            output.flush()  # what was printed without running a command: --version, --help
         except BrokenPipeError:
             raise SystemExit(141) from None
         raise

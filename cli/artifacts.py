@@ -1,4 +1,7 @@
-"""Checking that a job made the files that it should: within one folder, whatever links and dots lead elsewhere."""
+"""Checks that a job created the files it was expected to create, inside one folder and nowhere else.
+
+Called by ``wait --check-artifacts``.
+"""
 
 from __future__ import annotations
 
@@ -10,39 +13,38 @@ from jobdb.errors import InvalidInput
 
 
 def missing_artifacts(folder: str, expected: Iterable[str]) -> list[tuple[str, str]]:
-    """Which of the expected paths are not there, each with the reason.
+    """Return the expected paths that are missing, each with the reason.
 
-    A path counts only where it is, with all links followed, inside the folder with all links followed: a job cannot
-    pass by pointing at a file that was there before it. It must be a regular file, or, where it is expected with a
-    slash at its end, a folder.
+    A path counts only when it is inside the folder after all symbolic links are resolved: a job cannot pass by linking
+    to a file that existed before it. It must be a regular file, or, when its name ends in a slash, a folder.
 
     Args:
-        folder: where they are looked for.
-        expected: paths relative to it.
+        folder: where to look for the files.
+        expected: paths relative to the folder.
 
     Raises:
-        InvalidInput: the folder is none.
+        InvalidInput: the folder is not a folder.
     """
     root = os.path.realpath(folder)
     if not os.path.isdir(root):
-        raise InvalidInput(f"--check-artifacts: {folder!r} is not a folder; name the one that the job worked in")
-    found = ((path, _fault(root, path)) for path in expected)
-    return [(path, fault) for path, fault in found if fault is not None]
+        raise InvalidInput(f"--check-artifacts: {folder!r} is not a folder; name the folder that the job worked in")
+    checked = ((path, _fault(root, path)) for path in expected)
+    return [(path, fault) for path, fault in checked if fault is not None]
 
 
 def _fault(root: str, path: str) -> str | None:
     if not path or "\0" in path or os.path.isabs(path) or ".." in path.split("/"):
-        return "is no relative path inside the folder"
+        return "is not a relative path inside the folder"
     resolved = os.path.realpath(os.path.join(root, path))
     if os.path.commonpath((root, resolved)) != root:
         return "leads out of the folder"
     try:
         mode = os.stat(resolved).st_mode
-    except OSError as problem:
-        return "is not there" if isinstance(problem, FileNotFoundError) else f"cannot be seen: {problem.strerror}"
+    except OSError as error:
+        return "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
     if path.endswith("/"):
         return None if stat.S_ISDIR(mode) else "is not a folder"
     if stat.S_ISDIR(mode):
         return "is a folder, not a file"
-    # A pipe, a socket or a device is there, and holds nothing that the job has made.
+    # A pipe, a socket or a device holds nothing that the job has created.
     return None if stat.S_ISREG(mode) else "is not a regular file"

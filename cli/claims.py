@@ -1,4 +1,4 @@
-"""The commands of a worker's hold on a job: claim, renew, release."""
+"""The commands about a worker's claim to a job: claim, renew, release."""
 
 from __future__ import annotations
 
@@ -10,40 +10,42 @@ from jobdb.errors import InvalidInput
 
 from .completion import complete_job_ids
 from .context import open_registry
-from .output import hint, json_line, line, note, shell_quote
-from .parameters import ClaimedAttempt, JobId, Json, LeaseSec
+from .output import print_json, print_line
+from .parameters import AsJson, ClaimedAttempt, JobId, LeaseSec
 
 
 def claim(
     ctx: typer.Context,
-    agent: Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only this agent's jobs.")] = None,
+    agent: Annotated[str | None, typer.Option("--agent", "-a", metavar="NAME", help="Only jobs of this agent.")] = None,
     agent_session: Annotated[
-        str | None, typer.Option("--agent-session", metavar="NAME", help="Only this session's jobs.")
+        str | None, typer.Option("--agent-session", metavar="NAME", help="Only jobs of this session.")
     ] = None,
     job: Annotated[
         str | None, typer.Option("--job", metavar="JOB", help="Only this job.", autocompletion=complete_job_ids)
     ] = None,
     worker: Annotated[
         str | None,
-        typer.Option("--worker", metavar="NAME", envvar="JOBDB_WORKER", help="Who takes it; host:process otherwise."),
+        typer.Option(
+            "--worker", metavar="NAME", envvar="JOBDB_WORKER", help="The worker's name. Default: host:process."
+        ),
     ] = None,
     lease_sec: Annotated[
         float,
         typer.Option(
-            "--lease-sec", metavar="SEC", help="The claim runs out after so many seconds unless renewed; 0: never."
+            "--lease-sec", metavar="SEC", help="The claim expires after SEC seconds unless renewed; 0: never."
         ),
     ] = 300.0,
     wait: Annotated[
-        float, typer.Option("--wait", metavar="SEC", help="Wait so long for work when there is none.")
+        float, typer.Option("--wait", metavar="SEC", help="Wait up to SEC seconds for a job when none is pending.")
     ] = 0.0,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Take the next pending job and print its id.
+    """Claim the next pending job and print its id.
 
-    The job of the highest priority comes first, then the oldest. One worker has a job at a time: its claim's
-    number, the attempt, goes with everything that it does (--attempt or JOBDB_ATTEMPT), and is refused once
-    the claim was taken over. With --json: the job's record with attempt, worker and lease_expires_at.
-    Exit code 1 when nothing is pending.
+    Jobs are claimed by priority, then by age. A job is claimed by one worker at a time: the worker passes its claim's
+    number, the attempt, with each further command (--attempt or JOBDB_ATTEMPT), and is refused once another worker
+    has taken over the claim. --json prints the job's record: prompt, attempt, worker, lease_expires_at and the rest.
+    Exit code 1 when no job is pending.
 
     \b
     Examples:
@@ -51,9 +53,9 @@ def claim(
       jobdb claim --agent codex --wait 60 --lease-sec 600
     """
     if not 0 <= wait <= 366 * 86_400:
-        raise InvalidInput(f"--wait is {wait}; it may be 0 to 31622400 seconds")
+        raise InvalidInput(f"--wait is {wait}; the range is 0 to 31622400 seconds")
     with open_registry(ctx) as registry:
-        taken = registry.claim(
+        claimed = registry.claim(
             worker=worker or _default_worker(),
             agent=agent,
             agent_session=agent_session,
@@ -61,31 +63,36 @@ def claim(
             lease_sec=lease_sec or None,
             wait_sec=wait,
         )
-    if taken is None:
-        note("nothing is pending")
+    if claimed is None:
+        from .messages import print_note
+
+        print_note("no job is pending")
         raise typer.Exit(1)
-    if json:
-        json_line(taken.job.as_dict())
+    if as_json:
+        print_json(claimed.job.as_dict())
         return
-    line(taken.job_id)
-    name = shell_quote(taken.job_id)
-    hint(f"what is to be done: jobdb show {name}")
-    hint(f"next: jobdb publish {name} started --attempt {taken.attempt}")
+    print_line(claimed.job_id)
+    from .messages import print_hint, shell_quote
+
+    name = shell_quote(claimed.job_id)
+    print_hint(f"the job's prompt: jobdb show {name}", ctx)
+    print_hint(f"next: jobdb publish {name} started --attempt {claimed.attempt}", ctx)
 
 
 def _default_worker() -> str:
-    """The host and the process that runs this command: it outlives the command, whose own number says nothing."""
+    """Return this host and the parent process, which outlives this command: its own process id would be useless."""
     import os
 
     return f"{os.uname().nodename}:{os.getppid()}"[:256]
 
 
 def renew(
-    ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, lease_sec: LeaseSec = 300.0, json: Json = False
+    ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, lease_sec: LeaseSec = 300.0, as_json: AsJson = False
 ) -> None:
-    """Give a claim's lease a new end.
+    """Extend the lease of a claim.
 
-    Counted from now; prints when it ends. Exit code 1 when the claim was taken over: stop the work then.
+    The lease then ends --lease-sec seconds from now; prints that time. Exit code 1 when another worker has taken over
+    the claim: stop the work then.
 
     \b
     Example:
@@ -94,16 +101,16 @@ def renew(
     with open_registry(ctx) as registry:
         renewed = registry.renew(job, attempt=attempt, lease_sec=lease_sec)
     record = renewed.job.as_dict()
-    if json:
-        json_line(record)
+    if as_json:
+        print_json(record)
     else:
-        line(record["lease_expires_at"])
+        print_line(record["lease_expires_at"])
 
 
-def release(ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, json: Json = False) -> None:
-    """Give a claimed job back.
+def release(ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, as_json: AsJson = False) -> None:
+    """Give up a claim; the job becomes pending again.
 
-    It is pending again, for whoever claims next.
+    The next worker that asks may claim it.
 
     \b
     Example:
@@ -111,5 +118,5 @@ def release(ctx: typer.Context, job: JobId, attempt: ClaimedAttempt, json: Json 
     """
     with open_registry(ctx) as registry:
         released = registry.release(job, attempt=attempt)
-    if json:
-        json_line(released.as_dict())
+    if as_json:
+        print_json(released.as_dict())

@@ -1,14 +1,14 @@
-"""Which commands there are and where they live. A command's module is imported when the command is run, not before.
+"""The table of commands: where each one lives, and a lazy group that imports a command's module when it is run.
 
-Called by ``app``, which makes a Typer group of it. A command is a plain function with a Typer signature, or, for a
-group of commands, a ``typer.Typer``.
+Called by ``app``, whose group it is. A command is a plain function with a Typer signature, or, for a group of commands,
+a ``typer.Typer``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -16,69 +16,75 @@ from typer.main import get_command, get_group
 
 from .param_conversion import PlainCommand, use_plain_converters
 
+if TYPE_CHECKING:
+    from typer._click.core import Command, Context, Parameter
+    from typer._click.formatting import HelpFormatter
+
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-class Entry(NamedTuple):
-    """Where a command is (its module and the name in it), and its line in the overview."""
+class CommandEntry(NamedTuple):
+    """A command's module, its name in the module, and its line in the overview: the first line of its help."""
 
     module: str
     name: str
     summary: str
 
 
-SECTIONS: dict[str, dict[str, Entry]] = {
+SECTIONS: dict[str, dict[str, CommandEntry]] = {
     "Delegating jobs": {
-        "register": Entry("register", "register", "Register a job and print its id."),
-        "list": Entry("jobs", "list_jobs", "List jobs, newest first."),
-        "show": Entry("jobs", "show", "Show one job."),
-        "events": Entry("events", "events", "Show what was said about a job."),
-        "wait": Entry("wait", "wait", "Wait until a job has ended."),
-        "cancel": Entry("finish", "cancel", "End a pending or running job as cancelled."),
+        "register": CommandEntry("register", "register", "Register a job and print its id."),
+        "list": CommandEntry("jobs", "list_jobs", "List jobs, newest first."),
+        "show": CommandEntry("jobs", "show", "Show a job."),
+        "events": CommandEntry("events", "events", "Show a job's events."),
+        "wait": CommandEntry("wait", "wait", "Wait until a job has ended."),
+        "cancel": CommandEntry("finish", "cancel", "Cancel a pending or running job."),
     },
     "Working on jobs": {
-        "claim": Entry("claims", "claim", "Take the next pending job and print its id."),
-        "renew": Entry("claims", "renew", "Give a claim's lease a new end."),
-        "release": Entry("claims", "release", "Give a claimed job back."),
-        "publish": Entry("publish", "publish", "Record an event about a job and print its seq."),
-        "complete": Entry("finish", "complete", "End a job well: publish 'completed'."),
-        "fail": Entry("finish", "fail", "End a job as failed: publish 'error'."),
+        "claim": CommandEntry("claims", "claim", "Claim the next pending job and print its id."),
+        "renew": CommandEntry("claims", "renew", "Extend the lease of a claim."),
+        "release": CommandEntry("claims", "release", "Give up a claim; the job becomes pending again."),
+        "publish": CommandEntry("publish", "publish", "Publish an event of a job and print its seq."),
+        "complete": CommandEntry("finish", "complete", "End a job as completed: publish 'completed'."),
+        "fail": CommandEntry("finish", "fail", "End a job as failed: publish 'error'."),
     },
     "Observing jobs": {
-        "accept": Entry("accept", "accept", "Verify events from the wire and give each a verdict."),
-        "subscribe": Entry("subscribe", "subscribe", "Follow events, each handled at least once."),
-        "watch": Entry("watch", "watch", "Watch the registry live."),
-        "stats": Entry("stats", "stats", "Show how the work goes in numbers."),
-        "ui": Entry("ui", "ui", "Browse the registry in a web browser."),
-        "query": Entry("query", "query", "Ask the database with SQL, reading only."),
+        "accept": CommandEntry("accept", "accept", "Verify received events and print a verdict for each."),
+        "subscribe": CommandEntry("subscribe", "subscribe", "Follow events; each is handled at least once."),
+        "watch": CommandEntry("watch", "watch", "Watch the registry live in the terminal."),
+        "stats": CommandEntry("stats", "stats", "Show statistics of jobs, durations and refused events."),
+        "ui": CommandEntry("ui", "ui", "Browse the registry in a web browser."),
+        "query": CommandEntry("query", "query", "Query the database with SQL, read-only."),
     },
     "Other machines": {
-        "ticket": Entry(
-            "ticket", "ticket", "Write a ticket: what a worker on another machine needs to publish a job's events."
+        "ticket": CommandEntry(
+            "ticket", "ticket", "Write a ticket, with which a worker on another machine publishes a job's events."
         ),
-        "relay": Entry("relay", "relay", "Deliver events to the jobs' MQTT brokers."),
+        "relay": CommandEntry("relay", "relay", "Deliver events to the jobs' MQTT brokers."),
     },
-    "Keeping the registry": {
-        "init": Entry("database", "init", "Make a database."),
-        "migrate": Entry("database", "migrate", "Bring an older database to the present schema."),
-        "trust": Entry("trust", "trust", "Trust the database of a folder that came from elsewhere."),
-        "doctor": Entry("doctor", "doctor", "Check the database and all around it."),
-        "identity": Entry("identity", "identity", "Show which registry this is; say that it was moved, or copied."),
-        "probe": Entry("doctor", "probe", "Prove that a folder's locks exclude, before a database is trusted to it."),
-        "backup": Entry("backup", "backup", "Save the whole database into one file, while it is in use."),
-        "restore": Entry("backup", "restore", "Put a saved database in the place of the present one, which is kept."),
-        "reap": Entry("maintenance", "reap", "Bring back what dead workers left and end what is overdue."),
-        "prune": Entry("maintenance", "prune", "Delete jobs that ended long ago."),
-        "token": Entry("tokens", "app", "Show, rotate and revoke the tokens that sign events."),
-        "import": Entry("import_export", "import_", "Import a registry of JSON files."),
-        "export": Entry("import_export", "export", "Write a registry of JSON files."),
-        "copy": Entry("import_export", "copy", "Copy a whole registry to another database."),
+    "Maintaining the registry": {
+        "init": CommandEntry("database", "init", "Create a database."),
+        "migrate": CommandEntry("database", "migrate", "Upgrade a database to the current schema."),
+        "trust": CommandEntry("trust", "trust", "Trust the database in a folder that came from elsewhere."),
+        "doctor": CommandEntry("doctor", "doctor", "Check the database and its environment."),
+        "identity": CommandEntry(
+            "identity", "identity", "Show the registry's identity; confirm that it was moved or copied."
+        ),
+        "probe": CommandEntry("probe", "probe", "Test whether a folder's file locks are safe for a database."),
+        "backup": CommandEntry("backup", "backup", "Back up the whole database into one file, while it is in use."),
+        "restore": CommandEntry("restore", "restore", "Replace the database with a backup; the replaced one is kept."),
+        "reap": CommandEntry("maintenance", "reap", "Requeue jobs with expired leases and end overdue jobs."),
+        "prune": CommandEntry("maintenance", "prune", "Delete jobs that ended long ago."),
+        "token": CommandEntry("tokens", "app", "Show, rotate and revoke the tokens that sign events."),
+        "import": CommandEntry("import_export", "import_", "Import a registry of JSON files."),
+        "export": CommandEntry("import_export", "export", "Export jobs as JSON files, NDJSON or CSV."),
+        "copy": CommandEntry("copy", "copy", "Copy a whole registry to another database."),
     },
 }
 
 
-def load_command(name: str, entry: Entry) -> Any:
-    """The command, from its module."""
+def load_command(name: str, entry: CommandEntry) -> Command:
+    """Import a command's module and return the command."""
     target = getattr(import_module(f".{entry.module}", __package__), entry.name)
     if isinstance(target, typer.Typer):
         group = get_group(target)
@@ -89,19 +95,19 @@ def load_command(name: str, entry: Entry) -> Any:
     return get_command(single)
 
 
-class LazyCommands(MutableMapping[str, Any]):
-    """The commands by name, each built when it is asked for."""
+class LazyCommands(MutableMapping[str, "Command"]):
+    """The commands by name, each built when it is first looked up."""
 
     def __init__(self) -> None:
         self._entries = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
-        self._built: dict[str, Any] = {}
+        self._built: dict[str, Command] = {}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Command:
         if name not in self._built:
             self._built[name] = load_command(name, self._entries[name])
         return self._built[name]
 
-    def __setitem__(self, name: str, command: Any) -> None:
+    def __setitem__(self, name: str, command: Command) -> None:
         self._built[name] = command
 
     def __delitem__(self, name: str) -> None:
@@ -115,32 +121,32 @@ class LazyCommands(MutableMapping[str, Any]):
 
 
 class PlainGroup(TyperGroup):
-    """A group of commands whose own parameters are converted plainly."""
+    """A group of commands whose own parameters are converted without pydantic."""
 
-    def get_params(self, ctx: Any) -> list[Any]:
+    def get_params(self, ctx: Context) -> list[Parameter]:
         return use_plain_converters(super().get_params(ctx))
 
 
 class CommandGroup(PlainGroup):
-    """The top of the command line: its overview comes from the table above, so that it imports no command."""
+    """The root group; its overview is drawn from the table above, so that it imports no command."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands = LazyCommands()
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Context) -> list[str]:
         return list(self.commands)
 
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
         width = max(len(name) for name in self.commands)
         for title, section in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), entry.summary) for name, entry in section.items()])
 
-    def invoke(self, ctx: Any) -> Any:
-        """Runs the command and hands its output over, while failures of the output can still be told.
+    def invoke(self, ctx: Context) -> Any:
+        """Run the command and flush its output while a failure to do so can still be reported.
 
-        Without this, Typer would answer an interrupt or a reader that went away each in its own version's way.
+        Otherwise Typer would handle an interrupt or a closed pipe, each version in its own way.
         """
         from jobdb.errors import JobdbError
 
@@ -155,10 +161,10 @@ class CommandGroup(PlainGroup):
             output.flush_or_discard_stdout()
             raise SystemExit(141) from None
         except Exception as error:
-            broken = output.flush_or_discard_stdout()
-            if broken is None or isinstance(error, JobdbError) or getattr(error, "filename", None):
+            flush_error = output.flush_or_discard_stdout()
+            if flush_error is None or isinstance(error, JobdbError) or getattr(error, "filename", None):
                 raise
-            if isinstance(broken, BrokenPipeError):
+            if isinstance(flush_error, BrokenPipeError):
                 raise SystemExit(141) from None
-            raise output.stdout_failed(broken) from error
+            raise output.stdout_error(flush_error) from error
         return result

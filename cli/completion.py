@@ -1,8 +1,8 @@
-"""Shell completion of job ids, statuses and events. It must never fail aloud, write, or make a person wait.
+"""Shell completion of job ids, statuses and events. It never prints an error, never writes, and answers quickly.
 
-What a completion answers is code to the shell: zsh evaluates values and help texts, bash expands values, and all put a
-value into a line that a person then runs. So a value comes from a fixed list or matches a pattern without a character
-that means something to any shell, and no text out of a database (an agent's name, a prompt) becomes a help text.
+The shell treats a completion's answer as code: zsh evaluates values and help texts, bash expands values, and all of
+them put a value into a line that a person then runs. So a value comes from a fixed list or matches a pattern without a
+character that is special in any shell, and no text from a database (an agent's name, a prompt) becomes a help text.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _MAX_JOB_IDS = 200
 
 
 def complete_job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Return the newest jobs whose ids begin as typed, each with its status."""
+    """Return the newest jobs whose ids start with what was typed, each with its status."""
     import re
     import warnings
 
@@ -28,9 +28,9 @@ def complete_job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
                 jobs = registry.jobs(limit=_MAX_JOB_IDS)
             finally:
                 registry.close(checkpoint=False)
-    except Exception:  # whatever is wrong with the database is said by the command, not in the middle of a typed line
+    except Exception:  # the command itself will report what is wrong with the database
         return []
-    # The verbs register no other ids; a database file that came from elsewhere may hold some.
+    # jobdb registers no other ids; a database file that came from elsewhere may hold some.
     return [
         (job.job_id, job.status.value)
         for job in jobs
@@ -39,14 +39,14 @@ def complete_job_ids(ctx: typer.Context, incomplete: str) -> list[tuple[str, str
 
 
 def complete_statuses(incomplete: str) -> list[str]:
-    """Return the statuses that begin as typed."""
+    """Return the statuses that start with what was typed."""
     from jobdb.model import JobStatus
 
     return [status.value for status in JobStatus if status.startswith(incomplete)]
 
 
 def complete_events(incomplete: str) -> list[str]:
-    """Return the events that begin as typed."""
+    """Return the events that start with what was typed."""
     from jobdb.model import EventKind
 
     return [event.value for event in EventKind if event.startswith(incomplete)]

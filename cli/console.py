@@ -1,7 +1,7 @@
-"""The console that tables and the live view are drawn on: Rich's, whose text cannot steer the terminal.
+"""The console on which tables and the live view are drawn: Rich's, with text that cannot steer the terminal.
 
-Called by ``output`` when something is drawn; imports Rich. What Rich itself sends (colours, the cursor's moves) never
-goes through the text that is drawn, so all text is made visible once more where it becomes a part of the picture.
+Called by ``tables``; imports Rich. What Rich itself sends (colours, cursor movements) never goes through the text that
+is drawn, so all text is sanitized once more where it is rendered.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from rich.segment import Segment
 from jobdb.system.terminal import SanitizingStream, sanitize
 
 
-class PlainConsole(Console):
-    """A console on stdout that draws text as it is written: no markup, no emoji names, no controls."""
+class SanitizingConsole(Console):
+    """A console on stdout that draws text literally: no markup, no emoji names, no control characters."""
 
     def __init__(self) -> None:
-        # The guard of stdout would show Rich's own escape sequences instead of letting them through.
+        # A sanitizing stdout would make Rich's own escape sequences visible instead of sending them.
         file = sys.__stdout__ if isinstance(sys.stdout, SanitizingStream) else None
         super().__init__(file=file, highlight=False, markup=False, emoji=False)
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """Yield the parts of the picture, their text visible. Called for parts of parts too, where it changes nothing.
+        """Yield the segments with their text sanitized. Called for nested parts too, where it changes nothing.
 
-        Rich would cut a text before it is made visible, so whoever draws makes it visible first.
+        Rich cuts text to its width before it is sanitized here, so callers sanitize what they draw as well.
         """
         for segment in super().render(renderable, options):
             if segment.control or (segment.text.isascii() and segment.text.isprintable()):

@@ -1,4 +1,4 @@
-"""What the options before the command say, and the registry that a command works on."""
+"""The root command's options, and the registry or database URL that they select for a command."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Settings:
-    """The options before the command.
+    """The root command's options.
 
     Attributes:
-        db: the database's URL; None: the environment's or the default.
+        db: the database's URL; None: that of the environment, or the default.
         busy_timeout_sec: how long to wait for other writers, in seconds.
     """
 
@@ -27,43 +27,50 @@ class Settings:
         self.db = db
         self.busy_timeout_sec = busy_timeout_sec
 
+    def suggested_command(self) -> str:
+        """Return how a suggested command begins so that it works on the same database."""
+        if self.db is None or ("://" in self.db and not self.db.startswith("sqlite:")):
+            return "jobdb"  # the default database, or an address that may hold a password
+        from .messages import shell_quote
+
+        return f"jobdb --db {shell_quote(self.db)}"
+
 
 def warn_of_password(url: str | None) -> None:
-    """Says it when a database URL of the command line holds a password."""
+    """Print a warning when a database URL given on the command line holds a password."""
     if url is None or not url.startswith("postgres"):
         return
     from jobdb.urls import parse_url
 
     parsed_url = parse_url(url)
     if str(parsed_url) != parsed_url.text:
-        from .output import warn
+        from .messages import print_warning
 
-        warn(
+        print_warning(
             "a password in a URL on the command line can be read by every process of this machine; put it into "
             "~/.pgpass or PGPASSFILE, or the URL into JOBDB_URL"
         )
 
 
 def get_settings(ctx: typer.Context) -> Settings:
-    """The settings that the root command noted."""
+    """Return the settings that the root command stored."""
     settings = ctx.obj
     assert isinstance(settings, Settings)
     return settings
 
 
-def resolve_url(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
-    """Where the registry is that a command works on without opening it as a registry.
+def resolve_url(ctx: typer.Context) -> DatabaseUrl:
+    """Return the URL of the database for a command that does not open it as a registry.
 
-    Args:
-        ctx: the command's context.
-        found: what the current folder brings must be trusted; False where it is only replaced.
+    Raises:
+        UntrustedDatabase: it is the current folder's, and not known to be this user's.
     """
     from jobdb.urls import default_url, parse_url, require_current_folder
 
     db = get_settings(ctx).db
     parsed_url = parse_url(db or default_url())
     require_current_folder(parsed_url)
-    if db is None and found:
+    if db is None:
         from jobdb.engines.trust import default_database_path, require_trust
 
         default = default_database_path()
@@ -74,11 +81,11 @@ def resolve_url(ctx: typer.Context, *, found: bool = True) -> DatabaseUrl:
 
 @contextmanager
 def open_registry(ctx: typer.Context, *, create: bool = False, checkpoint: bool = False) -> Iterator[Registry]:
-    """The registry that ``--db`` names, open while the block runs.
+    """Open the registry that ``--db`` selects for the duration of the block.
 
-    Without ``checkpoint`` the WAL stays for the next command. A command that is run once an event would otherwise,
+    Without ``checkpoint`` the WAL stays for the next command. A command that is run once per event would otherwise,
     being the last to close, copy its few pages into the database, sync that too and delete the WAL, which the next
-    command makes anew: three more syncs a command. The WAL is as durable, and once it is long it is copied after all.
+    command creates again: three more syncs per command. The WAL is as durable, and a long one is copied in any case.
     """
     from jobdb.registry import Registry
 

@@ -1,4 +1,4 @@
-"""The commands that make a database and bring it to the present schema: init, migrate."""
+"""The commands that create a database and upgrade its schema: init, migrate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import typer
 from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
 
 from .context import get_settings, open_registry, resolve_url
-from .output import hint, json_line, note
-from .parameters import Json
+from .messages import print_hint, print_note
+from .output import print_json
+from .parameters import AsJson
 
 
 def init(
@@ -19,17 +20,17 @@ def init(
         bool | None,
         typer.Option(
             "--shared/--no-shared",
-            help="Mark it as used by several hosts (or take the mark off): it stays in a rollback journal everywhere.",
+            help="Mark the database as used by several hosts, or remove the mark: a shared database never uses WAL.",
             show_default=False,
         ),
     ] = None,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a database.
+    """Create a database.
 
-    It is made where --db says, in a folder of its own that only you may enter. A database that is there
-    already is left as it is, but for the mark that --shared puts on: run that on the host that owns the disk,
-    while nobody has the database open.
+    --db selects the place; the default is .jobdb/jobs.db, in a folder that only you can access. An existing database is
+    left unchanged, except that --shared marks it: do this on the host that owns the disk, while no process has the
+    database open.
 
     \b
     Examples:
@@ -39,7 +40,7 @@ def init(
     """
     url = resolve_url(ctx)
     if shared is not None and url.path is None:
-        raise InvalidInput("--shared is for SQLite files; every host may use a PostgreSQL registry as it is")
+        raise InvalidInput("--shared is for SQLite files; a PostgreSQL registry can be used by several hosts as it is")
     exists = url.path is not None and url.path.exists() and url.path.stat().st_size > 0
     if not exists or shared is None:
         with open_registry(ctx, create=True, checkpoint=True):
@@ -48,19 +49,19 @@ def init(
         from jobdb.engines.sqlite.shared_mark import set_shared
 
         set_shared(url.path, shared, busy_sec=min(get_settings(ctx).busy_timeout_sec, 5.0))
-    if json:
-        json_line({"url": str(url), "created": not exists, "shared": shared})
+    if as_json:
+        print_json({"url": str(url), "created": not exists, "shared": shared})
         return
     marked = "" if shared is None else ", marked as shared" if shared else ", not marked as shared"
-    note(f"{url} is there already{marked}" if exists else f"made {url}{marked}")
-    hint("next: jobdb register --agent NAME 'what is to be done', or jobdb import DIR")
+    print_note(f"{url} exists already{marked}" if exists else f"created {url}{marked}")
+    print_hint("next: jobdb register --agent NAME 'what is to be done', or jobdb import DIR", ctx)
 
 
-def migrate(ctx: typer.Context, json: Json = False) -> None:
-    """Bring an older database to the present schema.
+def migrate(ctx: typer.Context, as_json: AsJson = False) -> None:
+    """Upgrade a database to the current schema.
 
-    All steps are made or none, and a backup of a SQLite file is kept beside it. Stop the workers, the relay and
-    the subscribers first: nobody else may have it open.
+    Either all steps succeed or nothing changes, and a backup of a SQLite file is kept beside it. Stop the workers, the
+    relay and the subscribers first: no other process may have the database open.
 
     \b
     Example:
@@ -84,12 +85,12 @@ def migrate(ctx: typer.Context, json: Json = False) -> None:
         from jobdb.engines.sqlite.placement_check import check_placement
 
         if not url.path.exists():
-            raise DatabaseMissing(f"there is no database at {url.path}; make one with 'jobdb --db {url.path} init'")
+            raise DatabaseMissing(f"there is no database at {url.path}; create one with 'jobdb --db {url.path} init'")
         check_placement(url.path)
         backup = run_migrations(url.path, busy_sec=settings.busy_timeout_sec)
-    if json:
-        json_line({"url": str(url), "schema_version": SCHEMA_VERSION, "backup": str(backup) if backup else None})
+    if as_json:
+        print_json({"url": str(url), "schema_version": SCHEMA_VERSION, "backup": str(backup) if backup else None})
     elif backup:
-        note(f"{url} is at schema version {SCHEMA_VERSION} now; the backup is {backup}")
+        print_note(f"{url} is now at schema version {SCHEMA_VERSION}; the backup is {backup}")
     else:
-        note(f"{url} is at schema version {SCHEMA_VERSION}")
+        print_note(f"{url} is at schema version {SCHEMA_VERSION}")

@@ -1,4 +1,4 @@
-"""The command that shows what was said about a job: events."""
+"""The ``events`` command, which shows a job's events."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .context import open_registry
-from .parameters import JobId, Json
+from .messages import print_hint
+from .parameters import AsJson, JobId
+from .tables import Cell, print_table
 
 if TYPE_CHECKING:
     from jobdb.model import Event
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 _PAGE = 100  # an event may have 256 KiB
 _LONGEST_WAIT_SEC = 60.0
-_STYLES = {"permission_required": "bold magenta", "completed": "green", "error": "bold red"}
 
 
 def events(
@@ -26,54 +27,53 @@ def events(
     job: JobId,
     after: Annotated[int, typer.Option("--after", metavar="SEQ", help="Only events after this seq.", min=0)] = 0,
     follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Stay and show events as they come, until the job has ended.")
+        bool, typer.Option("--follow", "-f", help="Show further events as they are recorded, until the job has ended.")
     ] = False,
     wire: Annotated[
         bool,
-        typer.Option("--wire", help="Print the payloads exactly as they travel, one a line, as 'accept' reads them."),
+        typer.Option(
+            "--wire", help="Print the payloads exactly as they are sent, one per line, as input for 'accept'."
+        ),
     ] = False,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show what was said about a job.
+    """Show a job's events.
 
-    A line for each event: seq, time, event, attempt, detail. With --json: an object on each line. This looks
-    and changes nothing; a program that must act on each event uses 'jobdb subscribe'.
+    One line per event: seq, time, event, attempt, detail. With --json: one object per line. The command only reads;
+    a program that must handle each event uses 'jobdb subscribe'.
 
     \b
     Examples:
       jobdb events 0f3a9c2d7b11 --follow
       jobdb events 0f3a9c2d7b11 --wire | jobdb --db other.db accept --subscriber me -
     """
-    if wire and json:
-        raise InvalidInput("--wire and --json both choose the form; give one of them")
+    if wire and as_json:
+        raise InvalidInput("--wire and --json both select the output format; give one of them")
     with open_registry(ctx) as registry:
-        if follow or wire or json or not output.on_terminal():
-            _stream(registry, job, after, follow=follow, wire=wire, json=json)
+        if follow or wire or as_json or not output.on_terminal():
+            _stream(registry, job, after, follow=follow, wire=wire, as_json=as_json)
             return
-        found = []
-        while page := registry.events(job, after=after, limit=_PAGE):
-            found += page
-            after = page[-1].seq
-    if not found:
-        output.hint(f"nothing was said yet; 'jobdb events {job} --follow' waits for it")
+        shown = list(registry.all_events(job, after=after))
+    if not shown:
+        print_hint(f"no events yet; 'jobdb events {job} --follow' waits for them", ctx)
         return
-    output.table(("SEQ", "TIME", "EVENT", "TRY", "DETAIL"), [_row(event) for event in found], wide="DETAIL")
+    print_table(("SEQ", "TIME", "EVENT", "TRY", "DETAIL"), [_row(event) for event in shown], wide="DETAIL")
 
 
-def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: bool, json: bool) -> None:
+def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: bool, as_json: bool) -> None:
     store = registry.store
     while True:
         seen = store.data_version()
-        # Read first: events that come with the job's end are then on the page that follows.
+        # Read the status before the page: the events that ended the job are then on the page.
         ended = not follow or registry.get(job_id).terminal
         page = registry.events(job_id, after=after, limit=_PAGE)
         for event in page:
             if wire:
-                output.payload_line(event.payload)
-            elif json:
-                output.json_line(event.as_dict())
+                output.print_payload(event.payload)
+            elif as_json:
+                output.print_json(event.as_dict())
             else:
-                output.tsv_line(event.seq, event.timestamp, event.event, event.attempt, event.detail)
+                output.print_tsv(event.seq, event.timestamp, event.event, event.attempt, event.detail)
             after = event.seq
         output.flush()
         if page:
@@ -83,11 +83,13 @@ def _stream(registry: Registry, job_id: str, after: int, *, follow: bool, wire: 
         store.wait_for_change(seen, _LONGEST_WAIT_SEC)
 
 
-def _row(event: Event) -> list[output.Cell]:
+def _row(event: Event) -> list[Cell]:
+    from .formatting import EVENT_STYLES
+
     return [
         str(event.seq),
         event.timestamp,
-        (event.event.value, _STYLES.get(event.event.value, "")),
+        (event.event.value, EVENT_STYLES.get(event.event, "")),
         "" if event.attempt is None else str(event.attempt),
         event.detail,
     ]

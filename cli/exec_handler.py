@@ -1,4 +1,4 @@
-"""Running a person's command for each event: tried again with growing pauses, never skipped.
+"""Runs the user's command for an event: retried with growing pauses, never skipped.
 
 Called by ``subscribe --exec``.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from jobdb.system.subprocess_env import without_secrets
 from jobdb.system.terminal import sanitize_json
 
-from .output import warn
+from .messages import print_warning
 
 if TYPE_CHECKING:
     from jobdb.model import Event
@@ -23,18 +23,18 @@ _MAX_PAUSE_SEC = 60.0
 
 
 def run_handler(command: str, event: Event, *, retries: int, pause_sec: float) -> bool:
-    """Run a shell command for an event: the payload on its stdin, the event's name in its environment.
+    """Run a shell command for an event, with the payload on its stdin and the event's identity in its environment.
 
-    The environment is this command's own, without the secrets in it (`jobdb.system.subprocess_env.SECRETS`).
+    The rest of the environment is this process's own without its secrets (`jobdb.system.subprocess_env.SECRETS`).
 
     Args:
-        command: for ``/bin/sh``.
-        event: what it is run for.
-        retries: how often a failure is tried again.
-        pause_sec: the pause before the first repetition, in seconds; each one after it is twice as long.
+        command: what ``/bin/sh`` runs.
+        event: the event to handle.
+        retries: how often a failed command is run again.
+        pause_sec: the pause before the first retry, in seconds; it doubles with each further one.
 
     Returns:
-        Whether it was successful in the end.
+        True when the command was successful in the end.
     """
     environment = {
         **without_secrets(os.environ),
@@ -42,7 +42,7 @@ def run_handler(command: str, event: Event, *, retries: int, pause_sec: float) -
         "JOBDB_EVENT": event.event.value,
         "JOBDB_SEQ": str(event.seq),
     }
-    # A handler that prints what it gets prints it on our terminal, if that is where we are.
+    # A handler that prints its input prints it on our terminal, if we have one.
     shown = sys.stdout.isatty() or sys.stderr.isatty()
     payload = (sanitize_json(event.payload) if shown else event.payload).encode() + b"\n"
     for attempt in range(retries + 1):
@@ -51,9 +51,9 @@ def run_handler(command: str, event: Event, *, retries: int, pause_sec: float) -
         code = subprocess.run(command, shell=True, input=payload, env=environment, check=False).returncode
         if code == 0:
             return True
-        end = f"signal {-code}" if code < 0 else f"exit code {code}"
-        warn(
-            f"the handler failed with {end} on event {event.seq} of job {event.job_id} "
-            f"(try {attempt + 1} of {retries + 1})"
+        failure = f"signal {-code}" if code < 0 else f"exit code {code}"
+        print_warning(
+            f"the command failed with {failure} for event {event.seq} of job {event.job_id} "
+            f"(run {attempt + 1} of {retries + 1})"
         )
     return False

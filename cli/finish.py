@@ -7,11 +7,9 @@ from typing import Annotated
 import typer
 
 from .context import open_registry
-from .output import json_line
-from .parameters import Attempt, Data, Detail, JobId, Json
+from .output import print_json
+from .parameters import AsJson, Attempt, Data, Detail, JobId, PayloadAsJson
 from .publish import publish_event
-
-WirePayload = Annotated[bool, typer.Option("--json", help="Print the payload as it travels, on one line.")]
 
 
 def complete(
@@ -20,17 +18,17 @@ def complete(
     detail: Detail = "",
     data: Data = None,
     attempt: Attempt = None,
-    json: WirePayload = False,
+    as_json: PayloadAsJson = False,
 ) -> None:
-    """End a job well: publish 'completed'.
+    """End a job as completed: publish 'completed'.
 
-    Prints the event's seq. The end is final: nothing can be published afterwards.
+    Prints the event's seq. This is final: no further event of the job can be published.
 
     \b
     Example:
       jobdb complete 0f3a9c2d7b11 --attempt 1 --detail "all sorted"
     """
-    publish_event(ctx, job, "completed", detail=detail, data=data, attempt=attempt, json=json)
+    publish_event(ctx, job, "completed", detail=detail, data=data, attempt=attempt, as_json=as_json)
 
 
 def fail(
@@ -39,30 +37,30 @@ def fail(
     detail: Detail = "",
     data: Data = None,
     attempt: Attempt = None,
-    json: WirePayload = False,
+    as_json: PayloadAsJson = False,
 ) -> None:
     """End a job as failed: publish 'error'.
 
-    Prints the event's seq. The end is final: register a new job to try again.
+    Prints the event's seq. This is final: to try again, register a new job.
 
     \b
     Example:
       jobdb fail 0f3a9c2d7b11 --attempt 1 --detail "the tests do not pass"
     """
-    publish_event(ctx, job, "error", detail=detail, data=data, attempt=attempt, json=json)
+    publish_event(ctx, job, "error", detail=detail, data=data, attempt=attempt, as_json=as_json)
 
 
 def cancel(
     ctx: typer.Context,
     job: JobId,
     reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", help="Why; kept as the job's detail.")
+        str, typer.Option("--reason", metavar="TEXT", help="The reason, stored as the job's detail.")
     ] = "cancelled",
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """End a pending or running job as cancelled.
+    """Cancel a pending or running job.
 
-    Whoever works on it is refused from then on. Cancelling a cancelled job changes nothing.
+    From then on its worker's events are refused. Cancelling a cancelled job changes nothing.
 
     \b
     Example:
@@ -70,5 +68,5 @@ def cancel(
     """
     with open_registry(ctx) as registry:
         cancelled = registry.cancel(job, reason=reason)
-    if json:
-        json_line(cancelled.as_dict())
+    if as_json:
+        print_json(cancelled.as_dict())

@@ -1,4 +1,4 @@
-"""The command that tells which registry a database is, and takes a person's word on whether it was moved or copied."""
+"""The ``identity`` command, which shows a registry's identity and confirms that the database was moved or copied."""
 
 from __future__ import annotations
 
@@ -10,26 +10,32 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .context import open_registry
-from .parameters import Json
+from .messages import print_hint
+from .parameters import AsJson
+from .tables import print_record
 
 
 def identity(
     ctx: typer.Context,
     moved: Annotated[
-        bool, typer.Option("--moved", help="It was moved here and keeps its identity; the original is gone.")
+        bool, typer.Option("--moved", help="The database was moved here: keep its identity. The original must be gone.")
     ] = False,
     copy: Annotated[
-        bool, typer.Option("--copy", help="It is a copy and gets an identity of its own; the original goes on.")
+        bool,
+        typer.Option(
+            "--copy", help="The database is a copy: give it an identity of its own. The original stays in use."
+        ),
     ] = False,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Show which registry this is; say that it was moved, or copied.
+    """Show the registry's identity; confirm that it was moved or copied.
 
-    Brokers keep messages for a registry under its identity, and tickets name it. 'restore' and 'copy' give
-    what they make an identity of its own. A file that was copied by hand (cp, rsync, a cloned machine) still
-    has that of the original: it is noticed by its place, and it connects to no broker until you say which it
-    is. Jobs and their tokens stay as they are either way; a copy whose jobs name the original's broker sends
-    its events there, signed with the same tokens. Exit code 1 when the place is not the one that was noted.
+    Brokers keep messages for a registry under its identity, and tickets name it. 'restore' and 'copy' give the new
+    database an identity of its own. A file that was copied by hand (cp, rsync, a cloned machine) still has the
+    original's identity. The file's changed location reveals this, and the database connects to no broker until you
+    confirm with --moved or --copy which of the two it is. Jobs and their tokens stay unchanged either way; a copy
+    whose jobs name the original's broker sends its events there, signed with the same tokens. Exit code 1 when the
+    database is not where it was recorded to be.
 
     \b
     Examples:
@@ -40,14 +46,14 @@ def identity(
     from jobdb.engines.identity import accept_place, assign_new_identity, read_identity
 
     if moved and copy:
-        raise InvalidInput("--moved keeps the identity and --copy makes another; give one of them")
+        raise InvalidInput("--moved keeps the identity and --copy creates a new one; give one of them")
     with open_registry(ctx) as registry:
         store = registry.store
-        found = accept_place(store) if moved else assign_new_identity(store) if copy else read_identity(store)
-    if json:
-        output.json_line(found.as_dict())
+        shown = accept_place(store) if moved else assign_new_identity(store) if copy else read_identity(store)
+    if as_json:
+        output.print_json(shown.as_dict())
     else:
-        output.record({"registry_id": found.registry_id, "place": found.current.get("path"), "problem": found.problem})
-    if found.problem is not None:
-        output.hint("next: jobdb identity --moved, or jobdb identity --copy")
+        print_record({"registry_id": shown.registry_id, "place": shown.current.get("path"), "problem": shown.problem})
+    if shown.problem is not None:
+        print_hint("next: jobdb identity --moved, or jobdb identity --copy", ctx)
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""The commands that keep a registry in order: reap, prune."""
+"""The commands for regular maintenance: reap, prune."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 from . import inputs, output
 from .context import open_registry
-from .parameters import Json
+from .parameters import AsJson
 
 _BATCH = 500
 
@@ -17,15 +17,17 @@ def reap(
     ctx: typer.Context,
     strike_limit: Annotated[
         int,
-        typer.Option("--strike-limit", metavar="N", help="A job ends as error when its lease ran out so often.", min=1),
+        typer.Option(
+            "--strike-limit", metavar="N", help="End a job as error when its lease has expired N times.", min=1
+        ),
     ] = 3,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Bring back what dead workers left and end what is overdue.
+    """Requeue jobs with expired leases and end overdue jobs.
 
-    Jobs whose lease ran out become pending again, or end as error at the --strike-limit; jobs past their
-    time limits end as error. Run it from time to time, from anywhere. A line for each job with tabs between
-    id, 'returned' or 'ended', and the reason.
+    A job whose lease has expired, because its worker died, becomes pending again, or ends as error at the
+    --strike-limit; a job that has exceeded its time limits ends as error. Run the command regularly, on any host.
+    Prints one line per job with tab-separated id, 'returned' or 'ended', and the reason.
 
     \b
     Example:
@@ -33,38 +35,41 @@ def reap(
     """
     with open_registry(ctx) as registry:
         while reaped := registry.reap(strike_limit=strike_limit, limit=_BATCH):
-            for one in reaped:
-                if json:
-                    output.json_line(one.as_dict())
+            for job in reaped:
+                if as_json:
+                    output.print_json(job.as_dict())
                 else:
-                    output.tsv_line(one.job_id, one.action, one.reason)
+                    output.print_tsv(job.job_id, job.action, job.reason)
             output.flush()
 
 
 def prune(
     ctx: typer.Context,
     older_than: Annotated[
-        str, typer.Option("--older-than", metavar="AGE", help="How long ago they ended: 30d, 12h, 2w, …")
+        str,
+        typer.Option(
+            "--older-than", metavar="AGE", help="Delete jobs that ended longer ago than this: 30d, 12h, 2w, …"
+        ),
     ],
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Delete jobs that ended long ago.
 
-    With their events and tokens; jobs with events that still wait for the broker stay. Done in small
-    batches, so that others can work meanwhile and stopping it half-way is safe. Prints how many were deleted.
+    Their events and tokens are deleted too; jobs with events that are still waiting for a broker are kept. Works in
+    small batches, so other processes can continue, and it is safe to interrupt. Prints the number of deleted jobs.
 
     \b
     Example:
       jobdb prune --older-than 30d
     """
-    age = inputs.duration(older_than, option="--older-than")
+    age = inputs.parse_duration(older_than, option="--older-than")
     deleted = 0
     with open_registry(ctx, checkpoint=True) as registry:
-        # One moment for the whole run: jobs that end meanwhile are not its business.
+        # One point in time for the whole run: jobs that end meanwhile are kept.
         now = registry.store.clock()
         while batch := registry.prune(older_than_sec=age, limit=_BATCH, now_ms=now):
             deleted += len(batch)
-    if json:
-        output.json_line({"deleted": deleted})
+    if as_json:
+        output.print_json({"deleted": deleted})
     else:
-        output.line(str(deleted))
+        output.print_line(str(deleted))

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands share, each said once."""
+"""The arguments and options that several commands share, each defined once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from .completion import complete_job_ids
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", autocompletion=complete_job_ids)]
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one object a line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON: one object, or one object per line.")]
+
+PayloadAsJson = Annotated[bool, typer.Option("--json", help="Print the event's payload as it is sent, on one line.")]
 
 Attempt = Annotated[
     int | None,
@@ -18,32 +20,32 @@ Attempt = Annotated[
         "--attempt",
         metavar="N",
         envvar="JOBDB_ATTEMPT",
-        help="The claim that this belongs to, as 'claim --json' gave it: refused when the claim was taken over.",
+        help="The claim's number, from 'claim --json'; the event is refused once the claim was taken over.",
     ),
 ]
 
 ClaimedAttempt = Annotated[
     int,
-    typer.Option(
-        "--attempt", metavar="N", envvar="JOBDB_ATTEMPT", help="The claim's number, as 'claim --json' gave it."
-    ),
+    typer.Option("--attempt", metavar="N", envvar="JOBDB_ATTEMPT", help="The claim's number, from 'claim --json'."),
 ]
 
 LeaseSec = Annotated[
-    float, typer.Option("--lease-sec", metavar="SEC", help="The claim runs out after so many seconds unless renewed.")
+    float, typer.Option("--lease-sec", metavar="SEC", help="The claim expires after SEC seconds unless renewed again.")
 ]
 
-Detail = Annotated[str, typer.Option("--detail", metavar="TEXT", help="A sentence for people.")]
+Detail = Annotated[str, typer.Option("--detail", metavar="TEXT", help="A description for people.")]
 
 Data = Annotated[
     str | None,
-    typer.Option("--data", metavar="JSON", help="Further facts: a JSON object, or @FILE that holds it (@-: stdin)."),
+    typer.Option(
+        "--data", metavar="JSON", help="Structured data: a JSON object, or @FILE to read it from a file (@-: stdin)."
+    ),
 ]
 
 Subscriber = Annotated[
     str,
     typer.Option(
-        "--subscriber", "-s", metavar="NAME", help="Who observes; what it has accepted is kept under this name."
+        "--subscriber", "-s", metavar="NAME", help="The subscriber; what it has accepted is stored under this name."
     ),
 ]
 
@@ -52,16 +54,14 @@ Start = Annotated[
     typer.Option(
         "--start",
         metavar="WHERE",
-        help="Where a new subscriber begins: 'beginning', or 'now' (nothing that is recorded already).",
+        help="Where a new subscriber starts: 'beginning', or 'now' to skip the events that are already recorded.",
     ),
 ]
 
 TicketFile = Annotated[
     str | None,
     typer.Option(
-        "--ticket",
-        metavar="FILE",
-        help="Work with a ticket of 'jobdb ticket' instead of a database, on any machine.",
+        "--ticket", metavar="FILE", help="Use a ticket from 'jobdb ticket' instead of a database, on any machine."
     ),
 ]
 
@@ -69,8 +69,8 @@ Deliver = Annotated[
     bool | None,
     typer.Option(
         "--deliver/--no-deliver",
-        help="Hand it to the broker at once, as far as that works; the relay does the rest. With --ticket it is "
-        "done unless --no-deliver says otherwise.",
+        help="Try to deliver the event to the broker at once, for a few seconds; the relay delivers what is left. "
+        "Default: only with --ticket.",
         show_default=False,
     ),
 ]

@@ -1,4 +1,4 @@
-"""The command that delegates a job: register."""
+"""The ``register`` command, which delegates a job to an agent."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import typer
 
 from jobdb.errors import InvalidInput
 
-from . import inputs, token_options
+from . import inputs
 from .context import open_registry
-from .output import hint, json_line, line
-from .parameters import Json
+from .messages import print_hint
+from .output import print_json, print_line
+from .parameters import AsJson
+from .token_options import TokenOptions, with_token_options
 
 if TYPE_CHECKING:
     from jobdb.model import Broker
 
 
+@with_token_options
 def register(
     ctx: typer.Context,
     agent: Annotated[
-        str, typer.Option("--agent", "-a", metavar="NAME", help="Who is to do it: claude-code, codex, human, …")
+        str,
+        typer.Option(
+            "--agent", "-a", metavar="NAME", help="The agent that is to do the job: claude-code, codex, human, …"
+        ),
     ],
     prompt: Annotated[
         str | None, typer.Argument(metavar="[PROMPT]", help="What is to be done; '-' reads it from stdin.")
@@ -29,42 +35,51 @@ def register(
         str | None, typer.Option("--prompt-file", metavar="FILE", help="Read the prompt from a file; '-' is stdin.")
     ] = None,
     job_id: Annotated[
-        str | None, typer.Option("--job-id", metavar="ID", help="The job's id; one is made otherwise.")
+        str | None, typer.Option("--job-id", metavar="ID", help="The job's id. Default: a generated one.")
     ] = None,
     agent_session: Annotated[
         str | None,
-        typer.Option("--agent-session", metavar="NAME", help="The agent's session that it is for, as tmux:work."),
+        typer.Option("--agent-session", metavar="NAME", help="The agent's session for the job, such as tmux:work."),
     ] = None,
-    priority: Annotated[int, typer.Option("--priority", metavar="N", help="Higher is claimed first.")] = 0,
+    priority: Annotated[
+        int, typer.Option("--priority", metavar="N", help="Jobs of higher priority are claimed first.")
+    ] = 0,
     topic_prefix: Annotated[
         str | None,
         typer.Option(
-            "--topic-prefix", metavar="TOPIC", help="Events go to TOPIC/events; jobdb/jobs/<job id> otherwise."
+            "--topic-prefix",
+            metavar="TOPIC",
+            help="Publish the job's events to TOPIC/events. Default: jobdb/jobs/<job id>.",
         ),
     ] = None,
     timeout_sec: Annotated[
-        int, typer.Option("--timeout-sec", metavar="SEC", help="'reap' ends it after running so long; 0: never.")
+        int,
+        typer.Option(
+            "--timeout-sec", metavar="SEC", help="'reap' ends the job after SEC seconds of running; 0: never."
+        ),
     ] = 3600,
     idle_timeout_sec: Annotated[
         int,
         typer.Option(
-            "--idle-timeout-sec", metavar="SEC", help="'reap' ends it after so long without an event; 0: never."
+            "--idle-timeout-sec",
+            metavar="SEC",
+            help="'reap' ends the job after SEC seconds without an event; 0: never.",
         ),
     ] = 120,
     expect: Annotated[
         list[str] | None,
         typer.Option(
-            "--expect", metavar="PATH", help="A file that it should make, as a relative path; may be repeated."
+            "--expect", metavar="PATH", help="A file that the job should create, as a relative path; may be repeated."
         ),
     ] = None,
     extra: Annotated[
         str | None,
-        typer.Option("--extra", metavar="JSON", help="Further fields to keep: a JSON object or @FILE."),
+        typer.Option("--extra", metavar="JSON", help="Further fields to store: a JSON object, or @FILE."),
     ] = None,
     idempotency_key: Annotated[
         str | None,
         typer.Option(
-            "--idempotency-key", metavar="KEY", help="Registering again with the same key answers with the same job."
+            "--idempotency-key", metavar="KEY", help="Registering again with the same key returns the same job."
         ),
     ] = None,
     broker_host: Annotated[
@@ -72,47 +87,43 @@ def register(
         typer.Option(
             "--broker-host",
             metavar="HOST",
-            help="The MQTT broker that gets the job's events; that of MQTT_BROKER otherwise, or none.",
+            help="The MQTT broker for the job's events. Default: MQTT_BROKER, else none.",
         ),
     ] = None,
     broker_port: Annotated[
-        int | None, typer.Option("--broker-port", metavar="PORT", help="Its port; 1883, or 8883 with TLS, otherwise.")
+        int | None, typer.Option("--broker-port", metavar="PORT", help="Its port. Default: 1883, or 8883 with TLS.")
     ] = None,
-    broker_tls: Annotated[bool, typer.Option("--broker-tls", help="Speak TLS with the broker.")] = False,
+    broker_tls: Annotated[bool, typer.Option("--broker-tls", help="Connect to the broker with TLS.")] = False,
     broker_username: Annotated[
         str | None, typer.Option("--broker-username", metavar="NAME", help="The user name for the broker.")
     ] = None,
     broker_password_file: Annotated[
         str | None,
         typer.Option(
-            "--broker-password-file", metavar="FILE", help="A file with the password for the broker; kept encrypted."
+            "--broker-password-file", metavar="FILE", help="A file with the password for the broker; stored encrypted."
         ),
     ] = None,
-    no_broker: Annotated[
-        bool, typer.Option("--no-broker", help="No broker gets its events, although MQTT_BROKER is set.")
-    ] = False,
+    no_broker: Annotated[bool, typer.Option("--no-broker", help="Use no broker, even if MQTT_BROKER is set.")] = False,
     auth: Annotated[
         str,
         typer.Option(
             "--auth",
             metavar="WHEN",
-            help="'required', or 'never': no token, events unsigned. Refused where the broker is secured.",
+            help="'required', or 'never' for a job without a token, whose events are not signed; refused for a broker "
+            "with TLS or a login.",
         ),
     ] = "required",
-    auth_token: token_options.Token = None,
-    auth_token_file: token_options.TokenFile = None,
-    auth_token_stdin: token_options.TokenStdin = False,
-    auth_token_fd: token_options.TokenFd = None,
-    auth_token_env: token_options.TokenEnv = None,
-    json: Json = False,
+    *,
+    token: TokenOptions,
+    as_json: AsJson = False,
 ) -> None:
     """Register a job and print its id.
 
-    The job is pending until somebody claims it. A token that signs its events is made with it and kept
-    encrypted; 'jobdb token show JOB' prints it. With --json the record is printed, without the token.
+    The job is pending until a worker claims it. A token that signs its events is generated and stored encrypted;
+    'jobdb token show JOB' prints it. --json prints the job's record, without the token.
 
-    Where MQTT_BROKER is set and no option names a broker, the record gets the broker of the environment:
-    MQTT_BROKER, MQTT_PORT, MQTT_TLS, MQTT_USERNAME and, encrypted, MQTT_PASSWORD.
+    If MQTT_BROKER is set and no option names a broker, the job gets the broker of the environment: MQTT_BROKER,
+    MQTT_PORT, MQTT_TLS, MQTT_USERNAME and, stored encrypted, MQTT_PASSWORD.
 
     \b
     Examples:
@@ -121,19 +132,15 @@ def register(
       generate-task | jobdb register --agent human --idempotency-key nightly-2026-06-19 -
     """
     prompt_source = _prompt_source(prompt, prompt_file)
-    if auth_token_stdin and prompt_source == inputs.STDIN:
-        raise InvalidInput("the prompt and the token cannot both come from stdin; give one of them from a file")
-    token = token_options.read_token(
-        value=auth_token,
-        file=auth_token_file,
-        stdin=auth_token_stdin,
-        descriptor=auth_token_fd,
-        variable=auth_token_env,
-    )
+    if token.stdin and prompt_source == inputs.STDIN:
+        raise InvalidInput("the prompt and the token cannot both be read from stdin; read one of them from a file")
+    auth_token = token.read()
     broker, password = _broker_from_options(
         broker_host, broker_port, broker_tls, broker_username, broker_password_file, no_broker
     )
     text = _read_prompt(prompt, prompt_source)
+    from jobdb.core import arguments
+
     with open_registry(ctx) as registry:
         job = registry.register(
             agent=agent,
@@ -147,29 +154,29 @@ def register(
             timeout_sec=timeout_sec,
             idle_timeout_sec=idle_timeout_sec,
             expected_artifacts=expect or (),
-            extra=inputs.json_object(extra, option="--extra"),
+            extra=inputs.parse_json_object(extra, option="--extra"),
             idempotency_key=idempotency_key,
-            auth=auth,
-            auth_token=token,
+            auth=arguments.auth_mode(auth),
+            auth_token=auth_token,
         )
-    if json:
-        json_line(job.as_dict())
+    if as_json:
+        print_json(job.as_dict())
         return
-    line(job.job_id)
-    hint(f"next: jobdb claim --job {job.job_id}; and to follow it: jobdb events {job.job_id} --follow")
+    print_line(job.job_id)
+    print_hint(f"next: jobdb claim --job {job.job_id}; to follow it: jobdb events {job.job_id} --follow", ctx)
 
 
 def _prompt_source(prompt: str | None, prompt_file: str | None) -> str | None:
-    """Where the prompt is to be read; None when it is the argument itself."""
+    """Return the file to read the prompt from, or ``-`` for stdin; None when the argument itself is the prompt."""
     if prompt is not None and prompt_file is not None:
-        raise InvalidInput("the prompt is given twice, as an argument and with --prompt-file; give one of them")
+        raise InvalidInput("the prompt is given twice, as an argument and with --prompt-file; give it once")
     if prompt is None and prompt_file is None:
         raise InvalidInput("the prompt is missing; give it as an argument, with --prompt-file FILE, or '-' for stdin")
     return inputs.STDIN if prompt == inputs.STDIN else prompt_file
 
 
 def _read_prompt(prompt: str | None, source: str | None) -> str:
-    from jobdb.core.arguments import MAX_PROMPT_CHARS
+    from jobdb.core.registration import MAX_PROMPT_CHARS
     from jobdb.system.terminal import has_visible_text
 
     if source is not None:
@@ -177,18 +184,18 @@ def _read_prompt(prompt: str | None, source: str | None) -> str:
     assert prompt is not None
     if not has_visible_text(prompt):
         where = "" if source is None else " from stdin" if source == inputs.STDIN else f" in {source!r}"
-        why = "; was the command before it successful?" if source == inputs.STDIN else "; say what is to be done"
-        raise InvalidInput(f"the prompt{where} is empty{why}")
+        advice = "did the command before the pipe fail?" if source == inputs.STDIN else "describe what is to be done"
+        raise InvalidInput(f"the prompt{where} is empty; {advice}")
     return prompt
 
 
 def _broker_from_options(
     host: str | None, port: int | None, tls: bool, username: str | None, password_file: str | None, no_broker: bool
 ) -> tuple[Broker | None, str | None]:
-    """The broker that the options name, else that of the environment, and its password."""
+    """Return the broker that the options name, else that of the environment, and its password."""
     if host is None:
         if port is not None or tls or username is not None or password_file is not None:
-            raise InvalidInput("options for a broker were given without --broker-host; name the host")
+            raise InvalidInput("the other --broker options need --broker-host; name the host")
         return (None, None) if no_broker else _broker_from_environment()
     if no_broker:
         raise InvalidInput("--no-broker and --broker-host exclude each other; give one of them")
@@ -198,12 +205,12 @@ def _broker_from_options(
     password = read_from_file(password_file, label="broker password") if password_file is not None else None
     port = (8883 if tls else 1883) if port is None else port
     if not 1 <= port <= 65_535:
-        raise InvalidInput(f"--broker-port is {port}; it may be 1 to 65535")
+        raise InvalidInput(f"--broker-port is {port}; the range is 1 to 65535")
     return Broker(host, port, tls, username, password is not None), password
 
 
 def _broker_from_environment() -> tuple[Broker | None, str | None]:
-    """The variables are those of the old scripts; their records too hold the broker with its user and password."""
+    """Return the broker of the MQTT_* variables and its password, as the old scripts recorded them."""
     import os
 
     if not os.environ.get("MQTT_BROKER"):

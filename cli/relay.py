@@ -1,4 +1,4 @@
-"""The command that carries events to the brokers: relay."""
+"""The ``relay`` command, which delivers recorded events to MQTT brokers."""
 
 from __future__ import annotations
 
@@ -9,39 +9,44 @@ import typer
 from jobdb.errors import InvalidInput, Refused, TimedOut
 
 from . import output
-from .mqtt import open_outbox, require_mqtt_client, stop_on_signals
+from .delivery import open_outbox, require_mqtt_client, stop_on_signals
+from .formatting import pluralize
+from .inputs import check_time_limit
+from .messages import print_note
 from .parameters import TicketFile
-from .wait import check_time_limit
 
 
 def relay(
     ctx: typer.Context,
     once: Annotated[
-        bool, typer.Option("--once", help="End when nothing waits any more, instead of waiting for more.")
+        bool, typer.Option("--once", help="Exit when no event is waiting, instead of waiting for more.")
     ] = False,
     timeout_sec: Annotated[
-        float | None, typer.Option("--timeout-sec", metavar="SEC", help="With --once: give up after so long.")
+        float | None, typer.Option("--timeout-sec", metavar="SEC", help="With --once: give up after SEC seconds.")
     ] = None,
     ticket: TicketFile = None,
     resend: Annotated[
         bool,
-        typer.Option(
-            "--resend", help="With --ticket: send everything again, to a broker that has lost what it had taken."
-        ),
+        typer.Option("--resend", help="With --ticket: send all events again, to a broker that has lost them."),
     ] = False,
     drain_sec: Annotated[
         float,
-        typer.Option("--drain-sec", metavar="SEC", help="How long to go on with what waits after SIGTERM.", min=0),
+        typer.Option(
+            "--drain-sec",
+            metavar="SEC",
+            help="After SIGTERM, continue to deliver waiting events for up to SEC seconds.",
+            min=0,
+        ),
     ] = 10.0,
-    json: Annotated[bool, typer.Option("--json", help="Print at the end what was done, as one object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one object at the end.")] = False,
 ) -> None:
     """Deliver events to the jobs' MQTT brokers.
 
-    Sends what waits in the outbox, each job's events in order, and takes it out when the broker has
-    acknowledged it. May be killed and started again at any time: nothing is lost, and what a broker gets
-    twice the subscribers accept once. One relay at a time delivers a database; a second one waits to take
-    over. SIGTERM lets it finish what waits, for --drain-sec at most. With --once the exit code is 3 when
-    something is left.
+    Sends the events in the outbox, each job's in order, and removes each when the broker has acknowledged it. The
+    relay may be killed and restarted at any time: no event is lost, and an event that the broker receives twice
+    is accepted once by its subscribers. One relay at a time delivers a database; a second one waits to take over.
+    After SIGTERM it delivers waiting events for up to --drain-sec seconds. With --once the exit code is 3 when
+    events are left.
 
     \b
     Examples:
@@ -50,24 +55,26 @@ def relay(
       jobdb relay --ticket job.ticket
     """
     if resend and ticket is None:
-        raise InvalidInput("--resend is for --ticket: a registry's subscribers take from the database what is missing")
+        raise InvalidInput("--resend needs --ticket: a registry's subscribers read missing events from the database")
     if timeout_sec is not None and not once:
-        raise InvalidInput("--timeout-sec is for --once; without it the relay runs until it is stopped")
+        raise InvalidInput("--timeout-sec needs --once; without it the relay runs until it is stopped")
     require_mqtt_client()
     with open_outbox(ctx, ticket) as outbox:
-        from jobdb.mqtt import Relay
+        from jobdb.mqtt import Relay, TicketOutbox
 
-        if resend:
+        if resend and isinstance(outbox, TicketOutbox):
             outbox.resend()
-        runner = Relay(outbox, report=output.note, drain_sec=drain_sec)
+        runner = Relay(outbox, report=print_note, drain_sec=drain_sec)
         stop_on_signals(runner)
-        done = runner.run(until_empty=once, timeout_sec=check_time_limit(timeout_sec, option="--timeout-sec"))
-        left = outbox.left()
-    if json:
-        output.json_line({"delivered": done.delivered, "waiting": left})
+        result = runner.run(until_empty=once, timeout_sec=check_time_limit(timeout_sec, option="--timeout-sec"))
+        left = outbox.count_pending()
+    if as_json:
+        output.print_json({"delivered": result.delivered, "waiting": left})
     else:
-        output.note(f"delivered {done.delivered} events; {left} wait")
+        print_note(f"delivered {pluralize(result.delivered, 'event')}; {left} waiting")
     if once and left:
-        if not done.is_leader:
-            raise Refused("another relay delivers this outbox; leave it to that one, or stop it first")
-        raise TimedOut(f"{left} events still wait for their broker; look at what was said above, and try again")
+        if not result.is_leader:
+            raise Refused("another relay is delivering this outbox; let it do so, or stop it first")
+        raise TimedOut(
+            f"not yet delivered: {pluralize(left, 'event')}; see the messages above for the reason, and try again"
+        )

@@ -1,4 +1,4 @@
-"""The command that shows how the work goes in numbers: stats."""
+"""The ``stats`` command, which shows statistics of the registry."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from jobdb.errors import InvalidInput
-
 from . import output
 from .context import open_registry
-from .parameters import Json
+from .inputs import resolve_format
+from .parameters import AsJson
+from .tables import Cell, print_table
 
 if TYPE_CHECKING:
     from jobdb.operations.stats import Stats
@@ -22,99 +22,102 @@ def stats(
     ctx: typer.Context,
     output_format: Annotated[
         str | None,
-        typer.Option("--format", "-f", metavar="FORM", help="table, json (one object) or prometheus."),
+        typer.Option("--format", "-f", metavar="FORMAT", help="table, json (one object) or prometheus."),
     ] = None,
-    json: Json = False,
+    as_json: AsJson = False,
     days: Annotated[
-        int, typer.Option("--days", metavar="N", help="How far back the days and the durations go.", min=1, max=3660)
+        int,
+        typer.Option(
+            "--days", metavar="N", help="The number of days for the counts by day and the durations.", min=1, max=3660
+        ),
     ] = 14,
 ) -> None:
-    """Show how the work goes in numbers.
+    """Show statistics of jobs, durations and refused events.
 
-    Jobs by status, agent and day, durations, refusals.
+    Jobs are counted by status, agent and day. Refused events are those that 'accept' did not accept, by verdict.
 
-    In a pipe a line for each number, with tabs between: 'job' and a status; 'agent', its name and a status;
-    'day', the day and a status; 'duration', the agent, how many jobs, mean and longest in seconds; 'refused', a
-    verdict; 'events'; 'outbox'; then the count. Refusals are events that did not pass the checks of 'accept'.
-    With --format prometheus: metrics as text, for a node exporter's textfile folder.
+    In a pipe: one line per number, tab-separated: 'job', a status and the count; 'agent', its name, a status and the
+    count; 'day', the day, a status and the count; 'duration', the agent, the number of jobs, the mean and the longest
+    in seconds; 'refused', a verdict and the count; 'events' and the count; 'outbox' and the count of waiting events.
+    With --format prometheus: metrics in text format, for the textfile collector of a node exporter.
 
     \b
     Examples:
       jobdb stats --json
       jobdb stats --format prometheus > jobdb.prom.new && mv jobdb.prom.new /var/lib/node_exporter/jobdb.prom
     """
-    output_format = "json" if json else output_format or "table"
-    if output_format not in FORMATS:
-        raise InvalidInput(f"{output_format!r:.40} is no format; the formats are {', '.join(FORMATS)}")
+    output_format = resolve_format(output_format, as_json=as_json, formats=FORMATS)
     from jobdb.operations.stats import collect, prometheus
 
     with open_registry(ctx) as registry:
-        found = collect(registry, days=days)
+        collected = collect(registry, days=days)
     if output_format == "json":
-        output.json_line(found.as_dict())
+        output.print_json(collected.as_dict())
     elif output_format == "prometheus":
-        output.line(prometheus(found).rstrip("\n"))
+        output.print_line(prometheus(collected).rstrip("\n"))
     elif output.on_terminal():
-        _draw(found)
+        _draw(collected)
     else:
-        _print(found)
+        _print(collected)
 
 
-def _print(found: Stats) -> None:
-    for status, count in found.jobs.items():
-        output.tsv_line("job", status, count)
-    for what, groups in (("agent", found.by_agent), ("day", found.by_day)):
+def _print(stats: Stats) -> None:
+    for status, count in stats.jobs.items():
+        output.print_tsv("job", status, count)
+    for label, groups in (("agent", stats.by_agent), ("day", stats.by_day)):
         for name, counts in groups.items():
             for status, count in counts.items():
                 if count:
-                    output.tsv_line(what, name, status, count)
-    for one in found.durations:
-        output.tsv_line("duration", one.agent, one.jobs, one.mean_sec, one.longest_sec)
-    for verdict, (count, _last) in found.refusals.items():
-        output.tsv_line("refused", verdict, count)
-    output.tsv_line("events", found.events)
-    output.tsv_line("outbox", found.outbox)
+                    output.print_tsv(label, name, status, count)
+    for duration in stats.durations:
+        output.print_tsv("duration", duration.agent, duration.jobs, duration.mean_sec, duration.longest_sec)
+    for verdict, total in stats.refusals.items():
+        output.print_tsv("refused", verdict, total.times)
+    output.print_tsv("events", stats.events)
+    output.print_tsv("outbox", stats.outbox)
 
 
-def _draw(found: Stats) -> None:
-    from .jobs import STATUS_STYLES, format_duration
+def _draw(stats: Stats) -> None:
+    from jobdb.system.durations import format_duration
 
-    def counts(title: str, groups: dict[str, dict[str, int]]) -> None:
-        rows: list[list[output.Cell]] = [
+    from .formatting import STATUS_STYLES, pluralize
+
+    def print_counts(title: str, groups: dict[str, dict[str, int]]) -> None:
+        rows: list[list[Cell]] = [
             [
                 name,
-                *(_count(of.get(status.value, 0), style) for status, style in STATUS_STYLES.items()),
-                str(sum(of.values())),
+                *(_count(counts.get(status.value, 0), style) for status, style in STATUS_STYLES.items()),
+                str(sum(counts.values())),
             ]
-            for name, of in groups.items()
+            for name, counts in groups.items()
         ]
-        output.table((title, *(status.value.upper() for status in STATUS_STYLES), "ALL"), rows)
+        print_table((title, *(status.value.upper() for status in STATUS_STYLES), "ALL"), rows)
 
-    counts("", {"jobs": found.jobs})
-    if found.by_agent:
-        output.line("")
-        counts("AGENT", found.by_agent)
-    if found.by_day:
-        output.line("")
-        counts("DAY", found.by_day)
-    if found.durations:
-        output.line("")
-        output.table(
+    print_counts("", {"jobs": stats.jobs})
+    if stats.by_agent:
+        output.print_line("")
+        print_counts("AGENT", stats.by_agent)
+    if stats.by_day:
+        output.print_line("")
+        print_counts("DAY", stats.by_day)
+    if stats.durations:
+        output.print_line("")
+        print_table(
             ("AGENT", "ENDED", "MEAN", "LONGEST"),
             [
-                (one.agent, str(one.jobs), format_duration(one.mean_sec), format_duration(one.longest_sec))
-                for one in found.durations
+                (row.agent, str(row.jobs), format_duration(row.mean_sec), format_duration(row.longest_sec))
+                for row in stats.durations
             ],
         )
-    if found.refusals:
-        output.line("")
-        output.table(
-            ("REFUSED", "TIMES", "LAST"),
-            [((verdict, "red"), str(count), last or "") for verdict, (count, last) in found.refusals.items()],
+    if stats.refusals:
+        output.print_line("")
+        print_table(
+            ("REFUSED", "COUNT", "LAST"),
+            [((verdict, "red"), str(total.times), total.last_at or "") for verdict, total in stats.refusals.items()],
         )
-    output.line("")
-    output.line(f"{found.events} events kept, {found.outbox} wait for the broker")
+    output.print_line("")
+    output.print_line(f"{pluralize(stats.events, 'event')} recorded, {stats.outbox} waiting for a broker")
 
 
-def _count(number: int, style: str) -> output.Cell:
+def _count(number: int, style: str) -> Cell:
     return (str(number), style) if number else ("·", "dim")

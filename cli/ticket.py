@@ -1,4 +1,4 @@
-"""The command that lets a worker on another machine publish: ticket."""
+"""The ``ticket`` command, which lets a worker on another machine publish events of a job."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .context import open_registry
+from .messages import print_hint
 from .parameters import JobId
 
 
@@ -20,19 +21,19 @@ def ticket(
     job: JobId,
     out: Annotated[
         str | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Where to write it; JOB.ticket otherwise; '-' is stdout."),
+        typer.Option("--output", "-o", metavar="FILE", help="The file to write; '-' is stdout. Default: JOB.ticket."),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print what it is for as one object, without the secrets.")
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the ticket's contents as one object, without the secrets.")
     ] = False,
 ) -> None:
-    """Write a ticket: what a worker on another machine needs to publish a job's events.
+    """Write a ticket, with which a worker on another machine publishes a job's events.
 
-    The file is a secret: it holds the job's token and the broker's password in clear, so it has mode 0600;
-    carry it over a safe channel and delete it when the job has ended. There, 'jobdb publish --ticket FILE
-    EVENT' signs and numbers events and keeps them in an outbox of its own until the broker has them. Claim
-    the job first: the ticket is for the present attempt, and once the job is claimed anew, what comes from
-    it is refused. Use it on one machine at a time.
+    The file is a secret: it holds the job's token and the broker's password unencrypted, and has mode 0600.
+    Transfer it over a secure channel and delete it when the job has ended. On the other machine,
+    'jobdb publish --ticket FILE EVENT' signs and numbers events and keeps them in an outbox of its own until the
+    broker has acknowledged them. Claim the job first: the ticket is valid for the current attempt, and once the job
+    is claimed again, events published with it are refused. Use a ticket on one machine at a time.
 
     \b
     Examples:
@@ -44,17 +45,17 @@ def ticket(
     with open_registry(ctx) as registry:
         issued = issue_ticket(registry, job)
     if out == "-":
-        if json:
+        if as_json:
             raise InvalidInput("--output - and --json both write to stdout; leave one of them out")
         if sys.stdout.isatty():
-            raise InvalidInput("a ticket is a secret and is not shown on a terminal; give --output FILE, or a pipe")
+            raise InvalidInput("a ticket is a secret and is not shown on a terminal; give --output FILE, or use a pipe")
         sys.stdout.write(issued.as_json())
         return
     path = Path(out if out is not None else f"{job}.ticket")
     write_ticket(issued, path)
-    if json:
+    if as_json:
         broker = {"host": issued.host, "port": issued.port, "tls": issued.tls}
-        output.json_line(
+        output.print_json(
             {
                 "file": str(path),
                 "job_id": issued.job_id,
@@ -65,5 +66,5 @@ def ticket(
             }
         )
         return
-    output.line(str(path))
-    output.hint(f"it holds secrets; there: jobdb publish --ticket {path.name} started", here=False)
+    output.print_line(str(path))
+    print_hint(f"it holds secrets; on the other machine: jobdb publish --ticket {path.name} started")

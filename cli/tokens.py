@@ -8,17 +8,20 @@ from typing import Annotated
 
 import typer
 
-from . import output, token_options
+from . import output
 from .commands import CONTEXT_SETTINGS, PlainGroup
 from .context import open_registry
+from .messages import print_hint, print_warning
 from .param_conversion import PlainCommand
-from .parameters import JobId, Json
+from .parameters import AsJson, JobId
+from .tables import print_table
+from .token_options import TokenOptions, with_token_options
 
 app = typer.Typer(
     cls=PlainGroup,
     help="Show, rotate and revoke the tokens that sign events.\n\n"
-    "Each job has a token, the HMAC key of its events, with a version number (kid) for rotation. Tokens are "
-    "kept encrypted under a master key of this user or service.",
+    "Each job has a token, the HMAC key that signs its events, with a version number (kid) for rotation. Tokens are "
+    "stored encrypted under a master key of this user or service.",
     rich_markup_mode=None,
     no_args_is_help=True,
     context_settings=CONTEXT_SETTINGS,
@@ -32,13 +35,13 @@ def show(
     ctx: typer.Context,
     job: JobId,
     kid: Annotated[
-        int | None, typer.Option("--kid", metavar="KID", help="This version instead of the present one.")
+        int | None, typer.Option("--kid", metavar="KID", help="Print this version instead of the current one.")
     ] = None,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print a job's token.
 
-    The one command that does. Whoever has the token can speak for the job.
+    No other command prints it. Whoever has the token can publish events of the job.
 
     \b
     Example:
@@ -46,21 +49,21 @@ def show(
     """
     with open_registry(ctx) as registry:
         if kid is None:
-            kid, token = registry.tokens.present(job)
+            kid, token = registry.tokens.current(job)
         else:
             token = registry.tokens.show(job, kid=kid)
-    if json:
-        output.json_line({"job_id": job, "kid": kid, "token": token})
+    if as_json:
+        output.print_json({"job_id": job, "kid": kid, "token": token})
     else:
-        output.line(token)
+        output.print_line(token)
 
 
 @app.command("list", cls=PlainCommand)
-def list_tokens(ctx: typer.Context, job: JobId, json: Json = False) -> None:
+def list_tokens(ctx: typer.Context, job: JobId, as_json: AsJson = False) -> None:
     """List a job's tokens, without the secrets.
 
-    A line for each: version, state (present, overlap, expired, revoked), creation, end of the overlap,
-    revocation.
+    One line per token: version, state (present: the current one; overlap: an older one that is still valid; expired;
+    revoked), time of creation, end of the overlap, time of revocation.
 
     \b
     Example:
@@ -68,11 +71,11 @@ def list_tokens(ctx: typer.Context, job: JobId, json: Json = False) -> None:
     """
     with open_registry(ctx) as registry:
         tokens = [token.as_dict() for token in registry.tokens.list(job)]
-    if json:
+    if as_json:
         for token in tokens:
-            output.json_line(token)
+            output.print_json(token)
         return
-    output.table(
+    print_table(
         ("KID", "STATE", "CREATED", "VALID UNTIL", "REVOKED"),
         [
             (
@@ -88,61 +91,54 @@ def list_tokens(ctx: typer.Context, job: JobId, json: Json = False) -> None:
 
 
 @app.command(cls=PlainCommand)
+@with_token_options
 def rotate(
     ctx: typer.Context,
     job: JobId,
     overlap_sec: Annotated[
-        float, typer.Option("--overlap-sec", metavar="SEC", help="How long the old tokens stay valid.")
+        float, typer.Option("--overlap-sec", metavar="SEC", help="Seconds for which the old tokens stay valid.")
     ] = 3600.0,
-    auth_token: token_options.Token = None,
-    auth_token_file: token_options.TokenFile = None,
-    auth_token_stdin: token_options.TokenStdin = False,
-    auth_token_fd: token_options.TokenFd = None,
-    auth_token_env: token_options.TokenEnv = None,
-    json: Json = False,
+    *,
+    token: TokenOptions,
+    as_json: AsJson = False,
 ) -> None:
     """Give a job a new token.
 
-    Events are signed with the new one at once; the old ones verify for the overlap, so that workers
-    elsewhere can be told. Prints the new version number; 'jobdb token show' prints the token.
+    New events are signed with it at once. Events signed with the old tokens are accepted for the overlap, which
+    leaves time to pass the new token to workers on other machines. Prints the new version number; 'jobdb token show'
+    prints the token.
 
     \b
     Example:
       jobdb token rotate 0f3a9c2d7b11 --overlap-sec 600
     """
-    token = token_options.read_token(
-        value=auth_token,
-        file=auth_token_file,
-        stdin=auth_token_stdin,
-        descriptor=auth_token_fd,
-        variable=auth_token_env,
-    )
+    new_token = token.read()
     with open_registry(ctx) as registry:
-        kid = registry.tokens.rotate(job, overlap_sec=overlap_sec, token=token)
-    if json:
-        output.json_line({"job_id": job, "kid": kid})
+        kid = registry.tokens.rotate(job, overlap_sec=overlap_sec, token=new_token)
+    if as_json:
+        output.print_json({"job_id": job, "kid": kid})
     else:
-        output.line(str(kid))
+        output.print_line(str(kid))
 
 
 @app.command(cls=PlainCommand)
-def revoke(ctx: typer.Context, job: JobId, kid: Kid, json: Json = False) -> None:
-    """Make a token invalid at once.
+def revoke(ctx: typer.Context, job: JobId, kid: Kid, as_json: AsJson = False) -> None:
+    """Invalidate a token at once.
 
-    Events that it signed are refused from now on. If it was the present one, nothing can be published for
-    the job until it is rotated.
+    Events signed with it are refused from now on. If it was the current token, no event of the job can be published
+    until the token is rotated.
 
     \b
     Example:
       jobdb token revoke 0f3a9c2d7b11 1
     """
     with open_registry(ctx) as registry:
-        was_present = registry.tokens.revoke(job, kid)
+        was_current = registry.tokens.revoke(job, kid)
         ended = registry.get(job).terminal
-    if json:
-        output.json_line({"job_id": job, "kid": kid, "was_present": was_present})
-    if was_present and not ended:
-        output.warn(f"that was the present token of job {job}; make a new one: jobdb token rotate {job}")
+    if as_json:
+        output.print_json({"job_id": job, "kid": kid, "was_current": was_current})
+    if was_current and not ended:
+        print_warning(f"that was the current token of job {job}; create a new one: jobdb token rotate {job}")
 
 
 @app.command(cls=PlainCommand)
@@ -152,12 +148,12 @@ def rekey(
         str,
         typer.Option("--new-key-file", metavar="FILE", help="The file that holds the new master key."),
     ],
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Seal all secrets anew under another master key.
+    """Re-encrypt all secrets under another master key.
 
-    The present key must still be in place. All secrets change over in one transaction; afterwards the
-    database opens with the new key only. Prints how many there were.
+    The current key must still be in place. All secrets are re-encrypted in one transaction; afterwards the database
+    needs the new key. Prints the number of secrets.
 
     \b
     Example:
@@ -171,9 +167,9 @@ def rekey(
     key = read_key_file(new_key_file)
     with open_registry(ctx, checkpoint=True) as registry:
         sealed = registry.tokens.rekey(Vault(key))
-    if json:
-        output.json_line({"sealed": sealed, "key_id": key.key_id})
+    if as_json:
+        output.print_json({"sealed": sealed, "key_id": key.key_id})
     else:
-        output.line(str(sealed))
-    place = shlex.quote(os.path.abspath(new_key_file))
-    output.hint(f"from now on: export JOBDB_KEY_FILE={place}; keep the old key for old backups", here=False)
+        output.print_line(str(sealed))
+    path = shlex.quote(os.path.abspath(new_key_file))
+    print_hint(f"from now on: export JOBDB_KEY_FILE={path}; keep the old key for old backups")

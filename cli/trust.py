@@ -1,4 +1,4 @@
-"""Trusting a database that a folder brought along: trust."""
+"""The ``trust`` command, which trusts a database that came from elsewhere."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Annotated
 
 import typer
 
-from .output import json_line, note
-from .parameters import Json
+from .messages import print_note
+from .output import print_json
+from .parameters import AsJson
 
 
 def trust(
     path: Annotated[
         Path | None,
-        typer.Argument(metavar="[PATH]", help="The database or its folder; the current folder's if left out."),
+        typer.Argument(metavar="[PATH]", help="The database or its folder. Default: that of the current folder."),
     ] = None,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Trust the database of a folder that came from elsewhere.
+    """Trust the database in a folder that came from elsewhere.
 
-    Without --db and JOBDB_URL a command works on .jobdb/jobs.db in the current folder. One that you did not make,
-    such as one that came with a checkout, is refused there until you trust it: its jobs are instructions to your
-    agents. A file that is put in its place later is refused again.
+    Without --db and JOBDB_URL a command works on .jobdb/jobs.db in the current folder. A database there that you did
+    not create, for example one that came with a checkout, is refused until you trust it: its jobs are instructions to
+    your agents. If the file is replaced later, the new one is refused again.
 
     \b
     Examples:
@@ -35,7 +36,7 @@ def trust(
     if file.is_dir():
         file = file / "jobs.db" if file.name == ".jobdb" else file / ".jobdb" / "jobs.db"
     trusted = trust_database(file)
-    if json:
-        json_line({"path": str(trusted), "trusted": True})
+    if as_json:
+        print_json({"path": str(trusted), "trusted": True})
         return
-    note(f"{trusted} is trusted now")
+    print_note(f"{trusted} is now trusted")

@@ -1,4 +1,4 @@
-"""The command that waits for a job's end: wait. And the exit codes that stand for how a job ended."""
+"""The ``wait`` command, and the exit codes for how a job ended, which subscribe uses too."""
 
 from __future__ import annotations
 
@@ -6,47 +6,38 @@ from typing import Annotated
 
 import typer
 
-from jobdb.errors import InvalidInput
 from jobdb.model import Job, JobStatus
 
 from .context import open_registry
-from .output import json_line, line, print_error
-from .parameters import JobId, Json
+from .inputs import check_time_limit
+from .messages import print_error
+from .output import print_json, print_line
+from .parameters import AsJson, JobId
 
 EXIT_CODES = {JobStatus.COMPLETED: 0, JobStatus.ERROR: 1, JobStatus.CANCELLED: 6}
-
-
-def check_time_limit(value: float | None, *, option: str) -> float | None:
-    """A time limit as given; None when there is none.
-
-    Raises:
-        InvalidInput: it is negative or no number.
-    """
-    if value is not None and not value >= 0:
-        raise InvalidInput(f"{option} is {value}; it may be 0 or more seconds")
-    return value
 
 
 def wait(
     ctx: typer.Context,
     job: JobId,
     timeout_sec: Annotated[
-        float | None, typer.Option("--timeout-sec", metavar="SEC", help="Give up after so long; otherwise never.")
+        float | None,
+        typer.Option("--timeout-sec", metavar="SEC", help="Give up after SEC seconds. Default: never."),
     ] = None,
     check_artifacts: Annotated[
         str | None,
         typer.Option(
             "--check-artifacts",
             metavar="DIR",
-            help="When it completed, also demand that each file that it was expected to make is in this folder.",
+            help="When the job has completed, also check that each file it was expected to create is in DIR.",
         ),
     ] = None,
-    json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Wait until a job has ended.
 
-    Prints its final status, or with --json its record. The exit code says how it ended: 0 completed, 1 error
-    (or an expected file is missing), 6 cancelled, 3 still going when the time was over.
+    Prints the job's final status; --json prints its record. The exit code tells how the job ended: 0 completed,
+    1 error (or an expected file is missing), 6 cancelled; 3 when the timeout was reached first.
 
     \b
     Examples:
@@ -56,10 +47,10 @@ def wait(
     timeout_sec = check_time_limit(timeout_sec, option="--timeout-sec")
     with open_registry(ctx) as registry:
         ended = registry.wait(job, timeout_sec=timeout_sec)
-    if json:
-        json_line(ended.as_dict())
+    if as_json:
+        print_json(ended.as_dict())
     else:
-        line(ended.status.value)
+        print_line(ended.status.value)
     code = EXIT_CODES[ended.status]
     if code == 0 and check_artifacts is not None:
         code = _check_artifacts(ended, check_artifacts)

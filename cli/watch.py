@@ -1,4 +1,7 @@
-"""The command for the live view: watch."""
+"""The ``watch`` command, which runs the live view in a terminal: reads keys, refreshes and draws.
+
+``watch_screen`` holds the view's state and its drawing.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .context import open_registry
+from .output import on_terminal
+from .tables import console
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
 
+    from .console import SanitizingConsole
     from .watch_screen import View
 
 _MAX_REFRESH_SEC = 1.0
@@ -24,14 +30,16 @@ _ESCAPE_SEQUENCE_SEC = 0.05
 
 def watch(
     ctx: typer.Context,
-    agent: Annotated[str, typer.Option("--agent", "-a", metavar="TEXT", help="Only agents whose name has this.")] = "",
-    once: Annotated[bool, typer.Option("--once", help="Draw one picture and end.")] = False,
+    agent: Annotated[
+        str, typer.Option("--agent", "-a", metavar="TEXT", help="Only agents whose name contains TEXT.")
+    ] = "",
+    once: Annotated[bool, typer.Option("--once", help="Draw the view once and exit.")] = False,
 ) -> None:
-    """Watch the registry live.
+    """Watch the registry live in the terminal.
 
-    Counts by status; running jobs with their times against their limits, those that ask for permission on
-    top; refused events as they come. Keys: arrows choose a job, Enter opens it, Esc goes back, f changes the
-    status shown, / filters by agent (Enter ends the typing), q ends. Works over ssh, from 80x24 on.
+    Shows the number of jobs by status, running jobs with their times and limits (those that wait for permission come
+    first), and refused events. Keys: arrow keys select a job, Enter opens it, Esc goes back, f selects the next status,
+    / filters by agent (Enter ends the input), q quits. Works over ssh and needs a terminal of 80x24 or more.
 
     \b
     Example:
@@ -39,54 +47,53 @@ def watch(
     """
     from jobdb.errors import InvalidInput
 
-    from . import output
     from .watch_screen import View
 
-    view = View(agent=agent)
+    screen = console()
+    view = View(screen.size, agent=agent)
     with open_registry(ctx) as registry:
         if once:
             view.refresh(registry)
-            output.console().print(view.draw(output.console().size))
+            screen.print(view.draw())
             return
-        if not output.on_terminal() or not sys.stdin.isatty():
+        if not on_terminal() or not sys.stdin.isatty():
             raise InvalidInput(
                 "watch needs a terminal; use 'jobdb watch --once', 'jobdb list' or 'jobdb stats' in a pipe"
             )
-        _run(registry, view)
+        _run(registry, view, screen)
 
 
-def _run(registry: Registry, view: View) -> None:
+def _run(registry: Registry, view: View, screen: SanitizingConsole) -> None:
     import time
 
     from rich.live import Live
 
-    from . import output
-
-    console = output.console()
     store = registry.store
-    with _key_reader(sys.stdin.fileno()) as read_keys, Live(console=console, screen=True, auto_refresh=False) as live:
-        version, drawn, size = -1, 0.0, console.size
-        while not view.done:
-            seen, now = store.data_version(), time.monotonic()
-            old = now - drawn
+    with _key_reader(sys.stdin.fileno()) as read_keys, Live(console=screen, screen=True, auto_refresh=False) as live:
+        drawn_version, drawn_at = -1, 0.0
+        while not view.quit_requested:
+            version, size = store.data_version(), screen.size
+            age_sec = time.monotonic() - drawn_at
             if (
                 view.dirty
-                or size != console.size
-                or old >= _MAX_REFRESH_SEC
-                or (seen != version and old >= _MIN_REFRESH_SEC)
+                or view.size != size
+                or age_sec >= _MAX_REFRESH_SEC
+                or (drawn_version != version and age_sec >= _MIN_REFRESH_SEC)
             ):
-                size, version = console.size, seen
+                view.size, drawn_version = size, version
                 view.refresh(registry)
-                live.update(view.draw(size), refresh=True)
-                drawn = time.monotonic()
-            view.key(read_keys(_KEY_POLL_SEC))
+                live.update(view.draw(), refresh=True)
+                drawn_at = time.monotonic()
+            view.handle_keys(read_keys(_KEY_POLL_SEC))
 
 
 @contextmanager
 def _key_reader(terminal: int) -> Iterator[Callable[[float], str]]:
-    """Keys come one by one and are not echoed; the terminal is put back however this ends.
+    """Make the terminal pass keys at once and without echo; restore it however the block ends.
 
-    Yields what waits for keys, for so many seconds, and returns them: "" for none, "q" when the terminal has gone.
+    Yields:
+        A function that waits for keys for a number of seconds and returns them: "" for none, "q" when the terminal is
+        gone.
     """
     import os
     import re
@@ -102,7 +109,7 @@ def _key_reader(terminal: int) -> Iterator[Callable[[float], str]]:
             if not more:
                 return "q"
             typed += more
-            # A key such as "up" is several bytes, which a slow line may deliver one by one.
+            # A key such as "up" is several bytes, which a slow connection may deliver one by one.
             if not re.search(rb"\x1b(\[[0-9;]*|O)?$", typed):
                 break
             seconds = _ESCAPE_SEQUENCE_SEC

@@ -1,9 +1,12 @@
-"""The live view's screen: what it looks like and what its keys do. Drawn with rich, from a snapshot; reads no clock."""
+"""The live view: its state, what its keys do, and how it is drawn with Rich from a snapshot; reads no clock.
+
+Called by ``watch``.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rich.console import ConsoleDimensions, Group, RenderableType
 from rich.table import Table
@@ -12,20 +15,16 @@ from rich.text import Text
 from jobdb.errors import UnknownJob
 from jobdb.model import Event, Job, JobStatus, Verdict
 from jobdb.operations.snapshot import Snapshot, WatchedJob, snapshot
+from jobdb.system.durations import format_duration
 from jobdb.system.terminal import sanitize
+
+from .formatting import PERMISSION_STYLE, STATUS_STYLES
 
 if TYPE_CHECKING:
     from jobdb.registry import Registry
 
-_STYLES = {
-    JobStatus.PENDING: "cyan",
-    JobStatus.RUNNING: "yellow",
-    JobStatus.COMPLETED: "green",
-    JobStatus.ERROR: "bold red",
-    JobStatus.CANCELLED: "dim",
-}
 _STATUS_ORDER = [JobStatus.RUNNING, JobStatus.PENDING, JobStatus.ERROR, JobStatus.COMPLETED, JobStatus.CANCELLED]
-_KEY_HELP = "↑↓ choose · Enter open · f status · / agent · q end"
+_KEY_HELP = "↑↓ select · Enter open · f status · / agent · q quit"
 _ESCAPE = "\x1b"
 _KEY_PATTERN = re.compile(r"\x1b(?:\[[0-9;]*[A-Za-z~]|O[A-Za-z])|.", re.DOTALL)
 _KEY_NAMES = {
@@ -42,50 +41,59 @@ _KEY_NAMES = {
 _LATEST_EVENTS = 100
 
 
+class _JobDetail(NamedTuple):
+    """The opened job and its latest events."""
+
+    job: Job
+    events: list[Event]
+
+
 class View:
-    """What is shown and chosen. ``refresh`` reads, ``draw`` draws, ``key`` reacts.
+    """The state of the live view: ``refresh`` reads the registry, ``handle_keys`` changes the state, ``draw`` draws it.
 
     Attributes:
-        agent: only jobs whose agent's name contains this.
-        status: which jobs are shown.
-        opened: the job that is shown by itself.
-        typing: keys go into ``agent``.
-        done: the person wants to end.
-        dirty: something was typed since the last ``refresh``.
+        size: the terminal's size; the caller keeps it up to date.
+        agent: only jobs whose agent's name contains this are shown.
+        status: the status of the jobs that are shown.
+        opened_job_id: the job that is shown in detail, or None.
+        filter_active: keys are input for ``agent``.
+        quit_requested: the user wants to quit.
+        dirty: keys were pressed since the last ``refresh``.
     """
 
-    def __init__(self, *, agent: str = "") -> None:
+    def __init__(self, size: ConsoleDimensions, *, agent: str = "") -> None:
+        self.size = size
         self.agent = agent
         self.status = JobStatus.RUNNING
-        self.opened: str | None = None
-        self.typing = False
-        self.done = False
+        self.opened_job_id: str | None = None
+        self.filter_active = False
+        self.quit_requested = False
         self.dirty = True
         self._selected_row = 0
         self._selected: str | None = None
         self._snapshot: Snapshot | None = None
         self._initial_refusals: dict[Verdict, int] | None = None
-        self._job: tuple[Job, list[Event]] | None = None
+        self._detail: _JobDetail | None = None
         self._scroll = 0
-        self._page = 10
 
     # -- reading
 
     def refresh(self, registry: Registry) -> None:
-        """Reads the state of now. The chosen job stays chosen wherever it has moved to."""
-        now = snapshot(registry, status=self.status, agent=self.agent or None)
-        self._snapshot = now
+        """Read the current state. The selected job stays selected wherever it has moved to."""
+        current = snapshot(registry, status=self.status, agent=self.agent or None)
+        self._snapshot = current
         if self._initial_refusals is None:
-            self._initial_refusals = now.verdicts
-        rows = {job.job_id: row for row, job in enumerate(now.jobs)}
+            self._initial_refusals = current.verdicts
+        rows = {job.job_id: row for row, job in enumerate(current.jobs)}
         self._select(rows.get(self._selected or "", self._selected_row))
-        self._job = None
-        if self.opened is not None:
+        self._detail = None
+        if self.opened_job_id is not None:
             try:
-                job = registry.get(self.opened)
-                self._job = job, registry.events(self.opened, after=max(0, job.last_seq - _LATEST_EVENTS))
+                job = registry.get(self.opened_job_id)
+                events = registry.events(self.opened_job_id, after=max(0, job.last_seq - _LATEST_EVENTS))
+                self._detail = _JobDetail(job, events)
             except UnknownJob:
-                self.opened = None
+                self.opened_job_id = None
         self.dirty = False
 
     def _select(self, row: int) -> None:
@@ -95,119 +103,150 @@ class View:
 
     # -- keys
 
-    def key(self, typed: str) -> None:
-        """Reacts to what was typed: one key, or several that came together."""
+    def handle_keys(self, typed: str) -> None:
+        """React to what was typed: one key, or several that arrived together."""
         self.dirty = self.dirty or bool(typed)
         for key in _KEY_PATTERN.findall(typed):
-            if self.typing:
+            if self.filter_active:
                 self._edit_filter(key)
             elif key in _KEY_NAMES:
                 self._apply_key(_KEY_NAMES[key])
 
     def _apply_key(self, key: str) -> None:
-        steps = {"up": -1, "down": 1, "page up": -self._page, "page down": self._page, "home": -(10**9), "end": 10**9}
+        page = self._event_rows() if self.opened_job_id is not None else self._job_rows()
+        steps = {"up": -1, "down": 1, "page up": -page, "page down": page, "home": -(10**9), "end": 10**9}
         if key == "quit":
-            self.done = True
+            self.quit_requested = True
         elif key == "back":
-            self.opened, self._job = None, None
-        elif key in steps and self.opened is not None:
-            self._scroll = max(0, min(self._scroll - steps[key], _LATEST_EVENTS))
+            self.opened_job_id, self._detail = None, None
+        elif key in steps and self.opened_job_id is not None:
+            self._scroll = max(0, min(self._visible_scroll() - steps[key], self._max_scroll()))
         elif key in steps:
             self._select(self._selected_row + steps[key])
-        elif self.opened is not None:
+        elif self.opened_job_id is not None:
             return
         elif key == "enter":
-            self.opened, self._scroll = self._selected, 0
+            self.opened_job_id, self._scroll = self._selected, 0
         elif key == "status":
             self.status = _STATUS_ORDER[(_STATUS_ORDER.index(self.status) + 1) % len(_STATUS_ORDER)]
             self._selected_row, self._selected = 0, None
         elif key == "agent":
-            self.typing, self.agent = True, ""
+            self.filter_active, self.agent = True, ""
 
     def _edit_filter(self, key: str) -> None:
         if key in ("\r", "\n", _ESCAPE):
-            self.typing = False
+            self.filter_active = False
         elif key in ("\x7f", "\b"):
             self.agent = self.agent[:-1]
         elif key == "\x03":
-            self.done = True
+            self.quit_requested = True
         elif key.isprintable():
             self.agent += key
 
     # -- drawing
 
-    def draw(self, size: ConsoleDimensions) -> RenderableType:
-        """The whole screen for a terminal of that size."""
+    def draw(self) -> RenderableType:
+        """Return the whole screen; changes nothing."""
         assert self._snapshot is not None
-        if self._job is not None:
-            return self._draw_job(*self._job, size)
-        return self._draw_jobs(self._snapshot, size)
+        if self._detail is not None:
+            return self._draw_detail(self._detail)
+        return self._draw_jobs(self._snapshot)
 
-    def _draw_jobs(self, now: Snapshot, size: ConsoleDimensions) -> RenderableType:
+    def _job_rows(self) -> int:
+        """Return how many rows of jobs fit on the screen."""
+        return max(3, self.size.height - 4 - (self._refusal_rows(self._snapshot) if self._snapshot else 0))
+
+    def _event_rows(self) -> int:
+        """Return how many rows of events fit on the screen of the opened job."""
+        return max(3, self.size.height - 11)
+
+    def _max_scroll(self) -> int:
+        """Return how many of the opened job's latest events can be scrolled out at the bottom."""
+        return max(0, len(self._detail.events) - self._event_rows()) if self._detail else _LATEST_EVENTS
+
+    def _visible_scroll(self) -> int:
+        """Return the scroll position within the current limit: the screen may have grown since it was set."""
+        return max(0, min(self._scroll, self._max_scroll()))
+
+    def _draw_jobs(self, now: Snapshot) -> RenderableType:
         refusals = self._refusals(now)
-        self._page = max(3, size.height - 4 - len(refusals))
-        first = max(0, min(self._selected_row - self._page // 2, len(now.jobs) - self._page))
+        page = self._job_rows()
+        first = max(0, min(self._selected_row - page // 2, len(now.jobs) - page))
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0), expand=True)
-        wide = size.width >= 110
+        wide = self.size.width >= 110
         for name, width in (("JOB", 24 if wide else 13), ("AGENT", 20 if wide else 12), ("TRY", 3)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
-        for name, width in (("TIME", 9), ("IDLE", 9), ("LEASE", 5)):
+        for name, width in (("TIME", 9), ("IDLE", 9), ("LEASE", 7)):
             table.add_column(name, no_wrap=True, width=width, overflow="ellipsis")
         table.add_column("LAST", no_wrap=True, overflow="ellipsis", ratio=1)
-        for row, job in enumerate(now.jobs[first : first + self._page], start=first):
+        for row, job in enumerate(now.jobs[first : first + page], start=first):
             selected = row == self._selected_row
             table.add_row(*_cells(job, selected=selected), style="reverse" if selected else "")
         lines: list[RenderableType] = [self._counts(now), Text(""), table]
         if not now.jobs:
             lines.append(
-                Text(f"no {self.status} job" + (f" of an agent like {self.agent!r}" if self.agent else ""), "dim")
+                Text(
+                    f"no {self.status} job"
+                    + (f" of an agent whose name contains {self.agent!r}" if self.agent else ""),
+                    "dim",
+                )
             )
-        drawn = min(len(now.jobs), self._page) or 1
-        lines += [Text("")] * max(0, self._page - drawn)
+        drawn = min(len(now.jobs), page) or 1
+        lines += [Text("")] * max(0, page - drawn)
         lines += refusals
-        more = f"{first + 1}–{min(first + self._page, len(now.jobs))} of {len(now.jobs)} · " if now.jobs else ""
-        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.typing else more + self._filter() + _KEY_HELP
+        more = f"{first + 1}–{min(first + page, len(now.jobs))} of {len(now.jobs)} · " if now.jobs else ""
+        prompt = f"agent: {sanitize(self.agent)}▏ Enter" if self.filter_active else more + self._filter() + _KEY_HELP
         lines.append(Text(prompt, "dim", no_wrap=True, overflow="ellipsis"))
         return Group(*lines)
 
     def _filter(self) -> str:
-        return f"agent like {sanitize(self.agent)} · " if self.agent else ""
+        return f"agent: {sanitize(self.agent)} · " if self.agent else ""
 
     def _counts(self, now: Snapshot) -> Text:
         text = Text(no_wrap=True, overflow="ellipsis")
         for status in _STATUS_ORDER:
-            style = _STYLES[status] if now.counts[status] else "dim"
+            style = STATUS_STYLES[status] if now.counts[status] else "dim"
             style += " underline" if status is self.status else ""
             text.append(f"{now.counts[status]} {status}", style)
             text.append("  ")
         asking = sum(job.awaits_permission for job in now.jobs)
         if asking:
-            text.append(f"{asking} ask  ", "bold magenta")
+            text.append(f"{asking} ask  ", PERMISSION_STYLE)
         if now.outbox:
             text.append(f"{now.outbox} to deliver", "blue")
         return text
 
     def _refusals(self, now: Snapshot) -> list[Text]:
-        """How often each verdict refused something, more prominent where it did since the view began; the latest."""
+        """Return the number of refused events by verdict, highlighted where it has grown, and the latest refusals."""
         if not now.verdicts:
             return []
         text = Text("refused: ", "red", no_wrap=True, overflow="ellipsis")
         for verdict, count in now.verdicts.items():
-            new = count - (self._initial_refusals or {}).get(verdict, 0)
-            text.append(f"{count} {verdict}" + (f" (+{new})" if new else ""), "bold red reverse" if new else "red")
+            added = count - (self._initial_refusals or {}).get(verdict, 0)
+            text.append(
+                f"{count} {verdict}" + (f" (+{added})" if added else ""), "bold red reverse" if added else "red"
+            )
             text.append("  ")
-        return [text, *(self._refusal_line(now, index) for index in range(min(3, len(now.refusals))))]
+        return [text, *(self._refusal_line(now, index) for index in range(self._refusal_rows(now) - 1))]
+
+    @staticmethod
+    def _refusal_rows(now: Snapshot) -> int:
+        return 1 + min(3, len(now.refusals)) if now.verdicts else 0
 
     @staticmethod
     def _refusal_line(now: Snapshot, index: int) -> Text:
         refusal = now.refusals[index]
-        ago = _format_duration((now.taken_ms - refusal.recorded_at.timestamp() * 1000) / 1000)
+        ago = format_duration((now.taken_ms - refusal.recorded_at.timestamp() * 1000) / 1000)
         line = f"{refusal.verdict} {ago} ago: job {refusal.job_id} seq {refusal.seq}: {refusal.reason}"
         return Text(sanitize(line), "red", no_wrap=True, overflow="ellipsis")
 
-    def _draw_job(self, job: Job, events: list[Event], size: ConsoleDimensions) -> RenderableType:
+    def _draw_detail(self, detail: _JobDetail) -> RenderableType:
+        job, events = detail
         head = Text.assemble(
-            (sanitize(job.job_id), "bold"), "  ", (job.status.value, _STYLES[job.status]), f"  {sanitize(job.agent)}"
+            (sanitize(job.job_id), "bold"),
+            "  ",
+            (job.status.value, STATUS_STYLES[job.status]),
+            f"  {sanitize(job.agent)}",
         )
         head.append(f"  attempt {job.attempt}" + (f"  {sanitize(job.worker)}" if job.worker else ""))
         prompt = Text(sanitize(job.prompt, keep="\n"), overflow="ellipsis")
@@ -216,50 +255,43 @@ class View:
         for name, width in (("SEQ", 6), ("AT", 20), ("EVENT", 19)):
             table.add_column(name, no_wrap=True, width=width)
         table.add_column("DETAIL", no_wrap=True, overflow="ellipsis", ratio=1)
-        room = max(3, size.height - 11)
-        self._page = room
-        self._scroll = max(0, min(self._scroll, len(events) - room))
-        for event in events[max(0, len(events) - room - self._scroll) : len(events) - self._scroll]:
+        end = len(events) - self._visible_scroll()
+        for event in events[max(0, end - self._event_rows()) : end]:
             table.add_row(str(event.seq), sanitize(event.timestamp), event.event.value, Text(sanitize(event.detail)))
-        foot = Text("↑↓ older, newer · Esc back · q end", "dim")
+        foot = Text("↑↓ older, newer · Esc back · q quit", "dim")
         return Group(head, Text(""), prompt, Text(""), table, Text(""), foot)
 
 
 def _cells(job: WatchedJob, *, selected: bool) -> list[Text]:
     lease = (
-        "" if job.lease_left_sec is None else _format_duration(job.lease_left_sec) if job.lease_left_sec > 0 else "out"
+        ""
+        if job.lease_left_sec is None
+        else format_duration(job.lease_left_sec)
+        if job.lease_left_sec > 0
+        else "expired"
     )
-    said = "asks" if job.awaits_permission else job.last_event or ""
-    detail = f"{said}: {job.detail}" if job.detail and said else said or job.detail or ""
+    event = "asks" if job.awaits_permission else job.last_event or ""
+    detail = f"{event}: {job.detail}" if job.detail and event else event or job.detail or ""
     cells = [
-        (job.job_id, "bold magenta" if job.awaits_permission else _STYLES[job.status]),
+        (job.job_id, PERMISSION_STYLE if job.awaits_permission else STATUS_STYLES[job.status]),
         (job.agent, ""),
         (str(job.attempt), ""),
         (_format_with_limit(job.running_sec, job.timeout_sec), _limit_style(job.running_sec, job.timeout_sec)),
         (_format_with_limit(job.idle_sec, job.idle_timeout_sec), _limit_style(job.idle_sec, job.idle_timeout_sec)),
-        (lease, "red" if lease == "out" else ""),
-        (detail, "bold magenta" if job.awaits_permission else ""),
+        (lease, "red" if lease == "expired" else ""),
+        (detail, PERMISSION_STYLE if job.awaits_permission else ""),
     ]
     return [Text(sanitize(text), "" if selected else style) for text, style in cells]
 
 
 def _limit_style(seconds: float | None, limit: int) -> str:
-    """Yellow when four fifths of a limit are used up, red when all of it is."""
+    """Return yellow from four fifths of a limit on, red from the whole of it."""
     used = seconds / limit if seconds is not None and limit else 0.0
     return "bold red" if used >= 1 else "yellow" if used >= 0.8 else ""
 
 
 def _format_with_limit(seconds: float | None, limit: int) -> str:
-    """A time and the limit that it runs against."""
+    """Return a time and its limit."""
     if seconds is None:
         return ""
-    return f"{_format_duration(seconds)}/{_format_duration(limit)}" if limit else _format_duration(seconds)
-
-
-def _format_duration(seconds: float) -> str:
-    """A duration in at most five characters."""
-    seconds = max(0, round(seconds))
-    for size, word in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds >= size * 2 or (seconds >= size and seconds % size == 0):
-            return f"{seconds // size}{word}"
-    return f"{seconds}s"
+    return f"{format_duration(seconds)}/{format_duration(limit)}" if limit else format_duration(seconds)

@@ -1,6 +1,6 @@
-"""Writes docs/reference/command-line.md from the help of the commands themselves.
+"""Generates docs/reference/command-line.md from the commands' own help.
 
-``python docs/generate_cli_reference.py`` writes it; a test compares it with what would be written.
+Run ``python docs/generate_cli_reference.py``; a test checks that the page is up to date.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jobdb.cli.app import command
+from jobdb.cli.app import root_command
 from jobdb.cli.commands import SECTIONS
 
 PAGE = Path(__file__).parent / "reference" / "command-line.md"
@@ -23,36 +23,38 @@ HEAD = """\
 
 `jobdb [OPTIONS] COMMAND [OPTIONS] [ARGUMENTS]`
 
-Data goes to stdout, messages go to stderr. On a terminal there are tables and colours (`NO_COLOR` turns the colours
-off); in a pipe there are plain lines. `--json` gives [one object, or one object a line](json-output.md). The
-[exit codes](exit-codes.md) tell what happened. `jobdb --install-completion` makes the shell complete commands, options,
-job ids, statuses and events.
+Data is written to stdout, messages to stderr. On a terminal the output has tables and colours (`NO_COLOR` turns the
+colours off); in a pipe it has plain lines. `--json` prints [one object, or one object per line](json-output.md). The
+[exit codes](exit-codes.md) tell the result. `jobdb --install-completion` installs shell completion of commands,
+options, job ids, statuses and events.
 """
 
 
 def page() -> str:
-    """The whole page."""
-    root = command()
+    """Return the whole page."""
+    root = root_command()
     parts = [HEAD, "## Options before the command\n", *_parameters(root)]
     for title, section in SECTIONS.items():
         parts.append(f"## {title}\n")
         for name in section:
-            found = root.commands[name]
-            if hasattr(found, "commands"):
-                parts += [f"### jobdb {name}\n", *_text(found)]
-                for inner in found.commands.values():
+            command = root.commands[name]
+            if hasattr(command, "commands"):
+                parts += [f"### jobdb {name}\n", *_text(command)]
+                for inner in command.commands.values():
                     parts += _command(f"{name} {inner.name}", inner, level=4)
             else:
-                parts += _command(name, found, level=3)
+                parts += _command(name, command, level=3)
     return "\n".join(parts)
 
 
-def _command(name: str, found: Any, *, level: int) -> Iterator[str]:
-    arguments = "".join(f" {_argument(one)}" for one in found.params if one.param_type_name == "argument")
+def _command(name: str, command: Any, *, level: int) -> Iterator[str]:
+    arguments = "".join(
+        f" {_argument(parameter)}" for parameter in command.params if parameter.param_type_name == "argument"
+    )
     yield f"{'#' * level} jobdb {name}\n"
     yield f"`jobdb {name} [OPTIONS]{arguments}`\n"
-    yield from _text(found)
-    yield from _parameters(found)
+    yield from _text(command)
+    yield from _parameters(command)
 
 
 def _argument(parameter: Any) -> str:
@@ -60,9 +62,9 @@ def _argument(parameter: Any) -> str:
     return name if parameter.required else f"[{name}]"
 
 
-def _text(found: Any) -> Iterator[str]:
-    """The help in paragraphs; what is marked to be left as it is becomes a block of code."""
-    for paragraph in inspect.cleandoc(found.help).split("\n\n"):
+def _text(command: Any) -> Iterator[str]:
+    """Yield the help in paragraphs; preformatted ones become blocks of code."""
+    for paragraph in inspect.cleandoc(command.help).split("\n\n"):
         if not paragraph.startswith("\b"):
             yield html.escape(paragraph, quote=False) + "\n"
             continue
@@ -71,36 +73,37 @@ def _text(found: Any) -> Iterator[str]:
         yield "\n".join(["```sh", *(line.removeprefix("  ") for line in lines), "```\n"])
 
 
-def _parameters(found: Any) -> Iterator[str]:
-    rows = [_row(one) for one in found.params if one.name not in ("install_completion", "show_completion")]
+def _parameters(command: Any) -> Iterator[str]:
+    hidden = ("install_completion", "show_completion")
+    rows = [_row(parameter) for parameter in command.params if parameter.name not in hidden]
     if rows:
         yield "\n".join(["| option | meaning |", "| --- | --- |", *rows, ""])
 
 
 def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        what = _name(parameter)
+        notation = _name(parameter)
     else:
-        what = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        notation = ", ".join([*parameter.opts, *parameter.secondary_opts])
         if not parameter.is_flag and not parameter.count:
-            what += f" {parameter.metavar}"
+            notation += f" {parameter.metavar}"
     notes = []
     if parameter.envvar:
-        notes.append(f"`${parameter.envvar}` when it is not given")
+        notes.append(f"default: `${parameter.envvar}`")
     if parameter.param_type_name == "option":
         if parameter.required:
             notes.append("required")
-        elif _shows_default(parameter):
+        elif _has_notable_default(parameter):
             notes.append(f"default: `{parameter.default}`")
     meaning = parameter.help + (f" ({'; '.join(notes)})" if notes else "")
     meaning = html.escape(meaning, quote=False).replace("|", "\\|")
-    return f"| `{what}` | {meaning} |"
+    return f"| `{notation}` | {meaning} |"
 
 
-def _shows_default(parameter: Any) -> bool:
-    """Whether the default says something."""
-    silent = parameter.default in (None, "", (), []) or parameter.is_flag or parameter.count
-    return not silent and not callable(parameter.default)
+def _has_notable_default(parameter: Any) -> bool:
+    """Tell whether the default is worth mentioning."""
+    trivial = parameter.default in (None, "", (), []) or parameter.is_flag or parameter.count
+    return not trivial and not callable(parameter.default)
 
 
 def _name(parameter: Any) -> str:

@@ -1,7 +1,7 @@
-"""Draws the documentation's diagrams, as SVG files beside the pages that show them: nothing is loaded from elsewhere.
+"""Generates the documentation's diagrams as SVG files beside the pages that show them.
 
-``python docs/generate_diagrams.py`` writes them; a test compares them with what would be drawn. The life of a job comes
-from the table that the engines obey, the schema from the migrations.
+Run ``python docs/generate_diagrams.py``; a test checks that the files are up to date. The lifecycle of a job comes from
+the table of transitions that the engines use, the schema from the migrations.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _arrow(path: str) -> str:
     return f'<path class="line" d="{path}" marker-end="url(#tip)"/>'
 
 
-# -- the life of a job
+# -- the lifecycle of a job
 
 _WIDTH, _HEIGHT = 130, 44
 _STATUS_POSITIONS = {
@@ -71,15 +71,15 @@ _STATUS_POSITIONS = {
 
 
 def triggers() -> dict[tuple[str, str], list[str]]:
-    """What leads from one status to another, by both: an arrow for each pair."""
-    found: dict[tuple[str, str], list[str]] = {}
+    """Return the triggers of each transition, by its two statuses: each pair is one arrow."""
+    transitions: dict[tuple[str, str], list[str]] = {}
     for (source, trigger), target in TRANSITIONS.items():
-        found.setdefault((source.value, target.value), []).append(trigger)
-    return found
+        transitions.setdefault((source.value, target.value), []).append(trigger)
+    return transitions
 
 
 def lifecycle() -> str:
-    """The life of a job: where it may be, and what moves it."""
+    """Return the diagram of a job's statuses and transitions."""
     return _svg(940, 440, "The life of a job", _lifecycle())
 
 
@@ -132,7 +132,7 @@ def _split_label(label: str) -> list[str]:
 
 
 class Reference(NamedTuple):
-    """A foreign key. ``single``: each row of the parent has at most one of the child."""
+    """A foreign key; ``single`` when each row of the parent has at most one row of the child."""
 
     child: str
     column: str
@@ -144,7 +144,7 @@ _TABLE_WIDTH, _ROW, _GAP_X, _GAP_Y, _TOP = 210, 19, 110, 22, 46
 
 
 def schema() -> str:
-    """The tables with their keys, and which refers to which."""
+    """Return the diagram of the tables, their keys and their references."""
     connection = sqlite3.connect(":memory:")
     try:
         for _number, _name, path in migration_files("sqlite"):
@@ -156,49 +156,52 @@ def schema() -> str:
 
 
 def read_schema(connection: sqlite3.Connection) -> tuple[dict[str, list[tuple[str, str]]], list[Reference]]:
-    """Each table's key columns, with "PK" or "FK", and all references."""
+    """Return each table's key columns, with "PK" or "FK", and all references."""
     keys: dict[str, list[tuple[str, str]]] = {}
     references = []
+    cursor = connection.cursor()
+    cursor.row_factory = sqlite3.Row
     names = connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY rowid"
     )
     for (table,) in names.fetchall():
-        columns = connection.execute(f"PRAGMA table_info({table})").fetchall()
-        rank = {row[1]: row[5] for row in columns}
-        found = [
-            Reference(table, row[3], row[2], rank[row[3]] == 1 and sum(map(bool, rank.values())) == 1)
-            for row in connection.execute(f"PRAGMA foreign_key_list({table})")
+        columns = cursor.execute(f"PRAGMA table_info({table})").fetchall()
+        rank = {column["name"]: column["pk"] for column in columns}  # position in the primary key, from 1; else 0
+        single_column_key = sum(map(bool, rank.values())) == 1
+        own_references = [
+            Reference(table, key["from"], key["table"], rank[key["from"]] == 1 and single_column_key)
+            for key in cursor.execute(f"PRAGMA foreign_key_list({table})")
         ]
-        references += found
-        foreign_keys = {one.column for one in found}
+        references += own_references
+        foreign_keys = {reference.column for reference in own_references}
         keys[table] = [(name, "PK" if rank[name] else "FK") for name in rank if rank[name] or name in foreign_keys]
     return keys, references
 
 
 def _draw_schema(keys: dict[str, list[tuple[str, str]]], references: list[Reference]) -> str:
     def depth(table: str) -> int:
-        return max((1 + depth(one.parent) for one in references if one.child == table), default=0)
+        return max((1 + depth(reference.parent) for reference in references if reference.child == table), default=0)
 
-    joined = {one.child for one in references} | {one.parent for one in references}
+    joined = {reference.child for reference in references} | {reference.parent for reference in references}
     columns: dict[int, list[str]] = {}
     for table in keys:
         columns.setdefault(depth(table) if table in joined else -1, []).append(table)
-    alone = columns.pop(-1, [])
-    place: dict[str, tuple[float, float]] = {}
+    unconnected = columns.pop(-1, [])
+    positions: dict[str, tuple[float, float]] = {}
     bottom = float(_TOP)
     for number, tables in sorted(columns.items()):
         y = float(_TOP)
         for table in tables:
-            place[table] = (20 + number * (_TABLE_WIDTH + _GAP_X), y)
+            positions[table] = (20 + number * (_TABLE_WIDTH + _GAP_X), y)
             y += _table_height(keys[table]) + _GAP_Y
         bottom = max(bottom, y)
     across = len(columns)
-    for first in range(0, len(alone), across):
-        for number, table in enumerate(alone[first : first + across]):
-            place[table] = (20 + number * (_TABLE_WIDTH + _GAP_X), bottom + 16)
-        bottom += 16 + max(_table_height(keys[table]) for table in alone[first : first + across])
+    for first in range(0, len(unconnected), across):
+        for number, table in enumerate(unconnected[first : first + across]):
+            positions[table] = (20 + number * (_TABLE_WIDTH + _GAP_X), bottom + 16)
+        bottom += 16 + max(_table_height(keys[table]) for table in unconnected[first : first + across])
     width = 40 + across * _TABLE_WIDTH + (across - 1) * _GAP_X
-    return _svg(width, int(bottom) + 20, "The tables and their references", _tables(keys, references, place, depth))
+    return _svg(width, int(bottom) + 20, "The tables and their references", _tables(keys, references, positions, depth))
 
 
 def _table_height(columns: list[tuple[str, str]]) -> float:
@@ -208,26 +211,26 @@ def _table_height(columns: list[tuple[str, str]]) -> float:
 def _tables(
     keys: dict[str, list[tuple[str, str]]],
     references: list[Reference],
-    place: dict[str, tuple[float, float]],
+    positions: dict[str, tuple[float, float]],
     depth: Callable[[str], int],
 ) -> Iterator[str]:
-    for one in references:
-        (x, y), (to_x, to_y) = place[one.parent], place[one.child]
-        row = [name for name, _ in keys[one.child]].index(one.column)
+    for reference in references:
+        (x, y), (to_x, to_y) = positions[reference.parent], positions[reference.child]
+        row = [name for name, _ in keys[reference.child]].index(reference.column)
         to_y += 28 + _ROW * (row + 0.5)
         start, end = x + _TABLE_WIDTH, to_x
-        if depth(one.child) - depth(one.parent) == 1:
+        if depth(reference.child) - depth(reference.parent) == 1:
             bend = (start + end) / 2
             curve = f"M{start:g} {y + 14:g}C{bend:g} {y + 14:g} {bend:g} {to_y:g} {end:g} {to_y:g}"
             yield f'<path class="line" d="{curve}"/>'
-        else:  # over the tables in between
+        else:  # above the tables in between
             turn = end - _GAP_X / 3
             over = _TOP - 24
             yield f'<path class="line" d="M{start - 30:g} {y:g}V{over}H{turn:g}V{to_y:g}H{end:g}"/>'
-        yield _cardinality_mark(end, to_y, one.single)
-    for table, (x, y) in place.items():
-        tall = _table_height(keys[table])
-        yield f'<rect class="box" x="{x:g}" y="{y:g}" width="{_TABLE_WIDTH}" height="{tall:g}" rx="5"/>'
+        yield _cardinality_mark(end, to_y, reference.single)
+    for table, (x, y) in positions.items():
+        height = _table_height(keys[table])
+        yield f'<rect class="box" x="{x:g}" y="{y:g}" width="{_TABLE_WIDTH}" height="{height:g}" rx="5"/>'
         yield f'<rect class="head" x="{x + 1:g}" y="{y + 1:g}" width="{_TABLE_WIDTH - 2}" height="26" rx="4"/>'
         yield _text(x + 10, y + 19, table, "name")
         for row, (column, kind) in enumerate(keys[table]):
@@ -236,7 +239,7 @@ def _tables(
 
 
 def _cardinality_mark(x: float, y: float, single: bool) -> str:
-    """How many rows may refer: a bar for one, a crow's foot for many."""
+    """Return the mark for how many rows may refer to one: a bar for one, a crow's foot for many."""
     if single:
         return f'<path class="line" d="M{x - 8:g} {y - 6:g}V{y + 6:g}"/>'
     return f'<path class="line" d="M{x:g} {y - 7:g}L{x - 11:g} {y:g}L{x:g} {y + 7:g}"/>'

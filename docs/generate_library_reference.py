@@ -1,21 +1,26 @@
-"""Writes docs/reference/library.md from the docstrings of the public objects.
+"""Write docs/reference/library.md from the docstrings of the public objects.
 
-``python docs/generate_library_reference.py`` writes it; a test compares it with what would be written.
+Run ``python docs/generate_library_reference.py`` after a change of them; a test compares the page with what it would
+write.
 """
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import enum
 import html
 import inspect
 import re
+import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jobdb
 from jobdb import Registry, errors
+from jobdb.model import literals
 from jobdb.registry.follower import Follower
 from jobdb.registry.tokens import Tokens
 
@@ -33,29 +38,35 @@ HEAD = """\
 from jobdb import Registry
 
 with Registry.open("sqlite:///.jobdb/jobs.db", create=True) as registry:
-    job = registry.register(agent="claude-code", prompt="sort ten problems")
-    claim = registry.claim(agent="claude-code", worker="host1:4711", lease_sec=300)  # None: nothing is pending
-    assert claim is not None
-    event = registry.publish(claim.job_id, "progress", detail="step 1", data={"pct": 10}, attempt=claim.attempt)
-    result = registry.accept(event.payload, subscriber="orchestrator")
-    assert result.verdict == "accepted"
+    job = registry.register(agent="codex", prompt="sort ten problems")
+    claim = registry.claim(agent="codex", worker="host1:4711", lease_sec=300)
+    if claim is not None:  # None: nothing is pending
+        registry.publish(claim.job_id, "progress", detail="step 1", attempt=claim.attempt)
+        registry.complete(claim.job_id, attempt=claim.attempt)
+    print(registry.wait(job.job_id, timeout_sec=60))
 ```
 
-Synchronous only. A registry may be shared between threads, and not across `fork`. What is not named here is not public.
-With `jobdb -vv`, or the logger `jobdb.verbs` at `DEBUG` before a registry is opened, each verb and wait is logged with
-its duration; the records carry it as attributes too (`verb`, `outcome`, `duration_ms`, `waited_ms`, …).
+The library is synchronous. A registry can be shared between threads, not across `fork`. What is not named here is not
+public. With `jobdb -vv`, or the logger `jobdb.verbs` at `DEBUG` before a registry is opened, each verb and wait is
+logged with its duration; the log records carry it as attributes too (`verb`, `outcome`, `duration_ms`, `waited_ms`, …).
+
+Each example below runs as it stands, with an open `registry`, a `folder`, and the names of `jobdb`.
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [HEAD, *_class(Registry, "Registry"), *_class(Tokens, "registry.tokens"), *_class(Follower, "Follower")]
     parts.append("## What the verbs take and return\n")
-    parts.append("Frozen dataclasses; `as_dict()` gives what the command line prints with `--json`.\n")
+    parts.append(
+        "Frozen dataclasses. Two are equal if all of their fields are; all are hashable, by the fields that identify "
+        "them. `as_dict()` returns what the command line prints with `--json`.\n"
+    )
     for name in jobdb.__all__:
         found = getattr(jobdb, name)
         if inspect.isclass(found) and found.__module__.startswith("jobdb.model"):
             parts += _object(found)
+    parts += _literals()
     parts.append("## Vault\n")
     parts += _text(jobdb.Vault)
     parts += _methods(jobdb.Vault, "Vault", level=3)
@@ -71,7 +82,7 @@ def _class(found: type, shown: str) -> Iterator[str]:
 
 
 def _methods(found: type, shown: str, *, level: int) -> Iterator[str]:
-    for name, member in vars(found).items():
+    for name, member in _members(found):
         function = member.__func__ if isinstance(member, (classmethod, staticmethod)) else member
         if name.startswith("_"):
             continue
@@ -83,6 +94,12 @@ def _methods(found: type, shown: str, *, level: int) -> Iterator[str]:
             yield f"{'#' * level} {owner}.{name}\n"
             yield _signature(name, function)
             yield from _text(function)
+
+
+def _members(found: type) -> Iterator[tuple[str, Any]]:
+    """Yield the members of a class, then those of its bases."""
+    for base in found.__mro__[:-1]:
+        yield from vars(base).items()
 
 
 def _signature(name: str, function: Any) -> str:
@@ -124,6 +141,30 @@ def _object(found: Any) -> Iterator[str]:
             yield f"`.{name}`: {_inline(inspect.cleandoc(member.__doc__))}\n"
 
 
+def _literals() -> Iterator[str]:
+    """Yield the types of the arguments that take one of a few names."""
+    yield "## Types of names\n"
+    yield "For annotations. mypy reports a name that is none of them.\n"
+    for name, meaning in literal_docstrings().items():
+        if name in jobdb.__all__:
+            yield f"### {name}\n"
+            yield f"{_inline(meaning)}\n"
+            yield "Values: " + ", ".join(f"`{value}`" for value in get_args(getattr(literals, name))) + "\n"
+
+
+def literal_docstrings() -> dict[str, str]:
+    """Return the text below each name in jobdb/model/literals.py."""
+    body = ast.parse(inspect.getsource(literals)).body
+    return {
+        statement.targets[0].id: inspect.cleandoc(str(below.value.value))
+        for statement, below in pairwise(body)
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.targets[0], ast.Name)
+        and isinstance(below, ast.Expr)
+        and isinstance(below.value, ast.Constant)
+    }
+
+
 def _errors() -> Iterator[str]:
     tree = inspect.cleandoc(errors.__doc__ or "").split("\n\n")
     yield tree[0] + "\n"
@@ -140,11 +181,12 @@ def _errors() -> Iterator[str]:
 
 
 def _text(found: Any) -> Iterator[str]:
-    """A docstring as Markdown: paragraphs, and its sections as lists."""
+    """Yield a docstring as Markdown: its paragraphs, its sections as lists, its example as code."""
     section: str | None = None
     items: list[str] = []
     paragraph: list[str] = []
-    for line in [*inspect.cleandoc(found.__doc__ or "").splitlines(), ""]:
+    text, _, example = inspect.cleandoc(found.__doc__ or "").partition("\nExample:\n")
+    for line in [*text.splitlines(), ""]:
         heading = _SECTION.match(line)
         item = _ITEM.match(line) if section else None
         if heading:
@@ -165,10 +207,12 @@ def _text(found: Any) -> Iterator[str]:
             if paragraph:
                 yield "\n".join(paragraph) + "\n"
             items, paragraph, section = [], [], None
+    if example:
+        yield f"```pycon\n{textwrap.dedent(example).rstrip()}\n```\n"
 
 
 def _inline(text: str) -> str:
-    """reStructuredText's marks as Markdown's; outside of code nothing may look like a tag."""
+    """Return reStructuredText's marks as Markdown's; outside of code nothing may look like a tag."""
     text = re.sub(r":\w+:`~?([^`]+)`", r"`\1`", " ".join(text.split())).replace("``", "`")
     parts = text.split("`")
     parts[::2] = [html.escape(part, quote=False) for part in parts[::2]]

@@ -1,6 +1,6 @@
-"""Writes docs/reference/schema.md from the schema that the migrations make.
+"""Generates docs/reference/schema.md from the schema that the migrations create.
 
-``python docs/generate_schema_reference.py`` writes it; a test compares it with what would be written.
+Run ``python docs/generate_schema_reference.py``; a test checks that the page is up to date.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ HEAD = """\
 
 <!-- Made by docs/generate_schema_reference.py from the migrations in schema/. Change them there. -->
 
-Schema version {version}, as the migrations in `schema/sqlite/` make it; those in `schema/postgresql/` make the same
-tables under the same numbers. For questions of your own use the [views](views.md), which stay as they are: tables may
-change with a version. Times are Unix milliseconds (`…_ms`). `job` is always `jobs.id`; the public name is
-`jobs.job_id`. What is `sealed` is AES-256-GCM, bound to its row.
+Schema version {version}, as the migrations in `schema/sqlite/` create it; those in `schema/postgresql/` create the
+same tables under the same numbers. For your own queries use the [views](views.md), which are stable: tables may change
+with a version. Times are Unix milliseconds (`…_ms`). `job` is always `jobs.id`; the public id is `jobs.job_id`. Columns
+named `sealed` hold AES-256-GCM ciphertext that is bound to its row.
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     connection = sqlite3.connect(":memory:")
+    connection.row_factory = sqlite3.Row
     try:
         table_comments: dict[str, str] = {}
         column_comments: dict[str, dict[str, str]] = {}
@@ -53,8 +54,8 @@ def _parts(
     ]
     yield HEAD.format(version=SCHEMA_VERSION)
     yield "## Diagram\n"
-    yield "Each table with its keys. A foot with three toes: many rows may refer to one; a bar: one at most.\n"
-    yield "![The tables and which refers to which](schema.svg)\n"
+    yield "Each table with its keys. A crow's foot: many rows may refer to one; a bar: at most one.\n"
+    yield "![The tables and their references](schema.svg)\n"
     yield "## Tables\n"
     for table in tables:
         yield f"### {table}\n"
@@ -69,28 +70,31 @@ def _parts(
             yield "\n".join(["Indexes:\n", *(f"- {index}" for index in indexes), ""])
     yield "## Views\n"
     for (view,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'view' ORDER BY rowid"):
-        columns = ", ".join(f"`{row[1]}`" for row in connection.execute(f"PRAGMA table_info({view})"))
+        columns = ", ".join(f"`{column['name']}`" for column in connection.execute(f"PRAGMA table_info({view})"))
         yield f"- `{view}`: {columns}"
     yield ""
 
 
 def _columns(connection: sqlite3.Connection, table: str, column_comments: dict[str, dict[str, str]]) -> Iterator[str]:
-    foreign_keys = {row[3]: f"→ {row[2]}.{row[4]}" for row in connection.execute(f"PRAGMA foreign_key_list({table})")}
-    for _place, name, kind, must, default, rank in connection.execute(f"PRAGMA table_info({table})"):
-        notes = [] if must or rank else ["may be null"]
+    foreign_keys = {
+        key["from"]: f"→ {key['table']}.{key['to']}" for key in connection.execute(f"PRAGMA foreign_key_list({table})")
+    }
+    for column in connection.execute(f"PRAGMA table_info({table})"):
+        name, primary, default = column["name"], column["pk"], column["dflt_value"]
+        notes = [] if column["notnull"] or primary else ["may be null"]
         if default is not None:
             notes.append(f"default {default}")
         notes.append(column_comments.get(table, {}).get(name, ""))
-        key = " ".join(filter(None, ("primary" if rank else "", foreign_keys.get(name, ""))))
-        yield f"| `{name}` | {kind} | {key} | {'; '.join(filter(None, notes))} |"
+        key = " ".join(filter(None, ("primary" if primary else "", foreign_keys.get(name, ""))))
+        yield f"| `{name}` | {column['type']} | {key} | {'; '.join(filter(None, notes))} |"
 
 
 def _indexes(connection: sqlite3.Connection, table: str) -> Iterator[str]:
-    found = connection.execute(
+    statements = connection.execute(
         "SELECT sql FROM sqlite_schema WHERE type = 'index' AND tbl_name = ? AND sql IS NOT NULL ORDER BY rowid",
         (table,),
     )
-    for (sql,) in found:
+    for (sql,) in statements:
         unique, name, rest = re.match(r"CREATE (UNIQUE )?INDEX (\w+) ON \w+ (.*)", " ".join(sql.split())).groups()  # type: ignore[union-attr]
         yield f"`{name}`: {unique.lower() if unique else ''}`{rest}`"
 

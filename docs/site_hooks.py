@@ -1,4 +1,4 @@
-"""Hooks of the documentation's site: what pages link to in schema/ lies outside of docs/ and goes into the site too.
+"""MkDocs hooks that copy the files of schema/ to which pages link, because they are outside docs/, into the site.
 
 Called by MkDocs (``hooks`` in mkdocs.yml).
 """
@@ -16,13 +16,13 @@ _LINK = re.compile(r"\]\((?:\.\./)+schema/([\w.-]+\.json)\)")
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Adds the JSON Schemas and the protocol's vectors."""
+    """Add the JSON Schemas and the protocol's vectors to the site."""
     for path in sorted(_SCHEMA.glob("*.json")):
         files.append(File.generated(config, f"schema/{path.name}", abs_src_path=str(path)))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_more: Any) -> str:
-    """Links to them lead to the copies in the site."""
+    """Make links to these files lead to their copies in the site."""
     up = "../" * page.file.src_uri.count("/")
     return _LINK.sub(rf"]({up}schema/\1)", markdown)

@@ -1,49 +1,49 @@
 #!/bin/sh
-# The main job from end to end, in a folder of its own: import an old registry, claim, publish signed events,
-# refuse a replay, complete, show. Prints each command before it runs it.
+# A job's whole life, in a temporary folder: import an old registry, register, claim, publish signed events, refuse an
+# altered event, complete, show. Prints each command before it runs it.
 set -eu
 jobdb=${1:-jobdb}
 case $jobdb in */*) jobdb=$(cd "$(dirname "$jobdb")" && pwd)/$(basename "$jobdb") ;; esac
 examples=$(cd "$(dirname "$0")" && pwd)
-place=$(mktemp -d "${TMPDIR:-/tmp}/jobdb-demo.XXXXXX")
-trap 'rm -rf "$place"' EXIT
-cd "$place"
+folder=$(mktemp -d "${TMPDIR:-/tmp}/jobdb-demo.XXXXXX")
+trap 'rm -rf "$folder"' EXIT
+cd "$folder"
 cp -R "$examples/legacy-registry" old
-export XDG_CONFIG_HOME="$place/config" JOBDB_URL="sqlite:///$place/jobs.db"
+export XDG_CONFIG_HOME="$folder/config" JOBDB_URL="sqlite:///$folder/jobs.db"
 
-say() { printf '\n# %s\n' "$*"; }
-# The command as one would type it: arguments with blanks in quotes.
-typed() { printf '$ jobdb'; for word; do case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done; echo; }
-run() { typed "$@"; "$jobdb" "$@"; }
-# A step whose answer is no, and is meant to be no.
-refused() { typed "$@"; if "$jobdb" "$@"; then echo "that should have been refused"; exit 1; fi; }
+explain() { printf '\n# %s\n' "$*"; }
+# Print the command as one would type it: arguments with spaces in quotes.
+print_command() { printf '$ jobdb'; for word; do case $word in *' '*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done; echo; }
+run() { print_command "$@"; "$jobdb" "$@"; }
+# Run a command that must be refused.
+expect_refusal() { print_command "$@"; if "$jobdb" "$@"; then echo "this should have been refused"; exit 1; fi; }
 
-say "An empty database, and the old registry imported into it. Two files are damaged on purpose: named, left alone."
+explain "Create a database and import the old registry. Two files are damaged on purpose: they are reported and left alone."
 run init
-refused import old
+expect_refusal import old
 run import old --allow-damaged
 run list
 
-say "A new job. It has a token from the start; what is printed is its id."
+explain "Register a job. It gets a token at once; the command prints the job's id."
 job=$("$jobdb" register --agent claude-code --expect answers.txt "sort ten problems")
 printf '$ jobdb register --agent claude-code --expect answers.txt "sort ten problems"\n%s\n' "$job"
 
-say "A worker claims it and says how it goes: every event is numbered and signed."
+explain "A worker claims the job and publishes events: each is numbered and signed."
 run claim --job "$job" --worker demo:1
 run publish "$job" started --attempt 1
 echo "\$ jobdb publish $job progress --attempt 1 --detail 'step 1 of 2' --data '{\"pct\": 50}' --json > recorded.json"
 "$jobdb" publish "$job" progress --attempt 1 --detail "step 1 of 2" --data '{"pct": 50}' --json > recorded.json
 cat recorded.json
 
-say "A subscriber accepts the recorded event once. Again is a redelivery; altered, it does not verify."
+explain "A subscriber accepts the recorded event once. The second time it is a duplicate; altered, it is refused."
 run accept --subscriber orchestrator recorded.json
 run accept --subscriber orchestrator recorded.json
 sed 's/step 1 of 2/step 2 of 2/' recorded.json > altered.json
-refused accept --subscriber orchestrator altered.json
+expect_refusal accept --subscriber orchestrator altered.json
 
-say "The job is completed, and nothing can follow."
+explain "The job is completed; no further event is possible."
 run complete "$job" --attempt 1 --detail "all sorted"
-refused publish "$job" progress --attempt 1
+expect_refusal publish "$job" progress --attempt 1
 run show "$job"
 run events "$job"
 echo

@@ -1,7 +1,7 @@
-"""Makes a registry as the old scripts kept it: records, event logs, audit logs, signed events, some files damaged.
+"""Writes a registry in the old scripts' format: records, event logs, audit logs, signed events, some damaged files.
 
-``examples/legacy-registry`` was made by running this without arguments; the tests and benchmarks make larger ones with
-``write_registry``. Everything is made up, tokens and passwords included, and the same arguments make the same bytes.
+``examples/legacy-registry`` was written by this script without arguments; the tests write larger ones with
+``write_registry``. All data is synthetic, including tokens and passwords, and the same arguments write the same bytes.
 
     python examples/make_legacy_registry.py [FOLDER] [--jobs N] [--damaged N] [--seed N] [--layout .mam|.hermes]
 """
@@ -44,16 +44,16 @@ def write_registry(
     layout: str = ".mam",
     logs: bool = True,
 ) -> Path:
-    """Writes a registry into ``folder`` and returns its folder of records.
+    """Write a registry into ``folder`` and return its folder of records.
 
     Args:
-        folder: the workspace; made if it is not there.
-        jobs: how many legal records.
-        damaged: how many damaged ones, their kinds in turn those of `damaged_files`.
-        leftovers: how many temporary files that a writer left behind.
-        seed: another number makes other jobs.
+        folder: the workspace; created if missing.
+        jobs: the number of valid records.
+        damaged: the number of damaged records, of the kinds of `damaged_files` in turn.
+        leftovers: the number of temporary files that a writer left behind.
+        seed: the seed of the random data.
         layout: ``.mam`` or ``.hermes``.
-        logs: write event logs and audit logs too.
+        logs: also write event logs and audit logs.
     """
     rng = random.Random(seed)
     records = folder / layout / "jobs"
@@ -80,7 +80,7 @@ def write_registry(
 
 
 def make_record(rng: random.Random, number: int) -> dict[str, Any]:
-    """One legal record: new and old shapes, with and without token, broker password and unknown fields."""
+    """Return a valid record: in new and old shapes, with and without token, broker password and unknown fields."""
     job_id = f"{rng.getrandbits(32):08x}"
     status = STATUSES[number % len(STATUSES)]
     agent = AGENTS[rng.randrange(len(AGENTS))]
@@ -117,7 +117,7 @@ def make_record(rng: random.Random, number: int) -> dict[str, Any]:
 
 
 def make_broker(rng: random.Random, number: int, job_id: str) -> dict[str, Any]:
-    """A broker's settings: public, with a password, or in the oldest, shortest shape."""
+    """Return a broker's settings: public, with a password, or in the oldest, shortest shape."""
     if number % 4 == 3:
         return {"host": "localhost", "port": 1883}
     if number % 4 == 1:
@@ -127,7 +127,7 @@ def make_broker(rng: random.Random, number: int, job_id: str) -> dict[str, Any]:
 
 
 def make_events(rng: random.Random, record: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The wire events that lead to the record's status, signed where the job has a token."""
+    """Yield the wire events that lead to the record's status, signed if the job has a token."""
     if record["status"] == "pending":
         return
     kinds = [
@@ -154,7 +154,7 @@ def make_events(rng: random.Random, record: dict[str, Any]) -> Iterator[dict[str
 
 
 def write_audit(folder: Path, record: dict[str, Any], lines: str) -> None:
-    """The durable audit log of one job."""
+    """Write the durable audit log of a job."""
     folder.mkdir(parents=True, exist_ok=True)
     first = {"event": "registered", "job_id": record["job_id"], "timestamp": record["created_at"]}
     meta = {name: value for name, value in record.items() if name not in ("broker", "auth_token")}
@@ -165,8 +165,8 @@ def write_audit(folder: Path, record: dict[str, Any], lines: str) -> None:
 
 
 def damaged_files() -> Iterator[tuple[str, bytes]]:
-    """Names and contents of damaged records, without end, six kinds in turn."""
-    legal = {
+    """Yield names and contents of damaged records, endlessly, six kinds in turn."""
+    valid = {
         "schema_version": 1,
         "status": "pending",
         "created_at": "2026-06-19T09:30:00Z",
@@ -179,46 +179,50 @@ def damaged_files() -> Iterator[tuple[str, bytes]]:
         "last_seq": 0,
     }
     while True:
-        yield "bad0cut5", json.dumps({"job_id": "bad0cut5"} | legal).encode()[:60]
-        yield "bad0stat", json.dumps(legal | {"job_id": "bad0stat", "status": "paused"}).encode()
+        yield "bad0cut5", json.dumps({"job_id": "bad0cut5"} | valid).encode()[:60]
+        yield "bad0stat", json.dumps(valid | {"job_id": "bad0stat", "status": "paused"}).encode()
         yield "bad0none", b""
-        yield "bad000id", json.dumps({"job_id": "somebody"} | legal).encode()
-        yield "bad0next", json.dumps(legal | {"job_id": "bad0next", "schema_version": 2}).encode()
+        yield "bad000id", json.dumps({"job_id": "somebody"} | valid).encode()
+        yield "bad0next", json.dumps(valid | {"job_id": "bad0next", "schema_version": 2}).encode()
         yield "bad0utf8", b'{"job_id": "bad0utf8", "prompt": "\xff\xfe"}'
 
 
 def legacy_signature(event: dict[str, Any], token: str) -> str:
-    """The signature as the old agents make it: over sorted, compact JSON with ASCII escapes."""
+    """Return the signature of the old agents: over sorted, compact JSON with ASCII escapes."""
     message = json.dumps(event, sort_keys=True, separators=(",", ":")).encode("ascii")
     return hmac.new(token.encode("utf-8"), message, hashlib.sha256).hexdigest()
 
 
 def encode_record(rng: random.Random, record: dict[str, Any]) -> bytes:
-    """The record's bytes in one of the ways in which the old scripts wrote JSON."""
+    """Return the record's bytes in one of the formats in which the old scripts wrote JSON."""
     indent = rng.choice((2, 2, None))
     return json.dumps(record, indent=indent, ensure_ascii=rng.random() < 0.7).encode("utf-8")
 
 
 def secret_text(name: str, length: int) -> str:
-    """A made-up secret that looks like ``secrets.token_urlsafe(length)`` and is the same every time."""
+    """Return a synthetic secret that looks like ``secrets.token_urlsafe(length)`` and is the same every time."""
     digest = hashlib.sha256(f"made up: {name}".encode()).digest()[:length]
     return base64.urlsafe_b64encode(digest).decode("ascii").rstrip("=")
 
 
-def format_timestamp(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+def format_timestamp(time: datetime) -> str:
+    """Return a time in the format of the old scripts."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Makes a registry in the old format, all of it made up.")
+    """Write the registry that the command line asks for."""
+    parser = argparse.ArgumentParser(description="Write a registry of synthetic data in the old format.")
     parser.add_argument("folder", nargs="?", type=Path, default=HERE / "legacy-registry")
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--damaged", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--layout", choices=(".mam", ".hermes"), default=".mam")
-    given = parser.parse_args()
-    records = write_registry(given.folder, jobs=given.jobs, damaged=given.damaged, seed=given.seed, layout=given.layout)
-    print(f"{given.jobs} jobs and {given.damaged} damaged records in {records}")
+    arguments = parser.parse_args()
+    records = write_registry(
+        arguments.folder, jobs=arguments.jobs, damaged=arguments.damaged, seed=arguments.seed, layout=arguments.layout
+    )
+    print(f"{arguments.jobs} jobs and {arguments.damaged} damaged records in {records}")
 
 
 if __name__ == "__main__":

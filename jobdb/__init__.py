@@ -1,7 +1,7 @@
 """jobdb: the job registry of multi-agent systems.
 
-Jobs, their signed events, their tokens and each subscriber's ``last_seq`` in one transactional database.
-Begin with :class:`Registry`. Names are imported when they are first asked for, so that ``import jobdb`` costs nothing.
+It keeps jobs, their signed events, their tokens and the position of each subscriber in one transactional database.
+Begin with :class:`Registry`. Names are imported when they are first used, so that ``import jobdb`` costs nothing.
 """
 
 from __future__ import annotations
@@ -37,16 +37,22 @@ if TYPE_CHECKING:
     from .model import (
         Acceptance,
         Arrival,
+        AuthMode,
         Broker,
         Claim,
+        Durability,
         Event,
         EventKind,
+        EventName,
         Job,
         JobStatus,
         NewEvent,
         NewJob,
+        Page,
         Reaped,
         Refusal,
+        StartPoint,
+        StatusName,
         Subscription,
         TokenInfo,
         Verdict,
@@ -59,13 +65,16 @@ __all__ = [
     "Acceptance",
     "AlreadyExists",
     "Arrival",
+    "AuthMode",
     "Broker",
     "Busy",
     "Claim",
     "DatabaseMissing",
     "DatabaseReplaced",
+    "Durability",
     "Event",
     "EventKind",
+    "EventName",
     "ForkedRegistry",
     "IllegalTransition",
     "InvalidInput",
@@ -77,12 +86,15 @@ __all__ = [
     "NewEvent",
     "NewJob",
     "NotAJobdbDatabase",
+    "Page",
     "Reaped",
     "Refusal",
     "Refused",
     "Registry",
     "SchemaMismatch",
     "StaleAttempt",
+    "StartPoint",
+    "StatusName",
     "StorageFailed",
     "Subscription",
     "SyncFailed",

@@ -24,14 +24,22 @@
         └── KeyProblem
 
 Each message says what happened, to what, and what to do next. No message carries a secret. What to do next is said in
-the library's words; where the command line does it otherwise, the error carries the command line's words too.
+the library's words; where the command line does it otherwise, the error carries the command line's words too. Each
+error can be copied and pickled, so that it passes between processes.
+
+Every floor raises them; this module uses nothing of jobdb.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class JobdbError(Exception):
-    """Base of all errors of jobdb.
+    """Base of all errors of jobdb; never raised itself.
 
     Args:
         message: what happened, to what.
@@ -62,15 +70,25 @@ class JobdbError(Exception):
         advice = self.command or self.advice
         return f"{self.message}; {advice}" if advice else self.message
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class is not called again: what it takes is not what is in ``args``.
+        return _rebuild, (type(self), self.args), self.__dict__
+
+
+def _rebuild(kind: type[JobdbError], args: tuple[Any, ...]) -> JobdbError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
 
 class InvalidInput(JobdbError, ValueError):
-    """An argument is not what the verb takes; nothing was written."""
+    """Raised for an argument that the verb does not take; nothing was written."""
 
     exit_code = 2
 
 
 class UnknownJob(InvalidInput):
-    """No job of that id is in this database."""
+    """Raised when there is no job of the given id in the database."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(
@@ -82,35 +100,35 @@ class UnknownJob(InvalidInput):
 
 
 class Refused(JobdbError):
-    """The verb is understood and the answer is no; nothing was written."""
+    """Raised when the arguments are valid and what the database holds does not allow the verb; nothing was written."""
 
     exit_code = 1
 
 
 class IllegalTransition(Refused):
-    """The job's status does not allow this verb or event."""
+    """Raised when the status of the job does not allow the verb or event."""
 
 
 class StaleAttempt(Refused):
-    """The claim named by the attempt number was taken over, released or has ended."""
+    """Raised when the claim with the given attempt was taken over or released, or its job has ended."""
 
 
 class AlreadyExists(Refused):
-    """What was to be made is there already, and differs."""
+    """Raised when what was to be made exists already, and differs."""
 
 
 class TimedOut(JobdbError):
-    """A wait that the caller limited came to its end first."""
+    """Raised when a wait reaches the time limit that the caller gave."""
 
     exit_code = 3
 
 
 class Busy(JobdbError):
-    """The database was locked by another writer for longer than the limit.
+    """Raised when another writer held the lock of the database for longer than the limit; nothing was written.
 
     Attributes:
         waited_sec: how long this call waited, in seconds.
-        holder: who holds the lock, where that can be known, else None.
+        holder: the process that holds the lock; None if that cannot be known.
     """
 
     exit_code = 4
@@ -124,63 +142,67 @@ class Busy(JobdbError):
 
 
 class Unusable(JobdbError):
-    """The database cannot be used as it is."""
+    """Raised when the database, its file system or its key cannot be used as it is; the base of what follows."""
 
     exit_code = 5
 
 
 class DatabaseMissing(Unusable):
-    """There is no database at that place."""
+    """Raised when there is no database at the URL."""
 
 
 class DatabaseReplaced(Unusable):
-    """The database's files were removed, renamed or replaced while it was open: others do not see what was done.
+    """Raised when the files of the database were removed, renamed or replaced while it was open.
 
-    The registry that raised it refuses every further verb. Look at what is there, then open a new one.
+    Others do not see what was written last. The registry that raised it refuses every further verb: look at what is at
+    the URL now, then open a new one.
     """
 
 
 class NotAJobdbDatabase(Unusable):
-    """The file is there and is not a jobdb database."""
+    """Raised when the file exists and is not a jobdb database."""
 
 
 class SchemaMismatch(Unusable):
-    """The database's schema is older or newer than this jobdb."""
+    """Raised when the schema of the database is older or newer than this jobdb."""
 
 
 class UntrustedDatabase(Unusable):
-    """A database that was found in the current folder, and not named, is not known to be this user's."""
+    """Raised when a database that was found in the current folder, not named, is not known to be this user's."""
 
 
 class UnsafeFileSystem(Unusable):
-    """The folder's file system does not keep the promises that the journal needs."""
+    """Raised when the file system of the folder does not give the guarantees that the journal needs."""
 
 
 class MovedOrCopied(Unusable):
-    """The database is not where it was: a copy must not connect to a broker in the original's name."""
+    """Raised when the database is not where it was recorded to be.
+
+    It may be a copy, and a copy must not connect to a broker in the name of the original.
+    """
 
 
 class StorageFailed(Unusable):
-    """The disk is full, failed, or may not be written; the verb changed nothing."""
+    """Raised when the disk is full, fails, or may not be written; the verb changed nothing."""
 
 
 class SyncFailed(StorageFailed):
-    """The commit was made but the disk did not confirm it: the outcome after a power loss is unknown.
+    """Raised when the disk does not confirm a commit: whether it survives a power failure is unknown.
 
-    The registry that raised it refuses every further verb. Open a new one, read the state, decide from there.
+    The registry that raised it refuses every further verb: open a new one, read the state, and decide from there.
     """
 
 
 class Unavailable(Unusable):
-    """The database server cannot be reached, or the connection broke before the outcome was known."""
+    """Raised when the database server cannot be reached, or the connection breaks before the outcome is known."""
 
 
 class ForkedRegistry(Unusable):
-    """A registry was used in a forked child of the process that opened it, or its file was opened there.
+    """Raised in a forked child that uses a registry of its parent, or opens the file that its parent had open.
 
     Start the child with spawn or exec, or close every registry on the file before the fork.
     """
 
 
 class KeyProblem(Unusable):
-    """The master key is missing, unreadable, or not the one that sealed this secret."""
+    """Raised when the master key is missing, unreadable, or not the one that sealed a secret."""

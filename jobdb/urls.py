@@ -1,4 +1,4 @@
-"""Where a registry is: the database URL, read once, for the registry and the command line."""
+"""The URL of a registry's database: parsed once, for the registry and the command line; shown without its password."""
 
 from __future__ import annotations
 
@@ -19,14 +19,20 @@ _SECRET_PARAMETER = r"(?i)([?&](?:ssl)?password=)[^&]*"
 
 
 class DatabaseUrl(NamedTuple):
-    """A parsed URL: the engine's name, and the file (sqlite) or the connection string (postgresql)."""
+    """A parsed URL.
+
+    Attributes:
+        engine: "sqlite" or "postgresql".
+        path: the file, for SQLite.
+        text: the URL as it was given, with its password: the connection string, for PostgreSQL.
+    """
 
     engine: str
     path: Path | None
     text: str
 
     def __str__(self) -> str:
-        """The URL without its password."""
+        """Return the URL without its password."""
         scheme, _, rest = re.sub(_SECRET_PARAMETER, r"\1…", self.text).partition("://")
         credentials, at, place = rest.rpartition("@")
         if at and ":" in credentials:
@@ -38,21 +44,27 @@ class DatabaseUrl(NamedTuple):
 
 
 def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
-    """Reads ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…`` or a plain file name.
+    """Parse ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``postgresql://…`` or a plain file name.
 
     Raises:
-        InvalidInput: another scheme, or no file name.
+        InvalidInput: the scheme is another one, or the URL names no file.
+
+    Example:
+        >>> parse_url("jobs.db")
+        sqlite:///jobs.db
+        >>> parse_url("postgresql://me:secret@host/jobs")
+        postgresql://me:…@host/jobs
     """
     try:
         text = os.fspath(text)
     except TypeError:
-        raise InvalidInput(f"a database's URL must be text or a path, not {type(text).__name__}") from None
+        raise InvalidInput(f"the URL of a database must be text or a path, not {type(text).__name__}") from None
     if not isinstance(text, str):
-        raise InvalidInput("a database's URL must be text, not bytes; os.fsdecode makes text of a path in bytes")
+        raise InvalidInput("the URL of a database must be text, not bytes", advice="use os.fsdecode to convert a path")
     scheme, separator, rest = text.partition("://")
     if not separator and (mistyped := re.match(_SCHEME, text)):
         # Not repeated: the rest may hold a password.
-        raise InvalidInput(f"after {mistyped[1]}: a URL goes on with two slashes: {mistyped[1]}://…")
+        raise InvalidInput(f"invalid URL: two slashes must follow {mistyped[1]}:", advice=f"write {mistyped[1]}://…")
     if not separator:
         scheme, rest = "sqlite", "/" + text
         text = f"sqlite:///{text}"
@@ -60,49 +72,52 @@ def parse_url(text: str | os.PathLike[str]) -> DatabaseUrl:
         return DatabaseUrl("postgresql", None, text)
     if scheme != "sqlite":
         raise InvalidInput(
-            f"no engine for a URL that begins with {scheme[:20]!r}; use sqlite:///FILE or postgresql://HOST/NAME"
+            f"unknown URL scheme: {scheme[:20]!r}", advice="use sqlite:///FILE or postgresql://HOST/NAME"
         )
     name = rest[1:] if rest.startswith("/") else ""
     if name == ":memory:":
-        raise InvalidInput("a registry in memory would be gone with its process; name a file")
+        raise InvalidInput("a database in memory would be lost with its process", advice="name a file")
     if not name or "\0" in name:
-        raise InvalidInput(f"{text!r} names no file; write sqlite:///relative/jobs.db or sqlite:////absolute/jobs.db")
+        raise InvalidInput(
+            f"{text!r} names no file", advice="write sqlite:///relative/jobs.db or sqlite:////absolute/jobs.db"
+        )
     _require_utf8(name)
     return DatabaseUrl("sqlite", Path(name), text)
 
 
 def _require_utf8(name: str) -> None:
-    """Refuse a file that SQLite cannot open, because its name or the current folder's is no UTF-8."""
-    with suppress(FileNotFoundError):  # the current folder was removed, which is said when the file is opened
+    """Refuse a file that SQLite cannot open because its name, or that of the current folder, is not valid UTF-8."""
+    with suppress(FileNotFoundError):  # the current folder was removed: opening the file reports that
         try:
             os.path.abspath(name).encode("utf-8")
         except UnicodeEncodeError:
             raise InvalidInput(
-                f"{os.path.abspath(name)!r} is not valid UTF-8, which SQLite needs; rename it, or name another file"
+                f"{os.path.abspath(name)!r} is not valid UTF-8, which SQLite requires",
+                advice="rename it, or name another file",
             ) from None
 
 
 def require_current_folder(place: DatabaseUrl) -> None:
-    """Refuse a file's name that begins in the current folder where that was removed.
+    """Refuse a file name that is relative to the current folder if that folder was removed.
 
     Raises:
-        StorageFailed: it was.
+        StorageFailed: the current folder was removed.
     """
     if place.path is not None and not place.path.is_absolute() and (gone := missing_folder_reason()):
         raise StorageFailed(gone)
 
 
 def missing_folder_reason() -> str | None:
-    """What to say where the current folder was removed, so that no name in it can be found; None where it is there."""
+    """Return a message if the current folder was removed, so that no relative name can be found; None otherwise."""
     try:
         os.getcwd()
     except FileNotFoundError:
-        return "the current folder was removed; go to another one with cd, or give whole paths (sqlite:////FOLDER/FILE)"
+        return "the current folder was removed; change to another one, or give absolute paths (sqlite:////FOLDER/FILE)"
     except OSError:
-        pass  # only its name is not to be had
+        pass  # it exists, and only its name cannot be read
     return None
 
 
 def default_url(environ: Mapping[str, str] = os.environ) -> str:
-    """``$JOBDB_URL``, else ``sqlite:///.jobdb/jobs.db`` in the present folder."""
+    """Return ``$JOBDB_URL``, or ``sqlite:///.jobdb/jobs.db`` in the current folder if that is not set."""
     return environ.get("JOBDB_URL") or DEFAULT_URL

@@ -1,7 +1,8 @@
 """The database schema and the JSON Schemas, as files.
 
-``sqlite/NNNN_name.sql`` and ``postgresql/NNNN_name.sql`` are the numbered migrations; the same number means the
-same step on both. ``jobdb migrate`` runs them; ``sqlite-utils migrate jobs.db schema/migrations.py`` does too.
+``sqlite/NNNN_name.sql`` and ``postgresql/NNNN_name.sql`` are the numbered migrations; the same number is the same step
+on both engines. ``jobdb migrate`` runs them; for SQLite ``sqlite-utils migrate jobs.db schema/migrations.py`` does too.
+This module only finds the files; it imports nothing from jobdb.
 """
 
 from __future__ import annotations
@@ -16,15 +17,21 @@ APPLICATION_ID = 0x6A6F6264
 
 
 def migration_files(engine: str) -> list[tuple[int, str, Path]]:
-    """(number, name, file) of each migration of ``engine`` ("sqlite" or "postgresql"), in order."""
+    """Return (number, name, file) of each migration of ``engine`` ("sqlite" or "postgresql"), in order."""
     folder = FOLDER / engine
-    found = []
+    migrations = []
     for file in sorted(os.listdir(folder)):
         number, _, name = file.removesuffix(".sql").partition("_")
         if file.endswith(".sql") and len(number) == 4 and number.isdecimal() and name:
-            found.append((int(number), name, folder / file))
-    return found
+            migrations.append((int(number), name, folder / file))
+    return migrations
 
+
+VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
+"""The stable views: what a person's query and the web view are meant to read."""
+
+SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
+"""Table and column of each sealed secret, which no query may show."""
 
 SCHEMA_VERSION = migration_files("sqlite")[-1][0]
-"""The schema version that this jobdb works with: the number of the last migration."""
+"""The schema version of this version of jobdb: the number of the last migration."""

@@ -1,7 +1,7 @@
-"""The SQLite migrations as a sqlite-utils migration set, one a file of ``sqlite/``.
+"""The SQLite migrations as a sqlite-utils migration set: one migration per file in ``sqlite/``.
 
 Run by ``jobdb init`` and ``jobdb migrate``, and usable alone: ``sqlite-utils migrate jobs.db schema/migrations.py``.
-Each migration and its version number are one transaction.
+Each migration is applied in one transaction with its version number.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ MIGRATIONS = Migrations("jobdb")
 
 
 def _statements(script: str) -> list[str]:
-    """The script's statements one by one: executescript() would commit the transaction that we are in."""
-    found, buffer = [], ""
+    """Return the script's statements one by one: executescript() would commit the current transaction."""
+    statements, buffer = [], ""
     for line in script.splitlines(keepends=True):
         buffer += line
         if sqlite3.complete_statement(buffer):
-            found.append(buffer)
+            statements.append(buffer)
             buffer = ""
-    return found
+    return statements
 
 
-def _step(number: int, path: Path) -> Callable[[Any], None]:
+def _migration(number: int, path: Path) -> Callable[[Any], None]:
     def apply(db: Any) -> None:
         for statement in _statements(path.read_text("utf-8")):
             db.execute(statement)
@@ -39,4 +39,4 @@ def _step(number: int, path: Path) -> Callable[[Any], None]:
 
 
 for _number, _name, _path in migration_files("sqlite"):
-    MIGRATIONS(name=f"{_number:04d}_{_name}")(_step(_number, _path))
+    MIGRATIONS(name=f"{_number:04d}_{_name}")(_migration(_number, _path))

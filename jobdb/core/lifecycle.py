@@ -1,6 +1,7 @@
-"""The life of a job: one pure table. The engines obey it, the docs' diagram is drawn from it.
+"""The lifecycle of a job: one table of its transitions.
 
-Nothing here touches a database, a clock, a file or the network.
+Pure. The engines ask :func:`next_status` in the transaction that changes a job; the diagram in the docs is drawn from
+the table.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ TRANSITIONS: dict[tuple[JobStatus, str], JobStatus] = {
     (RUNNING, "completed"): COMPLETED,
     (RUNNING, "error"): ERROR,
 }
-"""(status, trigger) → next status. A trigger is a verb or an event's kind. What is not here is illegal."""
+"""(status, trigger) → next status. A trigger is a verb or the kind of an event. What is not here is illegal."""
 
 
 def next_status(status: JobStatus, trigger: str) -> JobStatus | None:
-    """Where ``trigger`` leads from ``status``; None when the transition is illegal."""
+    """Return the status to which ``trigger`` leads from ``status``; None if the transition is illegal."""
     return TRANSITIONS.get((status, trigger))

@@ -1,10 +1,10 @@
 """Replay protection (FW-N7): the verdict on an authentic event, decided from a few facts.
 
-Pure: no database, clock, file or network. The engines gather the facts in the transaction that acts on the verdict.
+Pure. The engines gather the facts in the transaction that acts on the verdict.
 
-What a subscriber has accepted of a job is ``start_seq < seq <= last_seq`` less the ranges that it skipped over
-("gaps"). That is the whole set, so a redelivery is told from a replay however old it is. By default the sequence is
-strictly monotonic; a window of N lets an event that is at most N behind fill its gap, once, as the anti-replay
+A subscriber has accepted the events of a job with ``start_seq < seq <= last_seq``, except the ranges that it skipped
+("gaps"). That is the complete set, so a redelivery can be told from a replay however old it is. By default the sequence
+is strictly monotonic; a window of N lets an event that is at most N behind fill its gap, once, as the anti-replay
 window of RFC 6479 does.
 """
 
@@ -16,24 +16,23 @@ from ..model import JobStatus, Verdict
 
 
 class ReplayFacts(NamedTuple):
-    """What the verdict on an authentic event depends on.
+    """The facts on which the verdict on an authentic event depends.
 
     Attributes:
-        seq: the event's number.
-        event_is_terminal: it is ``completed`` or ``error``.
+        seq: the number of the event.
+        event_is_terminal: True if it is ``completed`` or ``error``.
         attempt: the attempt that it was signed with; None from agents that know no attempts.
-        matches_recorded: an event of that seq is stored: True with this digest, False with another; None when none is
-        stored.
-        matches_recorded_end: none of that seq is stored, and it is of the kind and seq with which the job's record
-        says that it
-            ended. So a job stands that was imported without its log.
-        start_seq: where the subscriber began.
+        matches_recorded: True if an event of that seq is stored with this digest, False if with another digest; None if
+            none is stored.
+        matches_recorded_end: True if none of that seq is stored, and its kind and seq are those with which the job
+            ended according to its record. A job that was imported without its log is in this state.
+        start_seq: the seq after which the subscriber began.
         last_seq: the highest seq that the subscriber has accepted.
-        skipped: seq lies in a range that the subscriber skipped over.
+        skipped: True if seq lies in a range that the subscriber skipped.
         window: how far behind last_seq a skipped event may be accepted late.
-        status: the job's status.
-        terminal_seq: the job's last_seq when it ended; None while it lives.
-        job_attempt: the job's present attempt.
+        status: the status of the job.
+        terminal_seq: the last_seq of the job when it ended; None if it has not ended.
+        job_attempt: the current attempt of the job.
     """
 
     seq: int
@@ -51,7 +50,7 @@ class ReplayFacts(NamedTuple):
 
 
 def check_replay(facts: ReplayFacts) -> tuple[Verdict, str]:
-    """The verdict from ``duplicate`` on, in the documented order, and a sentence that says why."""
+    """Return the verdict, of those from ``duplicate`` on in the documented order, and a sentence with its reason."""
     accepted_before = facts.start_seq < facts.seq <= facts.last_seq and not facts.skipped
     if accepted_before and facts.matches_recorded:
         return Verdict.DUPLICATE, f"seq {facts.seq} was accepted before"
@@ -65,9 +64,9 @@ def check_replay(facts: ReplayFacts) -> tuple[Verdict, str]:
     ):
         return Verdict.CONFLICT, f"the job has ended as {facts.status} at seq {facts.terminal_seq}"
     if facts.seq <= facts.start_seq:
-        return Verdict.REPLAYED, f"seq {facts.seq} is from before this subscriber began, at {facts.start_seq}"
+        return Verdict.REPLAYED, f"seq {facts.seq} is from before this subscriber began, after seq {facts.start_seq}"
     if facts.seq <= facts.last_seq and facts.last_seq - facts.seq > facts.window:
-        return Verdict.REPLAYED, f"seq {facts.seq} was passed over; last_seq is {facts.last_seq}"
+        return Verdict.REPLAYED, f"seq {facts.seq} was skipped; last_seq is {facts.last_seq}"
     if facts.matches_recorded is None:
         reason = _stale_reason(facts)
         if reason:
@@ -78,12 +77,12 @@ def check_replay(facts: ReplayFacts) -> tuple[Verdict, str]:
 
 
 def _stale_reason(facts: ReplayFacts) -> str:
-    """Why the event's claim is not the present one; empty when it is."""
+    """Return why the claim of the event is not the current one; empty if it is."""
     if facts.status.terminal:
-        # Of the last claim: what came before the end is welcome late, what comes after it is refused below.
+        # An event of the last claim from before the end may come late; one from after the end is refused by the caller.
         is_stale = facts.job_attempt > 1 if facts.attempt is None else facts.attempt != facts.job_attempt
     elif facts.attempt is None:
-        # An agent that knows no attempts cannot be told from its predecessor once there were two.
+        # Once there were two claims, an agent that knows no attempts cannot be told from its predecessor.
         is_stale = facts.job_attempt > 1 or (facts.job_attempt == 1 and facts.status is JobStatus.PENDING)
     else:
         is_stale = facts.attempt != facts.job_attempt or (facts.status is JobStatus.PENDING and facts.job_attempt > 0)

@@ -1,1 +1,1 @@
-"""The vault, the master key, and how secrets are read in."""
+"""Secrets: the vault that seals them, the master key, and reading secrets that a person gives."""

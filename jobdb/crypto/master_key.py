@@ -1,6 +1,6 @@
-"""The master key: 32 bytes under which all secrets of a database are sealed, and where they are found.
+"""The master key: 32 bytes under which all secrets of a database are sealed, and the places where it is looked up.
 
-Sources, the first that is there wins:
+The first source that exists is used:
 
     JOBDB_KEY                          the key itself, 64 hex digits or base64
     JOBDB_KEY_FILE                     a file that holds it, as text or as 32 raw bytes
@@ -8,7 +8,8 @@ Sources, the first that is there wins:
     the system keyring                 only with JOBDB_KEYRING=1
     ~/.config/jobdb/master.key         made for a database's first secret; not beside the database, which travels
 
-Called by the vault; calls the file system and, when asked to, ``keyring``.
+Called by the vault and the doctor; calls the file system and, when asked to, ``keyring``. This order is written down
+here only: a ``MasterKey`` carries where it was found.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import KeyProblem, StorageFailed
+from ..filesystem.folder_sync import sync_folder
 from ..filesystem.mode_report import file_warning, folder_warning
 from ..filesystem.permissions import make_private_folder
 
@@ -37,19 +39,34 @@ class MasterKey:
     """A master key and where it came from.
 
     Attributes:
-        secret: the 32 bytes; in no repr, and no part of a comparison.
+        secret: the 32 bytes; in no repr, and not part of a comparison.
         source: where it was found, in words.
-        key_id: 16 hex digits that tell keys apart and say nothing about the key: safe to store and to print.
+        key_id: 16 hex digits that identify the key and reveal nothing about it: safe to store and to print.
+        private_file: the file that holds it, where its mode must keep others out; None for a key from the environment
+            or the keyring, and for a systemd credential, whose access systemd grants.
+        private_folder: the folder that jobdb has made for that file; None if the file lies elsewhere.
     """
 
-    __slots__ = ("key_id", "secret", "source")
+    __slots__ = ("key_id", "private_file", "private_folder", "secret", "source")
 
-    def __init__(self, secret: bytes, source: str) -> None:
+    def __init__(
+        self, secret: bytes, source: str, *, private_file: str | None = None, private_folder: str | None = None
+    ) -> None:
         if len(secret) != KEY_BYTES:
             raise KeyProblem(f"the master key from {source} has {len(secret)} bytes; it must have 32")
         self.secret = secret
         self.source = source
+        self.private_file = private_file
+        self.private_folder = private_folder
         self.key_id = hashlib.sha256(_FINGERPRINT_PREFIX + secret).hexdigest()[:16]
+
+    def privacy_warnings(self) -> list[str]:
+        """Return a sentence for the key's file and for its folder if others may use it, with the chmod against that."""
+        sentences = [
+            None if self.private_file is None else file_warning(self.private_file),
+            None if self.private_folder is None else folder_warning(self.private_folder),
+        ]
+        return [sentence for sentence in sentences if sentence]
 
     def __repr__(self) -> str:
         return f"MasterKey(source={self.source!r}, key_id={self.key_id!r})"
@@ -62,26 +79,26 @@ class MasterKey:
 
 
 def generate_key() -> str:
-    """A new master key from the system's random source, as base64url text without padding."""
-    import secrets  # here: most processes find their key and make none
+    """Return a new master key from the system's random source, as base64url text without padding."""
+    import secrets  # here: most processes find their key and do not make one
 
     return secrets.token_urlsafe(KEY_BYTES)
 
 
 def parse_key(text: str) -> bytes:
-    """The 32 bytes of a key written as 64 hex digits or as base64 (either alphabet, padded or not).
+    """Return the 32 bytes of a key written as 64 hex digits or as base64 (either alphabet, padded or not).
 
     Raises:
         KeyProblem: it is neither; the message does not repeat it.
     """
     key = _decode(text.strip())
     if key is None:
-        raise KeyProblem(f"this is no master key: {len(text.strip())} characters where there must be {_KEY_FORMATS}")
+        raise KeyProblem(f"invalid master key: {len(text.strip())} characters; it must be {_KEY_FORMATS}")
     return key
 
 
 def _decode(text: str) -> bytes | None:
-    # The decoders' own errors carry the text; none of them may leave this function, not even as a context.
+    # The decoders' own errors carry the text: none of them may leave this function, not even as a context.
     try:
         if len(text) == 2 * KEY_BYTES:
             return bytes.fromhex(text) if text.isalnum() else None
@@ -96,35 +113,41 @@ def _decode(text: str) -> bytes | None:
 def find_master_key(*, create: bool, env: Mapping[str, str] | None = None) -> MasterKey:
     """Find the master key, in the order at the top of this file.
 
-    A source that is named but does not work is an error and never skipped: what is sealed under another key
+    A source that is named but does not work is an error and never skipped: a secret that is sealed under another key
     than the operator meant is lost when that key is.
 
     Args:
-        create: make the file in the user's configuration folder when there is no key anywhere. Processes that
+        create: make the file in the user's configuration folder if there is no key anywhere. Processes that
             do so at the same time agree on one key, and it is on disk when this returns.
-        env: the environment to read, the process's own when None.
+        env: the environment to read; None for the process's own.
 
     Raises:
         KeyProblem: there is no key, or the one that is named cannot be used.
+
+    Example:
+        key = find_master_key(create=False)
+        print(key.key_id, "from", key.source)
     """
     env = os.environ if env is None else env
     if "JOBDB_KEY" in env:
-        return _parse_content(env["JOBDB_KEY"].encode("utf-8", "replace"), "the environment variable JOBDB_KEY")
+        source = "the environment variable JOBDB_KEY"
+        return MasterKey(_parse_content(env["JOBDB_KEY"].encode("utf-8", "replace"), source), source)
     if "JOBDB_KEY_FILE" in env:
         return _from_named_file(env)
     credentials = env.get("CREDENTIALS_DIRECTORY")
     if credentials:
         path = os.path.join(credentials, "jobdb.key")
         if os.path.exists(path):
-            # Its mode is no matter: systemd grants access by an ACL, whose mask shows as the group's rights.
-            return _read(path, f"the systemd credential {path}")
+            # Its mode does not matter: systemd grants access by an ACL, whose mask shows as the group's rights.
+            source = f"the systemd credential {path}"
+            return MasterKey(_read(path, source), source)
     if env.get("JOBDB_KEYRING") == "1":
         return _from_keyring()
     return _from_user_folder(env, create=create)
 
 
 def default_key_path(env: Mapping[str, str] | None = None) -> str:
-    """Where the user's own key file lies: ``${XDG_CONFIG_HOME:-~/.config}/jobdb/master.key``.
+    """Return the path of the user's own key file: ``${XDG_CONFIG_HOME:-~/.config}/jobdb/master.key``.
 
     A relative XDG_CONFIG_HOME is ignored, as the XDG Base Directory Specification demands.
 
@@ -145,28 +168,27 @@ def default_key_path(env: Mapping[str, str] | None = None) -> str:
 
 
 def read_key_file(path: str | os.PathLike[str]) -> MasterKey:
-    """The master key in a file, as text or as 32 raw bytes; a file that others may use is warned of.
+    """Return the master key in a file, as text or as 32 raw bytes; warn if others may use the file.
 
     Raises:
         KeyProblem: the file cannot be read or holds no key.
     """
     path = os.fspath(path)
-    key = _read(path, f"the file {path}")
-    _warn_not_private(file_warning(path))
+    source = f"the file {path}"
+    key = MasterKey(_read(path, source), source, private_file=path)
+    _warn_if_not_private(key)
     return key
 
 
 def create_key_file(path: str | os.PathLike[str]) -> None:
-    """Make a file of mode 0600 with a new master key, and its folder; a file that is there stays as it is.
+    """Make a file of mode 0600 with a new master key, and its folder; leave an existing file as it is.
 
-    Written under a temporary name and then linked to its own, so of several processes the first one wins and
-    no one ever reads half a key. Both the key and its name are on disk when this returns.
+    The file is written under a temporary name and then linked to its own, so of several processes the first one wins
+    and nobody ever reads half a key. Both the key and its name are on disk when this returns.
 
     Raises:
         KeyProblem: the file cannot be made.
     """
-    from ..filesystem.folder_sync import sync_folder  # here: most commands create no key
-
     path = os.fspath(path)
     folder = os.path.dirname(os.path.abspath(path))
     temporary = f"{path}.{os.urandom(8).hex()}.new"
@@ -197,10 +219,12 @@ def _from_named_file(env: Mapping[str, str]) -> MasterKey:
     path = env["JOBDB_KEY_FILE"]
     if not path:
         raise KeyProblem("JOBDB_KEY_FILE is set but empty; name the file that holds the master key, or unset it")
-    key = _read(path, f"the file {path} (JOBDB_KEY_FILE)")
+    source = f"the file {path} (JOBDB_KEY_FILE)"
+    secret = _read(path, source)
     credentials = env.get("CREDENTIALS_DIRECTORY")
-    if not credentials or os.path.dirname(os.path.abspath(path)) != os.path.abspath(credentials):
-        _warn_not_private(file_warning(path))
+    is_credential = bool(credentials) and os.path.dirname(os.path.abspath(path)) == os.path.abspath(credentials or "")
+    key = MasterKey(secret, source, private_file=None if is_credential else path)
+    _warn_if_not_private(key)
     return key
 
 
@@ -215,7 +239,7 @@ def _from_keyring() -> MasterKey:
         ) from None
     try:
         text = keyring.get_password("jobdb", "master-key")
-    except Exception as problem:  # Each backend has errors of its own, without a common base.
+    except Exception as problem:  # each backend has errors of its own, without a common base
         raise KeyProblem(
             f"{source} does not answer ({type(problem).__name__}); unlock it, or use JOBDB_KEY_FILE instead"
         ) from problem
@@ -223,11 +247,12 @@ def _from_keyring() -> MasterKey:
         raise KeyProblem(
             f"{source} holds no master key; put one there with: openssl rand -hex 32 | keyring set jobdb master-key"
         )
-    return _parse_content(text.encode("utf-8", "replace"), source)
+    return MasterKey(_parse_content(text.encode("utf-8", "replace"), source), source)
 
 
 def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
     path = default_key_path(env)
+    folder = os.path.dirname(path)
     source = f"the file {path}"
     if not os.path.lexists(path):
         if not create:
@@ -237,18 +262,15 @@ def _from_user_folder(env: Mapping[str, str], *, create: bool) -> MasterKey:
                 "secrets were sealed"
             )
         create_key_file(path)
-    key = _read(path, source)
+    key = MasterKey(_read(path, source), source, private_file=path, private_folder=folder)
     if os.stat(path).st_nlink > 1:
         # Its maker still holds the temporary name, so the new one may not be on disk yet.
-        from ..filesystem.folder_sync import sync_folder
-
-        sync_folder(os.path.dirname(path))
-    _warn_not_private(file_warning(path))
-    _warn_not_private(folder_warning(os.path.dirname(path)))
+        sync_folder(folder)
+    _warn_if_not_private(key)
     return key
 
 
-def _read(path: str, source: str) -> MasterKey:
+def _read(path: str, source: str) -> bytes:
     try:
         with open(path, "rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
@@ -260,22 +282,22 @@ def _read(path: str, source: str) -> MasterKey:
     return _parse_content(content, source, raw=True)
 
 
-def _parse_content(content: bytes, source: str, *, raw: bool = False) -> MasterKey:
+def _parse_content(content: bytes, source: str, *, raw: bool = False) -> bytes:
     if not content.strip():
-        raise KeyProblem(f"{source} is empty where the master key should be: put there {_KEY_FORMATS}")
-    # 32 raw bytes that are all printable are no random key but text, say a key of half the length in hex.
+        raise KeyProblem(f"{source} is empty; put the master key there: {_KEY_FORMATS}")
+    # 32 raw bytes that are all printable are not a random key but text, say a key of half the length in hex.
     if raw and len(content) == KEY_BYTES and not all(0x20 <= byte < 0x7F or byte in b"\r\n" for byte in content):
-        return MasterKey(content, source)
+        return content
     key = _decode(content.strip().decode("ascii", "replace"))
     if key is None:
         raise KeyProblem(
             f"{source} holds no usable master key ({len(content)} bytes, not repeated here): it must be {_KEY_FORMATS}"
         )
-    return MasterKey(key, source)
+    return key
 
 
-def _warn_not_private(sentence: str | None) -> None:
-    if sentence:
-        import warnings
+def _warn_if_not_private(key: MasterKey) -> None:
+    for sentence in key.privacy_warnings():
+        import warnings  # here: mostly there is nothing to warn of
 
         warnings.warn(f"the master key is not private: {sentence}", stacklevel=2)

@@ -1,7 +1,7 @@
-"""Read secrets from files, descriptors, streams and the environment; say when one is required.
+"""Secrets that a person gives: read from a file, descriptor, stream or the environment; and when one is required.
 
-Called by the command line for ``--auth-token…`` and broker passwords, and by the registry for ``auth="never"``. What a
-secret must look like is checked by ``core.secrets``. Touches no database.
+Called by the command line for ``--auth-token…`` and broker passwords, and by the registry for ``auth="never"``. May
+call ``core.secrets``, which checks the form of a secret; touches no database.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FALSE_VALUES = frozenset({"", "0", "false", "no", "off"})
 
 
 def read_from_file(path: str | os.PathLike[str], *, label: str = "token") -> str:
-    """The secret in a file: its one line.
+    """Return the secret in a file, which is its only line.
 
     Args:
         path: the file.
@@ -29,6 +29,9 @@ def read_from_file(path: str | os.PathLike[str], *, label: str = "token") -> str
 
     Raises:
         InvalidInput: the file cannot be read, or does not hold one secret; the message does not repeat it.
+
+    Example:
+        token = read_from_file("/run/secrets/job-token")
     """
     where = f"the file {os.fspath(path)}"
     try:
@@ -39,7 +42,7 @@ def read_from_file(path: str | os.PathLike[str], *, label: str = "token") -> str
 
 
 def read_from_descriptor(descriptor: int, *, label: str = "token") -> str:
-    """The secret in a file descriptor that the caller inherited, read to its end and left open.
+    """Return the secret in a file descriptor that the caller inherited; read it to its end and leave it open.
 
     Raises:
         InvalidInput: there is no such descriptor, or it does not hold one secret.
@@ -58,27 +61,27 @@ def read_from_descriptor(descriptor: int, *, label: str = "token") -> str:
 
 
 def read_from_stream(stream: BinaryIO, *, where: str = "standard input", label: str = "token") -> str:
-    """The secret in an open binary stream such as ``sys.stdin.buffer``: one line, to the end of the stream.
+    """Return the secret in an open binary stream such as ``sys.stdin.buffer``: one line, to the end of the stream.
 
     Raises:
         InvalidInput: it does not hold one secret.
     """
-    # One byte too many tells "too long" from "just fits"; two more are for the line's end.
+    # One byte more tells "too long" from "just fits"; two more are for the end of the line.
     content = stream.read(MAX_SECRET_BYTES + 3)
     if content.endswith(b"\n"):
         content = content[:-2] if content.endswith(b"\r\n") else content[:-1]
-    text = _decoded(content)
+    text = _decode(content)
     if text is None:
         raise InvalidInput(f"the {label} from {where} is not UTF-8; give it as text")
     return check_secret(text, where=where, label=label)
 
 
 def read_from_environment(name: str, env: Mapping[str, str] | None = None, *, label: str = "token") -> str:
-    """The secret in an environment variable, all of it.
+    """Return the secret in an environment variable, all of it.
 
     Args:
         name: the variable.
-        env: the environment to read, the process's own when None.
+        env: the environment to read; None for the process's own.
         label: what the secret is, for messages.
 
     Raises:
@@ -91,14 +94,14 @@ def read_from_environment(name: str, env: Mapping[str, str] | None = None, *, la
 
 
 def auth_required_reason(broker: Broker | None, env: Mapping[str, str] | None = None) -> str | None:
-    """Why a job must have a token here: ``auth="never"`` is refused where the surroundings are secured.
+    """Return why a job must have a token: ``auth="never"`` is refused in a secured environment.
 
     Args:
-        broker: the job's broker, where it has one.
-        env: the environment to read, the process's own when None.
+        broker: the job's broker, if it has one.
+        env: the environment to read; None for the process's own.
 
     Returns:
-        The reason, in words that complete "refused because …", or None where a job may do without a token.
+        The reason, in words that complete "refused because …"; None if a job may do without a token.
     """
     env = os.environ if env is None else env
     if _is_enabled(env.get("JOBDB_REQUIRE_AUTH")):
@@ -124,11 +127,11 @@ def auth_required_reason(broker: Broker | None, env: Mapping[str, str] | None = 
 
 
 def _is_enabled(value: str | None) -> bool:
-    """Whether a switch in the environment is on: a word that is not clearly "off" counts, for safety."""
+    """Return whether a switch in the environment is on; for safety a word that is not clearly "off" counts as on."""
     return value is not None and value.strip().lower() not in _FALSE_VALUES
 
 
-def _decoded(content: bytes) -> str | None:
+def _decode(content: bytes) -> str | None:
     """Decode without the codec's error, which would carry the secret."""
     try:
         return content.decode("utf-8")

@@ -1,8 +1,9 @@
-"""Is all well? One line a check: ok, warn or fail, with the command that mends it.
+"""The doctor: check a registry and all around it; one finding per check, with the command that fixes it.
 
-Called by ``jobdb doctor``. It opens nothing by hand while a connection is open, changes no data unless asked to fix
-times, makes no key, and never raises for what it finds: a database that cannot be opened is a finding. (What SQLite
-does on every opening it does here too: it rolls back what a dead writer left, and copies the WAL as far as it can.)
+Called by ``jobdb doctor``; calls the file system, then an open registry. It opens no file by hand while a connection is
+open, changes no data unless asked to fix times, makes no key, and raises nothing for what it finds: a database that
+cannot be opened is a finding. (It does what SQLite does on every opening: it rolls back what a dead writer left, and
+copies the WAL as far as it can.)
 """
 
 from __future__ import annotations
@@ -18,68 +19,75 @@ from ..filesystem.placement import Placement, placement_for, refuse_mounted_file
 from ..registry import Registry, now_ms
 from ..urls import DatabaseUrl, default_url, parse_url
 from .database import check_database
-from .files import Leftovers, check_file, check_filesystem, check_leftovers
-from .findings import Finding, Report, fix_command_for
+from .files import check_file, check_filesystem, check_leftovers, journal_age_sec
+from .findings import DoctorReport, Finding
 from .timestamps import check_timestamps
 from .workload import check_workload
 
-__all__ = ["Finding", "Report", "examine"]
+__all__ = ["DoctorReport", "Finding", "diagnose"]
 
-_SHORT_WAIT_SEC = 2.0
+_BUSY_TIMEOUT_SEC = 2.0
 
 
-def examine(
+def diagnose(
     url: DatabaseUrl,
     *,
     full: bool = False,
     fix: bool = False,
     clock: Callable[[], int] = now_ms,
     placement_of: Callable[[str], Placement] = placement_for,
-) -> Report:
-    """Examines a registry.
+) -> DoctorReport:
+    """Check a registry: its file and folder, the database, its times, and the state of the work.
 
     Args:
-        url: where it is.
-        full: also compare indexes with tables and follow every reference; takes time with the size.
-        fix: put right what was recorded while a clock was ahead; nothing else is changed.
-        clock: Unix time in milliseconds.
-        placement_of: tells what file system a folder is on.
+        url: where the registry is.
+        full: also compare indexes with tables and follow every reference; takes time in proportion to the size.
+        fix: correct times in the future, which were recorded while a clock was ahead; change nothing else.
+        clock: the function that returns Unix time in milliseconds.
+        placement_of: the function that returns what file system a folder is on.
 
     Returns:
-        The findings, in the order in which to mend them.
+        The findings, in the order in which to fix them. What is wrong is in them, not raised.
+
+    Example:
+        report = diagnose(parse_url("jobs.db"))
+        for finding in report.findings:
+            if finding.level != "ok":
+                print(finding.check, finding.message, finding.fix_command)
     """
-    report = Report(str(url), command_for(url))
-    leftovers = Leftovers()
+    report = DoctorReport(str(url), command_for(url))
+    left_journal_age_sec = None
     if url.path is not None:
         file = url.path.resolve()  # SQLite keeps the journal beside the file that a link leads to
         placement = refuse_mounted_file(placement_of(str(file.parent)), str(file), read_mounts())
         check_filesystem(report, url.path, placement)
-        if not check_file(report, url.path, placement, leftovers):
+        if not check_file(report, url.path, placement):
             return report
+        left_journal_age_sec = journal_age_sec(url.path)  # now: opening the database rolls it back
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what opening warns of has a line of its own here
+            warnings.simplefilter("ignore")  # each warning of opening is a finding of its own here
             registry = Registry.open(
-                url.text, busy_timeout_sec=_SHORT_WAIT_SEC, vault=Vault.open(create=False), clock=clock
+                url.text, busy_timeout_sec=_BUSY_TIMEOUT_SEC, vault=Vault.open(create=False), clock=clock
             )
     except (JobdbError, OSError) as error:
-        report.fail("open", str(error), fix_command_for(report, error))
+        report.fail_on("open", error)
         return report
     try:
         if check_database(report, registry, full=full):
             check_timestamps(report, registry, fix=fix)
             check_workload(report, registry, now=clock())
     except JobdbError as error:
-        report.fail("reading", str(error), fix_command_for(report, error) or f"{report.command} doctor --full")
+        report.fail_on("reading", error, fix_command=f"{report.command} doctor --full")
     finally:
         registry.close(checkpoint=False)
     if url.path is not None:
-        check_leftovers(report, url.path, leftovers)
+        check_leftovers(report, url.path, left_journal_age_sec)
     return report
 
 
 def command_for(url: DatabaseUrl) -> str:
-    """How to call the command line for this registry: plainly, where it is the default one."""
+    """Return how to call the command line for this registry: plain ``jobdb`` for the default one."""
     try:
         if parse_url(default_url()) == url:
             return "jobdb"

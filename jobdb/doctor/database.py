@@ -1,4 +1,7 @@
-"""What can be told of the open database itself: settings, integrity, WAL and its readers, overrides, master key."""
+"""The checks of the open database itself: settings, integrity, WAL and its readers, overrides, identity, master key.
+
+Called by ``doctor.diagnose``; calls an open registry, its engine and the file system.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import shlex
 import time
 from pathlib import Path
 
-from ..crypto.master_key import default_key_path
+from ..crypto.master_key import MasterKey
 from ..engines.identity import Identity, read_identity
 from ..engines.sql.sealer import KEY_ID
 from ..engines.sqlite.lock_holders import reader_processes
@@ -15,19 +18,18 @@ from ..engines.sqlite.stale_journals import nonempty_journals
 from ..engines.sqlite.store import CHECKPOINT_PAGES
 from ..engines.store import DatabaseFile
 from ..errors import JobdbError, KeyProblem
-from ..filesystem.mode_report import file_warning, folder_warning
 from ..registry import Registry
-from .files import split_advice
-from .findings import Report, fix_command_for
+from .files import split_mode_warning
+from .findings import DoctorReport, describe_error, fix_command_for, is_damage
 
 _LARGE_WAL_BYTES = 64 << 20
 _CHECKPOINT_ATTEMPTS = 10
 _CHECKPOINT_RETRY_SEC = 0.1
-_MAX_JOBS_TRIED = 20
+_MAX_TOKENS_TRIED = 20
 
 
-def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
-    """The connection's settings, the file's soundness and the master key. False when it is damaged."""
+def check_database(report: DoctorReport, registry: Registry, *, full: bool) -> bool:
+    """Check the connection's settings, the file's integrity and the master key. Return False if it is damaged."""
     file = registry.store.file
     if file is None:
         report.passed("server", registry.store.describe())
@@ -42,25 +44,26 @@ def check_database(report: Report, registry: Registry, *, full: bool) -> bool:
     return True
 
 
-def _check_settings(report: Report, file: DatabaseFile) -> None:
+def _check_settings(report: DoctorReport, file: DatabaseFile) -> None:
     actual = file.settings()
     shared = "; shared by several hosts" if file.journal == "delete" else ""
-    how = "group commit: synced after the lock" if actual["group_commit"] else f"synchronous={actual['synchronous']}"
-    report.passed("journal", f"{actual['journal_mode']}, durability {file.durability}, {how}{shared}")
+    sync = "group commit: synced after the lock" if actual["group_commit"] else f"synchronous={actual['synchronous']}"
+    report.passed("journal", f"{actual['journal_mode']}, durability {file.durability}, {sync}{shared}")
 
 
-def _check_integrity(report: Report, file: DatabaseFile, *, full: bool) -> bool:
+def _check_integrity(report: DoctorReport, file: DatabaseFile, *, full: bool) -> bool:
     try:
         problems = file.integrity(full=full)
     except JobdbError as error:
-        if not _is_corruption(error):
-            report.fail("integrity", f"could not be checked: {error}", fix_command_for(report, error))
+        if not is_damage(error):
+            message = f"could not be checked: {describe_error(error)}"
+            report.fail("integrity", message, fix_command_for(report, error))
             return False
-        problems = [str(error)]
+        problems = [describe_error(error)]
     if problems:
         report.fail(
             "integrity",
-            f"damaged: {problems[0].strip()} ({len(problems)} found); stop the writers before mending",
+            f"damaged: {problems[0].strip()} ({len(problems)} found); stop the writers before fixing it",
             f"{report.command} restore BACKUP",
         )
         return False
@@ -70,17 +73,10 @@ def _check_integrity(report: Report, file: DatabaseFile, *, full: bool) -> bool:
     return True
 
 
-def _is_corruption(error: JobdbError) -> bool:
-    """Tell whether the file itself is bad. A disk, a lock or a right that is missing is none of a backup's business."""
-    import apsw
-
-    return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
-
-
-def _check_wal(report: Report, file: DatabaseFile) -> None:
+def _check_wal(report: DoctorReport, file: DatabaseFile) -> None:
     if file.journal != "wal":
         return
-    # A reader in passing is gone a moment later; one that stands still is not.
+    # A short read transaction has ended a moment later; an old one that is kept open has not.
     for _ in range(_CHECKPOINT_ATTEMPTS):
         total, copied = file.checkpoint()
         uncopied = total - copied
@@ -92,20 +88,21 @@ def _check_wal(report: Report, file: DatabaseFile) -> None:
     if uncopied <= 0:
         report.passed("wal", f"{shown}, all of it copied into the database")
         return
-    pids = reader_processes(file.path)
-    who = ", ".join(f"{name} (pid {pid})" for pid, name in pids) or "a process of another user"
+    readers = reader_processes(file.path)
+    named = ", ".join(f"{name} (pid {pid})" for pid, name in readers) or "a process of another user"
     if uncopied < CHECKPOINT_PAGES and size < _LARGE_WAL_BYTES:
-        report.passed("wal", f"{shown}; {uncopied} pages wait for {who}, which reads")
+        report.passed("wal", f"{shown}; {uncopied} pages wait for {named}, which is reading")
         return
+    shm = shlex.quote(f"{file.path}-shm")
     report.warn(
         "wal",
-        f"{shown} and growing: {uncopied} pages cannot be copied into the database, because {who} keeps an old read "
+        f"{shown} and growing: {uncopied} pages cannot be copied into the database, because {named} keeps an old read "
         "transaction open",
-        f"kill {' '.join(str(pid) for pid, _name in pids)}" if pids else f"fuser -v {file.path}-shm",
+        f"kill {' '.join(str(pid) for pid, _name in readers)}" if readers else f"fuser -v {shm}",
     )
 
 
-def _check_override(report: Report, registry: Registry) -> None:
+def _check_override(report: DoctorReport, registry: Registry) -> None:
     reason = registry.engine.setting("unsafe_override")
     if not reason:
         report.passed("override", "never opened on an unsafe file system")
@@ -113,98 +110,100 @@ def _check_override(report: Report, registry: Registry) -> None:
         report.warn(
             "override",
             f"this database was opened on an unsafe file system by override ({reason}); commits may have been lost. "
-            "Move it to a local disk, check it there with --full, then take the note away",
+            "Move it to a local disk, check it there with --full, then remove this mark",
             f"{report.command} init --no-shared",
         )
 
 
-def _check_identity(report: Report, registry: Registry) -> None:
-    found = read_identity(registry.store)
-    _check_orphaned_journal(report, found)
-    if found.problem is None:
-        report.passed("identity", f"registry {found.registry_id}, in its place")
+def _check_identity(report: DoctorReport, registry: Registry) -> None:
+    identity = read_identity(registry.store)
+    _check_orphaned_journal(report, identity)
+    if identity.problem is None:
+        report.passed("identity", f"registry {identity.registry_id}, in its place")
         return
     report.warn(
         "identity",
-        f"{found.problem}: it connects to no broker until you say whether it was moved (identity --moved) or is a copy",
+        f"{identity.problem}: it connects to no broker until you say whether it was moved (identity --moved) or is a "
+        "copy",
         f"{report.command} identity --copy",
     )
 
 
-def _check_orphaned_journal(report: Report, identity: Identity) -> None:
-    """Report a database that was renamed while its log kept the old name: SQLite looks for none there."""
-    before, here = identity.recorded.get("path"), identity.current.get("path")
-    if not before or not here or before == here or os.path.lexists(before):
+def _check_orphaned_journal(report: DoctorReport, identity: Identity) -> None:
+    """Report a database that was renamed while its journal kept the old name, where SQLite does not look for it."""
+    before, now = identity.recorded.get("path"), identity.current.get("path")
+    if not before or not now or before == now or os.path.lexists(before):
         return
     left = nonempty_journals(Path(before))
     if left:
         report.fail(
             "left behind",
-            f"the database was renamed from {before} without {' and '.join(map(str, left))}: what is in it is missing "
-            "here. Stop whatever has the database open, and give it its old name again",
-            None if nonempty_journals(Path(here)) else f"mv -n {shlex.quote(here)} {shlex.quote(before)}",
+            f"the database was renamed from {before} without {' and '.join(map(str, left))}: what they hold is missing "
+            "here. Stop whatever has the database open, and restore its old name",
+            None if nonempty_journals(Path(now)) else f"mv -n {shlex.quote(now)} {shlex.quote(before)}",
         )
 
 
-def _check_key(report: Report, registry: Registry) -> None:
+def _check_key(report: DoctorReport, registry: Registry) -> None:
     known = registry.engine.setting(KEY_ID)
     if known is None:
         report.passed("master key", "no secret is sealed yet; the key is made with the first")
         return
     fix_command = "export JOBDB_KEY_FILE=FILE_WITH_THE_KEY"
     try:
-        found = registry.engine.vault.key_id
+        master = registry.engine.vault.master
     except KeyProblem as error:
-        report.fail("master key", str(error), _fix_key_access(error) or fix_command)
+        report.fail("master key", describe_error(error), _fix_key_access(error) or fix_command)
         return
-    if found != known:
+    if master.key_id != known:
         report.fail(
             "master key",
-            f"the database's secrets are under key {known}, and the key found here is {found}, from "
-            f"{registry.engine.vault.master.source}",
+            f"the database's secrets are sealed under key {known}, and the key found here is {master.key_id}, from "
+            f"{master.source}",
             fix_command,
         )
         return
-    opened = _unseal_one_token(report, registry)
-    if opened is None:
+    unsealed = _unseal_one_token(report, registry)
+    if unsealed is None:
         return
-    tried = "a token was opened with it" if opened else "there was no token to open with it"
-    report.passed("master key", f"{found} from {registry.engine.vault.master.source}; {tried}")
-    _check_key_file(report)
+    tried = "a token was unsealed with it" if unsealed else "there was no token to unseal with it"
+    report.passed("master key", f"{master.key_id} from {master.source}; {tried}")
+    _check_key_file(report, master)
 
 
 def _fix_key_access(error: KeyProblem) -> str | None:
-    """Return the command for a key file that is there and may not be read: another key would not help."""
+    """Return the command for a key file that exists and may not be read: another key would not help."""
     denied = error.__cause__
     if not isinstance(denied, PermissionError) or not denied.filename:
         return None
     return f"chmod u+r {shlex.quote(os.fsdecode(denied.filename))}"
 
 
-def _check_key_file(report: Report) -> None:
-    """The mode of the key's own file, when it comes from one."""
-    if "JOBDB_KEY" in os.environ or os.environ.get("CREDENTIALS_DIRECTORY") or os.environ.get("JOBDB_KEYRING") == "1":
+def _check_key_file(report: DoctorReport, master: MasterKey) -> None:
+    """Check the mode of the key's own file, if it comes from one that its user must keep private."""
+    if master.private_file is None:
         return
-    path = os.environ.get("JOBDB_KEY_FILE") or default_key_path()
-    sentences = [file_warning(path)]
-    if "JOBDB_KEY_FILE" not in os.environ:
-        sentences.append(folder_warning(os.path.dirname(path)))
-    found = [sentence for sentence in sentences if sentence]
-    for sentence in found:
-        report.warn("key file", *split_advice(sentence))
-    if not found:
-        report.passed("key file", f"only its owner may use {path}")
+    sentences = master.privacy_warnings()
+    for sentence in sentences:
+        report.warn("key file", *split_mode_warning(sentence))
+    if not sentences:
+        report.passed("key file", f"only its owner may use {master.private_file}")
 
 
-def _unseal_one_token(report: Report, registry: Registry) -> bool | None:
-    """Open one token, to see that the key works and not only that its name fits; None when that failed."""
-    for job in registry.jobs(limit=_MAX_JOBS_TRIED):
+def _unseal_one_token(report: DoctorReport, registry: Registry) -> bool | None:
+    """Unseal one token, to see that the key works and not only that its id fits.
+
+    Returns:
+        True if that worked, False if no job has a token, None if it failed, which is reported.
+    """
+    for job in registry.jobs(limit=_MAX_TOKENS_TRIED):
         if job.auth == "required":
             try:
-                registry.tokens.present(job.job_id)
+                registry.tokens.current(job.job_id)
             except KeyProblem as error:  # the key is the right one, so it is this secret that was changed
                 rotate = f"{report.command} token rotate {shlex.quote(job.job_id)}"
-                report.fail("master key", str(error), f"{report.command} restore BACKUP" if job.terminal else rotate)
+                fix_command = f"{report.command} restore BACKUP" if job.terminal else rotate
+                report.fail("master key", describe_error(error), fix_command)
                 return None
             return True
     return False

@@ -1,7 +1,7 @@
-"""What can be told without opening the database: the library, the folder, the files, the header.
+"""The checks of the SQLite library, the folder, the files and the header, made without opening the database.
 
-Called by ``examine`` before it opens anything; looks with ``stat`` and, while this process has no connection, reads the
-header.
+Called by ``doctor.diagnose`` before it opens anything, and again when everything is closed. Looks with ``stat`` and,
+while this process has no connection, reads the header. May call the file system and the SQLite engine's file helpers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import shlex
 import shutil
 import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jobdb.schema import SCHEMA_VERSION
 
@@ -29,28 +29,26 @@ from ..filesystem.mode_report import check_modes
 from ..filesystem.nfs_exports import check_export
 from ..filesystem.permissions import COMPANION_SUFFIXES
 from ..filesystem.placement import Placement
-from .findings import Report, format_age
+from ..system.durations import format_duration
+from .findings import DoctorReport, describe_error
 
 _MIN_FREE_BYTES = 256 << 20
 _STALE_JOURNAL_SEC = 60.0
+_ABANDONED_FILE_SEC = 3600.0
+
+_MODE_COMMAND = re.compile(r"; \w+ it with: (?P<command>chmod .*)", re.DOTALL)
+"""How a sentence about a mode ends: it is one string, which the file system's warnings share with the doctor."""
 
 
-@dataclass(slots=True)
-class Leftovers:
-    """What lay beside the database before it was opened."""
-
-    journal_age_sec: float | None = None
-
-
-def check_filesystem(report: Report, path: Path, placement: Placement) -> None:
-    """The SQLite library, the folder's file system and its free space."""
+def check_filesystem(report: DoctorReport, path: Path, placement: Placement) -> None:
+    """Check the SQLite library, the folder's file system and its free space."""
     import apsw
 
     try:
         refuse_wal_reset_bug()
         report.passed("sqlite", f"SQLite {apsw.sqlite_lib_version()}, without the WAL-reset bug")
     except Unusable as error:
-        report.fail("sqlite", str(error), "pip install --upgrade apsw")
+        report.fail("sqlite", describe_error(error), "pip install --upgrade apsw")
     where = f"{placement.fs_type} at {placement.mount_point or placement.folder}: {placement.reason}"
     if placement.refused:
         report.fail("file system", where, placement.advice)
@@ -59,7 +57,7 @@ def check_filesystem(report: Report, path: Path, placement: Placement) -> None:
     export = check_export(placement)
     if export is not None and export.level == "fail":
         report.fail("export", f"{export.message}; {export.advice}", "exportfs -ra")
-    elif export is not None:  # what no look from here can settle would be a warning for ever
+    elif export is not None:  # a warning about what cannot be found out from here would never go away
         report.passed("export", f"{export.message}; {export.advice}" if export.advice else export.message)
     if os.path.isdir(path.parent):
         free = shutil.disk_usage(path.parent).free
@@ -73,8 +71,8 @@ def check_filesystem(report: Report, path: Path, placement: Placement) -> None:
             report.passed("disk", f"{free >> 30} GiB free" if free >> 30 else f"{free >> 20} MiB free")
 
 
-def check_file(report: Report, path: Path, placement: Placement, leftovers: Leftovers) -> bool:
-    """The file itself: its names, owner, mode and header. False when it makes no sense to open it."""
+def check_file(report: DoctorReport, path: Path, placement: Placement) -> bool:
+    """Check the file itself: its names, owner, mode and header. Return False if it should not be opened."""
     try:
         is_folder = stat.S_ISDIR(path.stat().st_mode)
     except (FileNotFoundError, NotADirectoryError):
@@ -92,11 +90,11 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
             header, found = inspect_file(path) if free else (None, FileKind.OURS)
         except JobdbError as error:
             cause = error.__cause__
-            if isinstance(cause, OSError):  # it could not be read: that says nothing against what is in it
+            if isinstance(cause, OSError):  # it could not be read, which does not mean that it is damaged
                 report.fail("file", f"cannot read {path}: {cause.strerror}", _fix_file_access(path, cause))
             else:
                 regular = os.path.isfile(path)
-                report.fail("file", str(error), f"{report.command} restore BACKUP" if regular else None)
+                report.fail("file", describe_error(error), f"{report.command} restore BACKUP" if regular else None)
             return False
     if found is FileKind.FOREIGN:
         report.fail("file", f"{path} is a SQLite database of another program", "jobdb --db ANOTHER_FILE init")
@@ -104,35 +102,44 @@ def check_file(report: Report, path: Path, placement: Placement, leftovers: Left
     one_name = _check_hard_links(report, path)
     _check_owners(report, path)
     _check_modes(report, path)
-    leftovers.journal_age_sec = _content_age_sec(Path(f"{path}-journal"))
     if found is FileKind.UNMARKED:
-        report.fail("schema", str(unmarked_error(path)), f"{report.command} migrate")
+        report.fail("schema", describe_error(unmarked_error(path)), f"{report.command} migrate")
         return False
     return one_name and (header is None or _check_header(report, path, header, found, placement))
 
 
-def _missing_database(report: Report, path: Path, message: str) -> tuple[str, str]:
-    """Say what is known of the database that was there, and what to do."""
+class _Advice(NamedTuple):
+    """A finding's message and the command that fixes it."""
+
+    message: str
+    fix_command: str | None
+
+
+def _missing_database(report: DoctorReport, path: Path, message: str) -> _Advice:
+    """Add to the message what is known of the database that was there, and choose the fix."""
     full_path = Path(os.path.realpath(path))
     holder = shm_lock_holder(full_path)
     if holder is not None:
-        return (
-            f"{message}, and process {holder} has the database open that was: while it runs, its files can be copied "
-            f"from /proc/{holder}/fd. Where the database was renamed, stop that process and give it its old name again",
+        return _Advice(
+            f"{message}, and process {holder} has the database open that was there: while it runs, its files can be "
+            f"copied from /proc/{holder}/fd. If the database was renamed, stop that process and restore the old name",
             f"ls -l /proc/{holder}/fd",
         )
     left = nonempty_journals(full_path)
     if left:
-        return (
-            f"{message}, and beside it lies {' and '.join(map(str, left))}, which is a part of the database that was: "
-            "if you still have that, give it its old name again",
+        return _Advice(
+            f"{message}, and beside it lies {' and '.join(map(str, left))}, which is part of the database that was "
+            "there: if you still have that, restore its old name",
             f"{report.command} restore BACKUP",
         )
-    return message, f"{report.command} init"
+    return _Advice(message, f"{report.command} init")
 
 
 def _fix_file_access(path: Path, error: OSError) -> str | None:
-    """Return the command that gives this user the right to read, or runs as who has it; None where none is missing."""
+    """Return the command that gives this user the right to read, or runs as the user who has it.
+
+    None if no right is missing.
+    """
     if not isinstance(error, PermissionError):
         return None
     full_path = path.absolute()
@@ -148,7 +155,7 @@ def _fix_file_access(path: Path, error: OSError) -> str | None:
     return f"chmod {'u+rw' if blocked_folder is None else 'u+rwx'} {shlex.quote(str(held))}"
 
 
-def _check_header(report: Report, path: Path, header: Header, found: FileKind, placement: Placement) -> bool:
+def _check_header(report: DoctorReport, path: Path, header: Header, found: FileKind, placement: Placement) -> bool:
     if found is FileKind.EMPTY:
         report.fail("schema", *_missing_database(report, path, f"{path} is empty"))
         return False
@@ -164,20 +171,20 @@ def _check_header(report: Report, path: Path, header: Header, found: FileKind, p
     if header.wal and placement.journal != "wal":
         report.fail(
             "journal",
-            f"{path} is in WAL mode on a file system where WAL loses data; mend it on the host that owns the disk",
+            f"{path} is in WAL mode on a file system where WAL loses data; fix it on the host that owns the disk",
             f"{report.command} init --shared",
         )
         return False
     return True
 
 
-def _check_hard_links(report: Report, path: Path) -> bool:
+def _check_hard_links(report: DoctorReport, path: Path) -> bool:
     names = path.stat().st_nlink
     if names > 1:
         report.fail(
             "file",
-            f"{path} has {names} names (hard links), so no command opens it: who opens another one has another WAL, "
-            "and both would be damaged. Remove the others",
+            f"{path} has {names} names (hard links), so no command opens it: a process that opens another name has "
+            "another WAL, and the database would be damaged. Remove the others",
             f"find {shlex.quote(str(path.absolute().parent))} -xdev -samefile {shlex.quote(str(path.absolute()))}",
         )
         return False
@@ -185,75 +192,85 @@ def _check_hard_links(report: Report, path: Path) -> bool:
     return True
 
 
-def _check_owners(report: Report, path: Path) -> None:
-    """Files that another user made beside it, such as root in passing, shut its own user out."""
+def _check_owners(report: DoctorReport, path: Path) -> None:
+    """Check that no other user, such as root in passing, has made files beside the database: its owner is shut out."""
     owner = path.stat().st_uid
-    strange = []
+    foreign = []
     for suffix in COMPANION_SUFFIXES:
         beside = Path(f"{path}{suffix}")
         try:
             if beside.stat().st_uid != owner:
-                strange.append(str(beside))
+                foreign.append(str(beside))
         except FileNotFoundError:
             continue
-    if not strange:
+    if not foreign:
         report.passed("owner", f"all files belong to {_user_name(owner)}")
         return
     report.warn(
         "owner",
-        f"{', '.join(strange)} belongs to another user than the database, to {_user_name(owner)}; it may shut that "
-        f"user out",
-        f"chown {_user_name(owner)} {' '.join(map(shlex.quote, strange))}",
+        f"{', '.join(foreign)} does not belong to {_user_name(owner)}, the database's owner; it may shut that user out",
+        f"chown {_user_name(owner)} {' '.join(map(shlex.quote, foreign))}",
     )
 
 
-def _check_modes(report: Report, path: Path) -> None:
+def _check_modes(report: DoctorReport, path: Path) -> None:
     sentences = check_modes(path)
     for sentence in sentences:
-        report.warn("file modes", *split_advice(sentence))
+        report.warn("file modes", *split_mode_warning(sentence))
     if not sentences:
         report.passed("file modes", "only their owner may use the files")
 
 
-def split_advice(sentence: str) -> tuple[str, str | None]:
-    """A warning about a mode, and the chmod that it ends with."""
-    message, marked, command = sentence.partition("; fix it with: ")
-    return message, command if marked else None
+def split_mode_warning(sentence: str) -> _Advice:
+    """Split a warning about a mode into what was found and the chmod that it ends with."""
+    ending = _MODE_COMMAND.search(sentence)
+    return _Advice(sentence, None) if ending is None else _Advice(sentence[: ending.start()], ending["command"])
 
 
-def check_leftovers(report: Report, path: Path, before: Leftovers) -> None:
-    """After the opening: what a writer that died has left, and what became of it."""
-    journal = Path(f"{path}-journal")
-    now = _content_age_sec(journal)
-    if before.journal_age_sec is not None and before.journal_age_sec > _STALE_JOURNAL_SEC:
-        if now is None:
-            report.passed("leftovers", "a writer had died in mid-commit; opening the database rolled it back")
+def check_leftovers(report: DoctorReport, path: Path, left_journal_age_sec: float | None) -> None:
+    """Check what dead processes have left, after the database was opened.
+
+    Args:
+        report: takes the findings.
+        path: the database.
+        left_journal_age_sec: the age of the journal that lay there before the database was opened; None if none did.
+    """
+    if left_journal_age_sec is not None and left_journal_age_sec > _STALE_JOURNAL_SEC:
+        age_sec = journal_age_sec(path)
+        if age_sec is None:
+            report.passed("leftovers", "a writer had died during a commit; opening the database rolled it back")
         else:
             report.warn(
                 "leftovers",
-                f"{journal} is {format_age(now * 1000)} old: a transaction is open since, or cannot be rolled back",
+                f"{path}-journal is {format_duration(age_sec)} old: a transaction has been open since then, or cannot "
+                "be rolled back",
                 f"fuser -v {shlex.quote(str(path))}",
             )
         return
-    left = [fresh for fresh in _abandoned_files(path) if (_content_age_sec(fresh) or 0.0) > 60 * _STALE_JOURNAL_SEC]
-    for fresh in left:
+    abandoned = [file for file in _scratch_files(path) if (_content_age_sec(file) or 0.0) > _ABANDONED_FILE_SEC]
+    for file in abandoned:
         report.warn(
             "leftovers",
-            f"{fresh} is left of a restore or a migration that was broken off",
-            f"rm {shlex.quote(str(fresh))}",
+            f"{file} was left by a restore or a migration that was interrupted",
+            f"rm {shlex.quote(str(file))}",
         )
-    if not left:
+    if not abandoned:
         report.passed("leftovers", "none")
 
 
-def _abandoned_files(path: Path) -> list[Path]:
-    """Return what restore, and migrate's backup, build beside the database under names of their own."""
+def journal_age_sec(path: Path) -> float | None:
+    """Return the seconds since the database's rollback journal was written; None if it has no content."""
+    return _content_age_sec(Path(f"{path}-journal"))
+
+
+def _scratch_files(path: Path) -> list[Path]:
+    """Return the files that restore, and migrate's backup, build beside the database under scratch names."""
     ours = re.compile(re.escape(path.name) + r"\.(?:restoring|copying)(?:-[0-9a-f]{8})?")
     return sorted(path.with_name(name) for name in os.listdir(path.parent) if ours.fullmatch(name))
 
 
 def _content_age_sec(path: Path) -> float | None:
-    """Seconds since a file that has content was written; None when there is none."""
+    """Return the seconds since a file was written; None if it is missing or empty."""
     try:
         found = os.stat(path)
     except FileNotFoundError:

@@ -1,4 +1,8 @@
-"""What the doctor says: findings, and a report of them."""
+"""The doctor's report: one finding per check, each with the command that fixes it.
+
+Called by every check of this package, and by the command line, which prints the report. It knows jobdb's
+errors and SQLite's, and calls nothing else.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,25 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import apsw
+
+from ..errors import Busy, JobdbError
+
 Level = Literal["ok", "warn", "fail"]
+
+_QUOTED_COMMAND = re.compile(r"'jobdb ([^']+)'")
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One check's outcome. ``fix_command`` is a command that makes it ok; words in capitals in it are to be filled
-    in."""
+    """The outcome of one check.
+
+    Attributes:
+        check: what was checked; a stable name.
+        level: ``ok``, ``warn`` or ``fail``.
+        message: what was found, for a person.
+        fix_command: a shell command that fixes it, words in capitals to be filled in; None if no command does.
+    """
 
     check: str
     level: Level
@@ -20,16 +36,18 @@ class Finding:
     fix_command: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        return {"check": self.check, "level": self.level, "message": self.message, "mend": self.fix_command}
+        """Return JSON-ready values under stable names."""
+        return {"check": self.check, "level": self.level, "message": self.message, "fix": self.fix_command}
 
 
 @dataclass(slots=True)
-class Report:
-    """All findings on one registry.
+class DoctorReport:
+    """All findings about one registry, in the order in which to fix them.
 
     Attributes:
         url: the registry, without a password.
-        command: how the command line is called for it; the beginning of every advice.
+        command: how to call the command line for it; each fix begins with it.
+        findings: what the checks found.
     """
 
     url: str
@@ -38,48 +56,67 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Nothing failed; there may be warnings."""
+        """True if nothing failed; there may be warnings."""
         return all(finding.level != "fail" for finding in self.findings)
 
-    def add(self, check: str, level: Level, message: str, fix_command: str | None = None) -> None:
-        self.findings.append(Finding(check, level, message, fix_command))
-
     def passed(self, check: str, message: str) -> None:
-        self.add(check, "ok", message)
+        """Add a finding that needs no action."""
+        self.findings.append(Finding(check, "ok", message))
 
     def warn(self, check: str, message: str, fix_command: str | None = None) -> None:
-        self.add(check, "warn", message, fix_command)
+        """Add a finding that a person should look at; the registry can be used."""
+        self.findings.append(Finding(check, "warn", message, fix_command))
 
     def fail(self, check: str, message: str, fix_command: str | None = None) -> None:
-        self.add(check, "fail", message, fix_command)
+        """Add a finding that must be fixed."""
+        self.findings.append(Finding(check, "fail", message, fix_command))
+
+    def fail_on(self, check: str, error: Exception, *, fix_command: str | None = None) -> None:
+        """Add a finding for an error.
+
+        Args:
+            check: the check that raised it.
+            error: what was raised.
+            fix_command: the command to give if the error calls for none of its own.
+        """
+        self.fail(check, describe_error(error), fix_command_for(self, error) or fix_command)
 
     def as_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values under stable names."""
         return {"url": self.url, "ok": self.ok, "findings": [finding.as_dict() for finding in self.findings]}
 
 
-def fix_command_for(report: Report, error: BaseException) -> str | None:
-    """Return the command that mends an error: what fits its kind, else the one that its message names in quotes.
+def is_damage(error: Exception) -> bool:
+    """Return whether the database's file itself is damaged. A failed disk, a lock or a missing right is not that."""
+    return isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError))
 
-    Only damage calls for a backup. A command of the message gets the registry that this report is about.
+
+def describe_error(error: Exception) -> str:
+    """Return an error's message with its advice for the command line: that is where fixes are run."""
+    return error.for_command_line() if isinstance(error, JobdbError) else str(error)
+
+
+def fix_command_for(report: DoctorReport, error: Exception) -> str | None:
+    """Return the command that fixes an error: one that fits its kind, else the one that its advice names in quotes.
+
+    Only damage calls for a backup. A command from an error's advice is completed with the registry of this report.
     """
-    import apsw
-
-    from ..errors import Busy
-
-    if isinstance(error.__cause__, (apsw.CorruptError, apsw.NotADBError)):
+    if is_damage(error):
         return f"{report.command} restore BACKUP"
     if isinstance(error, Busy):
         return f"{report.command} --busy-timeout 60 doctor"
-    found = re.search(r"'jobdb ([^']+)'", str(error))
-    if found is None or found[1].startswith("doctor"):
+    quoted = _QUOTED_COMMAND.search(_command_line_advice(error))
+    if quoted is None or quoted[1].startswith("doctor"):
         return None
-    return f"{report.command if '--db' not in found[1] else 'jobdb'} {found[1]}"
+    return f"{report.command if '--db' not in quoted[1] else 'jobdb'} {quoted[1]}"
 
 
-def format_age(ms: float) -> str:
-    """A duration in milliseconds as a person says it."""
-    seconds = max(0, int(ms // 1000))
-    for size, word in ((86_400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {word}"
-    return f"{seconds} s"
+def _command_line_advice(error: Exception) -> str:
+    """Return the part of an error that tells what to run.
+
+    An error's ``command`` is a sentence that quotes the command, and its ``advice`` may be one. Errors that have
+    neither, such as those of opening a database, still say it in their message.
+    """
+    if isinstance(error, JobdbError):
+        return error.command or error.advice or error.message
+    return str(error)

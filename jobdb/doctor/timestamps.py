@@ -1,17 +1,20 @@
-"""What was recorded while a clock was ahead: ends that never come, and moments that have not been yet.
+"""The check for times in the future: leases and overlaps that never seem to end, and events that have yet to happen.
 
-Everything here is borne by the verbs (a lease that ends later than it can is void, limits count from now), but for
-what only waits: a finished job that is not old enough to be pruned, an order by time. ``doctor --fix`` puts such
-moments to now. It believes the clock of the present: on a host whose own clock is behind it must not be run.
+Called by ``doctor.diagnose``; calls an open registry. Verbs tolerate such times (a lease that began in the future is
+void, limits count from now), except where something merely waits: a finished job that is not old enough to be pruned,
+an order by time. ``doctor --fix`` sets such times to now. It trusts this host's clock: on a host whose own clock is
+behind it must not be run.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ..core.authenticity import CLOCK_SLACK_MS
 from ..engines.statements import Statement, StatementSet
+from ..engines.store import Transaction
 from ..registry import Registry
-from .findings import Report
+from .findings import DoctorReport
 
 
 class TimestampStatements(StatementSet):
@@ -34,41 +37,50 @@ class TimestampStatements(StatementSet):
 TIMES = TimestampStatements(Path(__file__).with_name("timestamps.sql"))
 
 
-_REPAIRS = (
-    TIMES.times_fix_job_leases,
-    TIMES.times_fix_named_leases,
-    TIMES.times_fix_overlaps,
-    TIMES.times_fix_jobs,
-    TIMES.times_fix_events,
-    TIMES.times_fix_subscriptions,
-    TIMES.times_fix_verdicts,
-    TIMES.times_fix_refusals,
-)
-
-
-def check_timestamps(report: Report, registry: Registry, *, fix: bool) -> None:
-    """Report ends and moments that are later than they can be; with ``fix`` put them to now first."""
+def check_timestamps(report: DoctorReport, registry: Registry, *, fix: bool) -> None:
+    """Report times that lie further in the future than clocks may differ; with ``fix`` set them to now first."""
     store = registry.store
     repaired = 0
     if fix:
         with store.write() as tx:
-            repaired = sum(tx.run(repair, now=tx.now_ms) for repair in _REPAIRS)
+            repaired = _repair(tx)
     with store.read() as tx:
-        now = tx.now_ms
+        latest = tx.now_ms + CLOCK_SLACK_MS
         counts = {
-            "leases of jobs": tx.one(TIMES.times_job_leases, now=now),
-            "named leases": tx.one(TIMES.times_named_leases, now=now),
-            "overlaps of tokens": tx.one(TIMES.times_overlaps, now=now),
-            "jobs": tx.one(TIMES.times_jobs, now=now),
+            "leases of jobs": _count(tx, TIMES.times_job_leases, latest),
+            "named leases": _count(tx, TIMES.times_named_leases, latest),
+            "overlaps of tokens": _count(tx, TIMES.times_overlaps, latest),
+            "jobs": _count(tx, TIMES.times_jobs, latest),
         }
-    found = [f"{row[0]} {what}" for what, row in counts.items() if row is not None and row[0]]
-    done = f"; {repaired} rows were put right" if repaired else ""
-    if found:
+    listed = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    done = f"; {repaired} rows were corrected" if repaired else ""
+    if listed:
         report.warn(
             "times",
-            f"{', '.join(found)} end or happened later than they can: a clock was ahead. Make sure that this host's is "
-            f"right, then put them right{done}",
+            f"{listed} have times in the future: a clock was ahead. Make sure that this host's clock is right, then "
+            f"correct them{done}",
             f"{report.command} doctor --fix",
         )
     else:
-        report.passed("times", f"no end and no moment is later than it can be{done}")
+        report.passed("times", f"no time lies in the future{done}")
+
+
+def _repair(tx: Transaction) -> int:
+    """Set every time in the future to now; return how many rows were changed."""
+    repairs = (
+        TIMES.times_fix_job_leases,
+        TIMES.times_fix_named_leases,
+        TIMES.times_fix_overlaps,
+        TIMES.times_fix_jobs,
+        TIMES.times_fix_events,
+        TIMES.times_fix_subscriptions,
+        TIMES.times_fix_verdicts,
+        TIMES.times_fix_refusals,
+    )
+    return sum(tx.run(repair, now=tx.now_ms, latest=tx.now_ms + CLOCK_SLACK_MS) for repair in repairs)
+
+
+def _count(tx: Transaction, statement: Statement, latest: int) -> int:
+    row = tx.one(statement, latest=latest)
+    assert row is not None  # a count is always one row
+    return int(row[0])

@@ -1,16 +1,22 @@
-"""What can be told of the work: leases, limits, permissions, outbox, subscribers, refusals, clock."""
+"""The checks of the work: leases, limits, permissions, outbox, subscribers, refusals, clock, and a restore's tokens.
+
+Called by ``doctor.diagnose``; calls an open registry and reads it with statements of its own.
+"""
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
+from typing import NamedTuple
 
+from ..core.authenticity import CLOCK_SLACK_MS
 from ..engines.statements import Statement, StatementSet
+from ..engines.store import Row, Transaction
 from ..errors import UnknownJob
-from ..operations.restore import RESTORE_NOTE
+from ..operations.restored_file import RESTORE_NOTE, parse_restore_note
 from ..registry import Registry
-from .findings import Report, format_age
+from ..system.durations import format_duration
+from .findings import DoctorReport
 
 
 class WorkloadStatements(StatementSet):
@@ -28,8 +34,7 @@ class WorkloadStatements(StatementSet):
     doctor_refusals: Statement
 
 
-STATE = WorkloadStatements(Path(__file__).with_name("workload.sql"))
-
+WORKLOAD = WorkloadStatements(Path(__file__).with_name("workload.sql"))
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 60 * _MINUTE_MS
@@ -38,11 +43,48 @@ _RELAY_GRACE_MS = _MINUTE_MS
 _OLD_OUTBOX_MS = 5 * _MINUTE_MS
 _LARGE_OUTBOX = 10_000
 _SLOW_HANDLER_MS = 10 * _MINUTE_MS
-_CLOCK_TOLERANCE_MS = _MINUTE_MS
+_RECENT_MS = 7 * _DAY_MS
 
 
-def check_workload(report: Report, registry: Registry, *, now: int) -> None:
-    """The work's state."""
+class ExpiredLeases(NamedTuple):
+    """Expired leases that nobody has reaped: how many, and when the oldest expired (Unix milliseconds)."""
+
+    leases: int
+    oldest_ms: int | None
+
+
+class StuckJobs(NamedTuple):
+    """Silent running jobs that neither a lease nor a limit will end: how many, and the id of one."""
+
+    jobs: int
+    example: str | None
+
+
+class PermissionRequests(NamedTuple):
+    """Jobs that wait for a person: how many, since when the first (Unix milliseconds), and the id of one."""
+
+    jobs: int
+    oldest_ms: int | None
+    example: str | None
+
+
+class Lag(NamedTuple):
+    """A subscriber that is behind: by how many events, of how many jobs, and the id of one of them."""
+
+    subscriber: str
+    jobs: int
+    events: int
+    example: str
+
+
+def check_workload(report: DoctorReport, registry: Registry, *, now: int) -> None:
+    """Check the state of the work.
+
+    Args:
+        report: takes the findings.
+        registry: the open registry.
+        now: Unix time in milliseconds.
+    """
     _check_jobs(report, registry, now)
     _check_outbox(report, registry, now)
     _check_subscribers(report, registry, now)
@@ -51,130 +93,129 @@ def check_workload(report: Report, registry: Registry, *, now: int) -> None:
     _check_restore(report, registry, now)
 
 
-def _check_jobs(report: Report, registry: Registry, now: int) -> None:
+def _check_jobs(report: DoctorReport, registry: Registry, now: int) -> None:
     with registry.store.read() as tx:
-        expired, oldest = tx.one(STATE.doctor_expired_leases, now=now) or (0, None)
-        overdue = (tx.one(STATE.doctor_overdue, now=now) or (0,))[0]
-        imported = (tx.one(STATE.doctor_overdue_imports, now=now) or (0,))[0]
-        endless, silent = tx.one(STATE.doctor_stuck_jobs, before=now - _HOUR_MS) or (0, None)
-        asking, since, example = tx.one(STATE.doctor_permission) or (0, None, None)
-    # What reap ends stays ended. An imported job may be somebody's work who knows nothing of this database.
-    look = f"{report.command} list --status running"
-    fix_command = look if imported else f"{report.command} reap"
+        expired = ExpiredLeases._make(_aggregates(tx, WORKLOAD.doctor_expired_leases, now=now))
+        (overdue,) = _aggregates(tx, WORKLOAD.doctor_overdue, now=now)
+        (imported,) = _aggregates(tx, WORKLOAD.doctor_overdue_imports, now=now)
+        stuck = StuckJobs._make(_aggregates(tx, WORKLOAD.doctor_stuck_jobs, before=now - _HOUR_MS))
+        requests = PermissionRequests._make(_aggregates(tx, WORKLOAD.doctor_permission))
+    # reap cannot be undone, and an imported job may be the work of somebody who knows nothing of this database.
+    fix_command = f"{report.command} list --status running" if imported else f"{report.command} reap"
     first = "; look at the imported ones first: 'reap' ends them too" if imported else ""
-    if expired:
-        report.warn("leases", f"{expired} expired, the oldest {format_age(now - oldest)} ago{first}", fix_command)
+    if expired.oldest_ms is not None:
+        oldest = _age(now - expired.oldest_ms)
+        report.warn("leases", f"{expired.leases} expired, the oldest {oldest} ago{first}", fix_command)
     else:
-        report.passed("leases", "none has expired unnoticed")
+        report.passed("leases", "no expired lease")
     if overdue:
-        came = f", {imported} of them imported, whose agents may still be at work" if imported else ""
-        report.warn("time limits", f"{overdue} running jobs are past their time limits{came}{first}", fix_command)
+        whose = f", {imported} of them imported, whose agents may still be at work" if imported else ""
+        report.warn("time limits", f"{overdue} running jobs are past their time limits{whose}{first}", fix_command)
     else:
         report.passed("time limits", "no running job is past its limits")
-    if endless:
+    if stuck.example is not None:
         report.warn(
             "stuck jobs",
-            f"{endless} running jobs have neither lease nor limits and were silent for an hour: nothing ends them if "
-            f"their worker is dead; such as {silent}",
-            f"{report.command} cancel {shlex.quote(silent)}",
+            f"{stuck.jobs} running jobs have neither lease nor limits and were silent for an hour: nothing ends them "
+            f"if their worker is dead; such as {stuck.example}",
+            f"{report.command} cancel {shlex.quote(stuck.example)}",
         )
     else:
         report.passed("stuck jobs", "every silent job has a lease or a limit that ends it")
-    if asking:
-        waited = f", the longest for {format_age(now - since)}" if since else ""
+    if requests.example is not None:
+        waited = f", the longest for {_age(now - requests.oldest_ms)}" if requests.oldest_ms else ""
         report.warn(
-            "permissions", f"{asking} jobs wait for a person{waited}", f"{report.command} show {shlex.quote(example)}"
+            "permissions",
+            f"{requests.jobs} jobs wait for a person{waited}",
+            f"{report.command} show {shlex.quote(requests.example)}",
         )
     else:
         report.passed("permissions", "no job waits for a person")
 
 
-def _check_outbox(report: Report, registry: Registry, now: int) -> None:
+def _check_outbox(report: DoctorReport, registry: Registry, now: int) -> None:
     waiting, oldest = registry.engine.outbox_size()
     with registry.store.read() as tx:
-        relayed = bool((tx.one(STATE.doctor_relay, now=now) or (0,))[0])
+        (relays,) = _aggregates(tx, WORKLOAD.doctor_relay, now=now, latest=now + CLOCK_SLACK_MS)
     if not waiting or oldest is None:
-        report.passed("outbox", "empty" + ("; a relay is at work" if relayed else ""))
+        report.passed("outbox", "empty" + ("; a relay is running" if relays else ""))
         return
     age = now - oldest
-    since = f"{waiting} events wait for the broker, the oldest for {format_age(age)}"
+    summary = f"{waiting} events wait for the broker, the oldest for {_age(age)}"
     fix_command = f"{report.command} relay --once"
-    if not relayed and age > _RELAY_GRACE_MS:
-        report.warn("outbox", f"{since}, and no relay is running", fix_command)
+    if not relays and age > _RELAY_GRACE_MS:
+        report.warn("outbox", f"{summary}, and no relay is running", fix_command)
     elif age > _OLD_OUTBOX_MS or waiting > _LARGE_OUTBOX:
-        report.warn("outbox", f"{since}, although a relay is running: its broker is away or slow", fix_command)
+        report.warn("outbox", f"{summary}, although a relay is running: its broker is away or slow", fix_command)
     else:
-        report.passed("outbox", since)
+        report.passed("outbox", summary)
 
 
-def _check_subscribers(report: Report, registry: Registry, now: int) -> None:
+def _check_subscribers(report: DoctorReport, registry: Registry, now: int) -> None:
     before = now - _SLOW_HANDLER_MS
     with registry.store.read() as tx:
-        unhandled = tx.all(STATE.doctor_handler_lag, before=before)
-        unseen = tx.all(STATE.doctor_subscriber_lag, before=before, since=now - 7 * _DAY_MS)
-    again = "; start it again, or let this handle them by printing them"
-    for subscriber, jobs, events, job in unhandled:
+        unhandled = [Lag._make(row) for row in tx.all(WORKLOAD.doctor_handler_lag, before=before)]
+        unseen = [
+            Lag._make(row) for row in tx.all(WORKLOAD.doctor_subscriber_lag, before=before, since=now - _RECENT_MS)
+        ]
+    again = "; start it again, or handle them by printing them with this command"
+    for lag in unhandled:
         report.warn(
             "subscribers",
-            f"{subscriber} has accepted {int(events)} events of {jobs} jobs that its handler has not done{again}",
-            _catch_up_command(report, job, subscriber),
+            f"{lag.subscriber} has accepted {int(lag.events)} events of {lag.jobs} jobs that its handler has not "
+            f"finished{again}",
+            _catch_up_command(report, lag),
         )
-    for subscriber, jobs, events, job in unseen:
+    for lag in unseen:
         report.warn(
             "subscribers",
-            f"{subscriber} has not seen the last {int(events)} events of {jobs} jobs{again}",
-            _catch_up_command(report, job, subscriber),
+            f"{lag.subscriber} has not seen the last {int(lag.events)} events of {lag.jobs} jobs{again}",
+            _catch_up_command(report, lag),
         )
     if not unhandled and not unseen:
         report.passed("subscribers", "none is behind")
 
 
-def _catch_up_command(report: Report, job: str, subscriber: str) -> str:
-    return f"{report.command} subscribe {shlex.quote(job)} --subscriber {shlex.quote(subscriber)} --idle-timeout-sec 1"
+def _catch_up_command(report: DoctorReport, lag: Lag) -> str:
+    job, subscriber = shlex.quote(lag.example), shlex.quote(lag.subscriber)
+    return f"{report.command} subscribe {job} --subscriber {subscriber} --idle-timeout-sec 1"
 
 
-def _check_refusals(report: Report, registry: Registry, now: int) -> None:
+def _check_refusals(report: DoctorReport, registry: Registry, now: int) -> None:
     with registry.store.read() as tx:
-        refused = tx.all(STATE.doctor_refusals, since=now - _DAY_MS)
+        refused = tx.all(WORKLOAD.doctor_refusals, since=now - _DAY_MS)
     if refused:
         listed = ", ".join(f"{int(count)} {verdict}" for verdict, count, _last in refused)
         report.warn(
             "refusals",
-            f"in the last day events were refused: {listed}; a replay, a forgery, or an agent with an old token",
+            f"events were refused in the last day: {listed}; a replay, a forgery, or an agent with an old token",
             f"{report.command} query 'SELECT * FROM v_verdicts ORDER BY last_at DESC'",
         )
     else:
         report.passed("refusals", "no forged or replayed event in the last day")
 
 
-def _check_clock(report: Report, registry: Registry, now: int) -> None:
+def _check_clock(report: DoctorReport, registry: Registry, now: int) -> None:
     with registry.store.read() as tx:
-        latest = (tx.one(STATE.doctor_latest_update) or (None,))[0]
-    if latest is not None and latest > now + _CLOCK_TOLERANCE_MS:
+        (latest,) = _aggregates(tx, WORKLOAD.doctor_latest_update)
+    if latest is not None and latest > now + CLOCK_SLACK_MS:
         report.fail(
             "clock",
-            f"the newest record is {format_age(latest - now)} in the future: the clock of this host, or of one that "
-            f"wrote, is "
-            "wrong; set it right on every host. What was recorded meanwhile is put right with doctor --fix then",
+            f"the newest record is {_age(latest - now)} in the future: the clock of this host, or of one that wrote, "
+            "is wrong; correct it on every host, and then what was recorded meanwhile with doctor --fix",
             "timedatectl set-ntp true",
         )
     else:
         report.passed("clock", "no record is from the future")
 
 
-def _check_restore(report: Report, registry: Registry, now: int) -> None:
-    """Tokens that had been revoked before a backup from an earlier time was put in place are valid again."""
-    try:
-        note = json.loads(registry.engine.setting(RESTORE_NOTE) or "null")
-        at_ms, known, tokens = (
-            int(note["at_ms"]),
-            bool(note["known"]),
-            [(str(job), int(kid)) for job, kid in note["valid_again"]],
-        )
-    except (KeyError, TypeError, ValueError):
+def _check_restore(report: DoctorReport, registry: Registry, now: int) -> None:
+    """Report tokens that had been revoked and that an older backup has made valid again."""
+    note = parse_restore_note(registry.engine.setting(RESTORE_NOTE))
+    if note is None:
         return
-    when = f"restored from a backup {format_age(max(0, now - at_ms))} ago"
-    valid = [(job, kid) for job, kid in tokens if _is_valid(registry, job, kid)]
+    when = f"restored from a backup {_age(now - note.at_ms)} ago"
+    valid = [(job, kid) for job, kid in note.valid_again if _is_valid(registry, job, kid)]
     if valid:
         job, kid = valid[0]
         report.warn(
@@ -182,14 +223,25 @@ def _check_restore(report: Report, registry: Registry, now: int) -> None:
             f"{when}: {len(valid)} tokens that had been revoked or rotated are valid again, such as key {kid} of {job}",
             f"{report.command} token revoke {shlex.quote(job)} {kid}",
         )
-    elif known:
+    elif note.known:
         report.passed("restore", f"{when}; no token that had been revoked is valid")
     else:
         report.passed("restore", f"{when}; which tokens had been revoked since that backup is not known")
 
 
+def _aggregates(tx: Transaction, statement: Statement, **parameters: int) -> Row:
+    """Return the one row of a statement that only aggregates."""
+    row = tx.one(statement, **parameters)
+    assert row is not None  # aggregates over nothing are a row too
+    return row
+
+
+def _age(ms: int) -> str:
+    return format_duration(ms / 1000)
+
+
 def _is_valid(registry: Registry, job: str, kid: int) -> bool:
     try:
-        return any(token.kid == kid and token.state in ("present", "overlap") for token in registry.tokens.list(job))
+        return any(token.kid == kid and token.state in ("current", "overlap") for token in registry.tokens.list(job))
     except UnknownJob:
         return False

@@ -1,4 +1,4 @@
--- Statements of the doctor.
+-- Statements of the doctor about the work. Those without GROUP BY return one row.
 
 -- doctor_expired_leases: expired leases that nobody has reaped.
 SELECT count(*), min(lease_until_ms) FROM jobs
@@ -13,7 +13,7 @@ WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
    OR (idle_timeout_sec > 0
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
--- doctor_overdue_imports: those of them that the import brought, and whose agents may know nothing of this database.
+-- doctor_overdue_imports: those that were imported, and whose agents may know nothing of this database.
 SELECT count(*)
 FROM (SELECT *, CASE WHEN started_ms < created_ms AND created_ms <= :now THEN created_ms
                      ELSE COALESCE(started_ms, created_ms) END AS began_ms FROM jobs
@@ -22,7 +22,7 @@ WHERE (timeout_sec > 0 AND began_ms + timeout_sec * 1000 <= :now)
    OR (idle_timeout_sec > 0
        AND CASE WHEN last_event_ms > began_ms THEN last_event_ms ELSE began_ms END + idle_timeout_sec * 1000 <= :now);
 
--- doctor_stuck_jobs: silent running jobs that neither a lease nor a limit will ever end, and one of them.
+-- doctor_stuck_jobs: silent running jobs that neither a lease nor a limit will ever end, and the id of one.
 SELECT count(*), min(job_id) FROM jobs
 WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle_timeout_sec = 0
   AND COALESCE(last_event_ms, started_ms, created_ms) <= :before;
@@ -31,26 +31,26 @@ WHERE status = 'running' AND lease_until_ms IS NULL AND timeout_sec = 0 AND idle
 SELECT count(*), min(last_event_ms), min(job_id) FROM jobs
 WHERE status = 'running' AND last_event = 'permission_required';
 
--- doctor_relay: whether a relay holds the right to deliver.
+-- doctor_relay: how many relays hold the lease to deliver; none or one.
 SELECT count(*) FROM leases
-WHERE name = 'relay' AND until_ms > :now AND until_ms - COALESCE(lease_ms, 3600000) <= CAST(:now AS BIGINT) + 60000;
+WHERE name = 'relay' AND until_ms > :now AND until_ms - COALESCE(lease_ms, 3600000) <= :latest;
 
--- doctor_handler_lag: subscribers with events that their handlers have not done. One that only accepts handles nothing.
+-- doctor_handler_lag: subscribers with accepted events that their handlers have not finished, if they have a handler.
 SELECT s.subscriber, count(*), sum(s.last_seq - s.handled_seq), min(j.job_id)
 FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
 WHERE s.last_seq > s.handled_seq AND s.handled_seq > s.start_seq AND s.last_event_ms <= :before
 GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
 
--- doctor_subscriber_lag: subscribers that have not seen what jobs said lately.
+-- doctor_subscriber_lag: subscribers that have not seen the recent events of a job.
 SELECT s.subscriber, count(*), sum(j.last_seq - s.last_seq), min(j.job_id)
 FROM subscriptions AS s JOIN jobs AS j ON j.id = s.job
 WHERE j.last_seq > s.last_seq AND j.last_event_ms <= :before AND j.last_event_ms >= :since
 GROUP BY s.subscriber ORDER BY 3 DESC LIMIT 5;
 
--- doctor_latest_update: what was recorded later than now.
+-- doctor_latest_update: the latest time among the newest jobs.
 SELECT max(updated_ms) FROM jobs WHERE id IN (SELECT id FROM jobs ORDER BY id DESC LIMIT 1000);
 
--- doctor_refusals: what was refused lately.
+-- doctor_refusals: what was refused recently, by verdict.
 SELECT verdict, sum(count), max(last_ms) FROM verdict_counts
 WHERE last_ms >= :since AND verdict IN ('bad_signature', 'unsigned', 'revoked_key', 'replayed', 'conflict', 'wrong_topic')
 GROUP BY verdict ORDER BY verdict;

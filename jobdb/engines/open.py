@@ -61,7 +61,7 @@ def open_engine(
 
 
 def _put_key_id(store: Store, path: Path, vault: Vault) -> None:
-    """Put the key's id into a new database of which no note can be kept, as without a home folder: it has to do."""
+    """Put the key's id into a new database whose trust cannot be recorded, as without a home folder: it has to do."""
     from .trust import needs_key_id
 
     if needs_key_id(path):

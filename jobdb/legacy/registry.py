@@ -85,6 +85,8 @@ class NoSuchJob(FileNotFoundError, UnknownJob):
     def __init__(self, job_id: str) -> None:
         UnknownJob.__init__(self, job_id)
 
+    __reduce__ = UnknownJob.__reduce__  # OSError's would call the class with its message
+
 
 def registry_lock(registry_dir: Folder, timeout: float = DEFAULT_LOCK_TIMEOUT_SEC) -> AbstractContextManager[object]:
     """Take the old lock of the folder, to be held in a ``with`` block.

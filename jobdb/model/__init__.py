@@ -1,7 +1,10 @@
-"""The public objects: what the verbs take and return. Frozen, no behaviour beyond their own shape.
+"""The public records: what the verbs take and return. All floors use them; they use nothing of jobdb.
 
-Making a dataclass takes a millisecond, and an agent runs the command line once an event: so each module here is
-imported when one of its names is first asked for.
+Records are frozen dataclasses. Two are equal if all of their fields are. All are hashable, although some hold mappings:
+the hash is taken from the fields that identify them. The ``repr`` of each is one line, without secrets, long texts cut.
+
+Making a dataclass takes a millisecond, and an agent runs the command line once per event: so each module here is
+imported when one of its names is first used.
 """
 
 from __future__ import annotations
@@ -12,7 +15,9 @@ if TYPE_CHECKING:
     from .enums import EventKind, JobStatus, Verdict
     from .events import Event, NewEvent
     from .jobs import Broker, Claim, Job, JobFilter, NewJob, Reaped
+    from .literals import AuthMode, Durability, EventName, ReapAction, StartPoint, StatusName, TokenState
     from .observing import Acceptance, Arrival, Delivery, Refusal, Subscription
+    from .pages import Page, cut_page
     from .times import format_time, from_ms
     from .tokens import TokenInfo
 
@@ -25,6 +30,13 @@ _HOMES = {
     "JobFilter": "jobs",
     "NewJob": "jobs",
     "Reaped": "jobs",
+    "AuthMode": "literals",
+    "Durability": "literals",
+    "EventName": "literals",
+    "ReapAction": "literals",
+    "StartPoint": "literals",
+    "StatusName": "literals",
+    "TokenState": "literals",
     "EventKind": "enums",
     "JobStatus": "enums",
     "Verdict": "enums",
@@ -33,6 +45,8 @@ _HOMES = {
     "Delivery": "observing",
     "Refusal": "observing",
     "Subscription": "observing",
+    "Page": "pages",
+    "cut_page": "pages",
     "format_time": "times",
     "from_ms": "times",
     "TokenInfo": "tokens",
@@ -41,21 +55,30 @@ _HOMES = {
 __all__ = [
     "Acceptance",
     "Arrival",
+    "AuthMode",
     "Broker",
     "Claim",
     "Delivery",
+    "Durability",
     "Event",
     "EventKind",
+    "EventName",
     "Job",
     "JobFilter",
     "JobStatus",
     "NewEvent",
     "NewJob",
+    "Page",
+    "ReapAction",
     "Reaped",
     "Refusal",
+    "StartPoint",
+    "StatusName",
     "Subscription",
     "TokenInfo",
+    "TokenState",
     "Verdict",
+    "cut_page",
     "format_time",
     "from_ms",
 ]

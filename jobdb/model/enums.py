@@ -1,4 +1,4 @@
-"""The closed sets: a job's statuses, an event's kinds, the verdicts of accept."""
+"""The closed sets: the statuses of a job, the kinds of an event, the verdicts of ``accept``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """Where a job is in its life. The last three are terminal."""
+    """The status of a job. The last three are terminal."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -16,11 +16,12 @@ class JobStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
+        """True if the job has ended; no event or verb changes its status again."""
         return self in _TERMINAL_STATUSES
 
 
 class EventKind(StrEnum):
-    """What an agent says about its job. The last two are terminal."""
+    """The kind of an event that an agent publishes about its job. The last two are terminal."""
 
     STARTED = "started"
     PROGRESS = "progress"
@@ -30,11 +31,12 @@ class EventKind(StrEnum):
 
     @property
     def terminal(self) -> bool:
+        """True if the event ends its job."""
         return self in (EventKind.COMPLETED, EventKind.ERROR)
 
 
 class Verdict(StrEnum):
-    """The answer of accept, in the order of its checks."""
+    """The answer of ``accept``, in the order of its checks."""
 
     MALFORMED = "malformed"
     UNSUPPORTED_VERSION = "unsupported_version"
@@ -52,7 +54,7 @@ class Verdict(StrEnum):
 
     @property
     def refused(self) -> bool:
-        """Neither accepted now nor accepted before."""
+        """True if the event was accepted neither now nor before."""
         return self not in (Verdict.ACCEPTED, Verdict.DUPLICATE)
 
 

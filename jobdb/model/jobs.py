@@ -1,19 +1,30 @@
-"""What there is about a job: the record, what registers one, a claim, what reap did."""
+"""A job: its record, its registration, a claim on it, and what ``reap`` did to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .enums import EventKind, JobStatus
 from .times import format_time
 
+if TYPE_CHECKING:
+    from .literals import AuthMode, ReapAction
+
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where a job's events are published. The password is sealed in the database and never part of this."""
+    """The MQTT broker to which the events of a job are published.
+
+    Attributes:
+        host: its host name or address.
+        port: its port.
+        tls: True to connect with TLS.
+        username: the user name to connect with.
+        has_password: True if a password is stored. It is sealed in the database and never part of this object.
+    """
 
     host: str
     port: int = 1883
@@ -22,6 +33,7 @@ class Broker:
     has_password: bool = False
 
     def as_dict(self) -> dict[str, Any]:
+        """Return the broker as JSON-ready values."""
         return {
             "host": self.host,
             "port": self.port,
@@ -31,11 +43,39 @@ class Broker:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Job:
-    """One delegated piece of work, as the database holds it.
+    """One delegated piece of work, as it was in the database when it was read.
 
-    Times are aware UTC datetimes with millisecond resolution.
+    Two of them are equal if all of their fields are: the same job at the same moment of its life. Times are aware UTC
+    datetimes with millisecond resolution.
+
+    Attributes:
+        job_id: its id.
+        status: its status.
+        agent: the agent that is to do it.
+        agent_session: the session of the agent that it is meant for.
+        prompt: what is to be done.
+        priority: jobs of higher priority are claimed first.
+        topic_prefix: its events go to the MQTT topic ``<topic_prefix>/events``.
+        broker: where its events are delivered; None if they stay in the database.
+        timeout_sec: how long it may run, in seconds; 0 means without limit.
+        idle_timeout_sec: how long it may publish nothing, in seconds; 0 means without limit.
+        expected_artifacts: relative paths of the files that it should make.
+        last_seq: the highest seq of its events; 0 before the first.
+        attempt: how often it was claimed; the fencing number of the last claim.
+        strikes: how often a lease on it expired.
+        worker: the worker that holds its claim, or held it when the job ended.
+        lease_expires_at: when the lease of the current claim expires; None if never, or if there is no claim.
+        created_at: when it was registered.
+        updated_at: when it changed last.
+        started_at: when it was claimed last; its time limits count from here.
+        finished_at: when it ended.
+        last_event: the kind of the last event.
+        last_event_at: when the last event was recorded.
+        detail: the beginning of the detail of the last event, or why the job was ended or returned.
+        auth: "required" if its events are signed, "never" if not.
+        extra: further fields, as they were given.
     """
 
     job_id: str
@@ -61,11 +101,20 @@ class Job:
     last_event: EventKind | None
     last_event_at: datetime | None
     detail: str | None
-    auth: str
+    auth: AuthMode
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __hash__(self) -> int:
+        return hash((self.job_id, self.status, self.last_seq, self.attempt))
+
+    def __repr__(self) -> str:
+        from .reprs import one_line
+
+        return one_line(self, "job_id", "status", "agent", "attempt", "last_seq", "prompt")
 
     @property
     def terminal(self) -> bool:
+        """True if the job has ended: completed, error or cancelled."""
         return self.status.terminal
 
     @property
@@ -74,7 +123,7 @@ class Job:
         return self.topic_prefix + "/events"
 
     def as_dict(self) -> dict[str, Any]:
-        """The job as JSON-ready values, under the stable names of the command line's --json."""
+        """Return the job as JSON-ready values, under the stable names of the command line's --json."""
         return {
             "schema_version": 1,
             "job_id": self.job_id,
@@ -105,9 +154,9 @@ class Job:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class NewJob:
-    """A job to register; the arguments of ``Registry.register``, which documents them."""
+    """A job to register; its fields are the arguments of ``Registry.register``, which documents them."""
 
     agent: str
     prompt: str
@@ -119,43 +168,71 @@ class NewJob:
     broker_password: str | None = field(default=None, repr=False)
     timeout_sec: int = 3600
     idle_timeout_sec: int = 120
-    expected_artifacts: Sequence[str] = ()
+    expected_artifacts: tuple[str, ...] | list[str] = ()
     extra: Mapping[str, Any] = field(default_factory=dict)
     idempotency_key: str | None = None
-    auth: str = "required"
+    auth: AuthMode = "required"
     auth_token: str | None = field(default=None, repr=False)
+
+    def __hash__(self) -> int:
+        return hash((self.agent, self.prompt, self.job_id, self.idempotency_key))
+
+    def __repr__(self) -> str:
+        from .reprs import one_line
+
+        return one_line(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFilter:
-    """Which jobs a listing shows. None means any."""
+    """The jobs that a listing shows. Empty and None mean any."""
 
     statuses: tuple[JobStatus, ...] = ()
     agent: str | None = None
     agent_session: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Claim:
-    """A job in the hands of one worker. ``attempt`` is the fencing number to publish and renew with."""
+    """The right of one worker to work on a job.
+
+    Attributes:
+        job: the job as it was when it was claimed or renewed.
+        attempt: the fencing number to publish, renew and release with.
+        worker: the worker that holds the claim.
+        lease_expires_at: when the claim expires unless it is renewed; None if never.
+    """
 
     job: Job
     attempt: int
     worker: str
     lease_expires_at: datetime | None
 
+    def __repr__(self) -> str:
+        from .reprs import one_line
+
+        return one_line(self, "job_id", "attempt", "worker", "lease_expires_at")
+
     @property
     def job_id(self) -> str:
+        """The id of the claimed job."""
         return self.job.job_id
 
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """What reap did to one job: ``action`` is "returned" (to pending) or "ended" (as error)."""
+    """A job that ``reap`` changed.
+
+    Attributes:
+        job_id: the id of the job.
+        action: "returned" if it is pending again, "ended" if it ended as error.
+        reason: a sentence for people.
+    """
 
     job_id: str
-    action: str
+    action: ReapAction
     reason: str
 
     def as_dict(self) -> dict[str, Any]:
+        """Return this as JSON-ready values, under the stable names of the command line's --json."""
         return {"job_id": self.job_id, "action": self.action, "reason": self.reason}

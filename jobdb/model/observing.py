@@ -1,4 +1,4 @@
-"""What goes with observing jobs: arrivals and their verdicts, subscribers, refusals, deliveries to a broker."""
+"""Records about observing jobs: arrivals and their verdicts, subscriptions, refusals, deliveries to a broker."""
 
 from __future__ import annotations
 
@@ -14,23 +14,31 @@ from .times import format_time
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A wire payload as it came in, and the topic it came on where there was one."""
+    """A wire payload as it came in.
+
+    Attributes:
+        payload: the payload.
+        topic: the MQTT topic that it came on; None if it came otherwise.
+    """
 
     payload: bytes | str | Mapping[str, Any] = field(repr=False)
     topic: str | None = None
 
+    def __hash__(self) -> int:
+        return hash((self.topic, len(self.payload)))
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Acceptance:
-    """What accept answered.
+    """The answer of ``accept``.
 
     Attributes:
-        verdict: the answer.
-        job_id: the job that the payload names; None when it could not be read.
-        seq: the event's number; None when it could not be read.
-        event: the stored event, when it was accepted now or before.
-        missing: the seqs that were skipped over to accept this one.
-        reason: one sentence for a person; empty when accepted.
+        verdict: the verdict on the event.
+        job_id: the job that the payload names; None if it could not be read.
+        seq: the event's number; None if it could not be read.
+        event: the stored event, if it was accepted now or before.
+        missing: the seqs that were skipped to accept this one.
+        reason: one sentence for people; empty if accepted.
     """
 
     verdict: Verdict
@@ -40,8 +48,17 @@ class Acceptance:
     missing: range = range(0)
     reason: str = ""
 
+    def __repr__(self) -> str:
+        from .reprs import one_line
+
+        return one_line(self, "verdict", "job_id", "seq", "missing", "reason")
+
     def as_dict(self, *, most_missing: int = 1000) -> dict[str, Any]:
-        """JSON-ready; ``missing`` lists at most ``most_missing`` seqs and ``missing_count`` counts all."""
+        """Return this as JSON-ready values, under the stable names of the command line's --json.
+
+        Args:
+            most_missing: how many seqs ``missing`` lists at most; ``missing_count`` counts all.
+        """
         return {
             "verdict": self.verdict.value,
             "job_id": self.job_id,
@@ -52,9 +69,20 @@ class Acceptance:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Subscription:
-    """A subscriber's numbers for one job."""
+    """The position of one subscriber in the events of one job.
+
+    Attributes:
+        subscriber: the name of the subscriber.
+        job_id: the id of the job.
+        job_status: the status of the job.
+        start_seq: the seq after which the subscriber began.
+        last_seq: the highest seq that it has accepted.
+        handled_seq: the seq up to which its handler is done.
+        job_last_seq: the highest seq of the job.
+        last_event_at: when it last accepted an event; None if never.
+    """
 
     subscriber: str
     job_id: str
@@ -65,7 +93,13 @@ class Subscription:
     job_last_seq: int
     last_event_at: datetime | None
 
+    def __repr__(self) -> str:
+        from .reprs import one_line
+
+        return one_line(self)
+
     def as_dict(self) -> dict[str, Any]:
+        """Return this as JSON-ready values, under the stable names of the command line's --json."""
         return {
             "subscriber": self.subscriber,
             "job_id": self.job_id,
@@ -78,9 +112,19 @@ class Subscription:
         }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Refusal:
-    """An authentic event that was refused, as recorded."""
+    """An authentic event that was refused.
+
+    Attributes:
+        number: the number of this record; later refusals have higher ones.
+        job_id: the id of the job.
+        subscriber: the subscriber for which it was refused.
+        verdict: why it was refused.
+        seq: the event's number.
+        recorded_at: when it was refused first.
+        reason: one sentence for people.
+    """
 
     number: int
     job_id: str
@@ -90,7 +134,13 @@ class Refusal:
     recorded_at: datetime
     reason: str
 
+    def __repr__(self) -> str:
+        from .reprs import one_line
+
+        return one_line(self)
+
     def as_dict(self) -> dict[str, Any]:
+        """Return this as JSON-ready values, under the stable names of the command line's --json."""
         return {
             "number": self.number,
             "job_id": self.job_id,
@@ -104,7 +154,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """An event that waits for the broker. ``number`` names it to ``mark_delivered``."""
+    """An event that waits for delivery to the broker. ``number`` names it to ``mark_delivered``."""
 
     number: int
     job_id: str

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 
 
 def from_ms(ms: int | None) -> datetime | None:
-    """Unix milliseconds as an aware UTC datetime."""
+    """Return Unix milliseconds as an aware UTC datetime."""
     return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
 
 
 def format_time(moment: datetime | None) -> str | None:
-    """``2026-06-19T09:32:00Z``: the old registry's form; a fraction only where there is one."""
+    """Return a time as text, such as ``2026-06-19T09:32:00Z``; with milliseconds only where there are any."""
     if moment is None:
         return None
     text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

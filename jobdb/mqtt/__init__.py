@@ -1,15 +1,20 @@
-"""Events over an MQTT broker: what delivers the outbox (relay), what accepts from the broker (subscriber), and tickets
-for workers on other machines.
+"""Events over an MQTT broker: the relay delivers an outbox, the subscriber accepts from a broker, and tickets let
+workers on other machines publish.
 
-Called by the command line and by programs; calls the registry's engine and, in ``connection`` alone, paho-mqtt, which
-is imported when the first connection is made. Nothing here is needed where there is no broker.
+Called by the command line and by programs; calls the registry's engine and paho-mqtt, which is imported when the first
+connection is opened. Nothing here is needed without a broker. The parts: ``outbox``, ``relay`` with ``relay_lease`` and
+``broker_channel``; ``subscriber`` with ``consumer``, ``inbox``, ``batch``, ``backfill`` and ``topic_subscriptions``;
+``ticket``, ``ticket_issue``, ``ticket_outbox`` and ``ticket_store``; and below them ``reconnecting``, ``connection``,
+``paho_client`` and ``settings``.
 """
 
+from .broker_discovery import subscriber_settings
 from .outbox import RegistryOutbox
 from .relay import Relay, RelayResult
 from .settings import BrokerSettings, Environment
-from .subscriber import BrokerFollower, subscribe, subscriber_settings
-from .ticket import Ticket, issue_ticket, read_ticket, write_ticket
+from .subscriber import BrokerFollower, subscribe
+from .ticket import Ticket, read_ticket, write_ticket
+from .ticket_issue import issue_ticket
 from .ticket_outbox import TicketOutbox
 
 __all__ = [

@@ -1,9 +1,9 @@
-"""What a subscriber has of each job, and taking from the database what its broker did not bring.
+"""A subscriber's cursors, and its second source of events: the database, for what its broker did not deliver.
 
-The database is what remembers, the broker's session only saves looking. What was recorded here and has not come within
-a grace time (the broker is down, its relay is, or it lost messages when it was killed), or is missing before an event
-that did come, is accepted from the database in order; the broker's late copy is a duplicate then. Called by the intake,
-in its thread; calls the engine.
+The database is authoritative; the broker's session only saves polling it. What was recorded here and has not arrived
+within a grace time (the broker or its relay is down, or it lost messages when it was killed), or is missing before an
+event that did arrive, is accepted from the database in order; the broker's late copy is then a duplicate. Called by the
+consumer, in its thread; calls the engine.
 """
 
 from __future__ import annotations
@@ -12,58 +12,68 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
-from ..core.protocol import WireEvent
-from ..engines.sql.engine import Engine
-from ..engines.sql.precheck import SenderCredentials, check_authenticity
-from ..engines.sql.rows import CLOCK_SLACK_MS
-from ..engines.sql.statements import ACCEPT
-from ..engines.statements import Statement, StatementSet
+from ..core.authenticity import CLOCK_SLACK_MS
+from ..core.protocol.topics import events_topic
 from ..errors import UnknownJob
-from .reconnecting import ReportCallback
+from .statements import SUBSCRIBER
 
-
-class BackfillStatements(StatementSet):
-    """The statements of ``backfill.sql``."""
-
-    broker_subscription: Statement
-    recorded_between: Statement
-    recorded_digest: Statement
-    recorded_digests: Statement
-    accepted_unhandled: Statement
-    recorded_after: Statement
-    overdue_event: Statement
-    cancelled_since: Statement
-    live_topics: Statement
-    brokers_of_live_jobs: Statement
-
-
-SUBSCRIBER = BackfillStatements(Path(__file__).with_name("backfill.sql"))
-
+if TYPE_CHECKING:
+    from ..core.protocol import WireEvent
+    from ..engines.sql.engine import Engine
+    from ..engines.store import Transaction
+    from .reporting import ReportCallback
 
 _CACHE_SIZE = 10_000
 _PAGE_SIZE = 1000
-_MOST_SEQ = 2**53
 _log = logging.getLogger("jobdb.mqtt")
+
+
+class SubscriberCursor(NamedTuple):
+    """A row of ``subscriber_cursor``: a job, and where a subscriber is in it; None where it has not begun.
+
+    Attributes:
+        job: the job's row (jobs.id).
+        status: the job's status.
+        job_last_seq: the job's highest seq.
+        start_seq: where the subscriber began.
+        last_seq: the highest seq that it has accepted.
+        handled_seq: the highest seq up to which all is handled.
+        topic_prefix: the prefix of the topic of the job's events.
+    """
+
+    job: int
+    status: str
+    job_last_seq: int
+    start_seq: int | None
+    last_seq: int | None
+    handled_seq: int | None
+    topic_prefix: str
 
 
 @dataclass(slots=True)
 class Cursor:
-    """What a subscriber has of one job: where it began, and the highest seq that it has accepted."""
+    """Where a subscriber began in a job, and the highest seq that it has accepted."""
 
     start_seq: int
     last_seq: int
 
 
+def read_cursor(tx: Transaction, job_id: str, subscriber: str) -> SubscriberCursor | None:
+    """Read where a subscriber is in a job; None when there is no such job."""
+    row = tx.one(SUBSCRIBER.subscriber_cursor, job_id=job_id, subscriber=subscriber)
+    return None if row is None else SubscriberCursor(*row)
+
+
 class Backfill:
-    """One subscriber's numbers, and its other source of events.
+    """One subscriber's cursors, and its events from the database.
 
     Args:
         engine: the registry's engine.
         subscriber: the observer's name.
         job_id: only this job; None: all.
-        start: where a subscriber that is new to the job begins, when it is one job.
+        start: where a subscriber that is new to the job begins, when it follows one job.
         grace_sec: how long the broker may take to deliver what is recorded here, in seconds.
         on_filled: called with the id of a job of which something was accepted here.
         report: takes sentences about cancellations.
@@ -91,79 +101,68 @@ class Backfill:
         self._cursors: OrderedDict[str, Cursor] = OrderedDict()
         self._cancelled_since = self._store.clock()
 
-    # -- the numbers
+    # -- cursors
 
     def find_cursor(self, job_id: str) -> Cursor | None:
-        """This subscriber's numbers for a job; None when there is no such job, or it was not begun."""
+        """Return this subscriber's cursor in a job; None when there is no such job, or it was not begun."""
         cursor = self._cursors.get(job_id)
         if cursor is not None:
             self._cursors.move_to_end(job_id)
             return cursor
         with self._store.read() as tx:
-            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
-        if row is None or row[3] is None:
+            row = read_cursor(tx, job_id, self._subscriber)
+        if row is None or row.start_seq is None or row.last_seq is None:
             return None
-        cursor = self._cursors[job_id] = Cursor(row[3], row[4])
+        cursor = self._cursors[job_id] = Cursor(row.start_seq, row.last_seq)
         if len(self._cursors) > _CACHE_SIZE:
             self._cursors.popitem(last=False)
         return cursor
 
     def reload_cursor(self, job_id: str) -> Cursor | None:
-        """The same from the database: the job may be a new one that has the id of one that was pruned."""
+        """Read the cursor from the database: the job may be a new one with the id of one that was pruned."""
         self._cursors.pop(job_id, None)
         return self.find_cursor(job_id)
 
     def ensure_cursor(self, job_id: str) -> Cursor | None:
-        """The same; a job that is new to the subscriber is begun. None when there is no such job."""
+        """Return the cursor; begin a job that is new to the subscriber. None when there is no such job."""
         cursor = self.find_cursor(job_id)
         if cursor is not None or not self._follow(job_id, limit=0):
             return cursor
         return self.find_cursor(job_id)
 
-    def is_authentic(self, wire: WireEvent, topic: str) -> bool:
-        """Whether accept would believe that an event is its job's.
-
-        Asked before anything is done because an event came that does not follow the last one: a forged event must
-        change nothing.
-        """
-        with self._store.read() as tx:
-            row = tx.one(ACCEPT.sender_credentials, job_id=wire.job_id, kid=wire.kid)
-            now = tx.now_ms
-        return (
-            row is not None
-            and check_authenticity(wire, topic, SenderCredentials(*row), self._engine.vault, now) is None
-        )
-
-    def accepted(self, job_id: str, seq: int) -> None:
-        """Notes what came from the broker."""
+    def advance(self, job_id: str, seq: int) -> None:
+        """Advance the cursor over an event that was accepted from the broker."""
         cursor = self._cursors.get(job_id)
         if cursor is not None:
             cursor.last_seq = max(cursor.last_seq, seq)
 
+    # -- what is recorded
+
     def is_recorded(self, wire: WireEvent) -> bool:
-        """Whether this very event is in the database."""
+        """Return whether this very event is in the database."""
         with self._store.read() as tx:
             row = tx.one(SUBSCRIBER.recorded_digest, job_id=wire.job_id, seq=wire.seq)
         return row is not None and bytes(row[0]) == wire.digest
 
     def recorded_digests(self, job_id: str, *, after: int, limit: int) -> dict[int, bytes]:
-        """What is recorded of a job after a seq: the digests by seq."""
+        """Return the digests of a job's recorded events after a seq, by seq."""
         with self._store.read() as tx:
             rows = tx.all(SUBSCRIBER.recorded_digests, job_id=job_id, after=after, limit=limit)
         return {seq: bytes(digest) for seq, digest in rows}
 
     def is_topic_of(self, job_id: str, topic: str) -> bool:
-        """Whether another job's events come on this topic rightly: then they are not this subscriber's to judge."""
+        """Return whether a topic is the one of a job's events."""
         with self._store.read() as tx:
-            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
-        return row is not None and f"{row[6]}/events" == topic
+            row = read_cursor(tx, job_id, self._subscriber)
+        return row is not None and events_topic(row.topic_prefix) == topic
 
-    # -- the other source
+    # -- filling
 
     def _follow(self, job_id: str, *, limit: int) -> bool:
-        """Accepts what is recorded here, from the first unhandled event on; with limit 0 only begins.
+        """Accept what is recorded, from the first unhandled event on; with limit 0 only begin the job.
 
-        False when the job is not there any more.
+        Returns:
+            False when there is no such job any more.
         """
         try:
             if self._job_id is None:
@@ -177,15 +176,14 @@ class Backfill:
         return True
 
     def fill_gap(self, job_id: str, last: int, seq: int) -> bool:
-        """Accepts what is recorded here between two seqs; True when there was something."""
+        """Accept what is recorded between two seqs; return whether there was something."""
         with self._store.read() as tx:
-            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
-            if (
-                row is None
-                or tx.one(SUBSCRIBER.recorded_between, job=row[0], after=last, before=min(seq, _MOST_SEQ)) is None
-            ):
+            row = read_cursor(tx, job_id, self._subscriber)
+            if row is None or row.handled_seq is None:
                 return False
-        if not self._follow(job_id, limit=seq - 1 - row[5]):
+            if tx.one(SUBSCRIBER.recorded_between, job=row.job, after=last, before=seq) is None:
+                return False
+        if not self._follow(job_id, limit=seq - 1 - row.handled_seq):
             return False
         self._cursors.pop(job_id, None)
         self._on_filled(job_id)
@@ -193,7 +191,7 @@ class Backfill:
         return True
 
     def sweep(self, stopped: Callable[[], bool]) -> None:
-        """Takes over what was recorded a grace time ago and has not come, and says which jobs were cancelled.
+        """Accept what was recorded a grace time ago and has not arrived; report jobs that were cancelled.
 
         Args:
             stopped: asked between pages whether to end.
@@ -208,25 +206,24 @@ class Backfill:
 
     def _sweep_job(self, job_id: str, before: int, latest: int) -> None:
         with self._store.read() as tx:
-            row = tx.one(SUBSCRIBER.broker_subscription, job_id=job_id, subscriber=self._subscriber)
-            if row is None or row[3] is None or row[4] >= row[2]:
+            row = read_cursor(tx, job_id, self._subscriber)
+            if row is None or row.last_seq is None or row.last_seq >= row.job_last_seq:
                 return
-            overdue = tx.one(SUBSCRIBER.overdue_event, job=row[0], after=row[4], before=before, latest=latest)
-        if overdue is not None and overdue[0] is not None:
-            self.fill_gap(job_id, row[4], overdue[0] + 1)
+            newest = tx.one(SUBSCRIBER.overdue_event, job=row.job, after=row.last_seq, before=before, latest=latest)
+        if newest is not None and newest[0] is not None:
+            self.fill_gap(job_id, row.last_seq, newest[0] + 1)
 
     def _sweep_all(self, before: int, latest: int, stopped: Callable[[], bool]) -> None:
-        """Goes over the events after the feed's position, as a subscriber of the database does, a grace time later."""
-        # After an event that is not stable one with a lower id can still appear.
-        stable_event_id = self._store.stable_events().event_id
+        """Go over the events after the feed's position, as a subscriber of the database does, a grace time later."""
+        stable = (
+            self._store.stable_events().event_id
+        )  # what is newer may still be followed by an event of a lower number
         position = self._engine.poll_feed(self._subscriber, after=None, limit=0).last_event
         begun_at = position
         more = True
         while more and not stopped():
             with self._store.read() as tx:
-                rows = tx.all(
-                    SUBSCRIBER.recorded_after, after=position, stable_event_id=stable_event_id, limit=_PAGE_SIZE
-                )
+                rows = tx.all(SUBSCRIBER.recorded_after, after=position, stable=stable, limit=_PAGE_SIZE)
             more = len(rows) == _PAGE_SIZE
             newest: dict[str, int] = {}
             for number, job_id, seq, recorded_ms in rows:
@@ -243,7 +240,7 @@ class Backfill:
             self._engine.advance_feed(self._subscriber, event=position)
 
     def _report_cancelled(self, latest: int) -> None:
-        """No event says it."""
+        """Report cancellations, for which there is no event."""
         with self._store.read() as tx:
             rows = tx.all(SUBSCRIBER.cancelled_since, since=self._cancelled_since, latest=latest, limit=_PAGE_SIZE)
         for job_id, finished_ms in rows:

@@ -1,11 +1,11 @@
-"""One MQTT connection, from CONNECT to its end: a thin, typed face on paho-mqtt. Called by :mod:`.link` alone.
+"""One MQTT connection, from CONNECT to its end: a thin, typed wrapper around paho-mqtt.
 
-A connection is used once. paho would reconnect by itself and send again what it had in flight, in an order and with
-message ids of its own; here the database is what remembers, so a lost connection is thrown away with everything in it
-and the next one begins from the outbox or from the broker's session. paho is imported when a connection is opened.
+Opened by :mod:`.reconnecting` alone. A connection is used once. paho would reconnect by itself and resend what it had
+in flight, in an order and with message ids of its own; here the database is authoritative, so a lost connection is
+discarded with everything in it and the next one begins from the outbox or from the broker's session.
 
 paho's network loop runs in a thread of ours, so that its end, for whatever reason, is always noticed; a registered
-write callback keeps ``publish`` from writing to the socket in the caller's thread beside it.
+write callback keeps ``publish`` from writing to the socket in the caller's thread at the same time.
 """
 
 from __future__ import annotations
@@ -19,45 +19,41 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..core.protocol import MAX_PAYLOAD_BYTES
-from ..errors import InvalidInput
 from ..system.interrupt_safe_flag import Flag
+from .paho_client import (
+    MQTT_5,
+    MQTT_311,
+    ConnectionFailed,
+    connect_properties,
+    forget_session_properties,
+    make_client,
+)
 from .settings import BrokerSettings
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
 
-MQTT_5, MQTT_311 = 5, 4
 KEEPALIVE_SEC = 30
 CONNECT_TIMEOUT_SEC = 10.0
 DISCONNECT_TIMEOUT_SEC = 5.0
 _DISCONNECT_IDLE_SEC = 0.5
 _POLL_INTERVAL_SEC = 0.05
 CONNACK_TIMEOUT_SEC = {MQTT_5: 5.0, MQTT_311: 10.0}
-"""A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
+"""How long to wait for the answer to CONNECT, in seconds, by version.
+
+A broker of MQTT 3.1.1 may wait for more of a CONNECT of MQTT 5 and never answer."""
 MAX_IN_FLIGHT = 500
 MAX_PACKET_BYTES = MAX_PAYLOAD_BYTES + 65_536
-"""The broker sends nothing larger (MQTT 5): no event is, with its topic and its properties."""
+"""The largest packet that the broker may send (MQTT 5): no event with its topic and properties is larger."""
 OVERSIZED_PAYLOAD = bytes(MAX_PAYLOAD_BYTES + 1)
-"""Stands for the content of a message that is too large to be an event: that content is not kept."""
+"""Replaces the payload of a message that is too large to be an event, which is not kept."""
 _SESSION_TAKEN_OVER = 0x8E
 _FIRST_FAILURE_CODE = 0x80
 
 
-class ConnectionFailed(Exception):
-    """The broker was not reached or refused; stays inside this package.
-
-    Attributes:
-        other_version: the broker may speak another version of MQTT.
-    """
-
-    def __init__(self, reason: str, *, other_version: bool = False) -> None:
-        super().__init__(reason)
-        self.other_version = other_version
-
-
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message that came in. It is acknowledged through the connection that it came on, or never."""
+    """A received message. It is acknowledged through the connection that it arrived on, or never."""
 
     connection: Connection
     mid: int
@@ -67,7 +63,7 @@ class Message:
     qos: int
 
     def acknowledge(self) -> None:
-        """Tells the broker that it need not send it again. Without effect when the connection is gone."""
+        """Tell the broker not to send it again. Without effect when the connection has ended."""
         if self.qos == 1:
             self.connection.acknowledge(self.mid)
 
@@ -77,21 +73,23 @@ class Connection:
 
     Args:
         settings: the broker.
-        client_id: under which it knows us.
+        client_id: under which the broker knows us.
         version: MQTT_5 or MQTT_311.
         session_sec: how long the broker keeps our session after a disconnect, in seconds; 0: begin clean.
         on_message: called in the network thread for each message. Nothing else is read while it runs, and the
             connection ends when it raises.
-        on_acknowledged: called in the network thread with a message id, and why the broker refused it, or None.
+        on_acknowledged: called in the network thread with a message id and the broker's reason for refusing the
+            message; None: it took it.
         on_end: called in the network thread when the connection has ended.
 
     Attributes:
         session_present: the broker still had our session.
-        max_in_flight: how many unacknowledged messages the broker takes.
-        max_packet_bytes: the largest packet that the broker takes, in bytes; None: any.
-        retain_available: whether the broker takes retained messages.
-        ended: set when the connection has ended; ``close_reason`` then says why.
-        session_taken_over: another client with our id made the broker end it.
+        max_in_flight: how many unacknowledged messages the broker accepts.
+        max_packet_bytes: the largest packet that the broker accepts, in bytes; None: no limit.
+        retain_available: whether the broker accepts retained messages.
+        ended: set when the connection has ended, after the two that follow.
+        close_reason: why it has ended; empty before.
+        session_taken_over: whether the broker ended it because another client has connected with our id.
     """
 
     def __init__(
@@ -129,22 +127,13 @@ class Connection:
     # -- opening
 
     def _make_client(self, client_id: str) -> Client:
-        paho = import_paho()
-        settings, five = self.settings, self.version == MQTT_5
-        client: Client = paho.Client(
-            paho.CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            protocol=paho.MQTTv5 if five else paho.MQTTv311,
-            clean_session=None if five else self._session_sec == 0,
-            reconnect_on_failure=False,
-            manual_ack=True,
+        client = make_client(
+            self.settings,
+            client_id,
+            version=self.version,
+            clean_session=self._session_sec == 0,
+            connect_timeout_sec=CONNECT_TIMEOUT_SEC,
         )
-        client.max_inflight_messages = 0  # unlimited there: we keep count ourselves, by the broker's limit
-        client.connect_timeout = CONNECT_TIMEOUT_SEC
-        if settings.username is not None or settings.password is not None:
-            client.username_pw_set(settings.username or "", settings.password)
-        if settings.tls:
-            client.tls_set_context(_tls_context(settings))
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_message = self._received
@@ -155,10 +144,10 @@ class Connection:
         return client
 
     def open(self) -> None:
-        """Connects, and returns when the broker has let us in.
+        """Connect; return once the broker has accepted the connection.
 
         Raises:
-            ConnectionFailed: it cannot be reached, is not who it should be, or refuses.
+            ConnectionFailed: it cannot be reached, its certificate does not verify, or it refuses.
         """
         try:
             if self.version == MQTT_5:
@@ -167,7 +156,11 @@ class Connection:
                     self.settings.port,
                     KEEPALIVE_SEC,
                     clean_start=self._session_sec == 0,
-                    properties=self._connect_properties(),
+                    properties=connect_properties(
+                        session_sec=self._session_sec,
+                        receive_maximum=MAX_IN_FLIGHT,
+                        max_packet_bytes=MAX_PACKET_BYTES,
+                    ),
                 )
             else:
                 self._client.connect(self.settings.host, self.settings.port, KEEPALIVE_SEC)
@@ -190,18 +183,8 @@ class Connection:
             f"it did not answer within {connack_timeout_sec:g} s", other_version=self.version == MQTT_5
         )
 
-    def _connect_properties(self) -> Any:
-        from paho.mqtt.packettypes import PacketTypes
-        from paho.mqtt.properties import Properties
-
-        properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = self._session_sec
-        properties.ReceiveMaximum = MAX_IN_FLIGHT
-        properties.MaximumPacketSize = MAX_PACKET_BYTES
-        return properties
-
     def _run(self) -> None:
-        """The network thread: paho's loop until the connection has ended."""
+        """Run paho's loop until the connection has ended: the network thread."""
         close_reason = ""
         try:
             while self._client.loop(1.0) == 0:
@@ -236,27 +219,27 @@ class Connection:
 
     def _disconnected(self, _client: Any, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
         if flags.is_disconnect_packet_from_server:
-            self.close_reason = f"the broker said: {reason}"
+            self.close_reason = f"the broker disconnected: {reason}"
             self.session_taken_over = reason.value == _SESSION_TAKEN_OVER
 
     def _linger(self, _client: Any, _data: Any, ending: Any) -> None:
-        """Before paho closes the socket: when it is our goodbye, the broker gets time to read all of it.
+        """Give the broker time to read our DISCONNECT before paho closes the socket.
 
         A socket that is closed while the broker still writes to it (acknowledgements, messages) answers with a reset,
-        and a broker that meets a reset throws away what it has not read yet. Most brokers close at once when they have
-        read the goodbye; one that leaves it to us falls silent.
+        and a broker that receives a reset discards what it has not read yet. Most brokers close at once when they have
+        read the DISCONNECT; one that leaves the closing to us sends nothing more.
         """
         if not self._disconnecting:
             return
         deadline = time.monotonic() + DISCONNECT_TIMEOUT_SEC
         try:
             ending.shutdown(socket.SHUT_WR)
-            while (left := deadline - time.monotonic()) > 0:
-                ending.settimeout(min(left, _DISCONNECT_IDLE_SEC))
+            while (remaining := deadline - time.monotonic()) > 0:
+                ending.settimeout(min(remaining, _DISCONNECT_IDLE_SEC))
                 if not ending.recv(65_536):
                     return
         except OSError:
-            pass  # it is over, one way or the other
+            pass  # the connection has ended either way
 
     def _received(self, _client: Any, _data: Any, message: MQTTMessage) -> None:
         if self._on_message is None:
@@ -280,22 +263,22 @@ class Connection:
     # -- use
 
     def publish(self, topic: str, payload: str, *, retain: bool) -> int:
-        """Hands a message to the network thread, QoS 1; returns its message id."""
+        """Hand a message to the network thread, at QoS 1; return its message id."""
         return self._client.publish(topic, payload.encode(), qos=1, retain=retain and self.retain_available).mid
 
     def acknowledge(self, mid: int) -> None:
-        """Sends the PUBACK of a message that came in on this connection."""
+        """Send the PUBACK of a message that arrived on this connection."""
         if not self.ended.is_set():
             self._client.ack(mid, 1)
 
     def subscribe(self, filters: Sequence[str], *, on_wait: Callable[[], None] = lambda: None) -> list[str]:
-        """Subscribes at QoS 1 and waits for the answer.
+        """Subscribe at QoS 1 and wait for the answer.
 
         Args:
-            filters: topic filters. Their retained messages come where the session did not have them yet (MQTT 5), or
-                each time (MQTT 3.1.1).
-            on_wait: called again and again until the answer is there: it may stand behind more messages than find
-                room, so whoever waits here has to take them.
+            filters: topic filters. Their retained messages arrive if the session did not have the filter yet (MQTT 5),
+                or each time (MQTT 3.1.1).
+            on_wait: called repeatedly until the answer arrives: it may be queued behind more messages than there is
+                room for, so the caller has to take them.
 
         Returns:
             The filters that the broker refused, each with its reason.
@@ -332,9 +315,9 @@ class Connection:
         return [f"{name} ({reason})" for name, reason in answers if reason.value >= _FIRST_FAILURE_CODE]
 
     def close(self, *, forget_session: bool = False) -> None:
-        """Says goodbye and ends the connection; what was handed over before is sent first.
+        """Disconnect; what was handed over before is sent first.
 
-        A broker that is well has read all of it then; only an acknowledgement says so.
+        A healthy broker has read all of it then; only an acknowledgement proves it.
 
         Args:
             forget_session: the broker need not keep our session (MQTT 5; earlier versions keep it).
@@ -343,51 +326,8 @@ class Connection:
             self.close_reason = self.close_reason or "we ended it"
             self._disconnecting = True
             if self.version == MQTT_5:
-                self._client.disconnect(properties=_session_expiry_zero() if forget_session else None)
+                self._client.disconnect(properties=forget_session_properties() if forget_session else None)
             else:
                 self._client.disconnect()
             if threading.current_thread() is not self._thread:
                 self._thread.join(CONNECT_TIMEOUT_SEC)
-
-
-def import_paho() -> Any:
-    """paho's client module.
-
-    Raises:
-        InvalidInput: it is not installed, or older than 2.
-    """
-    try:
-        import paho.mqtt.client as paho
-    except ImportError:
-        raise InvalidInput("MQTT needs the package paho-mqtt, which is missing: pip install 'jobdb[mqtt]'") from None
-    if not hasattr(paho, "CallbackAPIVersion"):
-        raise InvalidInput("paho-mqtt is older than 2.0; install a newer one: pip install 'jobdb[mqtt]'")
-    return paho
-
-
-def _session_expiry_zero() -> Any:
-    from paho.mqtt.packettypes import PacketTypes
-    from paho.mqtt.properties import Properties
-
-    properties: Any = Properties(PacketTypes.DISCONNECT)  # type: ignore[no-untyped-call]
-    properties.SessionExpiryInterval = 0
-    return properties
-
-
-def _tls_context(settings: BrokerSettings) -> ssl.SSLContext:
-    """A context that verifies the broker's certificate and name, with our own certificate where there is one."""
-    for path in (settings.ca_certs, settings.certfile, settings.keyfile):
-        if path is not None:
-            try:
-                with open(path, "rb"):
-                    pass
-            except OSError as error:
-                raise ConnectionFailed(f"cannot read {path}: {error.strerror}") from error
-    try:
-        context = ssl.create_default_context(cafile=settings.ca_certs)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if settings.certfile is not None:
-            context.load_cert_chain(settings.certfile, settings.keyfile)
-    except ssl.SSLError as error:
-        raise ConnectionFailed(f"the certificate files cannot be used: {error.reason or error}") from error
-    return context

@@ -1,9 +1,8 @@
-"""What has come from a broker and waits to be accepted, within bounds of number and bytes.
+"""The bounded queue of messages between the network's thread and the consumer's.
 
-Whoever may publish on a topic can send more than is accepted in the same time. What came at QoS 0 was promised to
-nobody and is dropped when the inbox is full. At QoS 1 the network thread waits for room, so that nothing more is read,
-and the broker keeps the rest; it does not wait so long that the broker would take the connection for dead. Put into by
-the network thread, taken from by the intake's.
+Whoever may publish on a topic can send faster than events are accepted. When the queue is full, a message at QoS 0,
+which carries no guarantee, is dropped. At QoS 1 the network's thread waits for space, so that nothing more is read and
+the broker keeps the rest; it does not wait so long that the broker would consider the connection dead.
 """
 
 from __future__ import annotations
@@ -16,21 +15,22 @@ from .connection import KEEPALIVE_SEC, Message
 
 MAX_MESSAGES = 10_000
 MAX_BYTES = (8 * 1_048_576, 32 * 1_048_576)
+"""By QoS: at 0, and at 1."""
 _OVERHEAD_BYTES = 512
 MAX_WAIT_SEC = KEEPALIVE_SEC / 3
 
 
 class InboxFull(Exception):
-    """A message at QoS 1 found no room in time; the connection ends, and the broker sends it again."""
+    """There was no space in time for a message at QoS 1; the connection ends, and the broker sends it again."""
 
 
 class Inbox:
     """A bounded queue of messages.
 
     Args:
-        max_messages: how many it holds at QoS 0, and as many again at QoS 1.
-        max_bytes: how many bytes it holds at QoS 0, and at QoS 1 beside that.
-        max_wait_sec: how long a message at QoS 1 waits for room, in seconds.
+        max_messages: how many messages it holds at QoS 0, and as many again at QoS 1.
+        max_bytes: how many bytes it holds at QoS 0, and how many more at QoS 1.
+        max_wait_sec: how long a message at QoS 1 waits for space, in seconds.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Inbox:
         return len(self._messages)
 
     def put(self, message: Message) -> None:
-        """Take a message in, or drop it where it came at QoS 0 and there is no room.
+        """Add a message, or drop it if it came at QoS 0 and there is no space.
 
         Raises:
-            InboxFull: it came at QoS 1, and no room was made in time.
+            InboxFull: it came at QoS 1, and there was no space in time.
         """
         qos_index = int(message.qos > 0)
         deadline: float | None = None
@@ -90,7 +90,7 @@ class Inbox:
         return found
 
     def remove(self, count: int) -> None:
-        """Take out the oldest messages."""
+        """Remove the oldest messages."""
         with self._not_full:
             for _ in range(count):
                 message = self._messages.popleft()
@@ -100,13 +100,13 @@ class Inbox:
             self._not_full.notify_all()
 
     def pop_dropped_count(self) -> int:
-        """Return how many messages were dropped since this was last asked."""
+        """Return how many messages were dropped since the last call."""
         with self._not_full:
             dropped, self._dropped = self._dropped, 0
         return dropped
 
     def close(self) -> None:
-        """Let nobody wait for room any more."""
+        """End every wait for space: nothing is removed any more."""
         with self._not_full:
             self._closed = True
             self._not_full.notify_all()

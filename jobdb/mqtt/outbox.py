@@ -1,39 +1,27 @@
-"""What waits for a broker, as the relay sees it: the interface, and the registry's own outbox.
+"""The outbox as the relay reads it: the interface, and the outbox of a registry.
 
-Called by the relay. Reads through named statements in one transaction a pass, so that a pass over the jobs of a broker
-that is down costs one step of an index each, however many events wait for it.
+Called by the relay. Each pass is one read transaction; a pass over the jobs of a broker that is down costs one step of
+an index per job, however many events wait for it. A ticket's outbox is in ``ticket_outbox``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from ..core.protocol.topics import events_topic
 from ..engines.identity import require_place
-from ..engines.sql.engine import Engine
-from ..engines.sql.rows import broker_from_json
-from ..engines.sql.sealer import password_binding
-from ..engines.statements import Statement, StatementSet
-from ..engines.store import Row, Transaction
+from ..engines.sql.rows import open_broker
 from ..errors import KeyProblem
 from ..model import EventKind
 from .settings import BrokerSettings, Environment
+from .statements import OUTBOX
 
-
-class OutboxStatements(StatementSet):
-    """The statements of ``outbox.sql``."""
-
-    waiting_jobs: Statement
-    waiting_job: Statement
-    waiting_events: Statement
-    count_waiting_of_job: Statement
-    job_instance: Statement
-
-
-RELAY = OutboxStatements(Path(__file__).with_name("outbox.sql"))
-
+if TYPE_CHECKING:
+    from ..engines.sql.engine import Engine
+    from ..engines.store import Transaction
+    from .reporting import ReportCallback
 
 LEASE = "relay"
 JOB_PAGE_SIZE = 500
@@ -42,24 +30,35 @@ _CACHE_SIZE = 4096
 
 
 class SendQuota(Protocol):
-    """What a pass over an outbox asks the relay."""
+    """What one pass over an outbox may take."""
 
     def allowance(self, settings: BrokerSettings, job: int) -> tuple[int, int]:
-        """After which of a job's deliveries to go on, and how many events may be taken."""
+        """Return after which of a job's messages to continue, and how many may be taken."""
         ...
 
     def reserve(self, settings: BrokerSettings, events: int) -> None:
-        """So many were taken."""
+        """Count in messages that were taken."""
         ...
 
     def is_exhausted(self) -> bool:
-        """Whether no broker can take more."""
+        """Return whether no broker can take more."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """An event that waits for the broker. ``number`` names it in its outbox; a job's numbers ascend with its seqs."""
+    """An event that waits for its broker.
+
+    Attributes:
+        number: identifies it in its outbox; a job's numbers ascend with its seqs.
+        job: the job's row in the outbox's database.
+        job_id: the job.
+        seq: the event's number within the job.
+        topic: the topic to publish it on.
+        payload: the wire form.
+        retain: whether the broker should retain it.
+        settings: the broker.
+    """
 
     number: int
     job: int
@@ -72,39 +71,49 @@ class OutboxMessage:
 
 
 class Outbox(Protocol):
-    """Where a relay takes events from. What ``read`` gives is durable."""
+    """The source of a relay's messages. All that ``read`` returns is durable."""
 
     def read(self, quota: SendQuota) -> list[OutboxMessage]:
-        """Waiting events, each job's in order, for which there is room."""
+        """Return waiting messages, each job's in order, within the quota."""
         ...
 
-    def mark(self, numbers: Sequence[int]) -> None:
-        """Notes that the broker has acknowledged them."""
+    def mark_delivered(self, numbers: Sequence[int]) -> None:
+        """Mark messages that the broker has acknowledged as delivered."""
         ...
 
-    def left(self) -> int:
-        """How many events wait."""
+    def count_pending(self) -> int:
+        """Return how many messages wait."""
         ...
 
     def acquire_lease(self, holder: str, lease_ms: int) -> bool:
-        """Takes or renews the right to deliver; False while another relay has it."""
+        """Acquire or renew the right to deliver, for a time in milliseconds; False while another relay has it."""
         ...
 
     def release_lease(self, holder: str) -> None:
-        """Gives it back."""
+        """Release the right to deliver."""
         ...
 
     def client_id(self, settings: BrokerSettings) -> str:
-        """The one client id under which this outbox is delivered to a broker, by whichever relay."""
+        """Return the one client id under which this outbox is delivered to a broker, by whichever relay."""
         ...
 
-    def version(self) -> int:
-        """A number that changes when something was committed."""
+    def data_version(self) -> int:
+        """Return a number that changes when something was committed."""
         ...
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> None:
-        """Waits until ``version()`` differs from ``seen`` or the time is over."""
+        """Wait until ``data_version()`` differs from ``seen`` or the time, in seconds, is over."""
         ...
+
+
+class _UndeliveredJob(NamedTuple):
+    """A row of ``undelivered_jobs``: a job with waiting events, and its broker as it is stored."""
+
+    job: int
+    job_id: str
+    topic_prefix: str
+    broker: str | None
+    sealed_password: bytes | None
 
 
 class RegistryOutbox:
@@ -112,9 +121,9 @@ class RegistryOutbox:
 
     Args:
         engine: the registry's engine.
-        environment: what the environment says about brokers; read now when None.
+        environment: the environment's broker settings; read now when None.
         job_id: deliver only this job's events.
-        report: takes a sentence about a job whose broker cannot be used.
+        report: takes a sentence about each job whose broker cannot be used.
 
     Raises:
         MovedOrCopied: the database may be a copy, which must not deliver in the original's name.
@@ -126,7 +135,7 @@ class RegistryOutbox:
         *,
         environment: Environment | None = None,
         job_id: str | None = None,
-        report: Callable[[str], None],
+        report: ReportCallback,
     ) -> None:
         self._engine = engine
         self._store = engine.store
@@ -135,15 +144,15 @@ class RegistryOutbox:
         self._report = report
         self._identity = require_place(self._store)
         self._settings: dict[tuple[str, bytes | None], BrokerSettings | None] = {}
-        self._next_job = 0
+        self._continue_after = 0  # the job at which the last round stopped
 
     def read(self, quota: SendQuota) -> list[OutboxMessage]:
         messages: list[OutboxMessage] = []
         with self._store.read() as tx:
             if self._job_id is not None:
-                row = tx.one(RELAY.waiting_job, job_id=self._job_id)
+                row = tx.one(OUTBOX.undelivered_job, job_id=self._job_id)
                 if row is not None:
-                    self._read_job(tx, row, quota, messages)
+                    self._read_job(tx, _UndeliveredJob(*row), quota, messages)
             else:
                 self._read_jobs_round_robin(tx, quota, messages)
         if messages:
@@ -151,72 +160,69 @@ class RegistryOutbox:
         return messages
 
     def _read_jobs_round_robin(self, tx: Transaction, quota: SendQuota, messages: list[OutboxMessage]) -> None:
-        """A round over the waiting jobs. It begins behind the job at which the last one stopped: each has its turn."""
-        begun_at = after = self._next_job
+        """Read the waiting jobs in turn, beginning behind the job at which the last round stopped."""
+        begun_at = after = self._continue_after
         wrapped = begun_at == 0
         while True:
-            rows = tx.all(RELAY.waiting_jobs, after=after, limit=JOB_PAGE_SIZE)
+            rows = tx.all(OUTBOX.undelivered_jobs, after=after, limit=JOB_PAGE_SIZE)
             for row in rows:
-                if wrapped and begun_at and row[0] > begun_at:
+                job = _UndeliveredJob(*row)
+                if wrapped and begun_at and job.job > begun_at:
                     return
-                after = row[0]
-                if self._read_job(tx, row, quota, messages):
-                    self._next_job = after
+                after = job.job
+                if self._read_job(tx, job, quota, messages):
+                    self._continue_after = after
                 if quota.is_exhausted() or len(messages) >= MAX_EVENTS_PER_READ:
-                    self._next_job = after
+                    self._continue_after = after
                     return
             if len(rows) < JOB_PAGE_SIZE:
                 if wrapped:
                     return
                 after, wrapped = 0, True
 
-    def _read_job(self, tx: Transaction, row: Row, quota: SendQuota, messages: list[OutboxMessage]) -> bool:
-        """Takes a job's events as far as there is room; True when there were any."""
-        job, job_id, topic_prefix, broker, sealed = row
-        settings = self._cached_settings(job_id, broker, sealed)
+    def _read_job(self, tx: Transaction, job: _UndeliveredJob, quota: SendQuota, messages: list[OutboxMessage]) -> bool:
+        """Append a job's messages within the quota; return whether there were any."""
+        settings = self._settings_of(job)
         if settings is None:
             return False
-        after, limit = quota.allowance(settings, job)
+        after, limit = quota.allowance(settings, job.job)
         if limit <= 0:
             return False
-        topic = topic_prefix + "/events"
-        rows = tx.all(RELAY.waiting_events, job=job, after=after, limit=limit)
+        topic = events_topic(job.topic_prefix)
+        rows = tx.all(OUTBOX.undelivered_events, job=job.job, after=after, limit=limit)
         for number, seq, kind, payload in rows:
             retain = EventKind(kind).terminal
-            messages.append(OutboxMessage(number, job, job_id, seq, topic, payload, retain, settings))
+            messages.append(OutboxMessage(number, job.job, job.job_id, seq, topic, payload, retain, settings))
         quota.reserve(settings, len(rows))
         return bool(rows)
 
-    def _cached_settings(self, job_id: str, broker: str | None, sealed: bytes | None) -> BrokerSettings | None:
-        """The way to a job's broker; None where its record cannot be used, which is said once."""
-        if broker is None:
+    def _settings_of(self, job: _UndeliveredJob) -> BrokerSettings | None:
+        """Return the settings of a job's broker; None where its record cannot be used, which is reported once."""
+        if job.broker is None:
             return None
-        key = (broker, sealed)
+        key = (job.broker, job.sealed_password)
         if key not in self._settings:
             if len(self._settings) >= _CACHE_SIZE:
                 self._settings.clear()
-            self._settings[key] = self._load_settings(job_id, broker, sealed)
+            self._settings[key] = self._load_settings(job)
         return self._settings[key]
 
-    def _load_settings(self, job_id: str, broker: str, sealed: bytes | None) -> BrokerSettings | None:
+    def _load_settings(self, job: _UndeliveredJob) -> BrokerSettings | None:
         try:
-            password = None
-            if sealed is not None:
-                password = self._engine.vault.unseal(sealed, bound_to=password_binding(job_id))
+            broker, password = open_broker(self._engine.vault, job.job_id, job.broker, job.sealed_password)
         except KeyProblem as problem:
-            self._report(f"job {job_id}: {problem}; its events wait")
+            self._report(f"job {job.job_id}: {problem}; its events wait")
             return None
-        record = broker_from_json(broker, sealed is not None)
-        assert record is not None
-        return self._environment.settings(record, password)
+        assert broker is not None
+        return self._environment.settings(broker, password)
 
-    def mark(self, numbers: Sequence[int]) -> None:
+    def mark_delivered(self, numbers: Sequence[int]) -> None:
         self._engine.mark_delivered(numbers)
 
-    def left(self) -> int:
+    def count_pending(self) -> int:
         if self._job_id is not None:
             with self._store.read() as tx:
-                row = tx.one(RELAY.count_waiting_of_job, job_id=self._job_id)
+                row = tx.one(OUTBOX.count_undelivered_of_job, job_id=self._job_id)
                 return int(row[0]) if row is not None else 0
         return self._engine.outbox_size()[0]
 
@@ -227,12 +233,12 @@ class RegistryOutbox:
         self._engine.release_lease(LEASE, holder=holder)
 
     def client_id(self, settings: BrokerSettings) -> str:
-        # Two ways into one broker are two connections and need two ids. The identity, random and never published,
-        # keeps anybody from trying passwords against the digest.
+        # Two sets of credentials for one broker are two connections and need two ids. The identity, random and never
+        # published, keeps anybody from trying passwords against the digest.
         parts = (settings.username, settings.password, settings.certfile)
         return settings.client_id("relay", self._identity, *(part or "" for part in parts))
 
-    def version(self) -> int:
+    def data_version(self) -> int:
         return self._store.data_version()
 
     def wait_for_change(self, seen: int, timeout_sec: float) -> None:

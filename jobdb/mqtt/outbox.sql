@@ -1,6 +1,6 @@
--- Statements of the relay over a registry's outbox.
+-- Statements of a registry's outbox, as the relay reads it.
 
--- waiting_jobs: the jobs that have something to deliver, by number; one step of the index a job, however much waits.
+-- undelivered_jobs: the jobs with undelivered events, by number; one step of the index per job, however many events.
 WITH RECURSIVE waiting (job, place) AS (
     SELECT min(o.job), 1 FROM outbox AS o WHERE o.job > :after
     UNION ALL
@@ -13,20 +13,20 @@ JOIN jobs AS j ON j.id = w.job
 JOIN specs AS s ON s.job = w.job
 ORDER BY w.job;
 
--- waiting_job: the same for one job.
+-- undelivered_job: the same for one job.
 SELECT j.id, j.job_id, j.topic_prefix, s.broker, s.broker_password
 FROM jobs AS j
 JOIN specs AS s ON s.job = j.id
 WHERE j.job_id = :job_id AND EXISTS (SELECT 1 FROM outbox AS o WHERE o.job = j.id);
 
--- waiting_events: a job's undelivered events, in order.
+-- undelivered_events: a job's undelivered events, in order.
 SELECT o.event, e.seq, e.event, e.payload
 FROM outbox AS o JOIN events AS e ON e.id = o.event
 WHERE o.job = :job AND o.event > :after
 ORDER BY o.event LIMIT :limit;
 
--- count_waiting_of_job: how many events of a job wait.
+-- count_undelivered_of_job: the number of undelivered events of a job.
 SELECT count(*) FROM jobs AS j JOIN outbox AS o ON o.job = j.id WHERE j.job_id = :job_id;
 
--- job_instance: what tells a job from others that have or had its id.
+-- job_instance: tells a job from others that have or had its id.
 SELECT id, created_ms FROM jobs WHERE job_id = :job_id;

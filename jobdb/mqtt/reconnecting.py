@@ -1,7 +1,7 @@
-"""A broker that is kept in touch with: connects, and connects again after a pause that grows and is jittered.
+"""A connection to a broker that reconnects, after a backoff that grows and is jittered.
 
-Used by the relay and the subscriber, each from one thread: ``poll`` is called again and again and never blocks; the
-connecting itself, which can take seconds, is done by a thread of its own.
+Used by the relay and the consumer, each from one thread: ``poll`` is called repeatedly and never blocks; connecting,
+which can take seconds, is done by a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,34 +12,60 @@ import time
 from collections.abc import Callable
 
 from ..system.interrupt_safe_flag import Flag
-from .connection import MQTT_5, MQTT_311, Connection, ConnectionFailed, Message
+from .connection import Connection, Message
+from .paho_client import MQTT_5, MQTT_311, ConnectionFailed
+from .reporting import ReportCallback
 from .settings import BrokerSettings
 
 MIN_BACKOFF_SEC = 0.2
 MAX_BACKOFF_SEC = 30.0
 _STABLE_SEC = 10.0
 
-ReportCallback = Callable[[str], None]
+
+class _ConnectAttempt(threading.Thread):
+    """One attempt to connect, in a thread of its own.
+
+    Args:
+        connect: returns the open connection or raises.
+        wake: called when the attempt has ended.
+
+    Attributes:
+        result: the connection, or the reason why there is none; set once the thread has ended.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], wake: Callable[[], None]) -> None:
+        super().__init__(name="mqtt connector", daemon=True)
+        self._connect = connect
+        self._wake = wake
+        self.result: Connection | Exception | None = None
+
+    def run(self) -> None:
+        try:
+            self.result = self._connect()
+        except Exception as failure:
+            self.result = failure
+        finally:
+            self._wake()
 
 
 class ReconnectingConnection:
-    """One broker.
+    """A connection to one broker that reconnects.
 
     Args:
         settings: the broker.
-        client_id: under which it knows us.
+        client_id: under which the broker knows us.
         session_sec: how long it keeps our session, in seconds; 0: each connection begins clean.
         wake: called from other threads when ``poll`` should be called soon.
-        report: takes a sentence for people about what happened.
+        report: takes sentences about connections and failures.
         on_message, on_acknowledged: as for :class:`Connection`.
-        clock: seconds that never go back.
-        jitter: a number from 0 to 1, anew each time.
+        clock: monotonic seconds.
+        jitter: returns a random number from 0 to 1.
 
     Attributes:
         connection: the open connection, or None.
-        failed_attempts: how often connecting has failed since it was last steady.
-        rapid_disconnects: how often in a row a connection was lost within seconds.
-        last_attempt_failed: the last attempt to connect failed.
+        failed_attempts: how often connecting has failed since the last connection that lasted.
+        rapid_disconnects: how many connections in a row were lost within seconds.
+        last_attempt_failed: whether the last attempt to connect failed.
     """
 
     def __init__(
@@ -71,21 +97,20 @@ class ReconnectingConnection:
         self._version = MQTT_5
         self._retry_at = 0.0
         self._connected_at = 0.0
-        self._connector: threading.Thread | None = None
-        self._result: Connection | ConnectionFailed | Exception | None = None
+        self._connector: _ConnectAttempt | None = None
         self._last_reason = ""
         self._closed = Flag()
 
     @property
     def connecting(self) -> bool:
-        """Whether an attempt is under way."""
+        """Whether an attempt to connect is under way."""
         return self._connector is not None
 
     def poll(self) -> bool:
-        """Moves on: begins an attempt, takes its result, notices a loss. True when just connected.
+        """Begin an attempt, take its result, or notice a loss; return whether a connection was just made.
 
         Raises:
-            InvalidInput: paho-mqtt is missing.
+            InvalidInput: paho-mqtt is not installed.
         """
         if self.connection is not None:
             if self.connection.ended.is_set():
@@ -93,19 +118,19 @@ class ReconnectingConnection:
             return False
         if self._connector is None:
             if self._clock() >= self._retry_at:
-                self._connector = threading.Thread(target=self._connect, name="mqtt connector", daemon=True)
+                self._connector = _ConnectAttempt(self._connect, self._wake)
                 self._connector.start()
             return False
         if self._connector.is_alive():
             return False
-        self._connector = None
-        return self._take_result()
+        attempt, self._connector = self._connector, None
+        return self._take_result(attempt.result)
 
-    def _take_result(self) -> bool:
-        result, self._result = self._result, None
+    def _take_result(self, result: Connection | Exception | None) -> bool:
         self.last_attempt_failed = isinstance(result, ConnectionFailed)
         if isinstance(result, Connection):
-            self.connection, self._connected_at, self._last_reason = result, self._clock(), ""
+            self.connection, self._version = result, result.version
+            self._connected_at, self._last_reason = self._clock(), ""
             self._report(f"connected to the broker {self.settings}")
             return True
         if isinstance(result, ConnectionFailed):
@@ -114,21 +139,17 @@ class ReconnectingConnection:
         assert result is not None
         raise result
 
-    def _connect(self) -> None:
-        """In the connector's thread: one attempt, with the older MQTT as well when the newer is not understood."""
+    def _connect(self) -> Connection:
+        """Open a connection, in the other version of MQTT when the broker does not understand the one that last worked.
+
+        Called in the connector's thread.
+        """
         try:
-            try:
-                self._result = self._open(self._version)
-            except ConnectionFailed as failure:
-                if not failure.other_version:
-                    raise
-                other = MQTT_311 if self._version == MQTT_5 else MQTT_5
-                self._result = self._open(other)
-                self._version = other
-        except Exception as failure:
-            self._result = failure
-        finally:
-            self._wake()
+            return self._open(self._version)
+        except ConnectionFailed as failure:
+            if not failure.other_version:
+                raise
+            return self._open(MQTT_311 if self._version == MQTT_5 else MQTT_5)
 
     def _open(self, version: int) -> Connection:
         connection = Connection(
@@ -146,7 +167,7 @@ class ReconnectingConnection:
         return connection
 
     def reconnect(self, close_reason: str) -> None:
-        """Gives the present connection up, and connects again after a pause."""
+        """Give up the current connection, and connect again after a pause."""
         if self.connection is not None:
             self.connection.close()
             self._handle_disconnect(close_reason)
@@ -168,12 +189,12 @@ class ReconnectingConnection:
             self._report(f"no connection to the broker {self.settings}: {close_reason}; trying again until it works")
 
     def close(self, *, forget_session: bool = False) -> None:
-        """Ends the connection; an attempt that is under way ends by itself."""
+        """End the connection; an attempt that is under way ends by itself."""
         self._closed.set()
         if self._connector is not None:
             self._connector.join(0.2)
-            if not self._connector.is_alive() and isinstance(self._result, Connection):
-                self.connection, self._result = self._result, None
+            if not self._connector.is_alive() and isinstance(self._connector.result, Connection):
+                self.connection, self._connector = self._connector.result, None
         if self.connection is not None:
             self.connection.close(forget_session=forget_session)
             self.connection = None

@@ -1,113 +1,48 @@
-"""The relay: carries an outbox to the broker, each job's events in seq order, at least once (QoS 1).
+"""The relay: delivers an outbox to its brokers, each job's events in seq order, at least once (QoS 1).
 
 Called by ``jobdb relay`` and ``publish --deliver``. One thread reads the outbox, sends, and marks what the brokers have
-acknowledged; nothing but the outbox remembers what was sent, so it may be killed at any moment. One relay at a time
-delivers an outbox: it holds a lease, stops sending well before the lease can have run out, and connects under a client
-id that is always the same, so that a broker drops a relay that was asleep when its successor connects.
+acknowledged; only the outbox remembers what was sent, so the relay may be killed at any moment. One relay at a time
+delivers an outbox: it holds a lease, stops sending well before the lease can have expired, and connects under a client
+id that is always the same, so that a broker disconnects a relay that was suspended when its successor connects.
 """
 
 from __future__ import annotations
 
-import os
 import random
-import secrets
-import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..errors import Busy
 from ..system.interrupt_safe_flag import Flag
-from .outbox import Outbox, OutboxMessage
-from .reconnecting import ReconnectingConnection, ReportCallback
-from .settings import BrokerSettings
-from .topic_filters import is_valid_topic
+from .broker_channel import BrokerChannel, ChannelQuota
+from .relay_lease import RelayLease
+
+if TYPE_CHECKING:
+    from .outbox import Outbox
+    from .reporting import ReportCallback
+    from .settings import BrokerSettings
 
 LEASE_SEC = 15.0
 DRAIN_SEC = 10.0
-REFUSAL_BACKOFF_SEC = 60.0
-MAX_EVENTS_PER_JOB = 100
-SERIAL_SENDS = 20
 _IDLE_CHANNEL_SEC = 600.0
 _PROGRESS_SEC = 10.0
-_PACKET_OVERHEAD = 64
-
-
-def holder_name() -> str:
-    """Who holds a lease: host, process and a random part, so that no two are alike."""
-    return f"{socket.gethostname()[:100]}:{os.getpid()}:{secrets.token_hex(4)}"
+_READ_INTERVAL_SEC = 1.0
+_FULL_READ_INTERVAL_SEC = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class RelayResult:
-    """What a run did: events acknowledged by brokers and marked, and whether another relay was in charge."""
+    """The result of a run.
+
+    Attributes:
+        delivered: how many events were acknowledged by brokers and marked as delivered.
+        is_leader: whether this relay held the lease; otherwise another relay delivers the outbox.
+    """
 
     delivered: int
     is_leader: bool
-
-
-class _BrokerChannel:
-    """What is on its way to one broker. Used by the relay's thread; ``acknowledged`` also by the network's.
-
-    By job: ``last_sent`` is the last event that was sent, ``backoff_until`` until when the job is left alone, and
-    ``first_refused`` the
-    first event of it that the broker did not take. ``serial_remaining`` is how many more events travel alone, and
-    ``suspect`` the one that was alone on its way when the connection was lost.
-    """
-
-    def __init__(self, link: ReconnectingConnection, acknowledged: deque[tuple[int, str | None]]) -> None:
-        self.link = link
-        self.acknowledged = acknowledged
-        self.in_flight: dict[int, OutboxMessage] = {}
-        self.last_sent: dict[int, int] = {}
-        self.backoff_until: dict[int, float] = {}
-        self.first_refused: dict[int, int] = {}
-        self.serial_remaining = 0
-        self.suspect = 0
-        self.used_at = 0.0
-        self.reserved = 0
-
-    def quota(self) -> int:
-        connection = self.link.connection
-        if connection is None or connection.ended.is_set():
-            return 0
-        most = 1 if self.serial_remaining else connection.max_in_flight
-        return most - len(self.in_flight) - self.reserved
-
-    def forget(self) -> None:
-        """The connection is gone: what was on its way is sent again, from the outbox."""
-        self.acknowledged.clear()
-        self.in_flight.clear()
-        self.last_sent.clear()
-
-
-class _ChannelQuota:
-    """What one pass over the outbox may take, lane by lane."""
-
-    def __init__(self, relay: Relay, channels: dict[BrokerSettings, _BrokerChannel], now: float) -> None:
-        self._relay = relay
-        self._channels = channels
-        self._now = now
-        self.has_backlog = False
-
-    def allowance(self, settings: BrokerSettings, job: int) -> tuple[int, int]:
-        self.has_backlog = True
-        channel = self._channels.get(settings)
-        if channel is None:
-            channel = self._channels[settings] = self._relay.open_channel(settings)
-        channel.used_at = self._now
-        if job in channel.backoff_until:
-            return 0, 0
-        return channel.last_sent.get(job, 0), min(MAX_EVENTS_PER_JOB, channel.quota())
-
-    def reserve(self, settings: BrokerSettings, events: int) -> None:
-        self._channels[settings].reserved += events
-
-    def is_exhausted(self) -> bool:
-        # A broker that is not connected does not count: behind its jobs there may be those of another one.
-        connected = [channel for channel in self._channels.values() if channel.link.connection is not None]
-        return bool(connected) and all(channel.quota() <= 0 for channel in connected)
 
 
 class Relay:
@@ -116,10 +51,14 @@ class Relay:
     Args:
         outbox: what to deliver.
         report: takes sentences about the progress.
-        lease_sec: how long the right to deliver lasts unless renewed, in seconds.
-        drain_sec: how long to go on delivering what waits after ``stop``, in seconds.
-        clock: seconds that never go back.
-        jitter: a number from 0 to 1, anew each time.
+        lease_sec: how long the lease lasts unless renewed, in seconds.
+        drain_sec: how long to continue delivering what waits after ``stop``, in seconds.
+        clock: monotonic seconds.
+        jitter: returns a random number from 0 to 1.
+
+    Example:
+        outbox = RegistryOutbox(registry.engine, report=print)
+        Relay(outbox, report=print).run(until_empty=True, timeout_sec=60)
     """
 
     def __init__(
@@ -133,18 +72,16 @@ class Relay:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._outbox = outbox
-        self._holder = holder_name()
         self._report = report
-        self._lease_sec = lease_sec
+        self._lease = RelayLease(outbox, lease_sec, clock)
+        self._standby_sec = min(1.0, lease_sec / 4)
         self._drain_sec = drain_sec
         self._clock = clock
         self._jitter = jitter
-        self._channels: dict[BrokerSettings, _BrokerChannel] = {}
+        self._channels: dict[BrokerSettings, BrokerChannel] = {}
         self._activity = Flag()
         self._stop = Flag()
-        self._may_send_until = 0.0
-        self._renew_at = 0.0
-        self._seen_version: int | None = None
+        self._read_version: int | None = None  # None: read the outbox again, whether it has changed or not
         self._read_at = 0.0
         self._has_backlog = False
         self._acknowledged: list[int] = []
@@ -152,16 +89,16 @@ class Relay:
         self._last_progress: tuple[float, int] = (0.0, 0)
 
     def stop(self) -> None:
-        """Asks the run to end, from any thread or signal handler."""
+        """Ask the run to end, from any thread or signal handler."""
         self._stop.set()
         self._activity.set()
 
     def run(self, *, until_empty: bool = False, one_try: bool = False, timeout_sec: float | None = None) -> RelayResult:
-        """Delivers.
+        """Deliver.
 
         Args:
-            until_empty: end when nothing waits any more, or when another relay is in charge.
-            one_try: end as well when no broker can be reached or takes what waits.
+            until_empty: end when nothing waits any more, or when another relay holds the lease.
+            one_try: end as well when no broker can be reached or accepts what waits.
             timeout_sec: end after so many seconds at the latest.
 
         Returns:
@@ -177,7 +114,7 @@ class Relay:
                     if not standby_reported:
                         self._report("another relay delivers this outbox; waiting to take over")
                         standby_reported = True
-                    self._stop.wait(min(1.0, self._lease_sec / 4))
+                    self._stop.wait(self._standby_sec)
                     continue
                 standby_reported, is_leader = False, True
                 progressed = self._step()
@@ -193,229 +130,121 @@ class Relay:
             self._shut_down(is_leader)
         return RelayResult(self._delivered, is_leader)
 
-    # -- the lease
-
     def _keep_lease(self) -> bool:
-        """Whether we may send now; renews the lease at a third of its time."""
-        now = self._clock()
-        if now >= self._renew_at:
-            try:
-                taken = self._outbox.acquire_lease(self._holder, round(self._lease_sec * 1000))
-            except Busy:
-                taken = now < self._may_send_until
-            else:
-                # Counted from before the call, and short of the end: what is handed to the network now must be out
-                # before anybody else may begin.
-                self._may_send_until = now + self._lease_sec * 0.8 if taken else 0.0
-            if not taken:
-                self._close_channels()
-                return False
-            self._renew_at = now + self._lease_sec / 3
-        if self._clock() < self._may_send_until:
+        """Return whether we may send now. While not, somebody else may: nothing of ours may stay in flight."""
+        if self._lease.keep():
             return True
-        self._renew_at = 0.0  # this process slept through its lease
         self._close_channels()
+        self._request_read()
         return False
 
     def _close_channels(self) -> None:
-        """Somebody else may be sending: nothing of ours may stay on its way."""
         for channel in self._channels.values():
             channel.link.close()
         self._channels.clear()
-        self._seen_version = None
 
-    # -- one turn
+    # -- one step
 
     def _step(self) -> bool:
-        """Marks, tends the connections, sends; True when something moved."""
-        marked = self._mark()
+        """Mark what was acknowledged, poll the connections, send; return whether there was any progress."""
+        marked = self._mark_acknowledged()
         for settings, channel in list(self._channels.items()):
-            had = channel.link.connection
+            previous = channel.link.connection
             if channel.link.poll():
-                self._seen_version = None
-            if had is not None and channel.link.connection is not had:
-                self._collect_acks(channel)
-                self._fall_back_to_serial(channel)
-                channel.forget()
-                self._seen_version = None
-            self._end_backoffs(channel)
-            self._close_if_idle(settings, channel)
+                self._request_read()
+            if previous is not None and channel.link.connection is not previous:
+                channel.collect_acknowledged(self._acknowledged)
+                channel.handle_disconnect()
+            channel.end_backoffs()
+            if channel.is_idle(_IDLE_CHANNEL_SEC):
+                channel.link.close()
+                del self._channels[settings]
         sent = self._send()
         self._report_progress()
         return marked or sent
 
-    def _mark(self) -> bool:
-        """Notes in one transaction what the brokers have acknowledged."""
+    def _mark_acknowledged(self) -> bool:
+        """Mark as delivered, in one transaction, what the brokers have acknowledged; return whether anything was."""
         for channel in self._channels.values():
-            self._collect_acks(channel)
+            channel.collect_acknowledged(self._acknowledged)
         if not self._acknowledged:
             return False
         try:
-            self._outbox.mark(self._acknowledged)
+            self._outbox.mark_delivered(self._acknowledged)
         except Busy as busy:
             self._report(f"{busy}; trying again")
             return False
         self._delivered += len(self._acknowledged)
-        done = set(self._acknowledged)
+        delivered = set(self._acknowledged)
         self._acknowledged.clear()
         for channel in self._channels.values():
-            for job in [job for job, number in channel.last_sent.items() if number in done]:
-                del channel.last_sent[job]
+            channel.forget_delivered(delivered)
         return True
 
-    def _collect_acks(self, channel: _BrokerChannel) -> None:
-        """What a broker has said of what it was sent."""
-        while channel.acknowledged:
-            mid, refusal = channel.acknowledged.popleft()
-            message = channel.in_flight.pop(mid, None)
-            if message is None:
-                continue
-            channel.serial_remaining = max(0, channel.serial_remaining - 1)
-            if refusal is not None:
-                self._back_off(channel, message, refusal)
-            elif message.number < channel.first_refused.get(message.job, message.number + 1):
-                self._acknowledged.append(message.number)
-            # Else an earlier event of the job was refused: this one is sent again behind that, to be in order.
+    # -- sending
 
-    def _fall_back_to_serial(self, channel: _BrokerChannel) -> None:
-        """The connection was lost with events on their way: the next ones travel alone for a while.
-
-        Some brokers hang up on an event that they do not take, with or without saying so: MQTT 3.1.1 knows no other
-        answer, Mosquitto 2.0.11 does it in MQTT 5 too, and what it said is lost when more was on its way. Alone the
-        answer arrives, or it is known which event it was, and that job alone is parked.
-        """
-        if not channel.in_flight:
-            return
-        if channel.serial_remaining and len(channel.in_flight) == 1:
-            [message] = channel.in_flight.values()
-            if message.number == channel.suspect:
-                self._back_off(channel, message, "it hangs up each time")
-            channel.suspect = message.number
-        channel.serial_remaining = SERIAL_SENDS
-
-    def _back_off(self, channel: _BrokerChannel, message: OutboxMessage, refusal: str) -> None:
-        """The broker takes none of a job's events now: leave that job alone for a while, others go on."""
-        self._seen_version = None  # there is room for others
-        channel.last_sent.pop(message.job, None)
-        channel.first_refused[message.job] = min(message.number, channel.first_refused.get(message.job, message.number))
-        if message.job not in channel.backoff_until:
-            channel.backoff_until[message.job] = self._clock() + REFUSAL_BACKOFF_SEC
-            self._report(
-                f"the broker {message.settings} does not take event {message.seq} of job {message.job_id}: {refusal}; "
-                f"its events wait, trying again in {REFUSAL_BACKOFF_SEC:g} s"
-            )
-
-    def _end_backoffs(self, channel: _BrokerChannel) -> None:
-        now = self._clock()
-        for job in [job for job, until in channel.backoff_until.items() if now >= until]:
-            if any(message.job == job for message in channel.in_flight.values()):
-                continue  # the broker still owes an answer about an event of before
-            del channel.backoff_until[job], channel.first_refused[job]
-            self._seen_version = None
-
-    def _close_if_idle(self, settings: BrokerSettings, channel: _BrokerChannel) -> None:
-        """A broker for which nothing came for a long time is left; its lane comes back with the next event."""
-        if (
-            not channel.in_flight
-            and self._clock() - channel.used_at > _IDLE_CHANNEL_SEC
-            and not channel.link.connecting
-        ):
-            channel.link.close()
-            del self._channels[settings]
-
-    def open_channel(self, settings: BrokerSettings) -> _BrokerChannel:
-        """A lane to a broker for which something waits."""
-        acknowledged: deque[tuple[int, str | None]] = deque()
-
-        def note(mid: int, refusal: str | None) -> None:
-            acknowledged.append((mid, refusal))
-            self._activity.set()
-
-        link = ReconnectingConnection(
+    def _open_channel(self, settings: BrokerSettings) -> BrokerChannel:
+        return BrokerChannel(
             settings,
             self._outbox.client_id(settings),
             wake=self._activity.set,
+            on_room=self._request_read,
             report=self._report,
-            on_acknowledged=note,
             clock=self._clock,
             jitter=self._jitter,
         )
-        return _BrokerChannel(link, acknowledged)
+
+    def _request_read(self) -> None:
+        """Have the outbox read again although nothing was committed: there is room for events that had none."""
+        self._read_version = None
 
     def _send(self) -> bool:
-        """Reads what waits, where something can have changed, and hands it to the network."""
-        version, now = self._outbox.version(), self._clock()
-        if version == self._seen_version and now - self._read_at < 1.0:
+        """Read what waits, when something may have changed, and hand it to the network; return whether any was sent."""
+        version, now = self._outbox.data_version(), self._clock()
+        since_read = now - self._read_at
+        if version == self._read_version and since_read < _READ_INTERVAL_SEC:
             return False
-        quota = _ChannelQuota(self, self._channels, now)
-        if (
-            self._channels
-            and now - self._read_at < 0.2
-            and all(channel.quota() <= 0 for channel in self._channels.values())
-        ):
+        is_full = bool(self._channels) and all(channel.free_slots() <= 0 for channel in self._channels.values())
+        if is_full and since_read < _FULL_READ_INTERVAL_SEC:
             return False
-        self._seen_version, self._read_at = version, now
+        self._read_version, self._read_at = version, now
+        quota = ChannelQuota(self._channels, self._open_channel, now)
         messages = self._outbox.read(quota)
         self._has_backlog = quota.has_backlog
-        for channel in self._channels.values():
-            channel.reserved = 0
         sent = False
         for message in messages:
-            if self._clock() >= self._may_send_until:
+            if not self._lease.may_send():
                 break
-            sent = self._send_one(self._channels[message.settings], message) or sent
+            sent = self._channels[message.settings].send(message) or sent
         if sent:
-            self._seen_version = None  # there may be more than fitted
+            self._request_read()  # there may be more than fitted
         return sent
-
-    def _send_one(self, channel: _BrokerChannel, message: OutboxMessage) -> bool:
-        connection = channel.link.connection
-        if connection is None or channel.quota() <= 0 or message.job in channel.backoff_until:
-            return False
-        size = len(message.payload.encode()) + len(message.topic.encode()) + _PACKET_OVERHEAD
-        if connection.max_packet_bytes is not None and size > connection.max_packet_bytes:
-            self._back_off(channel, message, f"{size} bytes are more than its limit of {connection.max_packet_bytes}")
-            return False
-        if not is_valid_topic(message.topic):
-            self._back_off(channel, message, "the topic is not one that MQTT allows")
-            return False
-        mid = connection.publish(message.topic, message.payload, retain=message.retain)
-        channel.in_flight[mid] = message
-        channel.last_sent[message.job] = message.number
-        return True
 
     # -- waiting and ending
 
-    def _busy(self) -> bool:
+    def _is_busy(self) -> bool:
         return any(channel.in_flight or channel.link.connecting for channel in self._channels.values())
 
     def _is_empty(self) -> bool:
-        return not self._busy() and not self._has_backlog and self._outbox.left() == 0
+        return not self._is_busy() and not self._has_backlog and self._outbox.count_pending() == 0
 
     def _is_stuck(self) -> bool:
-        def failed(channel: _BrokerChannel) -> bool:
-            connected = channel.link.connection is not None and not channel.link.connection.ended.is_set()
-            return channel.link.last_attempt_failed or (
-                connected and bool(channel.backoff_until) and not channel.in_flight
-            )
-
-        return bool(self._channels) and all(failed(channel) for channel in self._channels.values())
+        return bool(self._channels) and all(channel.is_stuck() for channel in self._channels.values())
 
     def _pause(self, deadline: float | None) -> None:
-        left = 0.25 if deadline is None else max(0.0, min(0.25, deadline - self._clock()))
-        if self._busy():
-            self._activity.wait(min(left, 0.01))
+        remaining = 0.25 if deadline is None else max(0.0, min(0.25, deadline - self._clock()))
+        if self._is_busy():
+            self._activity.wait(min(remaining, 0.01))
             self._activity.clear()
         else:
-            seen = self._outbox.version() if self._seen_version is None else self._seen_version
-            self._outbox.wait_for_change(seen, min(left, 0.1) if self._has_backlog else left)
+            seen = self._outbox.data_version() if self._read_version is None else self._read_version
+            self._outbox.wait_for_change(seen, min(remaining, 0.1) if self._has_backlog else remaining)
 
     def _drain(self) -> None:
-        """After ``stop``: goes on with what waits, as long as a broker takes it, for a bounded time."""
+        """Continue after ``stop`` with what waits, as long as a broker accepts it, for a bounded time."""
         deadline = self._clock() + self._drain_sec
         while self._clock() < deadline and self._keep_lease():
-            progressed = self._step()
-            if progressed:
+            if self._step():
                 continue
             if not any(channel.in_flight for channel in self._channels.values()):
                 break
@@ -424,18 +253,16 @@ class Relay:
 
     def _shut_down(self, is_leader: bool) -> None:
         try:
-            self._mark()
+            self._mark_acknowledged()
         finally:
-            for channel in self._channels.values():
-                channel.link.close()
-            self._channels.clear()
+            self._close_channels()
             if is_leader:
-                self._outbox.release_lease(self._holder)
+                self._lease.release()
 
     def _report_progress(self) -> None:
-        """A line of progress from time to time."""
+        """Report how many events were delivered, from time to time."""
         now = self._clock()
-        told_at, last_delivered = self._last_progress
-        if self._delivered != last_delivered and now - told_at >= _PROGRESS_SEC:
+        reported_at, reported = self._last_progress
+        if self._delivered != reported and now - reported_at >= _PROGRESS_SEC:
             self._last_progress = (now, self._delivered)
             self._report(f"delivered {self._delivered} events")

@@ -1,9 +1,10 @@
-"""Where a broker is and how to get in: the job's record, completed by the environment variables of the old scripts.
+"""The settings of a broker: the job's record, completed by the environment variables of the old scripts.
 
-The record says host, port, TLS, user name and password. The environment (``MQTT_BROKER, MQTT_PORT, MQTT_TLS,
+The record has host, port, TLS, user name and password. The environment (``MQTT_BROKER, MQTT_PORT, MQTT_TLS,
 MQTT_USERNAME, MQTT_PASSWORD, MQTT_CA_CERTS, MQTT_CERTFILE, MQTT_KEYFILE, MQTT_CLIENT_ID_PREFIX``) adds what a record
 cannot hold. A password or a client key from the environment goes only to the broker that ``MQTT_BROKER`` names: a job's
-record must not be able to send it elsewhere. There is no default broker.
+record must not be able to send it elsewhere. There is no default broker. Used by every module of this package and by
+the command line.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ _FALSE_VALUES = frozenset({"", "0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class BrokerSettings:
-    """One broker and one way in. Equal settings share a connection.
+    """One broker, and the credentials for it. Equal settings share a connection.
 
     Attributes:
         host: name or address.
         port: TCP port.
-        tls: speak TLS; the certificate and the host's name are verified.
-        username: for the broker's password file; None: none.
-        password: in no repr.
-        ca_certs: a PEM file of the authorities to trust; None: the system's.
+        tls: use TLS; the certificate and the host's name are verified.
+        username: the user name; None: none.
+        password: the password; in no repr; None: none.
+        ca_certs: a PEM file of the certificate authorities to trust; None: the system's.
         certfile: a PEM file with the client certificate; None: none.
-        keyfile: its key, where it is not in ``certfile``.
-        prefix: what client ids begin with.
+        keyfile: the client certificate's key, if it is not in ``certfile``.
+        prefix: the beginning of client ids.
     """
 
     host: str
@@ -52,11 +53,15 @@ class BrokerSettings:
     def __str__(self) -> str:
         return f"{self.host}:{self.port}" + (" (TLS)" if self.tls else "")
 
-    def client_id(self, role: str, *scope: str) -> str:
-        """A client id that is the same each time for the same role and scope.
+    def is_at(self, host: str, port: int) -> bool:
+        """Return whether the broker is the one at a host and port."""
+        return (self.host.lower(), self.port) == (host.lower(), port)
 
-        The broker closes the older of two connections with one id, which is what keeps a relay that was taken over
-        from sending on. Source: MQTT 5, sections 3.1.3.1 and 3.1.4.
+    def client_id(self, role: str, *scope: str) -> str:
+        """Return a client id that is the same each time for the same role and scope.
+
+        The broker closes the older of two connections with one id, which keeps a relay that was taken over from
+        sending on. Source: MQTT 5, sections 3.1.3.1 and 3.1.4.
         """
         scope_digest = hashlib.sha256("\0".join(scope).encode()).hexdigest()[:16]
         return f"{self.prefix}-{role}-{scope_digest}"
@@ -64,7 +69,13 @@ class BrokerSettings:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the environment says about a broker. Read once, by :meth:`read`."""
+    """The environment's broker settings, read once by :meth:`read`.
+
+    Attributes:
+        broker: the broker that ``MQTT_BROKER`` names; None: none.
+        ca_certs: a PEM file of the certificate authorities to trust at every broker; None: the system's.
+        prefix: the beginning of client ids.
+    """
 
     broker: BrokerSettings | None
     ca_certs: str | None
@@ -72,19 +83,22 @@ class Environment:
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None) -> Environment:
-        """Reads the variables.
+        """Read the variables.
 
         Args:
             environ: the environment; the process's own when None.
 
         Raises:
-            InvalidInput: MQTT_PORT is no port, or MQTT_CLIENT_ID_PREFIX is no part of a client id.
+            InvalidInput: MQTT_PORT is not a port, or MQTT_CLIENT_ID_PREFIX cannot be part of a client id.
         """
         environ = os.environ if environ is None else environ
         tls = environ.get("MQTT_TLS", "").strip().lower() not in _FALSE_VALUES
         prefix = environ.get("MQTT_CLIENT_ID_PREFIX", "").rstrip("-_") or DEFAULT_PREFIX
         if not re.fullmatch(r"[0-9A-Za-z._:-]{1,32}", prefix):
-            raise InvalidInput("MQTT_CLIENT_ID_PREFIX may have up to 32 letters, digits and . _ : -; shorten it")
+            raise InvalidInput(
+                "MQTT_CLIENT_ID_PREFIX is not 1 to 32 letters, digits, '.', '_', ':' or '-'",
+                advice="shorten or change it",
+            )
         ca_certs = environ.get("MQTT_CA_CERTS") or None
         host = environ.get("MQTT_BROKER", "").strip()
         broker = None
@@ -103,11 +117,11 @@ class Environment:
         return cls(broker, ca_certs, prefix)
 
     def settings(self, broker: Broker, password: str | None) -> BrokerSettings:
-        """The settings for a broker of a job's record.
+        """Return the settings for the broker of a job's record.
 
         Args:
-            broker: the record's.
-            password: the record's, in clear.
+            broker: the record's broker.
+            password: the record's password, in clear.
         """
         found = BrokerSettings(
             broker.host,
@@ -119,7 +133,7 @@ class Environment:
             prefix=self.prefix,
         )
         own_settings = self.broker
-        if own_settings is None or own_settings.host.lower() != broker.host.lower() or own_settings.port != broker.port:
+        if own_settings is None or not own_settings.is_at(broker.host, broker.port):
             return found
         if broker.username is None and password is None:
             found = replace(found, username=own_settings.username, password=own_settings.password)
@@ -130,7 +144,7 @@ class Environment:
         )
 
     def as_record(self) -> tuple[Broker | None, str | None]:
-        """The broker of the environment as a job's record holds it, and the password."""
+        """Return the environment's broker as a job's record holds it, and the password; None where not set."""
         own_settings = self.broker
         if own_settings is None:
             return None, None
@@ -144,10 +158,10 @@ class Environment:
 
 
 def parse_broker_address(text: str) -> Broker:
-    """A broker as a person writes it: ``host``, ``host:port``, ``mqtt://user@host:port`` or ``mqtts://…``.
+    """Parse a broker's address: ``host``, ``host:port``, ``mqtt://user@host:port`` or ``mqtts://…``.
 
     Raises:
-        InvalidInput: it is none of these, or holds a password.
+        InvalidInput: it is none of these, or it holds a password.
     """
     address = text if "://" in text else "mqtt://" + text
     try:
@@ -157,10 +171,13 @@ def parse_broker_address(text: str) -> Broker:
         parts, port = None, None
     if parts is None or parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or parts.path.strip("/"):
         raise InvalidInput(
-            f"{_redact_password(text)!r:.80} is no broker; write HOST, HOST:PORT or mqtts://USER@HOST:PORT"
+            f"{_redact_password(text)!r:.80} is not a broker's address",
+            advice="write HOST, HOST:PORT or mqtts://USER@HOST:PORT",
         )
     if parts.password is not None:
-        raise InvalidInput("the broker's address holds a password; give it as MQTT_PASSWORD together with MQTT_BROKER")
+        raise InvalidInput(
+            "the broker's address holds a password", advice="set MQTT_PASSWORD together with MQTT_BROKER instead"
+        )
     tls = parts.scheme == "mqtts"
     user = unquote(parts.username) if parts.username else None
     return Broker(parts.hostname, port or (TLS_PORT if tls else PORT), tls, user)
@@ -175,5 +192,5 @@ def _parse_port(text: str, variable: str, *, tls: bool) -> int:
     if not text:
         return TLS_PORT if tls else PORT
     if not text.isascii() or not text.isdigit() or len(text) > 5 or not 1 <= int(text) <= 65_535:
-        raise InvalidInput(f"{variable} is {text!r:.20}; a port is 1 to 65535")
+        raise InvalidInput(f"{variable} is {text!r:.20} and not a port", advice="a port is 1 to 65535")
     return int(text)

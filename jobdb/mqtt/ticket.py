@@ -1,15 +1,15 @@
-"""Tickets: what a worker on another machine needs to publish signed events of one job, in one file.
+"""Tickets: one file with all that a worker on another machine needs to publish signed events of one job.
 
 A ticket is a secret: it holds the job's token and the broker's password in clear, because the other machine has neither
 this database nor its master key. It is written with mode 0600 and refused on reading when others may read it. It is
-bound to one attempt: when the job is claimed anew, what the old ticket's holder still sends is refused at accept.
+bound to one attempt: when the job is claimed again, what the old ticket's holder still sends is refused at accept.
 
-Called by ``jobdb ticket`` (which issues) and ``publish --ticket`` and ``relay --ticket`` (which read).
+Called by ``jobdb ticket``, which writes one, and ``publish --ticket`` and ``relay --ticket``, which read it; see
+``ticket_issue`` for how one is issued.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -18,11 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.protocol import JOB_ID_PATTERN, MAX_KID, MAX_SEQ
-from ..engines.identity import read_identity, require_place
-from ..errors import IllegalTransition, InvalidInput, StorageFailed, UnknownJob
+from ..errors import InvalidInput, StorageFailed
 from ..filesystem.folder_sync import sync_folder
-from ..registry import Registry
-from .outbox import RELAY
+from ..model import Broker
 from .settings import BrokerSettings, Environment
 
 VERSION = 1
@@ -35,10 +33,10 @@ class Ticket:
 
     Attributes:
         job_id: the job.
-        topic: where its events go.
+        topic: the topic of its events.
         host, port, tls, username: the broker.
         password: for the broker; in no repr.
-        token: signs the events; in no repr; None for a job without.
+        token: signs the events; in no repr; None for a job without a token.
         kid: the token's version; 0 without a token.
         attempt: the claim that the events belong to; 0 before the first claim.
         next_seq: the number of the next event when the ticket was issued.
@@ -61,14 +59,12 @@ class Ticket:
     job_instance: str | None = None
 
     def settings(self, environment: Environment) -> BrokerSettings:
-        """The way to the broker, completed by this machine's environment (certificates)."""
-        from ..model import Broker
-
+        """Return the broker's settings, completed by this machine's environment (certificates)."""
         record = Broker(self.host, self.port, self.tls, self.username, self.password is not None)
         return environment.settings(record, self.password)
 
     def as_json(self) -> str:
-        """The file's content: secrets in clear."""
+        """Return the content of the file, with the secrets in clear."""
         content: dict[str, Any] = {
             "jobdb_ticket": VERSION,
             "job_id": self.job_id,
@@ -90,68 +86,8 @@ class Ticket:
         return json.dumps(content, indent=2) + "\n"
 
 
-def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | None = None) -> Ticket:
-    """The ticket for a job's present attempt.
-
-    While it is in use, the job's events should come through it alone: it numbers them on its own.
-
-    Args:
-        registry: where the job is.
-        job_id: the job; claimed already, as a rule.
-        environment: names the broker where the job's record has none; read now when None.
-
-    Raises:
-        UnknownJob: there is none of that id.
-        IllegalTransition: the job has ended.
-        InvalidInput: neither the job nor the environment names a broker.
-        MovedOrCopied: the database may be a copy, and the original issues tickets for the same job.
-    """
-    store = registry.store
-    require_place(store)
-    job = registry.get(job_id)
-    if job.terminal:
-        raise IllegalTransition(f"job {job_id} has ended as {job.status}; a ticket for it would be of no use")
-    environment = environment or Environment.read()
-    broker, password = registry.engine.broker(job_id)
-    if broker is None:
-        broker, password = environment.as_record()
-    if broker is None:
-        raise InvalidInput(
-            f"job {job_id} has no broker, so a ticket would lead nowhere; register it with --broker-host, "
-            "or set MQTT_BROKER"
-        )
-    settings = environment.settings(broker, password)
-    kid, token = (0, None) if job.auth == "never" else registry.engine.token(job_id, kid=None)
-    registry_id = read_identity(store).registry_id
-    with store.read() as tx:
-        row = tx.one(RELAY.job_instance, job_id=job_id)
-    if row is None:
-        raise UnknownJob(job_id)
-    store.sync()  # the ticket leaves this host: the claim that it names must not be undone
-    return Ticket(
-        job_id=job.job_id,
-        topic=job.topic,
-        host=settings.host,
-        port=settings.port,
-        tls=settings.tls,
-        username=settings.username,
-        password=settings.password,
-        token=token,
-        kid=kid,
-        attempt=job.attempt,
-        next_seq=job.last_seq + 1,
-        registry_id=registry_id,
-        job_instance=_instance(registry_id, *row),
-    )
-
-
-def _instance(registry_id: str, number: int, created_ms: int) -> str:
-    """Name a job for good: neither its id nor its number does, both are given again after a prune."""
-    return hashlib.sha256(f"{registry_id} {number} {created_ms}".encode()).hexdigest()[:32]
-
-
 def write_ticket(ticket: Ticket, path: Path) -> None:
-    """Writes a new file of mode 0600; on disk when this returns.
+    """Write a ticket to a new file of mode 0600, durable when this returns.
 
     Raises:
         InvalidInput: there is a file of that name.
@@ -160,10 +96,16 @@ def write_ticket(ticket: Ticket, path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     except FileExistsError:
-        raise InvalidInput(f"{path} is there already; remove it, or name another file with --output") from None
+        raise InvalidInput(
+            f"{path} exists already",
+            advice="remove it, or pass another path",
+            command="remove it, or name another file with --output",
+        ) from None
     except OSError as error:
         raise StorageFailed(
-            f"cannot write the ticket {path}: {error.strerror}; name another place with --output"
+            f"cannot write the ticket {path}: {error.strerror}",
+            advice="pass another path",
+            command="name another path with --output",
         ) from error
     try:
         with open(descriptor, "w", encoding="utf-8") as file:
@@ -173,14 +115,16 @@ def write_ticket(ticket: Ticket, path: Path) -> None:
         sync_folder(path.absolute().parent)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise StorageFailed(f"cannot write the ticket {path}: {error.strerror}; is the disk full?") from error
+        raise StorageFailed(
+            f"cannot write the ticket {path}: {error.strerror}", advice="check the disk's free space"
+        ) from error
 
 
 def read_ticket(path: Path) -> Ticket:
-    """Reads a ticket's file.
+    """Read a ticket's file.
 
     Raises:
-        InvalidInput: it cannot be read, others may read it, or it is no ticket. The message repeats none of it.
+        InvalidInput: it cannot be read, others may read it, or it is not a ticket. The message repeats none of it.
     """
     try:
         with open(path, "rb") as file:
@@ -190,16 +134,19 @@ def read_ticket(path: Path) -> Ticket:
         raise InvalidInput(f"cannot read the ticket {path}: {error.strerror}") from error
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise InvalidInput(
-            f"the ticket {path} has mode {stat.S_IMODE(mode):04o}: others can use the secrets in it; chmod 600 {path}"
+            f"the ticket {path} has mode {stat.S_IMODE(mode):04o}: others can use the secrets in it",
+            advice=f"chmod 600 {path}",
         )
     ticket = _parse_ticket(content)
     if ticket is None:
-        raise InvalidInput(f"{path} is not a ticket of this version of jobdb; make one with 'jobdb ticket JOB'")
+        raise InvalidInput(
+            f"{path} is not a ticket of this version of jobdb", advice="issue one with 'jobdb ticket JOB'"
+        )
     return ticket
 
 
 def _parse_ticket(content: bytes) -> Ticket | None:
-    """None instead of an error, so that none carries what the file holds."""
+    """Return the ticket, or None instead of an error, so that no error carries what the file holds."""
     import re
 
     try:

@@ -1,1 +1,1 @@
-"""What is done to a whole registry: back up, restore, copy, count, show."""
+"""Operations on a whole registry: back up, restore, copy, count, and take a snapshot for display."""

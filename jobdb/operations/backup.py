@@ -1,8 +1,8 @@
-"""Saving a SQLite registry while it is in use.
+"""Backup: save a SQLite registry into one file while it is in use.
 
-Called by ``jobdb backup``. A backup is one file that holds everything committed before it began: it is made with
+Called by ``jobdb backup``. The file holds everything that was committed before the backup began: it is made with
 SQLite's backup API, verified, synced, and only then given its name. On PostgreSQL use pg_dump or its archiving; the
-message says so. Putting a backup back is in ``restoring``.
+message says so. The way back is in ``restore``. May call an open registry, the SQLite engine and ``backup_file``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..core import arguments
 from ..errors import AlreadyExists, InvalidInput, StorageFailed
@@ -20,21 +21,9 @@ from ..filesystem.folder_sync import sync_folder
 from ..filesystem.permissions import COMPANION_SUFFIXES, make_private_folder
 from ..filesystem.scratch_file import ScratchFile
 from ..registry import Registry
-from .backup_file import copy_open_database, verify
-from .restore import ChangesSinceBackup, RestoreReport, changes_since, restore, restore_registry, sqlite_path
+from .backup_file import copy_open_database, sqlite_path, verify
 
-__all__ = [
-    "Backup",
-    "ChangesSinceBackup",
-    "RestoreReport",
-    "back_up",
-    "changes_since",
-    "restore",
-    "restore_registry",
-    "verify",
-]
-
-_MOST_KEPT = 1_000_000
+_MAX_KEPT = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +34,9 @@ class Backup:
         path: the file.
         size_bytes: its size.
         jobs, events: how many it holds.
-        removed: older backups that ``keep`` has removed.
-        in_future: backups of the same name that were left alone and not counted, since they are named after a time
-            that is yet to come: the clock was wrong when they were made, or it is now.
+        removed: older backups that were removed because of ``keep``.
+        in_future: backups of the same name that were neither counted nor removed, since the time in their name is in
+            the future: the clock was wrong when they were made, or it is now.
     """
 
     path: Path
@@ -58,7 +47,7 @@ class Backup:
     in_future: tuple[Path, ...] = ()
 
     def as_dict(self) -> dict[str, object]:
-        """JSON-ready, under stable names."""
+        """Return JSON-ready values under stable names."""
         return {
             "path": str(self.path),
             "size_bytes": self.size_bytes,
@@ -70,20 +59,28 @@ class Backup:
 
 
 def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Backup:
-    """Save the whole registry into one file, beside its writers.
+    """Save the whole registry into one file while others write to it.
 
     Args:
         registry: the open registry.
-        target: the new file; with ``keep`` the moment is put into its name (``jobs-20260619T093200Z.db``).
+        target: the new file; with ``keep`` the current time is put into its name (``jobs-20260619T093200Z.db``).
         keep: how many backups of that name to keep; older ones are removed after the new one was verified.
+
+    Returns:
+        The verified backup.
 
     Raises:
         InvalidInput: the registry is not in SQLite, or the target is the database, a file of it or a folder.
-        AlreadyExists: the file is there already.
+        AlreadyExists: the file exists already.
         StorageFailed: the disk is full or failed, or the copy did not verify; no file of that name is left.
+
+    Example:
+        with Registry.open("jobs.db") as registry:
+            saved = back_up(registry, Path("/backups/jobs.db"), keep=14)
+        print(f"{saved.path} holds {saved.jobs} jobs")
     """
     if keep is not None:
-        arguments.integer("keep", keep, least=1, most=_MOST_KEPT)
+        arguments.integer("keep", keep, least=1, most=_MAX_KEPT)
     sqlite_path(registry.url)
     file = registry.store.file
     assert file is not None
@@ -104,17 +101,32 @@ def back_up(registry: Registry, target: Path, *, keep: int | None = None) -> Bac
                 scratch.publish_as(target)
             except FileExistsError:
                 raise AlreadyExists(f"{target} was made by another process meanwhile; name another file") from None
+            path = target
         else:
-            named = _name_by_time(scratch, target, stamp)
+            path = _name_by_time(scratch, target, stamp)
         size = os.fstat(scratch.descriptor).st_size
     sync_folder(target.parent)
-    if keep is None:
-        return Backup(target, size, jobs, events)
-    return Backup(named, size, jobs, events, *_remove_old(target, named, stamp, keep))
+    old = _OldBackups() if keep is None else _remove_old(target, path, stamp, keep)
+    return Backup(path=path, size_bytes=size, jobs=jobs, events=events, removed=old.removed, in_future=old.in_future)
+
+
+class _OldBackups(NamedTuple):
+    """Older backups of one name: those that were removed, and those left because of the time in their name."""
+
+    removed: tuple[Path, ...] = ()
+    in_future: tuple[Path, ...] = ()
+
+
+class _DatedBackup(NamedTuple):
+    """A backup whose name holds the time and, within one second, a number; in the order of their making."""
+
+    stamp: str
+    number: int
+    path: Path
 
 
 def _resolve_target(target: Path, source: Path) -> Path:
-    """Return the target, its folder's links followed; refuse one that is, or would become, a part of a database."""
+    """Return the target with its folder's links followed; refuse one that is, or would become, part of a database."""
     try:
         os.fsencode(target).decode("utf-8")
     except UnicodeDecodeError:
@@ -125,7 +137,7 @@ def _resolve_target(target: Path, source: Path) -> Path:
     for suffix in COMPANION_SUFFIXES:
         if target.name.endswith(suffix):
             raise InvalidInput(
-                f"{target} would be taken for a part of {target.name.removesuffix(suffix)}, since its name ends in "
+                f"{target} would be taken for part of {target.name.removesuffix(suffix)}, since its name ends in "
                 f"{suffix}; name another file"
             )
     try:
@@ -139,10 +151,14 @@ def _resolve_target(target: Path, source: Path) -> Path:
 
 def _require_free(target: Path) -> None:
     if os.path.lexists(target):
-        raise AlreadyExists(f"{target} is there already; name another file, or use --keep to number them by time")
+        raise AlreadyExists(
+            f"{target} exists already",
+            advice="name another file, or use keep to put the time into its name",
+            command="name another file, or use --keep to put the time into its name",
+        )
     if not is_free(target):
         raise AlreadyExists(
-            f"beside {target} lies a -wal, -shm or -journal of a file that had this name; it would be played into the "
+            f"beside {target} lies a -wal, -shm or -journal of a file that had this name; SQLite would apply it to the "
             "backup when that is opened. Move it away, or name another file"
         )
 
@@ -152,14 +168,11 @@ def _name_by_time(scratch: ScratchFile, target: Path, stamp: str) -> Path:
     return take_first_free(filter(is_free, names), scratch.publish_as)
 
 
-def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-    """Remove all but the newest backups of this name. What is named after a time to come is not counted and stays.
-
-    Returns:
-        What was removed, and what was left because of the time in its name.
-    """
+def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> _OldBackups:
+    """Remove all but the newest backups of this name; neither count nor remove those with a time in the future."""
     pattern = re.compile(re.escape(target.stem) + r"-(\d{8}T\d{6}Z)(?:-([1-9]\d*))?" + re.escape(target.suffix))
-    found, in_future = [], []
+    older: list[_DatedBackup] = []
+    in_future = []
     try:
         for name in os.listdir(newest.parent):
             match = pattern.fullmatch(name)
@@ -169,15 +182,15 @@ def _remove_old(target: Path, newest: Path, stamp: str, keep: int) -> tuple[tupl
             if match[1] > stamp:
                 in_future.append(path)
             elif path != newest:
-                found.append((match[1], int(match[2] or 1), path))
-        doomed = [path for _, _, path in sorted(found)[: max(0, len(found) + 1 - keep)]]
-        for path in doomed:
+                older.append(_DatedBackup(match[1], int(match[2] or 1), path))
+        removed = [backup.path for backup in sorted(older)[: max(0, len(older) + 1 - keep)]]
+        for path in removed:
             path.unlink(missing_ok=True)
             for suffix in COMPANION_SUFFIXES:  # of one that was opened
                 Path(f"{path}{suffix}").unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailed(
-            f"{newest} is made and verified, but older backups beside it cannot be removed: {error.strerror} "
+            f"{newest} was made and verified, but older backups beside it cannot be removed: {error.strerror} "
             f"({error.filename}). Check owner and mode of the folder and of the files"
         ) from error
-    return tuple(doomed), tuple(sorted(in_future))
+    return _OldBackups(tuple(removed), tuple(sorted(in_future)))

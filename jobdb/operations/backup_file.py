@@ -1,7 +1,8 @@
-"""Copying a SQLite registry into another file, and checking such a file from end to end.
+"""Backup files: copy a SQLite registry into one, read one, and check one from end to end.
 
-Called by backup and restore. A saved file is read without being changed, also on a medium that cannot be written, and
-with what its -wal holds. Source: https://sqlite.org/backup.html, https://sqlite.org/uri.html
+Called by ``backup`` and ``restore``; may call the SQLite engine's helpers. A backup file is read without being changed,
+also on a medium that cannot be written, and with what its -wal holds.
+Source: https://sqlite.org/backup.html, https://sqlite.org/uri.html
 """
 
 from __future__ import annotations
@@ -27,44 +28,68 @@ from ..system.identifiers import file_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ..urls import DatabaseUrl
+
     _Translator = Callable[[apsw.Error, Path, Path], JobdbError]
 
-_PAGES_A_STEP = 2000
+_PAGES_PER_STEP = 2000
 _READ_URI = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
 
 
-def resolve_backup(path: Path) -> Path:
-    """Resolve a saved file's name to the file that links lead to.
+def sqlite_path(url: DatabaseUrl) -> Path:
+    """Return the file of a SQLite registry.
 
     Raises:
-        InvalidInput: nothing is there, or what is there is no file.
+        InvalidInput: the registry is in PostgreSQL.
     """
+    if url.path is None:
+        raise InvalidInput(
+            "backup and restore are for SQLite; save a PostgreSQL registry with pg_dump or its own archiving",
+            advice="or copy it into a file with copy_registry()",
+            command="or copy it into a file: jobdb copy",
+        )
+    return url.path
+
+
+def resolve_backup(path: Path) -> Path:
+    """Return the file that a backup's name leads to, links followed.
+
+    Raises:
+        InvalidInput: nothing is there, or what is there is not a file.
+    """
+    name_a_backup = {
+        "advice": "name a file that back_up() has made",
+        "command": "name a file that 'jobdb backup' has made",
+    }
     try:
         os.fsencode(path).decode("utf-8")
         found = os.stat(path)
     except (OSError, ValueError) as error:
         link = " (a link that leads nowhere)" if os.path.islink(path) else ""
         reason = f": {error.strerror}" if isinstance(error, PermissionError) else f" is not there{link}"
-        raise InvalidInput(f"{path}{reason}; name a file that 'jobdb backup' has made") from None
+        raise InvalidInput(f"{path}{reason}", **name_a_backup) from None
     if not stat.S_ISREG(found.st_mode):
-        raise InvalidInput(f"{path} is not a file; name a file that 'jobdb backup' has made")
+        raise InvalidInput(f"{path} is not a file", **name_a_backup)
     return Path(os.path.realpath(path))
 
 
 def verify(path: Path, *, named: Path | None = None) -> tuple[int, int]:
-    """Open a saved registry and check it from end to end.
+    """Open a backup file and check it from end to end.
 
     Args:
         path: the file.
         named: the file that an error is about, when ``path`` is a copy of it.
 
     Returns:
-        How many jobs and events it holds.
+        The number of jobs and of events that it holds.
 
     Raises:
-        InvalidInput: it is no file.
-        NotAJobdbDatabase, SchemaMismatch: it is something else or of another version.
+        InvalidInput: it is not a file.
+        NotAJobdbDatabase, SchemaMismatch: it is something else, or has another schema version.
         StorageFailed: it is damaged.
+
+    Example:
+        jobs, events = verify(Path("/backups/jobs.db"))
     """
     path, named = resolve_backup(path), named or path
     try:
@@ -82,10 +107,10 @@ def verify(path: Path, *, named: Path | None = None) -> tuple[int, int]:
 
 
 def copy_backup_file(source: Path, target: Path) -> None:
-    """Copy a saved registry, with what its -wal holds, into an empty file.
+    """Copy a backup file, with what its -wal holds, into an empty file.
 
     Raises:
-        NotAJobdbDatabase, SchemaMismatch: it is something else or of another version.
+        NotAJobdbDatabase, SchemaMismatch: it is something else, or has another schema version.
         StorageFailed: it is damaged, or the disk is full or failed.
     """
     try:
@@ -96,12 +121,12 @@ def copy_backup_file(source: Path, target: Path) -> None:
 
 
 def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) -> None:
-    """Copy one moment's state of a registry in use into an empty file.
+    """Copy the state of a registry at one moment, while it is in use, into an empty file.
 
     Args:
         source: the database.
         target: the empty file.
-        identity: the device and inode of the database that is meant.
+        identity: device and inode of the file that the registry has open.
 
     Raises:
         StorageFailed: another file stands at the name now, or the disk is full or failed.
@@ -112,7 +137,7 @@ def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) ->
             if any(file_id(found) != identity for found in (before, os.stat(source))):
                 raise StorageFailed(
                     f"{source} was replaced by another file since this registry was opened; nothing was saved. Open "
-                    "the registry anew"
+                    "the registry again"
                 )
             _copy(connection, source, target, unreadable=lambda error, path, _named: translate(error, path, 30.0))
     except apsw.Error as error:
@@ -120,9 +145,9 @@ def copy_open_database(source: Path, target: Path, identity: tuple[int, int]) ->
 
 
 def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Translator) -> None:
-    """SQLite's backup API, in steps so that writers of a rollback journal get their turn; restarts by itself."""
+    """Copy with SQLite's backup API, in steps so that writers of a rollback journal get their turn."""
     try:
-        # One read transaction: the copy is one moment's state, whatever is written meanwhile.
+        # One read transaction: the copy is the state of one moment, whatever is written meanwhile.
         source.execute("BEGIN; SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.Error as error:
         raise unreadable(error, path, path) from error
@@ -131,7 +156,7 @@ def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Tra
         try:
             with copy.backup("main", source, "main") as copying:
                 while not copying.done:
-                    copying.step(_PAGES_A_STEP)
+                    copying.step(_PAGES_PER_STEP)
             copy.pragma("journal_mode", "delete")
         finally:
             copy.close()
@@ -143,7 +168,10 @@ def _copy(source: apsw.Connection, path: Path, target: Path, *, unreadable: _Tra
 
 
 def open_scratch(scratch: Path) -> apsw.Connection:
-    """Open a file that nobody else knows of. Its name must lead through no link, and it is synced by its maker."""
+    """Open a file that nobody else knows of, without syncing, which its maker does.
+
+    Its name must not lead through a link.
+    """
     connection = apsw.Connection(str(scratch), flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW)
     try:
         connection.pragma("synchronous", 0)
@@ -155,14 +183,16 @@ def open_scratch(scratch: Path) -> apsw.Connection:
 
 @contextmanager
 def _open_backup(path: Path, named: Path) -> Iterator[apsw.Connection]:
-    """Open a saved registry to read it: as a database that others may be using, but for a finished file in WAL mode.
+    """Open a backup file for reading, as a database that others may be using.
 
-    That one SQLite can read as others would only by making a -wal and -shm beside it.
+    The exception is a finished file in WAL mode: SQLite could read it like that only by making a -wal and -shm beside
+    it, so it is opened as immutable.
     """
     if journal_page_count(Path(f"{path}-journal")) is not None:
         raise StorageFailed(
-            f"{named} is in the middle of a transaction: the -journal beside it is not rolled back. Run "
-            f"'jobdb --db {named} doctor', which does that, and try again"
+            f"{named} is in the middle of a transaction: the -journal beside it is not rolled back",
+            advice="open it once as a registry, which rolls it back, and try again",
+            command=f"run 'jobdb --db {named} doctor', which rolls it back, and try again",
         )
     foreign = NotAJobdbDatabase(f"{named} is not a backup of a jobdb database")
     try:
@@ -185,7 +215,7 @@ def _open_backup(path: Path, named: Path) -> Iterator[apsw.Connection]:
 
 
 def _backup_error(error: apsw.Error, path: Path, named: Path) -> JobdbError:
-    """Return the error of a saved file: what is wrong with it is no reason to look at a database's -wal."""
+    """Return the error for a backup file: damage in it calls for another backup, not for a look at a -wal."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return StorageFailed(f"{named} is damaged ({error}); use another backup")
     return translate(error, path, 0.0)

@@ -1,8 +1,8 @@
-"""Moving a whole registry into another, empty one, whatever engine either has.
+"""Copy: transfer a whole registry into another, empty one, whichever engine either has.
 
-Called by ``jobdb copy``. One moment's state of the source is written in one transaction at the target and read back
-there before it commits: the count and the digest of every table must be the same. Secrets stay sealed as they are, so
-the target is used with the same master key. Memory is bounded by a batch of rows.
+Called by ``jobdb copy``; calls two open registries. The source's state at one moment is written in one transaction at
+the target and read back there before it commits: the count and the digest of every table must be equal. Secrets stay
+sealed as they are, so the target is used with the same master key. Memory is bounded by a batch of rows.
 
 What belongs to the place and not to the jobs stays behind: its marks (``shared``, an override) and the named leases.
 So does the registry's id: to brokers and tickets a copy is another registry, unless it is to go on as the same one.
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,9 @@ class CopyStatements(StatementSet):
 COPY = CopyStatements(Path(__file__).with_name("copy.sql"))
 
 
-_SESSIONS = ("identity", "broker_identity")
+_BROKER_SESSIONS = ("identity", "broker_identity")
+"""The settings by which brokers know a registry."""
+
 TABLES = (
     "jobs",
     "specs",
@@ -85,30 +86,32 @@ TABLES = (
     "tombstones",
     "settings",
 )
+"""The tables that are copied, in an order in which references hold."""
+
 TABLES_NOT_COPIED = ("leases",)
 
-_BATCH_ROWS = 1000
-_BATCH_BYTES = 4 << 20
+_MAX_BATCH_ROWS = 1000
+_MAX_BATCH_BYTES = 4 << 20
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class CopyReport:
     """What was copied.
 
     Attributes:
         source: where from, without a password.
         target: where to, without a password.
-        rows: how many rows of each table.
+        rows: the number of rows of each table.
         digest: of everything that was copied, in hex; equal for two registries that hold the same.
     """
 
     source: str
     target: str
-    rows: dict[str, int] = field(default_factory=dict)
-    digest: str = ""
+    rows: dict[str, int]
+    digest: str
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready, under stable names."""
+        """Return JSON-ready values under stable names."""
         return {
             "source": self.source,
             "target": self.target,
@@ -121,84 +124,116 @@ class CopyReport:
 
 
 class TableDigest:
-    """Of a table's rows in whatever order they come: the sum of their SHA-256, and their count."""
+    """The digest of a table's rows, whatever their order: the sum of their SHA-256, and their count."""
 
     def __init__(self) -> None:
         self.count = 0
         self._sum = 0
 
     def add(self, rows: Iterable[Row]) -> None:
-        """Takes rows in; a row's values are integers, text, bytes and None on every engine."""
+        """Add rows, whose values are integers, text, bytes and None on every engine."""
         for row in rows:
             self.count += 1
             self._sum += int.from_bytes(hashlib.sha256(repr(row).encode("utf-8", "surrogatepass")).digest(), "big")
 
     def hex(self) -> str:
-        """The digest in 64 hex digits."""
+        """Return the digest as 64 hex digits."""
         return f"{self._sum % 2**256:064x}"
 
 
+class RegistryDigest:
+    """The digest of a registry: of its tables' names, counts and digests, in their order."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, table: str, digest: TableDigest) -> None:
+        """Add the next table."""
+        self._hash.update(f"{table} {digest.count} {digest.hex()}\n".encode())
+
+    def hex(self) -> str:
+        """Return the digest as 64 hex digits."""
+        return self._hash.hexdigest()
+
+
 def copy_registry(source: Registry, target: Registry, *, same_registry: bool = False) -> CopyReport:
-    """Copy everything; all or nothing.
+    """Copy everything in one transaction of the target: all or nothing.
 
     Args:
-        source: stays as it is, and can be written to meanwhile: what is written after the beginning is not copied.
-        target: holds no job.
+        source: the registry to copy; others may write to it meanwhile, and what they write is not copied.
+        target: a registry without jobs.
         same_registry: give the copy the source's registry id, so that brokers' sessions and tickets go on. Only where
             the source is never used again: two that have one id take each other's messages.
 
+    Returns:
+        The number of rows of each table, and the digest of all.
+
     Raises:
         AlreadyExists: the target is not empty.
+        InvalidInput: a value of the source cannot be stored in the target's database.
         StorageFailed: what was read back at the target is not what was read at the source; nothing was written.
+
+    Example:
+        with Registry.open("jobs.db") as source, Registry.open("postgresql://db/jobs", create=True) as target:
+            report = copy_registry(source, target)
+        assert report.digest == registry_digest(source)
     """
-    report = CopyReport(str(source.url), str(target.url))
-    whole = hashlib.sha256()
+    source_url, target_url = str(source.url), str(target.url)
+    rows: dict[str, int] = {}
+    whole = RegistryDigest()
     with target.store.write() as target_tx, source.store.read() as source_tx:
         for side in (source_tx, target_tx):
             side.run(COPY.copy_set_timeouts)
         target_tx.run(COPY.copy_lock)
-        _require_empty(target_tx, report.target)
+        _require_empty(target_tx, target_url)
         for table in TABLES:
-            read, found = _copy_table(table, source_tx, target_tx), _digest(table, target_tx)
-            if (read.count, read.hex()) != (found.count, found.hex()):
+            sent = _copy_table(table, source_tx, target_tx)
+            stored = _digest_table(table, target_tx)
+            if (sent.count, sent.hex()) != (stored.count, stored.hex()):
                 raise StorageFailed(
-                    f"table {table} holds {found.count} rows at {report.target} after {read.count} were read at "
-                    f"{report.source}, or they differ; nothing was kept. Run 'jobdb doctor' on both"
+                    f"table {table} holds {stored.count} rows at {target_url} after {sent.count} were read at "
+                    f"{source_url}, or they differ; nothing was kept",
+                    advice="check both with jobdb.doctor",
+                    command="run 'jobdb doctor' on both",
                 )
-            report.rows[table] = read.count
-            whole.update(f"{table} {read.count} {read.hex()}\n".encode())
+            rows[table] = sent.count
+            whole.add(table, sent)
         _assign_registry_id(source_tx if same_registry else None, target_tx)
         target_tx.run(COPY.copy_create_sequence)
         target_tx.run(COPY.copy_advance_sequence)
-    report.digest = whole.hexdigest()
-    return report
+    return CopyReport(source_url, target_url, rows, whole.hex())
+
+
+def registry_digest(registry: Registry) -> str:
+    """Return the digest that a copy of this registry would report.
+
+    Example:
+        assert registry_digest(source) == registry_digest(target)
+    """
+    whole = RegistryDigest()
+    with registry.store.read() as tx:
+        for table in TABLES:
+            whole.add(table, _digest_table(table, tx))
+    return whole.hex()
 
 
 def _assign_registry_id(source_tx: Transaction | None, target_tx: Transaction) -> None:
     """Give the copy an id of its own, or that of the source with what brokers know it by."""
     target_tx.run(JOBS.put_setting, name=REGISTRY_ID, value=new_registry_id())
     if source_tx is not None:
-        for name in (REGISTRY_ID, *_SESSIONS):
-            found = source_tx.one(JOBS.get_setting, name=name)
-            if found is not None:
-                target_tx.run(JOBS.put_setting, name=name, value=found[0])
+        for name in (REGISTRY_ID, *_BROKER_SESSIONS):
+            row = source_tx.one(JOBS.get_setting, name=name)
+            if row is not None:
+                target_tx.run(JOBS.put_setting, name=name, value=row[0])
 
 
-def registry_digest(registry: Registry) -> str:
-    """The digest that a copy of this registry would report."""
-    whole = hashlib.sha256()
-    with registry.store.read() as source_tx:
-        for table in TABLES:
-            found = _digest(table, source_tx)
-            whole.update(f"{table} {found.count} {found.hex()}\n".encode())
-    return whole.hexdigest()
-
-
-def _require_empty(target_tx: Transaction, target: str) -> None:
+def _require_empty(target_tx: Transaction, target_url: str) -> None:
     for table in TABLES:
         for _ in target_tx.iterate(COPY[f"copy_read_{table}"]):
             raise AlreadyExists(
-                f"{target} is not empty (table {table} has rows); copy into a new database, made by 'jobdb init'"
+                f"{target_url} is not empty (table {table} has rows)",
+                advice="copy into a new database, opened with create=True",
+                command="copy into a new database, made by 'jobdb init'",
             )
 
 
@@ -216,34 +251,33 @@ def _copy_table(table: str, source_tx: Transaction, target_tx: Transaction) -> T
     return digest
 
 
+def _digest_table(table: str, tx: Transaction) -> TableDigest:
+    digest = TableDigest()
+    for batch in _batches(tx.iterate(COPY[f"copy_read_{table}"])):
+        digest.add(batch)
+    return digest
+
+
 def _refuse_nul(table: str, columns: Sequence[str], batch: list[Row]) -> None:
-    """Name the value that a server could not take: old records may hold a NUL, and a file keeps it."""
+    """Name the value that a server could not take: old records may hold a NUL, and SQLite stores it."""
     for row in batch:
         for column, value in zip(columns, row, strict=True):
             if isinstance(value, str) and "\0" in value:
                 raise InvalidInput(
                     f"{column} of the row in table {table} with {columns[0]} {row[0]} holds a NUL character, which "
-                    "PostgreSQL cannot keep; nothing was copied. Correct the record that it came from and import it "
+                    "PostgreSQL cannot store; nothing was copied. Correct the record that it came from and import it "
                     "again, or prune the job"
                 ) from None
 
 
-def _digest(table: str, tx: Transaction) -> TableDigest:
-    digest = TableDigest()
-    rows = tx.iterate(COPY[f"copy_read_{table}"])
-    while batch := list(islice(rows, _BATCH_ROWS)):
-        digest.add(batch)
-    return digest
-
-
 def _batches(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Rows in batches that are bounded in number and, prompts being long, in size."""
+    """Yield the rows in batches that are bounded in number and, since prompts can be long, in size."""
     batch: list[Row] = []
     size = 0
     for row in rows:
         batch.append(row)
         size += sum(len(value) for value in row if isinstance(value, (str, bytes)))
-        if len(batch) >= _BATCH_ROWS or size >= _BATCH_BYTES:
+        if len(batch) >= _MAX_BATCH_ROWS or size >= _MAX_BATCH_BYTES:
             yield batch
             batch, size = [], 0
     if batch:

@@ -1,34 +1,34 @@
--- Statements of copy: every table as it is, in an order in which references hold. Read and written by the same columns.
+-- Statements of copy: every table as it is, in an order in which references hold. Each is read and written by the same columns.
 
--- copy_set_timeouts: the one side may wait long for the other.
+-- copy_set_timeouts: let either side wait long for the other.
 SELECT 1;
 
--- copy_lock: nobody else writes into the target until it is done.
+-- copy_lock: keep everybody else from writing to the target until the copy is committed.
 SELECT 1;
 
--- copy_create_sequence: SQLite's note of the last number given out; it has none before the first event.
+-- copy_create_sequence: SQLite's record of the last event number given out; it has none before the first event.
 INSERT INTO sqlite_sequence (name, seq)
 SELECT 'events', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events');
 
--- copy_advance_sequence: the next numbers follow those that were copied, and those that feeds have seen of events long pruned.
+-- copy_advance_sequence: go on after the numbers that were copied, and after those of pruned events that feeds have seen.
 UPDATE sqlite_sequence
 SET seq = max(seq, (SELECT COALESCE(max(event), 0) FROM feeds), (SELECT COALESCE(max(start_event), 0) FROM feeds))
 WHERE name = 'events';
 
--- copy_read_settings: the facts that belong to the jobs and not to the place: what their secrets are sealed under, and
--- what their tokens are told by.
+-- copy_read_settings: the settings that belong to the jobs and not to the place: the id of the key under which secrets
+-- are sealed, and the key of the token fingerprints.
 SELECT name, value FROM settings WHERE name IN ('key_id', 'fingerprint_key');
 
--- copy_write_settings: the same.
+-- copy_write_settings: a row of settings.
 INSERT INTO settings (name, value) VALUES (:name, :value);
 
--- copy_read_jobs: the jobs' states.
+-- copy_read_jobs: the current state of each job.
 SELECT id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec, has_broker,
        kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms, updated_ms, started_ms,
        finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms
 FROM jobs ORDER BY id;
 
--- copy_write_jobs: the same.
+-- copy_write_jobs: a row of jobs.
 INSERT INTO jobs (id, job_id, status, agent, agent_session, priority, topic_prefix, timeout_sec, idle_timeout_sec,
        has_broker, kid, last_seq, terminal_seq, attempt, strikes, worker, lease_until_ms, created_ms,
        updated_ms, started_ms, finished_ms, last_event, last_event_ms, detail, idempotency_key, lease_ms)
@@ -37,59 +37,59 @@ VALUES (:id, :job_id, :status, :agent, :agent_session, :priority, :topic_prefix,
        :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event, :last_event_ms, :detail, :idempotency_key,
        :lease_ms);
 
--- copy_read_specs: what does not change of them.
+-- copy_read_specs: what never changes of a job.
 SELECT job, prompt, broker, broker_password, expected_artifacts, extra
 FROM specs ORDER BY job;
 
--- copy_write_specs: the same.
+-- copy_write_specs: a row of specs.
 INSERT INTO specs (job, prompt, broker, broker_password, expected_artifacts, extra)
 VALUES (:job, :prompt, :broker, :broker_password, :expected_artifacts, :extra);
 
--- copy_read_tokens: their tokens, sealed.
+-- copy_read_tokens: the jobs' tokens, sealed.
 SELECT job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms, ended_ms
 FROM tokens ORDER BY job, kid;
 
--- copy_write_tokens: the same.
+-- copy_write_tokens: a row of tokens.
 INSERT INTO tokens (job, kid, sealed, imported, created_ms, expires_ms, revoked_ms, remembered, overlap_ms, ended_ms)
 VALUES (:job, :kid, :sealed, :imported, :created_ms, :expires_ms, :revoked_ms, :remembered, :overlap_ms, :ended_ms);
 
--- copy_read_events: what was said.
+-- copy_read_events: the recorded events.
 SELECT id, job, seq, event, attempt, recorded_ms, digest, payload
 FROM events ORDER BY id;
 
--- copy_write_events: the same.
+-- copy_write_events: a row of events.
 INSERT INTO events (id, job, seq, event, attempt, recorded_ms, digest, payload)
 VALUES (:id, :job, :seq, :event, :attempt, :recorded_ms, :digest, :payload);
 
--- copy_read_outbox: what waits for the broker.
+-- copy_read_outbox: events that wait for the broker.
 SELECT event, job
 FROM outbox ORDER BY event;
 
--- copy_write_outbox: the same.
+-- copy_write_outbox: a row of outbox.
 INSERT INTO outbox (event, job)
 VALUES (:event, :job);
 
--- copy_read_subscriptions: who observes.
+-- copy_read_subscriptions: subscribers of single jobs.
 SELECT id, job, subscriber, start_seq, last_seq, handled_seq, created_ms, last_event_ms
 FROM subscriptions ORDER BY id;
 
--- copy_write_subscriptions: the same.
+-- copy_write_subscriptions: a row of subscriptions.
 INSERT INTO subscriptions (id, job, subscriber, start_seq, last_seq, handled_seq, created_ms, last_event_ms)
 VALUES (:id, :job, :subscriber, :start_seq, :last_seq, :handled_seq, :created_ms, :last_event_ms);
 
--- copy_read_gaps: what observers skipped.
+-- copy_read_gaps: numbers that subscribers skipped.
 SELECT subscription, first_seq, last_seq
 FROM gaps ORDER BY subscription, first_seq;
 
--- copy_write_gaps: the same.
+-- copy_write_gaps: a row of gaps.
 INSERT INTO gaps (subscription, first_seq, last_seq)
 VALUES (:subscription, :first_seq, :last_seq);
 
--- copy_read_feeds: who observes all jobs.
+-- copy_read_feeds: subscribers of all jobs.
 SELECT subscriber, start_event, event
 FROM feeds ORDER BY subscriber;
 
--- copy_write_feeds: the same.
+-- copy_write_feeds: a row of feeds.
 INSERT INTO feeds (subscriber, start_event, event)
 VALUES (:subscriber, :start_event, :event);
 
@@ -97,7 +97,7 @@ VALUES (:subscriber, :start_event, :event);
 SELECT job, verdict, count, last_ms
 FROM verdict_counts ORDER BY job, verdict;
 
--- copy_write_verdict_counts: the same.
+-- copy_write_verdict_counts: a row of verdict_counts.
 INSERT INTO verdict_counts (job, verdict, count, last_ms)
 VALUES (:job, :verdict, :count, :last_ms);
 
@@ -105,24 +105,24 @@ VALUES (:job, :verdict, :count, :last_ms);
 SELECT id, job, subscriber, verdict, seq, recorded_ms, digest, reason, payload
 FROM refusals ORDER BY id;
 
--- copy_write_refusals: the same.
+-- copy_write_refusals: a row of refusals.
 INSERT INTO refusals (id, job, subscriber, verdict, seq, recorded_ms, digest, reason, payload)
 VALUES (:id, :job, :subscriber, :verdict, :seq, :recorded_ms, :digest, :reason, :payload);
 
--- copy_read_imports: what came out of the old registry.
+-- copy_read_imports: what came from an old registry.
 SELECT job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form, audit_digest
 FROM imports ORDER BY job;
 
--- copy_write_imports: the same.
+-- copy_write_imports: a row of imports.
 INSERT INTO imports (job, updated_ms, record_seq, job_seq, absent, event_form, event_digest, audit_form,
        audit_digest)
 VALUES (:job, :updated_ms, :record_seq, :job_seq, :absent, :event_form, :event_digest, :audit_form, :audit_digest);
 
--- copy_read_import_lines: the lines of its logs that are no events.
+-- copy_read_import_lines: the lines of an old registry's logs that are not events.
 SELECT job, log, number, raw
 FROM import_lines ORDER BY job, log, number;
 
--- copy_write_import_lines: the same.
+-- copy_write_import_lines: a row of import_lines.
 INSERT INTO import_lines (job, log, number, raw)
 VALUES (:job, :log, :number, :raw);
 
@@ -130,7 +130,7 @@ VALUES (:job, :log, :number, :raw);
 SELECT fingerprint, job_id
 FROM token_fingerprints ORDER BY fingerprint, job_id;
 
--- copy_write_token_fingerprints: the same.
+-- copy_write_token_fingerprints: a row of token_fingerprints.
 INSERT INTO token_fingerprints (fingerprint, job_id)
 VALUES (:fingerprint, :job_id);
 
@@ -138,6 +138,6 @@ VALUES (:fingerprint, :job_id);
 SELECT job_id, unremembered, pruned_ms
 FROM tombstones ORDER BY job_id;
 
--- copy_write_tombstones: the same.
+-- copy_write_tombstones: a row of tombstones.
 INSERT INTO tombstones (job_id, unremembered, pruned_ms)
 VALUES (:job_id, :unremembered, :pruned_ms);

@@ -1,7 +1,8 @@
-"""Letting a finished file take a database's name, while what had it is kept under another.
+"""The exchange of names: a finished file takes a database's name, and the old file is kept under another.
 
-Called by restore, under the gate and SQLite's exclusive lock. Where the file system can exchange two names, that is one
-step. Elsewhere the old file gets its second name first, and the new one is then renamed over the first.
+Called by ``locked_replace``, under the gate and SQLite's exclusive lock; calls the file system. Where that can exchange
+two names, it is one step. Elsewhere the old file gets its second name first, and the new one is then renamed over the
+first name.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 from ..engines.sqlite.stale_journals import free_names, nonempty_journals
 from ..filesystem.atomic_files import UNSUPPORTED, exchange, rename_noreplace
@@ -22,14 +24,18 @@ from ..system.identifiers import file_id
 _KEPT_WORD = "replaced"
 
 
-def replace_database(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Path, ...]]:
-    """Replace the file at a name, which is kept with its journals.
+class KeptFiles(NamedTuple):
+    """The new names of the old file and of its journals."""
 
-    At every moment the name stands for the old file or for the new one. Only what is damaged still has journals here;
-    they get their new names before the old ones are taken from them.
+    database: Path
+    journals: tuple[Path, ...] = ()
 
-    Returns:
-        The old file's new name, and those of its journals.
+
+def replace_database(scratch: ScratchFile, target: Path) -> KeptFiles:
+    """Replace the file at a name; keep the old one with its journals under other names.
+
+    At every moment the name stands for the old file or for the new one. Only a damaged database still has journals
+    here; they get their new names before they lose the old ones.
 
     Raises:
         OSError: nothing was replaced.
@@ -44,9 +50,9 @@ def replace_database(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Pa
         kept = _keep_by_exchange(scratch, target)
         if kept is not None:
             sync_folder(target.parent)
-            return kept, ()
+            return KeptFiles(kept)
     try:
-        kept = kept or _linked(target)
+        kept = kept or _keep_by_link(target)
     except OSError as error:
         if error.errno not in UNSUPPORTED:
             raise
@@ -61,16 +67,16 @@ def replace_database(scratch: ScratchFile, target: Path) -> tuple[Path, tuple[Pa
     sync_folder(target.parent)
     scratch.replace(target)
     sync_folder(target.parent)
-    return kept, _without_shm(moved)
+    return KeptFiles(kept, _without_shm(moved))
 
 
 def count_other_links(target: Path, found: os.stat_result) -> int:
-    """Count a file's names other than this one and those that an interrupted restore has given it."""
+    """Return how many names a file has besides this one and those that an interrupted restore has given it."""
     return found.st_nlink - 1 - len(_own_names(target, found))
 
 
-def refuse_strange_journals(target: Path) -> None:
-    """Refuse a database beside which something stands that must not be written to, as opening it does.
+def refuse_unsafe_journals(target: Path) -> None:
+    """Refuse a database beside which lies something that must not be written to, as opening it would.
 
     A journal may have the second name that an interrupted restore has given it.
 
@@ -110,7 +116,11 @@ def _kept_by_interrupted(target: Path) -> Path | None:
 
 
 def _keep_by_exchange(scratch: ScratchFile, target: Path) -> Path | None:
-    """Give the new file the name to keep the old one under, and exchange the two; None where that cannot be done."""
+    """Give the new file the name to keep the old one under, and exchange the two names.
+
+    Returns:
+        The old file's new name; None if the file system cannot exchange names.
+    """
     before = scratch.path
     kept = take_first_free(free_names(target, _KEPT_WORD), scratch.publish_as)
     try:
@@ -125,12 +135,15 @@ def _keep_by_exchange(scratch: ScratchFile, target: Path) -> Path | None:
     return None
 
 
-def _linked(target: Path) -> Path:
+def _keep_by_link(target: Path) -> Path:
     return take_first_free(free_names(target, _KEPT_WORD), lambda kept: os.link(target, kept, follow_symlinks=False))
 
 
-def _keep_by_rename(scratch: ScratchFile, target: Path, journals: list[str]) -> tuple[Path, tuple[Path, ...]]:
-    """Where the file system has neither: the name stands for nothing for a moment, in which the gate is held."""
+def _keep_by_rename(scratch: ScratchFile, target: Path, journals: list[str]) -> KeptFiles:
+    """Rename the old file away, then the new one to its name: where the file system has neither exchange nor links.
+
+    For a moment the name stands for nothing; the gate is held meanwhile.
+    """
     kept = next(free_names(target, _KEPT_WORD))
     moved = []
     for suffix in journals:
@@ -139,7 +152,7 @@ def _keep_by_rename(scratch: ScratchFile, target: Path, journals: list[str]) -> 
     rename_noreplace(target, kept)
     scratch.replace(target)
     sync_folder(target.parent)
-    return kept, _without_shm(moved)
+    return KeptFiles(kept, _without_shm(moved))
 
 
 def _without_shm(moved: list[Path]) -> tuple[Path, ...]:

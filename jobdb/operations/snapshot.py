@@ -1,12 +1,13 @@
-"""What the live view shows, as data: one moment's counts, jobs and refusals, put in the order a person needs.
+"""Snapshot: counts, jobs and refusals at one moment, in the order in which a person needs them.
 
-Called by ``jobdb watch`` several times a second at most; reads in one transaction and keeps nothing.
+Called by ``jobdb watch``, several times a second at most; calls an open registry and keeps nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ..engines.statements import Statement, StatementSet
 from ..model import JobStatus, Refusal, Verdict
@@ -21,13 +22,35 @@ class SnapshotStatements(StatementSet):
 
 SNAPSHOT = SnapshotStatements(Path(__file__).with_name("snapshot.sql"))
 
-
 MAX_JOBS = 2000
+"""How many jobs a snapshot shows at most, the newest."""
+
+_MAX_REFUSALS = 5
+
+
+class _JobRow(NamedTuple):
+    """A row of the statement ``watch_jobs``."""
+
+    job_id: str
+    status: str
+    agent: str
+    agent_session: str | None
+    attempt: int
+    worker: str | None
+    started_ms: int | None
+    created_ms: int
+    last_event: str | None
+    last_event_ms: int | None
+    timeout_sec: int
+    idle_timeout_sec: int
+    lease_until_ms: int | None
+    finished_ms: int | None
+    detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class WatchedJob:
-    """One line of the live view. Times are seconds before the snapshot; limits are seconds, 0 for none."""
+    """A job as the live view shows it. Times are seconds before the snapshot; limits are seconds, 0 for none."""
 
     job_id: str
     status: JobStatus
@@ -45,12 +68,12 @@ class WatchedJob:
 
     @property
     def awaits_permission(self) -> bool:
-        """It waits for a person's permission."""
+        """True if the job waits for a person's permission."""
         return self.last_event == "permission_required" and not self.status.terminal
 
     @property
     def limit_usage(self) -> float:
-        """How much of its tighter limit is used up; 1 and more: over it."""
+        """The used share of the job's tighter limit; from 1 on the limit is exceeded."""
         shares = [0.0]
         if self.timeout_sec and self.running_sec is not None:
             shares.append(self.running_sec / self.timeout_sec)
@@ -61,7 +84,16 @@ class WatchedJob:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One moment's state."""
+    """The state of a registry at one moment.
+
+    Attributes:
+        taken_ms: that moment, Unix milliseconds.
+        counts: the number of jobs per status.
+        jobs: the jobs of the status that was asked for.
+        refusals: the latest refusals.
+        verdicts: how often each verdict was given.
+        outbox: the number of events that wait for the broker.
+    """
 
     taken_ms: int
     counts: dict[JobStatus, int]
@@ -72,68 +104,57 @@ class Snapshot:
 
 
 def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent: str | None = None) -> Snapshot:
-    """The state of now.
+    """Return the current state of a registry.
 
     Args:
         registry: the open registry.
         status: which jobs to show; at most 2,000, the newest.
-        agent: only jobs whose agent's name contains this.
+        agent: show only jobs whose agent's name contains this, in upper or lower case.
 
     Returns:
-        The snapshot; jobs that ask for permission first, then those nearest to a limit.
+        The snapshot; running jobs that wait for permission first, then those nearest to a limit.
+
+    Example:
+        with Registry.open("jobs.db") as registry:
+            for job in snapshot(registry).jobs:
+                print(job.job_id, job.running_sec, job.limit_usage)
     """
     engine = registry.engine
     with registry.store.read() as tx:
         now = tx.now_ms
         rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MAX_JOBS)
-    found = []
-    for row in rows:
-        (
-            job_id,
-            state,
-            name,
-            session,
-            attempt,
-            worker,
-            started,
-            created,
-            event,
-            last_event_ms,
-            timeout,
-            idle,
-            lease,
-            end,
-            detail,
-        ) = row
-        if agent and agent.lower() not in name.lower():
-            continue
-        until = end if end is not None else now
-        began = started if started is not None else (created if state == "running" else None)
-        last_sign_ms = max(last_event_ms or 0, began or 0) or None
-        found.append(
-            WatchedJob(
-                job_id=job_id,
-                status=JobStatus(state),
-                agent=name,
-                session=session,
-                attempt=attempt,
-                worker=worker,
-                running_sec=None if began is None else (until - began) / 1000,
-                idle_sec=None if last_sign_ms is None or end is not None else (now - last_sign_ms) / 1000,
-                timeout_sec=timeout,
-                idle_timeout_sec=idle,
-                lease_left_sec=None if lease is None else (lease - now) / 1000,
-                last_event=event,
-                detail=detail,
-            )
-        )
+    wanted = (agent or "").lower()
+    jobs = [_watched_job(row, now) for row in map(_JobRow._make, rows) if wanted in row.agent.lower()]
     if status is JobStatus.RUNNING:
-        found.sort(key=lambda job: (not job.awaits_permission, -job.limit_usage, job.job_id))
+        jobs.sort(key=lambda job: (not job.awaits_permission, -job.limit_usage, job.job_id))
     return Snapshot(
         taken_ms=now,
         counts=registry.count_by_status(),
-        jobs=tuple(found),
-        refusals=tuple(registry.refusals(limit=5)),
+        jobs=tuple(jobs),
+        refusals=tuple(registry.refusals(limit=_MAX_REFUSALS)),
         verdicts=registry.verdict_counts(),
         outbox=engine.outbox_size()[0],
+    )
+
+
+def _watched_job(row: _JobRow, now: int) -> WatchedJob:
+    began_ms = row.started_ms
+    if began_ms is None and row.status == JobStatus.RUNNING:
+        began_ms = row.created_ms
+    until_ms = row.finished_ms if row.finished_ms is not None else now
+    last_sign_ms = max(row.last_event_ms or 0, began_ms or 0)
+    return WatchedJob(
+        job_id=row.job_id,
+        status=JobStatus(row.status),
+        agent=row.agent,
+        session=row.agent_session,
+        attempt=row.attempt,
+        worker=row.worker,
+        running_sec=None if began_ms is None else (until_ms - began_ms) / 1000,
+        idle_sec=None if not last_sign_ms or row.finished_ms is not None else (now - last_sign_ms) / 1000,
+        timeout_sec=row.timeout_sec,
+        idle_timeout_sec=row.idle_timeout_sec,
+        lease_left_sec=None if row.lease_until_ms is None else (row.lease_until_ms - now) / 1000,
+        last_event=row.last_event,
+        detail=row.detail,
     )

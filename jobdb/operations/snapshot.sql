@@ -1,6 +1,6 @@
--- Statements of the live view.
+-- Statements of the snapshot for the live view.
 
--- watch_jobs: the jobs of one status, the newest first, without their prompts.
+-- watch_jobs: the jobs of one status, newest first, without their prompts.
 SELECT job_id, status, agent, agent_session, attempt, worker, started_ms, created_ms, last_event, last_event_ms,
        timeout_sec, idle_timeout_sec, lease_until_ms, finished_ms, detail
 FROM jobs WHERE status = :status ORDER BY id DESC LIMIT :limit;

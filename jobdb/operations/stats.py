@@ -1,17 +1,18 @@
-"""How the work goes, in numbers: by status, agent and day, durations, refusals; as data and for Prometheus.
+"""Statistics: jobs by status, agent and day, durations, refusals; as data and in Prometheus' text format.
 
-Called by ``jobdb stats``. Reads one moment's state.
+Called by ``jobdb stats``; calls an open registry, and reads all numbers in one transaction.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..core import arguments
 from ..engines.sql.statements import ACCEPT, JOBS, OUTBOX
 from ..engines.statements import Statement, StatementSet
+from ..engines.store import Row
 from ..model import JobStatus, format_time, from_ms
 from ..registry import Registry
 
@@ -27,13 +28,13 @@ class StatsStatements(StatementSet):
 
 STATS = StatsStatements(Path(__file__).with_name("stats.sql"))
 
-
 _DAY_MS = 86_400_000
+_MAX_DAYS = 3660
 
 
 @dataclass(frozen=True, slots=True)
-class Duration:
-    """How long an agent's jobs took from claim to end, in seconds."""
+class AgentDurations:
+    """The durations of one agent's jobs from claim to end, in seconds."""
 
     agent: str
     jobs: int
@@ -41,6 +42,7 @@ class Duration:
     longest_sec: float
 
     def as_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values under stable names."""
         return {
             "agent": self.agent,
             "jobs": self.jobs,
@@ -49,20 +51,27 @@ class Duration:
         }
 
 
+class VerdictTotal(NamedTuple):
+    """How often a verdict was given, and when it was last given, UTC."""
+
+    times: int
+    last_at: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The numbers of one moment.
+    """The statistics of a registry at one moment.
 
     Attributes:
         taken_at: that moment, UTC.
         days: how many days back ``by_day`` and ``durations`` go.
-        jobs: how many jobs there are of each status.
-        by_agent: the same for each agent that has jobs.
-        by_day: the same for each UTC day on which jobs were registered, the oldest first.
+        jobs: the number of jobs per status.
+        by_agent: the number of jobs per status, for each agent that has jobs.
+        by_day: the number of jobs per current status, for each UTC day on which jobs were registered, oldest first.
         durations: of jobs that have ended, by agent.
         refusals: how often each verdict was given, and when last.
-        events: how many events are kept.
-        outbox: how many of them wait for the broker.
+        events: the number of events that are kept.
+        outbox: the number of events that wait for the broker.
     """
 
     taken_at: str
@@ -70,13 +79,13 @@ class Stats:
     jobs: dict[str, int]
     by_agent: dict[str, dict[str, int]]
     by_day: dict[str, dict[str, int]]
-    durations: tuple[Duration, ...]
-    refusals: dict[str, tuple[int, str | None]]
+    durations: tuple[AgentDurations, ...]
+    refusals: dict[str, VerdictTotal]
     events: int
     outbox: int
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers as JSON-ready values, under the stable names of ``jobdb stats --json``."""
+        """Return JSON-ready values under the stable names of ``jobdb stats --json``."""
         return {
             "taken_at": self.taken_at,
             "days": self.days,
@@ -84,33 +93,43 @@ class Stats:
             "by_agent": self.by_agent,
             "by_day": self.by_day,
             "durations": [duration.as_dict() for duration in self.durations],
-            "refusals": {verdict: count for verdict, (count, _last) in self.refusals.items()},
-            "refused_last_at": {verdict: last for verdict, (_count, last) in self.refusals.items()},
+            "refusals": {verdict: total.times for verdict, total in self.refusals.items()},
+            "refused_last_at": {verdict: total.last_at for verdict, total in self.refusals.items()},
             "events": self.events,
             "outbox": self.outbox,
         }
 
 
 def collect(registry: Registry, *, days: int = 14) -> Stats:
-    """The numbers of now.
+    """Return the current statistics of a registry.
 
     Args:
         registry: the open registry.
-        days: how many days back ``by_day`` and ``durations`` go.
+        days: how many days back ``by_day`` and ``durations`` go; 1 to 3660.
+
+    Returns:
+        The numbers, all of one moment.
+
+    Raises:
+        InvalidInput: ``days`` is out of its range.
+
+    Example:
+        with Registry.open("jobs.db") as registry:
+            stats = collect(registry, days=7)
+        print(stats.jobs["running"], "jobs are running")
     """
-    days = arguments.integer("days", days, least=1, most=3660)
-    store = registry.store
-    with store.read() as tx:
+    days = arguments.integer("days", days, least=1, most=_MAX_DAYS)
+    with registry.store.read() as tx:
         now = tx.now_ms
         since = now - days * _DAY_MS
         by_agent: dict[str, dict[str, int]] = {}
         for agent, status, count in tx.all(STATS.stats_by_agent):
-            by_agent.setdefault(agent, _of_each_status())[status] = int(count)
+            by_agent.setdefault(agent, _zero_per_status())[status] = int(count)
         by_day: dict[str, dict[str, int]] = {}
         for number, status, count in tx.all(STATS.stats_by_day, since=since):
             day = (format_time(from_ms(int(number) * _DAY_MS)) or "")[:10]
-            by_day.setdefault(day, _of_each_status())[status] = int(count)
-        jobs = _of_each_status()
+            by_day.setdefault(day, _zero_per_status())[status] = int(count)
+        jobs = _zero_per_status()
         jobs.update({status: int(count) for status, count in tx.all(JOBS.count_by_status)})
         return Stats(
             taken_at=format_time(from_ms(now)) or "",
@@ -119,36 +138,43 @@ def collect(registry: Registry, *, days: int = 14) -> Stats:
             by_agent=by_agent,
             by_day=by_day,
             durations=tuple(
-                Duration(agent, int(count), round(float(mean) / 1000, 3), round(float(longest) / 1000, 3))
+                AgentDurations(agent, int(count), round(float(mean) / 1000, 3), round(float(longest) / 1000, 3))
                 for agent, count, mean, longest in tx.all(STATS.stats_durations, since=since)
             ),
             refusals={
-                verdict: (int(count), format_time(from_ms(int(last_ms))))
+                verdict: VerdictTotal(int(count), format_time(from_ms(int(last_ms))))
                 for verdict, count, last_ms in tx.all(ACCEPT.verdict_totals)
             },
-            events=_first(tx.one(STATS.stats_events)),
-            outbox=_first(tx.one(OUTBOX.count_outbox)),
+            events=_count(tx.one(STATS.stats_events)),
+            outbox=_count(tx.one(OUTBOX.count_outbox)),
         )
 
 
-def _of_each_status() -> dict[str, int]:
+def _zero_per_status() -> dict[str, int]:
     return {status.value: 0 for status in JobStatus}
 
 
-def _first(row: tuple[Any, ...] | None) -> int:
-    return int(row[0]) if row else 0
+def _count(row: Row | None) -> int:
+    assert row is not None  # a count is always one row
+    return int(row[0])
 
 
 def prometheus(stats: Stats) -> str:
-    """The numbers in Prometheus' text format. Source: prometheus.io, "Exposition formats", version 0.0.4."""
+    """Return statistics in Prometheus' text format, version 0.0.4.
+
+    Source: https://prometheus.io/docs/instrumenting/exposition_formats/
+
+    Example:
+        Path("jobdb.prom").write_text(prometheus(collect(registry)))
+    """
     lines: list[str] = []
 
-    def family(name: str, kind: str, text: str, samples: list[tuple[dict[str, str], float]]) -> None:
-        lines.append(f"# HELP {name} {text}")
+    def family(name: str, kind: str, help_text: str, samples: list[tuple[dict[str, str], float]]) -> None:
+        lines.append(f"# HELP {name} {help_text}")
         lines.append(f"# TYPE {name} {kind}")
         for labels, value in samples:
-            shown = ",".join(f'{key}="{_escaped(label)}"' for key, label in labels.items())
-            lines.append(f"{name}{{{shown}}} {value!r}" if shown else f"{name} {value!r}")
+            listed = ",".join(f'{key}="{_escape(label)}"' for key, label in labels.items())
+            lines.append(f"{name}{{{listed}}} {value!r}" if listed else f"{name} {value!r}")
 
     family("jobdb_jobs", "gauge", "Jobs by status.", [({"status": s}, n) for s, n in stats.jobs.items()])
     family(
@@ -166,13 +192,13 @@ def prometheus(stats: Stats) -> str:
         "jobdb_job_duration_mean_seconds",
         "gauge",
         f"Mean time from claim to end {span}",
-        [({"agent": one.agent}, one.mean_sec) for one in stats.durations],
+        [({"agent": agent.agent}, agent.mean_sec) for agent in stats.durations],
     )
     family(
         "jobdb_job_duration_longest_seconds",
         "gauge",
         f"Longest time from claim to end {span}",
-        [({"agent": one.agent}, one.longest_sec) for one in stats.durations],
+        [({"agent": agent.agent}, agent.longest_sec) for agent in stats.durations],
     )
     family("jobdb_events", "gauge", "Events recorded and kept.", [({}, stats.events)])
     family("jobdb_outbox_events", "gauge", "Events that wait for the broker.", [({}, stats.outbox)])
@@ -180,10 +206,10 @@ def prometheus(stats: Stats) -> str:
         "jobdb_refusals_total",
         "counter",
         "Wire events refused, by verdict.",
-        [({"verdict": verdict}, count) for verdict, (count, _last) in stats.refusals.items()],
+        [({"verdict": verdict}, total.times) for verdict, total in stats.refusals.items()],
     )
     return "\n".join(lines) + "\n"
 
 
-def _escaped(label: str) -> str:
+def _escape(label: str) -> str:
     return label.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -1,15 +1,15 @@
--- Statements of the numbers.
+-- Statements of the statistics.
 
 -- stats_by_agent: jobs by agent and status.
 SELECT agent, status, count(*) FROM jobs GROUP BY agent, status ORDER BY agent, status;
 
--- stats_by_day: jobs by the day on which they were registered, and their present status.
+-- stats_by_day: jobs by the day on which they were registered, and their current status.
 SELECT created_ms / 86400000, status, count(*) FROM jobs WHERE created_ms >= :since
 GROUP BY created_ms / 86400000, status ORDER BY 1, 2;
 
--- stats_durations: from claim to end, by agent.
+-- stats_durations: the time from claim to end, by agent.
 SELECT agent, count(*), avg(finished_ms - started_ms), max(finished_ms - started_ms) FROM jobs
 WHERE finished_ms >= :since AND started_ms IS NOT NULL GROUP BY agent ORDER BY agent;
 
--- stats_events: all events.
+-- stats_events: how many events are kept.
 SELECT count(*) FROM events;

@@ -1,32 +1,43 @@
-"""Following events in the database itself, without a broker: the iterators behind ``Registry.subscribe``.
+"""Following events: the iterator that hands them out, and its source in the database itself.
 
-Each step accepts what is new for the subscriber in one transaction and then hands it out from the database, so a
-restart goes on where the handler was. Waiting costs next to nothing: SQLite's data_version, PostgreSQL's NOTIFY.
+``Registry.subscribe`` returns a ``Follower`` and, over a broker, ``jobdb.mqtt.subscribe`` a subclass of it. It keeps
+what both have in common: the time limits, which event counts as handled, and the outcome. The source of the events is a
+generator of steps: here :func:`job_steps` and :func:`feed_steps`, which accept what is new in one transaction and hand
+it out from the database, so that a restart continues where the handler was. Waiting costs next to nothing: SQLite's
+data_version, PostgreSQL's NOTIFY. Called by the registry and by ``mqtt/subscriber.py``; calls the engine.
 """
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ..errors import TimedOut, UnknownJob
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
 
     from ..engines.sql.engine import Engine
     from ..engines.sql.following import FollowResult
     from ..model import Event, Job
 
-    # An event to hand out, and the handled_seq that it follows.
-    _Step = tuple[Event, int]
+    # An event to hand out, and the seq that was handed out before it.
+    Step = tuple[Event, int]
+    # The steps of a job return the job once it has ended.
+    Steps = Generator[Step, None, Job | None]
 
-_PAGE_SIZE = 100
+PAGE_SIZE = 100
 _MAX_WAIT_SEC = 60.0
 
 
 class WaitLimits:
-    """The time limits of one wait: for the whole, and from event to event."""
+    """The time limits of one iteration: in total, and from event to event.
+
+    Args:
+        subject: what is followed, for the message of the error.
+        timeout_sec: the limit for the whole, in seconds; None: no limit.
+        idle_timeout_sec: the limit from event to event, in seconds; None: no limit.
+    """
 
     def __init__(self, subject: str, timeout_sec: float | None, idle_timeout_sec: float | None) -> None:
         self._subject = subject
@@ -35,28 +46,25 @@ class WaitLimits:
         self._began = self._idle_since = time.monotonic()
 
     def reset_idle(self) -> None:
-        """An event was received: the idle time begins anew."""
+        """Restart the idle time: an event was received."""
         self._idle_since = time.monotonic()
 
     def check_total(self) -> None:
-        """Called before an event is handed out: a job that never falls silent must not outlast the limit.
+        """Check the total limit, before an event is handed out: a job that is never idle must not outlast it.
 
         Raises:
-            TimedOut: the limit for the whole is over.
+            TimedOut: the total limit is over.
         """
         if self._timeout_sec is not None and time.monotonic() - self._began >= self._timeout_sec:
             raise self._timed_out(self._timeout_sec, "in all")
 
-    def _timed_out(self, limit: float, word: str) -> TimedOut:
-        return TimedOut(f"{self._subject}: {limit:g} s {word} are over; subscribe again to go on")
-
-    def left(self) -> float:
-        """How long to wait at most, in seconds.
+    def remaining_sec(self) -> float:
+        """Return how long to wait at most, in seconds.
 
         Raises:
             TimedOut: a limit is over.
         """
-        now, left = time.monotonic(), _MAX_WAIT_SEC
+        now, remaining = time.monotonic(), _MAX_WAIT_SEC
         for limit, since, word in (
             (self._timeout_sec, self._began, "in all"),
             (self._idle_timeout_sec, self._idle_since, "without an event"),
@@ -65,41 +73,140 @@ class WaitLimits:
                 continue
             if now - since >= limit:
                 raise self._timed_out(limit, word)
-            left = min(left, limit - (now - since))
-        return left
+            remaining = min(remaining, limit - (now - since))
+        return remaining
+
+    def _timed_out(self, limit: float, word: str) -> TimedOut:
+        return TimedOut(f"{self._subject}: {limit:g} s {word} are over", advice="subscribe again to continue")
 
 
 class Follower:
-    """An iterator over events. ``outcome`` is the job, when following one job has come to its end."""
+    """An iterator over events, each handed out at least once and marked as handled when the next is requested.
 
-    def __init__(self, engine: Engine, subscriber: str, steps: Iterator[_Step]) -> None:
+    Args:
+        engine: records what is handled.
+        subscriber: the observer's name.
+        steps: the source of the events.
+        limits: the time limits.
+
+    Attributes:
+        subscriber: the observer's name.
+        outcome: the job, once following one job has come to its end; None before, and when following all jobs.
+
+    Example:
+        >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+        >>> event = registry.complete("sort-1")
+        >>> follower = registry.subscribe("sort-1", subscriber="orchestrator", timeout_sec=10)
+        >>> for event in follower:
+        ...     print(event.seq, event.event)
+        1 completed
+        >>> follower.outcome.status
+        <JobStatus.COMPLETED: 'completed'>
+    """
+
+    def __init__(self, engine: Engine, subscriber: str, steps: Steps, limits: WaitLimits) -> None:
         self._engine = engine
         self._steps = steps
+        self._limits = limits
+        self._unhandled: Step | None = None
         self.subscriber = subscriber
         self.outcome: Job | None = None
-        self._unhandled: _Step | None = None
 
-    def __iter__(self) -> Follower:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Event:
+        """Mark the last event as handled; return the next.
+
+        Raises:
+            TimedOut: a limit is over. An event that has come meanwhile is not handed out and stays unhandled.
+        """
         self.handled()
-        self._unhandled = next(self._steps)
-        return self._unhandled[0]
+        try:
+            step = next(self._steps)
+        except StopIteration as end:
+            self.outcome = self.outcome or end.value
+            raise
+        self._limits.check_total()
+        self._limits.reset_idle()
+        self._unhandled = step
+        return step[0]
 
     def handled(self) -> None:
-        """Notes that the last event is handled, without asking for the next."""
+        """Mark the last event as handled without requesting the next.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> event = registry.publish("sort-1", "progress")
+            >>> follower = registry.subscribe("sort-1", subscriber="orchestrator", timeout_sec=10)
+            >>> event = next(follower)
+            >>> follower.handled()
+            >>> registry.subscriptions()[0].handled_seq
+            1
+        """
         if self._unhandled is not None:
             event, after = self._unhandled
             self._engine.mark_handled(event.job_id, subscriber=self.subscriber, seq=event.seq, after=after)
             self._unhandled = None
 
 
-def with_previous_seq(events: Iterable[Event], after: int) -> Iterator[tuple[Event, int]]:
-    """Each event with the seq that was handed out before it; ``after`` is the one before the first."""
+def with_previous_seq(events: Iterable[Event], after: int) -> Iterator[Step]:
+    """Yield each event with the seq that was handed out before it.
+
+    It tells whether an event between the two was accepted late meanwhile: then all from there on is handed out again.
+
+    Args:
+        events: a job's events, in order.
+        after: the seq before the first.
+    """
     for event in events:
         yield event, after
         after = event.seq
+
+
+def job_steps(engine: Engine, job_id: str, *, subscriber: str, start: str, limits: WaitLimits) -> Steps:
+    """Yield one job's events from the database; return the job once it has ended and all are handed out."""
+    while True:
+        seen = engine.store.data_version()
+        followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=PAGE_SIZE)
+        yield from with_previous_seq(followed.events, followed.after)
+        if followed.ended is not None:
+            return engine.get(job_id)
+        if not followed.events:
+            engine.store.wait_for_change(seen, limits.remaining_sec())
+
+
+def feed_steps(engine: Engine, unhandled: Iterable[str], *, subscriber: str, limits: WaitLimits) -> Steps:
+    """Yield all jobs' events from the database, in order for each job, without end.
+
+    Args:
+        engine: the registry's engine.
+        unhandled: the jobs to begin with: those with events that were accepted and not handled.
+        subscriber: the observer's name.
+        limits: the time limits.
+    """
+
+    def steps_of(job_id: str) -> Iterator[Step]:
+        while (followed := follow(job_id)) is not None and followed.events:
+            yield from with_previous_seq(followed.events, followed.after)
+
+    def follow(job_id: str) -> FollowResult | None:
+        try:
+            return engine.follow_in_feed(job_id, subscriber=subscriber, limit=PAGE_SIZE)
+        except UnknownJob:
+            return None  # pruned meanwhile
+
+    for job_id in unhandled:
+        yield from steps_of(job_id)
+    while True:
+        seen = engine.store.data_version()
+        page = engine.poll_feed(subscriber, after=None, limit=1000)
+        for job_id in page.job_ids:
+            yield from steps_of(job_id)
+        if page.job_ids:
+            engine.advance_feed(subscriber, event=page.last_event)
+        else:
+            engine.store.wait_for_change(seen, min(limits.remaining_sec(), page.recheck_sec))
 
 
 def follow_job(
@@ -110,59 +217,21 @@ def follow_job(
     timeout_sec: float | None,
     idle_timeout_sec: float | None,
 ) -> Follower:
-    """One job's events, until the job has ended and all are handled."""
+    """Follow one job's events in the database, until the job has ended and all are handled.
+
+    Raises:
+        UnknownJob: there is none of that id.
+    """
     engine.get(job_id)
     limits = WaitLimits(f"job {job_id}", timeout_sec, idle_timeout_sec)
-
-    def steps() -> Iterator[_Step]:
-        while True:
-            seen = engine.store.data_version()
-            followed = engine.follow(job_id, subscriber=subscriber, start=start, limit=_PAGE_SIZE)
-            for step in with_previous_seq(followed.events, followed.after):
-                limits.check_total()
-                limits.reset_idle()
-                yield step
-            if followed.ended is not None:
-                follower.outcome = engine.get(job_id)
-                return
-            if not followed.events:
-                engine.store.wait_for_change(seen, limits.left())
-
-    follower = Follower(engine, subscriber, steps())
-    return follower
+    steps = job_steps(engine, job_id, subscriber=subscriber, start=start, limits=limits)
+    return Follower(engine, subscriber, steps, limits)
 
 
 def follow_all(
     engine: Engine, subscriber: str, start: str, timeout_sec: float | None, idle_timeout_sec: float | None
 ) -> Follower:
-    """All jobs' events, in order for each job."""
+    """Follow all jobs' events in the database, in order for each job."""
     limits = WaitLimits("all jobs", timeout_sec, idle_timeout_sec)
     unhandled = engine.open_feed(subscriber, start=start)
-
-    def steps() -> Iterator[_Step]:
-        for job_id in unhandled:
-            yield from one_job(job_id)
-        while True:
-            seen = engine.store.data_version()
-            page = engine.poll_feed(subscriber, after=None, limit=1000)
-            for job_id in page.job_ids:
-                yield from one_job(job_id)
-            if page.job_ids:
-                engine.advance_feed(subscriber, event=page.last_event)
-            else:
-                engine.store.wait_for_change(seen, min(limits.left(), page.recheck_sec))
-
-    def one_job(job_id: str) -> Iterator[_Step]:
-        while (followed := look(job_id)) is not None and followed.events:
-            for step in with_previous_seq(followed.events, followed.after):
-                limits.check_total()
-                limits.reset_idle()
-                yield step
-
-    def look(job_id: str) -> FollowResult | None:
-        try:
-            return engine.follow_in_feed(job_id, subscriber=subscriber, limit=_PAGE_SIZE)
-        except UnknownJob:
-            return None  # pruned since we learned of it
-
-    return Follower(engine, subscriber, steps())
+    return Follower(engine, subscriber, feed_steps(engine, unhandled, subscriber=subscriber, limits=limits), limits)

@@ -1,11 +1,10 @@
-"""The token verbs of a registry (FW-N6): ``registry.tokens``."""
+"""The verbs of a registry about tokens: ``registry.tokens``."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from ..core import arguments
-from ..core.secrets import check_token
 from ..crypto.vault import Vault
 from ..errors import InvalidInput
 from ..system.descriptor_shortage import translate_shortage
@@ -19,62 +18,140 @@ DEFAULT_OVERLAP_SEC = 3600.0
 
 @translate_shortage
 class Tokens:
-    """The tokens of a registry's jobs."""
+    """The tokens of the jobs in a registry. A token is the key that signs the events of one job."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
     def show(self, job_id: str, *, kid: int | None = None) -> str:
-        """A job's token in clear: the present one, or the one of that version.
+        """Return a token of a job in clear. Whoever has it can publish for the job.
+
+        Args:
+            job_id: the id of the job.
+            kid: the version of the token; the current one if None.
 
         Raises:
-            UnknownJob: there is none of that id.
+            UnknownJob: there is no job of that id.
             InvalidInput: the job has no such token.
-            KeyProblem: the master key is missing or another.
+            KeyProblem: the master key is missing or another one.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> first = registry.tokens.show("sort-1")
+            >>> registry.tokens.rotate("sort-1")
+            2
+            >>> registry.tokens.show("sort-1", kid=1) == first
+            True
         """
         if kid is not None:
-            kid = arguments.integer("kid", kid, least=1, most=2**31 - 1)
+            kid = arguments.kid(kid)
         return self._engine.token(arguments.job_id(job_id), kid=kid)[1]
 
-    def present(self, job_id: str) -> tuple[int, str]:
-        """The version and the text of the token that signs a job's events now."""
+    def current(self, job_id: str) -> tuple[int, str]:
+        """Return the current token of a job, the one that signs new events: its version, and the token in clear.
+
+        Args:
+            job_id: the id of the job.
+
+        Raises:
+            UnknownJob: there is no job of that id.
+            InvalidInput: the job has no token.
+            KeyProblem: the master key is missing or another one.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> kid, token = registry.tokens.current("sort-1")
+            >>> kid, token == registry.tokens.show("sort-1")
+            (1, True)
+        """
         return self._engine.token(arguments.job_id(job_id), kid=None)
 
     def list(self, job_id: str) -> list[TokenInfo]:
-        """A job's tokens, without the secrets."""
+        """Return the tokens of a job without the secrets, oldest first.
+
+        Args:
+            job_id: the id of the job.
+
+        Raises:
+            UnknownJob: there is no job of that id.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> [(token.kid, token.state) for token in registry.tokens.list("sort-1")]
+            [(1, 'current')]
+        """
         return self._engine.tokens(arguments.job_id(job_id))
 
     def rotate(self, job_id: str, *, overlap_sec: float = DEFAULT_OVERLAP_SEC, token: str | None = None) -> int:
-        """Gives a job a new token; the old ones stay valid for ``overlap_sec`` seconds.
+        """Give a job a new token; events signed with an old one are accepted until the overlap ends.
+
+        Args:
+            job_id: the id of the job.
+            overlap_sec: the length of the overlap, in seconds; 0 means none.
+            token: the new token; one is generated if None, which is safer.
 
         Returns:
-            The new token's version number (``hmac_kid``).
+            The version of the new token (``hmac_kid``).
 
         Raises:
-            UnknownJob: there is none of that id.
+            UnknownJob: there is no job of that id.
             IllegalTransition: the job has ended.
             InvalidInput: the given token is too short, or the job had it before.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> registry.tokens.rotate("sort-1", overlap_sec=600)
+            2
+            >>> [(token.kid, token.state) for token in registry.tokens.list("sort-1")]
+            [(1, 'overlap'), (2, 'current')]
         """
         overlap_sec = arguments.seconds("overlap_sec", overlap_sec, most=arguments.MAX_LEASE_SEC)
         overlap_ms = arguments.seconds_as_ms("overlap_sec", overlap_sec) if overlap_sec else 0
         if token is not None:
+            from ..core.secrets import check_token
+
             check_token(token)
         return self._engine.rotate_token(arguments.job_id(job_id), overlap_ms=overlap_ms, token=token)
 
     def revoke(self, job_id: str, kid: int) -> bool:
-        """Makes a token invalid at once.
+        """Revoke a token: no event that is signed with it is accepted any more.
+
+        Args:
+            job_id: the id of the job.
+            kid: the version of the token.
 
         Returns:
-            Whether it was the present one: then the job cannot be published to until ``rotate``.
+            True if it was the current one: then no event can be published about the job until :meth:`rotate`.
+
+        Raises:
+            UnknownJob: there is no job of that id.
+            InvalidInput: the job has no such token.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> registry.tokens.rotate("sort-1")
+            2
+            >>> registry.tokens.revoke("sort-1", 1)
+            False
         """
-        kid = arguments.integer("kid", kid, least=1, most=2**31 - 1)
-        return self._engine.revoke_token(arguments.job_id(job_id), kid=kid)
+        return self._engine.revoke_token(arguments.job_id(job_id), kid=arguments.kid(kid))
 
     def rekey(self, new: Vault) -> int:
-        """Seals every token and broker password anew under another master key, in one transaction.
+        """Seal every token and broker password under another master key, in one transaction.
+
+        Args:
+            new: the vault with the new master key.
 
         Returns:
-            How many secrets were sealed anew.
+            The number of secrets that were sealed again.
+
+        Raises:
+            KeyProblem: the current master key is missing or another one.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> registry.tokens.rekey(Vault.open(env={"JOBDB_KEY": "07" * 32}))
+            1
         """
         if not isinstance(new, Vault):
             raise InvalidInput(f"the new vault must be a Vault, not {type(new).__name__}")

@@ -1,10 +1,10 @@
-"""The registry in a web browser: Datasette on the stable views, on this machine's loopback only, for reading only.
+"""The registry in a web browser: Datasette on the stable views, read-only, reachable from this machine only.
 
 Called by ``jobdb ui``, in a process of its own that opens the database in no other way: Datasette uses the standard
 library's SQLite, and two SQLite libraries on one file in one process would release each other's locks. Needs the extra
 ``jobdb[ui]``.
 """
 
-from .server import Site, serve
+from .server import SiteAddress, serve
 
-__all__ = ["Site", "serve"]
+__all__ = ["SiteAddress", "serve"]

@@ -1,13 +1,14 @@
-"""Who gets in: requests of this user's processes, to a loopback name, with the key that ``jobdb ui`` printed.
+"""Access control: requests of this user's processes, to a loopback name, with the key that ``jobdb ui`` printed.
 
-The files are for their owner alone, and a port on the loopback interface is open to every user of the machine, and by a
-name that an attacker's DNS points there to every web page. So the first request brings the key in the address, gets it
-as a cookie, and is sent on to an address without it.
+Called by ``server``, which puts it before the whole site. The database's files are for their owner alone, but a port on
+the loopback interface is open to every user of the machine and, by a name that an attacker's DNS points there, to every
+web page. So the first request brings the key in the address, gets it as a cookie, and is redirected to an address
+without it.
 
-A browser sends a host's cookies to every port of it (https://www.rfc-editor.org/rfc/rfc6265#section-8.5): whoever
-serves another port of this machine, and gets the browser to visit it, learns the key. So the key does not open alone.
-The other end of a connection must be a process of this user's, where the system tells whose it is; and a request that a
-page of another origin has caused, another port included, is refused, as far as the browser says so
+A browser sends a host's cookies to every port of that host (https://www.rfc-editor.org/rfc/rfc6265#section-8.5):
+whoever serves another port of this machine, and gets the browser to visit it, learns the key. So the key alone does not
+suffice. The other end of a connection must be a process of this user, where the system tells whose it is; and a request
+that a page of another origin has caused, another port included, is refused, if the browser says so
 (https://www.w3.org/TR/fetch-metadata/).
 """
 
@@ -30,12 +31,12 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AccessControl:
-    """ASGI middleware before the whole site.
+    """ASGI middleware in front of the whole site.
 
     Args:
-        app: what lies behind.
+        app: the site.
         key: the secret of this run.
-        port: where the site is, for the names that it answers to and for the cookie's.
+        port: the site's port, for the host names that it answers to and for the cookie's name.
     """
 
     def __init__(self, app: Application, *, key: str, port: int) -> None:
@@ -53,7 +54,7 @@ class AccessControl:
             await _respond(send, 421, "this site answers to 127.0.0.1 and localhost only\n")
             return
         if scope["method"] not in ("GET", "HEAD"):
-            await _respond(send, 405, "this site is for reading only\n")
+            await _respond(send, 405, "this site is read-only\n")
             return
         if not _is_own_user(scope):
             await _respond(send, 403, "this site is for the user who started it only\n")
@@ -62,14 +63,14 @@ class AccessControl:
         given = [value for name, value in query if name == "key"]
         if given and self._key_matches(given[-1]):
             rest = urlencode([(name, value) for name, value in query if name != "key"])
-            path = "/" + scope["path"].lstrip("/\\")  # a browser takes both for the beginning of a host
+            path = "/" + scope["path"].lstrip("/\\")  # a browser takes two of either for the beginning of a host
             cookie = f"{self._cookie}={self._key.decode()}; Path=/; HttpOnly; SameSite=Strict"
             path += "?" + rest if rest else ""
             if self._is_same_origin(headers, followed=False):
                 await _respond(send, 303, "", location=path, set_cookie=cookie)
             else:
-                # As with --open: after a redirect the browser would still count the file that led here as the cause,
-                # and send no cookie. This page is ours.
+                # As with --open: after a redirect the browser would still regard the file that led here as the cause,
+                # and send no cookie. This page is of our own origin.
                 page = f'<meta http-equiv="refresh" content="0; url={html.escape(path)}">'
                 await _respond(send, 200, page, set_cookie=cookie, content_type="text/html; charset=utf-8")
             return
@@ -84,11 +85,11 @@ class AccessControl:
         await self._app(scope, receive, send)
 
     def _is_same_origin(self, headers: dict[bytes, str], *, followed: bool = True) -> bool:
-        """Return whether a page of this site caused the request, or a person, or a client that is no browser.
+        """Return whether the request was caused by a page of this site, a person, or a client other than a browser.
 
         Args:
-            headers: the request's.
-            followed: let a link elsewhere that leads here count too: it opens a page that the other cannot read.
+            headers: the request's headers.
+            followed: also accept a link from another site: it opens a page that the other site cannot read.
         """
         origin = headers.get(b"origin")
         ours = origin is None or origin in {f"http://{name}" for name in self._allowed_hosts}
@@ -107,7 +108,7 @@ class AccessControl:
 
 
 def _is_own_user(scope: Scope) -> bool:
-    """Return whether the other end belongs to this user, or to root, or the system does not tell."""
+    """Return whether the other end belongs to this user or to root, or the system does not tell."""
     client, server = scope.get("client"), scope.get("server")
     if not client or not server:
         return True

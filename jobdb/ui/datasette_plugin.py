@@ -1,6 +1,7 @@
-"""What Datasette shows, as one of its plugins: the views, canned queries, a job's page, and no more than that.
+"""The Datasette plugin of the web view: the stable views, canned queries and a job's page, and no more than that.
 
-Loaded by ``server``. Everything that is not allowed here is forbidden: tables, arbitrary SQL, downloads.
+Registered by ``server``; its functions are Datasette's hooks. Everything that is not allowed here is forbidden: tables,
+arbitrary SQL, downloads. May call nothing but named statements and the list of views.
 """
 
 from __future__ import annotations
@@ -15,24 +16,26 @@ from urllib.parse import quote
 from datasette import Response, hookimpl
 from markupsafe import Markup
 
+from jobdb.schema import SEALED_COLUMNS, VIEWS
+
+from ..model import JobStatus
+
 DATABASE = "jobs"
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
-DAYS = 14
+_DAYS_SHOWN = 14
 _QUERIES = Path(__file__).parent / "datasette_plugin.sql"
 _FACETS = {"v_jobs": ["status", "agent"], "v_events": ["event"], "v_refusals": ["verdict"], "v_verdicts": ["verdict"]}
 _SORT_COLUMNS = {"v_jobs": "created_at", "v_events": "recorded_at", "v_refusals": "number", "v_verdicts": "last_at"}
 _DESCRIPTIONS = {
     "v_jobs": "Every job. Click an id for its page.",
-    "v_events": "What agents said, newest first.",
-    "v_subscriptions": "How far each subscriber of each job has come.",
+    "v_events": "Events of all jobs, newest first.",
+    "v_subscriptions": "The last event that each subscriber has accepted, per job.",
     "v_refusals": "Authentic events that were refused.",
     "v_verdicts": "How often each verdict was given.",
 }
 
 
 def metadata() -> dict[str, Any]:
-    """Datasette's metadata: titles, facets, canned queries."""
+    """Return Datasette's metadata: titles, facets, canned queries."""
     views: dict[str, Any] = {}
     for view in VIEWS:
         views[view] = {"description": _DESCRIPTIONS[view], "facets": _FACETS.get(view, [])}
@@ -40,7 +43,7 @@ def metadata() -> dict[str, Any]:
             views[view]["sort_desc"] = _SORT_COLUMNS[view]
     return {
         "title": "jobdb",
-        "description": "The job registry: jobs, their events, who observes them, and what was refused. Read-only.",
+        "description": "The job registry: jobs, their events, subscribers and refusals. Read-only.",
         "databases": {DATABASE: {"title": "Jobs", "tables": views, "queries": _canned_queries()}},
     }
 
@@ -48,12 +51,12 @@ def metadata() -> dict[str, Any]:
 def _canned_queries() -> dict[str, dict[str, Any]]:
     from ..engines.statements import read_statements
 
-    found = {}
+    queries: dict[str, dict[str, Any]] = {}
     for name, sql in read_statements(_QUERIES).items():
         if not name.startswith("page_"):
-            found[name] = {"sql": sql, "title": name.replace("_", " "), "hide_sql": True}
-    found["job"]["params"] = ["job_id"]
-    return found
+            queries[name] = {"sql": sql, "title": name.replace("_", " "), "hide_sql": True}
+    queries["job"]["params"] = ["job_id"]
+    return queries
 
 
 def _page_queries() -> dict[str, str]:
@@ -63,7 +66,7 @@ def _page_queries() -> dict[str, str]:
 
 
 def permission_allowed(action: str, resource: Any) -> bool:
-    """The whole site, its one database, the views and the canned queries; nothing else."""
+    """Allow the site, its one database, the views and the canned queries; nothing else."""
     if action == "view-instance":
         return True
     if action == "view-database":
@@ -76,7 +79,7 @@ def permission_allowed(action: str, resource: Any) -> bool:
 
 
 def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
-    """Whatever way a statement finds, sealed secrets cannot be read by it."""
+    """Deny every read of a sealed secret, however a statement is written."""
 
     def allowed(operation: int, first: str | None, second: str | None, _database: str | None, _via: str | None) -> int:
         if operation == sqlite3.SQLITE_READ and (first, second) in SEALED_COLUMNS:
@@ -88,7 +91,7 @@ def prepare_connection(conn: sqlite3.Connection, database: str) -> None:
 
 
 def render_cell(value: Any, column: str) -> Markup | None:
-    """A job's id leads to its page."""
+    """Link a job's id to its page."""
     if column == "job_id" and isinstance(value, str):
         return Markup('<a href="/{}/job?job_id={}">{}</a>').format(DATABASE, quote(value, safe=""), value)
     return None
@@ -97,7 +100,7 @@ def render_cell(value: Any, column: str) -> Markup | None:
 def extra_template_vars(
     template: str, database: str | None, request: Any, datasette: Any
 ) -> Callable[[], Awaitable[dict[str, Any]]] | None:
-    """What the start page and a job's page show besides."""
+    """Return what the start page and a job's page show in addition."""
     if template.startswith(f"query-{DATABASE}-job."):
         return lambda: _job(datasette, request.args.get("job_id") or "")
     if template.endswith("index.html") and database is None:
@@ -106,14 +109,15 @@ def extra_template_vars(
 
 
 def handle_exception(datasette: Any, request: Any, exception: Exception) -> Callable[[], Awaitable[Any]]:
-    """An error as a page, instead of Datasette's own way."""
+    """Show an error as a page of this site, in place of Datasette's own."""
 
     async def page() -> Any:
         status = int(getattr(exception, "status", 500))
-        said = getattr(exception, "message", None) or (str(exception) if status < 500 else "")
+        message = getattr(exception, "message", None) or (str(exception) if status < 500 else "")
         if status >= 500:
             logging.getLogger("jobdb").error("the web view failed on %s: %s", request.path, type(exception).__name__)
-        error = {"ok": False, "status": status, "title": getattr(exception, "title", None), "error": said or "failed"}
+        title = getattr(exception, "title", None)
+        error = {"ok": False, "status": status, "title": title, "error": message or "failed"}
         if request.path.endswith(".json"):
             return Response.json(error, status=status)
         return Response.html(await datasette.render_template("error.html", error, request=request), status=status)
@@ -128,18 +132,19 @@ async def _job(datasette: Any, job_id: str) -> dict[str, Any]:
 
 
 async def _overview(datasette: Any) -> dict[str, Any]:
-    """Counts by status, and bars: jobs by day and status, time by agent. Widths are shares of the longest bar."""
+    """Return counts by status, and bars: jobs by day and status, time by agent; widths are shares of the longest."""
     registry = datasette.get_database(DATABASE)
     statements = _page_queries()
     counts = dict((await registry.execute(statements["page_counts"])).rows)
     days: dict[str, dict[str, int]] = {}
-    for day, status, number in (await registry.execute(statements["page_days"], {"days": f"-{DAYS - 1} days"})).rows:
+    since = {"days": f"-{_DAYS_SHOWN - 1} days"}
+    for day, status, number in (await registry.execute(statements["page_days"], since)).rows:
         days.setdefault(day, {})[status] = number
     longest = max((sum(of.values()) for of in days.values()), default=1)
     times = [dict(row) for row in (await registry.execute(statements["page_times"])).rows]
     slowest = max((row["mean_sec"] for row in times), default=0) or 1
     return {
-        "statuses": ("pending", "running", "completed", "error", "cancelled"),
+        "statuses": tuple(status.value for status in JobStatus),
         "counts": counts,
         "asking": (await registry.execute(statements["page_asking"])).single_value(),
         "refused": (await registry.execute(statements["page_refused"])).single_value() or 0,
@@ -151,7 +156,7 @@ async def _overview(datasette: Any) -> dict[str, Any]:
     }
 
 
-# hookimpl marks a function in place. Of the answers about a permission the last one counts, so ours comes last.
+# hookimpl marks a function in place. The last answer about a permission counts, so ours comes last.
 hookimpl(trylast=True)(permission_allowed)
 for _function in (prepare_connection, render_cell, extra_template_vars, handle_exception):
     hookimpl(_function)

@@ -1,6 +1,6 @@
--- Statements of the web view, on the stable views alone. Those that are not for a page's own parts are canned queries.
+-- Statements of the web view, on the stable views alone. All but those named page_... are canned queries.
 
--- running_jobs: running jobs, those that ask for permission first, then the longest silent.
+-- running_jobs: running jobs; those that wait for permission first, then the longest silent.
 SELECT job_id, agent, last_event, detail, attempt, worker,
        CAST(strftime('%s', 'now') - strftime('%s', started_at) AS INTEGER) AS running_sec, timeout_sec,
        CAST(strftime('%s', 'now') - strftime('%s', COALESCE(last_event_at, started_at, created_at)) AS INTEGER)
@@ -8,7 +8,7 @@ SELECT job_id, agent, last_event, detail, attempt, worker,
 FROM v_jobs WHERE status = 'running'
 ORDER BY last_event IS 'permission_required' DESC, idle_sec DESC;
 
--- waiting_for_permission: running jobs that ask a person.
+-- waiting_for_permission: running jobs that wait for a person.
 SELECT job_id, agent, agent_session, detail, last_event_at, prompt
 FROM v_jobs WHERE status = 'running' AND last_event = 'permission_required'
 ORDER BY last_event_at;
@@ -24,11 +24,11 @@ SELECT agent, status, count(*) AS jobs, round(avg(duration_sec), 1) AS mean_sec,
        max(duration_sec) AS longest_sec
 FROM v_jobs WHERE duration_sec IS NOT NULL GROUP BY agent, status ORDER BY agent, status;
 
--- subscribers_behind: who has not seen what was said.
+-- subscribers_behind: subscribers that have not accepted the latest events of a job.
 SELECT subscriber, job_id, job_status, last_seq, job_last_seq, behind, last_event_at
 FROM v_subscriptions WHERE behind > 0 ORDER BY behind DESC;
 
--- job: what was said about one job, in order.
+-- job: the events of one job, in order.
 SELECT seq, recorded_at, event, detail, data, attempt,
        CASE WHEN waits_for_broker THEN 'waits for the broker' ELSE '' END AS delivery
 FROM v_events WHERE job_id = :job_id ORDER BY seq;

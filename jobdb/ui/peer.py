@@ -1,5 +1,6 @@
-"""Whose process is at the other end of a connection on the loopback interface, where the system tells: Linux.
+"""The user of the process at the other end of a loopback connection, where the system tells it: on Linux.
 
+Called by ``access`` for each request; reads the kernel's table of connections.
 Source: https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html
 """
 
@@ -14,16 +15,16 @@ _PROC_NET_TCP = Path("/proc/net/tcp")
 Endpoint = tuple[str, int]
 
 
-def peer_uid(peer: Endpoint, here: Endpoint, *, table: Path = _PROC_NET_TCP) -> int | None:
-    """Return the user id of the process that opened a connection to us; None where that cannot be known.
+def peer_uid(peer: Endpoint, local: Endpoint, *, table: Path = _PROC_NET_TCP) -> int | None:
+    """Return the user id of the process that opened a connection to us; None if that cannot be known.
 
     Args:
         peer: the other end, an IPv4 address and a port.
-        here: our end.
+        local: our end.
         table: the kernel's table of connections.
     """
     try:
-        wanted = [_proc_net_format(peer), _proc_net_format(here)]
+        wanted = [_proc_net_format(peer), _proc_net_format(local)]
         lines = table.read_text("ascii").splitlines()[1:]
     except (OSError, ValueError, struct.error):
         return None
@@ -35,7 +36,7 @@ def peer_uid(peer: Endpoint, here: Endpoint, *, table: Path = _PROC_NET_TCP) -> 
 
 
 def _proc_net_format(endpoint: Endpoint) -> str:
-    """Return a place as the kernel writes it: the address as a number of this machine's byte order, in hex."""
+    """Return an endpoint as the kernel writes it: the address as a number in this machine's byte order, in hex."""
     address, port = endpoint
     (number,) = struct.unpack("=I", socket.inet_aton(address))
     return f"{number:08X}:{port:04X}"

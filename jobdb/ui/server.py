@@ -1,4 +1,7 @@
-"""Starting the site: checks, the socket, the secret address, Datasette with what is configured here and no more."""
+"""The web server: checks, the socket, the secret address, and Datasette with what is configured here and no more.
+
+Called by ``jobdb ui``. Looks at the database's header and never opens the database itself: Datasette does.
+"""
 
 from __future__ import annotations
 
@@ -32,34 +35,37 @@ _SETTINGS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
-    """Where the site is.
+class SiteAddress:
+    """The address of a running site.
 
     Attributes:
-        address: what to open in the browser; it holds the key and is for nobody else.
+        url: what to open in the browser; it holds the key, so nobody else may see it.
         port: the port on the loopback interface.
     """
 
-    address: str
+    url: str
     port: int
 
 
-def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None:
-    """Serves the site until the process is interrupted.
+def serve(url: DatabaseUrl, *, port: int, ready: Callable[[SiteAddress], None]) -> None:
+    """Serve the site until the process is interrupted.
 
     Args:
         url: the registry; a SQLite file.
         port: the port on the loopback interface; 0 takes a free one.
-        ready: called once connections are taken.
+        ready: called as soon as connections are accepted.
 
     Raises:
-        InvalidInput: the registry is not in SQLite.
-        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch: there is none, or not of this version.
-        Refused: the port is in use.
+        InvalidInput: the registry is not in SQLite, or its file's name has characters that a web address cannot carry.
+        DatabaseMissing, NotAJobdbDatabase, SchemaMismatch: there is no database, or not one of this version.
+        Refused: the port is in use, or the database is in WAL mode where WAL loses data.
         Unavailable: Datasette is not installed.
+
+    Example:
+        serve(parse_url("jobs.db"), port=0, ready=lambda site: print(site.url))
     """
     path = _check_database(url)
-    os.environ["DATASETTE_LOAD_PLUGINS"] = ""  # or importing Datasette runs every plugin that happens to be installed
+    os.environ["DATASETTE_LOAD_PLUGINS"] = ""  # or importing Datasette runs every plugin that is installed
     try:
         import uvicorn
         from datasette.app import Datasette
@@ -69,9 +75,9 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
     try:
         number = listening.getsockname()[1]
         key = secrets.token_urlsafe(24)
-        site = AccessControl(_application(Datasette, path), key=key, port=number)
-        server = uvicorn.Server(uvicorn.Config(site, log_level="warning", lifespan="on", access_log=False))
-        ready(Site(f"http://{HOST}:{number}/?key={key}", number))
+        app = AccessControl(_datasette_app(Datasette, path), key=key, port=number)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on", access_log=False))
+        ready(SiteAddress(f"http://{HOST}:{number}/?key={key}", number))
         server.run(sockets=[listening])
     finally:
         listening.close()
@@ -80,23 +86,34 @@ def serve(url: DatabaseUrl, *, port: int, ready: Callable[[Site], None]) -> None
 def _check_database(url: DatabaseUrl) -> Path:
     path = url.path
     if path is None:
-        raise InvalidInput(f"{url} is not a SQLite database; 'jobdb copy' makes one of it, which 'jobdb ui' can show")
+        raise InvalidInput(
+            f"{url} is not a SQLite database",
+            advice="copy_registry() makes one from it, which can be shown",
+            command="'jobdb copy' makes one from it, which 'jobdb ui' can show",
+        )
     path = path.absolute()
     if not path.exists():
-        raise DatabaseMissing(f"there is no database at {path}; make one with 'jobdb --db {path} init'")
+        raise DatabaseMissing(
+            f"there is no database at {path}",
+            advice="make one with Registry.open(..., create=True)",
+            command=f"make one with 'jobdb --db {path} init'",
+        )
     if any(mark in str(path) for mark in "?#%"):
         raise InvalidInput(f"{path} has one of ?, # and % in it, which a web address cannot carry; link it elsewhere")
+    ask_doctor = {"advice": "jobdb.doctor says how to fix it", "command": f"run 'jobdb --db {path} doctor'"}
     header = read_header(path)
     if header.application_id != APPLICATION_ID:
-        raise NotAJobdbDatabase(f"{path} is no jobdb database; name another file with --db")
+        raise NotAJobdbDatabase(
+            f"{path} is not a jobdb database", advice="name another file", command="name another file with --db"
+        )
     if header.user_version != SCHEMA_VERSION:
         raise SchemaMismatch(
-            f"{path} has schema version {header.user_version} and this jobdb works with {SCHEMA_VERSION}; "
-            f"run 'jobdb --db {path} doctor'"
+            f"{path} has schema version {header.user_version} and this jobdb works with {SCHEMA_VERSION}",
+            **ask_doctor,
         )
     file = path.resolve()
     if header.wal and placement_for(file.parent, file=file).journal != "wal":
-        raise Refused(f"{path} is in WAL mode on a file system where WAL loses data; run 'jobdb --db {path} doctor'")
+        raise Refused(f"{path} is in WAL mode on a file system where WAL loses data", **ask_doctor)
     return path
 
 
@@ -107,13 +124,17 @@ def _listen(port: int) -> socket.socket:
         listening.bind((HOST, port))
     except OSError as error:
         listening.close()
-        raise Refused(f"port {port} cannot be used: {error.strerror}; --port 0 takes a free one") from error
+        raise Refused(
+            f"port {port} cannot be used: {error.strerror}",
+            advice="port=0 takes a free one",
+            command="--port 0 takes a free one",
+        ) from error
     listening.listen(64)
     return listening
 
 
-def _application(datasette: Any, path: Path) -> Any:
-    """Datasette on this file, without the plugins that happen to be installed: they might show more."""
+def _datasette_app(datasette: Any, path: Path) -> Any:
+    """Return Datasette's application on this file, without other plugins that are installed: they might show more."""
     from datasette.database import Database
     from datasette.plugins import pm
 
@@ -122,7 +143,7 @@ def _application(datasette: Any, path: Path) -> Any:
     for plugin, _distribution in list(pm.list_plugin_distinfo()):
         pm.unregister(plugin)
     if not pm.is_registered(datasette_plugin):
-        pm.unregister(name="datasette.handle_exception")  # prints every variable on the terminal; ours says it shorter
+        pm.unregister(name="datasette.handle_exception")  # prints every variable on the terminal; ours is shorter
         pm.register(datasette_plugin, "jobdb")
     served = datasette(
         [],

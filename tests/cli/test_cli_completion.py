@@ -1,25 +1,23 @@
-"""Completion in real shells over a database whose values are written for a shell: nothing of them is run or offered."""
+"""Completion in real shells on a database with text that attacks shells: none of it is executed or offered."""
 
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
-import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from jobdb.cli.app import command
+from jobdb.cli.app import root_command
 
 from jobdb.core.protocol import JOB_ID_PATTERN
+from tests.support.requirements import require_program
+from tests.support.terminal import Terminal
 
 TIMEOUT_SEC = 60
 PLAIN = ("j1", "a:b", "x_y.z@h-1")
@@ -33,7 +31,7 @@ HOSTILE = [
 
 @pytest.fixture
 def hostile_cli(cli: Any) -> Any:
-    """A database with three plain ids, and with hostile text wherever text can be; the shell's ``jobdb`` is ours."""
+    """A database with three safe ids, and hostile text wherever text is possible; the shell's ``jobdb`` is this one."""
     tools = cli.folder / "bin"
     tools.mkdir()
     (tools / "jobdb").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m jobdb.cli "$@"\n')
@@ -69,53 +67,23 @@ def nothing_was_executed(cli: Any) -> bool:
     return not [path for path in cli.folder.rglob("*") if "PWNED" in path.name]
 
 
-class Terminal:
-    """A shell on a terminal of its own."""
-
-    def __init__(self, arguments: list[str], *, env: dict[str, str], folder: Path) -> None:
-        self.written = ""
-        self.child, self._ours = pty.fork()
-        if self.child == 0:
-            os.chdir(folder)
-            os.execvpe(arguments[0], arguments, {**env, "TERM": "vt100", "COLUMNS": "200", "LINES": "50"})
-
-    def type(self, keys: str) -> None:
-        os.write(self._ours, keys.encode())
-
-    def read_until(self, pattern: str) -> str:
-        """Reads until the pattern has appeared in what was written since the last call."""
-        deadline = time.monotonic() + TIMEOUT_SEC
-        while not re.search(pattern, self.written):
-            assert time.monotonic() < deadline, f"{pattern} did not appear in {self.written!r}"
-            if select.select([self._ours], [], [], 0.2)[0]:
-                self.written += os.read(self._ours, 65536).decode(errors="replace")
-        seen, self.written = self.written, ""
-        return seen
-
-    def end(self) -> None:
-        os.kill(self.child, signal.SIGKILL)
-        os.waitpid(self.child, 0)
-        os.close(self._ours)
-
-
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    running: list[Terminal] = []
+    """Start shells on terminals of their own."""
+    with ExitStack() as running:
 
-    def start(*arguments: str, **where: Any) -> Terminal:
-        running.append(Terminal(list(arguments), **where))
-        return running[-1]
+        def start(*command: str, env: dict[str, str], folder: Path) -> Terminal:
+            shown = {**env, "TERM": "vt100", "COLUMNS": "200", "LINES": "50"}
+            return running.enter_context(Terminal(command, env=shown, folder=folder, columns=200, lines=50))
 
-    yield start
-    for one in running:
-        one.end()
+        yield start
 
 
 @pytest.mark.parametrize("line", ["show ", "claim --job ", "token show ", "events e"])
-def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
-    hostile_cli: Any, line: str, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
+def test_tab_in_zsh_runs_nothing_and_offers_safe_ids(
+    hostile_cli: Any, line: str, terminal: Callable[..., Terminal]
 ) -> None:
-    require(shutil.which("zsh") is not None, "zsh is not installed: apt-get install zsh")
+    require_program("zsh")
     (hostile_cli.folder / "_jobdb").write_text(script(hostile_cli, "zsh"))
     dump = hostile_cli.folder / "dump"
     (hostile_cli.folder / ".zshrc").write_text(
@@ -137,10 +105,8 @@ def test_tab_in_zsh_runs_nothing_and_offers_plain_ids(
     assert "PWNED" not in seen
 
 
-def test_completion_in_bash_runs_nothing_and_offers_plain_ids(
-    hostile_cli: Any, require: Callable[[bool, str], None]
-) -> None:
-    require(shutil.which("bash") is not None, "bash is not installed")
+def test_completion_in_bash_runs_nothing_and_offers_safe_ids(hostile_cli: Any) -> None:
+    require_program("bash")
     ask = 'COMP_WORDS=(jobdb show ""); COMP_CWORD=2; _jobdb_completion jobdb; printf "%s\\n" "${COMPREPLY[@]}"'
     done = subprocess.run(
         ["bash", "--norc", "-c", f"{script(hostile_cli, 'bash')}\n{ask}"],
@@ -154,10 +120,8 @@ def test_completion_in_bash_runs_nothing_and_offers_plain_ids(
     assert nothing_was_executed(hostile_cli)
 
 
-def test_tab_in_bash_on_a_terminal_runs_nothing(
-    hostile_cli: Any, terminal: Callable[..., Terminal], require: Callable[[bool, str], None]
-) -> None:
-    require(shutil.which("bash") is not None, "bash is not installed")
+def test_tab_in_bash_on_a_terminal_runs_nothing(hostile_cli: Any, terminal: Callable[..., Terminal]) -> None:
+    require_program("bash")
     (hostile_cli.folder / "rc").write_text("PS1='ready> '\n" + script(hostile_cli, "bash"))
     shell = terminal("bash", "--rcfile", "./rc", "-i", env=hostile_cli.env, folder=hostile_cli.folder)
     shell.read_until("ready> ")
@@ -168,7 +132,7 @@ def test_tab_in_bash_on_a_terminal_runs_nothing(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
 @pytest.mark.parametrize("line", ["show ", "claim --job ", "subscribe ", "list --status "])
-def test_what_is_given_to_a_shell_is_of_plain_characters(hostile_cli: Any, shell: str, line: str) -> None:
+def test_completions_contain_no_special_characters(hostile_cli: Any, shell: str, line: str) -> None:
     asked = {
         "_JOBDB_COMPLETE": f"complete_{shell}",
         "_TYPER_COMPLETE_ARGS": f"jobdb {line}",
@@ -184,7 +148,7 @@ def test_what_is_given_to_a_shell_is_of_plain_characters(hostile_cli: Any, shell
     assert "j1" in words or "pending" in words
 
 
-def test_a_database_that_cannot_be_read_completes_to_nothing(cli: Any) -> None:
+def test_an_unreadable_database_completes_to_nothing(cli: Any) -> None:
     cli.register("--job-id", "j1")
     with sqlite3.connect(cli.database) as connection:
         connection.execute("PRAGMA ignore_check_constraints = 1")
@@ -194,22 +158,22 @@ def test_a_database_that_cannot_be_read_completes_to_nothing(cli: Any) -> None:
     assert (told.out.strip(), told.err) == ("", "")
 
 
-def test_no_job_id_holds_what_a_shell_reads() -> None:
+def test_no_job_id_contains_special_characters() -> None:
     for character in map(chr, range(0x250)):
         plain = character.isascii() and (character.isalnum() or character in "_.:@-")
         assert bool(re.fullmatch(JOB_ID_PATTERN, f"a{character}")) == plain
     assert not re.fullmatch(JOB_ID_PATTERN, "a\n") and not re.fullmatch(JOB_ID_PATTERN, "-a")
 
 
-def test_only_the_one_module_completes_values() -> None:
-    """A new completion goes through ``jobdb.cli.completion``, where the rule is."""
+def test_only_the_completion_module_completes_values() -> None:
+    """New completions must be added to ``jobdb.cli.completion``, which states the rule."""
 
     def walk(one: Any) -> Iterator[Any]:
         yield from one.params
         for name in getattr(one, "commands", {}):
             yield from walk(one.commands[name])
 
-    given = [parameter._custom_shell_complete for parameter in walk(command())]
+    given = [parameter._custom_shell_complete for parameter in walk(root_command())]
     inner = [
         cell.cell_contents
         for found in given

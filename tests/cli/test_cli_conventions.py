@@ -1,25 +1,24 @@
-"""What holds for the command line as a whole: help, overview, lazy imports, completion, documents."""
+"""Conventions of the whole command line: help, overview, lazy imports, completion, documentation."""
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from jobdb.cli.app import command
+from jobdb.cli.app import root_command
 from jobdb.cli.commands import SECTIONS
 
 from jobdb import Acceptance, Verdict
+from tests.support.paths import ROOT
+from tests.support.scripts import load_script
 
-ROOT = Path(__file__).parents[2]
-ROOT_COMMAND = command()
+ROOT_COMMAND = root_command()
 
 
 def every_command() -> Iterator[tuple[str, Any]]:
@@ -34,7 +33,7 @@ COMMANDS = dict(every_command())
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_each_command_is_explained(name: str) -> None:
+def test_each_command_and_option_has_help(name: str) -> None:
     found = COMMANDS[name]
     assert "\b\nExample" in inspect.cleandoc(found.help), "a newcomer needs an example"
     assert f"jobdb {name}" in re.sub(r"jobdb (--db \S+ )", "jobdb ", found.help)
@@ -43,7 +42,7 @@ def test_each_command_is_explained(name: str) -> None:
         assert max(map(len, found.help.splitlines())) <= 120
 
 
-def test_the_overview_says_what_each_command_says_itself() -> None:
+def test_the_overview_matches_each_commands_help() -> None:
     for section in SECTIONS.values():
         for name, entry in section.items():
             assert ROOT_COMMAND.commands[name].help.strip().splitlines()[0] == entry.summary
@@ -125,7 +124,7 @@ def test_the_shell_completes_job_ids_and_events(cli: Any) -> None:
 
 
 def complete(cli: Any, words: str, **env: str) -> list[str]:
-    """What bash would offer for the last of the words."""
+    """Return the completions that bash would offer for the last word."""
     asked = {"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
     done = subprocess.run(
         [sys.executable, "-c", "from jobdb.cli import main; main()"],
@@ -151,7 +150,7 @@ def test_completion_can_be_installed(cli_without_database: Any) -> None:
     assert "_JOBDB_COMPLETE" in shown.stdout
 
 
-def test_a_defect_is_one_line_and_its_traceback_is_to_be_had(cli: Any) -> None:
+def test_a_bug_prints_one_line_and_its_traceback_on_request(cli: Any) -> None:
     broken = (
         "import jobdb.registry, sys; sys.argv = ['jobdb', 'list']\n"
         "jobdb.registry.Registry.open = lambda *a, **k: 1 / 0\n"
@@ -170,7 +169,7 @@ def test_a_defect_is_one_line_and_its_traceback_is_to_be_had(cli: Any) -> None:
         assert "ZeroDivisionError" in done.stderr
 
 
-def test_output_is_utf8_whatever_the_locale_says(cli: Any) -> None:
+def test_output_is_utf8_in_every_locale(cli: Any) -> None:
     job = cli.register(prompt="ünïcödé")
     for env in ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"}):
         assert cli("show", job, "--json", env=env).json["prompt"] == "ünïcödé"
@@ -181,16 +180,8 @@ def test_verbose_logs_to_stderr_only(cli: Any) -> None:
     assert cli("-v", "show", job, "--json").json["job_id"] == job
 
 
-def load_generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate_cli_reference", ROOT / "docs" / "generate_cli_reference.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_reference_is_what_the_help_says() -> None:
-    generator = load_generator()
+def test_the_reference_matches_the_help() -> None:
+    generator = load_script(ROOT / "docs" / "generate_cli_reference.py")
     assert generator.PAGE.read_text() == generator.page(), "run: python docs/generate_cli_reference.py"
 
 
@@ -208,7 +199,7 @@ def documented_fields(title: str) -> list[str]:
     return re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
 
 
-def test_the_fields_of_json_are_those_documented(cli: Any) -> None:
+def test_json_fields_match_the_documentation(cli: Any) -> None:
     job = cli.register()
     claim = cli("claim", "--json", "--lease-sec", "0.01").json
     assert documented_fields("Job") == list(claim) == list(cli("show", job, "--json").json)
@@ -222,7 +213,7 @@ def test_the_fields_of_json_are_those_documented(cli: Any) -> None:
     assert documented_fields("Verdict") == list(Acceptance(Verdict.MALFORMED).as_dict())
 
 
-def test_the_exit_codes_are_those_documented() -> None:
+def test_exit_codes_match_the_documentation() -> None:
     from jobdb.cli import DEFECT, INTERRUPTED
 
     from jobdb import errors
@@ -237,8 +228,8 @@ def test_the_exit_codes_are_those_documented() -> None:
     assert documented == raised | {0, 6, DEFECT, INTERRUPTED, 141}
 
 
-def test_the_commands_environment_is_left_alone(cli: Any) -> None:
-    """Running the command imports and writes nothing in the folder that it is run in."""
+def test_a_command_writes_nothing_to_the_current_folder(cli: Any) -> None:
+    """A command imports nothing from the current folder and writes nothing to it."""
     before = set(os.listdir(cli.folder))
     cli.register()
     assert set(os.listdir(cli.folder)) == before

@@ -1,4 +1,4 @@
-"""init and migrate, and every database that cannot be used."""
+"""The commands init and migrate, and databases that cannot be used."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 
-def test_from_nothing_to_a_shown_job(cli_without_database: Any) -> None:
-    """The whole way with --db, as a newcomer types it."""
+def test_a_first_session(cli_without_database: Any) -> None:
+    """The first session of the help, with --db."""
     db = ("--db", f"sqlite:////{cli_without_database.folder}/x/jobs.db")
     cli_without_database(*db, "init")
     job = cli_without_database(*db, "register", "--agent", "codex", "sort ten problems").out.strip()
@@ -25,25 +25,25 @@ def test_from_nothing_to_a_shown_job(cli_without_database: Any) -> None:
     assert (record["job_id"], record["status"], record["attempt"], record["last_seq"]) == (job, "running", 1, 1)
 
 
-def test_init_makes_a_private_database_once(cli_without_database: Any) -> None:
+def test_init_creates_a_private_database_once(cli_without_database: Any) -> None:
     first = cli_without_database("init", "--json")
     assert first.json == {"url": f"sqlite:///{cli_without_database.database}", "created": True, "shared": None}
     assert stat.S_IMODE(cli_without_database.database.stat().st_mode) == 0o600
     assert stat.S_IMODE(cli_without_database.database.parent.stat().st_mode) == 0o700
     job = cli_without_database.register()
     assert cli_without_database("init", "--json").json["created"] is False
-    assert "is there already" in cli_without_database("init").err
+    assert "exists already" in cli_without_database("init").err
     assert cli_without_database("show", job, "--json").json["job_id"] == job
 
 
-def test_the_default_database_is_in_the_present_folder(cli_without_database: Any) -> None:
+def test_the_default_database_is_in_the_current_folder(cli_without_database: Any) -> None:
     del cli_without_database.env["JOBDB_URL"]
     cli_without_database("init")
     assert (cli_without_database.folder / ".jobdb" / "jobs.db").exists()
     assert cli_without_database("list").out == ""
 
 
-def test_db_comes_before_the_environment(cli: Any) -> None:
+def test_db_takes_precedence_over_the_environment(cli: Any) -> None:
     other = cli.folder / "other.db"
     cli("--db", other, "init")
     cli.register()
@@ -52,7 +52,7 @@ def test_db_comes_before_the_environment(cli: Any) -> None:
 
 
 @pytest.mark.parametrize("command", [("list",), ("migrate",), ("claim",), ("register", "--agent", "a", "p")])
-def test_a_missing_database_is_named_with_the_command_that_makes_it(
+def test_a_missing_database_is_reported_with_the_command_that_creates_it(
     cli_without_database: Any, command: tuple[str, ...]
 ) -> None:
     done = cli_without_database(*command, code=5)
@@ -60,14 +60,14 @@ def test_a_missing_database_is_named_with_the_command_that_makes_it(
     assert not cli_without_database.database.exists()
 
 
-def test_a_folder_is_no_database(cli_without_database: Any) -> None:
+def test_a_folder_is_not_a_database(cli_without_database: Any) -> None:
     cli_without_database.database.mkdir(parents=True)
     assert "is a folder" in cli_without_database("list", code=5).err
     assert "is a folder" in cli_without_database("init", code=5).err
 
 
 @pytest.mark.parametrize("content", [b"not a database at all\n" * 50, b"SQLite format 3\0" + b"\xff" * 4096, b"\0"])
-def test_a_file_that_is_no_database_is_left_as_it_is(cli_without_database: Any, content: bytes) -> None:
+def test_a_file_that_is_not_a_database_is_left_unchanged(cli_without_database: Any, content: bytes) -> None:
     cli_without_database.database.parent.mkdir(mode=0o700)
     cli_without_database.database.write_bytes(content)
     for command in (("list",), ("init",), ("migrate",)):
@@ -75,7 +75,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(cli_without_database: Any, 
     assert cli_without_database.database.read_bytes() == content
 
 
-def test_a_database_of_another_program_is_left_as_it_is(cli_without_database: Any) -> None:
+def test_a_database_of_another_program_is_left_unchanged(cli_without_database: Any) -> None:
     cli_without_database.database.parent.mkdir(mode=0o700)
     connection = sqlite3.connect(cli_without_database.database)
     connection.executescript("PRAGMA application_id = 7; CREATE TABLE theirs (x); PRAGMA user_version = 1")
@@ -86,7 +86,7 @@ def test_a_database_of_another_program_is_left_as_it_is(cli_without_database: An
     assert cli_without_database.database.read_bytes() == content
 
 
-def test_a_damaged_database_says_what_to_do(cli: Any) -> None:
+def test_a_damaged_database_is_reported_with_advice(cli: Any) -> None:
     for _ in range(3):
         cli.register()
     cli("prune", "--older-than", "1d")  # leaves one file, without a WAL
@@ -97,7 +97,7 @@ def test_a_damaged_database_says_what_to_do(cli: Any) -> None:
 
 
 @pytest.mark.parametrize(("version", "advice"), [(9999, "upgrade"), (1, "migrate")])
-def test_another_schema_is_refused_with_what_mends_it(cli: Any, version: int, advice: str) -> None:
+def test_another_schema_is_refused_with_the_fix(cli: Any, version: int, advice: str) -> None:
     connection = sqlite3.connect(cli.database)
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
@@ -114,7 +114,7 @@ def test_a_schema_from_the_future_is_not_migrated(cli: Any) -> None:
     assert "9999" in cli("migrate", code=5).err
 
 
-def test_migrate_of_a_present_database_does_nothing(cli: Any) -> None:
+def test_migrating_a_current_database_does_nothing(cli: Any) -> None:
     done = cli("migrate", "--json").json
     assert done["backup"] is None and done["schema_version"] >= 1
     assert "schema version" in cli("migrate").err
@@ -132,7 +132,7 @@ def test_an_empty_file_becomes_a_database(cli_without_database: Any) -> None:
     ("url", "code"),
     [("", 2), ("mysql://x/y", 2), ("sqlite://", 2), ("sqlite:///", 2), ("sqlite:///a\nb/\x1b[31m.db", 5)],
 )
-def test_a_url_that_names_no_database(cli_without_database: Any, url: str, code: int) -> None:
+def test_an_invalid_url(cli_without_database: Any, url: str, code: int) -> None:
     done = cli_without_database("--db", url, "list", code=code)
     assert "\x1b" not in done.err and len(done.err.splitlines()) == 1
 
@@ -144,7 +144,7 @@ def test_the_password_in_a_url_is_not_repeated(cli_without_database: Any, comman
     assert "can be read by every process" in done.err
 
 
-def test_a_url_without_a_password_or_out_of_the_environment_is_not_warned_of(cli_without_database: Any) -> None:
+def test_no_warning_for_a_url_without_a_password_or_from_the_environment(cli_without_database: Any) -> None:
     url = "postgresql://user:hunter2secret@127.0.0.1:1/jobs"
     for done in (
         cli_without_database("list", env={"JOBDB_URL": url}, code=5),
@@ -158,7 +158,7 @@ def test_a_url_without_a_password_or_out_of_the_environment_is_not_warned_of(cli
     )
 
 
-def test_help_does_not_show_the_url_that_the_environment_names() -> None:
+def test_help_does_not_show_the_url_of_the_environment() -> None:
     from jobdb.cli.app import app
     from typer.testing import CliRunner
 
@@ -166,7 +166,7 @@ def test_help_does_not_show_the_url_that_the_environment_names() -> None:
     assert shown.exit_code == 0 and "hunter2secret" not in shown.output
 
 
-def test_a_full_disk_is_told_and_nothing_is_half_written(cli_without_database: Any, small_disk: Path) -> None:
+def test_a_full_disk_is_reported_and_nothing_is_half_written(cli_without_database: Any, small_disk: Path) -> None:
     cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
     cli_without_database("init")
     job = cli_without_database.register()
@@ -196,7 +196,9 @@ def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(
     cli_without_database.register()
 
 
-def test_a_disk_without_room_for_the_shared_memory_is_told_as_full(cli_without_database: Any, small_disk: Path) -> None:
+def test_a_disk_without_room_for_the_shared_memory_is_reported_as_full(
+    cli_without_database: Any, small_disk: Path
+) -> None:
     """SQLite calls it an I/O error."""
     cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
     cli_without_database("init")
@@ -210,7 +212,7 @@ def test_a_disk_without_room_for_the_shared_memory_is_told_as_full(cli_without_d
     cli_without_database.register()
 
 
-def test_a_folder_that_may_not_be_written(cli_without_database: Any, small_disk: Path) -> None:
+def test_a_folder_that_is_not_writable(cli_without_database: Any, small_disk: Path) -> None:
     cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
     cli_without_database("init")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True, timeout=30)
@@ -220,7 +222,7 @@ def test_a_folder_that_may_not_be_written(cli_without_database: Any, small_disk:
     assert str(small_disk) in cli_without_database("init", code=5).err
 
 
-def test_busy_is_told_with_the_wait(cli: Any) -> None:
+def test_busy_is_reported_with_the_waiting_time(cli: Any) -> None:
     holder = sqlite3.connect(cli.database, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     try:
@@ -232,7 +234,7 @@ def test_busy_is_told_with_the_wait(cli: Any) -> None:
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "nan", "inf", "x"])
-def test_a_busy_timeout_must_be_a_time(cli: Any, limit: str) -> None:
+def test_an_invalid_busy_timeout_is_refused(cli: Any, limit: str) -> None:
     cli("--busy-timeout", limit, "list", code=2)
 
 
@@ -254,15 +256,15 @@ def test_a_short_wal_stays_for_the_next_command_and_a_long_one_is_copied(cli: An
     assert cli("show", "long", "--json").json["prompt"] == "long " * 150_000
 
 
-def test_restore_says_what_it_takes_back(cli: Any) -> None:
+def test_restore_reports_what_it_undoes(cli: Any) -> None:
     job = cli.register()
     cli("backup", "saved.db")
     cli("token", "rotate", job)
     cli("token", "revoke", job, "1")
     asked = cli("restore", "saved.db", input="n\n", code=1).err
-    assert "1 tokens of 1 jobs were revoked or rotated since the backup and will be valid again" in asked
+    assert "revoked or rotated since the backup will be valid again (1 token of 1 job)" in asked
     done = cli("restore", "saved.db", "--yes", "--json")
-    assert "are valid again; --revoke-since" in done.err and "may be accepted again" in done.err
+    assert "are valid again (1 token of 1 job); --revoke-since" in done.err and "may be accepted again" in done.err
     assert "another registry" in done.err
     assert done.json["since"] == {"tokens": 1, "jobs": 1, "jobs_gone": 0, "subscriptions": 0}
     assert done.json["revoked"] is False and done.json["same_registry"] is False and done.json["set_aside"] == []
@@ -273,13 +275,13 @@ def test_restore_says_what_it_takes_back(cli: Any) -> None:
     assert [token["state"] for token in cli("token", "list", job, "--json").json_lines] == ["revoked"]
     cli.database.unlink()
     gone = cli("restore", "saved.db", "--yes", "--revoke-since")
-    assert "warning: what was revoked since the backup cannot be known" in gone.err
+    assert "warning: the revocations since the backup are unknown" in gone.err
     assert cli("doctor", "--full", "--json").json["ok"]
 
 
-def test_a_backup_from_the_future_is_told(cli: Any) -> None:
+def test_a_backup_from_the_future_is_reported(cli: Any) -> None:
     cli.register()
     (cli.folder / "jobs-20990101T000000Z.db").write_bytes(b"there")
     done = cli("backup", "jobs.db", "--keep", "1", "--json")
-    assert "yet to come" in done.err and done.json["removed"] == []
+    assert "in the future" in done.err and done.json["removed"] == []
     assert [path.rpartition("/")[2] for path in done.json["in_future"]] == ["jobs-20990101T000000Z.db"]

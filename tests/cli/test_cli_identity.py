@@ -1,4 +1,4 @@
-"""identity: which registry a database is, and a person's word on a copy."""
+"""The command identity: which registry a database is, and the confirmation of a move or copy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def test_a_copied_file_waits_for_a_word(cli: Any, tmp_path: Path) -> None:
+def test_a_copied_file_waits_for_confirmation(cli: Any, tmp_path: Path) -> None:
     original = cli("identity", "--json").json
     assert original["in_place"] and original["problem"] is None and len(original["registry_id"]) == 32
     assert original["registry_id"] in cli("identity").out

@@ -1,4 +1,4 @@
-"""import and export."""
+"""The commands import and export."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def legacy_workspace(tmp_path: Path) -> Path:
     return tmp_path / "workspace"
 
 
-def test_import_names_what_it_did(cli: Any, legacy_workspace: Path) -> None:
+def test_import_reports_each_file(cli: Any, legacy_workspace: Path) -> None:
     before = {path: path.read_bytes() for path in legacy_workspace.rglob("*.json")}
     tried = cli("import", legacy_workspace, "--dry-run", code=1)
     assert "nothing was written" in tried.err and cli("list").out == ""
@@ -78,18 +78,18 @@ def test_a_folder_without_a_registry(cli: Any, tmp_path: Path) -> None:
     cli("import", code=2)
 
 
-def test_import_names_tokens_that_are_short_missing_or_left_out(
+def test_import_reports_tokens_that_are_short_missing_or_left_out(
     cli: Any, legacy_workspace: Path, tmp_path: Path
 ) -> None:
-    """Named in text, on a terminal and in --json, and no failure: the exit code stays 0."""
+    """They are reported as text, on a terminal and with --json, and are not failures: the exit code stays 0."""
     jobs = legacy_workspace / ".mam" / "jobs"
     (jobs / "cut.json").unlink()
     record = json.loads((jobs / "abc12345.json").read_bytes())
     (jobs / "abc12345.json").write_text(json.dumps(record | {"auth_token": "changeme"}))
     (jobs / "bare.json").write_text(json.dumps(record | {"job_id": "bare", "auth_token": None}))
     done = cli("import", legacy_workspace)
-    assert "of 1 job the token has less than 128 bits" in done.err and "abc12345" in done.err
-    assert "of 1 job no token came" in done.err and "bare" in done.err
+    assert "1 job with a token of less than 128 bits" in done.err and "abc12345" in done.err
+    assert "1 job without a token" in done.err and "bare" in done.err
     assert "changeme" not in done.out + done.err
     rows = cli("import", legacy_workspace, "--json").json_lines
     assert {row["job_id"]: row["warning"] for row in rows[:-1]} == {
@@ -103,5 +103,5 @@ def test_import_names_tokens_that_are_short_missing_or_left_out(
     other = f"sqlite:///{tmp_path}/other.db"
     cli("--db", other, "init")
     done = cli("--db", other, "import", tmp_path / "out")
-    assert "of 2 jobs nobody has the token" in done.err and "def67890" in done.err
+    assert "2 jobs without a usable token" in done.err and "def67890" in done.err
     assert cli("--db", other, "show", "def67890", "--json").json["auth"] == "required"

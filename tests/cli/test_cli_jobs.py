@@ -1,4 +1,4 @@
-"""register, list, show, cancel and wait."""
+"""The commands register, list, show, cancel and wait."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ HOSTILE = [
 ]
 
 
-def test_register_prints_the_id_alone(cli: Any) -> None:
+def test_register_prints_only_the_id(cli: Any) -> None:
     done = cli("register", "--agent", "codex", "sort")
     assert done.out.count("\n") == 1 and done.err == ""
     assert cli("show", done.out.strip(), "--json").json["prompt"] == "sort"
@@ -69,7 +69,7 @@ def test_register_json_is_the_record_of_show(cli: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_prompt_is_kept_exactly_and_shown_harmlessly(cli: Any, text: str) -> None:
+def test_a_hostile_prompt_is_stored_exactly_and_shown_sanitized(cli: Any, text: str) -> None:
     job = cli("register", "--agent", "a", "--prompt-file", "-", input=text).out.strip()
     assert cli("show", job, "--json").json["prompt"] == text
     for command in (("show", job), ("list",)):
@@ -126,13 +126,13 @@ def test_wrong_input_is_refused_and_nothing_is_written(cli: Any, arguments: tupl
     assert cli("list").out == ""
 
 
-def test_bytes_that_are_no_text(cli: Any) -> None:
+def test_a_prompt_that_is_not_text_is_refused(cli: Any) -> None:
     assert "UTF-8" in cli("register", "--agent", "a", "-", input=b"caf\xe9", code=2).err
     assert "encoding" in cli("register", "--agent", "a", os.fsdecode(b"caf\xe9"), code=2).err
     assert "NUL" in cli("register", "--agent", "a", "-", input=b"a\0b", code=2).err
 
 
-def test_a_prompt_of_ten_megabytes_is_refused_and_of_four_is_kept(cli: Any) -> None:
+def test_a_prompt_of_ten_megabytes_is_refused_and_of_four_is_stored(cli: Any) -> None:
     done = cli("register", "--agent", "a", "-", input="x" * 10_000_000, code=2)
     assert "4194304" in done.err and len(done.err) < 1000
     assert cli("list").out == ""
@@ -147,7 +147,7 @@ def test_deeply_nested_json_is_refused(cli: Any) -> None:
     assert len(done.err.splitlines()) == 1
 
 
-def test_an_idempotency_key_answers_with_the_same_job(cli: Any) -> None:
+def test_an_idempotency_key_returns_the_same_job(cli: Any) -> None:
     first = cli.register("--idempotency-key", "k")
     assert cli.register("--idempotency-key", "k") == first
     assert "k" in cli("register", "--agent", "codex", "--idempotency-key", "k", "something else", code=1).err
@@ -171,7 +171,7 @@ def test_list_filters_pages_and_limits(cli: Any) -> None:
     assert len(cli("list", "--status", "cancelled", "--status", "pending").lines) == 7
     assert len(cli("list", "--agent-session", "tmux:1").lines) == 1
     assert [line.split("\t")[0] for line in cli("list", "-n", "2", "--after", jobs[4]).lines] == [jobs[3], jobs[2]]
-    assert "not a status" in cli("list", "--status", "done", code=2).err
+    assert "invalid status" in cli("list", "--status", "done", code=2).err
     cli("list", "--limit", "-1", code=2)
     cli("list", "--after", "nosuch", code=2)
 
@@ -192,10 +192,10 @@ def test_a_line_of_list_has_its_columns(cli: Any) -> None:
     assert fields[:3] == [job, "pending", "x y"] and fields[4:] == ["-", "0", "-", "first"]
 
 
-def test_an_unknown_job_is_told(cli: Any) -> None:
+def test_an_unknown_job_is_reported(cli: Any) -> None:
     for command in ("show", "events", "wait", "cancel", "complete", "fail"):
         assert "nosuch" in cli(command, "nosuch", code=2).err
-    assert "not a job id" in cli("show", "../../etc/passwd", code=2).err
+    assert "invalid job id" in cli("show", "../../etc/passwd", code=2).err
 
 
 def test_cancel_ends_a_job_once(cli: Any) -> None:
@@ -218,7 +218,7 @@ FROM_OUTSIDE = {
 
 
 def test_a_job_gets_the_broker_of_the_environment(cli: Any) -> None:
-    """What it says is in the record, so that others need not have the same environment."""
+    """The broker is stored in the record, so that other processes need not have the same environment."""
     done = cli("register", "--agent", "a", "--json", "p", env=FROM_OUTSIDE)
     job = done.json
     assert job["broker"] == {
@@ -231,7 +231,7 @@ def test_a_job_gets_the_broker_of_the_environment(cli: Any) -> None:
         assert FROM_OUTSIDE["MQTT_PASSWORD"].encode() not in path.read_bytes()
 
 
-def test_options_and_an_empty_variable_win_over_the_environment(cli: Any) -> None:
+def test_options_and_an_empty_variable_take_precedence_over_the_environment(cli: Any) -> None:
     def broker(*options: str, **more: str) -> Any:
         return cli("register", "--agent", "a", "--json", *options, "p", env=FROM_OUTSIDE | more).json["broker"]
 
@@ -246,7 +246,7 @@ def test_options_and_an_empty_variable_win_over_the_environment(cli: Any) -> Non
     cli("register", "--agent", "a", "p", "--auth", "never", env={"MQTT_BROKER": "mq", "MQTT_TLS": "1"}, code=2)
 
 
-def test_wait_answers_with_how_the_job_ended(cli: Any) -> None:
+def test_wait_exits_with_the_jobs_outcome(cli: Any) -> None:
     with cli.open_registry() as registry:
         jobs = [registry.register(agent="a", prompt="p").job_id for _ in range(4)]
         registry.complete(jobs[0])
@@ -260,7 +260,7 @@ def test_wait_answers_with_how_the_job_ended(cli: Any) -> None:
     cli("wait", jobs[3], "--timeout-sec", "-1", code=2)
 
 
-def test_wait_hears_of_the_end(cli: Any) -> None:
+def test_wait_notices_the_end(cli: Any) -> None:
     job = cli.register()
     waiting = cli.start("wait", job, "--timeout-sec", "60")
     time.sleep(0.5)
@@ -277,7 +277,7 @@ def test_wait_checks_artifacts_inside_the_folder(cli: Any, tmp_path: Path) -> No
     (tmp_path / "secret").write_text("s")
     job = cli.register("--expect", "out/a.txt", "--expect", "b.txt")
     cli("complete", job)
-    assert "'b.txt' is not there" in cli("wait", job, "--check-artifacts", work, code=1).err
+    assert "'b.txt' does not exist" in cli("wait", job, "--check-artifacts", work, code=1).err
     (work / "b.txt").symlink_to("../secret")
     assert "leads out" in cli("wait", job, "--check-artifacts", work, code=1).err
     (work / "b.txt").unlink()
@@ -310,12 +310,12 @@ def test_only_a_regular_file_is_an_artifact(cli: Any, tmp_path: Path) -> None:
         cli("register", "-a", "x", "p", "--expect", outside, code=2)
 
 
-def test_an_empty_prompt_is_refused_wherever_it_comes_from(cli: Any) -> None:
+def test_an_empty_prompt_is_refused_from_every_source(cli: Any) -> None:
     (cli.folder / "empty").write_text(" \n\t\n")
     for given in ("", "\n", " \t\n", "\u200b", "\ufeff\n", "\u2800 \u3164", "\u202e\u00ad\x1b"):
         assert "is empty" in cli("register", "-a", "x", given, code=2).err
         told = cli("register", "-a", "x", "-", input=given, code=2).err
-        assert "from stdin is empty" in told and "was the command before it successful?" in told
+        assert "from stdin is empty" in told and "did the command before the pipe fail?" in told
         assert "is empty" in cli("register", "-a", "x", "--prompt-file", "-", input=given, code=2).err
     assert "'empty' is empty" in cli("register", "-a", "x", "--prompt-file", "empty", code=2).err
     assert cli("list").out == ""

@@ -1,4 +1,4 @@
-"""events, accept and subscribe."""
+"""The commands events, accept and subscribe."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.support.requirements import require
+
 COMMAND = (sys.executable, "-m", "jobdb.cli")
 
 
 def publish_events(cli: Any, *events: str, **options: Any) -> tuple[str, list[str]]:
-    """A job with events, and their wire payloads."""
+    """Register a job, publish events, and return its id and their wire payloads."""
     with cli.open_registry() as registry:
         job = registry.register(agent="a", prompt="p", **options).job_id
         return job, [registry.publish(job, event).payload for event in events]
@@ -49,7 +50,7 @@ def test_more_events_than_a_page(cli: Any) -> None:
     assert seqs == list(range(1, 1004))
 
 
-def test_follow_shows_events_as_they_come_until_the_end(cli: Any) -> None:
+def test_follow_shows_events_until_the_job_ends(cli: Any) -> None:
     job, _ = publish_events(cli, "started")
     following = cli.start("events", job, "--follow")
     assert following.stdout.readline().split(b"\t")[0] == b"1"
@@ -62,7 +63,7 @@ def test_follow_shows_events_as_they_come_until_the_end(cli: Any) -> None:
     assert following.returncode == 0
 
 
-def test_accept_gives_a_verdict_a_line(cli: Any) -> None:
+def test_accept_prints_a_verdict_per_line(cli: Any) -> None:
     job, payloads = publish_events(cli, "started", "progress", "completed")
     lines = "\n".join(payloads) + "\n"
     first = cli("accept", "--subscriber", "s", "-", input=lines)
@@ -75,7 +76,7 @@ def test_accept_gives_a_verdict_a_line(cli: Any) -> None:
     assert [line.split("\t")[0] for line in other.lines] == ["accepted"] * 3
 
 
-def test_gaps_are_named_and_late_events_need_a_window(cli: Any) -> None:
+def test_gaps_are_reported_and_late_events_need_a_window(cli: Any) -> None:
     _job, payloads = publish_events(cli, "started", "progress", "progress")
     (answer,) = cli("accept", "-s", "s", "--json", input=payloads[2]).json_lines
     assert (answer["verdict"], answer["missing"], answer["missing_count"]) == ("accepted", [1, 2], 2)
@@ -123,12 +124,12 @@ def test_hostile_lines_get_verdicts_and_change_nothing(cli: Any) -> None:
     assert cli("accept", "-s", "s", input=payloads[0]).out.startswith("accepted")
 
 
-def test_a_last_line_without_an_end_and_windows_line_ends(cli: Any) -> None:
+def test_a_last_line_without_a_newline_and_windows_newlines(cli: Any) -> None:
     _job, payloads = publish_events(cli, "started", "progress")
     assert len(cli("accept", "-s", "s", input="\r\n".join(payloads)).lines) == 2
 
 
-def test_accept_answers_while_its_input_goes_on(cli: Any) -> None:
+def test_accept_answers_while_its_input_is_open(cli: Any) -> None:
     _job, payloads = publish_events(cli, "started", "progress")
     streaming = cli.start("accept", "-s", "s", "-", stdin=subprocess.PIPE)
     for payload in payloads:
@@ -187,7 +188,7 @@ def test_a_handler_gets_no_secret_of_the_environment(cli: Any) -> None:
     assert "JOBDB_KEY_FILE=/kept" in told and "OURS=kept" in told and f"JOBDB_URL={cli.env['JOBDB_URL']}" in told
 
 
-def test_a_failing_handler_is_tried_again_and_its_event_never_skipped(cli: Any) -> None:
+def test_a_failing_handler_is_retried_and_its_event_never_skipped(cli: Any) -> None:
     job, _ = publish_events(cli, "started", "completed")
     options = ("subscribe", job, "-s", "s", "--retries", "2", "--retry-pause-sec", "0.01", "--exec")
     failed = cli(*options, 'echo "$JOBDB_SEQ" >> tried; exit 3', code=1)
@@ -207,7 +208,7 @@ def test_a_handler_that_is_killed_or_reads_nothing(cli: Any) -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_stopped_in_a_handler_the_event_comes_again(cli: Any, ending: signal.Signals) -> None:
+def test_an_event_is_delivered_again_after_a_stop_in_its_handler(cli: Any, ending: signal.Signals) -> None:
     job, payloads = publish_events(cli, "started", "completed")
     running = cli.start("subscribe", job, "-s", "s", "--exec", "echo x >> begun; exec sleep 30", start_new_session=True)
     deadline = time.monotonic() + 60
@@ -221,7 +222,7 @@ def test_stopped_in_a_handler_the_event_comes_again(cli: Any, ending: signal.Sig
     assert cli("subscribe", job, "-s", "s").lines == payloads
 
 
-def test_a_reader_that_goes_away_is_no_drama(cli: Any) -> None:
+def test_a_reader_that_closes_the_pipe_ends_the_command_quietly(cli: Any) -> None:
     with cli.open_registry() as registry:
         from jobdb import NewJob
 
@@ -237,9 +238,7 @@ def test_a_reader_that_goes_away_is_no_drama(cli: Any) -> None:
     "arguments", [["list"], ["register", "--agent", "a", "x"], ["--version"], ["accept", "-s", "s"]]
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_output_that_cannot_be_written_is_told(
-    cli: Any, require: Callable[[bool, str], None], arguments: list[str], unbuffered: str
-) -> None:
+def test_output_that_cannot_be_written_is_reported(cli: Any, arguments: list[str], unbuffered: str) -> None:
     require(Path("/dev/full").exists(), "there is no /dev/full here")
     cli.register()
     cli.env["PYTHONUNBUFFERED"] = unbuffered
@@ -253,7 +252,7 @@ def test_output_that_cannot_be_written_is_told(
 @pytest.mark.parametrize(
     "arguments", [["list"], ["init"], ["backup", "kept.db"], ["doctor"], ["trust"], ["--db", "x", "list"]]
 )
-def test_a_current_folder_that_was_removed_is_named(cli: Any, tmp_path: Path, arguments: list[str]) -> None:
+def test_a_removed_current_folder_is_reported(cli: Any, tmp_path: Path, arguments: list[str]) -> None:
     folder = tmp_path / "gone"
     folder.mkdir()
     environ = {name: value for name, value in cli.env.items() if name != "JOBDB_URL"}
@@ -264,7 +263,7 @@ def test_a_current_folder_that_was_removed_is_named(cli: Any, tmp_path: Path, ar
         capture_output=True,
         timeout=60,
     )
-    assert ended.returncode == 5 and ended.stderr.startswith(b"jobdb: the current folder was removed; go to another")
+    assert ended.returncode == 5 and ended.stderr.startswith(b"jobdb: the current folder was removed; change to")
 
 
 def test_an_interrupt_is_quiet(cli: Any) -> None:
@@ -276,7 +275,7 @@ def test_an_interrupt_is_quiet(cli: Any) -> None:
     assert (waiting.returncode, out, err) == (130, b"", b"")
 
 
-def test_an_answer_in_json_is_json_although_a_number_is_none(cli: Any) -> None:
+def test_query_prints_json_for_numbers_that_json_lacks(cli: Any) -> None:
     cli("init")
     (row,) = cli("query", "SELECT 9e999 AS most, -9e999 AS least, 0.5 AS half, x'00ff' AS raw", "--json").json_lines
     assert row == {"most": "Infinity", "least": "-Infinity", "half": 0.5, "raw": "00ff"}

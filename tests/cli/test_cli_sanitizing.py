@@ -1,4 +1,4 @@
-"""A registry full of hostile text, and every command on a terminal: no character of it steers, turns or hides there."""
+"""Every command on a terminal, with a registry full of hostile text: no character controls or disguises anything."""
 
 from __future__ import annotations
 
@@ -156,24 +156,26 @@ def hostile_cli(module_cli: Any) -> Any:
     return cli
 
 
-def seen(written: str) -> str:
-    """What has reached the terminal, without the colours and the moves of the cursor."""
+def strip_terminal_codes(written: str) -> str:
+    """Return the output on the terminal without colours and cursor movements."""
     assert "\x1b[31mRED" not in written
     written = re.sub(r"\r(?: {40}\r|\d+ of \d+ \w+)", "", written)  # the counter of long work
     return re.sub(r"\x1b\[\??[0-9;]*[A-HJKSTfhlm]", "", written).replace("\r\n", "\n")
 
 
-def check(written: str) -> None:
-    wrong = {f"U+{ord(one):04X}" for one in seen(written) if one not in "\n\t" and not is_displayable(one)}
+def assert_sanitized(written: str) -> None:
+    wrong = {
+        f"U+{ord(one):04X}" for one in strip_terminal_codes(written) if one not in "\n\t" and not is_displayable(one)
+    }
     assert not wrong, f"{wrong} in {written!r}"
 
 
-def test_every_command_is_here() -> None:
+def test_every_command_is_covered() -> None:
     assert COMMANDS.keys() - {""} == {name for section in SECTIONS.values() for name in section}
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_nothing_hostile_reaches_a_terminal(hostile_cli: Any, name: str) -> None:
+def test_no_hostile_text_reaches_a_terminal(hostile_cli: Any, name: str) -> None:
     for number, arguments in enumerate(COMMANDS[name]):
         # A terminal without colours is a terminal too.
         term = "dumb" if number % 2 else "xterm-256color"
@@ -183,16 +185,16 @@ def test_nothing_hostile_reaches_a_terminal(hostile_cli: Any, name: str) -> None
         )
         if number == 0 and name not in ("relay", "reap", "prune", "migrate", "copy", "ui", "init", "token", "restore"):
             assert written.strip(), arguments
-        check(written)
+        assert_sanitized(written)
 
 
-def test_nothing_hostile_reaches_the_live_view(hostile_cli: Any) -> None:
+def test_no_hostile_text_reaches_the_live_view(hostile_cli: Any) -> None:
     for keys in ("q", "\rq", "f\rq", "ff\rq", "fff\rq", f"/a{HOSTILE_TEXT}\rq"):
-        check(hostile_cli.run_in_terminal("watch", keys=("Enter open", keys), codes=(0,), columns=200))
+        assert_sanitized(hostile_cli.run_in_terminal("watch", keys=("Enter open", keys), codes=(0,), columns=200))
 
 
-def test_a_defect_and_its_traceback_are_shown_harmlessly(hostile_cli: Any) -> None:
-    check(hostile_cli.run_in_terminal("show", HOSTILE_TEXT, env={"JOBDB_DEBUG": "1"}, codes=(2,)))
+def test_a_bug_and_its_traceback_are_shown_sanitized(hostile_cli: Any) -> None:
+    assert_sanitized(hostile_cli.run_in_terminal("show", HOSTILE_TEXT, env={"JOBDB_DEBUG": "1"}, codes=(2,)))
 
 
 def test_the_wire_is_exact_in_a_pipe_and_the_same_json_on_a_terminal(hostile_cli: Any) -> None:
@@ -206,7 +208,7 @@ def test_the_wire_is_exact_in_a_pipe_and_the_same_json_on_a_terminal(hostile_cli
     assert [verdict["verdict"] for verdict in verdicts] == ["accepted"] * len(payloads)
 
 
-def test_json_means_the_same_and_can_be_shown_wherever_it_goes(hostile_cli: Any) -> None:
+def test_json_has_the_same_meaning_in_a_pipe_and_on_a_terminal(hostile_cli: Any) -> None:
     piped = hostile_cli("show", "evil", "--json")
     assert piped.json["prompt"] == LONG_HOSTILE_TEXT and piped.json["extra"] == {HOSTILE_TEXT: [LONG_HOSTILE_TEXT]}
     assert all(is_displayable(one) for one in piped.out.rstrip("\n"))
@@ -217,17 +219,17 @@ def test_csv_is_exact_in_a_pipe(hostile_cli: Any) -> None:
     assert list(csv.reader(io.StringIO(told, newline="")))[1] == ["a" + HOSTILE_TEXT, LONG_HOSTILE_TEXT]
 
 
-def test_a_message_of_the_log_is_one_line(cli: Any) -> None:
+def test_a_log_message_is_one_line(cli: Any) -> None:
     code = (
         "import sys; sys.argv = ['jobdb', '-v', 'list']\n"
         "import jobdb.registry, logging\n"
         "from jobdb.cli import context\n"
         "kept = context.open_registry\n"
-        "before = jobdb.registry.Registry.jobs\n"
+        "before = jobdb.registry.Registry.all_jobs\n"
         "def jobs(self, **wanted):\n"
         "    logging.getLogger('jobdb.x').info('agent %s', 'a\\njobdb: ERROR: jobdb.y: \\x1b[2Jforged')\n"
         "    return before(self, **wanted)\n"
-        "jobdb.registry.Registry.jobs = jobs\n"
+        "jobdb.registry.Registry.all_jobs = jobs\n"
         "from jobdb.cli import main; main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env=cli.env, cwd=cli.folder, capture_output=True, text=True)

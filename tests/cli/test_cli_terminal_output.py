@@ -1,4 +1,4 @@
-"""What a person sees on a terminal: what fits, what is suggested next; and what happens without the usual streams."""
+"""Output on a terminal: what fits, which commands are suggested; and what happens when streams are closed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.cells import cell_len
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 COMMAND = (sys.executable, "-m", "jobdb.cli")
 
 
-def lines(written: str) -> list[str]:
+def plain_lines(written: str) -> list[str]:
     return [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip() for line in written.splitlines()]
 
 
@@ -24,11 +24,11 @@ def test_at_80_columns_a_list_leaves_room_for_the_prompts(cli: Any) -> None:
     prompt = "a prompt that is long enough to be cut somewhere"
     for agent in ("claude-code", "hermes-agent"):
         cli.register(agent=agent, prompt=prompt)
-    waiting = lines(cli.run_in_terminal("list", columns=80))
+    waiting = plain_lines(cli.run_in_terminal("list", columns=80))
     assert all(len(line.partition(prompt[:8])[2]) >= 16 for line in waiting[1:3]), waiting
     job = cli("claim", "--lease-sec", "300").out.strip()
     cli("publish", job, "permission_required")
-    claimed = lines(cli.run_in_terminal("list", columns=80))
+    claimed = plain_lines(cli.run_in_terminal("list", columns=80))
     assert all(heading in claimed[0] for heading in ("LAST", "TRY", "LEASE")) and "asks" in "".join(claimed)
     assert all(prompt[:14] in line and cell_len(line) <= 80 for line in claimed[1:3]), claimed
     assert "permission?" in cli.run_in_terminal("list", columns=120)
@@ -36,15 +36,15 @@ def test_at_80_columns_a_list_leaves_room_for_the_prompts(cli: Any) -> None:
 
 def test_a_list_on_a_terminal_that_is_too_narrow_still_names_the_jobs(cli: Any) -> None:
     job = cli.register()
-    listed = lines(cli.run_in_terminal("list", columns=40))
+    listed = plain_lines(cli.run_in_terminal("list", columns=40))
     assert any(line.startswith(job) for line in listed)
 
 
 def test_rows_that_do_not_fit_are_shown_one_by_one(cli: Any) -> None:
     job = cli.register(prompt="two\nlines")
-    shown = lines(cli.run_in_terminal("query", "SELECT * FROM v_jobs", columns=80))
+    shown = plain_lines(cli.run_in_terminal("query", "SELECT * FROM v_jobs", columns=80))
     assert f"job_id              {job}" in shown and not any(line.startswith("worker") for line in shown)
-    assert lines(cli.run_in_terminal("query", "SELECT job_id FROM v_jobs"))[:2] == ["job_id", job]
+    assert plain_lines(cli.run_in_terminal("query", "SELECT job_id FROM v_jobs"))[:2] == ["job_id", job]
 
 
 def test_each_step_suggests_the_next(cli: Any) -> None:
@@ -60,14 +60,14 @@ def test_each_step_suggests_the_next(cli: Any) -> None:
     assert "jobdb" not in cli.run_in_terminal("show", job).replace("jobdb/jobs", "")
 
 
-def test_what_is_suggested_works_on_the_same_database(cli: Any) -> None:
+def test_suggested_commands_work_on_the_same_database(cli: Any) -> None:
     job = cli.register()
     cli.env.pop("JOBDB_URL")
     place = f"sqlite:///{cli.database}"
     assert f"jobdb --db {place} claim --job {job}" in cli.run_in_terminal("--db", place, "show", job, columns=300)
 
 
-def test_a_stale_attempt_is_told_where_to_look(cli: Any) -> None:
+def test_a_stale_attempt_is_refused_with_advice(cli: Any) -> None:
     job = cli.register()
     assert f"jobdb show {job}" in cli("publish", job, "progress", "--attempt", "1", code=1).err
     cli("claim")
@@ -82,7 +82,7 @@ def test_reasons_of_an_import_are_shown_whole(cli: Any) -> None:
     assert "OUTCOME" not in cli.run_in_terminal("export", "out")
 
 
-def test_a_skipped_seq_is_said_as_one(cli: Any) -> None:
+def test_a_single_skipped_seq_is_singular(cli: Any) -> None:
     job = cli.register()
     payloads = [cli("publish", job, "progress", "--json").out for _ in range(4)]
     assert cli("accept", "-s", "a", input=payloads[1]).out.endswith("\tskipped seq 1\n")
@@ -95,12 +95,12 @@ def test_revoking_the_token_of_a_job_that_ended_suggests_no_new_one(cli: Any) ->
     assert cli("token", "revoke", job, "1").err == ""
 
 
-def test_limits_are_said_as_they_are(cli: Any) -> None:
+def test_limits_are_shown(cli: Any) -> None:
     assert "limits: 3600 s in all\n" in cli("show", cli.register("--idle-timeout-sec", "0")).out
     assert "limits: none\n" in cli("show", cli.register("--idle-timeout-sec", "0", "--timeout-sec", "0")).out
 
 
-def test_the_usage_names_arguments_plainly(cli_without_database: Any) -> None:
+def test_the_usage_shows_arguments_without_types(cli_without_database: Any) -> None:
     for command, usage in (
         ("show", "Usage: jobdb show [OPTIONS] JOB\n"),
         ("register", "Usage: jobdb register [OPTIONS] [PROMPT]\n"),
@@ -125,7 +125,7 @@ def test_closed_streams(cli: Any) -> None:
     assert [job["job_id"] for job in cli("list", "--json").json_lines] == [job]
 
 
-def test_a_pipe_or_a_device_is_no_database(cli: Any) -> None:
+def test_a_pipe_or_a_device_is_not_a_database(cli: Any) -> None:
     os.mkfifo(cli.folder / "pipe")
     for command in ("list", "init", "doctor"):
         done = cli("--db", cli.folder / "pipe", command, code=5)
@@ -135,7 +135,7 @@ def test_a_pipe_or_a_device_is_no_database(cli: Any) -> None:
     assert not (cli.folder / ":memory:").exists()
 
 
-def test_what_is_no_backup_is_told_as_such(cli: Any) -> None:
+def test_a_file_that_is_not_a_backup_is_refused(cli: Any) -> None:
     cli.register()
     cli("backup", "saved.db")
     whole = (cli.folder / "saved.db").read_bytes()
@@ -144,10 +144,10 @@ def test_what_is_no_backup_is_told_as_such(cli: Any) -> None:
     assert "cut.db is damaged" in refused and "use another backup" in refused and "-wal" not in refused
     assert "is not a file" in cli("restore", cli.folder, code=2).err
     assert "is not there" in cli("restore", "nowhere.db", code=2).err
-    assert "nothing is at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
+    assert "there is no database at" in cli("--db", "elsewhere/jobs.db", "restore", "saved.db").err
 
 
-def test_what_turns_the_direction_of_writing_is_shown_and_not_sent(cli: Any) -> None:
+def test_bidirectional_controls_are_shown_as_escapes(cli: Any) -> None:
     job = cli.register(prompt="a\u200fb\u061cc\u200ed")
     assert "a\\u200fb\\u061cc\\u200ed" in cli("show", job).out
     assert json.loads(cli("show", job, "--json").out)["prompt"] == "a\u200fb\u061cc\u200ed"

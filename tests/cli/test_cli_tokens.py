@@ -1,4 +1,4 @@
-"""The token commands, given tokens, and that no secret is anywhere but where it was asked for."""
+"""The token commands, tokens given by options, and where secrets may appear."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 TOKEN = "A-given-token_of_43_base64url_characters-xyz"
 
 
-def test_show_prints_the_token_alone(cli: Any) -> None:
+def test_show_prints_only_the_token(cli: Any) -> None:
     job = cli.register()
     shown = cli("token", "show", job)
     token = shown.out.rstrip("\n")
@@ -39,10 +39,10 @@ def test_rotate_revoke_and_list(cli: Any) -> None:
     new = cli("publish", job, "progress", "--json")
     assert new.json["data"]["hmac_kid"] == 2
     assert cli("accept", "-s", "s", input=old).out.startswith("accepted")
-    assert cli("token", "revoke", job, "1", "--json").json == {"job_id": job, "kid": 1, "was_present": False}
+    assert cli("token", "revoke", job, "1", "--json").json == {"job_id": job, "kid": 1, "was_current": False}
     assert cli("accept", "-s", "t", input=old, code=1).out.startswith("revoked_key")
     tokens = cli("token", "list", job, "--json").json_lines
-    assert [(token["kid"], token["state"]) for token in tokens] == [(1, "revoked"), (2, "present")]
+    assert [(token["kid"], token["state"]) for token in tokens] == [(1, "revoked"), (2, "current")]
     revoked = cli("token", "revoke", job, "2")
     assert "token rotate" in revoked.err
     assert "token rotate" in cli("publish", job, "progress", code=5).err
@@ -54,7 +54,7 @@ def test_rotate_revoke_and_list(cli: Any) -> None:
 
 
 @pytest.mark.parametrize("command", ["register", "rotate"])
-def test_tokens_from_each_place(cli: Any, tmp_path: Path, command: str) -> None:
+def test_tokens_from_each_source(cli: Any, tmp_path: Path, command: str) -> None:
     (tmp_path / "token").write_text(TOKEN + "\n")
 
     def give(*options: str, **more: Any) -> str:
@@ -119,7 +119,7 @@ def test_rekey_changes_the_master_key(cli: Any, tmp_path: Path) -> None:
     cli("token", "rekey", "--new-key-file", tmp_path / "missing", code=5)
 
 
-def test_the_first_command_makes_a_master_key_in_the_users_folder(cli_without_database: Any) -> None:
+def test_the_first_command_creates_a_master_key_in_the_users_folder(cli_without_database: Any) -> None:
     del cli_without_database.env["JOBDB_KEY"]
     cli_without_database("init")
     job = cli_without_database.register()
@@ -129,14 +129,14 @@ def test_the_first_command_makes_a_master_key_in_the_users_folder(cli_without_da
     assert "key" in cli_without_database("token", "show", job, code=5).err
 
 
-def test_files_that_others_may_read_are_warned_of(cli: Any) -> None:
+def test_files_that_others_can_read_cause_a_warning(cli: Any) -> None:
     cli.register()
     cli.database.chmod(0o644)
     warned = cli("list").err
     assert warned.startswith("jobdb: warning: ") and "chmod" in warned and len(warned.splitlines()) == 1
 
 
-def test_no_secret_is_anywhere_but_where_it_was_asked_for(cli: Any, tmp_path: Path) -> None:
+def test_secrets_are_only_where_they_were_requested(cli: Any, tmp_path: Path) -> None:
     password = "broker-password-" + secrets.token_hex(8)
     (tmp_path / "password").write_text(password)
     broker = ("--broker-host", "127.0.0.1", "--broker-username", "u", "--broker-password-file", "password")

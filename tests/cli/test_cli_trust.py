@@ -1,4 +1,4 @@
-"""A database that a folder brought along is used only when this user made it, trusts it, or names it."""
+"""A current folder's database is used only when this user created it, trusts it, or names it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 
 from jobdb import Registry, UntrustedDatabase
 from jobdb.engines.sql.statements import JOBS
+from tests.support.keys import OTHER_MASTER_KEY, THIRD_MASTER_KEY
 
 COMMANDS = (
     ("list",),
@@ -51,7 +52,7 @@ def git(folder: Path, *arguments: str) -> None:
 
 
 def plant_foreign_database(user_folder: Folder, tmp_path: Path, *, key_id: str | None = None) -> Path:
-    """What another user made, in a folder that looks like one's own."""
+    """Create another user's database in a folder that looks like the user's own."""
     place = tmp_path / "evil"
     home = user_folder.run.env["HOME"]
     attacker = Folder(user_folder.run, place, tmp_path / "attacker")
@@ -66,7 +67,7 @@ def plant_foreign_database(user_folder: Folder, tmp_path: Path, *, key_id: str |
     return place / ".jobdb"
 
 
-def test_what_a_user_makes_is_trusted(user_folder: Folder) -> None:
+def test_a_users_own_database_is_trusted(user_folder: Folder) -> None:
     user_folder.run("init")
     user_folder.run("register", "--agent", "a", "p")
     assert len(user_folder.run("list").lines) == 1
@@ -75,7 +76,7 @@ def test_what_a_user_makes_is_trusted(user_folder: Folder) -> None:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_what_a_folder_brings_is_refused_by_every_command(
+def test_a_foreign_database_is_refused_by_every_command(
     user_folder: Folder, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     shutil.copytree(plant_foreign_database(user_folder, tmp_path), user_folder.place / ".jobdb")
@@ -85,7 +86,7 @@ def test_what_a_folder_brings_is_refused_by_every_command(
     assert {path.name: path.read_bytes() for path in (user_folder.place / ".jobdb").iterdir()} == before
 
 
-def test_who_names_it_or_trusts_it_uses_it(user_folder: Folder, tmp_path: Path) -> None:
+def test_a_foreign_database_can_be_named_or_trusted(user_folder: Folder, tmp_path: Path) -> None:
     shutil.copytree(plant_foreign_database(user_folder, tmp_path), user_folder.place / ".jobdb")
     user_folder.run("list", code=5)
     assert len(user_folder.run("--db", ".jobdb/jobs.db", "list").lines) == 1
@@ -104,8 +105,8 @@ def test_who_names_it_or_trusts_it_uses_it(user_folder: Folder, tmp_path: Path) 
     user_folder.run("trust", tmp_path / "none", code=5)
 
 
-def test_one_without_a_note_is_known_by_the_master_key(user_folder: Folder) -> None:
-    """Made before there were notes."""
+def test_a_database_without_a_record_is_recognized_by_the_master_key(user_folder: Folder) -> None:
+    """Such a database was created before trust was recorded."""
     user_folder.run("init")
     user_folder.run("register", "--agent", "a", "p")
     notes = Path(user_folder.run.env["HOME"], ".config", "jobdb", "trusted")
@@ -118,18 +119,18 @@ def test_one_without_a_note_is_known_by_the_master_key(user_folder: Folder) -> N
     user_folder.run("list", code=5)
 
 
-def test_without_a_folder_for_notes_what_a_user_makes_is_trusted_too(user_folder: Folder) -> None:
-    """As in a service that is given its key by the environment and has no home."""
-    user_folder.run.env.update(HOME="/dev/null/none", XDG_CONFIG_HOME="/dev/null/none", JOBDB_KEY="5e" * 32)
+def test_a_users_own_database_is_trusted_without_a_folder_for_records(user_folder: Folder) -> None:
+    """This is the case of a service that gets its key from the environment and has no home folder."""
+    user_folder.run.env.update(HOME="/dev/null/none", XDG_CONFIG_HOME="/dev/null/none", JOBDB_KEY=OTHER_MASTER_KEY)
     user_folder.run("init")
     user_folder.run("list")
     user_folder.run("register", "--agent", "a", "p")
     user_folder.run("list")
-    user_folder.run.env["JOBDB_KEY"] = "77" * 32
+    user_folder.run.env["JOBDB_KEY"] = THIRD_MASTER_KEY
     user_folder.run("list", code=5)
 
 
-def test_a_known_key_id_in_a_checkout_is_no_proof(user_folder: Folder, tmp_path: Path) -> None:
+def test_a_known_key_id_in_a_checkout_is_not_sufficient(user_folder: Folder, tmp_path: Path) -> None:
     user_folder.run("init")
     user_folder.run("register", "--agent", "a", "p")
     with Registry.open(user_folder.database) as registry:
@@ -151,10 +152,10 @@ def test_a_known_key_id_in_a_checkout_is_no_proof(user_folder: Folder, tmp_path:
     assert "git tracks it" in user_folder.run("claim", code=5).err
     shutil.rmtree(clone / ".git")
     (clone / ".jobdb").chmod(0o755)
-    assert "others may enter" in user_folder.run("claim", code=5).err
+    assert "others may access" in user_folder.run("claim", code=5).err
 
 
-def test_the_library_asks_only_when_nothing_is_named(
+def test_the_library_requires_trust_only_for_the_default_database(
     user_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(plant_foreign_database(user_folder, tmp_path), user_folder.place / ".jobdb")

@@ -1,4 +1,4 @@
-"""The small parts of the command line, by themselves."""
+"""Unit tests of the command line's helpers."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from jobdb.cli import inputs, output
+from jobdb.cli import inputs
 from jobdb.cli.artifacts import missing_artifacts
-from jobdb.cli.jobs import format_duration
 from jobdb.cli.param_conversion import PlainConverter
 
 from jobdb.errors import InvalidInput
+from jobdb.system.durations import format_duration
+from jobdb.system.terminal import sanitize
 
 
 @given(st.text())
-def test_visible_text_has_no_control_character(text: str) -> None:
-    shown = output.sanitize(text)
+def test_sanitized_text_has_no_control_character(text: str) -> None:
+    shown = sanitize(text)
     assert not any(ord(character) < 32 or 127 <= ord(character) < 160 for character in shown)
     assert len(shown.splitlines()) <= 1
     if text.isprintable():
@@ -38,32 +39,32 @@ def test_visible_text_has_no_control_character(text: str) -> None:
         ("é 日 \xa0", "é 日 \xa0"),
     ],
 )
-def test_visible_writes_controls_out(text: str, shown: str) -> None:
-    assert output.sanitize(text) == shown
-    assert output.sanitize("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+def test_sanitize_escapes_control_characters(text: str, shown: str) -> None:
+    assert sanitize(text) == shown
+    assert sanitize("a\nb\x1b", keep="\n") == "a\nb\\x1b"
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("1.5m", 90), ("45s", 45), ("2w", 1_209_600), ("0", 0)]
 )
 def test_durations(text: str, seconds: float) -> None:
-    assert inputs.duration(text, option="--older-than") == seconds
+    assert inputs.parse_duration(text, option="--older-than") == seconds
 
 
 @given(st.text(max_size=8))
-def test_what_is_no_duration_is_refused_in_words(text: str) -> None:
+def test_an_invalid_duration_is_refused_with_the_options_name(text: str) -> None:
     try:
-        assert inputs.duration(text, option="--older-than") >= 0
+        assert inputs.parse_duration(text, option="--older-than") >= 0
     except InvalidInput as refused:
         assert "--older-than" in str(refused)
 
 
 @given(st.text(max_size=40))
-def test_what_is_no_json_object_is_refused_in_words(text: str) -> None:
+def test_invalid_json_is_refused_with_the_options_name(text: str) -> None:
     if text.startswith("@"):
         return
     try:
-        assert isinstance(inputs.json_object(text, option="--data"), dict)
+        assert isinstance(inputs.parse_json_object(text, option="--data"), dict)
     except InvalidInput as refused:
         assert "--data" in str(refused)
 
@@ -78,7 +79,7 @@ def test_reading_is_bounded(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(-3, "0s"), (59.9, "59s"), (60, "1m"), (7200, "2h"), (200_000, "2d")])
-def test_spans(seconds: float, text: str) -> None:
+def test_durations_are_shown_in_one_unit(seconds: float, text: str) -> None:
     assert format_duration(seconds) == text
     now = datetime.now(UTC)
     assert format_duration(((now + timedelta(seconds=seconds)) - now).total_seconds()) == text
@@ -110,7 +111,7 @@ PARAMETER: Any = SimpleNamespace(multiple=False, nargs=1)
 REPEATED: Any = SimpleNamespace(multiple=True, nargs=1)
 
 
-def test_plain_values() -> None:
+def test_converted_values() -> None:
     assert PlainConverter(int).coerce("7", PARAMETER, None) == 7
     assert PlainConverter(float).coerce("7.5", PARAMETER, None) == 7.5
     assert PlainConverter(str).coerce("7", PARAMETER, None) == "7"
@@ -124,6 +125,6 @@ def test_plain_values() -> None:
 @pytest.mark.parametrize(
     ("kind", "text"), [(int, "x"), (int, "1.5"), (int, ""), (float, "x"), (int, "-1"), (int, "11")]
 )
-def test_plain_values_that_are_refused(kind: type, text: str) -> None:
+def test_values_that_are_refused(kind: type, text: str) -> None:
     with pytest.raises(typer.BadParameter):
         PlainConverter(kind, 0, 10).coerce(text, PARAMETER, None)

@@ -1,4 +1,4 @@
-"""claim, renew, release, publish, complete, fail; reap, prune, stats."""
+"""The commands claim, renew, release, publish, complete, fail; reap, prune, stats."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from jobdb.core.protocol import parse, verify
 
 
-def test_claim_gives_the_first_of_the_queue(cli: Any) -> None:
+def test_claim_returns_the_first_job_of_the_queue(cli: Any) -> None:
     first = cli.register()
     urgent = cli.register("--priority", "5")
     assert cli("claim").out.strip() == urgent
@@ -20,7 +20,7 @@ def test_claim_gives_the_first_of_the_queue(cli: Any) -> None:
     assert (claimed["job_id"], claimed["attempt"], claimed["worker"]) == (first, 1, "w1")
     assert claimed["status"] == "running" and claimed["lease_expires_at"] > claimed["started_at"]
     nothing = cli("claim", code=1)
-    assert nothing.out == "" and "nothing is pending" in nothing.err
+    assert nothing.out == "" and "no job is pending" in nothing.err
     assert cli("claim", "--json", code=1).out == ""
 
 
@@ -34,21 +34,21 @@ def test_claim_by_agent_session_and_job(cli: Any) -> None:
     cli("claim", "--job", "nosuch", code=2)
 
 
-def test_a_worker_names_itself(cli: Any) -> None:
+def test_a_worker_has_a_name(cli: Any) -> None:
     cli.register()
     cli.register()
     assert ":" in cli("claim", "--json").json["worker"]
     assert cli("claim", "--json", env={"JOBDB_WORKER": "me"}).json["worker"] == "me"
 
 
-def test_a_lease_may_last_for_ever(cli: Any) -> None:
+def test_a_lease_may_be_unlimited(cli: Any) -> None:
     cli.register()
     assert cli("claim", "--lease-sec", "0", "--json").json["lease_expires_at"] is None
     cli("claim", "--lease-sec", "-1", code=2)
     cli("claim", "--wait", "-1", code=2)
 
 
-def test_claim_waits_for_work(cli: Any) -> None:
+def test_claim_waits_for_a_job(cli: Any) -> None:
     waiting = cli.start("claim", "--wait", "60")
     time.sleep(0.5)
     job = cli.register()
@@ -127,7 +127,7 @@ def test_the_end_is_final(cli: Any) -> None:
     assert cli("show", other, "--json").json["status"] == "error"
 
 
-def test_reap_returns_and_ends(cli: Any) -> None:
+def test_reap_requeues_and_ends_jobs(cli: Any) -> None:
     job = cli.register("--idle-timeout-sec", "0")
     idle = cli.register("--idle-timeout-sec", "1", "--priority", "-1")
     cli("claim", "--lease-sec", "0.01")
@@ -143,7 +143,7 @@ def test_reap_returns_and_ends(cli: Any) -> None:
     cli("reap", "--strike-limit", "0", code=2)
 
 
-def test_prune_deletes_only_what_is_old_enough(cli: Any) -> None:
+def test_prune_deletes_only_old_jobs(cli: Any) -> None:
     with cli.open_registry() as registry:
         ended = [registry.register(agent="a", prompt="p").job_id for _ in range(3)]
         for job in ended:

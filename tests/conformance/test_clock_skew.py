@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import JobStatus, Verdict
 from jobdb.registry import Registry
+from tests.support.keys import TOKEN
+from tests.support.wire_events import signed
 
 YEARS_SEC = 9 * 366 * 86_400
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_an_overlap_that_ends_later_than_it_can_is_over(registry, clock):
     job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     clock.advance(YEARS_SEC)
     registry.tokens.rotate(job.job_id, overlap_sec=3600)
-    assert [token.state for token in registry.tokens.list(job.job_id)] == ["overlap", "present"]
+    assert [token.state for token in registry.tokens.list(job.job_id)] == ["overlap", "current"]
     clock.advance(-YEARS_SEC)
     event = signed(job.job_id, 1, token=TOKEN)
     assert registry.accept(event, subscriber="s").verdict is Verdict.REVOKED_KEY
@@ -109,7 +109,7 @@ def test_an_overlap_that_was_seen_over_stays_over(registry, clock, database):
     registry.close()
     with database.open() as again:
         assert again.accept(event, subscriber="s").verdict is Verdict.REVOKED_KEY
-        assert [token.state for token in again.tokens.list(job.job_id)] == ["expired", "present"]
+        assert [token.state for token in again.tokens.list(job.job_id)] == ["expired", "current"]
 
 
 def test_an_overlap_is_over_when_the_job_has_an_event_from_later(registry, clock):
@@ -132,11 +132,11 @@ def test_an_overlap_that_is_not_over_is_valid(registry, clock):
 
 
 def test_the_doctor_lists_and_puts_right_what_is_later_than_now(registry, clock, leased, database, monkeypatch):
-    from jobdb.doctor.findings import Report
+    from jobdb.doctor.findings import DoctorReport
     from jobdb.doctor.timestamps import check_timestamps
 
     def found(*, fix=False):
-        report = Report(database.url)
+        report = DoctorReport(database.url)
         check_timestamps(report, registry, fix=fix)
         (finding,) = report.findings
         return finding

@@ -6,22 +6,21 @@ import resource
 import sqlite3
 
 import pytest
-from conformance_kit.databases import vault
-from conformance_kit.wire import signed
 from jobdb.schema import migration_files
 
 from jobdb import AlreadyExists, Broker, JobStatus, NewEvent, NewJob, StorageFailed, TimedOut
 from jobdb.engines.statements import parameters
 from jobdb.model import EventKind
 from jobdb.operations.copy import COPY, TABLES, TABLES_NOT_COPIED, copy_registry, registry_digest
+from tests.support.keys import TOKEN, vault
+from tests.support.wire_events import signed
 
 JOBS = int(os.environ.get("JOBDB_COPY_JOBS", "2000"))
 ENGINES = ("sqlite-wal", "sqlite-delete", "postgresql")
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 def populate(registry, count=20):
-    """A bit of everything."""
+    """Write rows of every kind."""
     jobs = registry.register_many(
         NewJob(
             agent=f"agent{number % 3}",
@@ -57,7 +56,7 @@ def populate(registry, count=20):
 
 
 def dump(registry):
-    """Everything that the public verbs show."""
+    """Return everything that the public verbs show."""
     jobs = registry.jobs(limit=10_000)
     return {
         "jobs": jobs,

@@ -7,23 +7,25 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from conformance_kit.databases import vault
-from conformance_kit.wire import signed
 
 from jobdb import InvalidInput, JobStatus, Registry, SchemaMismatch, Verdict
 from jobdb.engines.identity import broker_identity, read_identity, require_place
 from jobdb.engines.sql.sealer import token_binding
+from jobdb.engines.sqlite import migrations as sqlite_migrations
+from tests.support.keys import TOKEN, vault
+from tests.support.old_schema import create_at_version
+from tests.support.wire_events import signed
 
 ENGINES = ("sqlite", "postgresql")
 NOW_MS = 1_790_000_000_000
 HOUR_MS = 3_600_000
-OLD_TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+OLD_TOKEN = TOKEN
 NEW_TOKEN = OLD_TOKEN[::-1]
 _schemas = itertools.count(1)
 
 
 def rows():
-    """What version 3 wrote: a leased job with a rotated token, a completed one, and one that is not signed."""
+    """Yield what version 3 wrote: a leased job with a rotated token, a completed one, and one that is not signed."""
     job = "INSERT INTO jobs (id, job_id, status, agent, topic_prefix, timeout_sec, idle_timeout_sec, kid, last_seq, "
     job += "terminal_seq, attempt, worker, lease_until_ms, created_ms, updated_ms, started_ms, finished_ms) VALUES "
     lease = NOW_MS + HOUR_MS
@@ -49,19 +51,11 @@ def rows():
 
 
 def create_version_3_database(engine, tmp_path, request, monkeypatch):
-    """The database's URL, and what migrates it."""
+    """Create the database; return its URL and a function that migrates it."""
     if engine == "sqlite":
-        from jobdb.schema.migrations import MIGRATIONS
-        from sqlite_utils import Database
-
         path = tmp_path / "db" / "jobs.db"
-        path.parent.mkdir(mode=0o700)
-        path.touch(0o600)
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            MIGRATIONS.apply(Database(connection), stop_before="0004_identity")
-            for statement in rows():
-                connection.execute(statement)
-        return str(path), lambda: __import__("jobdb.engines.sqlite.migrations", fromlist=["migrate"]).migrate(path)
+        create_at_version(path, 3, statements=rows())
+        return str(path), lambda: sqlite_migrations.migrate(path)
     import psycopg
 
     server = request.getfixturevalue("postgres_server")
@@ -106,7 +100,7 @@ def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path
         assert (leased.status, leased.worker, leased.attempt) == (JobStatus.RUNNING, "w", 1)
         if engine == "sqlite":  # the server's clock is another
             assert registry.reap() == []
-            assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "present"]
+            assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "current"]
             assert registry.accept(signed("leased", 1, token=OLD_TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
             assert registry.engine.acquire_lease("relay", holder="mine", lease_ms=1000), now
         assert registry.renew("leased", attempt=1, lease_sec=60).attempt == 1

@@ -6,18 +6,18 @@ import time
 from collections import Counter, defaultdict
 
 import pytest
-from conformance_kit.wire import signed
-from conformance_kit.workers import VerbWorkers
 
 from jobdb import IllegalTransition, JobStatus, NewJob, StaleAttempt, TimedOut
+from tests.support.keys import TOKEN
+from tests.support.verb_workers import VerbWorkers
+from tests.support.wire_events import signed
 
 PROCESSES = 8
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 
 
 @pytest.fixture
 def worker_processes(tmp_path, database):
-    folder = tmp_path / "diaries"
+    folder = tmp_path / "acks"
     folder.mkdir()
     worker_processes = VerbWorkers(folder, database.url)
     yield worker_processes
@@ -28,7 +28,7 @@ FULL_SIZE = os.environ.get("JOBDB_WHOLE_CONFORMANCE") == "1"
 
 
 def scaled(database, count):
-    """The same test with a quarter of the work where a commit takes longer; `make torture` does it all."""
+    """Return a quarter of the work where a commit takes longer; `make torture` does it all."""
     return count if FULL_SIZE or database.name == "sqlite-wal" else count // 4
 
 

@@ -13,7 +13,7 @@ from jobdb import NewJob
 from jobdb.engines.postgresql.dialect import DIALECT
 from jobdb.engines.sql.statements import ACCEPT, SUBSCRIPTIONS, VERBS
 from jobdb.engines.statements import POSITIONAL, StatementSet
-from jobdb.mqtt.backfill import SUBSCRIBER
+from jobdb.mqtt.statements import SUBSCRIBER
 
 JOBS = int(os.environ.get("JOBDB_PLAN_JOBS", "20000"))
 
@@ -99,7 +99,7 @@ def statements(engine):
 
 
 def whole_table(plan, engine):
-    """The steps of a plan that read a table from end to end, or sort."""
+    """Return the steps of a plan that read a whole table or sort."""
     if engine == "postgresql":
         # A table of a handful of rows is read whole, and rightly so.
         return [line for line in plan.splitlines() if re.search(r"Seq Scan on (?!verdict_counts)|\bSort\b", line)]

@@ -13,18 +13,19 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from conformance_kit.databases import PostgresDatabase, SqliteDatabase
-from conformance_kit.wire import signed
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from tests.support.databases import PostgresDatabase, SqliteDatabase
+from tests.support.keys import TOKEN
+from tests.support.wire_events import signed
+
 EXAMPLES = int(os.environ.get("JOBDB_MODEL_EXAMPLES", "60"))
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 SUBSCRIBERS = ("one", "two")
 
 
 class Model:
-    """What must hold of one job, in naive sets."""
+    """The expected replay state of one job, in naive sets."""
 
     def __init__(self):
         self.stored = {}
@@ -36,7 +37,7 @@ class Model:
         self.end = None
 
     def verdict(self, seq, kind, attempt, line, subscriber, window, start):
-        """The verdict that this event must get, and its effect on the model."""
+        """Return the verdict that this event must get, and apply it to the model."""
         mine, known = self.accepted[subscriber], self.stored.get(seq)
         begin = self.start[subscriber]
         if begin is None:

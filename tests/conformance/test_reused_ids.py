@@ -7,11 +7,9 @@ import warnings
 import pytest
 
 from jobdb import InvalidInput, JobStatus, NewJob, Verdict
-from jobdb.crypto.master_key import MasterKey
-from jobdb.crypto.vault import Vault
 from jobdb.operations.copy import copy_registry
+from tests.support.keys import OTHER_MASTER_KEY, TOKEN, vault
 
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
 OTHER_TOKEN = TOKEN[::-1]
 
 
@@ -20,7 +18,7 @@ def register(registry, job_id, **more):
 
 
 def complete_and_prune(registry, clock, job_id):
-    """The payloads of a job that was completed and is pruned."""
+    """Complete and prune a job; return its payloads."""
     registry.publish(job_id, "started")
     registry.complete(job_id, detail="the old run")
     payloads = [event.payload for event in registry.events(job_id)]
@@ -128,7 +126,7 @@ def test_what_is_remembered_survives_rekey_reopening_and_copying(database, make_
     for job_id in ("given", "generated", "open"):
         complete_and_prune(registry, clock, job_id)
     register(registry, "here")
-    new = Vault(MasterKey(b"n" * 32, "the test"))
+    new = vault(OTHER_MASTER_KEY)
     registry.tokens.rekey(new)
     target = make_database("sqlite-wal")
     with database.open(vault=new) as again, target.open(vault=new) as copy:

@@ -14,15 +14,17 @@ SQLITE_ONLY = {
     "engines/postgresql/dialect.sql": "PostgreSQL's own; tried in place of the verbs'",
     "engines/postgresql/migrations.sql": "PostgreSQL's own; run by every migration",
     "mqtt/ticket_outbox.sql": "a ticket's own local file",
+    "mqtt/ticket_store.sql": "the same file's tables",
     "ui/datasette_plugin.sql": "datasette reads a SQLite file",
-    "operations/restore.sql": "a backup is a SQLite file; run by every test of restore",
+    "operations/restored_file.sql": "a backup is a SQLite file; run by every test of restore",
+    "operations/since_backup.sql": "a backup is a SQLite file; run by every test of restore",
 }
 FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.sql"))
 NO_PLAN = ("LOCK ", "SELECT pg_notify", "SELECT DISTINCT c.relname")
 
 
 def sets() -> dict[str, StatementSet]:
-    """Every set of the package by its file."""
+    """Return every statement set of the package by its file."""
     found = {}
     for path in ROOT.rglob("*.py"):
         if "StatementSet" in path.read_text("utf-8"):

@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import Arrival, JobStatus, Verdict
-
-TOKEN = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFG"
+from tests.support.keys import TOKEN
+from tests.support.wire_events import signed
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_each_verdict_and_each_check_before_the_next(registry, clock, job):
 
 @pytest.fixture
 def registry_with_history(registry, job):
-    """Subscriber s has accepted 1, 2, 4 and the end at 5, under attempt 1; seq 3 was skipped."""
+    """Make subscriber s accept 1, 2, 4 and the end at 5, under attempt 1; seq 3 was skipped."""
     registry.claim(worker="w")
     for seq in (1, 2, 4):
         assert verdict(registry, wire(seq, attempt=1)) == "accepted"

@@ -3,12 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import EventKind, IllegalTransition, JobStatus, KeyProblem, StaleAttempt
 from jobdb.core.protocol import MAX_SEQ
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
+from tests.support.wire_events import signed
 
 
 def queue(registry, *priorities, agent="codex", session=None):

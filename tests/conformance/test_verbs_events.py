@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import (
     Broker,
@@ -18,6 +17,7 @@ from jobdb import (
 )
 from jobdb.core.lifecycle import next_status
 from jobdb.core.protocol import parse, verify
+from tests.support.wire_events import signed
 
 
 def test_events_are_numbered_signed_and_move_the_job(registry, clock, job):

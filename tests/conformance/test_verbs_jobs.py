@@ -142,7 +142,7 @@ def test_keyset_pages_show_every_job_once(registry, wanted):
     for job_id in ids[::5]:
         registry.cancel(job_id)
     expected = [job.job_id for job in registry.jobs(limit=100, **wanted)]
-    assert [job.job_id for job in registry.all_jobs(limit=4, **wanted)] == expected
+    assert [job.job_id for job in registry.all_jobs(page_size=4, **wanted)] == expected
     page = registry.jobs(limit=4, **wanted)
     register(registry, 3)
     following = registry.jobs(after=page[-1].job_id, limit=4, **wanted)
@@ -278,10 +278,10 @@ def test_two_registries_of_one_process_see_each_other(database):
 
 def test_all_jobs_goes_on_when_the_last_of_a_page_is_pruned(registry, clock):
     ids = [registry.register(agent="a", prompt="").job_id for _ in range(7)]
-    every = registry.all_jobs(limit=3)
+    every = registry.all_jobs(page_size=3)
     shown = [next(every).job_id for _ in range(3)]
     registry.cancel(ids[4])
     clock.advance(60)
     assert registry.prune(older_than_sec=30) == [ids[4]]
     assert shown + [job.job_id for job in every] == ids[::-1]
-    assert [job.job_id for job in registry.all_jobs(limit=3, after=ids[5])] == [ids[3], ids[2], ids[1], ids[0]]
+    assert [job.job_id for job in registry.all_jobs(page_size=3, after=ids[5])] == [ids[3], ids[2], ids[1], ids[0]]

@@ -1,10 +1,10 @@
 """Following jobs in the database: handled_seq, restarts, feeds: on every engine."""
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import JobStatus, NewEvent, TimedOut
 from jobdb.model import EventKind
+from tests.support.wire_events import signed
 
 
 def publish(registry, job_id, count=1):
@@ -12,7 +12,7 @@ def publish(registry, job_id, count=1):
 
 
 def seqs(registry, job_id, subscriber="s", most=None, **more):
-    """What a subscriber is handed until its time is over; each is handled when the next is asked for."""
+    """Return the seqs that a subscriber gets within its time; each is handled when the next is requested."""
     more.setdefault("idle_timeout_sec", 0.05)
     found = []
     try:

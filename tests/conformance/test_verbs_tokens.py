@@ -1,12 +1,12 @@
 """Tokens: show, list, rotate with overlap, revoke, rekey: on every engine."""
 
 import pytest
-from conformance_kit.wire import signed
 
 from jobdb import Broker, IllegalTransition, InvalidInput, KeyProblem
 from jobdb.core.protocol import parse
-from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
+from tests.support.keys import OTHER_MASTER_KEY, THIRD_MASTER_KEY, vault
+from tests.support.wire_events import signed
 
 TOKEN = "given-token-given-token-given-token-given"
 
@@ -21,7 +21,7 @@ def test_each_job_gets_its_own_token(registry):
     assert registry.tokens.show(one) != registry.tokens.show(two)
     assert len(registry.tokens.show(one)) == 43
     assert registry.tokens.show(given) == registry.tokens.show(given, kid=1) == TOKEN
-    assert registry.tokens.present(given) == (1, TOKEN)
+    assert registry.tokens.current(given) == (1, TOKEN)
     with pytest.raises(InvalidInput, match="no token 2"):
         registry.tokens.show(given, kid=2)
 
@@ -32,7 +32,7 @@ def test_rotation_keeps_the_old_token_for_the_overlap(registry, clock, job):
     assert registry.tokens.rotate(job_id, overlap_sec=60) == 2
     new = registry.tokens.show(job_id)
     assert new != old and registry.tokens.show(job_id, kid=1) == old
-    assert [info.state for info in registry.tokens.list(job_id)] == ["overlap", "present"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["overlap", "current"]
     event = registry.publish(job_id, "progress")
     assert parse(event.payload).kid == 2
     assert verdict(registry, signed(job_id, 1, token=old)) == "conflict"
@@ -43,7 +43,7 @@ def test_rotation_keeps_the_old_token_for_the_overlap(registry, clock, job):
     clock.advance(0.001)
     assert verdict(registry, signed(job_id, 4, token=old)) == "revoked_key"
     assert verdict(registry, signed(job_id, 4, token=new, kid=2)) == "accepted"
-    assert [info.state for info in registry.tokens.list(job_id)] == ["expired", "present"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["expired", "current"]
 
 
 def test_an_overlap_is_never_prolonged_by_the_next_rotation(registry, clock, job):
@@ -54,7 +54,7 @@ def test_an_overlap_is_never_prolonged_by_the_next_rotation(registry, clock, job
     assert (second.expires_at - first.expires_at).total_seconds() == 90
     assert third.expires_at is None and registry.tokens.show(job_id) == TOKEN
     assert registry.tokens.rotate(job_id, overlap_sec=0) == 4
-    assert [info.state for info in registry.tokens.list(job_id)] == ["expired"] * 3 + ["present"]
+    assert [info.state for info in registry.tokens.list(job_id)] == ["expired"] * 3 + ["current"]
 
 
 def test_revocation_is_immediate(registry, job):
@@ -83,7 +83,7 @@ def test_rekey_reseals_everything_or_nothing(registry, database, job):
     ids.append(registry.register(agent="a", prompt="", broker=Broker("h"), auth="never").job_id)
     registry.tokens.rotate(ids[0])
     tokens = [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)]
-    new = Vault(MasterKey(bytes.fromhex("22" * 32), "another"))
+    new = vault(OTHER_MASTER_KEY)
     assert registry.tokens.rekey(new) == 6 + 4
     assert [registry.tokens.show(ids[0], kid=kid) for kid in (1, 2)] == tokens
     assert registry.engine.broker(ids[3])[1] == "pw3"
@@ -92,7 +92,7 @@ def test_rekey_reseals_everything_or_nothing(registry, database, job):
         with pytest.raises(KeyProblem):
             old_key.tokens.show(ids[0])
         with pytest.raises(KeyProblem):
-            old_key.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third")))
+            old_key.tokens.rekey(vault(THIRD_MASTER_KEY))
     with database.open(vault=new) as fresh:
         assert fresh.tokens.show(ids[0]) == tokens[1]
 
@@ -104,7 +104,7 @@ def test_rekey_goes_through_more_than_one_page(registry, monkeypatch):
     ids = [registry.register(agent="a", prompt="", broker=Broker("h"), broker_password="p").job_id for _ in range(9)]
     for job_id in ids[::2]:
         registry.tokens.rotate(job_id)
-    assert registry.tokens.rekey(Vault(MasterKey(bytes.fromhex("22" * 32), "another"))) == 9 + 5 + 9
+    assert registry.tokens.rekey(vault(OTHER_MASTER_KEY)) == 9 + 5 + 9
     for job_id in ids:
         registry.tokens.show(job_id)
 
@@ -117,7 +117,7 @@ def test_rekey_takes_a_job_with_more_tokens_than_a_page(registry, monkeypatch, j
         registry.tokens.rotate(job.job_id)
     other = registry.register(agent="a", prompt="").job_id
     before = [registry.tokens.show(job.job_id, kid=kid) for kid in range(1, 11)]
-    assert registry.tokens.rekey(Vault(MasterKey(bytes.fromhex("22" * 32), "another"))) == 11
+    assert registry.tokens.rekey(vault(OTHER_MASTER_KEY)) == 11
     assert [registry.tokens.show(job.job_id, kid=kid) for kid in range(1, 11)] == before
     assert registry.tokens.show(other)
 
@@ -131,7 +131,7 @@ def test_a_token_that_the_job_had_before_is_refused(registry, job):
         with pytest.raises(InvalidInput, match=f"token {kid} of") as caught:
             registry.tokens.rotate(job_id, token=token)
         assert token not in str(caught.value)
-    assert registry.tokens.present(job_id) == (2, TOKEN)
+    assert registry.tokens.current(job_id) == (2, TOKEN)
 
 
 def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, clock, tmp_path):
@@ -151,7 +151,7 @@ def test_a_process_without_a_key_is_refused_and_makes_none(registry, database, c
             lambda: other.tokens.show(job_id),
             lambda: other.tokens.rotate(job_id),
             lambda: other.tokens.rotate(job_id, token=TOKEN + "x"),
-            lambda: other.tokens.rekey(Vault(MasterKey(bytes.fromhex("33" * 32), "third"))),
+            lambda: other.tokens.rekey(vault(THIRD_MASTER_KEY)),
             lambda: other.reap(),
         ):
             with pytest.raises(KeyProblem, match="there is no master key"):

@@ -3,12 +3,11 @@
 from contextlib import contextmanager
 
 import pytest
-from conformance_kit.wire import signed
 
-from jobdb.crypto.master_key import MasterKey
-from jobdb.crypto.vault import Vault
-from jobdb.engines.sql import precheck
+from jobdb.core import authenticity
 from jobdb.model import Arrival
+from tests.support.keys import OTHER_MASTER_KEY, vault
+from tests.support.wire_events import signed
 
 BULK = "x" * 40_000
 
@@ -19,9 +18,9 @@ def verdicts(registry, lines, subscriber="s"):
 
 @pytest.fixture
 def lock_held_at_verify(registry, monkeypatch):
-    """Where each signature was verified: True for under the write lock."""
+    """Record for each verified signature whether the write lock was held."""
     held, seen = [], []
-    write, verify = registry.engine.store.write, precheck.verify
+    write, verify = registry.engine.store.write, authenticity.verify
 
     @contextmanager
     def watched_write():
@@ -37,7 +36,7 @@ def lock_held_at_verify(registry, monkeypatch):
         return verify(*arguments, **more)
 
     monkeypatch.setattr(registry.engine.store, "write", watched_write)
-    monkeypatch.setattr(precheck, "verify", watched_verify)
+    monkeypatch.setattr(authenticity, "verify", watched_verify)
     return seen
 
 
@@ -99,7 +98,7 @@ def test_a_token_that_is_revoked_meanwhile_is_no_proof(registry, job):
 
 def test_a_token_that_is_resealed_meanwhile_is_the_same(registry, job):
     line = signed(job.job_id, 1, token=registry.tokens.show(job.job_id), detail=BULK)
-    new = Vault(MasterKey(bytes.fromhex("22" * 32), "another"))
+    new = vault(OTHER_MASTER_KEY)
     assert accept_after_change(registry, line, lambda: registry.tokens.rekey(new)) == "accepted"
 
 

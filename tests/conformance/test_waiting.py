@@ -16,7 +16,7 @@ def pair(database):
 
 
 def run_later(action, delay=0.15):
-    """Runs an action in another thread after a while."""
+    """Run an action in another thread after a while."""
     thread = threading.Timer(delay, action)
     thread.start()
     return thread

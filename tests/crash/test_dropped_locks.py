@@ -1,48 +1,34 @@
-"""Another library's close in this process drops the locks that SQLite has on the ``-shm``, in the middle of a call."""
+"""Another library's close in this process drops the locks that SQLite holds, in the middle of a call or between two."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
-import shutil
-import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.registries import open_registry
 
-from jobdb import Busy
+from jobdb import Busy, DatabaseReplaced
 from jobdb.filesystem import ofd_locks
+from tests.support.lock_drops import close_with_copy, close_with_read, close_with_shm_copy, close_with_sqlite3
+from tests.support.other_process import job_ids, register_in_other_process
+from tests.support.processes import module_environment
+from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
 STRESS_SEC = 3.0
 _spawn = multiprocessing.get_context("spawn")
 
 
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    open_registry(path, create=True).close()
-    return path
-
-
 def read_two_tables(tx: Any) -> object:
-    """Two tables, each of them read from its begin to its end."""
+    """Read two tables from begin to end."""
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
-
-
-def close_with_sqlite3(database: Path) -> None:
-    with closing(sqlite3.connect(database)) as connection:
-        connection.execute("SELECT count(*) FROM jobs").fetchone()
-
-
-def close_with_copy(database: Path) -> None:
-    shutil.copy(f"{database}-shm", database.with_name("copied-shm"))
 
 
 def _write_and_checkpoint(database: Path) -> None:
@@ -59,7 +45,7 @@ def write_in_other_process(database: Path) -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("drop", [close_with_sqlite3, close_with_copy])
+@pytest.mark.parametrize("drop", [close_with_sqlite3, close_with_shm_copy])
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_read_that_lost_its_lock_is_not_answered(database: Path, drop: Callable[[Path], None], copied: bool) -> None:
     with open_registry(database) as registry:
@@ -95,7 +81,7 @@ def test_two_never_copy_the_log_at_once(database: Path) -> None:
         first.register(agent="a", prompt="p")
         copying = first.engine.store._checkpointer  # type: ignore[attr-defined]
         assert copying.lock()
-        close_with_copy(database)
+        close_with_shm_copy(database)
         with pytest.raises(Busy):
             second.engine.store.checkpoint()  # type: ignore[attr-defined]
         second.register(agent="a", prompt="writing goes on")
@@ -113,8 +99,82 @@ def test_without_such_locks_everything_works(database: Path, monkeypatch: pytest
     assert not os.path.exists(f"{database}-wal")
 
 
+LOCK_DROPS = [close_with_sqlite3, close_with_copy, close_with_read]
+
+
+@pytest.mark.parametrize("drop", LOCK_DROPS)
+def test_nothing_is_lost_when_another_library_in_the_process_closes_the_file(
+    database: Path, drop: Callable[[Path], None]
+) -> None:
+    with open_registry(database) as registry:
+        registry.register(agent="a", prompt="p", job_id="mine-0")
+        for number in range(1, 5):
+            drop(database)
+            register_in_other_process(database, f"theirs-{number}")
+            assert os.path.exists(f"{database}-wal"), "the other process was not the last one"
+            registry.register(agent="a", prompt="p", job_id=f"mine-{number}")
+        everybody = {job.job_id for job in registry.jobs()}
+    assert len(everybody) == 9
+    assert job_ids(database) == everybody
+
+
+@pytest.mark.parametrize("drop", LOCK_DROPS)
+def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Callable[[Path], None]) -> None:
+    first, second = open_registry(database), open_registry(database)
+    drop(database)
+    first.close()
+    register_in_other_process(database, "theirs")
+    second.register(agent="a", prompt="p", job_id="mine")
+    second.close()
+    assert not os.path.exists(f"{database}-wal"), "the last one leaves one file"
+    assert job_ids(database) == {"theirs", "mine"}
+
+
+@pytest.mark.parametrize("drop", LOCK_DROPS)
+def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
+    database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
+    answered = set()
+    with open_registry(database) as registry:
+        answered.add(registry.register(agent="a", prompt="p", job_id="mine-0").job_id)
+        for number in range(1, 4):
+            drop(database)
+            register_in_other_process(database, f"theirs-{number}")
+            answered.add(f"theirs-{number}")
+            try:
+                answered.add(registry.register(agent="a", prompt="p", job_id=f"mine-{number}").job_id)
+            except DatabaseReplaced:
+                break
+    assert answered <= job_ids(database)
+
+
+def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
+    """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
+    script = (
+        "import os, sys, time\n"
+        "from tests.support.registries import open_registry\nfrom pathlib import Path\n"
+        "registry = open_registry(Path(sys.argv[1]))\nregistry.register(agent='a', prompt='p', job_id='parent')\n"
+        "pid = os.fork()\nif pid == 0:\n    os.close(1)\n    time.sleep(60)\nprint(pid, flush=True)\nos._exit(0)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", script, str(database)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        timeout=60,
+        env=module_environment(),
+    )
+    try:
+        with open_registry(database) as registry:
+            assert registry.get("parent").prompt == "p"
+        assert not os.path.exists(f"{database}-wal")
+    finally:
+        os.kill(int(parent.stdout), 9)
+
+
 def _publish(database: Path, until: float, answered: dict[str, int], reopen: int) -> None:
-    """Publishes until a time is over; notes how many were answered."""
+    """Publish until a time is over; count the answers."""
     registry = open_registry(database, checkpoint_pages=20)
     job_id = registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
     number = 0

@@ -9,16 +9,16 @@ import warnings
 from pathlib import Path
 
 import pytest
-from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 from jobdb import ForkedRegistry, Registry
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.legacy.folder.lock import registry_lock
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
 from jobdb.operations.backup import back_up
 from jobdb.operations.copy import copy_registry
 from jobdb.urls import parse_url
+from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_backup_copy_and_doctor_in_a_child_touch_nothing_of_the_parents(database
 
         assert run_in_child(copy) == REFUSED
 
-        assert run_in_child(lambda: examine(parse_url(str(database)))) == REFUSED
+        assert run_in_child(lambda: diagnose(parse_url(str(database)))) == REFUSED
         registry.register(agent="a", prompt="p")
     with Registry.open(other) as registry:
         assert registry.jobs() == []

@@ -7,14 +7,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from conformance_kit.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
-
 from jobdb import ForkedRegistry, Registry
 from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite.migrations import migrate
 from jobdb.engines.sqlite.query import run_query
-from jobdb.operations.backup import back_up, restore
+from jobdb.operations.backup import back_up
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 
 def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: 
         assert run_in_child(lambda: run_query(database, "SELECT 1 FROM v_jobs", limit=1, timeout_sec=20)) == DONE
         assert run_in_child(lambda: os._exit(run_in_child(lambda: Registry.open(database)))) == REFUSED, "a grandchild"
         back_up(registry, backup)
-        assert run_in_child(lambda: restore(backup, parse_url(str(database)))) == REFUSED
+        assert run_in_child(lambda: restore_registry(backup, parse_url(str(database)))) == REFUSED
         registry.register(agent="a", prompt="p")
     assert run_in_child(lambda: Registry.open(database).close()) == DONE, "closed before the fork"
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.registries import open_registry
 
 from jobdb import Busy, ForkedRegistry, Registry, StorageFailed, SyncFailed
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.engines.sqlite.shared_page import SIZE, SharedPage, page_path
+from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
 _spawn = multiprocessing.get_context("spawn")
@@ -28,7 +28,7 @@ def page_of(registry: Registry) -> SharedPage:
 
 
 class CountedSyncs:
-    """Stands in the way of ``os.fdatasync``: counts, and lets each call do something first."""
+    """A replacement of ``os.fdatasync`` that counts calls and lets each do something first."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, before: Callable[[int], None]) -> None:
         self.begun = 0
@@ -43,14 +43,6 @@ class CountedSyncs:
             number = self.begun
         self._before(number)
         self._real(fd)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    open_registry(path, create=True).close()
-    return path
 
 
 def test_one_sync_serves_many_writers(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:

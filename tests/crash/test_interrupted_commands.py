@@ -6,16 +6,12 @@ import json
 import os
 import secrets
 import shutil
-import sqlite3
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from conformance_kit.databases import MASTER_KEY
-from conformance_kit.interrupting import interrupt_each_point
 
 from jobdb import Registry
 from jobdb.engines.sqlite import open_files
@@ -25,9 +21,13 @@ from jobdb.legacy import registry as old
 from jobdb.legacy.registry_connections import close_idle
 from jobdb.mqtt.ticket import Ticket
 from jobdb.mqtt.ticket_outbox import TicketOutbox
-from jobdb.operations.backup import back_up, restore
+from jobdb.operations.backup import back_up
 from jobdb.operations.copy import copy_registry
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.interrupts import interrupt_each_point
+from tests.support.old_schema import create_at_version
+from tests.support.processes import LineProcess
 
 _OTHER_PROGRAM = """
 import fcntl, json, sqlite3, sys
@@ -51,35 +51,26 @@ MAX_POINTS = 30
 
 
 class OtherProcess:
-    """Another process, that takes what should be free."""
+    """Another process that acquires locks which must be free."""
 
     def __init__(self) -> None:
-        import subprocess
-
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _OTHER_PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._process = LineProcess([sys.executable, "-c", _OTHER_PROGRAM])
 
     def assert_unlocked(
         self, where: str, *databases: Path, locks: tuple[Path, ...] = (), within_sec: float = 0
     ) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
         gates = [Path(f"{path}-gate") for path in databases]
         wanted = [str(path) for path in (*locks, *gates) if path.exists()]
         found = [str(path) for path in databases if path.exists() and path.stat().st_size]
         deadline = time.monotonic() + within_sec
         while True:
-            print(json.dumps([found, wanted]), file=self._process.stdin, flush=True)
-            answer = self._process.stdout.readline().strip()
+            answer = self._process.ask(json.dumps([found, wanted]))
             if answer == "free" or time.monotonic() > deadline:
                 break
         assert answer == "free", where
 
     def close(self) -> None:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+        self._process.close()
 
 
 @pytest.fixture
@@ -87,11 +78,6 @@ def other_process() -> Iterator[OtherProcess]:
     made = OtherProcess()
     yield made
     made.close()
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
 
 
 @pytest.fixture
@@ -112,13 +98,8 @@ def assert_not_marked_open(path: Path) -> None:
 
 
 def test_migrate(folder: Path, other_process: OtherProcess) -> None:
-    from jobdb.schema.migrations import MIGRATIONS
-    from sqlite_utils import Database
-
     old_one, path = folder / "old.db", folder / "jobs.db"
-    old_one.touch(0o600)
-    with closing(sqlite3.connect(old_one, isolation_level=None)) as connection:
-        MIGRATIONS.apply(Database(connection), stop_before="0004_identity")
+    create_at_version(old_one, 3)
     shutil.copy(old_one, path)
 
     def check(where: str) -> None:
@@ -164,13 +145,16 @@ def test_restore(folder: Path, other_process: OtherProcess) -> None:
         assert_not_marked_open(path)
         with Registry.open(path, busy_timeout_sec=1) as registry:
             assert len(registry.jobs()) == 1
-        restore(saved, parse_url(str(path)), busy_sec=1)
+        restore_registry(saved, parse_url(str(path)), busy_sec=1)
         assert scratch_files(folder) == []
         for kept in folder.glob("jobs.db.replaced-*"):
             kept.unlink()
 
     assert (
-        interrupt_each_point(lambda: restore(saved, parse_url(str(path)), busy_sec=1), check, max_points=MAX_POINTS) > 3
+        interrupt_each_point(
+            lambda: restore_registry(saved, parse_url(str(path)), busy_sec=1), check, max_points=MAX_POINTS
+        )
+        > 3
     )
 
 
@@ -297,6 +281,6 @@ def test_a_ticket_outbox(folder: Path, other_process: OtherProcess) -> None:
     publish()
     assert interrupt_each_point(publish, check, max_points=MAX_POINTS) > 3
     with TicketOutbox.open(ticket, path=path) as outbox:
-        waiting = outbox.left()
+        waiting = outbox.count_pending()
         assert waiting == outbox.next_seq() - 1
     assert_not_marked_open(path)

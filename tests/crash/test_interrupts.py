@@ -4,7 +4,6 @@ registry and all other processes work on at once, and nothing that was acknowled
 import gc
 import random
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,12 +12,13 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from conformance_kit.interrupting import Interrupted, interrupt_each_point
 
 from jobdb import Busy, Registry
 from jobdb.engines.sql.statements import JOBS
 from jobdb.engines.sqlite import open_files
 from jobdb.errors import StaleAttempt
+from tests.support.interrupts import Interrupted, interrupt_each_point
+from tests.support.processes import LineProcess
 
 _OTHER_PROGRAM = """
 import sys
@@ -41,29 +41,21 @@ class ContendedRegistry:
         self.durability = durability
         self.registry = self.open()
         self.job = self.registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
-        self._other = subprocess.Popen(
-            [sys.executable, "-c", _OTHER_PROGRAM, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._other = LineProcess([sys.executable, "-c", _OTHER_PROGRAM, str(path)])
         self.acknowledged: list[int] = []
-        assert self._answer() == "ready"
+        assert self._other.read_line() == "ready"
 
     def open(self) -> Registry:
         return Registry.open(
             self.path, create=True, durability=self.durability, busy_timeout_sec=1, checkpoint_pages=20
         )
 
-    def _answer(self) -> str:
-        assert self._other.stdout is not None
-        return self._other.stdout.readline().strip()
-
     def publish(self) -> None:
         self.acknowledged.append(self.registry.publish(self.job, "progress").seq)
 
     def check(self, where: str) -> None:
-        """The other process first: what was cut off must not wait for this one's next verb."""
-        assert self._other.stdin is not None
-        print(self.job, file=self._other.stdin, flush=True)
-        answer = self._answer()
+        """Publish in the other process first: an interrupted verb must not block it until this one's next verb."""
+        answer = self._other.ask(self.job)
         assert answer.isdigit(), f"{where}: another process: {answer}"
         self.acknowledged.append(int(answer))
         self.publish()
@@ -71,7 +63,6 @@ class ContendedRegistry:
         assert self.acknowledged[-2:] == sorted(set(self.acknowledged[-2:])), where
 
     def finish(self) -> None:
-        assert self._other.stdin is not None
         seqs = [event.seq for event in self.registry.events(self.job, limit=10_000)]
         assert seqs == list(range(1, len(seqs) + 1))
         assert set(self.acknowledged) <= set(seqs)
@@ -81,10 +72,7 @@ class ContendedRegistry:
 
     def close(self) -> None:
         self.registry.close()
-        assert self._other.stdin is not None and self._other.stdout is not None
-        self._other.stdin.close()
-        self._other.wait(30)
-        self._other.stdout.close()
+        self._other.close()
 
 
 @pytest.fixture(params=["full", "normal", "delete"])
@@ -202,7 +190,7 @@ def test_a_storm_of_real_signals(contended: ContendedRegistry) -> None:
 
 
 def _interrupt_in_exit(contended: ContendedRegistry) -> None:
-    """Cut off at the first step of ``__exit__``: nothing of ours has run by then, and the traceback keeps the block."""
+    """Interrupt the first step of ``__exit__``: nothing of jobdb has run by then, and the traceback keeps the block."""
 
     def interrupt(frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call" and frame.f_code.co_name == "__exit__":

@@ -23,7 +23,7 @@ from jobdb.engines.sqlite.shared_mark import set_shared
 
 
 class _FailingReadVFS(apsw.VFS):
-    """SQLite's own file system layer, whose reads fail while they are told to."""
+    """SQLite's own file system layer, whose reads fail on request."""
 
     fails = False
 
@@ -183,7 +183,6 @@ import json; print(json.dumps(answers))
 def test_opening_with_too_few_file_descriptors_says_what_helps(database: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", _FEW_DESCRIPTORS, str(database)],
-        env={**os.environ, "JOBDB_KEY": "42" * 32},
         capture_output=True,
         text=True,
         timeout=60,
@@ -200,7 +199,7 @@ def test_opening_with_too_few_file_descriptors_says_what_helps(database: Path) -
 
 
 def jobdb(database: Path, *arguments: str, before: str = "", **given: Any) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process whose state ``before`` has spoilt."""
+    """Run a command in a process whose state ``before`` has changed."""
     start = "os.execv(sys.executable, [sys.executable, '-m', 'jobdb.cli'] + sys.argv[1:])"
     code = f"import os, signal, sys\n{before}\n{start}"
     command = [sys.executable, "-c", code, "--db", str(database), *arguments]

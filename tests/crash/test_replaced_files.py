@@ -8,9 +8,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,47 +16,19 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import pytest
-from harness.registries import open_registry
 
 from jobdb import DatabaseReplaced, Registry, StorageFailed, Unusable
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sql.statements import JOBS
-from jobdb.filesystem import ofd_locks
 from jobdb.operations.backup import back_up
 from jobdb.urls import parse_url
+from tests.support.other_process import job_ids, register_in_other_process
+from tests.support.registries import open_registry
 
 TIMEOUT_SEC = 60.0
 RECHECK_SEC = 0.003
 """A verb that begins believes the last look for two milliseconds."""
 _spawn = multiprocessing.get_context("spawn")
-
-
-def _register(path: Path, job_id: str, journal: str = "wal", kill: bool = False) -> None:
-    registry = open_registry(path, journal=journal)  # type: ignore[arg-type]
-    registry.register(agent="other", prompt="p", job_id=job_id)
-    if kill:
-        os._exit(0)  # its log stays
-    registry.close()
-
-
-def register_in_other_process(*arguments: object) -> None:
-    """Registers a job in another process, which closes the database as SQLite means it, or is killed."""
-    process = _spawn.Process(target=_register, args=arguments)
-    process.start()
-    process.join(TIMEOUT_SEC)
-    assert process.exitcode == 0
-
-
-def job_ids(path: Path, journal: str = "wal") -> set[str]:
-    with open_registry(path, journal=journal) as registry:  # type: ignore[arg-type]
-        return {job.job_id for job in registry.jobs(limit=1000)}
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Path:
-    path = tmp_path / "private" / "jobs.db"
-    open_registry(path, create=True).close()
-    return path
 
 
 def rm_folder(database: Path) -> None:
@@ -281,95 +250,6 @@ def test_a_database_that_is_put_back_is_whole(database: Path) -> None:
     assert job_ids(database) == {"one"}, "a writer that was idle looks before it writes"
 
 
-# -- locks that another library's close has dropped
-
-
-def close_with_sqlite3(database: Path) -> None:
-    connection = sqlite3.connect(database)
-    connection.execute("SELECT count(*) FROM jobs").fetchone()
-    connection.close()
-
-
-def close_with_copy(database: Path) -> None:
-    for suffix in ("", "-wal", "-shm"):
-        shutil.copy(f"{database}{suffix}", database.with_name("copied" + suffix))
-
-
-def close_with_read(database: Path) -> None:
-    for suffix in ("", "-shm"):
-        Path(f"{database}{suffix}").read_bytes()
-
-
-LOCK_DROPS = [close_with_sqlite3, close_with_copy, close_with_read]
-
-
-@pytest.mark.parametrize("drop", LOCK_DROPS)
-def test_nothing_is_lost_when_another_library_in_the_process_closes_the_file(
-    database: Path, drop: Callable[[Path], None]
-) -> None:
-    with open_registry(database) as registry:
-        registry.register(agent="a", prompt="p", job_id="mine-0")
-        for number in range(1, 5):
-            drop(database)
-            register_in_other_process(database, f"theirs-{number}")
-            assert os.path.exists(f"{database}-wal"), "the other process was not the last one"
-            registry.register(agent="a", prompt="p", job_id=f"mine-{number}")
-        everybody = {job.job_id for job in registry.jobs()}
-    assert len(everybody) == 9
-    assert job_ids(database) == everybody
-
-
-@pytest.mark.parametrize("drop", LOCK_DROPS)
-def test_two_registries_of_one_process_guard_each_other(database: Path, drop: Callable[[Path], None]) -> None:
-    first, second = open_registry(database), open_registry(database)
-    drop(database)
-    first.close()
-    register_in_other_process(database, "theirs")
-    second.register(agent="a", prompt="p", job_id="mine")
-    second.close()
-    assert not os.path.exists(f"{database}-wal"), "the last one leaves one file"
-    assert job_ids(database) == {"theirs", "mine"}
-
-
-@pytest.mark.parametrize("drop", LOCK_DROPS)
-def test_where_the_system_has_no_such_locks_it_is_refused_or_found(
-    database: Path, drop: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ofd_locks, "AVAILABLE", False)
-    answered = set()
-    with open_registry(database) as registry:
-        answered.add(registry.register(agent="a", prompt="p", job_id="mine-0").job_id)
-        for number in range(1, 4):
-            drop(database)
-            register_in_other_process(database, f"theirs-{number}")
-            answered.add(f"theirs-{number}")
-            try:
-                answered.add(registry.register(agent="a", prompt="p", job_id=f"mine-{number}").job_id)
-            except DatabaseReplaced:
-                break
-    assert answered <= job_ids(database)
-
-
-def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
-    """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
-    script = (
-        "import os, sys, time; sys.path[:0] = sys.argv[2:]\n"
-        "from harness.registries import open_registry\nfrom pathlib import Path\n"
-        "registry = open_registry(Path(sys.argv[1]))\nregistry.register(agent='a', prompt='p', job_id='parent')\n"
-        "pid = os.fork()\nif pid == 0:\n    os.close(1)\n    time.sleep(60)\nprint(pid, flush=True)\nos._exit(0)\n"
-    )
-    paths = [str(Path(__file__).parents[1] / "torture")]
-    parent = subprocess.run(
-        [sys.executable, "-c", script, str(database), *paths], stdout=subprocess.PIPE, text=True, check=True, timeout=60
-    )
-    try:
-        with open_registry(database) as registry:
-            assert registry.get("parent").prompt == "p"
-        assert not os.path.exists(f"{database}-wal")
-    finally:
-        os.kill(int(parent.stdout), 9)
-
-
 # -- second names
 
 
@@ -387,8 +267,10 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
                 with pytest.raises(Unusable, match="hard link"):
                     open_registry(name, create=create, journal=journal)  # type: ignore[arg-type]
         if journal == "wal":
-            mends = [finding.fix_command for finding in examine(parse_url(database)).findings if finding.fix_command]
-            assert mends and all(fix_command.startswith("find ") for fix_command in mends), (
+            fix_commands = [
+                finding.fix_command for finding in diagnose(parse_url(database)).findings if finding.fix_command
+            ]
+            assert fix_commands and all(fix_command.startswith("find ") for fix_command in fix_commands), (
                 "no command that is refused as well"
             )
         other.unlink()

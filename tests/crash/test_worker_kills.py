@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.scenarios import kill_workers
+from tests.support.crash.scenarios import kill_workers
 
 
 def test_killed_workers_break_no_promise(tmp_path: Path) -> None:

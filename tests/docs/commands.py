@@ -15,9 +15,9 @@ _PLACEHOLDER = re.compile(r"[A-Z][A-Z_0-9]*|<.*>|\$.*|…|-|.*\bX\b.*")
 
 @cache
 def root_command() -> Any:
-    from jobdb.cli.app import command
+    from jobdb.cli import app
 
-    return command()
+    return app.root_command()
 
 
 def command_names() -> set[str]:
@@ -86,7 +86,7 @@ def usage_error(words: list[str], *, complete: bool = True) -> str | None:
 
 
 class _UsageError(BaseException):
-    """What no parser says."""
+    """A usage error that no parser raises."""
 
 
 def _check(command: Any, parent: Any, words: list[str], *, complete: bool) -> None:

@@ -15,7 +15,8 @@ import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 SHELL = ("console", "sh")
@@ -58,7 +59,7 @@ class Block:
 
     @property
     def shell(self) -> str:
-        """The block as shell text: without prompts and output."""
+        """Return the block as shell text, without prompts and output."""
         return "\n".join(command.text for command in self.commands) if self.language == "console" else self.body
 
     @property
@@ -67,7 +68,7 @@ class Block:
 
 
 def is_generated(page: Path) -> bool:
-    """Whether a generator writes the page: its commands are examples, each for itself."""
+    """Return whether a generator writes the page: its commands are separate examples."""
     return page.read_text("utf-8").startswith("<!-- Made by ") or "\n<!-- Made by " in page.read_text("utf-8")[:400]
 
 
@@ -107,7 +108,7 @@ def _from_console(body: str) -> list[Command]:
 
 
 def _from_script(body: str) -> list[Command]:
-    """Lines, put together until the shell takes them for something whole."""
+    """Join lines until the shell accepts them as complete."""
     found, pending = [], ""
     for line in body.splitlines():
         pending = f"{pending}\n{line}" if pending else line

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.docs.commands import command_names, parse_commands, usage_error
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PYTHON = [path for folder in ("jobdb", "cli", "schema") for path in sorted((ROOT / folder).rglob("*.py"))]
 OTHERS = [
     path
@@ -33,7 +33,7 @@ _END = re.compile(r"[;,.:)]? (?:and|or|to|then|after|prints|gives|for|in|on|with
 
 
 def string_literals(path: Path) -> Iterator[str]:
-    """Yield all strings of a module; what an f-string puts in stands as X, and a command's beginning as jobdb."""
+    """Yield all strings of a module; a value in an f-string becomes X, a command's prefix jobdb."""
     tree = ast.parse(path.read_text("utf-8"))
     inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in ast.walk(tree):
@@ -51,7 +51,7 @@ def _part(part: ast.expr) -> str:
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each command in a text, its words, and whether it stands there to be run as it is."""
+    """Yield each command in a text, its words, and whether it is to be run as it is."""
     for quoted in _QUOTED.findall(text):
         for words in parse_commands(quoted.replace("\n", " ")):
             if words[:1] != ["migrations"]:  # the name of a lock
@@ -75,7 +75,7 @@ def commands(text: str) -> Iterator[tuple[str, list[str], bool]]:
 
 
 def _has_arguments(words: list[str]) -> bool:
-    """Whether a command is written out, and not only named, as `jobdb token show`."""
+    """Return whether a command has its arguments and is not only named, as `jobdb token show`."""
     return (
         bool(words)
         and not words[0].startswith("-")

@@ -19,7 +19,11 @@ from pathlib import Path
 import pytest
 
 from tests.docs.commands import parse_commands, usage_error
-from tests.docs.pages import PAGES, ROOT, RUN, SHELL, Block, blocks, is_generated, outputs, prose, script
+from tests.docs.pages import PAGES, RUN, SHELL, Block, blocks, is_generated, outputs, prose, script
+from tests.docs.test_library_types import ROOT
+from tests.support.environment import clean_environment
+from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
+from tests.support.requirements import require, require_postgres
 
 WRITTEN = [page for page in PAGES if not is_generated(page)]
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
@@ -30,18 +34,10 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def skip_or_fail(reason: str) -> None:
-    if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-        pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-    pytest.skip(reason)
-
-
 def environment(home: Path) -> dict[str, str]:
-    dropped = ("JOBDB_", "MQTT_", "PG", "XDG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     folders = {f"XDG_{kind}_HOME": str(home / place) for kind, place in _XDG.items()}
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
-    return {**kept, **folders, "PATH": path, "HOME": str(home), "ROOT": str(ROOT), "NO_COLOR": "1"}
+    return clean_environment(home, **folders, PATH=path, ROOT=str(ROOT), NO_COLOR="1")
 
 
 _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "CACHE": ".cache"}
@@ -49,19 +45,13 @@ _XDG = {"CONFIG": ".config", "STATE": ".local/state", "DATA": ".local/share", "C
 
 @contextmanager
 def page_servers(needs: set[str], environ: dict[str, str]) -> Iterator[None]:
-    """Starts the servers that a page needs, and says where they are."""
+    """Start the servers that a page needs, and add their addresses to the environment."""
     for program in sorted(needs - {"postgresql"}):
-        if shutil.which(program, path=environ["PATH"]) is None:
-            skip_or_fail(f"there is no {program}")
+        require(shutil.which(program, path=environ["PATH"]), f"there is no {program}")
     if "postgresql" not in needs:
         yield
         return
-    from tests.conformance.conformance_kit.servers import POSTGRES_PASSWORD, PostgresServer, find_postgres_binaries
-
-    binaries = find_postgres_binaries()
-    if binaries is None or not (binaries / "psql").exists():
-        skip_or_fail("there is no PostgreSQL server with its client programs")
-        return
+    binaries = require_postgres(client=True)
     server = PostgresServer(binaries, fsync=False)
     try:
         # The pages call the server db.example: libpq takes the address from here.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import inspect
 import os
 import re
 import sqlite3
@@ -14,15 +14,13 @@ from types import ModuleType
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.paths import ROOT
+from tests.support.requirements import require_module
+from tests.support.scripts import load_script
 
 
 def generator(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(ROOT / "docs" / f"{name}.py")
 
 
 @pytest.mark.parametrize("name", ["generate_library_reference", "generate_schema_reference"])
@@ -37,9 +35,10 @@ def test_the_library_reference_has_every_public_name() -> None:
     page = generator("generate_library_reference").page()
     for name in jobdb.__all__:
         assert f"### {name}\n" in page or f"## {name}\n" in page or f"| `{name}` |" in page, name
-    for name, member in vars(jobdb.Registry).items():
-        if not name.startswith("_") and callable(member):
+    for name, member in inspect.getmembers(jobdb.Registry, inspect.isroutine):
+        if not name.startswith("_"):
             assert f".{name}\n" in page, name
+            assert (inspect.getdoc(member) or "").partition("Example:\n")[2].split("\n")[0].strip() in page, name
     assert " object at 0x" not in page
 
 
@@ -95,10 +94,7 @@ def test_the_views_are_documented_with_all_their_columns() -> None:
 
 
 def test_the_site_builds_strictly(tmp_path: Path) -> None:
-    if importlib.util.find_spec("material") is None:
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail("JOBDB_REQUIRE_ALL=1, and mkdocs-material is not installed")
-        pytest.skip("mkdocs-material is not installed: pip install 'jobdb[docs]'")
+    require_module("material", "jobdb[docs]")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
         cwd=ROOT,

@@ -13,8 +13,9 @@ from jobdb import Registry, StaleAttempt
 from jobdb.doctor.findings import Finding
 from jobdb.filesystem.probe.report import Check
 from tests.docs.commands import root_command
+from tests.support.clocks import ManualClock
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "json-output.md").read_text("utf-8")
 SCHEMA = json.loads((ROOT / "schema" / "job.schema.json").read_text("utf-8"))
 
@@ -47,27 +48,19 @@ def test_findings_and_checks_have_the_fields_that_are_documented() -> None:
     assert fields("Check") == list(Check("a", True, "b").as_dict())
 
 
-class Clock:
-    now = 1_800_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def registry(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
+def registry(tmp_path: Path, clock: ManualClock) -> Any:
     with Registry.open(tmp_path / "jobs.db", create=True, clock=clock) as opened:
         opened.register(agent="a", prompt="p", job_id="one")
         yield opened
 
 
-def test_started_at_is_the_last_claim_not_the_first(registry: Registry, clock: Clock) -> None:
+def test_started_at_is_the_last_claim_not_the_first(registry: Registry, clock: ManualClock) -> None:
     registry.claim(worker="w", job_id="one", lease_sec=60)
     first = registry.get("one").started_at
     clock.now += 5000
@@ -106,7 +99,7 @@ def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Regi
     from jobdb.core.protocol import build
     from jobdb.model import EventKind
 
-    kid, token = registry.tokens.present("one")
+    kid, token = registry.tokens.current("one")
 
     def event(seq: int, kind: EventKind) -> str:
         return build(

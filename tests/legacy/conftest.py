@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,7 @@ from typing import Any
 import pytest
 
 from jobdb import Registry
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
-
-from legacy_kit import MASTER_KEY, generator
-
-
-@pytest.fixture(autouse=True)
-def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
-    monkeypatch.delenv("JOBDB_URL", raising=False)
-    monkeypatch.delenv("JOBDB_REQUIRE_AUTH", raising=False)
+from tests.support.legacy_registry import generator
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import read_records, registry_contents, snapshot
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, import_registry
 from jobdb.legacy.importing import readers
+from tests.support.legacy_registry import read_records, registry_contents, snapshot
 
 OLD_WRITER = """
 # The old scripts' algorithm: one flock for every read-modify-write, temporary file, fsync, rename.

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import read_records, registry_contents
 
 from jobdb import Busy, InvalidInput, Registry, StorageFailed
 from jobdb.legacy import Outcome, export_registry, import_registry, write_lines
+from tests.support.legacy_registry import read_records, registry_contents
 
 Open = Callable[..., Registry]
 

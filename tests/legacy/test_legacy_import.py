@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import read_records, registry_contents, snapshot
 
 from jobdb import InvalidInput, JobStatus, Registry, UnknownJob, Verdict
 from jobdb.legacy import Outcome, import_registry
 from jobdb.legacy.format.damage import DamageKind
+from tests.support.legacy_registry import read_records, registry_contents, snapshot
 
 Open = Callable[..., Registry]
 
@@ -116,7 +116,7 @@ def test_events_of_both_logs_arrive_once(sample: Path, registry: Registry) -> No
 
 
 def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry) -> None:
-    from legacy_kit import generator
+    from tests.support.legacy_registry import generator
 
     job_id = next(
         record["job_id"]
@@ -141,7 +141,7 @@ def test_agents_of_imported_jobs_sign_as_before(sample: Path, registry: Registry
 
 def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, registry: Registry) -> None:
     """What the broker retained is the end that the record speaks of; and what is found of the log later fits to it."""
-    from legacy_kit import generator
+    from tests.support.legacy_registry import generator
 
     job_id = one_of(sample, status="running")
     (jobs_of(sample) / f"{job_id}.events.log").unlink(missing_ok=True)
@@ -222,7 +222,7 @@ def test_a_record_that_lost_its_token_does_not_turn_signing_off(sample: Path, re
     assert (job.prompt, job.auth) == ("another", "required")
     assert registry.tokens.show(job_id) == token
     (info,) = registry.tokens.list(job_id)
-    assert (info.kid, info.state, info.imported) == (1, "present", True)
+    assert (info.kid, info.state, info.imported) == (1, "current", True)
     unsigned = {"schema_version": 1, "seq": job.last_seq + 1, "job_id": job_id, "event": "completed", "detail": ""}
     unsigned |= {"timestamp": "2026-08-01T00:00:00Z", "data": {}}
     assert registry.accept(json.dumps(unsigned), subscriber="s").verdict is Verdict.UNSIGNED

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from legacy_kit import read_records
 
 from jobdb import InvalidInput, Registry
 from jobdb.legacy import ImportReport, Outcome, export_registry, import_registry
 from jobdb.legacy.format.damage import DamageKind
+from tests.support.legacy_registry import read_records
 
 Make = Callable[..., Path]
 SECRET = b"root:$6$not-for-everybody:19000::::::\n"

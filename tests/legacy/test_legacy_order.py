@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from legacy_kit import read_records
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, import_registry
+from tests.support.legacy_registry import read_records
 
 
 def test_the_oldest_pending_job_is_claimed_first(sample: Path, registry: Registry) -> None:

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
-from conformance_kit.databases import PostgresDatabase
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import Registry
 from jobdb.legacy import Outcome, export_registry, import_registry
 from jobdb.legacy.format.damage import DamageKind
+from tests.support.databases import PostgresDatabase
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    binaries = find_postgres_binaries()
-    if binaries is None:
-        reason = "there is no PostgreSQL server: install Debian's postgresql"
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-        pytest.skip(reason)
-    found = PostgresServer(binaries)
-    try:
-        yield found
-    finally:
-        found.stop()
-
-
-def test_the_round_trip_on_a_server(server: PostgresServer, sample: Path, tmp_path: Path) -> None:
-    with Registry.open(PostgresDatabase(server).url) as registry:
+def test_the_round_trip_on_a_server(postgres_database: PostgresDatabase, sample: Path, tmp_path: Path) -> None:
+    with Registry.open(postgres_database.url) as registry:
         dry = import_registry(registry, sample, dry_run=True)
         real = import_registry(registry, sample)
         assert dry.as_dict() | {"dry_run": False} == real.as_dict()
@@ -50,17 +30,19 @@ def test_the_round_trip_on_a_server(server: PostgresServer, sample: Path, tmp_pa
         assert import_registry(registry, sample).counts[Outcome.SKIPPED] == 1
 
 
-def test_what_a_server_cannot_hold_is_named(server: PostgresServer, sample: Path) -> None:
+def test_what_a_server_cannot_hold_is_named(postgres_database: PostgresDatabase, sample: Path) -> None:
     path = next(path for path in sorted(sample.glob(".mam/jobs/*.json")) if not path.name.startswith("bad"))
     path.write_text(json.dumps(json.loads(path.read_bytes()) | {"prompt": "a\0b"}))
-    with Registry.open(PostgresDatabase(server).url) as registry:
+    with Registry.open(postgres_database.url) as registry:
         report = import_registry(registry, sample)
         named = [row.file for row in report.rows() if row.damage is DamageKind.NOT_HELD]
         assert named == [path.name]
         assert report.counts[Outcome.IMPORTED] == 199
 
 
-def test_what_a_job_is_trusted_by_comes_over_to_a_server_and_back(server: PostgresServer, tmp_path: Path) -> None:
+def test_what_a_job_is_trusted_by_comes_over_to_a_server_and_back(
+    postgres_database: PostgresDatabase, tmp_path: Path
+) -> None:
     state = {
         "version": 1,
         "auth_required": True,
@@ -76,7 +58,7 @@ def test_what_a_job_is_trusted_by_comes_over_to_a_server_and_back(server: Postgr
     record |= {"last_seq": 9, "auth_token": None, "jobdb_state": state}
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "j.json").write_text(json.dumps(record))
-    with Registry.open(PostgresDatabase(server).url) as registry:
+    with Registry.open(postgres_database.url) as registry:
         assert import_registry(registry, tmp_path / "jobs").counts[Outcome.IMPORTED] == 1
         assert import_registry(registry, tmp_path / "jobs").counts[Outcome.UNCHANGED] == 1
         export_registry(registry, tmp_path / "out")

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from legacy_kit import registry_contents, snapshot
 
 from jobdb import Registry, Unusable
 from jobdb.legacy import Outcome, import_registry
 from jobdb.legacy.folder.layout import find_registry
 from jobdb.legacy.importing import readers
 from jobdb.legacy.importing.normalized_job import DeferredJob
+from tests.support.legacy_registry import registry_contents, snapshot
 
 Open = Callable[..., Registry]
 

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobdb import InvalidInput
-from jobdb.core import arguments
+from jobdb.core import registration
 from jobdb.core.protocol.topics import topic_error, topic_prefix_error
 from jobdb.legacy.format.damage import Damaged, DamageKind
 from jobdb.legacy.format.record import FIELDS, LegacyRecord
@@ -201,10 +201,10 @@ def test_register_and_import_refuse_the_same_topics() -> None:
     for topic in ("a/#", "+", "", "$SYS", "a\0b", "a\nb", "\ud800", "x" * 1025, "a/" * 200 + "b"):
         assert topic_prefix_error(topic)
         with pytest.raises(InvalidInput):
-            arguments.topic_prefix(topic)
+            registration.topic_prefix(topic)
     for topic in ("a", "/a", "a//b", "a/b c", "\u65e5\u672c", "a/" * 199 + "b", "x" * 1024):
         assert topic_prefix_error(topic) is None
-        assert arguments.topic_prefix(topic) == topic
+        assert registration.topic_prefix(topic) == topic
         assert isinstance(parse_record(encode(LEGAL | {"topic_prefix": topic}), "abc12345.json"), LegacyRecord)
 
 

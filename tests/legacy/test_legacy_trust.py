@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from legacy_kit import read_records
 
 from jobdb import InvalidInput, Registry
 from jobdb.core.protocol import build
@@ -20,6 +19,7 @@ from jobdb.legacy.format.damage import DamageKind, TrustWarning
 from jobdb.legacy.format.record import LegacyRecord
 from jobdb.legacy.format.record_parser import parse_record
 from jobdb.model import EventKind, Verdict
+from tests.support.legacy_registry import read_records
 
 Open = Callable[..., Registry]
 WHEN = "2026-06-19T09:32:00Z"
@@ -160,7 +160,7 @@ def test_versions_of_tokens_and_their_ends_are_kept(tmp_path: Path, open_databas
     first.publish("j", "progress")
     one, two = (event.payload for event in first.events("j"))
     transfer(first, second, tmp_path / "out", with_secrets=True)
-    assert [(info.kid, info.state) for info in second.tokens.list("j")] == [(1, "revoked"), (2, "present")]
+    assert [(info.kid, info.state) for info in second.tokens.list("j")] == [(1, "revoked"), (2, "current")]
     assert second.accept(one, subscriber="s").verdict is Verdict.REVOKED_KEY
     assert second.accept(two, subscriber="s").verdict is Verdict.ACCEPTED
     assert exported(second, tmp_path / "again", with_secrets=True)["j.json"]["jobdb_state"]["kid"] == 2
@@ -173,7 +173,7 @@ def test_versions_of_tokens_and_their_ends_are_kept(tmp_path: Path, open_databas
     export_registry(first, tmp_path / "fresh", with_secrets=True)
     import_registry(third, tmp_path / "fresh")
     assert import_registry(third, tmp_path / "out").counts[Outcome.UPDATED] == 1
-    assert [(info.kid, info.state) for info in third.tokens.list("j")] == [(1, "revoked"), (2, "present")]
+    assert [(info.kid, info.state) for info in third.tokens.list("j")] == [(1, "revoked"), (2, "current")]
     # A revocation elsewhere is taken over, and a key in its overlap is not carried.
     first.tokens.rotate("j", overlap_sec=3600)
     assert exported(first, tmp_path / "fresh", with_secrets=True)["j.json"]["jobdb_state"]["kid"] == 3

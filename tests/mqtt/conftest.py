@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from brokerkit.registries import BrokerHarness
-from brokerkit.servers import (
-    Amqtt,
-    Broker,
-    Mosquitto,
-    has_amqtt,
-    mosquitto_path,
-    require_mosquitto,
-    skip_or_fail,
-)
-
-
-@pytest.fixture(autouse=True)
-def _no_broker_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith("MQTT_")]:
-        monkeypatch.delenv(name)
+from tests.support.mqtt.brokers import Amqtt, Broker, Mosquitto
+from tests.support.mqtt.harness import BrokerHarness
+from tests.support.requirements import find_program, has_module, require, require_broker, require_mosquitto
 
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    """The best broker there is."""
+    """Mosquitto, or amqtt where it is not installed."""
     folder = tmp_path / "broker"
     folder.mkdir()
-    if mosquitto_path() is None and not has_amqtt():
-        skip_or_fail("neither Mosquitto nor amqtt is installed")
-    server: Broker = Mosquitto(folder) if mosquitto_path() else Amqtt(folder)
+    require_broker()
+    server: Broker = Mosquitto(folder) if find_program("mosquitto") else Amqtt(folder)
     server.start()
     yield server
     server.stop()
@@ -44,14 +26,12 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture(params=["mosquitto", "amqtt"])
 def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    """Each broker that is installed. One is enough; none is not."""
+    """Each broker in turn. At least one must be installed."""
     folder = tmp_path / "broker"
     folder.mkdir()
-    there = {"mosquitto": mosquitto_path() is not None, "amqtt": has_amqtt()}
-    if not any(there.values()):
-        skip_or_fail("neither Mosquitto nor amqtt is installed")
-    if not there[request.param]:
-        pytest.skip(f"{request.param} is not installed; the other broker is")
+    require_broker()
+    installed = {"mosquitto": find_program("mosquitto") is not None, "amqtt": has_module("amqtt")}
+    require(installed[request.param], f"{request.param} is not installed; the other broker is")
     server: Broker = Mosquitto(folder) if request.param == "mosquitto" else Amqtt(folder)
     server.start()
     yield server
@@ -60,7 +40,7 @@ def each_broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Brok
 
 @pytest.fixture
 def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
-    """Makes Mosquitto brokers with a configuration of the test's."""
+    """Start Mosquitto brokers with a configuration of the test's."""
     require_mosquitto()
     started: list[Mosquitto] = []
 
@@ -86,7 +66,7 @@ def harness(tmp_path: Path, broker: Broker) -> Iterator[BrokerHarness]:
 
 @pytest.fixture
 def make_harness(tmp_path: Path) -> Iterator[Callable[[Broker], BrokerHarness]]:
-    """Makes a registry beside a given broker."""
+    """Make registries beside a given broker."""
     made: list[BrokerHarness] = []
 
     def make(server: Broker) -> BrokerHarness:

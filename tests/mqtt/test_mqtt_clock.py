@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, wait_until
-from brokerkit.servers import Broker, skip_or_fail
 
 from jobdb import JobStatus
 from jobdb.mqtt import Relay, TicketOutbox, issue_ticket
+from tests.support.mqtt.brokers import Broker
+from tests.support.mqtt.harness import BrokerHarness
+from tests.support.requirements import require
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 LIBRARIES = ("/usr/lib/*/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1")
 YEARS_MS = 9 * 366 * 86_400_000
@@ -23,14 +25,12 @@ YEARS_MS = 9 * 366 * 86_400_000
 def clock_ahead_env(tmp_path: Path) -> dict[str, str]:
     """The environment of a process whose clock is years ahead."""
     found = [path for pattern in LIBRARIES for path in glob.glob(pattern)]
-    if not found:
-        skip_or_fail("libfaketime is not installed: apt-get install faketime")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MQTT_", "JOBDB_", "XDG_"))}
-    return kept | {
+    require(found, "libfaketime is not installed: apt-get install faketime")
+    return {
+        **os.environ,
         "LD_PRELOAD": found[0],
         "FAKETIME": "@2038-01-01 00:00:00",
         "JOBDB_URL": f"sqlite:///{tmp_path}/db/jobs.db",
-        "JOBDB_KEY": "6b" * 32,  # the bench's: b"k" * 32
     }
 
 
@@ -79,7 +79,7 @@ def test_a_ticket_s_relay_is_taken_over_likewise(harness: BrokerHarness, tmp_pat
         assert outbox.acquire_lease("dead", 15_000)
     with TicketOutbox.open(ticket, path=path) as outbox:
         done = Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=TIMEOUT_SEC)
-        assert done.is_leader and outbox.left() == 0
+        assert done.is_leader and outbox.count_pending() == 0
         assert outbox.acquire_lease("mine", 15_000)
         assert not outbox.acquire_lease("another's", 15_000)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from brokerkit.registries import TIMEOUT_SEC, RawClient, wait_until
-from brokerkit.servers import Broker
-
-from jobdb.mqtt.connection import MQTT_5, MQTT_311, Connection
+from jobdb.mqtt.connection import Connection
+from jobdb.mqtt.paho_client import MQTT_5, MQTT_311
 from jobdb.mqtt.settings import BrokerSettings
+from tests.support.mqtt.brokers import Broker
+from tests.support.mqtt.client import RawClient
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _connection(broker: Broker) -> Connection:

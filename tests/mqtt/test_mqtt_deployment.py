@@ -9,13 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokerkit.certificates import Authority
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, collect
-from brokerkit.servers import Mosquitto, mosquitto_path, require_mosquitto
 
 from jobdb.mqtt import BrokerSettings
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.certificates import Authority
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.paths import DOCS
+from tests.support.requirements import find_program, require_mosquitto
+from tests.support.waiting import TIMEOUT_SEC
 
-PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "deploy-mqtt.md"
+PAGE = DOCS / "how-to" / "deploy-mqtt.md"
 USERS = ("relay", "orchestrator", "ours", "theirs")
 
 
@@ -46,14 +49,14 @@ class _AsDocumented(Mosquitto):
 
 @pytest.fixture
 def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
-    """The broker as documented; gives the way in of a user."""
+    """Start the broker as documented; return a function that returns a user's settings."""
     require_mosquitto()
     folder = tmp_path / "documented"
     authority = Authority(folder)
     authority.issue("broker")
     [rules] = _blocks("acl")
     (folder / "jobdb.acl").write_text(rules)
-    program = Path(mosquitto_path() or "").with_name("mosquitto_passwd")
+    program = Path(find_program("mosquitto") or "").with_name("mosquitto_passwd")
     program = program if program.exists() else Path("/usr/bin/mosquitto_passwd")
     (folder / "jobdb.passwords").touch(0o600)
     for name in USERS:
@@ -114,7 +117,7 @@ def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callab
 
 
 def test_the_units_name_commands_that_there_are() -> None:
-    from jobdb.cli.app import command
+    from jobdb.cli.app import root_command
 
     units = _blocks("ini")
     assert len(units) == 2
@@ -124,5 +127,5 @@ def test_the_units_name_commands_that_there_are() -> None:
         parser.read_string(unit)
         program, name, *words = parser["Service"]["ExecStart"].split()
         assert Path(program).name == "jobdb"
-        known = {option for parameter in command().commands[name].params for option in parameter.opts}
+        known = {option for parameter in root_command().commands[name].params for option in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known

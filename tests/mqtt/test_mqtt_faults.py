@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from brokerkit.chaos import run_chaos, run_ticket_chaos
-from brokerkit.servers import Mosquitto
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.chaos import run_chaos, run_ticket_chaos
 
 
 def test_a_short_storm(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import EventKind, Registry
 from jobdb.core.protocol import MAX_PAYLOAD_BYTES, build
+from jobdb.core.protocol.topics import is_valid_topic
 from jobdb.mqtt.connection import OVERSIZED_PAYLOAD, Connection, Message
 from jobdb.mqtt.inbox import Inbox, InboxFull
-from jobdb.mqtt.topic_filters import is_valid_topic
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"nosuch","event":"progress",'
@@ -67,7 +69,7 @@ def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
         hasty.put(message(1))
 
 
-def test_whoever_waits_goes_on_when_the_intake_ends() -> None:
+def test_whoever_waits_goes_on_when_the_consumer_ends() -> None:
     inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1))
     waiting = threading.Thread(target=inbox.put, args=(message(1),))
@@ -92,7 +94,7 @@ def test_a_batch_is_bounded_by_number_and_bytes() -> None:
 
 
 def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
-    """Holds the write lock; returns what gives it back."""
+    """Hold the write lock; return a function that releases it."""
     hold, held = threading.Event(), threading.Event()
 
     def run() -> None:
@@ -210,13 +212,13 @@ def test_a_job_with_an_unusable_topic_stops_no_subscriber(harness: BrokerHarness
     if alone:
         with harness.follow("wild", listening=False, **how) as follower:
             assert [event.seq for event in collect(follower, 1)] == [1]
-        assert sum("not one that MQTT allows" in line for line in harness.said) == 1
+        assert sum("not a valid MQTT topic" in line for line in harness.said) == 1
         return
     with harness.follow(**how) as follower:
         assert {event.job_id for event in collect(follower, len(bad) + 1)} == {*bad, "good"}
         harness.registry.publish("good", "progress")
         assert collect(follower, 1)[0].job_id == "good"
-    assert sum("not one that MQTT allows" in line for line in harness.said) == len(bad)
+    assert sum("not a valid MQTT topic" in line for line in harness.said) == len(bad)
     assert all(len(line) < 500 for line in harness.said)
 
 
@@ -228,5 +230,5 @@ def test_a_job_with_an_unusable_topic_stops_no_relay(harness: BrokerHarness) -> 
         for job_id in ("wild", "nul", "good"):
             harness.registry.publish(job_id, "progress")
         assert [event.seq for event in collect(follower, 1)] == [1]
-        wait_until(lambda: sum("not one that MQTT allows" in line for line in harness.said) >= 2)
+        wait_until(lambda: sum("not a valid MQTT topic" in line for line in harness.said) >= 2)
     assert {delivery.job_id for delivery in harness.registry.engine.outbox(after=0, limit=9)} == {"wild", "nul"}

@@ -7,10 +7,12 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import EventKind, JobStatus, Registry
 from jobdb.core.protocol import build
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _signed(
@@ -44,7 +46,7 @@ def _state(harness: BrokerHarness, job_id: str) -> tuple[object, ...]:
 
 @pytest.fixture
 def watched(harness: BrokerHarness) -> Callable[[str, str, str], dict[str, int]]:
-    """Two jobs with three events each, all handled; says what publishing a message then leads to."""
+    """Prepare two jobs with three handled events each; return a function that publishes and returns the refusals."""
     harness.ours = harness.job(job_id="ours")  # type: ignore[attr-defined]
     for job_id in ("ours", "theirs"):
         if job_id == "theirs":
@@ -181,7 +183,7 @@ def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness)
         keeper = threading.Thread(target=hold_write_lock)
         keeper.start()
         assert held.wait(TIMEOUT_SEC)
-        third.say(job.topic, "{")  # the intake's turn with it waits for the keeper, and the next two for the intake
+        third.say(job.topic, "{")  # its acceptance waits for the lock, and the next two wait for it
         wait_until(lambda: follower._consumer._inbox)
         third.say(job.topic, json.dumps(forged))
         third.say(job.topic, after.payload)

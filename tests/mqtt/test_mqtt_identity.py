@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import InvalidInput, JobStatus, MovedOrCopied, Verdict
 from jobdb.engines.identity import REGISTRY_ID, assign_new_identity, new_registry_id
@@ -14,6 +13,9 @@ from jobdb.engines.place import PLACE
 from jobdb.engines.sql.statements import JOBS
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import _ticket_digest
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def _copied(harness: BrokerHarness, tmp_path: Path) -> BrokerHarness:
-    """The same database elsewhere, copied by hand while it is closed; both are open when this returns."""
+    """Copy the closed database by hand; return the copy. Both are open then."""
     harness.registry.close()
     folder = tmp_path / "copy"
     folder.mkdir(mode=0o700)
@@ -41,7 +43,7 @@ def _publish(ticket: Ticket, state: Path, *events: str) -> list[int]:
     with TicketOutbox.open(ticket, path=state) as outbox:
         found = [outbox.publish(event).seq for event in events]
         Relay(outbox, report=lambda text: None).run(until_empty=True, timeout_sec=TIMEOUT_SEC)
-        assert outbox.left() == 0
+        assert outbox.count_pending() == 0
     return found
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from brokerkit.registries import BrokerHarness, RawClient, collect, seqs, wait_until
-from brokerkit.servers import Broker
-
 from jobdb import JobStatus
+from tests.support.mqtt.brokers import Broker
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect, seqs
+from tests.support.waiting import wait_until
 
 
 def test_whole_path_over_each_broker(each_broker: Broker, make_harness: Callable[[Broker], BrokerHarness]) -> None:

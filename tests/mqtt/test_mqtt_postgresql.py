@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from brokerkit.registries import BrokerHarness, collect, seqs, wait_until
-from brokerkit.servers import Broker, skip_or_fail
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
-
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
 
 from jobdb import JobStatus
-from jobdb.engines.postgresql.migrations import migrate_postgresql
+from tests.support.databases import PostgresDatabase
+from tests.support.mqtt.brokers import Broker
+from tests.support.mqtt.harness import BrokerHarness, collect, seqs
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
-def postgres_harness(broker: Broker) -> Iterator[BrokerHarness]:
-    binaries = find_postgres_binaries()
-    if binaries is None:
-        skip_or_fail("there is no PostgreSQL server")
-    server = PostgresServer(binaries)
-    try:
-        migrate_postgresql(server.url())
-        with BrokerHarness(server.url(), broker.port) as made:
-            yield made
-    finally:
-        server.stop()
+def postgres_harness(broker: Broker, postgres_database: PostgresDatabase) -> Iterator[BrokerHarness]:
+    with BrokerHarness(postgres_database.url, broker.port) as made:
+        yield made
 
 
 def test_the_whole_path(postgres_harness: BrokerHarness) -> None:

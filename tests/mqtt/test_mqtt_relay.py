@@ -6,23 +6,26 @@ import fcntl
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokerkit.chaos import WORKERS
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, wait_until
-from brokerkit.servers import Mosquitto
 
 from jobdb import Broker, EventKind, NewEvent
 from jobdb.engines.sqlite.gate import gate_path
 from jobdb.mqtt import BrokerSettings, RegistryOutbox, Relay
-from jobdb.mqtt.connection import MQTT_311
+from jobdb.mqtt.paho_client import MQTT_311
 from jobdb.mqtt.reconnecting import MAX_BACKOFF_SEC, ReconnectingConnection
-from tests.ports import free_port
+from tests.support.keys import OTHER_MASTER_KEY, vault
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.chaos import worker_command
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness
+from tests.support.ports import free_port
+from tests.support.processes import module_environment
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _heard_seqs(client: RawClient) -> list[int]:
@@ -56,7 +59,7 @@ def test_marks_only_what_was_acknowledged(harness: BrokerHarness, monkeypatch: p
     harness.run_job(job, events=5)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener:
         dying = harness.relay()
-        monkeypatch.setattr(dying._outbox, "mark", lambda numbers: (_ for _ in ()).throw(KeyboardInterrupt))
+        monkeypatch.setattr(dying._outbox, "mark_delivered", lambda numbers: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             dying.run(until_empty=True, timeout_sec=TIMEOUT_SEC)
         assert harness.registry.engine.outbox_size()[0] == 5
@@ -85,7 +88,8 @@ def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerH
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener, open(tmp_path / "err", "wb") as errors:
-        sleeper = subprocess.Popen([sys.executable, str(WORKERS), "relay", str(harness.path)], stderr=errors)
+        command = worker_command("relay", str(harness.path))
+        sleeper = subprocess.Popen(command, stderr=errors, env=module_environment())
         try:
             harness.registry.publish(job.job_id, "progress", attempt=1)
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
@@ -108,7 +112,7 @@ def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerH
 
 
 def _stop_outside_the_gate(process: subprocess.Popen[bytes], database: Path) -> None:
-    """Stops it at a moment when nobody has to wait for it."""
+    """Stop the process at a moment when it holds no lock."""
     with open(gate_path(database), "rb") as gate:
         while True:
             process.send_signal(signal.SIGSTOP)
@@ -187,7 +191,7 @@ def test_a_refused_topic_is_said_and_parks_its_job_alone(tmp_path: Path, mosquit
         assert done.delivered == 3, harness.said
         left = harness.registry.engine.outbox(after=0, limit=10)
         assert [delivery.job_id for delivery in left] == ["forbidden"] * 3
-        assert sum("does not take event" in line and "Not authorized" in line for line in harness.said) == 1
+        assert sum("does not accept event" in line and "Not authorized" in line for line in harness.said) == 1
 
 
 def test_what_is_behind_a_refused_event_is_not_delivered_before_it(
@@ -204,7 +208,7 @@ def test_what_is_behind_a_refused_event_is_not_delivered_before_it(
         assert done.delivered == 4, harness.said
         left = harness.registry.engine.outbox(after=0, limit=10)
         assert [(delivery.job_id, delivery.seq) for delivery in left] == [("one", 2), ("one", 3)]
-        assert sum("does not take event 2 of job one" in line for line in harness.said) == 1
+        assert sum("does not accept event 2 of job one" in line for line in harness.said) == 1
 
 
 def test_what_a_broker_said_before_it_hung_up_counts(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,10 +223,10 @@ def test_what_a_broker_said_before_it_hung_up_counts(harness: BrokerHarness, mon
     assert channel.link.connection is not None
     channel.link.connection.close()
     with monkeypatch.context() as patched:
-        patched.setattr(relay, "_mark", lambda: False)  # the answers come just behind its look at them
+        patched.setattr(relay, "_mark_acknowledged", lambda: False)  # the answers come just behind its look at them
         relay._step()
     assert channel.link.connection is None
-    relay._mark()
+    relay._mark_acknowledged()
     relay._shut_down(is_leader=True)
     assert harness.registry.engine.outbox_size()[0] == 0
 
@@ -240,7 +244,9 @@ def test_an_event_at_which_the_broker_hangs_up_without_a_word_parks_its_job_alon
         harness.run_job(small, events=50)
         with harness.relaying():
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
-            wait_until(lambda: any("does not take event 2 of job large: it hangs up" in line for line in harness.said))
+            wait_until(
+                lambda: any("does not accept event 2 of job large: it hangs up" in line for line in harness.said)
+            )
             harness.registry.publish(harness.job(job_id="later").job_id, "progress")
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
         left = harness.registry.engine.outbox(after=0, limit=10)
@@ -259,14 +265,13 @@ def test_an_event_that_is_too_large_for_the_broker_is_said(tmp_path: Path, mosqu
 
 
 def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarness) -> None:
-    from jobdb import Registry, Vault
-    from jobdb.crypto.master_key import MasterKey
+    from jobdb import Registry
 
     locked = harness.job(job_id="locked", broker_password="a broker's password")
     free = harness.job(job_id="free")
     harness.registry.publish(locked.job_id, "progress")
     harness.run_job(free, events=2)
-    with Registry.open(harness.path, vault=Vault(MasterKey(b"z" * 32, "another key"))) as elsewhere:
+    with Registry.open(harness.path, vault=vault(OTHER_MASTER_KEY)) as elsewhere:
         outbox = RegistryOutbox(elsewhere.engine, environment=harness.environment, report=harness.said.append)
         with harness.relaying(Relay(outbox, report=harness.said.append)):
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 1)
@@ -276,25 +281,25 @@ def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarn
 
 def test_a_cheap_look_at_a_large_backlog_of_a_dead_broker(harness: BrokerHarness) -> None:
     """One step of an index for each of its jobs, however many events wait."""
-    from jobdb.mqtt.relay import _ChannelQuota
+    from jobdb.mqtt.broker_channel import ChannelQuota
 
     dead = Broker("127.0.0.1", free_port())
     jobs = [harness.registry.register(agent="a", prompt="p", broker=dead).job_id for _ in range(3)]
     for job_id in jobs:
         harness.registry.publish_many([NewEvent(job_id=job_id, event=EventKind.PROGRESS) for _ in range(2000)])
-    plan = "\n".join(_plan(harness, "waiting_jobs", after=0, limit=500))
+    plan = "\n".join(_plan(harness, "undelivered_jobs", after=0, limit=500))
     assert "SCAN o" not in plan and "SEARCH o USING COVERING INDEX outbox_by_job" in plan
     relay = harness.relay()
-    quota = _ChannelQuota(relay, relay._channels, 0.0)
+    quota = ChannelQuota(relay._channels, relay._open_channel, 0.0)
     assert relay._outbox.read(quota) == [] and quota.has_backlog
 
 
 def _plan(harness: BrokerHarness, name: str, **parameters: object) -> list[str]:
     from jobdb.engines.statements import Statement
-    from jobdb.mqtt.outbox import RELAY
+    from jobdb.mqtt.statements import OUTBOX
 
     store = harness.registry.engine.store
-    plan = Statement("the_plan", "EXPLAIN QUERY PLAN " + RELAY[name].text)
+    plan = Statement("the_plan", "EXPLAIN QUERY PLAN " + OUTBOX[name].text)
     with store.read() as tx:
         return [row[3] for row in tx.all(plan, **parameters)]
 

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from brokerkit.certificates import Authority
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, collect
-from brokerkit.servers import Mosquitto, mosquitto_path
 
 from jobdb import Broker, InvalidInput, Registry
 from jobdb.mqtt import BrokerSettings, Environment, subscriber_settings
 from jobdb.mqtt.settings import parse_broker_address
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.certificates import Authority
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.requirements import find_program
+from tests.support.waiting import TIMEOUT_SEC
 
 FULL = {
     "MQTT_BROKER": "broker.example",
@@ -143,7 +145,7 @@ def tls_broker(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mos
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("localhost")
     passwords = tmp_path / "passwords"
-    program = Path(mosquitto_path() or "").with_name("mosquitto_passwd")
+    program = Path(find_program("mosquitto") or "").with_name("mosquitto_passwd")
     program = program if program.exists() else Path("/usr/bin/mosquitto_passwd")
     passwords.touch(0o600)
     subprocess.run(
@@ -231,7 +233,7 @@ def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['paho'] = None; sys.modules['paho.mqtt.client'] = None\n"
         "import jobdb.mqtt\n"
-        "from jobdb.mqtt.connection import import_paho\n"
+        "from jobdb.mqtt.paho_client import import_paho\n"
         "try: import_paho()\n"
         "except jobdb.InvalidInput as error: print(error)\n"
     )

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 
 import pytest
-from brokerkit.registries import BrokerHarness, RawClient, collect, wait_until
-from brokerkit.servers import Mosquitto
 
 from jobdb import JobStatus, TimedOut
+from jobdb.core.protocol.topics import topic_matches
 from jobdb.model import Acceptance, Verdict
-from jobdb.mqtt.consumer import topic_matches
-from jobdb.mqtt.refusal_reporter import RefusalReporter
+from jobdb.mqtt.reporting import RefusalReporter
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.waiting import wait_until
 
 
 def test_events_that_come_while_nobody_listens_wait_in_the_brokers_session(harness: BrokerHarness) -> None:
@@ -214,7 +216,7 @@ def test_unsaid_refusals_are_counted_when_the_period_is_over() -> None:
     now = [0.0]
     refusals = RefusalReporter(said.append, clock=lambda: now[0], most=2, period_sec=10)
     for _ in range(5):
-        refusals.say(Acceptance(Verdict.UNSIGNED, "j", 1, reason="why"))
+        refusals.report(Acceptance(Verdict.UNSIGNED, "j", 1, reason="why"))
     now[0] = 11.0
-    refusals.say(Acceptance(Verdict.UNSIGNED, "j", 2, reason="why"))
+    refusals.report(Acceptance(Verdict.UNSIGNED, "j", 2, reason="why"))
     assert [line.split(":")[1].split()[0] for line in said] == ["unsigned", "unsigned", "3", "unsigned"]

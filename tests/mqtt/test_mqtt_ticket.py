@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from brokerkit.chaos import WORKERS
-from brokerkit.registries import TIMEOUT_SEC, BrokerHarness, RawClient, collect, wait_until
 
 from jobdb import IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
 from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
-from jobdb.mqtt.ticket_outbox import RETENTION_MS, default_path
+from jobdb.mqtt.ticket_outbox import RETENTION_MS
+from jobdb.mqtt.ticket_store import default_path
+from tests.support.mqtt.chaos import worker_command
+from tests.support.mqtt.client import RawClient
+from tests.support.mqtt.harness import BrokerHarness, collect
+from tests.support.processes import module_environment
+from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
 def _claimed(harness: BrokerHarness, **more: object) -> Job:
@@ -54,7 +57,7 @@ def test_the_file_is_private_and_read_back_equal(harness: BrokerHarness, tmp_pat
     write_ticket(ticket, path)
     assert path.stat().st_mode & 0o777 == 0o600
     assert read_ticket(path) == ticket
-    with pytest.raises(InvalidInput, match="there already"):
+    with pytest.raises(InvalidInput, match="exists already"):
         write_ticket(ticket, path)
 
 
@@ -128,7 +131,7 @@ def test_a_remote_workers_events_arrive_signed_and_move_the_job(harness: BrokerH
         outbox.publish("started")
         outbox.publish("progress", detail="half", data={"pct": 50})
         outbox.publish("completed")
-        assert outbox.left() == 3
+        assert outbox.count_pending() == 3
         assert _deliver(outbox) == 3
         found = collect(follower, 3)
     assert [(event.seq, event.event.value, event.attempt) for event in found] == [
@@ -138,7 +141,7 @@ def test_a_remote_workers_events_arrive_signed_and_move_the_job(harness: BrokerH
     ]
     assert found[1].data["pct"] == 50 and found[1].data["hmac_kid"] == 1
     assert harness.registry.get("remote").status is JobStatus.COMPLETED
-    assert harness.refused() == {} and outbox.left() == 0
+    assert harness.refused() == {} and outbox.count_pending() == 0
 
 
 def test_a_terminal_event_of_a_ticket_is_retained(harness: BrokerHarness, outbox: TicketOutbox) -> None:
@@ -161,7 +164,7 @@ def test_nothing_follows_its_own_end(outbox: TicketOutbox) -> None:
     outbox.publish("completed")
     with pytest.raises(IllegalTransition, match="ended with this ticket at seq 1"):
         outbox.publish("progress")
-    assert outbox.left() == 1
+    assert outbox.count_pending() == 1
 
 
 def test_an_event_that_cannot_be_built_takes_no_number(outbox: TicketOutbox) -> None:
@@ -217,14 +220,14 @@ def test_what_was_recorded_and_not_delivered_is_delivered_later(
         assert in_vain.delivered == 0
     broker.start()  # type: ignore[attr-defined]
     with TicketOutbox.open(ticket, path=state) as outbox:
-        assert outbox.left() == 1 and _deliver(outbox) == 1 and outbox.left() == 0
+        assert outbox.count_pending() == 1 and _deliver(outbox) == 1 and outbox.count_pending() == 0
 
 
 def test_processes_that_share_a_ticket_share_its_numbers(harness: BrokerHarness, state: Path, tmp_path: Path) -> None:
     ticket = _issue(harness, _claimed(harness, job_id="remote"))
     write_ticket(ticket, tmp_path / "job.ticket")
-    command = [sys.executable, str(WORKERS), "ticket-shouter", str(tmp_path / "job.ticket"), str(state), "40"]
-    workers = [subprocess.Popen(command) for _ in range(3)]
+    command = worker_command("ticket-shouter", str(tmp_path / "job.ticket"), str(state), "40")
+    workers = [subprocess.Popen(command, env=module_environment()) for _ in range(3)]
     assert [worker.wait(TIMEOUT_SEC) for worker in workers] == [0, 0, 0]
     with harness.follow() as follower, TicketOutbox.open(ticket, path=state) as outbox:
         outbox.publish("completed")
@@ -244,7 +247,7 @@ def test_a_broker_that_lost_events_gets_them_again_and_a_window_takes_what_was_m
         collect(follower, 1)
         lost = outbox.publish("progress", detail="lost")
         [message] = outbox.read(_UnlimitedQuota())
-        outbox.mark([message.number])  # as if a broker had acknowledged it and then forgotten
+        outbox.mark_delivered([message.number])  # as if a broker had acknowledged it and then forgotten
         outbox.publish("progress", detail="after")
         _deliver(outbox)
         [after] = collect(follower, 1)
@@ -264,7 +267,7 @@ def test_a_late_event_is_handed_out_although_a_newer_one_is_being_handled(
         collect(follower, 1)
         lost = outbox.publish("progress", detail="lost")
         [message] = outbox.read(_UnlimitedQuota())
-        outbox.mark([message.number])
+        outbox.mark_delivered([message.number])
         after = outbox.publish("progress", detail="after")
         _deliver(outbox)
         assert next(follower).payload == after.payload
@@ -297,7 +300,7 @@ def test_old_tickets_are_forgotten_when_nothing_of_them_waits(harness: BrokerHar
     with TicketOutbox.open(new, path=state, clock=lambda: now[0]) as outbox:
         outbox.publish("started")
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
-        assert outbox.left() == 1, "it waits, so it stays"
+        assert outbox.count_pending() == 1, "it waits, so it stays"
         _deliver(outbox)
         assert outbox.next_seq() == 3
     now[0] += RETENTION_MS + 1
@@ -332,7 +335,7 @@ def test_what_waited_in_a_removed_outbox_is_kept_and_not_deleted(harness: Broker
     log = Path(f"{path}-wal").read_bytes()
     path.unlink()
     with pytest.warns(UserWarning, match="is kept as"), TicketOutbox.open(ticket, path=path) as outbox:
-        assert outbox.left() == 0
+        assert outbox.count_pending() == 0
     assert [kept.read_bytes() for kept in path.parent.glob("*-wal") if kept.name.startswith("tickets.db.r")] == [log]
 
 

@@ -10,38 +10,35 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from tests.nfs import vm_image
+from tests.support.environment import USER_ENVIRONMENT
+from tests.support.paths import TESTS
+from tests.support.requirements import opt_in
 
 HERE = Path(__file__).resolve().parent
 BOOT_AND_RUN_LIMIT_SEC = 1500
 SCENARIOS = 19
 ONLY = os.environ.get("JOBDB_NFS_ONLY", "")
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("JOBDB_TEST_NFS") != "1", reason="opt-in: make test-nfs (JOBDB_TEST_NFS=1)"
-)
+pytestmark = opt_in("JOBDB_TEST_NFS", "make test-nfs")
 
 
 def test_what_must_be_seen_with_the_kernels_nfs_client(tmp_path: Path) -> None:
-    sys.path.insert(0, str(HERE))
-    import image
-
-    assert not image.missing_tools(), (
-        f"install {image.missing_tools()} (apt-get install qemu-system-x86 mmdebstrap zstd)"
+    assert not vm_image.missing_tools(), (
+        f"install {vm_image.missing_tools()} (apt-get install qemu-system-x86 mmdebstrap zstd)"
     )
-    cache = Path(os.environ.get("JOBDB_NFS_CACHE") or Path.home() / ".cache" / "jobdb-nfs")
-    kernel, base = image.base(cache)
+    cache = Path(os.environ.get("JOBDB_NFS_CACHE") or Path(USER_ENVIRONMENT["HOME"]) / ".cache" / "jobdb-nfs")
+    kernel, base = vm_image.base(cache)
     guest = HERE / "guest"
     files = {
         "init": guest / "init",
         "opt/guest/machines.py": guest / "machines.py",
         "opt/guest/scenarios.py": guest / "scenarios.py",
-        "opt/guest/workers.py": HERE.parent / "twohost" / "workers.py",
+        "opt/guest/worker_program.py": TESTS / "support" / "twohosts" / "worker_program.py",
     }
-    added = image.build_overlay(cache, tmp_path / "added.cpio", files)
+    added = vm_image.build_overlay(cache, tmp_path / "added.cpio", files)
     initramfs = tmp_path / "initramfs"
     with initramfs.open("wb") as out:  # the kernel unpacks archives that follow each other
         out.write(base.read_bytes())

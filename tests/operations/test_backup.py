@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed
-from jobdb.operations.backup import back_up, restore, verify
+from jobdb.operations.backup import back_up
+from jobdb.operations.backup_file import verify
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.database_holder import held_open
 
 
 def publish_until_stopped(
@@ -22,8 +25,7 @@ def publish_until_stopped(
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def database(tmp_path: Path) -> Path:
     return tmp_path / "jobs.db"
 
 
@@ -83,8 +85,8 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         back_up(registry, tmp_path / "saved.db")
         late = registry.register(agent="a", prompt="late")
         with pytest.raises(Exception, match="open in this process"):
-            restore(tmp_path / "saved.db", parse_url(database))
-    kept = restore(tmp_path / "saved.db", parse_url(database))
+            restore_registry(tmp_path / "saved.db", parse_url(database))
+    kept = restore_registry(tmp_path / "saved.db", parse_url(database)).kept
     assert kept is not None
     with Registry.open(database) as registry:
         assert [job.job_id for job in registry.jobs()] == [early.job_id]
@@ -92,29 +94,13 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         assert {job.job_id for job in registry.jobs()} == {early.job_id, late.job_id}
 
 
-def hold_open(path: str, ready: multiprocessing.Event, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
-    with Registry.open(path) as registry:
-        registry.count_by_status()
-        ready.set()
-        stop.wait(60)
-
-
 def test_restore_is_refused_while_somebody_has_it_open(database: Path, tmp_path: Path) -> None:
     with Registry.open(database, create=True) as registry:
         registry.register(agent="a", prompt="p")
         back_up(registry, tmp_path / "saved.db")
         registry.register(agent="a", prompt="q")
-    context = multiprocessing.get_context("spawn")
-    ready, stop = context.Event(), context.Event()
-    other = context.Process(target=hold_open, args=(str(database), ready, stop))
-    other.start()
-    try:
-        assert ready.wait(60)
-        with pytest.raises(Busy):
-            restore(tmp_path / "saved.db", parse_url(database), busy_sec=0.3)
-    finally:
-        stop.set()
-        other.join(60)
+    with held_open(database), pytest.raises(Busy):
+        restore_registry(tmp_path / "saved.db", parse_url(database), busy_sec=0.3)
     with Registry.open(database) as registry:
         assert len(registry.jobs()) == 2
     assert not list(tmp_path.glob("*.replaced-*"))
@@ -132,8 +118,8 @@ def test_a_damaged_or_foreign_file_is_no_backup(database: Path, tmp_path: Path) 
     (tmp_path / "garbage.db").write_bytes(b"no database at all" * 100)
     before = database.read_bytes()
     with pytest.raises(StorageFailed):
-        restore(tmp_path / "damaged.db", parse_url(database))
+        restore_registry(tmp_path / "damaged.db", parse_url(database))
     with pytest.raises(NotAJobdbDatabase):
-        restore(tmp_path / "garbage.db", parse_url(database))
+        restore_registry(tmp_path / "garbage.db", parse_url(database))
     assert database.read_bytes() == before
     assert verify(tmp_path / "saved.db") == (200, 0)

@@ -13,13 +13,13 @@ import pytest
 
 from jobdb import AlreadyExists, InvalidInput, Registry, StorageFailed, Unusable
 from jobdb.operations import backup as backup_module
-from jobdb.operations.backup import Backup, back_up, restore
+from jobdb.operations.backup import Backup, back_up
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def registry(tmp_path: Path) -> Iterator[Registry]:
     with Registry.open(tmp_path / "db" / "jobs.db", create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
         yield registry
@@ -119,8 +119,8 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
         (Path(f"{database}-wal"), InvalidInput, "part of jobs.db"),
         (saved / "other-journal", InvalidInput, "part of other"),
         (saved / "other-gate", InvalidInput, "part of other"),
-        (saved / "dangling.db", AlreadyExists, "there already"),
-        (saved / "pipe", AlreadyExists, "there already"),
+        (saved / "dangling.db", AlreadyExists, "exists already"),
+        (saved / "pipe", AlreadyExists, "exists already"),
         (saved / "pipe" / "jobs.db", StorageFailed, "a file of that name is there"),
         (Path(os.fsdecode(os.fsencode(saved) + b"/\xff.db")), InvalidInput, "UTF-8"),
         (saved / ("x" * 250), StorageFailed, "too long"),
@@ -136,7 +136,7 @@ def test_the_database_and_its_files_are_no_target(tmp_path: Path, saved: Path, r
 @pytest.mark.parametrize("suffix", ["-wal", "-journal", "-shm"])
 def test_no_backup_is_made_beside_the_journals_of_another_file(saved: Path, registry: Registry, suffix: str) -> None:
     (saved / f"jobs.db{suffix}").write_bytes(b"of a file that was here")
-    with pytest.raises(AlreadyExists, match="played into"):
+    with pytest.raises(AlreadyExists, match="apply it to the backup"):
         back_up(registry, saved / "jobs.db")
     assert names(saved) == [f"jobs.db{suffix}"]
 
@@ -207,7 +207,7 @@ def test_a_database_that_was_replaced_since_it_was_opened_is_not_saved(tmp_path:
 
 @pytest.fixture
 def small_disk(small_disk: Path) -> Path:
-    """The same with 60 KiB free."""
+    """A small disk with 60 KiB free."""
     (small_disk / "filler").write_bytes(b"x" * 460_000)
     return small_disk
 
@@ -218,7 +218,7 @@ def test_a_full_disk_is_named_and_nothing_is_left_there(small_disk: Path, saved:
     assert names(small_disk) == ["filler"]
     back_up(registry, saved / "jobs.db")
     with pytest.raises(StorageFailed, match="full"):
-        restore(saved / "jobs.db", parse_url(small_disk / "jobs.db"))
+        restore_registry(saved / "jobs.db", parse_url(small_disk / "jobs.db"))
     assert names(small_disk) == ["filler"]
 
 
@@ -239,7 +239,7 @@ def test_older_backups_that_cannot_be_removed_are_named(saved: Path, registry: R
     (saved / "jobs-20200101T000000Z.db").write_bytes(b"old")
     (saved / "jobs-20200101T000000Z.db-wal").mkdir()
     (saved / "jobs-20200101T000000Z.db-wal" / "file").touch()
-    with pytest.raises(StorageFailed, match="is made and verified, but"):
+    with pytest.raises(StorageFailed, match="was made and verified, but"):
         back_up(registry, saved / "jobs.db", keep=1)
     made = [path for path in saved.glob("jobs-*Z.db") if not path.name.startswith("jobs-2020")]
     assert len(made) == 1 and time.gmtime().tm_year > 2020

@@ -5,38 +5,31 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobdb.schema import SCHEMA_VERSION, migration_files
-from jobdb.schema.migrations import MIGRATIONS
-from sqlite_utils import Database
+from jobdb.schema import SCHEMA_VERSION
 
 from jobdb import Registry, StorageFailed
 from jobdb.engines.sqlite import migrations
 from jobdb.engines.sqlite.migrations import migrate
-from jobdb.operations.backup import restore, verify
+from jobdb.operations.backup_file import verify
+from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
-
-
-@pytest.fixture
-def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A database of the first schema version."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    path = tmp_path / "db" / "jobs.db"
-    path.parent.mkdir(mode=0o700)
-    make_old_database(path)
-    return path
+from tests.support.old_schema import create_at_version
+from tests.support.requirements import require_root
 
 
 def make_old_database(path: Path) -> None:
-    number, name, _ = migration_files("sqlite")[1]
-    connection = sqlite3.connect(path, isolation_level=None)
-    MIGRATIONS.apply(Database(connection), stop_before=f"{number:04d}_{name}")
-    connection.execute("INSERT INTO settings VALUES ('mark', ?)", (path.name,))
-    connection.close()
-    path.chmod(0o600)
+    create_at_version(path, 1, statements=[f"INSERT INTO settings VALUES ('mark', '{path.name}')"])
+
+
+@pytest.fixture
+def old_database(tmp_path: Path) -> Path:
+    """A database of the first schema version."""
+    path = tmp_path / "db" / "jobs.db"
+    make_old_database(path)
+    return path
 
 
 def version(path: Path) -> int:
@@ -70,15 +63,15 @@ def test_a_link_is_followed_and_the_copy_can_be_put_back(tmp_path: Path, old_dat
     assert kept is not None and kept.parent == old_database.parent and link.is_symlink()
     assert version(old_database) == SCHEMA_VERSION
     assert verify(kept) == (0, 0) and not list(kept.parent.glob("*.bak-*"))
-    restore(kept, parse_url(link))
+    restore_registry(kept, parse_url(link))
     assert version(old_database) == 1
     migrate(link)
     with Registry.open(link) as registry:
         registry.register(agent="a", prompt="p")
 
 
-def test_owner_and_mode_are_the_databases(old_database: Path, require: Callable[[bool, str], None]) -> None:
-    require(os.geteuid() == 0, "giving a file to another user needs root")
+def test_owner_and_mode_are_the_databases(old_database: Path) -> None:
+    require_root("giving a file to another user")
     os.chown(old_database, 12345, 12346)
     kept = migrate(old_database)
     assert kept is not None

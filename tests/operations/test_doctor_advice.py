@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,22 +16,22 @@ from typing import Any
 import pytest
 
 from jobdb import Registry
-from jobdb.doctor import examine
-from jobdb.doctor.findings import Finding, Report, fix_command_for
+from jobdb.doctor import diagnose
+from jobdb.doctor.findings import DoctorReport, Finding, describe_error, fix_command_for
 from jobdb.engines.sqlite.store import SqliteStore
 from jobdb.errors import Busy, SchemaMismatch, StorageFailed
 from jobdb.urls import parse_url
+from tests.support.paths import EXAMPLES
+from tests.support.requirements import require_root
 
-SAMPLE = Path(__file__).parents[2] / "examples" / "legacy-registry"
+SAMPLE = EXAMPLES / "legacy-registry"
 NOBODY = 65534
 pytestmark = pytest.mark.filterwarnings("ignore:the folder")
 
 
 @pytest.fixture
-def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def shared_folder() -> Iterator[Path]:
     """A folder that every user may enter."""
-    monkeypatch.setenv("JOBDB_KEY", "11" * 32)
-    monkeypatch.delenv("JOBDB_URL", raising=False)
     folder = Path(tempfile.mkdtemp(prefix="jobdb-advice-"))
     folder.chmod(0o755)
     yield folder
@@ -40,7 +40,7 @@ def shared_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """The rights of a user, also where the tests run as root."""
+    """Drop to the rights of a user, also where the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
@@ -52,14 +52,14 @@ def unprivileged() -> Iterator[None]:
 
 
 def bad(path: Path, check: str) -> Finding:
-    (found,) = [one for one in examine(parse_url(path)).findings if one.check == check and one.level != "ok"]
+    (found,) = [one for one in diagnose(parse_url(path)).findings if one.check == check and one.level != "ok"]
     return found
 
 
 def make(path: Path) -> Path:
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
-    examine(parse_url(path))  # all that it imports is there, whoever looks next
+    diagnose(parse_url(path))  # all that it imports is there, whoever looks next
     return path
 
 
@@ -73,10 +73,8 @@ def test_a_file_of_ours_that_may_not_be_read(shared_folder: Path) -> None:
     assert "Permission denied" in found.message and found.fix_command == f"chmod u+rw {path}"
 
 
-def test_a_file_of_somebody_else_that_may_not_be_read(
-    shared_folder: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "only root can make another user's file")
+def test_a_file_of_somebody_else_that_may_not_be_read(shared_folder: Path) -> None:
+    require_root("giving a file to another user")
     path = make(shared_folder / "jobs.db")
     with unprivileged():
         found = bad(path, "file")
@@ -133,10 +131,17 @@ def test_a_check_that_could_not_be_made_tells_of_no_damage(
 
 
 def test_advice_is_about_the_registry_that_was_asked_for() -> None:
-    report = Report("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
+    report = DoctorReport("postgresql://db.example/jobs", "jobdb --db postgresql://db.example/jobs")
     error = SchemaMismatch("it has schema version 1; run 'jobdb migrate' on the same URL")
     assert fix_command_for(report, error) == "jobdb --db postgresql://db.example/jobs migrate"
     assert fix_command_for(report, SchemaMismatch("it has not the schema; run 'jobdb doctor'")) is None
+
+
+def test_a_command_comes_from_the_advice_for_the_command_line() -> None:
+    report = DoctorReport("sqlite:///x.db", "jobdb --db x.db")
+    error = SchemaMismatch("'jobdb list' found it empty", advice="open it with create=True", command="run 'jobdb init'")
+    assert fix_command_for(report, error) == "jobdb --db x.db init"
+    assert describe_error(error) == "'jobdb list' found it empty; run 'jobdb init'"
 
 
 @pytest.mark.parametrize("expired", [False, True])
@@ -174,7 +179,7 @@ def test_a_log_that_kept_the_old_name_is_found(shared_folder: Path) -> None:
     assert found.fix_command is not None and subprocess.run(shlex.split(found.fix_command), check=True)
     with Registry.open(path) as registry:
         assert registry.get("one").agent == "a"
-    assert all(finding.level == "ok" for finding in examine(parse_url(path)).findings)
+    assert all(finding.level == "ok" for finding in diagnose(parse_url(path)).findings)
 
 
 def test_what_is_left_of_a_database_that_was_removed(shared_folder: Path) -> None:
@@ -200,7 +205,7 @@ def test_no_mode_is_changed_through_a_link(shared_folder: Path) -> None:
     others.write_text("x")
     others.chmod(0o644)
     Path(f"{path}-gate").symlink_to(others)
-    report = examine(parse_url(path))
+    report = diagnose(parse_url(path))
     assert not [finding for finding in report.findings if finding.fix_command and "chmod" in finding.fix_command]
     assert "is a symbolic link" in bad(path, "open").message
 
@@ -226,6 +231,6 @@ def test_a_subscriber_is_named_so_that_a_shell_takes_it(shared_folder: Path) -> 
             event = registry.publish("one", "progress", detail=str(number))
             if number == 0:
                 registry.accept(event.payload, subscriber="the one; that watches")
-    report = examine(parse_url(path), clock=lambda: moment[0] + 3_600_000)
+    report = diagnose(parse_url(path), clock=lambda: moment[0] + 3_600_000)
     (found,) = [one for one in report.findings if one.check == "subscribers"]
     assert found.fix_command is not None and "--subscriber 'the one; that watches'" in found.fix_command

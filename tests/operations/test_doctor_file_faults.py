@@ -1,4 +1,4 @@
-"""Each fault that is planted in the files is found, and the doctor's own advice mends it."""
+"""Each fault that is planted in the files is found, and the doctor's own advice fixes it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jobdb.schema import SCHEMA_VERSION
 
-Workspace = Any
-Require = Callable[[bool, str], None]
+from tests.support.disks import resize_disk, small_disk
+from tests.support.requirements import require_root
+from tests.support.workspace import Workspace
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def saved(workspace: Workspace) -> Path:
 
 
 def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
-    """Does something to the closed database that jobdb would never do."""
+    """Change the closed database in a way that jobdb never does."""
     connection = sqlite3.connect(workspace.database, isolation_level=None)
     try:
         return connection.execute(sql, values).fetchall()
@@ -40,10 +40,10 @@ def execute_sql(workspace: Workspace, sql: str, *values: object) -> list[Any]:
         connection.close()
 
 
-def test_a_sound_registry_has_nothing_to_mend(workspace: Workspace, saved: Path) -> None:
+def test_a_sound_registry_has_nothing_to_fix(workspace: Workspace, saved: Path) -> None:
     report = workspace.doctor("--full").report
     assert report["ok"] and {finding["level"] for finding in report["findings"]} == {"ok"}, report
-    assert all(finding["mend"] is None for finding in report["findings"])
+    assert all(finding["fix"] is None for finding in report["findings"])
 
 
 def test_examining_makes_no_key(workspace: Workspace) -> None:
@@ -59,7 +59,7 @@ def test_modes_that_let_others_in(workspace: Workspace, saved: Path, what: str, 
         registry.register(agent="codex", prompt="so that there is a WAL")
         place.chmod(mode)
         diagnosis = workspace.doctor()
-        assert diagnosis.found("file modes", "warn", f"{mode:04o}")["mend"].startswith("chmod ")
+        assert diagnosis.found("file modes", "warn", f"{mode:04o}")["fix"].startswith("chmod ")
         diagnosis.apply_advice("file modes")
     assert workspace.database.parent.stat().st_mode & 0o077 == 0
 
@@ -69,8 +69,8 @@ def test_a_key_file_that_others_may_read(workspace: Workspace, saved: Path) -> N
     workspace.doctor().apply_advice("key file")
 
 
-def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved: Path, require: Require) -> None:
-    require(os.geteuid() == 0, "only root can give files away")
+def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved: Path) -> None:
+    require_root("giving a file to another user")
     os.chown(f"{workspace.database}-gate", 65534, 65534)
     diagnosis = workspace.doctor()
     diagnosis.found("owner", "warn", "jobs.db-gate", "root")
@@ -79,7 +79,7 @@ def test_a_file_of_another_user_beside_the_database(workspace: Workspace, saved:
 
 def test_a_second_name_of_the_file(workspace: Workspace, saved: Path) -> None:
     os.link(workspace.database, workspace.database.parent / "copy.db")
-    advice = workspace.doctor().found("file", "fail", "2 names")["mend"]
+    advice = workspace.doctor().found("file", "fail", "2 names")["fix"]
     names = workspace.sh(advice).stdout.split()
     assert sorted(Path(name).name for name in names) == ["copy.db", "jobs.db"]
     (workspace.database.parent / "copy.db").unlink()
@@ -117,7 +117,7 @@ def test_a_database_of_another_program(workspace: Workspace) -> None:
     content = workspace.database.read_bytes()
     diagnosis = workspace.doctor()
     diagnosis.found("file", "fail", "another program")
-    workspace.sh(diagnosis.of("file")[0]["mend"].replace("ANOTHER_FILE", str(workspace.root / "mine" / "jobs.db")))
+    workspace.sh(diagnosis.of("file")[0]["fix"].replace("ANOTHER_FILE", str(workspace.root / "mine" / "jobs.db")))
     assert workspace.database.read_bytes() == content and (workspace.root / "mine" / "jobs.db").exists()
 
 
@@ -140,13 +140,13 @@ def test_an_older_schema(workspace: Workspace) -> None:
 def test_a_newer_schema(workspace: Workspace, saved: Path) -> None:
     execute_sql(workspace, f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     found = workspace.doctor().found("schema", "fail", f"version {SCHEMA_VERSION + 1}")
-    assert found["mend"] == "pip install --upgrade jobdb"  # whose jobdb would find its own version:
+    assert found["fix"] == "pip install --upgrade jobdb"  # whose jobdb would find its own version:
     execute_sql(workspace, f"PRAGMA user_version = {SCHEMA_VERSION}")
     workspace.doctor().expect_ok("schema")
 
 
 def damage(workspace: Workspace, table: str) -> None:
-    """Overwrites a page of a table or index."""
+    """Overwrite a page of a table or index."""
     ((page,),) = execute_sql(workspace, "SELECT rootpage FROM sqlite_schema WHERE name = ?", table)
     with workspace.database.open("r+b") as file:
         file.seek((page - 1) * 4096)
@@ -168,7 +168,7 @@ def test_a_damaged_schema_page(workspace: Workspace, saved: Path) -> None:
     diagnosis = workspace.doctor()
     bad = [finding for finding in diagnosis.report["findings"] if finding["level"] == "fail"]
     assert [finding["check"] for finding in bad] == ["open"], bad
-    after = workspace.doctor(before=bad[0]["mend"].replace("BACKUP", str(saved)))
+    after = workspace.doctor(before=bad[0]["fix"].replace("BACKUP", str(saved)))
     assert after.report["ok"] and not after.of("open")
 
 
@@ -220,7 +220,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def start(program: str, workspace: Workspace) -> subprocess.Popen[str]:
-    """Starts another program on the database; returns when it has said that it is there."""
+    """Start another program on the database; return when it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(workspace.database)], stdout=subprocess.PIPE, text=True
     )
@@ -235,12 +235,12 @@ def test_a_wal_that_grows_behind_a_stalled_reader(workspace: Workspace, saved: P
             registry.register(agent="codex", prompt="in passing")
             diagnosis = workspace.doctor()
             diagnosis.expect_ok("wal")
-            assert f"(pid {reader.pid}), which reads" in diagnosis.of("wal")[0]["message"]
+            assert f"(pid {reader.pid}), which is reading" in diagnosis.of("wal")[0]["message"]
             for number in range(60):
                 registry.register(agent="codex", prompt=f"{number:1000}" * 100)
             diagnosis = workspace.doctor()
             found = diagnosis.found("wal", "warn", "MiB", f"(pid {reader.pid})")
-            assert found["mend"] == f"kill {reader.pid}"
+            assert found["fix"] == f"kill {reader.pid}"
             diagnosis.apply_advice("wal")
         assert reader.wait(timeout=30) == -signal.SIGTERM
     finally:
@@ -252,7 +252,7 @@ def test_a_program_that_keeps_the_database_locked(workspace: Workspace, saved: P
     holder = start(HOLD_WRITE_LOCK, workspace)
     try:
         diagnosis = workspace.doctor()
-        assert "--busy-timeout" in diagnosis.found("open", "fail", "locked")["mend"]
+        assert "--busy-timeout" in diagnosis.found("open", "fail", "locked")["fix"]
     finally:
         holder.kill()
         holder.communicate(timeout=30)
@@ -287,9 +287,10 @@ def test_a_restored_database_of_another_key_is_told_at_once(workspace: Workspace
     saved = workspace.root / "saved.db"
     workspace.jobdb(f"init && jobdb register --agent a x && jobdb backup {saved}")
     done = workspace.sh(f"XDG_CONFIG_HOME={workspace.root}/other jobdb restore {saved} --yes")
-    assert done.returncode == 0 and "sealed under master key" in done.stderr and "no key is found here" in done.stderr
+    assert done.returncode == 0
+    assert "encrypted under master key" in done.stderr and "there is no key here" in done.stderr
     workspace.doctor(before=f"export XDG_CONFIG_HOME={workspace.root}/other").found("master key", "fail")
-    assert "sealed under" not in workspace.sh(f"jobdb restore {saved} --yes").stderr
+    assert "encrypted under" not in workspace.sh(f"jobdb restore {saved} --yes").stderr
 
 
 def test_a_restore_that_made_revoked_tokens_valid_again(workspace: Workspace, saved: Path) -> None:
@@ -326,17 +327,10 @@ def test_another_key(workspace: Workspace, saved: Path) -> None:
     assert diagnosis.apply_advice("master key", FILE_WITH_THE_KEY=workspace.root / "key").report["ok"]
 
 
-def test_a_disk_that_is_nearly_full(workspace: Workspace, require: Require) -> None:
-    workspace.database.parent.mkdir(mode=0o700)
-    mounted = (
-        workspace.sh(f"mount -t tmpfs -o size=40m,mode=700 jobdb-test {workspace.database.parent}").returncode == 0
-    )
-    require(mounted, "mounting needs root")
-    try:
+def test_a_disk_that_is_nearly_full(workspace: Workspace) -> None:
+    with small_disk(workspace.database.parent, 40 << 10) as disk:
         workspace.jobdb("init")
         found = workspace.doctor().found("disk", "warn", "MiB free")
-        assert workspace.sh(found["mend"]).returncode == 0
-        workspace.sh(f"mount -o remount,size=600m {workspace.database.parent}")
+        assert workspace.sh(found["fix"]).returncode == 0
+        resize_disk(disk, "600m")
         workspace.doctor().expect_ok("disk")
-    finally:
-        workspace.sh(f"umount -l {workspace.database.parent}")

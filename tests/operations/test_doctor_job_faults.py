@@ -1,44 +1,30 @@
-"""Each fault that is planted in the work (leases, limits, outbox, subscribers, clock) is found and mended by advice."""
+"""Each fault that is planted in the work is found, and fixed by the doctor's own advice."""
 
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from jobdb import Registry, Vault
-from jobdb.doctor import examine
+from jobdb import Registry
+from jobdb.doctor import diagnose
 from jobdb.model import Broker
 from jobdb.registry import now_ms
 from jobdb.urls import parse_url
-from tests.ports import free_port
+from tests.support.clocks import ManualClock
+from tests.support.workspace import Workspace
 
-Workspace = Any
-Require = Callable[[bool, str], None]
 HOUR_MS = 3_600_000
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self, hours: float) -> None:
-        self.now = now_ms() + round(hours * HOUR_MS)
-
-    def __call__(self) -> int:
-        return self.now
+def clock_at(hours: float) -> ManualClock:
+    """Return a stopped clock that is some hours ahead of now."""
+    return ManualClock(now_ms() + round(hours * HOUR_MS))
 
 
 def registry_at(workspace: Workspace, hours: float) -> Registry:
-    """The registry, with the present moment shifted by some hours."""
-    return workspace.registry(clock=Clock(hours))
+    """Open the registry with its clock some hours ahead."""
+    return workspace.registry(clock=clock_at(hours))
 
 
 def test_expired_leases(workspace: Workspace) -> None:
@@ -46,7 +32,7 @@ def test_expired_leases(workspace: Workspace) -> None:
         registry.register(agent="codex", prompt="p", timeout_sec=0, idle_timeout_sec=0)
         registry.claim(agent="codex", worker="w", lease_sec=60)
     diagnosis = workspace.doctor()
-    diagnosis.found("leases", "warn", "1 expired", "1 h ago")
+    diagnosis.found("leases", "warn", "1 expired", "1h ago")
     diagnosis.apply_advice("leases")
     assert workspace.jobdb("list --status pending").count("codex") == 1
 
@@ -78,44 +64,10 @@ def test_jobs_that_wait_for_a_person(workspace: Workspace) -> None:
     with registry_at(workspace, -0.5) as registry:
         job = registry.register(agent="codex", prompt="p", idle_timeout_sec=0)
         registry.publish(job.job_id, "permission_required", detail="delete all?")
-    found = workspace.doctor().found("permissions", "warn", "1 jobs", "30 min")
-    assert "delete all?" in workspace.sh(found["mend"]).stdout
+    found = workspace.doctor().found("permissions", "warn", "1 jobs", "30m")
+    assert "delete all?" in workspace.sh(found["fix"]).stdout
     workspace.jobdb(f"publish {job.job_id} progress --detail 'was allowed'")
     workspace.doctor().expect_ok("permissions")
-
-
-@contextmanager
-def mosquitto(folder: Path, program: str) -> Iterator[int]:
-    """A broker on loopback; its port."""
-    port = free_port()
-    (folder / "mosquitto.conf").write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-    process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")], stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline and process.poll() is None
-                time.sleep(0.05)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-def test_an_outbox_that_nobody_empties(workspace: Workspace, require: Require) -> None:
-    program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-    require(program is not None, "there is no mosquitto")
-    with mosquitto(workspace.root, str(program)) as port:
-        with registry_at(workspace, -0.05) as registry:
-            job = registry.register(agent="codex", prompt="p", broker=Broker("127.0.0.1", port))
-            for _ in range(3):
-                registry.publish(job.job_id, "progress")
-        diagnosis = workspace.doctor()
-        diagnosis.found("outbox", "warn", "3 events", "3 min", "no relay is running")
-        diagnosis.apply_advice("outbox")
 
 
 def test_an_outbox_that_a_relay_does_not_get_empty(workspace: Workspace) -> None:
@@ -153,11 +105,11 @@ def test_a_subscriber_that_has_gone(workspace: Workspace) -> None:
 
 
 def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
-    """The levels of each check at another moment."""
+    """Return the levels of each check at another time."""
     monkeypatch.setenv("HOME", workspace.env["HOME"])
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     levels: dict[str, list[str]] = {}
-    for finding in examine(parse_url(workspace.database), clock=Clock(hours)).findings:
+    for finding in diagnose(parse_url(workspace.database), clock=clock_at(hours)).findings:
         levels.setdefault(finding.check, []).append(finding.level)
     return levels
 
@@ -165,8 +117,8 @@ def check_levels(workspace: Workspace, hours: float, monkeypatch: pytest.MonkeyP
 def test_a_clock_that_was_ahead(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     with registry_at(workspace, 3) as registry:
         registry.register(agent="codex", prompt="p")
-    found = workspace.doctor().found("clock", "fail", "2 h in the future")
-    assert found["mend"].startswith("timedatectl")
+    found = workspace.doctor().found("clock", "fail", "2h in the future")
+    assert found["fix"].startswith("timedatectl")
     assert check_levels(workspace, 4, monkeypatch)["clock"] == ["ok"]  # a clock that is right, later on
 
 
@@ -190,7 +142,7 @@ def test_forged_and_replayed_events(workspace: Workspace, monkeypatch: pytest.Mo
     for _ in range(3):
         assert workspace.sh("jobdb accept -s me -", input=payload.replace("step 1", "step 9")).returncode == 1
     found = workspace.doctor().found("refusals", "warn", "3 bad_signature")
-    assert job.job_id in workspace.sh(found["mend"]).stdout
+    assert job.job_id in workspace.sh(found["fix"]).stdout
     assert check_levels(workspace, 25, monkeypatch)["refusals"] == ["ok"]  # nothing new in the last day
 
 
@@ -202,25 +154,6 @@ def test_the_note_of_an_unsafe_override(workspace: Workspace) -> None:
     diagnosis.found("override", "warn", "nolock", "may have been lost")
     after = diagnosis.apply_advice("override")
     assert "wal" in after.of("journal")[0]["message"]
-
-
-def test_wal_on_a_network_file_system(workspace: Workspace, two_hosts: Any) -> None:
-    hosts = two_hosts("--locks", "server")
-    owner = hosts.backing / "jobs.db"
-    owner.parent.chmod(0o700)
-    with Registry.open(owner, create=True, vault=Vault.open(env=workspace.env)) as registry:
-        registry.register(agent="codex", prompt="p")
-    workspace.env["JOBDB_URL"] = str(hosts.a / "jobs.db")
-    found = workspace.doctor().found("journal", "fail", "in WAL mode", "on the host that owns the disk")
-    # The advice is followed on the host to which the disk belongs, under the name that the file has there.
-    on_owner = found["mend"].replace("jobdb", f"jobdb --db {owner}", 1)
-    diagnosis = workspace.doctor(before=on_owner)
-    assert not diagnosis.of("journal")
-    # And what is asked for then: that the two hosts prove their locks to each other.
-    asked = diagnosis.found("open", "fail", "--peer NAME")
-    assert "probe" in asked["mend"]
-    both = " & ".join(f"jobdb probe {folder} --peer {folder.name} >/dev/null 2>&1" for folder in (hosts.a, hosts.b))
-    assert workspace.doctor(before=f"{both} & wait").report["ok"]
 
 
 @pytest.mark.parametrize("name", ["$(touch PWNED)", "a; touch PWNED; '", '`touch PWNED`"', "-x $(touch PWNED)"])

@@ -6,14 +6,13 @@ import logging
 import subprocess
 import sys
 import threading
-from typing import Any
 
 import pytest
 
 from jobdb import Busy, InvalidInput, UnknownJob
 from jobdb.model import Broker
+from tests.support.workspace import Workspace
 
-Workspace = Any
 PASSWORD = "the-brokers-password"
 
 

@@ -8,22 +8,24 @@ import os
 import shutil
 import sqlite3
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
 import apsw
 import pytest
 
 from jobdb import Busy, InvalidInput, JobdbError, NotAJobdbDatabase, Registry, StorageFailed
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sqlite.stale_journals import nonempty_journals
-from jobdb.operations.backup import back_up, changes_since, restore, restore_registry
+from jobdb.operations.backup import back_up
+from jobdb.operations.restore import restore_registry
+from jobdb.operations.since_backup import changes_since
 from jobdb.urls import DatabaseUrl, parse_url
+from tests.support.database_holder import held_open
+from tests.support.requirements import require_root
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
@@ -66,11 +68,11 @@ def test_the_log_of_a_removed_database_is_not_played_in(folder: Path, database: 
     done = restore_registry(folder / "saved.db", url_of(database))
     assert done.kept is None and [path.read_bytes() for path in done.set_aside] == [log]
     assert jobs_in(database) == ["early"]
-    assert examine(url_of(database), full=True).ok
+    assert diagnose(url_of(database), full=True).ok
 
 
 def hot_journal(database: Path) -> bytes:
-    """The rollback journal of a transaction in the middle."""
+    """Return the rollback journal of an open transaction."""
     connection = apsw.Connection(str(database))
     connection.pragma("journal_mode", "delete")
     connection.pragma("cache_size", 1)
@@ -104,25 +106,25 @@ def test_the_journal_of_a_database_that_was_never_finished_does_not_empty_the_re
     assert done.set_aside == () and jobs_in(database) == ["early"]
     Path(f"{folder / 'saved.db'}-journal").write_bytes(content)
     with pytest.raises(StorageFailed, match="not rolled back"):
-        restore(folder / "saved.db", url_of(database))
+        restore_registry(folder / "saved.db", url_of(database))
 
 
 def test_one_that_was_made_at_that_moment_is_kept_too(
     folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a program that knows of no gate."""
-    from jobdb.operations import restore as restoring
+    from jobdb.operations import locked_replace
 
     Path(f"{database}-wal").unlink()
     database.unlink()
-    whole = restoring.set_aside
+    whole = locked_replace.set_aside
 
     def make_one(path: Path) -> tuple[Path, ...]:
         shutil.copyfile(folder / "saved.db", path)
         return whole(path)
 
-    monkeypatch.setattr(restoring, "set_aside", make_one)
-    kept = restore(folder / "saved.db", url_of(database))
+    monkeypatch.setattr(locked_replace, "set_aside", make_one)
+    kept = restore_registry(folder / "saved.db", url_of(database)).kept
     assert kept is not None and jobs_in(kept) == jobs_in(database) == ["early"]
 
 
@@ -166,42 +168,26 @@ def test_a_name_for_what_is_kept_has_no_log_beside_it(folder: Path, database: Pa
     stamp = stale_journals.utc_timestamp()
     for second in range(int(stamp[-3:-1]), min(60, int(stamp[-3:-1]) + 5)):
         shutil.copyfile(f"{database}-wal", f"{database}.replaced-{stamp[:-3]}{second:02d}Z-wal")
-    kept = restore(folder / "saved.db", url_of(database))
+    kept = restore_registry(folder / "saved.db", url_of(database)).kept
     assert kept is not None and not Path(f"{kept}-wal").exists() and kept.name.endswith("-2")
     assert jobs_in(kept) == ["early", "late"]
-
-
-def hold_open(path: str, ready: multiprocessing.Event, stop: multiprocessing.Event) -> None:  # type: ignore[valid-type]
-    with Registry.open(path) as registry:
-        registry.count_by_status()
-        ready.set()
-        stop.wait(60)
-        os._exit(0)
 
 
 @pytest.mark.parametrize("put_back", [False, True])
 def test_refused_while_somebody_works_on_a_database_that_was_removed(
     folder: Path, database: Path, put_back: bool
 ) -> None:
-    context = multiprocessing.get_context("spawn")
-    ready, stop = context.Event(), context.Event()
-    other = context.Process(target=hold_open, args=(str(database), ready, stop))
-    other.start()
-    try:
-        assert ready.wait(60)
+    with held_open(database, close=False):
         database.unlink()
         if put_back:
             shutil.copyfile(folder / "saved.db", database)
         with pytest.raises(Busy):
-            restore(folder / "saved.db", url_of(database), busy_sec=0.2)
+            restore_registry(folder / "saved.db", url_of(database), busy_sec=0.2)
         if not put_back:
             with pytest.raises(Busy):
                 Registry.open(database, create=True)
-    finally:
-        stop.set()
-        other.join(60)
     assert Path(f"{database}-wal").stat().st_size > 0
-    restore(folder / "saved.db", url_of(database))
+    restore_registry(folder / "saved.db", url_of(database))
     assert jobs_in(database) == ["early"]
 
 
@@ -210,7 +196,7 @@ def test_a_backup_that_was_opened_is_restored_with_its_log(folder: Path, databas
     registry.register(agent="a", prompt="p", job_id="in_its_log")
     registry.close(checkpoint=False)
     before = {path.name: path.read_bytes() for path in folder.glob("saved.db*") if not path.name.endswith("-shm")}
-    restore(folder / "saved.db", url_of(database))
+    restore_registry(folder / "saved.db", url_of(database))
     assert jobs_in(database) == ["early", "in_its_log"]
     after = {path.name: path.read_bytes() for path in folder.glob("saved.db*") if not path.name.endswith("-shm")}
     assert after == before
@@ -220,7 +206,7 @@ def test_a_backup_in_the_middle_of_a_transaction_is_no_backup(folder: Path, data
     journal = Path(f"{folder / 'saved.db'}-journal")
     journal.write_bytes(hot_journal(database))
     with pytest.raises(StorageFailed, match="not rolled back"):
-        restore(folder / "saved.db", url_of(database))
+        restore_registry(folder / "saved.db", url_of(database))
     assert jobs_in(database) == ["early", "late"]
 
 
@@ -230,13 +216,13 @@ def test_a_backup_whose_header_is_damaged_is_no_backup(folder: Path, database: P
     connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     with pytest.raises(StorageFailed, match=r"saved\.db is damaged \(schema version"):
-        restore(folder / "saved.db", url_of(database))
+        restore_registry(folder / "saved.db", url_of(database))
     assert jobs_in(database) == ["early", "late"]
 
 
 def test_a_finished_backup_is_read_without_a_trace(folder: Path, database: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
-    restore(folder / "saved.db", url_of(database))
+    restore_registry(folder / "saved.db", url_of(database))
     assert sorted(path.name for path in folder.iterdir()) == before
 
 
@@ -244,7 +230,7 @@ def test_a_finished_backup_is_read_without_a_trace(folder: Path, database: Path)
 
 
 def test_two_restores_in_one_second_keep_both(folder: Path, database: Path) -> None:
-    kept = [restore(folder / "saved.db", url_of(database)) for _ in range(3)]
+    kept = [restore_registry(folder / "saved.db", url_of(database)).kept for _ in range(3)]
     assert len({*kept}) == 3 and kept[0] is not None
     assert jobs_in(kept[0]) == ["early", "late"]
 
@@ -253,7 +239,7 @@ def test_two_restores_in_one_second_keep_both(folder: Path, database: Path) -> N
 def test_a_link_is_followed(folder: Path, database: Path, relative: bool) -> None:
     link = folder / "jobs.db"
     link.symlink_to("db/jobs.db" if relative else database)
-    kept = restore(folder / "saved.db", url_of(link))
+    kept = restore_registry(folder / "saved.db", url_of(link)).kept
     assert link.is_symlink() and jobs_in(database) == jobs_in(link) == ["early"]
     assert kept is not None and kept.parent == database.parent and not kept.is_symlink()
 
@@ -261,7 +247,7 @@ def test_a_link_is_followed(folder: Path, database: Path, relative: bool) -> Non
 def test_the_end_of_a_link_that_leads_nowhere_is_made(folder: Path, database: Path) -> None:
     link = folder / "jobs.db"
     link.symlink_to("elsewhere/jobs.db")
-    restore(folder / "saved.db", url_of(link))
+    restore_registry(folder / "saved.db", url_of(link))
     assert link.is_symlink() and jobs_in(folder / "elsewhere" / "jobs.db") == ["early"]
 
 
@@ -273,16 +259,16 @@ def test_what_cannot_be_replaced_is_refused(folder: Path, database: Path) -> Non
     other = folder / "other.db"
     sqlite3.connect(other).executescript("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")
     theirs = other.read_bytes()
-    for place, words in ((circle, "circle"), (folder / "pipe", "no file"), (folder, "a folder"), (saved, "itself")):
+    for place, words in ((circle, "circle"), (folder / "pipe", "not a file"), (folder, "a folder"), (saved, "itself")):
         with pytest.raises(InvalidInput, match=words):
-            restore(saved, url_of(place))
+            restore_registry(saved, url_of(place))
     with pytest.raises(NotAJobdbDatabase, match="another program"):
-        restore(saved, url_of(other))
+        restore_registry(saved, url_of(other))
     assert other.read_bytes() == theirs
     os.link(database, folder / "second")
     for backup, words in ((folder / "second", "itself"), (saved, "hard link")):
         with pytest.raises(InvalidInput, match=words):
-            restore(backup, url_of(database))
+            restore_registry(backup, url_of(database))
     (folder / "second").unlink()
     assert jobs_in(database) == ["early", "late"]
     assert not list(folder.rglob("*.restoring*")) and not list(folder.rglob("*.replaced*"))
@@ -295,7 +281,7 @@ def test_what_a_journal_cannot_be_is_named(folder: Path, database: Path, suffix:
     (folder / "victim").write_text("precious")
     Path(f"{database}{suffix}").symlink_to(folder / "victim")
     with pytest.raises(StorageFailed, match=rf"{suffix} is a symbolic link"):
-        restore(folder / "saved.db", url_of(database))
+        restore_registry(folder / "saved.db", url_of(database))
     assert (folder / "victim").read_text() == "precious" and Path(f"{database}{suffix}").is_symlink()
 
 
@@ -303,10 +289,10 @@ def test_what_is_no_file_is_no_backup(folder: Path, database: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "dangling").symlink_to("nowhere")
     for backup in (folder / "pipe", folder, folder / "dangling", folder / "missing", Path("/dev/null")):
-        with pytest.raises(InvalidInput, match="name a file that 'jobdb backup' has made"):
-            restore(backup, url_of(database))
+        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) has made"):
+            restore_registry(backup, url_of(database))
     (folder / "link").symlink_to("saved.db")
-    restore(folder / "link", url_of(database))
+    restore_registry(folder / "link", url_of(database))
     assert jobs_in(database) == ["early"]
 
 
@@ -314,7 +300,7 @@ def test_files_planted_under_the_names_of_earlier_versions_are_left_alone(folder
     precious = folder / "precious"
     precious.write_text("precious")
     Path(f"{database}.restoring").symlink_to(precious)
-    restore(folder / "saved.db", url_of(database))
+    restore_registry(folder / "saved.db", url_of(database))
     assert precious.read_text() == "precious" and jobs_in(database) == ["early"]
 
 
@@ -338,7 +324,7 @@ def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: P
         done = 0
         while done < 3:
             try:
-                restore(folder / "saved.db", url_of(database), busy_sec=5)
+                restore_registry(folder / "saved.db", url_of(database), busy_sec=5)
                 done += 1
             except Busy:
                 continue
@@ -355,30 +341,26 @@ def test_a_program_that_makes_missing_databases_never_comes_in_between(folder: P
 # -- owner and mode
 
 
-def test_owner_group_and_mode_are_those_of_what_was_there(
-    folder: Path, database: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "giving a file to another user needs root")
+def test_owner_group_and_mode_are_those_of_what_was_there(folder: Path, database: Path) -> None:
+    require_root("giving a file to another user")
     os.chown(database.parent, 12345, 12345)
     for path in database.parent.iterdir():
         os.chown(path, 12345, 12346)
         path.chmod(0o640)
     Path(f"{database}-gate").unlink()
-    restore(folder / "saved.db", url_of(database))
+    restore_registry(folder / "saved.db", url_of(database))
     jobs_in(database)
     for path in database.parent.iterdir():
         found = path.stat()
         assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12345, 12346, 0o640), path
 
 
-def test_what_root_makes_belongs_to_the_folders_owner(
-    folder: Path, database: Path, require: Callable[[bool, str], None]
-) -> None:
-    require(os.geteuid() == 0, "giving a file to another user needs root")
+def test_what_root_makes_belongs_to_the_folders_owner(folder: Path, database: Path) -> None:
+    require_root("giving a file to another user")
     home = folder / "home"
     home.mkdir(mode=0o700)
     os.chown(home, 12345, 12346)
-    restore(folder / "saved.db", url_of(home / "restored" / "jobs.db"))
+    restore_registry(folder / "saved.db", url_of(home / "restored" / "jobs.db"))
     with Registry.open(home / "made" / "jobs.db", create=True) as registry:
         registry.register(agent="a", prompt="p")
         back_up(registry, home / "saved.db")
@@ -417,9 +399,9 @@ def test_what_was_revoked_since_is_counted_and_revoked_again(folder: Path, asked
             job: [token.state for token in registry.tokens.list(job)] for job in ("revoked", "rotated", "untouched")
         }
         assert states == {
-            "revoked": ["revoked" if asked else "present"],
-            "rotated": ["revoked" if asked else "present"],
-            "untouched": ["present"],
+            "revoked": ["revoked" if asked else "current"],
+            "rotated": ["revoked" if asked else "current"],
+            "untouched": ["current"],
         }
         assert registry.tokens.rotate("revoked") == 2  # the way to go on with such a job
 
@@ -452,7 +434,7 @@ def test_a_restored_registry_is_another_one(folder: Path, database: Path) -> Non
     ids = set()
     for number in range(2):
         other = folder / f"other{number}.db"
-        restore(folder / "newer.db", url_of(other))
+        restore_registry(folder / "newer.db", url_of(other))
         ids.add(setting(other, "registry_id"))
         assert setting(other, "identity") is None and setting(other, "place") is None
         with Registry.open(other) as registry:
@@ -467,5 +449,5 @@ def test_the_mark_of_several_hosts_stays(folder: Path, database: Path) -> None:
     from jobdb.engines.sqlite.shared_mark import set_shared
 
     set_shared(database, True)
-    restore(folder / "saved.db", url_of(database))
+    restore_registry(folder / "saved.db", url_of(database))
     assert setting(database, "shared") == "1"

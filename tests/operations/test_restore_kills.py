@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ import pytest
 
 from jobdb import NewJob, Registry
 from jobdb.operations.backup import back_up
-
-HELPER = Path(__file__).with_name("kill_restore.py")
+from tests.support.processes import module_environment, python_module
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def prepared(tmp_path: Path) -> Path:
     """A database with a job that only its -wal holds, and a backup from before that job."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     folder = tmp_path / "prepared"
     with Registry.open(folder / "db" / "jobs.db", create=True) as registry:
         registry.register_many(NewJob(agent="a", prompt="p" * 300, job_id=f"old{number}") for number in range(100))
@@ -37,7 +34,12 @@ def run(prepared: Path, way: str) -> list[dict[str, Any]]:
     work = prepared.with_name("work")
     work.mkdir()
     done = subprocess.run(
-        [sys.executable, HELPER, prepared, work, way], capture_output=True, text=True, timeout=120, check=False
+        python_module("tests.operations.restore_program", prepared, work, way),
+        env=module_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.splitlines()]

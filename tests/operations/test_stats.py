@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 import pytest
 
 from jobdb.operations.stats import collect, prometheus
 from jobdb.registry import now_ms
+from tests.support.workspace import Workspace
 
-Workspace = Any
 DAY_MS = 86_400_000
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import importlib.util
 import json
 import os
 import re
@@ -12,22 +11,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from jobdb.registry import now_ms
+from tests.support.requirements import on_linux, require, require_module, require_root
+from tests.support.workspace import Workspace
 
-Workspace = Any
-Require = Callable[[bool, str], None]
 PROMPT = "<script>document.title = 'stolen'</script> sort\nten problems"
 PASSWORD = "the-brokers-password"
 
 
 class Response:
-    """What the site said to one request."""
+    """The response of the site."""
 
     def __init__(self, response: http.client.HTTPResponse) -> None:
         self.status = response.status
@@ -75,7 +74,7 @@ class Site:
         return found
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """Ends it; its exit code and what it had written besides the address."""
+        """End it; return its exit code and its output after the address."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         try:
@@ -88,8 +87,8 @@ class Site:
 
 
 @pytest.fixture
-def site(workspace: Workspace, require: Require) -> Iterator[Site]:
-    require(importlib.util.find_spec("datasette") is not None, "datasette is not installed: pip install 'jobdb[ui]'")
+def site(workspace: Workspace) -> Iterator[Site]:
+    require_module("datasette", "jobdb[ui]")
     from jobdb.model import Broker
 
     with workspace.registry() as registry:
@@ -246,10 +245,9 @@ def test_the_cookie_of_one_run_is_no_good_at_another(site: Site, workspace: Work
         other.stop()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells whose process it is")
+@on_linux("tells whose process it is")
 def test_another_user_gets_nothing_even_with_the_key(site: Site) -> None:
-    if os.geteuid() != 0:
-        return  # only root can be another user here; tests/unit/test_ui_peer.py has the rule
+    require_root("being another user")  # without root, test_ui_peer.py has the rule
     nobody = 65534
     ask = (
         "import encodings.idna, http.client, os\n"
@@ -292,12 +290,12 @@ def test_what_cannot_be_served(workspace: Workspace, site: Site) -> None:
 
 
 @pytest.fixture
-def browser(workspace: Workspace, site: Site, require: Require) -> Iterator[Any]:
+def browser(workspace: Workspace, site: Site) -> Iterator[Any]:
     """Chromium, headless, driven by its own driver."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     require(program is not None and driver is not None, "there is no Chromium with its driver")
-    require(importlib.util.find_spec("selenium") is not None, "selenium is not installed")
+    require_module("selenium", "selenium")
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
 

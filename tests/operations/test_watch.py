@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
 import re
-import select
 import signal
-import struct
-import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from io import StringIO
-from typing import Any
 
 import pytest
 from jobdb.cli.watch_screen import View
@@ -25,8 +17,9 @@ from jobdb import Registry
 from jobdb.model import JobStatus, NewJob
 from jobdb.operations.snapshot import snapshot
 from jobdb.registry import now_ms
+from tests.support.terminal import Terminal
+from tests.support.workspace import Workspace
 
-Workspace = Any
 SMALL = ConsoleDimensions(80, 24)
 
 
@@ -51,18 +44,19 @@ def registry(workspace: Workspace) -> Iterator[Registry]:
 
 
 def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
-    """The picture as lines of text; it must fit."""
+    """Return the drawn screen as lines of text; it must fit."""
     console = Console(width=size.width, height=size.height, file=StringIO(), record=True, force_terminal=True)
-    console.print(view.draw(size), end="")
+    console.print(view.draw(), end="")
     lines = console.export_text().rstrip("\n").split("\n")
     assert len(lines) <= size.height and max(map(len, lines)) <= size.width, lines
     return lines
 
 
 def render(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
+    view.size = size
     view.refresh(registry)
     for key in keys:
-        view.key(key)
+        view.handle_keys(key)
         view.refresh(registry)
     view.refresh(registry)
     return render_lines(view, size)
@@ -73,19 +67,19 @@ def jobs_in(lines: list[str]) -> list[str]:
 
 
 def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> None:
-    lines = render(View(), registry)
+    lines = render(View(SMALL), registry)
     assert re.sub(" +", " ", lines[0].strip()) == "3 running 1 pending 0 error 0 completed 0 cancelled 1 ask"
     assert jobs_in(lines) == ["asking", "silent", "calm"]
     assert "asks: delete all?" in next(line for line in lines if line.startswith("asking"))
     assert "10m/1m" in next(line for line in lines if line.startswith("silent"))
-    assert "q end" in lines[-1]
+    assert "q quit" in lines[-1]
 
 
 def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
     console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    view = View()
+    view = View(console.size)
     view.refresh(registry)
-    console.print(view.draw(console.size))
+    console.print(view.draw())
     console.file.seek(0)
     written = console.file.read()
     assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
@@ -94,40 +88,40 @@ def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
 def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
     registry.register(job_id="named", agent="a\x1b]0;evil\x07", prompt="p\x1b[2J", timeout_sec=0)
     registry.publish("named", "permission_required")
-    view = View()
-    view.opened = "named"
-    view.refresh(registry)
     console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    console.print(view.draw(console.size))
+    view = View(console.size)
+    view.opened_job_id = "named"
+    view.refresh(registry)
+    console.print(view.draw())
     console.file.seek(0)
     written = console.file.read()
     assert "a\\x1b]0;evil" in written and "\x1b]0" not in written and "\x1b[2J" not in written
 
 
 def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     assert "delete all?" in "\n".join(render(view, registry, "\r"))
-    assert view.opened == "asking"
+    assert view.opened_job_id == "asking"
     render(view, registry, "\x1b", "\x1b[B\x1b[B", "\x1bOA", "\n")  # two keys at once, two kinds of arrows
-    assert view.opened == "silent"
+    assert view.opened_job_id == "silent"
     render(view, registry, "h", "G", "\r")
-    assert view.opened == "calm"
+    assert view.opened_job_id == "calm"
     assert "second calm" in "\n".join(render(view, registry))
-    view.key("q")
-    assert view.done
+    view.handle_keys("q")
+    assert view.quit_requested
 
 
 def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     render(view, registry, "j")
     registry.publish("asking", "progress")  # asks no longer, so the chosen one moves to the top
     assert jobs_in(render(view, registry))[0] == "silent"
     render(view, registry, "\r")
-    assert view.opened == "silent"
+    assert view.opened_job_id == "silent"
 
 
 def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     render(view, registry, "\r")
     registry.cancel("asking")
     assert registry.prune(older_than_sec=0, now_ms=now_ms() + 60_000) == ["asking"]
@@ -135,20 +129,20 @@ def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
 
 
 def test_filters(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     assert jobs_in(render(view, registry, "f")) == ["waiting"] and view.status is JobStatus.PENDING
     render(view, registry, "f", "f", "f", "f")
     assert jobs_in(render(view, registry, "/SILx\x7f")) == ["silent"]
-    assert view.typing
+    assert view.filter_active
     render(view, registry, "q\r")  # a letter while typing
-    assert not view.typing and not view.done and view.agent == "SILq"
-    assert "no running job of an agent like 'SILq'" in "\n".join(render(view, registry))
+    assert not view.filter_active and not view.quit_requested and view.agent == "SILq"
+    assert "no running job of an agent whose name contains 'SILq'" in "\n".join(render(view, registry))
 
 
 def test_older_events_of_an_open_job(registry: Registry) -> None:
     for number in range(60):
         registry.publish("calm", "progress", detail=f"step {number:03}")
-    view = View()
+    view = View(SMALL)
     lines = "\n".join(render(view, registry, "G", "\r"))
     assert "step 059" in lines and "step 030" not in lines
     assert "step 030" in "\n".join(render(view, registry, *["k"] * 25))
@@ -156,7 +150,7 @@ def test_older_events_of_an_open_job(registry: Registry) -> None:
 
 
 def test_refusals_as_they_come(registry: Registry) -> None:
-    view = View()
+    view = View(SMALL)
     render(view, registry)
     payload = registry.events("calm")[0].payload
     registry.accept(payload.replace("step", "leap"), subscriber="me")
@@ -170,7 +164,7 @@ def test_refusals_as_they_come(registry: Registry) -> None:
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (200, 60), (40, 10)])
 def test_a_thousand_jobs_fit_every_terminal(registry: Registry, size: tuple[int, int]) -> None:
     registry.register_many([NewJob(agent="漢字" * 30, prompt="p", job_id=f"{n:03}" * 40) for n in range(1000)])
-    view = View()
+    view = View(SMALL)
     lines = render(view, registry, "f", "G", size=ConsoleDimensions(*size))
     assert "of 1001" in lines[-1] and lines[-2].startswith("waiting")  # the oldest is the last
 
@@ -180,80 +174,42 @@ def test_a_snapshot_is_bounded(registry: Registry) -> None:
     assert len(snapshot(registry, status=JobStatus.PENDING).jobs) == 2000
 
 
-class Terminal:
-    """``jobdb watch`` on a terminal of its own."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-        self.before = termios.tcgetattr(theirs)
-        self._theirs = theirs
-        self.written = b""
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "jobdb.cli", "watch"],
-            env={**workspace.env, "TERM": "xterm-256color"},
-            cwd=workspace.root,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-
-    def until(self, pattern: bytes) -> None:
-        """Reads what is written until it matches, from where it matched last."""
-        deadline = time.monotonic() + 60
-        while not (found := re.search(pattern, self.written, re.DOTALL)):
-            assert time.monotonic() < deadline, self.written[-2000:]
-            if select.select([self._ours], [], [], 1.0)[0]:
-                self.written += os.read(self._ours, 65536)
-        self.written = self.written[found.end() :]
-
-    def type(self, keys: bytes) -> None:
-        os.write(self._ours, keys)
-
-    def resize(self, columns: int, lines: int) -> None:
-        fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def end(self) -> int:
-        """Its exit code; the terminal must be as it was."""
-        self.until(rb"\x1b\[\?1049l")
-        code = self.process.wait(timeout=60)
-        assert termios.tcgetattr(self._theirs) == self.before
-        return code
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait(timeout=60)
-        os.close(self._ours)
-        os.close(self._theirs)
-
-
 @pytest.fixture
 def terminal(workspace: Workspace, registry: Registry) -> Iterator[Terminal]:
-    started = Terminal(workspace)
-    yield started
-    started.close()
+    """``jobdb watch`` on a terminal of its own."""
+    command = [sys.executable, "-m", "jobdb.cli", "watch"]
+    with Terminal(command, env={**workspace.env, "TERM": "xterm-256color"}, folder=workspace.root) as started:
+        yield started
+
+
+def exit_code(terminal: Terminal) -> int:
+    """Wait for the end; the terminal must be as it was."""
+    terminal.read_until(r"\x1b\[\?1049l")
+    code = terminal.process.wait(timeout=60)
+    assert terminal.modes_are_restored()
+    return code
 
 
 def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
-    terminal.until(rb"\x1b\[\?1049h.*asking.*q end")
+    terminal.read_until(r"\x1b\[\?1049h.*asking.*q quit")
     registry.publish("calm", "progress", detail="news")
-    terminal.until(rb"news.*q end")
+    terminal.read_until(r"news.*q quit")
     terminal.resize(120, 40)
-    terminal.type(b"\x1b[B")
-    terminal.until(rb"q end")
-    terminal.type(b"\x1b")
+    terminal.type("\x1b[B")
+    terminal.read_until(r"q quit")
+    terminal.type("\x1b")
     time.sleep(0.2)
-    terminal.type(b"[B\r")  # a key that a slow line tears apart must at least do no harm
-    terminal.until(rb"Esc back")
-    terminal.type(b"q")
-    assert terminal.end() == 0
+    terminal.type("[B\r")  # a key that a slow line tears apart must at least do no harm
+    terminal.read_until(r"Esc back")
+    terminal.type("q")
+    assert exit_code(terminal) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: signal.Signals, code: int) -> None:
-    terminal.until(rb"q end")
+    terminal.read_until(r"q quit")
     terminal.process.send_signal(number)
-    assert terminal.end() == code
+    assert exit_code(terminal) == code
 
 
 def test_without_a_terminal(workspace: Workspace, registry: Registry) -> None:

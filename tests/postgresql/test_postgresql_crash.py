@@ -7,26 +7,26 @@ from collections import Counter
 
 import psycopg
 import pytest
-from conformance_kit.proxy import CommitProxy
-from conformance_kit.servers import POSTGRES_PASSWORD
-from conformance_kit.workers import VerbWorkers
 
 from jobdb import NewJob, Registry, Unavailable
 from jobdb.engines.postgresql.commit import was_committed
 from jobdb.engines.postgresql.listener import listen
 from jobdb.engines.sql.statements import JOBS
+from tests.support.postgresql.commit_proxy import CommitProxy
+from tests.support.postgresql.server import POSTGRES_PASSWORD
+from tests.support.verb_workers import VerbWorkers
 
 
 @pytest.fixture
-def worker_processes(tmp_path, own_server):
-    worker_processes = VerbWorkers(tmp_path, own_server.url())
+def worker_processes(tmp_path, killable_server):
+    worker_processes = VerbWorkers(tmp_path, killable_server.url())
     yield worker_processes
     worker_processes.kill()
 
 
-def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_server, worker_processes):
+def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(killable_server, worker_processes):
     each, writers = 250, 4
-    with Registry.open(own_server.url(), create=True) as registry:
+    with Registry.open(killable_server.url(), create=True) as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 3)]
         worker_processes.begin([worker_processes.add("publish_with_ids", ",".join(ids), each) for _ in range(writers)])
         for _ in range(3):
@@ -34,9 +34,9 @@ def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_se
             deadline = time.monotonic() + 60
             while len(worker_processes.entries()) < before + 60 and time.monotonic() < deadline:
                 time.sleep(0.02)
-            own_server.kill()
+            killable_server.kill()
             time.sleep(0.3)
-            own_server.start()
+            killable_server.start()
         told = worker_processes.finish()
         found = Counter()
         for job_id in ids:
@@ -52,38 +52,41 @@ def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(own_se
     assert len(found) == each * writers
 
 
-def test_waiting_survives_a_restart(own_server):
-    with Registry.open(own_server.url(), create=True) as registry, Registry.open(own_server.url()) as other:
+def test_waiting_survives_a_restart(killable_server):
+    with (
+        Registry.open(killable_server.url(), create=True) as registry,
+        Registry.open(killable_server.url()) as other,
+    ):
         job = registry.register(agent="a", prompt="")
         follower = registry.subscribe(job.job_id, subscriber="s", timeout_sec=60)
         other.publish(job.job_id, "progress")
         assert next(follower).seq == 1
-        own_server.kill()
-        own_server.start()
+        killable_server.kill()
+        killable_server.start()
         other.publish(job.job_id, "progress")
         assert next(follower).seq == 2
         other.complete(job.job_id)
         assert [event.event for event in follower] == ["completed"]
 
 
-def test_a_server_that_stays_away_is_unavailable_within_the_limit(own_server):
-    with Registry.open(own_server.url(), create=True, busy_timeout_sec=1.0) as registry:
+def test_a_server_that_stays_away_is_unavailable_within_the_limit(killable_server):
+    with Registry.open(killable_server.url(), create=True, busy_timeout_sec=1.0) as registry:
         job = registry.register(agent="a", prompt="")
-        own_server.kill()
+        killable_server.kill()
         for verb in (lambda: registry.get(job.job_id), lambda: registry.publish(job.job_id, "progress")):
             began = time.monotonic()
             with pytest.raises(Unavailable):
                 verb()
             assert time.monotonic() - began < 20
-        own_server.start()
+        killable_server.start()
         assert registry.get(job.job_id) == job
 
 
 @pytest.fixture
-def proxied(server, url):
+def proxied(postgres_server, url):
     """A registry whose connection can be cut, its proxy, and one that sees what really happened."""
     Registry.open(url, create=True).close()
-    with CommitProxy(server.port) as proxy:
+    with CommitProxy(postgres_server.port) as proxy:
         schema = url.partition("search_path%3D")[2]
         place = (
             f"postgresql://jobdb:{POSTGRES_PASSWORD}@127.0.0.1:{proxy.port}/postgres?options=-csearch_path%3D{schema}"
@@ -133,16 +136,16 @@ def test_secrets_are_not_in_the_errors_of_a_broken_connection(proxied):
         error = error.__cause__ or error.__context__
 
 
-def test_idle_connections_that_a_restart_has_cut_are_replaced(own_server):
-    with Registry.open(own_server.url(), create=True) as registry:
+def test_idle_connections_that_a_restart_has_cut_are_replaced(killable_server):
+    with Registry.open(killable_server.url(), create=True) as registry:
         registry.register(agent="a", prompt="", job_id="j")
         threads = [threading.Thread(target=registry.get, args=("j",)) for _ in range(6)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join(30)
-        own_server.kill()
-        own_server.start()
+        killable_server.kill()
+        killable_server.start()
         store = registry.engine.store
         assert store.query("SELECT job_id FROM v_jobs", limit=5, timeout_sec=5)[1] == [("j",)]
         with store.write() as tx:
@@ -162,14 +165,14 @@ def test_a_standby_is_not_asked_what_became_of_a_commit(url):
             was_committed(store.address, connection, "3", busy_sec=0.5)
 
 
-def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(own_server):
-    with Registry.open(own_server.url(), create=True, busy_timeout_sec=0.2) as registry:
+def test_asking_for_news_of_a_server_that_is_away_costs_no_descriptors(killable_server):
+    with Registry.open(killable_server.url(), create=True, busy_timeout_sec=0.2) as registry:
         registry.register(agent="a", prompt="", job_id="j")
         channel = "jobdb_test"
-        own_server.kill()
+        killable_server.kill()
         before = len(os.listdir("/proc/self/fd"))
         for _ in range(5):
             with pytest.raises(Unavailable):
                 listen(registry.engine.store.address, channel)
         assert len(os.listdir("/proc/self/fd")) <= before
-        own_server.start()
+        killable_server.start()

@@ -6,12 +6,12 @@ import signal
 
 import psycopg
 import pytest
-from conformance_kit.forks import DONE, REFUSED, run_in_child, wait_for_child
-from conformance_kit.interrupting import Interrupted, interrupt_each_point
 
 from jobdb import Registry
 from jobdb.engines.postgresql.pool import MAX_CONNECTIONS
 from jobdb.engines.sql.statements import JOBS
+from tests.support.forks import DONE, REFUSED, run_in_child, wait_for_child
+from tests.support.interrupts import Interrupted, interrupt_each_point
 
 
 def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):

@@ -7,13 +7,13 @@ import threading
 
 import psycopg
 import pytest
-from conformance_kit.servers import POSTGRES_PASSWORD
 from jobdb.schema import SCHEMA_VERSION, migration_files
 
 from jobdb import DatabaseMissing, InvalidInput, Registry, SchemaMismatch, Unavailable
 from jobdb.engines.postgresql.connections import Address
 from jobdb.engines.postgresql.migrations import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
+from tests.support.postgresql.server import POSTGRES_PASSWORD
 
 
 def test_the_same_migrations_as_on_sqlite():
@@ -73,9 +73,9 @@ def test_a_migration_that_fails_leaves_nothing(url):
     assert tables == (0,)
 
 
-def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(server, url, monkeypatch):
+def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(postgres_server, url, monkeypatch):
     schema = url.partition("search_path%3D")[2]
-    place = f"127.0.0.1:{server.port}/postgres?options=-csearch_path%3D{schema}"
+    place = f"127.0.0.1:{postgres_server.port}/postgres?options=-csearch_path%3D{schema}"
     with Registry.open(f"postgresql://jobdb:{POSTGRES_PASSWORD}@{place}", create=True) as registry:
         assert POSTGRES_PASSWORD not in repr(registry) + str(registry.url) + registry.engine.store.describe()
         assert POSTGRES_PASSWORD not in repr(registry.engine.store.address)
@@ -90,11 +90,11 @@ def test_passwords_come_through_the_url_or_the_environment_and_are_not_shown(ser
     assert wrong not in str(caught.value) and "password authentication failed" in str(caught.value)
 
 
-def test_what_cannot_be_reached_is_unavailable(server, tmp_path):
+def test_what_cannot_be_reached_is_unavailable(postgres_server, tmp_path):
     with pytest.raises(Unavailable, match=r"[a-z]\. Check host"):
         Registry.open(f"postgresql://jobdb@/postgres?host={tmp_path}")
     with pytest.raises(DatabaseMissing, match="createdb"):
-        Registry.open(server.url("nowhere"))
+        Registry.open(postgres_server.url("nowhere"))
 
 
 def test_a_url_that_libpq_cannot_read_shows_no_password():
@@ -116,10 +116,10 @@ def test_without_the_driver_the_message_says_what_to_install():
     assert "pip install 'jobdb[postgresql]'" in shown.stdout, shown.stderr
 
 
-def test_a_role_without_rights_is_told_which(server, url):
+def test_a_role_without_rights_is_told_which(postgres_server, url):
     migrate_postgresql(url)
     schema = url.partition("search_path%3D")[2]
-    with psycopg.connect(server.url(), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
         for role in ("worker_role", "stranger_role"):
             connection.execute(f"DROP ROLE IF EXISTS {role}")
             connection.execute(f"CREATE ROLE {role} LOGIN")
@@ -139,7 +139,7 @@ def test_a_role_without_rights_is_told_which(server, url):
             with pytest.raises(StorageFailed, match="grant"):
                 registry.register(agent="a", prompt="")
     finally:
-        with psycopg.connect(server.url(), autocommit=True) as connection:
+        with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
             connection.execute("DROP OWNED BY worker_role, stranger_role")
             connection.execute("DROP ROLE worker_role, stranger_role")
 

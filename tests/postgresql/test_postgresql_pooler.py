@@ -1,17 +1,19 @@
 """Behind PgBouncer in transaction mode one session serves many clients: none finds what another has left."""
 
-import os
+import itertools
 import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from conformance_kit.pooler import PgBouncer, find_pgbouncer
-from conformance_kit.servers import POSTGRES_PASSWORD, PostgresServer
 
 from jobdb import Registry
 from jobdb.engines.postgresql.listener import Listener, Poller
+from tests.support.postgresql.pgbouncer import PgBouncer
+from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
+from tests.support.requirements import require_pgbouncer
 
+_databases = itertools.count(1)
 _SETTINGS = (
     *("synchronous_commit", "lock_timeout", "idle_in_transaction_session_timeout", "jit"),
     *("statement_timeout", "search_path", "role", "default_transaction_read_only"),
@@ -19,30 +21,24 @@ _SETTINGS = (
 
 
 def start_pgbouncer(server: PostgresServer, *, sessions: int) -> PgBouncer:
-    program = find_pgbouncer()
-    if program is None:
-        reason = "there is no PgBouncer: install Debian's pgbouncer"
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail(f"JOBDB_REQUIRE_ALL=1, and {reason}")
-        pytest.skip(reason)
-    return PgBouncer(program, server, sessions=sessions)
+    return PgBouncer(require_pgbouncer(), server, sessions=sessions)
 
 
 @pytest.fixture
-def database(server: PostgresServer, request: pytest.FixtureRequest) -> Iterator[str]:
+def database(postgres_server: PostgresServer) -> Iterator[str]:
     """The name of an empty database: PgBouncer passes no search path on."""
-    name = f"d{abs(hash(request.node.nodeid)) % 10**9}"
-    with psycopg.connect(server.url(), autocommit=True) as connection:
+    name = f"pooled_{next(_databases)}"
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}".encode())
-    Registry.open(server.url(name), create=True).close()
+    Registry.open(postgres_server.url(name), create=True).close()
     yield name
-    with psycopg.connect(server.url(), autocommit=True) as connection:
+    with psycopg.connect(postgres_server.url(), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
 
 
 @pytest.fixture
-def pooler(server: PostgresServer) -> Iterator[PgBouncer]:
-    running = start_pgbouncer(server, sessions=2)
+def pooler(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
+    running = start_pgbouncer(postgres_server, sessions=2)
     try:
         yield running
     finally:
@@ -58,17 +54,17 @@ def settings(url: str) -> dict[str, str]:
 
 
 def run_in_session(url: str, script: str) -> None:
-    """What another program of the same pooler leaves behind in the session that it was lent."""
+    """Run statements as another client of the pooler, which leaves its state in the session."""
     with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
         connection.execute(script.encode())
 
 
 @pytest.mark.parametrize("socket", [False, True], ids=["tcp", "socket"])
 def test_no_client_is_given_the_answer_to_the_question_of_another(
-    pooler: PgBouncer, database: str, server: PostgresServer, socket: bool
+    pooler: PgBouncer, database: str, postgres_server: PostgresServer, socket: bool
 ) -> None:
     url = pooler.url(database, socket=socket)
-    with Registry.open(server.url(database)) as direct:
+    with Registry.open(postgres_server.url(database)) as direct:
         for _ in range(7):
             direct.register(agent="a", prompt="p")
     with Registry.open(url) as one, Registry.open(url) as other:
@@ -111,9 +107,9 @@ def test_many_clients_at_once_are_all_answered_rightly(pooler: PgBouncer, databa
 
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_a_registry_leaves_nothing_in_the_session_of_the_server(
-    server: PostgresServer, database: str, durability: str
+    postgres_server: PostgresServer, database: str, durability: str
 ) -> None:
-    pooler = start_pgbouncer(server, sessions=1)
+    pooler = start_pgbouncer(postgres_server, sessions=1)
     try:
         url = pooler.url(database)
         before = settings(url)
@@ -137,8 +133,8 @@ def test_a_registry_leaves_nothing_in_the_session_of_the_server(
         pooler.stop()
 
 
-def test_what_others_left_in_the_session_changes_nothing(server: PostgresServer, database: str) -> None:
-    pooler = start_pgbouncer(server, sessions=1)
+def test_what_others_left_in_the_session_changes_nothing(postgres_server: PostgresServer, database: str) -> None:
+    pooler = start_pgbouncer(postgres_server, sessions=1)
     try:
         url = pooler.url(database)
         with Registry.open(url) as registry:
@@ -174,13 +170,15 @@ def test_what_others_left_in_the_session_changes_nothing(server: PostgresServer,
 
 
 @pytest.mark.parametrize("poison", ["a registry that was closed", "a normal registry", "another program"])
-def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(own_server: PostgresServer, poison: str) -> None:
-    with psycopg.connect(own_server.url(), autocommit=True) as connection:
+def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(
+    killable_server: PostgresServer, poison: str
+) -> None:
+    with psycopg.connect(killable_server.url(), autocommit=True) as connection:
         # The server's own writer would save in time what nobody waited for.
         connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         connection.execute("SELECT pg_reload_conf()")
-    Registry.open(own_server.url(), create=True).close()
-    pooler = start_pgbouncer(own_server, sessions=1)
+    Registry.open(killable_server.url(), create=True).close()
+    pooler = start_pgbouncer(killable_server, sessions=1)
     try:
         url = pooler.url()
         registry = Registry.open(url)
@@ -196,20 +194,22 @@ def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(own_server: 
         acknowledged = 0
         for _ in range(40):
             acknowledged = registry.publish(job.job_id, "progress", attempt=claim.attempt).seq
-        own_server.kill()
-        own_server.start()
-        with Registry.open(own_server.url()) as after:
+        killable_server.kill()
+        killable_server.start()
+        with Registry.open(killable_server.url()) as after:
             assert after.get(job.job_id).last_seq == acknowledged
     finally:
         pooler.stop()
 
 
-def test_whoever_waits_behind_a_pooler_looks_again(pooler: PgBouncer, database: str, server: PostgresServer) -> None:
+def test_whoever_waits_behind_a_pooler_looks_again(
+    pooler: PgBouncer, database: str, postgres_server: PostgresServer
+) -> None:
     with Registry.open(pooler.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")
 
         def complete() -> None:
-            with Registry.open(server.url(database)) as direct:
+            with Registry.open(postgres_server.url(database)) as direct:
                 direct.publish(job.job_id, "completed")
 
         registry.engine.store.data_version()
@@ -222,11 +222,11 @@ def test_whoever_waits_behind_a_pooler_looks_again(pooler: PgBouncer, database: 
 
 @pytest.mark.parametrize("way", ["socket", "tcp"])
 def test_a_direct_connection_prepares_statements_under_names_of_its_own(
-    server: PostgresServer, database: str, way: str
+    postgres_server: PostgresServer, database: str, way: str
 ) -> None:
-    url = server.url(database)
+    url = postgres_server.url(database)
     if way == "tcp":
-        url = f"postgresql://jobdb:{POSTGRES_PASSWORD}@127.0.0.1:{server.port}/{database}"
+        url = f"postgresql://jobdb:{POSTGRES_PASSWORD}@127.0.0.1:{postgres_server.port}/{database}"
     names = []
     for _ in range(2):
         with Registry.open(url) as registry:
@@ -243,9 +243,9 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
     assert names[0].isdisjoint(names[1])
 
 
-def test_prepared_statements_that_are_gone_are_done_without(server: PostgresServer, database: str) -> None:
+def test_prepared_statements_that_are_gone_are_done_without(postgres_server: PostgresServer, database: str) -> None:
     """A pooler that is not recognised as one, or `DEALLOCATE ALL` by somebody who shares the session."""
-    with Registry.open(server.url(database)) as registry:
+    with Registry.open(postgres_server.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")
         for _ in range(8):
             registry.publish(job.job_id, "progress")

@@ -14,14 +14,14 @@ def _asked(server, statement):
         return connection.execute(statement).fetchall()
 
 
-def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(own_server):
-    with Registry.open(own_server.url(), create=True) as registry:
+def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(killable_server):
+    with Registry.open(killable_server.url(), create=True) as registry:
         job = registry.register(agent="a", prompt="p")
         registry.publish(job.job_id, "started")
-    own_server.kill()
-    (own_server.data / "standby.signal").touch()
-    own_server.start()
-    with Registry.open(own_server.url()) as registry:
+    killable_server.kill()
+    (killable_server.data / "standby.signal").touch()
+    killable_server.start()
+    with Registry.open(killable_server.url()) as registry:
         assert registry.get(job.job_id).last_seq == 1 and len(registry.events(job.job_id)) == 1
         with pytest.raises(TimedOut):
             registry.wait(job.job_id, timeout_sec=0.3)
@@ -30,10 +30,10 @@ def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(own_se
                 verb()
 
 
-def test_a_commit_that_no_standby_has_confirmed_is_not_answered_as_durable(own_server):
-    with Registry.open(own_server.url(), create=True) as registry:
+def test_a_commit_that_no_standby_has_confirmed_is_not_answered_as_durable(killable_server):
+    with Registry.open(killable_server.url(), create=True) as registry:
         job = registry.register(agent="a", prompt="p")
-        with psycopg.connect(own_server.url(), autocommit=True) as connection:
+        with psycopg.connect(killable_server.url(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET synchronous_standby_names TO 'nobody'")
             connection.execute("SELECT pg_reload_conf()")
         raised = []
@@ -50,11 +50,12 @@ def test_a_commit_that_no_standby_has_confirmed_is_not_answered_as_durable(own_s
         while not cancelled and time.monotonic() < deadline:
             time.sleep(0.05)
             cancelled = _asked(
-                own_server, "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+                killable_server,
+                "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
             )
         publishing.join(30)
         assert len(raised) == 1 and registry.get(job.job_id).last_seq == 1
-        with psycopg.connect(own_server.url(), autocommit=True) as connection:
+        with psycopg.connect(killable_server.url(), autocommit=True) as connection:
             connection.execute("ALTER SYSTEM RESET synchronous_standby_names")
             connection.execute("SELECT pg_reload_conf()")
         time.sleep(0.2)

@@ -114,7 +114,7 @@ def _as_received(text: str, rng: random.Random) -> bytes | str | dict[str, Any]:
 
 
 def _replace_value(text: str, rng: random.Random, _: Corpus) -> str:
-    """One field's value becomes something hostile."""
+    """Replace one field's value by something hostile."""
     start, end = _value_span(text, rng.choice(_NAMES))
     return text[:start] + rng.choice(_HOSTILE) + text[end:]
 
@@ -225,7 +225,7 @@ class Report:
 
 
 def examine(payload: Any, corpus: Corpus) -> str:
-    """What becomes of one payload.
+    """Parse and verify one payload; return the outcome.
 
     Raises:
         Failure: it verifies and is not what was signed, or something else than the two refusals was raised.
@@ -251,7 +251,7 @@ def examine(payload: Any, corpus: Corpus) -> str:
 
 
 def fuzz_protocol(count: int, seed: int) -> Report:
-    """Parses and verifies ``count`` mutated payloads."""
+    """Parse and verify ``count`` mutated payloads."""
     corpus, report = Corpus.make(), Report()
     before = 0
     for number, payload in enumerate(corpus.payloads(count, seed)):
@@ -268,7 +268,7 @@ def fuzz_protocol(count: int, seed: int) -> Report:
 
 
 def fuzz_registry(count: int, seed: int, folder: Path, *, batch: int = 256) -> Report:
-    """Gives ``count`` mutated payloads to ``accept_many`` of a registry that is made in ``folder``."""
+    """Pass ``count`` mutated payloads to ``accept_many`` of a registry that is made in ``folder``."""
     corpus, report = Corpus.make(), Report()
     genuine = set().union(*corpus.signed.values())
     vault = Vault(MasterKey(b"fuzz" * 8, "the fuzzer"))

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import rfc8785
-from vector_cases import all_cases
 from vector_material import CONTEXTS, Case
+from vector_payload_cases import canonical_cases, malformed_cases, version_cases
+from vector_verdict_cases import identity_cases, replay_cases
 
 TARGET = Path(__file__).resolve().parents[2] / "schema" / "vectors.json"
 
@@ -41,7 +42,7 @@ def canonical(payload: dict[str, Any]) -> bytes:
 
 
 def vector(case: Case) -> dict[str, Any]:
-    """One case as the file holds it."""
+    """Return a case as the file holds it."""
     made: dict[str, Any] = {"name": case.name, "context": case.context, **case.payload_fields()}
     if case.topic is not None:
         made["topic"] = case.topic
@@ -69,8 +70,8 @@ def vector(case: Case) -> dict[str, Any]:
 
 
 def document() -> str:
-    """The whole file. ASCII only, so that no editor can change what it means."""
-    cases = all_cases()
+    """Return the whole file. ASCII only, so that no editor can change its meaning."""
+    cases = [*canonical_cases(), *malformed_cases(), *version_cases(), *identity_cases(), *replay_cases()]
     names = [case.name for case in cases]
     if len(set(names)) != len(names):
         raise AssertionError(f"a name occurs twice: {sorted(n for n in names if names.count(n) > 1)}")

@@ -7,9 +7,7 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import random
-import shutil
 import struct
 import subprocess
 import sys
@@ -23,9 +21,10 @@ import pytest
 from jobdb import Registry
 from jobdb.core.protocol import MalformedPayload, UnsupportedVersion, WireEvent, canonical, parse, sign, verify
 from jobdb.core.replay import ReplayFacts, check_replay
-from jobdb.crypto.master_key import MasterKey
-from jobdb.crypto.vault import Vault
 from jobdb.model import JobStatus, Verdict
+from tests.support.clocks import ManualClock
+from tests.support.keys import vault
+from tests.support.requirements import require_node
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = HERE.parents[1] / "schema"
@@ -45,7 +44,7 @@ def payload_of(vector: dict[str, Any]) -> bytes:
 
 
 def decide(payload: bytes, context: dict[str, Any], topic: str | None) -> tuple[Verdict, tuple[int, int] | None]:
-    """The verdict in a stated context, and the first and last missing seq."""
+    """Return the verdict in a given context, and the first and last missing seq."""
     try:
         event = parse(payload)
     except MalformedPayload:
@@ -116,9 +115,8 @@ def test_verdict_of_the_registry(name: str, tmp_path: Path) -> None:
     """The registry is brought into the vector's context by its own verbs, then given the payload."""
     vector = BY_NAME[name]
     context = CONTEXTS[vector["context"]]
-    clock = Clock()
-    vault = Vault(MasterKey(b"k" * 32, "the test"))
-    with Registry.open(tmp_path / "jobs.db", create=True, durability="normal", vault=vault, clock=clock) as registry:
+    clock = ManualClock()
+    with Registry.open(tmp_path / "jobs.db", create=True, durability="normal", vault=vault(), clock=clock) as registry:
         prepare(registry, context, clock)
         answer = registry.accept(
             payload_of(vector),
@@ -135,17 +133,7 @@ def test_verdict_of_the_registry(name: str, tmp_path: Path) -> None:
             assert (job.status, job.attempt) == (context["status"], context["attempt"])
 
 
-class Clock:
-    """Unix milliseconds that pass only when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000_000
-
-    def __call__(self) -> int:
-        return self.now
-
-
-def prepare(registry: Registry, context: dict[str, Any], clock: Clock) -> None:
+def prepare(registry: Registry, context: dict[str, Any], clock: ManualClock) -> None:
     job_id, keys = context["job_id"], context["tokens"]
     registry.register(
         agent="codex",
@@ -188,13 +176,13 @@ def prepare(registry: Registry, context: dict[str, Any], clock: Clock) -> None:
 
 
 def change(registry: Registry, statement: str) -> None:
-    """Changes rows by hand, with the same SQLite library as the registry's, so that its locks stay."""
+    """Change rows by hand, with the registry's SQLite library, so that its locks stay."""
     with contextlib.closing(apsw.Connection(str(registry.url.path))) as connection:
         connection.execute(statement)
 
 
 def take_over(registry: Registry, job_id: str, *, until: int) -> None:
-    """Claims the job anew until it is at that attempt."""
+    """Claim the job repeatedly until it is at that attempt."""
     while (attempt := registry.get(job_id).attempt) < until:
         registry.release(job_id, attempt=attempt)
         registry.claim(worker="w", job_id=job_id, lease_sec=None)
@@ -225,12 +213,7 @@ def test_the_file_is_up_to_date() -> None:
 
 
 def run_node(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    node = shutil.which("node")
-    if node is None:
-        if os.environ.get("JOBDB_REQUIRE_ALL") == "1":
-            pytest.fail("there is no node on this machine and JOBDB_REQUIRE_ALL=1 asks for it")
-        pytest.skip("there is no node on this machine")
-    command = [node, HERE / "verify_vectors.mjs", *arguments]
+    command = [require_node(), HERE / "verify_vectors.mjs", *arguments]
     return subprocess.run(command, input=stdin, text=True, capture_output=True, timeout=60, check=False)
 
 

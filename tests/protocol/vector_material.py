@@ -1,6 +1,6 @@
 """What the cases of schema/vectors.json are made of: events, signatures, and the contexts in which they arrive.
 
-Used by vector_cases.py and make_vectors.py. Calls the standard library and the ``rfc8785`` package, nothing of jobdb.
+Used by the cases and make_vectors.py. Calls the standard library and the ``rfc8785`` package, nothing of jobdb.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def text_of(item: Any) -> str:
 
 
 def legacy(payload: dict[str, Any], token: str) -> str:
-    """Signed as the old registry's agents did it."""
+    """Return an event signed as agents of the old registry sign it."""
     message = json.dumps(payload, sort_keys=True, separators=(",", ":"))
     sig = hmac.digest(token.encode(), message.encode(), "sha256").hex()
     return json.dumps({**payload, "data": {**payload["data"], "hmac_sig": sig}})

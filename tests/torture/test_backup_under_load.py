@@ -4,62 +4,58 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import stat
 import time
-from collections.abc import Iterator
 from multiprocessing.synchronize import Event as Signal
 from pathlib import Path
 
 import pytest
 
 from jobdb import Registry
-from jobdb.doctor import examine
+from jobdb.doctor import diagnose
 from jobdb.engines.sql.statements import JOBS
-from jobdb.operations.backup import back_up, verify
+from jobdb.operations.backup import back_up
+from jobdb.operations.backup_file import verify
 from jobdb.urls import parse_url
+from tests.support.ack_log import AckLog, read_ack_log
 
 WRITERS = 8
 BACKUPS = 50
 
 
 def write_until_stopped(path: str, log: str, stop: Signal, number: int) -> None:
-    """Registers, claims, publishes, completes; each answer is noted only after the verb has returned."""
-    noted = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    """Register, claim, publish and complete jobs; log each answer only after the verb has returned."""
+    ack_log = AckLog(Path(log))
     with Registry.open(path, busy_timeout_sec=60) as registry:
         for turn in itertools.count():
             job = registry.register(agent=f"agent-{number}", prompt=f"turn {turn} " * 20).job_id
-            os.write(noted, f"{job} 0\n".encode())
+            ack_log.write(job_id=job, seq=0)
             claim = registry.claim(job_id=job, worker=f"writer-{number}")
             assert claim is not None
             for _ in range(10):
                 seq = registry.publish(job, "progress", detail="a step", attempt=claim.attempt).seq
-                os.write(noted, f"{job} {seq}\n".encode())
+                ack_log.write(job_id=job, seq=seq)
                 time.sleep(0.001)
                 if stop.is_set():
                     return
             seq = registry.complete(job, attempt=claim.attempt).seq
-            os.write(noted, f"{job} {seq}\n".encode())
+            ack_log.write(job_id=job, seq=seq)
 
 
 def acknowledged(logs: list[Path]) -> dict[str, int]:
-    """Each job's highest seq that a writer was answered with; only whole lines count."""
+    """Return each job's highest seq that a writer had as an answer."""
     highest: dict[str, int] = {}
     for log in logs:
-        if log.exists():
-            for line in log.read_text("ascii").rpartition("\n")[0].splitlines():
-                job, seq = line.split()
-                highest[job] = max(highest.get(job, 0), int(seq))
+        for entry in read_ack_log(log):
+            highest[entry["job_id"]] = max(highest.get(entry["job_id"], 0), entry["seq"])
     return highest
 
 
 @pytest.fixture
-def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.delenv("JOBDB_KEY_FILE", raising=False)
+def database(tmp_path: Path) -> Path:
     folder = tmp_path / "db"
     folder.mkdir(mode=0o700)
-    yield folder / "jobs.db"
+    return folder / "jobs.db"
 
 
 def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
@@ -98,14 +94,14 @@ def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
                     writer.kill()
         assert [writer.exitcode for writer in writers] == [0] * WRITERS
     assert taken[0][0] < taken[-1][0]  # the writers went on all the while
-    assert examine(parse_url(database), full=True).ok
+    assert diagnose(parse_url(database), full=True).ok
     print(f"{BACKUPS} backups beside {WRITERS} writers; the last one held {taken[-1][1]} events")
 
 
 def check(saved: Path, before: dict[str, int]) -> None:
     """The copy is a registry that works, is one moment's state, and holds everything in ``before``."""
     with Registry.open(saved) as copy:
-        found = {job.job_id: job for job in copy.all_jobs(limit=500)}
+        found = {job.job_id: job for job in copy.all_jobs(page_size=500)}
         for job_id, seq in before.items():
             assert found[job_id].last_seq >= seq, job_id
         with copy.engine.store.read() as tx:

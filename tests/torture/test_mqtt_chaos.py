@@ -6,15 +6,13 @@ subscriber, in order for each job, and every job ends as it should, without a fa
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "mqtt"))
-
-from brokerkit.chaos import run_chaos, run_ticket_chaos
-from brokerkit.servers import Mosquitto, require_mosquitto
+from tests.support.mqtt.brokers import Mosquitto
+from tests.support.mqtt.chaos import run_chaos, run_ticket_chaos
+from tests.support.requirements import require_mosquitto
 
 
 @pytest.fixture

@@ -8,16 +8,17 @@ import time
 from pathlib import Path
 
 import pytest
-from harness.broken_disks import fail_at_points, fail_under_load, fill_disk
-from harness.first_steps import cut_power_during_creation
-from harness.long_run import run_long
-from harness.machine import RegistryMachine
-from harness.registries import Journal
-from harness.requirements import require_lossy_mount
-from harness.scenarios import Report, cut_power, kill_workers
 from hypothesis import HealthCheck, settings
-from lossyfs.mount import LossyMount
-from lossyfs.tree import NameDurability
+
+from tests.support.crash.creation import cut_power_during_creation
+from tests.support.crash.disk_errors import fail_at_points, fail_under_load, fill_disk
+from tests.support.crash.registry_machine import RegistryMachine
+from tests.support.crash.scenarios import Report, cut_power, kill_workers
+from tests.support.crash.wal_growth import run_long
+from tests.support.lossyfs.mount import LossyMount
+from tests.support.lossyfs.tree import NameDurability
+from tests.support.registries import Journal
+from tests.support.requirements import require_fuse
 
 SEED = int(os.environ.get("JOBDB_TORTURE_SEED", time.time_ns() // 10**6 % 10**6))
 LIMIT_SEC = 3600
@@ -40,7 +41,7 @@ def test_three_thousand_kills(tmp_path: Path) -> None:
 def test_power_cuts_at_full_durability_lose_nothing(
     tmp_path: Path, unit: int, names: NameDurability, sync_delay_ms: float
 ) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(
         tmp_path / "mount", SEED, unit=unit, names=names, sync_delay_ms=sync_delay_ms, limit_sec=LIMIT_SEC
     ) as mount:
@@ -50,7 +51,7 @@ def test_power_cuts_at_full_durability_lose_nothing(
 
 
 def test_power_cuts_with_a_rollback_journal_lose_nothing(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, unit=512, limit_sec=LIMIT_SEC) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=150, journal="delete")
     show(report)
@@ -58,7 +59,7 @@ def test_power_cuts_with_a_rollback_journal_lose_nothing(tmp_path: Path) -> None
 
 
 def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
         report = cut_power(mount, tmp_path, SEED, cuts=60, cuts_per_database=4, durability="normal")
     show(report)
@@ -67,7 +68,7 @@ def test_power_cuts_at_normal_durability_do_lose(tmp_path: Path) -> None:
 
 
 def test_power_cuts_while_the_database_is_made(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, limit_sec=LIMIT_SEC) as mount:
         report = cut_power_during_creation(mount, tmp_path, SEED, cuts=150)
     show(report)
@@ -76,7 +77,7 @@ def test_power_cuts_while_the_database_is_made(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_errors_at_single_requests(tmp_path: Path, journal: Journal) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, direct=True, limit_sec=LIMIT_SEC) as mount:
         report = fail_at_points(mount, tmp_path, SEED, points=800, journal=journal)
         print(mount.stats())
@@ -86,7 +87,7 @@ def test_errors_at_single_requests(tmp_path: Path, journal: Journal) -> None:
 
 @pytest.mark.parametrize("journal", ["wal", "delete"])
 def test_errors_under_load(tmp_path: Path, journal: Journal) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     with LossyMount(tmp_path / "mount", SEED, direct=True, limit_sec=LIMIT_SEC) as mount:
         report = fail_under_load(mount, tmp_path, SEED, rounds=80, journal=journal)
         print(mount.stats())
@@ -95,7 +96,7 @@ def test_errors_under_load(tmp_path: Path, journal: Journal) -> None:
 
 
 def test_full_disks_of_every_size(tmp_path: Path) -> None:
-    require_lossy_mount()
+    require_fuse(root=True)
     report = fill_disk(tmp_path, SEED, sizes=range(4, 1200, 4))
     show(report)
     assert not report.violations

@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SUITE = Path(__file__).resolve().parent.parent / "conformance"
+from tests.support.paths import TESTS
+
+SUITE = TESTS / "conformance"
 SIZES = {
     "JOBDB_PLAN_JOBS": "1000000",
     "JOBDB_COPY_JOBS": "50000",
@@ -16,9 +17,7 @@ SIZES = {
 }
 
 
-@pytest.mark.parametrize(
-    "file", ["test_query_plans.py", "test_copying.py", "test_replay_model.py", "test_processes.py"]
-)
+@pytest.mark.parametrize("file", ["test_query_plans.py", "test_copy.py", "test_replay_model.py", "test_processes.py"])
 def test_the_suite_at_full_size(file):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE / file)]
     done = subprocess.run(command, env={**os.environ, **SIZES}, capture_output=True, text=True, timeout=3600)

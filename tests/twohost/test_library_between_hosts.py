@@ -9,31 +9,25 @@ import json
 import selectors
 import sqlite3
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_probe_between_hosts import probe_both
-from twohosts import TwoHosts
 
 from jobdb import Registry, UnsafeFileSystem, Verdict
+from tests.support.processes import module_environment, python_module
+from tests.support.twohosts.mount import TwoHosts
+from tests.support.twohosts.probe import probe_both
 
-WORKERS = Path(__file__).with_name("workers.py")
-MASTER_KEY = "5e" * 32
 JOBS = 6
-
-
-@pytest.fixture(autouse=True)
-def shared_master_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("JOBDB_KEY", MASTER_KEY)
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(WORKERS), *arguments],
+        python_module("tests.support.twohosts.worker_program", *arguments),
+        env=module_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -42,7 +36,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 
 def read_output(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[str, Any]]:
-    """What a worker acknowledged."""
+    """Return what a worker acknowledged, once it has ended."""
     try:
         out, errors = process.communicate(timeout=180)
     except subprocess.TimeoutExpired:
@@ -53,7 +47,7 @@ def read_output(process: subprocess.Popen[str], *, code: int = 0) -> list[dict[s
 
 
 def exchange_line(process: subprocess.Popen[str], line: str | None = None) -> dict[str, Any]:
-    """One line from a worker that stays, after one to it."""
+    """Return the next line of a running worker, after sending it ``line``."""
     assert process.stdin is not None and process.stdout is not None
     if line is not None:
         process.stdin.write(line + "\n")
@@ -80,7 +74,7 @@ def database(host: Path) -> str:
 
 
 def integrity(hosts: TwoHosts) -> list[str]:
-    """What SQLite says of the file, read at the server after all have closed it."""
+    """Return SQLite's integrity check of the file, read at the server after all have closed it."""
     connection = sqlite3.connect(database(hosts.backing))
     try:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)

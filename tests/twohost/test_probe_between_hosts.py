@@ -6,17 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from twohosts import TwoHosts, finish, finish_json, start_python
 
 from jobdb.errors import UnsafeFileSystem
 from jobdb.filesystem.placement import placement_for
 from jobdb.filesystem.probe.safe_folder import require_safe_folder
+from tests.support.twohosts.mount import TwoHosts, finish, finish_json, start_python
+from tests.support.twohosts.probe import PEER, probe_both
 
-PEER = """
-import json, sys
-from jobdb.filesystem.probe.peer import probe_peer
-print(json.dumps(probe_peer(sys.argv[1], name=sys.argv[2], timeout_sec=float(sys.argv[3])).as_dict()))
-"""
 QUICK = """
 import json, sys
 from jobdb.filesystem.probe.local import probe_folder
@@ -25,18 +21,8 @@ print(json.dumps([quick_lock_probe(sys.argv[1]).as_dict(), probe_folder(sys.argv
 """
 
 
-def probe_both(hosts: TwoHosts) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Runs the probe on both hosts at once; returns both reports."""
-    running = [start_python(PEER, str(folder), folder.name, "30") for folder in (hosts.a, hosts.b)]
-    on_a, on_b = (finish_json(process, limit_sec=100) for process in running)
-    assert {check["name"]: check["ok"] for check in on_a["checks"]} == {
-        check["name"]: check["ok"] for check in on_b["checks"]
-    }
-    return on_a, on_b
-
-
 def failed(report: dict[str, Any]) -> set[str]:
-    """The names of the failed checks, without the direction."""
+    """Return the names of the failed checks, without the direction."""
     return {check["name"].split(":")[0] for check in report["checks"] if not check["ok"]}
 
 

@@ -1,16 +1,11 @@
 """A flag that can be waited for, set from a signal handler, and left by an exception at any step."""
 
 import signal
-import sys
 import threading
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "conformance"))
-
-from conformance_kit.interrupting import interrupt_each_point
 
 from jobdb.system.interrupt_safe_flag import Flag
+from tests.support.interrupts import interrupt_each_point
 
 
 def test_it_is_like_an_event() -> None:

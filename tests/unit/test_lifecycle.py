@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from jobdb.core.lifecycle import TRANSITIONS, next_status
 from jobdb.model import EventKind, JobStatus
-
-DOCS = Path(__file__).parents[2] / "docs"
+from tests.support.paths import DOCS
 
 
 def test_nothing_leads_out_of_a_terminal_status() -> None:

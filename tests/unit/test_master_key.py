@@ -23,6 +23,7 @@ from jobdb.crypto.master_key import (
     read_key_file,
 )
 from jobdb.errors import KeyProblem
+from tests.support.requirements import require_module
 
 A = bytes(range(32))
 B = bytes(range(100, 132))
@@ -36,7 +37,7 @@ def home(tmp_path: Path) -> dict[str, str]:
 
 
 def warning_text(recorder: pytest.WarningsRecorder) -> str:
-    """All warnings that were given, as text."""
+    """Return all warnings as text."""
     return "\n".join(str(warning.message) for warning in recorder.list)
 
 
@@ -263,7 +264,8 @@ def test_a_damaged_key_of_the_user_is_not_replaced(home: dict[str, str]) -> None
     assert place.read_bytes() == b""
 
 
-def test_processes_that_race_for_the_first_key_agree(home: dict[str, str]) -> None:
+def test_processes_that_race_for_the_first_key_agree(home: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOBDB_KEY")
     program = (
         "import sys\nfrom jobdb.crypto.master_key import find_master_key\nprint(flush=True)\nsys.stdin.read()\n"
         "print(find_master_key(create=True).key_id)"
@@ -275,7 +277,7 @@ def test_processes_that_race_for_the_first_key_agree(home: dict[str, str]) -> No
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | home | {"XDG_CONFIG_HOME": ""},
+            env={**os.environ, **home, "XDG_CONFIG_HOME": ""},
         )
         for _ in range(6)
     ]
@@ -302,7 +304,7 @@ def test_the_keyring_is_asked_only_when_wanted_and_missing_is_an_error(
 
 
 def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
-    keyring = pytest.importorskip("keyring")
+    keyring = require_module("keyring", "jobdb[keyring]")
 
     class Memory(keyring.backend.KeyringBackend):  # type: ignore[misc, name-defined]
         priority = 1
@@ -329,3 +331,19 @@ def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
         keyring.set_keyring(before)
     assert key.secret == A
     assert "keyring" in key.source
+
+
+def test_a_key_carries_the_file_that_must_be_private(tmp_path: Path, home: dict[str, str]) -> None:
+    """Which is none where the environment or systemd gives the key; the doctor looks at no other."""
+    file = private_file(tmp_path / "key", A)
+    named = {"JOBDB_KEY_FILE": str(file)}
+    given = find_master_key(create=False, env={"JOBDB_KEY": A.hex(), **named})
+    assert (given.private_file, given.private_folder) == (None, None)
+    key = find_master_key(create=False, env={"JOBDB_KEYRING": "1", **named})
+    assert (key.private_file, key.private_folder) == (str(file), None) and key.privacy_warnings() == []
+    file.chmod(0o644)
+    assert len(key.privacy_warnings()) == 1
+    credential = find_master_key(create=False, env={"CREDENTIALS_DIRECTORY": str(tmp_path), **named})
+    assert credential.private_file is None and credential.privacy_warnings() == []
+    own = find_master_key(create=True, env=home)
+    assert own.private_file == default_key_path(home) and own.private_folder == os.path.dirname(own.private_file)

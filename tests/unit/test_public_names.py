@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
+from typing import Literal, get_origin
 
 import jobdb
-from jobdb import errors
+import jobdb.model.literals
+from jobdb import errors, model
 from jobdb.engines.sql.engine import Engine
 from jobdb.engines.verbs import verb, verbs_of, with_verbs
 
@@ -19,8 +23,12 @@ def test_all_is_sorted_and_complete() -> None:
 
 
 def test_every_public_thing_is_documented() -> None:
+    literals = Path(model.literals.__file__ or "").read_text("utf-8")
     for name in jobdb.__all__:
         thing = getattr(jobdb, name)
+        if get_origin(thing) is Literal:
+            assert re.search(rf'^{name} = Literal\[.*\]\n"""\w', literals, re.MULTILINE), name
+            continue
         assert inspect.getdoc(thing), name
         if name == "Registry":
             for verb, method in inspect.getmembers(thing, inspect.isfunction):

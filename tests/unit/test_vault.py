@@ -243,7 +243,7 @@ def test_one_bad_secret_among_many_is_named() -> None:
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     with pytest.raises(KeyProblem, match="cut short"):
         vault.unseal_many([(sealed[0][0][:20], ROW)])
-    with pytest.raises(KeyProblem, match="the key at hand is"):
+    with pytest.raises(KeyProblem, match="the current key is"):
         Vault(OTHER_KEY).unseal_many(sealed)
     with pytest.raises(InvalidInput, match=ROW):
         vault.seal_many([(SECRET, ROW), ("\ud800", ROW)])

@@ -1,8 +1,10 @@
 """The wire protocol of job events (docs/job-protocol.md): pure functions over bytes, text and dictionaries.
 
-Called by the registry, the relay, the tickets and the import. Touches no database, clock, file or network.
+Called by the registry, accept, tickets and the import. Uses no database, clock, file or network. From the bottom up:
+``limits`` and ``event``, ``jcs`` (the canonical form), ``signature``, ``wire`` (parse and build); and ``topics``.
 """
 
+from .event import WireEvent
 from .jcs import canonical
 from .limits import (
     JOB_ID_PATTERN,
@@ -19,7 +21,7 @@ from .limits import (
     UnsupportedVersion,
 )
 from .signature import sign, verify
-from .wire import WireEvent, build, parse
+from .wire import build, parse
 
 __all__ = [
     "JOB_ID_PATTERN",

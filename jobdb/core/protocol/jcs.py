@@ -19,14 +19,14 @@ from .limits import MAX_DEPTH, MAX_PAYLOAD_BYTES, MAX_SEQ, MalformedPayload
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# No check for cycles here: _survey has refused them before.
+# No check for cycles here: _validate has refused them before.
 _SORTED = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, check_circular=False
 )
 
 
 def canonical(payload: Mapping[str, Any]) -> bytes:
-    """The bytes that a signature is made over.
+    """Return the bytes that are signed.
 
     Args:
         payload: the whole event; a ``hmac_sig`` in its ``data`` is left out.
@@ -35,7 +35,7 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
         UTF-8 without a final newline.
 
     Raises:
-        MalformedPayload: it has no canonical form: it holds a value that is not JSON's, a key that is no
+        MalformedPayload: it has no canonical form: it contains a value that JSON cannot represent, a key that is not a
             string, an integer beyond ±(2**53 - 1), NaN or infinity, a lone surrogate, or it is too deep.
 
     Source: RFC 8785, section 3.2.
@@ -49,15 +49,16 @@ def canonical(payload: Mapping[str, Any]) -> bytes:
 
 
 def canonical_flat(data: dict[str, Any]) -> str | None:
-    """The canonical form of a small object that holds only text, whole numbers, truth values and null.
+    """Return the canonical form of an object that contains only strings, integers, booleans and null.
 
-    What nearly every event's ``data`` is, in one pass over it. Lone surrogates are left in: encoding finds them.
+    Nearly every event's ``data`` is one; this takes a single pass over it. Lone surrogates are left in: encoding finds
+    them.
 
     Args:
         data: the ``data`` of a payload; ``hmac_sig`` is left out.
 
     Returns:
-        None when it is not such an object, or not one that a canonical form exists for: ``canonical`` says.
+        None when it is not such an object or may have no canonical form: ``canonical`` decides.
     """
     parts = []
     try:
@@ -87,7 +88,7 @@ def canonical_flat(data: dict[str, Any]) -> str | None:
 
 
 def without_signature(payload: Mapping[str, Any]) -> dict[str, Any]:
-    """A shallow copy of the payload whose ``data`` has no ``hmac_sig``."""
+    """Return a shallow copy of the payload whose ``data`` has no ``hmac_sig``."""
     copy = dict(payload)
     data = copy.get("data")
     if type(data) is dict and "hmac_sig" in data:
@@ -137,7 +138,7 @@ def _number(value: float) -> str:
 
 
 def _validate(payload: dict[str, Any]) -> bool:
-    """Whether the payload has neither floats nor keys beyond ASCII. No recursion: level by level.
+    """Return whether the payload has neither floats nor keys beyond ASCII. No recursion: level by level.
 
     Raises:
         MalformedPayload: see ``canonical``.

@@ -1,8 +1,9 @@
-"""Which topics a broker and every subscriber can take: one check for registering, importing and subscribing.
+"""MQTT topics: where a job's events go, which topics are valid, and which filter covers which.
 
-Pure. Sources: MQTT 5, sections 1.5.4 (UTF-8 strings) and 4.7 (topic names and filters). What the standard merely
-advises against is refused too where brokers disconnect for it: mosquitto does so for control characters, non-characters
-and topics of more than 201 levels, and whoever is disconnected for one topic loses all the others.
+Called when a job is registered or imported, by accept, and by the relay and the subscriber. Pure. Sources: MQTT 5,
+sections 1.5.4 (UTF-8 strings) and 4.7 (topic names and filters). Where the standard only advises against something but
+brokers disconnect for it, it is refused as well: mosquitto does so for control characters, non-characters and topics of
+more than 201 levels, and a client that is disconnected for one topic loses all the others.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import re
 
 EVENTS_SUFFIX = "/events"
-"""What stands behind a job's prefix in the topic of its events."""
+"""The last level of the topic of a job's events, after the job's prefix."""
 
 MAX_PREFIX_CHARS = 1024
 MAX_TOPIC_BYTES = 65_535
@@ -19,17 +20,38 @@ MAX_TOPIC_LEVELS = 201
 _FORBIDDEN_CHARACTERS = re.compile("[\x00-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff\ud800-\udfff]")
 
 
+def events_topic(prefix: str) -> str:
+    """Return the topic of a job's events.
+
+    Example:
+        >>> events_topic("jobdb/jobs/abc12345")
+        'jobdb/jobs/abc12345/events'
+    """
+    return prefix + EVENTS_SUFFIX
+
+
 def topic_prefix_error(prefix: str) -> str | None:
-    """Say why no job's topic can begin with this prefix, in words that follow "topic_prefix"; None where it can."""
+    """Return why a job's topic cannot begin with this prefix; None when it can.
+
+    The sentence follows the word "topic_prefix".
+    """
     if not prefix:
         return "is empty"
     if len(prefix) > MAX_PREFIX_CHARS:
         return f"has {len(prefix):,} characters; at most {MAX_PREFIX_CHARS:,} fit"
-    return topic_error(prefix + EVENTS_SUFFIX)
+    return topic_error(events_topic(prefix))
+
+
+def is_valid_topic(topic: str) -> bool:
+    """Return whether events can be published on a topic and subscribed to; the records of old jobs may name any."""
+    return topic_error(topic) is None
 
 
 def topic_error(topic: str) -> str | None:
-    """Say why nothing can be published on a topic and subscribed to there, in words that follow its name."""
+    """Return why a topic cannot be published on and subscribed to; None when it can.
+
+    The sentence follows the topic's name.
+    """
     if not topic:
         return "is empty"
     if "+" in topic or "#" in topic:
@@ -48,5 +70,21 @@ def topic_error(topic: str) -> str | None:
 
 
 def _has_noncharacter(text: str) -> bool:
-    """Tell whether it has one of the last two code points of a Unicode plane, which are no characters."""
+    """Return whether a text has one of the last two code points of a Unicode plane, which are not characters."""
     return any(ord(char) & 0xFFFE == 0xFFFE for char in text)
+
+
+def topic_matches(topic_filter: str, topic: str) -> bool:
+    """Return whether a topic filter covers a topic.
+
+    Example:
+        >>> topic_matches("jobdb/jobs/+/events", "jobdb/jobs/abc12345/events")
+        True
+    """
+    levels, parts = topic_filter.split("/"), topic.split("/")
+    for index, level in enumerate(levels):
+        if level == "#":
+            return True
+        if index >= len(parts) or level not in ("+", parts[index]):
+            return False
+    return len(levels) == len(parts)

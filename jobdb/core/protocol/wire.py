@@ -1,7 +1,7 @@
 """The wire event: from bytes to a checked object, and from arguments to the line that is sent.
 
-Called by the registry (publish, accept), the relay, the tickets and the import; calls the canonical form and
-the signature. Pure: no clock, database, file or network. The rules are those of docs/job-protocol.md.
+Called by the registry (publish, accept), tickets and the import; calls the canonical form and the signature. Pure: no
+clock, database, file or network. The rules are those of docs/job-protocol.md.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import re
 from collections.abc import Mapping
 from json.encoder import encode_basestring
 from operator import itemgetter
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from ...errors import InvalidInput
 from ...model import EventKind
+from .event import WireEvent
 from .jcs import canonical, canonical_flat
 from .limits import (
     JOB_ID_PATTERN,
@@ -29,9 +30,9 @@ from .limits import (
     TIMESTAMP_PATTERN,
     MalformedPayload,
     UnsupportedVersion,
+    has_more_values,
 )
 from .signature import sign
-from .value_count import has_more_values
 
 _KINDS: dict[str, EventKind] = {kind.value: kind for kind in EventKind}
 _FIELDS = ("schema_version", "seq", "job_id", "event", "timestamp", "detail", "data")
@@ -42,51 +43,14 @@ _LONGEST_INTEGER = len(str(-MAX_SEQ))
 _INVALID_JOB_ID = f"job_id is not 1 to {MAX_JOB_ID_CHARS} letters, digits, '.', '_', ':', '@' or '-'"
 
 
-class WireEvent(NamedTuple):
-    """One event as it travels, checked against the schema but not yet against any job.
-
-    Attributes:
-        seq: its number within the job, from 1.
-        job_id: the job it is about.
-        event: what it says.
-        timestamp: when its author says it happened; nothing is decided from it.
-        detail: one line for a person, possibly empty.
-        data: the payload's ``data`` as it is, ``attempt``, ``hmac_kid`` and ``hmac_sig`` included.
-        attempt: the claim under which it was signed; None when it names none.
-        kid: the version of the token it is signed with; 1 when it names none.
-        signature: ``data.hmac_sig`` as it is; None when there is none.
-        payload: the whole parsed object.
-        message: the canonical form without ``data.hmac_sig``: what is signed.
-        text: the wire form on one line: as received, line breaks between JSON's tokens made blanks.
-        digest: SHA-256 of ``message``: two events are the same event when their digests are equal.
-    """
-
-    seq: int
-    job_id: str
-    event: EventKind
-    timestamp: str
-    detail: str
-    data: dict[str, Any]
-    attempt: int | None
-    kid: int
-    signature: str | None
-    payload: dict[str, Any]
-    message: bytes
-    text: str
-    digest: bytes
-
-    def __repr__(self) -> str:
-        return f"WireEvent(seq={self.seq}, job_id={self.job_id!r}, event={self.event.value!r})"
-
-
 def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
-    """Read one wire event from whoever sent it.
+    """Read one wire event from an untrusted sender.
 
     Args:
-        payload: the bytes of the message; or the same as text, or as an object that is already decoded.
+        payload: the bytes of the message, its text, or the decoded object.
 
     Returns:
-        The event. Its signature has not been looked at.
+        The event. Its signature is not checked here.
 
     Raises:
         MalformedPayload: it is not UTF-8 JSON, not the schema, or too large.
@@ -113,7 +77,7 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
     message = canonical(decoded)
     signature = data.get("hmac_sig") if type(data) is dict else None
     if signature is not None and (type(signature) is not str or not signature.isascii()):
-        canonical({"": {"": signature}})  # not signed, but it must be JSON as everything else, as deep as it stands
+        canonical({"": {"": signature}})  # not signed, but it must be JSON like everything else, at its own depth
     if version != SCHEMA_VERSION:
         job_id = decoded.get("job_id")
         raise UnsupportedVersion(version, job_id if type(job_id) is str and _is_job_id(job_id) else None)
@@ -123,7 +87,7 @@ def parse(payload: bytes | bytearray | str | Mapping[str, Any]) -> WireEvent:
 
 
 def _parse_flat(payload: dict[str, Any], data: dict[str, Any], data_text: str, text: str) -> WireEvent:
-    """The same as the rest of ``parse`` for a version 1 payload of the seven fields with a flat ``data``."""
+    """Finish ``parse`` for a version 1 payload of the seven fields with a flat ``data``."""
     if type(payload["schema_version"]) is not int:
         raise MalformedPayload("schema_version is missing or not an integer")
     seq, job_id, kind, timestamp, detail, attempt, kid = _check_fields(payload, data)
@@ -146,15 +110,15 @@ def build(
     kid: int | None,
     token: str | None,
 ) -> WireEvent:
-    """Make one wire event, signed when a token is given.
+    """Build one wire event, signed when a token is given.
 
     Args:
-        job_id: the job it is about.
+        job_id: the job that it is about.
         seq: its number within the job, from 1.
-        event: what it says.
-        timestamp: an RFC 3339 date-time, by custom ``YYYY-MM-DDTHH:MM:SSZ``.
-        detail: one line for a person; may be empty.
-        data: anything that JSON can hold; ``attempt``, ``hmac_kid`` and ``hmac_sig`` are stamped into a copy.
+        event: its kind.
+        timestamp: an RFC 3339 date-time, by convention ``YYYY-MM-DDTHH:MM:SSZ``.
+        detail: one line for people; may be empty.
+        data: anything that JSON can represent; ``attempt``, ``hmac_kid`` and ``hmac_sig`` are stamped into a copy.
         attempt: the claim under which it is published; None before the job was first claimed.
         kid: the version of the token; None leaves it out, which means 1.
         token: the job's secret; None leaves the event unsigned.
@@ -166,14 +130,14 @@ def build(
         InvalidInput: an argument is outside the protocol's limits, or ``data`` contradicts them.
     """
     if token is None and kid is not None:
-        raise InvalidInput("a key version was given without a token to sign with; give both or neither")
+        raise InvalidInput("a key version was given without a token to sign with", advice="give both or neither")
     stamped = dict(data)
     if attempt is not None or "attempt" in stamped:
         _set_reserved(stamped, "attempt", attempt)
     if kid is not None or "hmac_kid" in stamped:
         _set_reserved(stamped, "hmac_kid", kid)
     if "hmac_sig" in stamped:
-        raise InvalidInput("data must not hold 'hmac_sig': the signature is made here; leave it out")
+        raise InvalidInput("data must not contain 'hmac_sig': the signature is made here", advice="leave it out")
     payload: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "seq": seq,
@@ -190,7 +154,7 @@ def build(
         try:
             message = canonical(payload)
         except MalformedPayload:
-            # Tuples, enumerations and the like have a JSON form: write it, and take what a reader would see.
+            # Tuples, enumerations and the like have a JSON form: encode them, and use what a reader would see.
             text = _encode(payload)
             _check_values(text)
             payload = _decode(text)
@@ -209,7 +173,7 @@ def build(
 
 
 def _build_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None) -> WireEvent | None:
-    """The same as the rest of ``build`` for a flat ``data``: both forms are put together from the same parts."""
+    """Finish ``build`` for a flat ``data``; None for any other. Both forms are put together from the same parts."""
     data_text = canonical_flat(data)
     if data_text is None:
         return None
@@ -230,7 +194,7 @@ def _build_flat(payload: dict[str, Any], data: dict[str, Any], token: str | None
 
 
 def _message(data_text: str, detail_text: str, seq: int, job_id: str, kind: EventKind, timestamp: str) -> str:
-    """The canonical form of the seven fields, in the order of their names."""
+    """Return the canonical form of the seven fields, in the order of their names."""
     return (
         f'{{"data":{data_text},"detail":{detail_text},"event":"{kind._value_}","job_id":"{job_id}",'
         f'"schema_version":{SCHEMA_VERSION},"seq":{seq},"timestamp":"{timestamp}"}}'
@@ -240,7 +204,7 @@ def _message(data_text: str, detail_text: str, seq: int, job_id: str, kind: Even
 def _check_fields(
     payload: dict[str, Any], data: dict[str, Any]
 ) -> tuple[int, str, EventKind, str, str, int | None, int]:
-    """Check the fields of a version 1 payload; the one place for both directions.
+    """Check the fields of a version 1 payload, for parse and build alike.
 
     Returns:
         seq, job_id, event, timestamp, detail, attempt, kid.
@@ -380,7 +344,9 @@ def _constant(_: str) -> NoReturn:
 
 def _set_reserved(data: dict[str, Any], name: str, value: int | None) -> None:
     if name in data and (type(data[name]) is not int or data[name] != value):
-        raise InvalidInput(f"data sets the reserved name {name!r} to something else than this event's; leave it out")
+        raise InvalidInput(
+            f"data sets the reserved name {name!r} to another value than the event's", advice="leave it out"
+        )
     if value is not None:
         data[name] = value
 

@@ -6,7 +6,7 @@ A writer that dies in between leaves a notification out, so whoever waits looks 
 Source: https://www.postgresql.org/docs/current/sql-notify.html
 
 Behind a pooler LISTEN would be left to whoever is lent the session next, and so would the notification: there the
-``Poller`` stands in, and whoever waits looks again after a moment. So it does on a standby, which only reads.
+``Poller`` is used instead, and whoever waits looks again after a moment. Likewise on a standby, which only reads.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def listen(address: Address, channel: str) -> Listener | Poller:
 
 
 class Poller:
-    """The stand-in of a listener: after a moment something may have changed."""
+    """The substitute of a listener: after a moment something may have changed."""
 
     def __init__(self) -> None:
         self._closed = Flag()

@@ -10,6 +10,8 @@ from typing import Any
 import psycopg
 from psycopg import errors as server
 
+from jobdb.schema import VIEWS
+
 from ...core.arguments import text
 from ...errors import InvalidInput, TimedOut
 from ..store import Row
@@ -17,7 +19,7 @@ from . import loaders
 from .connections import Connection, roll_back
 from .dialect import DIALECT, FORMS
 from .error_translation import message
-from .query_check import VIEWS, check_query
+from .query_check import check_query
 
 MAX_TIMEOUT_SEC = 7 * 86_400
 MAX_QUERY_CHARS = 1_048_576

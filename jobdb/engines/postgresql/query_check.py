@@ -12,14 +12,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from jobdb.schema import SEALED_COLUMNS, VIEWS
+
 from ...errors import InvalidInput, Unusable
 from .dialect import DIALECT, FORMS
 
 if TYPE_CHECKING:
     from .connections import Connection
 
-VIEWS = ("v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts")
-SECRET_TABLES = frozenset({"tokens", "specs"})
+SECRET_TABLES = frozenset(table for table, _column in SEALED_COLUMNS)
 READABLE_TABLES = frozenset({"jobs", "events", "outbox", "subscriptions", "gaps", "verdict_counts", "refusals"})
 
 # Of the server's own functions those that are marked immutable compute from their arguments alone: they pass. Others

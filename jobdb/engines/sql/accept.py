@@ -39,6 +39,13 @@ class AcceptVerbs(VerbGroup):
         return precheck(self.store, self.vault, arrivals)
 
     @verb
+    def verify_prechecked(self, prechecked: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
+        """Verify what ``precheck`` has left to the write lock; change nothing."""
+        from .precheck import verify_prechecked
+
+        return verify_prechecked(self.store, self.vault, prechecked)
+
+    @verb
     def accept_prechecked(
         self, prechecked: Sequence[PrecheckedArrival], *, subscriber: str, window: int, start: str
     ) -> list[Acceptance]:

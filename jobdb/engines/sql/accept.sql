@@ -1,17 +1,16 @@
 -- Statements about accepting wire events, subscribers and refusals.
 
--- accept_state: the job, the subscription, the token and the recorded event from which a verdict is decided.
-SELECT j.id, j.status, j.last_seq, j.terminal_seq, j.attempt, j.kid, j.topic_prefix, j.updated_ms,
-       s.id, s.start_seq, s.last_seq,
-       t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms, t.ended_ms,
-       e.digest, e.recorded_ms
+-- accept_state: everything that a verdict is decided from, in one row; first the columns of sender_credentials.
+SELECT j.id, j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms,
+       t.ended_ms,
+       j.status, j.last_seq, j.terminal_seq, j.attempt, s.id, s.start_seq, s.last_seq, e.digest, e.recorded_ms
 FROM jobs AS j
 LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
 LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
 
--- sender_credentials: a job and one of its tokens, to authenticate an event before the write lock is asked for.
+-- sender_credentials: who may speak for a job with a key, before the write lock is requested.
 SELECT j.id, j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms,
        t.ended_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid

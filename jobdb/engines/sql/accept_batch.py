@@ -1,19 +1,22 @@
-"""What the verb accept does in its transaction: check for replay, record and apply wire events.
+"""The transaction of the verb accept: check authenticity and replay, record and apply wire events.
 
-What could be found out before it asked for the lock (:mod:`.verifying`) is not done again; what may have changed since
-is looked at here, on one row that holds all it depends on. The replay rules are :mod:`jobdb.core.replay`'s.
+What was decided before the lock was requested (:mod:`.precheck`) is not repeated; what may have changed since is
+checked here, on one row with everything that it depends on. The rules are :mod:`jobdb.core.authenticity`'s and
+:mod:`jobdb.core.replay`'s. Called by the accept verbs only.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ... import model
+from ...core.authenticity import SenderCredentials, check_authenticity
 from ...core.lifecycle import next_status
 from ...core.replay import ReplayFacts, check_replay
 from ...model import Verdict
 from .job_updates import JobUpdates, event_from_wire, event_row, run_each, run_job_updates
-from .precheck import SenderCredentials, check_authenticity
+from .precheck import open_sealed_token
 from .rows import STATUSES, shorten
 from .statements import ACCEPT, EVENTS, TOKENS
 
@@ -27,71 +30,73 @@ if TYPE_CHECKING:
 MAX_REFUSALS_PER_JOB = 64
 MAX_REFUSALS = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
+_CREDENTIAL_COLUMNS = len(SenderCredentials._fields)
+_JOB_COLUMNS = SenderCredentials._fields.index("sealed")
+_NO_TOKEN = (None,) * (_CREDENTIAL_COLUMNS - _JOB_COLUMNS)
 
 
 class _AcceptState:
     """One job and the subscriber's numbers for it while a batch is being accepted: read once, written once.
 
     Attributes:
-        keys: who may speak for it with the tokens that the batch names, by version.
-        stored: digest and moment of the events that the batch has looked up or recorded, by seq.
+        credentials: the job's, with each token that the batch names, by version.
+        recorded: digest and time (Unix milliseconds) of the events that the batch has looked up or recorded, by seq.
         rows: events to be recorded.
-        updates: the events that the job is moved by.
-        advanced: the subscriber's last_seq has to be written.
+        updates: the changes to the job that the events bring.
+        advanced: whether the subscriber's last_seq has to be written.
     """
 
     __slots__ = (
         "advanced",
         "attempt",
-        "keys",
-        "kid",
+        "credentials",
         "last_accepted",
         "last_seq",
         "number",
+        "recorded",
         "rows",
         "start_seq",
         "status",
-        "stored",
         "subscription",
         "terminal_seq",
-        "topic_prefix",
-        "updated_ms",
         "updates",
     )
 
-    def __init__(self, row: Row, start: str) -> None:
+    def __init__(self, row: Row, wire: WireEvent, start: str) -> None:
+        """Take in a row of ``accept_state``, which was read for a wire event."""
+        found = SenderCredentials._make(row[:_CREDENTIAL_COLUMNS])
         (
-            self.number,
             status,
             self.last_seq,
             self.terminal_seq,
             self.attempt,
-            self.kid,
-            self.topic_prefix,
-            self.updated_ms,
             self.subscription,
             self.start_seq,
             self.last_accepted,
-        ) = row
+            digest,
+            recorded_ms,
+        ) = row[_CREDENTIAL_COLUMNS:]
+        self.number = found.job
         self.status = STATUSES[status]
         if self.subscription is None:
             self.start_seq = self.last_accepted = self.last_seq if start == "now" else 0
-        self.keys: dict[int, SenderCredentials] = {}
-        self.stored: dict[int, tuple[bytes, int] | None] = {}
+        self.credentials: dict[int, SenderCredentials] = {wire.kid: found}
+        self.recorded: dict[int, tuple[bytes, int] | None] = {
+            wire.seq: None if digest is None else (digest, recorded_ms)
+        }
         self.rows: list[dict[str, Any]] = []
         self.updates = JobUpdates()
         self.advanced = False
 
-    def key(self, kid: int, row: Row | None) -> None:
-        """Note a token: sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms; None: there is none."""
-        self.keys[kid] = SenderCredentials(
-            self.number, self.kid, self.topic_prefix, self.updated_ms, *(row or (None,) * 6)
-        )
+    def add_credentials(self, kid: int, token: Row | None) -> None:
+        """Note the token of a further version: a row of ``token_state``; None: there is none."""
+        of_job = next(iter(self.credentials.values()))[:_JOB_COLUMNS]
+        self.credentials[kid] = SenderCredentials._make((*of_job, *(token or _NO_TOKEN)))
 
     def apply(self, wire: WireEvent, now: int) -> None:
-        """Records a new event and moves the job, never backwards."""
+        """Record a new event and move the job, never backwards."""
         self.rows.append(event_row(self.number, wire, now))
-        self.stored[wire.seq] = (self.rows[-1]["digest"], now)
+        self.recorded[wire.seq] = (self.rows[-1]["digest"], now)
         if self.status.terminal or (wire.seq < self.last_seq and not wire.event.terminal):
             return
         self.last_seq = max(wire.seq, self.last_seq)
@@ -104,11 +109,11 @@ class _AcceptState:
 
 
 class AcceptBatch:
-    """One transaction of accept: the jobs that it touches, and what is left to write at its end."""
+    """One transaction of accept: the jobs that it touches, and what remains to be written at its end."""
 
     def __init__(self, tx: Transaction, vault: Vault, subscriber: str, window: int, start: str) -> None:
         self._tx = tx
-        self._vault = vault
+        self._open_token = partial(open_sealed_token, vault)
         self._subscriber = subscriber
         self._window = window
         self._start = start
@@ -118,56 +123,61 @@ class AcceptBatch:
         self._ended_overlaps: set[tuple[int, int]] = set()
 
     def accept(self, prechecked: PrecheckedArrival) -> Acceptance:
-        """The verdict on one event, in the order of the documented checks."""
+        """Return the verdict on one event, in the order of the documented checks."""
         wire = prechecked.wire
         if wire is None:
-            assert prechecked.refused is not None
-            self._note_refused_key(prechecked.job, prechecked.kid, prechecked.refused.verdict)
-            return self._count_refusal(prechecked.job, prechecked.refused)
+            assert prechecked.refusal is not None
+            self._note_refused_key(prechecked.job, prechecked.kid, prechecked.refusal.verdict)
+            return self._count_refusal(prechecked.job, prechecked.refusal)
         job = self._load_state(wire)
-        if job is None:
-            return self._refuse(0, wire, Verdict.UNKNOWN_JOB, "no such job in this database")
-        problem = check_authenticity(
-            wire, prechecked.topic, job.keys[wire.kid], self._vault, self._now, verified=prechecked.sealed
+        credentials = None if job is None else job.credentials[wire.kid]
+        failure = check_authenticity(
+            wire,
+            prechecked.topic,
+            credentials,
+            self._open_token,
+            now_ms=self._now,
+            verified_with=prechecked.verified_with,
         )
-        if problem is not None:
-            self._note_refused_key(job.number, wire.kid, problem[0])
-            return self._refuse(job.number, wire, *problem)
-        stored = job.stored[wire.seq]
-        verdict, reason = check_replay(self._replay_facts(job, wire, stored))
+        if failure is not None or job is None:
+            assert failure is not None
+            number = 0 if job is None else job.number
+            self._note_refused_key(number, wire.kid, failure.verdict)
+            return self._refuse(number, wire, *failure)
+        recorded_digest, recorded_ms = job.recorded[wire.seq] or (None, self._now)
+        verdict, reason = check_replay(self._replay_facts(job, wire, recorded_digest))
         if verdict is Verdict.ACCEPTED:
             missing = self._advance(job, wire.seq)
-            if stored is None:
+            if recorded_digest is None:
                 job.apply(wire, self._now)
-                return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, self._now), missing)
-            return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, stored[1]), missing)
+            return model.Acceptance(verdict, wire.job_id, wire.seq, event_from_wire(wire, recorded_ms), missing)
         if verdict is Verdict.DUPLICATE:
-            event = event_from_wire(wire, stored[1] if stored else self._now)
+            event = event_from_wire(wire, recorded_ms)
             return model.Acceptance(verdict, wire.job_id, wire.seq, event, reason=reason)
         if self._start == "now":
-            # "now" is this moment. It must not move on with every event that is refused for being recorded already.
+            # "now" is this moment. It must not move with every event that is refused because it is recorded already.
             self._ensure_subscription(job)
         _record_refusal(self._tx, job.number, self._subscriber, wire, verdict, reason)
         return self._refuse(job.number, wire, verdict, reason)
 
     def _count_refusal(self, job: int, answer: Acceptance) -> Acceptance:
-        """Counts a refusal."""
+        """Count a refusal; return it."""
         key = job, answer.verdict.value
         self._refused[key] = self._refused.get(key, 0) + 1
         return answer
 
     def _note_refused_key(self, job: int, kid: int, verdict: Verdict) -> None:
-        """Remember a key that was refused: if its overlap is over, that is noted at the end."""
+        """Remember a key that was refused: if its overlap is over, that is recorded at the end."""
         if verdict is Verdict.REVOKED_KEY and kid:
             self._ended_overlaps.add((job, kid))
 
     def _refuse(self, job: int, wire: WireEvent, verdict: Verdict, reason: str) -> Acceptance:
         return self._count_refusal(job, model.Acceptance(verdict, wire.job_id, wire.seq, reason=reason))
 
-    # -- what is decided from
+    # -- reading
 
     def _load_state(self, wire: WireEvent) -> _AcceptState | None:
-        """The job, with the key and the stored event that the wire event names."""
+        """Return the job, with the token and the recorded event that the wire event names; None: no such job."""
         job = self._jobs.get(wire.job_id)
         if job is None:
             if wire.job_id in self._jobs:
@@ -178,18 +188,15 @@ class AcceptBatch:
             if row is None:
                 self._jobs[wire.job_id] = None
                 return None
-            job = self._jobs[wire.job_id] = _AcceptState(row[:11], self._start)
-            digest, recorded_ms = row[17:]
-            job.key(wire.kid, row[11:17])
-            job.stored[wire.seq] = None if digest is None else (digest, recorded_ms)
+            job = self._jobs[wire.job_id] = _AcceptState(row, wire, self._start)
             return job
-        if wire.seq not in job.stored:
-            job.stored[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
-        if wire.kid not in job.keys:
-            job.key(wire.kid, self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid))
+        if wire.seq not in job.recorded:
+            job.recorded[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
+        if wire.kid not in job.credentials:
+            job.add_credentials(wire.kid, self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid))
         return job
 
-    def _replay_facts(self, job: _AcceptState, wire: WireEvent, stored: tuple[bytes, int] | None) -> ReplayFacts:
+    def _replay_facts(self, job: _AcceptState, wire: WireEvent, recorded_digest: bytes | None) -> ReplayFacts:
         skipped = False
         if job.start_seq < wire.seq <= job.last_accepted:
             skipped = self._tx.one(ACCEPT.gap_containing_seq, subscription=job.subscription, seq=wire.seq) is not None
@@ -197,9 +204,9 @@ class AcceptBatch:
             seq=wire.seq,
             event_is_terminal=wire.event.terminal,
             attempt=wire.attempt,
-            matches_recorded=None if stored is None else stored[0] == wire.digest,
+            matches_recorded=None if recorded_digest is None else recorded_digest == wire.digest,
             matches_recorded_end=(
-                stored is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_
+                recorded_digest is None and wire.seq == job.terminal_seq and wire.event._value_ == job.status._value_
             ),
             start_seq=job.start_seq,
             last_seq=job.last_accepted,
@@ -210,10 +217,10 @@ class AcceptBatch:
             job_attempt=job.attempt,
         )
 
-    # -- what is written
+    # -- writing
 
     def _ensure_subscription(self, job: _AcceptState) -> int:
-        """The number of the subscription, made now if this is the first that its subscriber sees of the job."""
+        """Return the subscription (its row's id); begin it when the subscriber sees the job for the first time."""
         if job.subscription is None:
             row = self._tx.one(
                 ACCEPT.insert_subscription,
@@ -227,7 +234,7 @@ class AcceptBatch:
         return int(job.subscription)
 
     def _advance(self, job: _AcceptState, seq: int) -> range:
-        """Notes an acceptance; returns the seqs that were skipped over."""
+        """Record an acceptance; return the seqs that were skipped."""
         subscription = self._ensure_subscription(job)
         if seq <= job.last_accepted:
             _fill_gap(self._tx, subscription, seq)
@@ -241,7 +248,7 @@ class AcceptBatch:
         return missing
 
     def write(self) -> None:
-        """What was gathered, each job's rows once. The jobs are locked already, so their order is of no matter."""
+        """Write what was gathered, each job's rows once. The jobs are locked already; their order does not matter."""
         jobs = [job for job in self._jobs.values() if job is not None]
         run_each(self._tx, EVENTS.insert_event, [row for job in jobs for row in job.rows])
         advanced = [
@@ -255,13 +262,13 @@ class AcceptBatch:
         )
         for number, kid in sorted(self._ended_overlaps):
             self._tx.run(TOKENS.end_overlap, job=number, kid=kid, now=self._now)
-        # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers want too.
+        # Last and in one order: the counters of job 0 are the only rows here that other jobs' writers need as well.
         for (number, verdict), count in sorted(self._refused.items()):
             self._tx.run(ACCEPT.add_verdict_count, job=number, verdict=verdict, count=count, now=self._now)
 
 
 def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
-    """Takes one seq out of the skipped range that holds it."""
+    """Take one seq out of the skipped range that contains it."""
     row = tx.one(ACCEPT.gap_containing_seq, subscription=subscription, seq=seq)
     assert row is not None
     first, last = row
@@ -273,7 +280,7 @@ def _fill_gap(tx: Transaction, subscription: int, seq: int) -> None:
 
 
 def _record_refusal(tx: Transaction, job: int, subscriber: str, wire: WireEvent, verdict: Verdict, reason: str) -> None:
-    """Keeps the evidence, within bounds: a holder of the key cannot fill the database with refused events."""
+    """Record the evidence, within bounds: a holder of the key cannot fill the database with refused events."""
     row = tx.one(
         ACCEPT.insert_refusal,
         job=job,

@@ -89,7 +89,7 @@ class ClaimVerbs(VerbGroup):
 
 
 def _job_loader(tx: Transaction, job: int) -> Callable[[], Job]:
-    """Read a job as the view ``job_records`` has it; return what makes the object when the lock is no longer held."""
+    """Read a job's record; return a function that makes the object when the lock is no longer held."""
     from .job_rows import job_from_row  # before the commit: an import needs a file descriptor, and may find none
 
     row = tx.one(JOBS.get_job_by_number, job=job)

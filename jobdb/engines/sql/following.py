@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class FollowResult(NamedTuple):
-    """The events of a followed job that are to be handled, and where the job stands.
+    """The events of a followed job that are to be handled, and whether the job has ended.
 
     Attributes:
         events: the events, in order.

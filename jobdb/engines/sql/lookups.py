@@ -1,4 +1,4 @@
-"""The row that verbs look a job up by: its state, or its primary key alone; an error where there is no such job."""
+"""The lookup of a job by its id: its state, or its primary key alone; an error where there is no such job."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from ...core.protocol.topics import EVENTS_SUFFIX
 from ...errors import UnknownJob
 from ...model import EventKind
 from ..verbs import verb
-from .rows import broker_from_json
-from .sealer import password_binding
+from .rows import open_broker
 from .statements import OUTBOX
 from .verb_group import VerbGroup
 
@@ -64,8 +63,4 @@ class OutboxVerbs(VerbGroup):
             row = tx.one(OUTBOX.broker_of_job, job_id=job_id)
         if row is None:
             raise UnknownJob(job_id)
-        text, sealed = row
-        password = None
-        if sealed is not None:
-            password = self.vault.unseal(sealed, bound_to=password_binding(job_id))
-        return broker_from_json(text, sealed is not None), password
+        return open_broker(self.vault, job_id, *row)

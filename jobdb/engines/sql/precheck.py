@@ -1,26 +1,28 @@
-"""What accept decides before it asks for the write lock: whether a payload is an event, and whether it is its job's.
+"""The part of accept that runs before the write lock is requested: parse each payload, verify large batches.
 
-Parsing and verifying cost what their sender likes, within the protocol's limits, and no other writer shall wait for
-that. So they come first; under the lock it is only looked whether the token is still the one that an event was verified
-with. An event that proves nothing is refused here, and its content dropped: a batch of them takes no memory.
+Parsing and verifying cost as much as the sender likes, within the protocol's limits, and no other writer should wait
+for that. Under the lock it is only checked that the token is still the one that an event was verified with. An event
+that is not authentic is refused here and its content dropped, so that a batch of them takes no memory.
 
-A few small events are verified under the lock all the same, from the row that is read there anyway. That takes less
-than the transaction that it would take to read their tokens beforehand.
+The few events of a small batch are verified under the lock instead, from the row that is read there anyway. That takes
+less time than a transaction that reads their tokens beforehand. Called by the accept verbs; calls the protocol and
+:mod:`jobdb.core.authenticity`, which decides.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from ... import model
-from ...core.protocol import MalformedPayload, UnsupportedVersion, parse, verify
+from ...core.authenticity import SenderCredentials, check_authenticity
+from ...core.protocol import MalformedPayload, UnsupportedVersion, parse
 from ...model import Verdict
-from .rows import overlap_is_over
 from .sealer import token_binding
 from .statements import ACCEPT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ...core.protocol import WireEvent
     from ...crypto.vault import Vault
@@ -28,65 +30,37 @@ if TYPE_CHECKING:
     from ..store import Store
 
 SMALL_BATCH_BYTES = 32_768
-"""Batches of at most so many bytes are verified under the lock."""
+"""The largest batch that is verified under the lock, in bytes."""
 
 CHUNK_BYTES = 1_048_576
-"""So many bytes are parsed before what proves nothing among them is dropped."""
-
-
-class SenderCredentials(NamedTuple):
-    """What a job's row and a token's say about who may speak for the job.
-
-    Attributes:
-        job: jobs.id.
-        kid: the version of the job's present token; 0: it has none, and needs no signatures.
-        topic_prefix: where its events come from.
-        updated_ms: when the job was changed last, Unix milliseconds.
-        sealed: the token that an event names, sealed; None: there is none of that version.
-        imported: it comes from the old registry.
-        revoked_ms: since when it is revoked, Unix milliseconds; None: it is not.
-        expires_ms: until when it is valid, Unix milliseconds; None: no end.
-        overlap_ms: how long that was to be, in milliseconds; None: it is not known.
-        ended_ms: when it was first seen to be over; None: it was not.
-    """
-
-    job: int
-    kid: int
-    topic_prefix: str
-    updated_ms: int
-    sealed: bytes | None
-    imported: int | None
-    revoked_ms: int | None
-    expires_ms: int | None
-    overlap_ms: int | None
-    ended_ms: int | None
+"""How many bytes are parsed before the events among them are verified and those that are not authentic dropped."""
 
 
 class PrecheckedArrival(NamedTuple):
     """An arrival, and what is known of it without the write lock.
 
     Attributes:
-        wire: the event; None where it is refused.
-        topic: the topic it came on, where there was one.
-        refused: its verdict, where that stands already.
-        job: jobs.id of the job that the refusal counts for; 0: of none.
-        authentic: whether it was looked at and is its job's; otherwise that is still to be found out.
-        sealed: the sealed token that it was verified with.
+        wire: the event; None when it is refused.
+        topic: the topic that it came on; None: unknown.
+        refusal: its verdict, when it is refused already.
+        job: the job (jobs.id) for which the refusal is counted; 0: none.
+        authentic: whether it was verified; otherwise that is decided under the lock.
+        verified_with: the encrypted token that it was verified with; None also for a job without a token.
         kid: the version of the token that a refused event names; 0: none.
     """
 
     wire: WireEvent | None
     topic: str | None
-    refused: Acceptance | None = None
+    refusal: Acceptance | None = None
     job: int = 0
     authentic: bool = False
-    sealed: bytes | None = None
+    verified_with: bytes | None = None
     kid: int = 0
 
     @property
     def job_id(self) -> str | None:
-        """The job that it names; None where it names none that could be read."""
-        named = self.wire or self.refused
+        """The job that it names; None when that could not be read."""
+        named = self.wire or self.refusal
         return named.job_id if named else None
 
 
@@ -94,113 +68,94 @@ def precheck(store: Store, vault: Vault, arrivals: Sequence[Arrival]) -> list[Pr
     """Parse a batch and, unless it is small, verify it.
 
     Raises:
-        KeyProblem: a token cannot be unsealed.
+        KeyProblem: a token cannot be decrypted.
     """
-    prechecked: list[PrecheckedArrival] = []
-    looked = size = 0
-    total = 0
-    known: dict[tuple[str, int], SenderCredentials | None] = {}
+    verifier = _Verifier(store, vault)
+    done: list[PrecheckedArrival] = []
+    chunk: list[PrecheckedArrival] = []
+    size = total = 0
     for arrival in arrivals:
-        each = _parsed(arrival)
-        prechecked.append(each)
-        if each.wire is not None:
-            size += len(each.wire.message)
+        parsed = _parse(arrival)
+        chunk.append(parsed)
+        if parsed.wire is not None:
+            size += len(parsed.wire.message)
             if size >= CHUNK_BYTES:
-                _verify(store, vault, prechecked, looked, known)
-                looked, total, size = len(prechecked), total + size, 0
-    if total + size > SMALL_BATCH_BYTES:
-        _verify(store, vault, prechecked, looked, known)
-    return prechecked
+                done += verifier.verify(chunk)
+                chunk, total, size = [], total + size, 0
+    return done + (verifier.verify(chunk) if total + size > SMALL_BATCH_BYTES else chunk)
 
 
-def check_authenticity(
-    wire: WireEvent,
-    topic: str | None,
-    sender: SenderCredentials,
-    vault: Vault,
-    now: int,
-    *,
-    verified: bytes | None = None,
-) -> tuple[Verdict, str] | None:
-    """Return why an event does not prove that it is its job's; None when it does.
-
-    Args:
-        wire: the event.
-        topic: the topic it came on; None: not known.
-        sender: who may speak for its job.
-        vault: opens the token.
-        now: Unix milliseconds.
-        verified: the sealed token that the signature is known to verify with.
+def verify_prechecked(store: Store, vault: Vault, prechecked: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
+    """Verify what ``precheck`` has left to the lock; return all, each that is not authentic as its refusal.
 
     Raises:
-        KeyProblem: the token cannot be unsealed.
+        KeyProblem: a token cannot be decrypted.
     """
-    if topic is not None and topic != sender.topic_prefix + "/events":
-        return Verdict.WRONG_TOPIC, "it came on a topic that is not its job's"
-    if not sender.kid:
-        return None
-    if wire.signature is None:
-        return Verdict.UNSIGNED, "the job has a token and the event no signature"
-    sealed = sender.sealed
-    if sealed is None:
-        return Verdict.REVOKED_KEY, f"the job has no key {wire.kid}"
-    over = sender.expires_ms is not None and overlap_is_over(
-        sender.expires_ms, sender.overlap_ms, sender.ended_ms, now_ms=now, updated_ms=sender.updated_ms
-    )
-    if over or sender.revoked_ms is not None:
-        return Verdict.REVOKED_KEY, f"key {wire.kid} is revoked or its overlap is over"
-    if sealed != verified:
-        token = vault.unseal(sealed, bound_to=token_binding(wire.job_id, wire.kid))
-        if not verify(wire, token, legacy=bool(sender.imported)):
-            return Verdict.BAD_SIGNATURE, f"the signature does not verify with key {wire.kid}"
-    return None
+    return _Verifier(store, vault).verify(prechecked)
 
 
-def _parsed(arrival: Arrival) -> PrecheckedArrival:
+def open_sealed_token(vault: Vault, wire: WireEvent, credentials: SenderCredentials) -> str:
+    """Return the token that an event names, in clear.
+
+    Raises:
+        KeyProblem: it cannot be decrypted.
+    """
+    assert credentials.sealed is not None
+    return vault.unseal(credentials.sealed, bound_to=token_binding(wire.job_id, wire.kid))
+
+
+def _parse(arrival: Arrival) -> PrecheckedArrival:
     try:
         return PrecheckedArrival(parse(arrival.payload), arrival.topic)
     except MalformedPayload as error:
-        refused = model.Acceptance(Verdict.MALFORMED, reason=error.reason)
+        refusal = model.Acceptance(Verdict.MALFORMED, reason=error.reason)
     except UnsupportedVersion as error:
-        refused = model.Acceptance(
+        refusal = model.Acceptance(
             Verdict.UNSUPPORTED_VERSION, job_id=error.job_id, reason="another schema_version than 1"
         )
-    return PrecheckedArrival(None, arrival.topic, refused)
+    return PrecheckedArrival(None, arrival.topic, refusal)
 
 
-def _verify(
-    store: Store,
-    vault: Vault,
-    prechecked: list[PrecheckedArrival],
-    first: int,
-    known: dict[tuple[str, int], SenderCredentials | None],
-) -> None:
-    """Verify what stands in the list from a place on; what proves nothing is replaced by its refusal."""
-    token_keys = {(each.wire.job_id, each.wire.kid) for each in prechecked[first:] if each.wire is not None}
-    now = _read_senders(store, token_keys - known.keys(), known)
-    for index in range(first, len(prechecked)):
-        wire, topic, *_ = prechecked[index]
-        if wire is None:
-            continue
-        sender = known[wire.job_id, wire.kid]
-        if sender is None:
-            failure: tuple[Verdict, str] | None = (Verdict.UNKNOWN_JOB, "no such job in this database")
-        else:
-            failure = check_authenticity(wire, topic, sender, vault, now)
-        number = sender.job if sender else 0
+class _Verifier:
+    """Verifies arrivals in one read transaction per call; remembers the credentials that it has read."""
+
+    def __init__(self, store: Store, vault: Vault) -> None:
+        self._store = store
+        self._vault = vault
+        self._credentials: dict[tuple[str, int], SenderCredentials | None] = {}
+
+    def verify(self, arrivals: Sequence[PrecheckedArrival]) -> list[PrecheckedArrival]:
+        """Return the arrivals, verified; those that are refused or verified already are returned as they are."""
+        open_events = [each.wire for each in arrivals if each.wire is not None and not each.authentic]
+        if not open_events:
+            return list(arrivals)
+        now_ms = self._read_credentials({(wire.job_id, wire.kid) for wire in open_events})
+        open_token = partial(open_sealed_token, self._vault)
+        return [
+            each if each.wire is None or each.authentic else self._verify(each.wire, each.topic, open_token, now_ms)
+            for each in arrivals
+        ]
+
+    def _verify(
+        self,
+        wire: WireEvent,
+        topic: str | None,
+        open_token: Callable[[WireEvent, SenderCredentials], str],
+        now_ms: int,
+    ) -> PrecheckedArrival:
+        credentials = self._credentials[wire.job_id, wire.kid]
+        failure = check_authenticity(wire, topic, credentials, open_token, now_ms=now_ms)
         if failure is None:
-            assert sender is not None
-            prechecked[index] = PrecheckedArrival(wire, topic, None, number, True, sender.sealed)
-        else:
-            refused = model.Acceptance(failure[0], wire.job_id, wire.seq, reason=failure[1])
-            prechecked[index] = PrecheckedArrival(None, topic, refused, number, kid=wire.kid)
+            assert credentials is not None
+            return PrecheckedArrival(wire, topic, None, credentials.job, True, credentials.sealed)
+        refusal = model.Acceptance(failure.verdict, wire.job_id, wire.seq, reason=failure.reason)
+        return PrecheckedArrival(None, topic, refusal, credentials.job if credentials else 0, kid=wire.kid)
 
-
-def _read_senders(
-    store: Store, token_keys: Iterable[tuple[str, int]], known: dict[tuple[str, int], SenderCredentials | None]
-) -> int:
-    with store.read() as tx:
-        for job_id, kid in token_keys:
-            row = tx.one(ACCEPT.sender_credentials, job_id=job_id, kid=kid)
-            known[job_id, kid] = None if row is None else SenderCredentials(*row)
-        return tx.now_ms
+    def _read_credentials(self, token_keys: Iterable[tuple[str, int]]) -> int:
+        """Read the credentials that are not known yet; return the time at which they were read, Unix milliseconds."""
+        with self._store.read() as tx:
+            for job_id, kid in token_keys:
+                if (job_id, kid) not in self._credentials:
+                    row = tx.one(ACCEPT.sender_credentials, job_id=job_id, kid=kid)
+                    self._credentials[job_id, kid] = None if row is None else SenderCredentials(*row)
+            return tx.now_ms

@@ -167,6 +167,6 @@ def stale_attempt(doing: str, job_id: str, attempt: int, *, status: JobStatus, c
     """
     return StaleAttempt(
         f"cannot {doing} job {job_id} with attempt {attempt}: it is {status} at attempt {current}",
-        advice=f"stop this work; registry.get({job_id!r}) returns where it stands",
-        command=f"stop this work; 'jobdb show {job_id}' shows where it stands",
+        advice=f"stop this work; registry.get({job_id!r}) returns its state",
+        command=f"stop this work; 'jobdb show {job_id}' shows its state",
     )

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ... import model
 from ...model import EventKind, JobStatus, from_ms
+from .sealer import password_binding
 
 if TYPE_CHECKING:
+    from ...crypto.vault import Vault
     from ...model import Broker, Event
     from ..store import Row
-
-CLOCK_SLACK_MS = 60_000
-"""How much later than now a moment may be, in milliseconds: hosts' clocks differ, and are set back by seconds."""
 
 # A lookup costs a tenth of what calling the enumeration does, and a page of jobs does it hundreds of times.
 STATUSES = {status.value: status for status in JobStatus}
@@ -48,6 +47,20 @@ def broker_to_json(broker: Broker | None) -> str | None:
     return json.dumps({"host": broker.host, "port": broker.port, "tls": broker.tls, "username": broker.username})
 
 
+def open_broker(
+    vault: Vault, job_id: str, text: str | None, sealed_password: bytes | None
+) -> tuple[Broker | None, str | None]:
+    """Return a job's broker settings, and the password in clear.
+
+    Raises:
+        KeyProblem: the password cannot be decrypted.
+    """
+    password = None
+    if sealed_password is not None:
+        password = vault.unseal(sealed_password, bound_to=password_binding(job_id))
+    return broker_from_json(text, sealed_password is not None), password
+
+
 def event_from_row(row: Row) -> Event:
     """Return the event of a row of job_id, seq, event, attempt, recorded_ms and payload."""
     job_id, seq, kind, attempt, recorded_ms, payload = row
@@ -65,26 +78,6 @@ def event_from_row(row: Row) -> Event:
         recorded_at=recorded_at,
         payload=payload,
     )
-
-
-def overlap_is_over(
-    expires_ms: int | None, overlap_ms: int | None, ended_ms: int | None, *, now_ms: int, updated_ms: int
-) -> bool:
-    """Tell whether a token that was rotated out is valid no more.
-
-    Args:
-        expires_ms: the end of the overlap, Unix milliseconds; None: it has none.
-        overlap_ms: the length of the overlap. An end later than now plus that is void: a clock was ahead when it was
-            computed.
-        ended_ms: when it was first seen that the overlap is over.
-        now_ms: this moment.
-        updated_ms: when the job was changed last. If the end had come by then it stays over, whatever the clock says.
-    """
-    if expires_ms is None:
-        return False
-    if ended_ms is not None or expires_ms <= max(now_ms, updated_ms):
-        return True
-    return overlap_ms is not None and expires_ms - overlap_ms > now_ms + CLOCK_SLACK_MS
 
 
 def shorten(text: str, most: int = 1000) -> str:

@@ -1,6 +1,6 @@
 """Verbs of subscribers that read the database itself: follow a job or all jobs, and note the events that were handled.
 
-Two numbers per subscriber and job: ``last_seq`` (accepted) and ``handled_seq`` (its handler is done with). What lies
+Two numbers per subscriber and job: ``last_seq`` (accepted) and ``handled_seq`` (its handler is done with). What is
 between them is delivered again after a restart. Their transactions are in ``following``, which is imported when a verb
 is called: publishing needs none of it.
 """
@@ -45,10 +45,10 @@ class SubscriptionVerbs(VerbGroup):
 
     @verb
     def mark_handled(self, job_id: str, *, subscriber: str, seq: int, after: int | None = None) -> None:
-        """Note that the handler is done with everything up to ``seq``.
+        """Record that the handler is done with everything up to ``seq``.
 
         ``after`` is the seq that was handed out before it. If one up to there or between the two was accepted late
-        meanwhile, nothing is noted: the handler has not seen that one and gets all from there again. None: no event
+        meanwhile, nothing is recorded: the handler has not seen that one and gets all from there again. None: no event
         is ever accepted late for this subscriber (window 0).
         """
         with self.store.write() as tx:
@@ -103,7 +103,7 @@ class SubscriptionVerbs(VerbGroup):
 
     @verb
     def advance_feed(self, subscriber: str, *, event: int) -> None:
-        """Note how far a subscriber of all jobs has looked."""
+        """Record how far a subscriber of all jobs has looked."""
         with self.store.write() as tx:
             tx.run(SUBSCRIPTIONS.advance_feed, subscriber=subscriber, event=event)
 

@@ -10,7 +10,6 @@ from ...errors import IllegalTransition, InvalidInput
 from ...model import JobStatus, from_ms
 from ..verbs import verb
 from .lookups import require_job, require_job_key
-from .rows import overlap_is_over
 from .sealer import KEY_ID, Sealer, password_binding, token_binding
 from .statements import JOBS, TOKENS
 from .token_reuse import FINGERPRINT_KEY, reseal_key
@@ -18,7 +17,7 @@ from .verb_group import VerbGroup
 
 if TYPE_CHECKING:
     from ...crypto.vault import Vault
-    from ...model import TokenInfo
+    from ...model import TokenInfo, TokenState
     from ..store import Transaction
 
 _PAGE = 500
@@ -50,6 +49,8 @@ class TokenVerbs(VerbGroup):
     @verb
     def tokens(self, job_id: str) -> list[TokenInfo]:
         """Return a job's tokens, without the secrets."""
+        from ...core.authenticity import is_overlap_over
+
         with self.store.read() as tx:
             require_job_key(tx, job_id)
             rows = tx.all(TOKENS.list_tokens, job_id=job_id)
@@ -57,11 +58,11 @@ class TokenVerbs(VerbGroup):
         found = []
         for kid, created_ms, expires_ms, revoked_ms, imported, current, overlap_ms, ended_ms, updated_ms in rows:
             if revoked_ms is not None:
-                state = "revoked"
-            elif overlap_is_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
+                state: TokenState = "revoked"
+            elif is_overlap_over(expires_ms, overlap_ms, ended_ms, now_ms=now, updated_ms=updated_ms):
                 state = "expired"
             else:
-                state = "present" if kid == current else "overlap"
+                state = "current" if kid == current else "overlap"
             created_at = from_ms(created_ms)
             assert created_at is not None
             info = model.TokenInfo(

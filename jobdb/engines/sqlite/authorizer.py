@@ -16,11 +16,11 @@ from collections.abc import Iterator
 
 import apsw
 
+from jobdb.schema import SEALED_COLUMNS, VIEWS
+
 from ...errors import InvalidInput, Unusable
 
-VIEWS = frozenset({"v_jobs", "v_events", "v_subscriptions", "v_refusals", "v_verdicts"})
-SEALED_COLUMNS = frozenset({("tokens", "sealed"), ("specs", "broker_password")})
-READABLE_TABLES = VIEWS | {
+READABLE_TABLES = frozenset(VIEWS) | {
     "jobs", "specs", "tokens", "events", "outbox", "subscriptions", "gaps", "feeds", "verdict_counts", "refusals",
     "leases", "settings", "imports", "import_lines", "job_records", "sqlite_master", "json_each", "json_tree",
 }  # fmt: skip

@@ -21,8 +21,10 @@ from typing import Any
 
 import apsw
 
+from jobdb.schema import VIEWS
+
 from ...errors import InvalidInput, JobdbError, TimedOut
-from .authorizer import VIEWS, authorize, check_program
+from .authorizer import authorize, check_program
 from .error_translation import translate
 
 MAX_VALUE_BYTES = 64 * 1_048_576

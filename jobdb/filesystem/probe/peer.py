@@ -1,4 +1,4 @@
-"""The probe between two hosts that meet through the probed folder itself: `jobdb probe --peer`.
+"""The probe between two hosts that meet through the probed folder itself: `jobdb probe DIR --peer NAME`.
 
 Called by the command line. Both sides run the same code: they find each other, the one with the smaller id leads and
     runs

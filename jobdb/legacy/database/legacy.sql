@@ -8,10 +8,10 @@ VALUES (:job_id, :status, :agent, :agent_session, :topic_prefix, :timeout_sec, :
         :last_seq, :attempt, :terminal_seq, :created_ms, :updated_ms, :started_ms, :finished_ms, :last_event,
         :last_event_ms, :detail);
 
--- legacy_last_number: the row id of the newest job.
+-- legacy_last_row_id: the row id of the newest job.
 SELECT COALESCE(max(id), 0) FROM jobs;
 
--- legacy_new_numbers: the row ids that new jobs were given.
+-- legacy_new_row_ids: the row ids that new jobs were given.
 SELECT job_id, id FROM jobs WHERE id > :after;
 
 -- legacy_update_job: a job that is there and has not moved on; one that has a token keeps requiring it.

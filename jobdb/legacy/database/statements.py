@@ -11,8 +11,8 @@ class LegacyStatements(StatementSet):
     """The statements of ``legacy.sql``."""
 
     legacy_insert_job: Statement
-    legacy_last_number: Statement
-    legacy_new_numbers: Statement
+    legacy_last_row_id: Statement
+    legacy_new_row_ids: Statement
     legacy_update_job: Statement
     legacy_insert_spec: Statement
     legacy_update_spec: Statement

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ...core.arguments import RESERVED_FIELD
 from ...core.protocol.limits import MAX_KID, MAX_SEQ
+from ...core.registration import RESERVED_FIELD
 from .damage import Damaged, DamageKind, quoted
 
 Json = Any

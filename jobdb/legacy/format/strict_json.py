@@ -89,6 +89,8 @@ def parse_object(raw: bytes) -> dict[str, Json] | Damaged:
 
 def json_equal(one: bytes, other: bytes) -> bool:
     """Tell whether two texts are equal JSON objects."""
+    if one == other:
+        return not isinstance(parse_object(one), Damaged)
     first, second = parse_object(one), parse_object(other)
     if isinstance(first, Damaged) or isinstance(second, Damaged):
         return False

@@ -12,7 +12,7 @@ from ...crypto.vault import Vault
 from ...engines.sql.sealer import Sealer, password_binding, token_binding
 from ...engines.store import Transaction
 from ..database.job_queries import find_job
-from ..database.job_values import EventValues, JobValues, KeyValues, LineValues, OriginValues, SpecValues
+from ..database.job_values import EventValues, JobValues, KeyValues, LineValues, OriginValues
 from ..database.statements import LEGACY
 from .normalized_job import NormalizedJob
 from .plan import Plan
@@ -61,10 +61,10 @@ class BatchWriter:
 
     def _insert(self, new: Sequence[NormalizedJob]) -> list[WrittenJob]:
         tx = self._tx
-        last = tx.one(LEGACY.legacy_last_number)
+        last = tx.one(LEGACY.legacy_last_row_id)
         stored = [source.unpack_rows() for source in new]
         tx.run_rows(LEGACY.legacy_insert_job, JOB_PARAMETERS, [rows.job for rows in stored])
-        row_ids: dict[str, int] = dict(tx.all(LEGACY.legacy_new_numbers, after=last[0] if last else 0))
+        row_ids: dict[str, int] = dict(tx.all(LEGACY.legacy_new_row_ids, after=last[0] if last else 0))
         passwords = self._sealed_passwords(new)
         stored_keys = [KeyValues._make(rows.key) for rows in stored]
         tokens = self._sealed_tokens(new, [key.kid for key in stored_keys])
@@ -74,7 +74,7 @@ class BatchWriter:
             job = row_ids[source.job_id]
             written.append(WrittenJob(job, source, len(rows.lines)))
             password = None if source.password is None else next(passwords)
-            specs.append(_spec_parameters(job, SpecValues._make(rows.spec), password))
+            specs.append(_spec_parameters(job, rows.spec, password))
             if key.kid is not None:
                 keys.append(_key_parameters(job, key, next(tokens)))
             origins.append((job, *rows.origin))
@@ -137,8 +137,9 @@ class BatchWriter:
         )
 
 
-def _spec_parameters(job: int, spec: SpecValues, sealed_password: bytes | None) -> tuple[Json, ...]:
-    return job, spec.prompt, spec.broker, sealed_password, spec.expected_artifacts, spec.extra
+def _spec_parameters(job: int, spec: tuple[Json, ...], sealed_password: bytes | None) -> tuple[Json, ...]:
+    prompt, broker, expected_artifacts, extra = spec
+    return job, prompt, broker, sealed_password, expected_artifacts, extra
 
 
 def _key_parameters(job: int, key: KeyValues, sealed: bytes) -> tuple[Json, ...]:

@@ -207,15 +207,9 @@ class _Import:
         reason = plan.reason
         if source.notes or source.trust_note:
             reason = "; ".join(dict.fromkeys(filter(None, (plan.reason, *source.notes, source.trust_note))))
+        warning = TrustWarning(source.warning) if source.warning else None
         self._report.add(
-            ReportRow(
-                file=job_id + RECORD_SUFFIX,
-                outcome=plan.outcome,
-                reason=reason,
-                job_id=job_id,
-                events=source.event_count,
-                warning=TrustWarning(source.warning) if source.warning else None,
-            )
+            ReportRow._make((job_id + RECORD_SUFFIX, plan.outcome, reason, job_id, None, source.event_count, warning))
         )
         for path, damaged in source.damage:
             self._report_damage(path, damaged, job_id)

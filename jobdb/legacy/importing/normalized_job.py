@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from ..database.job_row import record_from_values
 from ..database.job_values import (
     UNCLAIMED,
-    ClaimValues,
     EventValues,
     JobValues,
     KeyValues,
@@ -39,54 +38,35 @@ _CLAIM = _KEY + len(KeyValues._fields)
 
 
 class StoredRows(NamedTuple):
-    """The values that are stored of a job as plain rows, for writing them: the fields are those of `StoredValues`."""
+    """The values that are stored of a job as plain rows, for writing them: each row is one of the named tuples."""
 
     job: tuple[Json, ...]
     spec: tuple[Json, ...]
     origin: tuple[Json, ...]
     key: tuple[Json, ...]
-    claim: tuple[Json, ...]
     events: list[tuple[Json, ...]]
     lines: list[tuple[Json, ...]]
 
-    @classmethod
-    def unpack(cls, packed: bytes) -> StoredRows:
-        """Return the rows that `pack_values` or `pack_rows` packed."""
-        values, events, lines = marshal.loads(packed)
-        return cls(
-            values[:_SPEC],
-            values[_SPEC:_ORIGIN],
-            values[_ORIGIN:_KEY],
-            values[_KEY:_CLAIM],
-            values[_CLAIM:],
-            events,
-            lines,
-        )
-
 
 class StoredValues(NamedTuple):
-    """The values that are stored of a job, events by seq and kept lines by log and number."""
+    """The values that are stored of a job, with names. Its events are by seq, its kept lines by log and number."""
 
     job: JobValues
     spec: SpecValues
     origin: OriginValues
     key: KeyValues
-    claim: ClaimValues
-    events: Sequence[EventValues]
-    lines: Sequence[LineValues]
+    event_rows: list[tuple[Json, ...]]
+    line_rows: list[tuple[Json, ...]]
 
-    @classmethod
-    def from_rows(cls, rows: StoredRows) -> StoredValues:
-        """Return the rows with the names of their columns."""
-        return cls(
-            JobValues._make(rows.job),
-            SpecValues._make(rows.spec),
-            OriginValues._make(rows.origin),
-            KeyValues._make(rows.key),
-            ClaimValues._make(rows.claim),
-            [EventValues._make(event) for event in rows.events],
-            [LineValues._make(line) for line in rows.lines],
-        )
+    @property
+    def events(self) -> list[EventValues]:
+        """Return its events with names."""
+        return [EventValues._make(row) for row in self.event_rows]
+
+    @property
+    def lines(self) -> list[LineValues]:
+        """Return its kept lines with names."""
+        return [LineValues._make(row) for row in self.line_rows]
 
     def record(self, token: str | None, password: str | None) -> LegacyRecord:
         """Return the record that was read.
@@ -173,11 +153,22 @@ class NormalizedJob(NamedTuple):
 
     def unpack_rows(self) -> StoredRows:
         """Return the values that are stored of it, as plain rows: for each job of a large import."""
-        return StoredRows.unpack(self.packed)
+        values, events, lines = marshal.loads(self.packed)
+        return StoredRows._make(
+            (values[:_SPEC], values[_SPEC:_ORIGIN], values[_ORIGIN:_KEY], values[_KEY:_CLAIM], events, lines)
+        )
 
     def unpack_values(self) -> StoredValues:
         """Return the values that are stored of it, with names: for the jobs that need a closer look."""
-        return StoredValues.from_rows(StoredRows.unpack(self.packed))
+        values, events, lines = marshal.loads(self.packed)
+        return StoredValues(
+            JobValues._make(values[:_SPEC]),
+            SpecValues._make(values[_SPEC:_ORIGIN]),
+            OriginValues._make(values[_ORIGIN:_KEY]),
+            KeyValues._make(values[_KEY:_CLAIM]),
+            events,
+            lines,
+        )
 
 
 class DeferredJob(NamedTuple):

@@ -2,7 +2,7 @@
 
     SEEN <name> ok|FAILED <detail>
 
-Called by /init. The programs on the clients are those of the tests between two hosts (workers.py).
+Called by /init. The programs on the clients are those of the tests between two hosts (worker_program.py).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from machines import LEASE_SEC, Machine, start_server
 
 os.environ.update(JOBDB_KEY="5e" * 32, PYTHONPATH="/opt/lib", PYTHONWARNINGS="ignore")
-WORKERS = "/opt/guest/workers.py"
+WORKERS = "/opt/guest/worker_program.py"
 DATABASE = "/mnt/registry/jobs.db"
 TIMEOUT_SEC = 240.0
 JOBS = 4

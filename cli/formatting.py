@@ -1,0 +1,32 @@
+"""Styles and short texts that several commands show: styles of statuses and events, counts with their noun."""
+
+from __future__ import annotations
+
+from jobdb.model import EventKind, Job, JobStatus
+
+STATUS_STYLES = {
+    JobStatus.PENDING: "cyan",
+    JobStatus.RUNNING: "yellow",
+    JobStatus.COMPLETED: "green",
+    JobStatus.ERROR: "bold red",
+    JobStatus.CANCELLED: "dim",
+}
+
+PERMISSION_STYLE = "bold magenta"
+"""The style of what waits for a person's permission."""
+
+EVENT_STYLES = {
+    EventKind.PERMISSION_REQUIRED: PERMISSION_STYLE,
+    EventKind.COMPLETED: STATUS_STYLES[JobStatus.COMPLETED],
+    EventKind.ERROR: STATUS_STYLES[JobStatus.ERROR],
+}
+
+
+def awaits_permission(job: Job) -> bool:
+    """Tell whether a running job waits for a person's permission."""
+    return job.status is JobStatus.RUNNING and job.last_event is EventKind.PERMISSION_REQUIRED
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Return a count with its noun: ``1 job``, ``2 jobs``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

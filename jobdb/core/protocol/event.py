@@ -1,0 +1,48 @@
+"""The wire event as an object: what ``parse`` returns and ``build`` makes.
+
+A leaf of the protocol: the signature and the wire form both use it and it calls neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from ...model import EventKind
+
+
+class WireEvent(NamedTuple):
+    """One event on the wire, checked against the schema but not yet against any job.
+
+    Attributes:
+        seq: its number within the job, from 1.
+        job_id: the job that it is about.
+        event: its kind.
+        timestamp: the time that its author gives; nothing is decided from it.
+        detail: one line for people, possibly empty.
+        data: the payload's ``data`` unchanged, with ``attempt``, ``hmac_kid`` and ``hmac_sig``.
+        attempt: the claim under which it was signed; None when it names none.
+        kid: the version of the token that it is signed with; 1 when it names none.
+        signature: ``data.hmac_sig`` unchanged; None when there is none.
+        payload: the whole parsed object.
+        message: the signed bytes: the canonical form without ``data.hmac_sig``.
+        text: the wire form on one line: as received, with line breaks between JSON's tokens replaced by blanks.
+        digest: SHA-256 of ``message``: two events are the same event when their digests are equal.
+    """
+
+    seq: int
+    job_id: str
+    event: EventKind
+    timestamp: str
+    detail: str
+    data: dict[str, Any]
+    attempt: int | None
+    kid: int
+    signature: str | None
+    payload: dict[str, Any]
+    message: bytes
+    text: str
+    digest: bytes
+
+    def __repr__(self) -> str:
+        return f"WireEvent(seq={self.seq}, job_id={self.job_id!r}, event={self.event.value!r})"

@@ -1,0 +1,147 @@
+"""The verbs of :class:`Registry` about claims: claim a job, renew and release the claim, reap those of dead workers."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..core import arguments
+from ..system.descriptor_shortage import translate_shortage
+from .base import RegistryBase
+
+if TYPE_CHECKING:
+    from ..model import Claim, Job, Reaped
+
+DEFAULT_LEASE_SEC = 300.0
+DEFAULT_STRIKE_LIMIT = 3
+
+
+@translate_shortage
+class ClaimVerbs(RegistryBase):
+    """The verbs about claims."""
+
+    def claim(
+        self,
+        *,
+        worker: str,
+        agent: str | None = None,
+        agent_session: str | None = None,
+        job_id: str | None = None,
+        lease_sec: float | None = DEFAULT_LEASE_SEC,
+        wait_sec: float = 0,
+    ) -> Claim | None:
+        """Claim the next pending job: highest priority first, then the oldest.
+
+        Args:
+            worker: the name of the worker that claims it, such as "host1:4711".
+            agent: only jobs of this agent.
+            agent_session: only jobs of this session.
+            job_id: only this job.
+            lease_sec: the claim expires after so many seconds unless it is renewed; None means never.
+            wait_sec: how long to wait for a job if none is pending, in seconds.
+
+        Returns:
+            The claim; give its ``attempt`` with every verb on the job. None if no job is pending.
+
+        Raises:
+            UnknownJob: there is no job of the id ``job_id``.
+            IllegalTransition: the job of the id ``job_id`` is not pending.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> claim = registry.claim(agent="codex", worker="host1:4711", lease_sec=60)
+            >>> claim.job_id, claim.attempt
+            ('sort-1', 1)
+            >>> registry.claim(agent="codex", worker="host2:4711") is None
+            True
+        """
+        lease_ms = None if lease_sec is None else arguments.seconds_as_ms("lease_sec", lease_sec)
+        worker = arguments.text("worker", worker, most=256)
+        agent = arguments.optional_text("agent", agent, most=128)
+        agent_session = arguments.optional_text("agent_session", agent_session, most=256)
+        if job_id is not None:
+            job_id = arguments.job_id(job_id)
+        wait_sec = arguments.seconds("wait_sec", wait_sec)
+        deadline = time.monotonic() + wait_sec
+        while True:
+            seen = self.store.data_version() if wait_sec > 0 else 0
+            claim = self.engine.claim(
+                worker=worker, lease_ms=lease_ms, job_id=job_id, agent=agent, agent_session=agent_session
+            )
+            left = deadline - time.monotonic()
+            if claim is not None or left <= 0:
+                return claim
+            self.store.wait_for_change(seen, left)
+
+    def renew(self, job_id: str, *, attempt: int, lease_sec: float = DEFAULT_LEASE_SEC) -> Claim:
+        """Renew the lease of a claim.
+
+        Args:
+            job_id: the id of the claimed job.
+            attempt: the attempt of the claim.
+            lease_sec: when the claim is to expire, in seconds from now.
+
+        Returns:
+            The claim with its new lease.
+
+        Raises:
+            UnknownJob: there is no job of that id.
+            StaleAttempt: the claim was taken over or released, or the job has ended.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort")
+            >>> claim = registry.claim(worker="host1:4711", lease_sec=60)
+            >>> renewed = registry.renew(claim.job_id, attempt=claim.attempt, lease_sec=600)
+            >>> renewed.lease_expires_at > claim.lease_expires_at
+            True
+        """
+        lease_ms = arguments.seconds_as_ms("lease_sec", lease_sec)
+        return self.engine.renew(arguments.job_id(job_id), attempt=arguments.attempt(attempt), lease_ms=lease_ms)
+
+    def release(self, job_id: str, *, attempt: int) -> Job:
+        """Release a claimed job: it is pending again.
+
+        Args:
+            job_id: the id of the claimed job.
+            attempt: the attempt of the claim.
+
+        Returns:
+            The job.
+
+        Raises:
+            UnknownJob: there is no job of that id.
+            StaleAttempt: the claim was taken over or released, or the job has ended.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort")
+            >>> claim = registry.claim(worker="host1:4711")
+            >>> registry.release(claim.job_id, attempt=claim.attempt).status
+            <JobStatus.PENDING: 'pending'>
+        """
+        return self.engine.release(arguments.job_id(job_id), attempt=arguments.attempt(attempt))
+
+    def reap(self, *, strike_limit: int = DEFAULT_STRIKE_LIMIT, limit: int = 500) -> list[Reaped]:
+        """Return the jobs of dead workers to pending, and end jobs that are past their time limits.
+
+        Call it from time to time, from any process. A job whose lease expired becomes pending again; at the
+        ``strike_limit``-th time it ends as error. A job past its ``timeout_sec`` or ``idle_timeout_sec`` ends as error.
+        If its token is revoked, so that no event can be signed, it ends without an event, as a cancelled job does.
+
+        Args:
+            strike_limit: end a job when its lease expired so many times.
+            limit: how many expired leases and how many overdue jobs to treat at most in this transaction, 1 to 10,000.
+
+        Returns:
+            The jobs that it changed.
+
+        Example:
+            >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
+            >>> claim = registry.claim(worker="host1:4711", lease_sec=0.001)
+            >>> time.sleep(0.01)
+            >>> [(reaped.job_id, reaped.action) for reaped in registry.reap()]
+            [('sort-1', 'returned')]
+        """
+        return self.engine.reap(
+            strike_limit=arguments.integer("strike_limit", strike_limit, least=1, most=10**6),
+            limit=arguments.page_limit(limit),
+        )

@@ -1,0 +1,99 @@
+"""The shared mark and the journal, when it is put on or taken off beside processes that have the file open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobdb import Busy, Registry, UnsafeFileSystem
+from jobdb.engines.sqlite import open, shared_mark
+from jobdb.engines.sqlite.header import read_header
+from jobdb.engines.sqlite.shared_mark import is_shared, set_shared
+
+WORKER = """
+import sys
+from jobdb import Registry, UnsafeFileSystem
+registry = Registry.open(sys.argv[1])
+registry.register(agent="a", prompt="", job_id="before")
+registry.get("before")
+print(registry.engine.store.journal, flush=True)
+sys.stdin.readline()
+for verb in (lambda: registry.get("before"), lambda: registry.register(agent="a", prompt="", job_id="after")):
+    try:
+        verb()
+        print("went on", flush=True)
+    except UnsafeFileSystem as error:
+        print(error, flush=True)
+"""
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Path:
+    path = tmp_path / "jobs.db"
+    Registry.open(path, create=True).close()
+    return path
+
+
+def test_the_mark_changes_the_journal_both_ways(database: Path) -> None:
+    set_shared(database, True)
+    assert is_shared(database) and not read_header(database).wal
+    with Registry.open(database) as registry:
+        assert registry.engine.store.describe().endswith("journal delete")
+    set_shared(database, False)
+    with Registry.open(database) as registry:
+        assert registry.engine.store.describe().endswith("journal wal")
+
+
+def test_the_mark_waits_for_those_who_have_the_file_open_in_wal(database: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin and holder.stdout and holder.stdout.readline() == "wal\n"
+    with pytest.raises(Busy, match="another process"):
+        set_shared(database, True, busy_sec=0.2)
+    assert not is_shared(database)
+    holder.communicate("\n", timeout=60)
+
+
+def test_who_has_a_rollback_journal_open_does_not_follow_into_wal(database: Path) -> None:
+    set_shared(database, True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdin and holder.stdout and holder.stdout.readline() == "delete\n"
+    set_shared(database, False)
+    with Registry.open(database) as registry:
+        assert read_header(database).wal is True
+        told, _ = holder.communicate("\n", timeout=60)
+        assert told.count("was put into WAL mode") == 2 and "went on" not in told
+        assert [job.job_id for job in registry.jobs()] == ["before"]
+
+
+def test_a_mark_that_is_put_on_while_it_is_opened_wins(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_shared(database, True)
+    set_shared(database, False)
+    assert not read_header(database).wal
+
+    def too_late(path: Path) -> bool:
+        before = is_shared(path)
+        set_shared(path, True)
+        return before
+
+    monkeypatch.setattr(open, "is_shared", too_late)
+    with Registry.open(database) as registry:
+        assert registry.engine.store.describe().endswith("journal delete")
+        registry.register(agent="a", prompt="")
+    assert not read_header(database).wal
+
+
+def test_no_mark_is_put_on_where_locks_do_not_reach(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> None:
+        raise UnsafeFileSystem(f"{path.parent} has no locks")
+
+    monkeypatch.setattr(shared_mark, "check_placement", refused)
+    with pytest.raises(UnsafeFileSystem):
+        set_shared(database, True)
+    assert not is_shared(database)

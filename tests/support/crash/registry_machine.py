@@ -1,0 +1,211 @@
+"""A state machine for hypothesis: every verb, on two connections in turn, against the plain model, with one clock."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
+
+from jobdb import JobdbError, Registry
+from tests.support.crash.registry_model import Model, ModelJob, Refused
+from tests.support.keys import vault
+
+CONNECTIONS = st.integers(0, 1)
+SUBSCRIBERS = st.sampled_from(("watcher", "archive"))
+KINDS = st.sampled_from(("started", "progress", "permission_required", "completed", "error"))
+LIMITS = st.sampled_from((0, 5, 50))
+
+
+class RegistryMachine(RuleBasedStateMachine):
+    """Two registries on one database, and the model that says what each verb must answer."""
+
+    jobs: Bundle[str] = Bundle("jobs")
+    claims: Bundle[tuple[str, int]] = Bundle("claims")
+    payloads: Bundle[str] = Bundle("payloads")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="machine"))
+        self.model = Model()
+        self.numbers = itertools.count(1)
+        self.registries = [self._open(create=True), self._open()]
+
+    def _open(self, create: bool = False) -> Registry:
+        return Registry.open(
+            self.folder / "jobs.db",
+            create=create,
+            durability="normal",
+            vault=vault(),
+            clock=lambda: self.model.now,
+            checkpoint_pages=5,
+        )
+
+    def teardown(self) -> None:
+        for registry in self.registries:
+            registry.close()
+        shutil.rmtree(self.folder)
+
+    def _check_same_outcome(self, predicted: Callable[[], Any], real: Callable[[], Any]) -> Any:
+        """Call both; both must answer, or refuse with the same error. Return the real answer, None if refused."""
+        try:
+            expected = predicted()
+        except Refused as refusal:
+            try:
+                answer = real()
+            except JobdbError as error:
+                assert type(error).__name__ == refusal.args[0], error
+                return None
+            raise AssertionError(f"expected {refusal.args[0]}, got {answer!r}") from None
+        return expected, real()
+
+    @rule(target=jobs, which=CONNECTIONS, priority=st.integers(-1, 1), agent=st.sampled_from("ab"), timeouts=LIMITS)
+    def register(self, which: int, priority: int, agent: str, timeouts: int) -> str:
+        key = f"key {next(self.numbers)}"
+        options: dict[str, Any] = {
+            "agent": agent,
+            "prompt": key,
+            "priority": priority,
+            "timeout_sec": timeouts * 4,
+            "idle_timeout_sec": timeouts,
+            "idempotency_key": key,
+        }
+        job = self.registries[which].register(**options)
+        assert self.registries[1 - which].register(**options).job_id == job.job_id
+        self.model.register(job.job_id, priority=priority, agent=agent, timeout_sec=timeouts * 4, idle_sec=timeouts)
+        return str(job.job_id)
+
+    @rule(
+        target=claims,
+        which=CONNECTIONS,
+        agent=st.sampled_from((None, None, "a", "b")),
+        lease=st.sampled_from((None, 2, 20)),
+    )
+    def claim(self, which: int, agent: str | None, lease: int | None) -> tuple[str, int]:
+        expected = self.model.claim(agent, None if lease is None else lease * 1000)
+        claim = self.registries[which].claim(worker="w", agent=agent, lease_sec=lease)
+        if expected is None or claim is None:
+            assert claim is None and expected is None
+            return "none", 0
+        assert (claim.job_id, claim.attempt) == (expected.job_id, expected.attempt)
+        return claim.job_id, claim.attempt
+
+    @rule(which=CONNECTIONS, claim=claims, lease=st.integers(1, 30))
+    def renew(self, which: int, claim: tuple[str, int], lease: int) -> None:
+        self._check_same_outcome(
+            lambda: self.model.renew(*claim, lease * 1000),
+            lambda: self.registries[which].renew(claim[0], attempt=claim[1], lease_sec=lease),
+        )
+
+    @rule(which=CONNECTIONS, claim=claims)
+    def release(self, which: int, claim: tuple[str, int]) -> None:
+        self._check_same_outcome(
+            lambda: self.model.release(*claim), lambda: self.registries[which].release(claim[0], attempt=claim[1])
+        )
+
+    @rule(target=payloads, which=CONNECTIONS, claim=claims, kind=KINDS)
+    def publish(self, which: int, claim: tuple[str, int], kind: str) -> str:
+        return self._publish(which, claim[0], kind, claim[1])
+
+    @rule(target=payloads, which=CONNECTIONS, job_id=jobs, kind=KINDS)
+    def publish_unclaimed(self, which: int, job_id: str, kind: str) -> str:
+        return self._publish(which, job_id, kind, None)
+
+    def _publish(self, which: int, job_id: str, kind: str, attempt: int | None) -> str:
+        done = self._check_same_outcome(
+            lambda: self.model.publish(job_id, kind, attempt),
+            lambda: self.registries[which].publish(job_id, kind, attempt=attempt),
+        )
+        if done is None:
+            return "not json"
+        (seq, signed), event = done
+        assert (event.seq, event.attempt or 0, event.event) == (seq, signed, kind)
+        payload = event.payload
+        assert isinstance(payload, str)
+        return payload
+
+    @rule(which=CONNECTIONS, job_id=jobs)
+    def cancel(self, which: int, job_id: str) -> None:
+        self._check_same_outcome(lambda: self.model.cancel(job_id), lambda: self.registries[which].cancel(job_id))
+
+    @rule(seconds=st.sampled_from((1, 3, 10, 60)))
+    def time_passes(self, seconds: int) -> None:
+        self.model.now += seconds * 1000
+
+    @rule(which=CONNECTIONS, strikes=st.integers(1, 3))
+    def reap(self, which: int, strikes: int) -> None:
+        expected = self.model.reap(strikes)
+        reaped = self.registries[which].reap(strike_limit=strikes)
+        assert sorted((found.job_id, found.action) for found in reaped) == expected
+
+    @rule(which=CONNECTIONS, age=st.sampled_from((0, 5, 100)))
+    def prune(self, which: int, age: int) -> None:
+        expected = self.model.prune(age * 1000)
+        assert sorted(self.registries[which].prune(older_than_sec=age)) == expected
+
+    @rule(which=CONNECTIONS, payload=payloads, subscriber=SUBSCRIBERS, window=st.sampled_from((0, 1, 5)))
+    def accept(self, which: int, payload: str, subscriber: str, window: int) -> None:
+        answer = self.registries[which].accept(payload, subscriber=subscriber, window=window)
+        if payload == "not json":
+            assert answer.verdict == "malformed"
+            return
+        wire = json.loads(payload)
+        verdict, missing = self.model.accept(wire["job_id"], wire["seq"], subscriber, window)
+        assert (answer.verdict, list(answer.missing)) == (verdict, missing)
+
+    @rule(which=CONNECTIONS, payload=payloads, subscriber=SUBSCRIBERS)
+    def accept_forged(self, which: int, payload: str, subscriber: str) -> None:
+        if payload != "not json":
+            wire = json.loads(payload)
+            wire["seq"] += 1
+            answer = self.registries[which].accept(json.dumps(wire), subscriber=subscriber)
+            assert answer.verdict == ("bad_signature" if wire["job_id"] in self.model.jobs else "unknown_job")
+
+    @rule(which=CONNECTIONS, job_id=jobs)
+    def rotate(self, which: int, job_id: str) -> None:
+        done = self._check_same_outcome(
+            lambda: self.model.rotate(job_id),
+            lambda: self.registries[which].tokens.rotate(job_id, overlap_sec=10**6),
+        )
+        assert done is None or done[0] == done[1]
+
+    @rule(which=CONNECTIONS)
+    def reopen(self, which: int) -> None:
+        self.registries[which].close()
+        self.registries[which] = self._open()
+
+    @invariant()
+    def matches_model(self) -> None:
+        for registry in self.registries:
+            found = {job.job_id: job for job in registry.jobs(limit=1000)}
+            assert found.keys() == self.model.jobs.keys()
+            for job_id, expected in self.model.jobs.items():
+                job = found[job_id]
+                shown = (job.status.value, job.last_seq, job.strikes)
+                assert shown == (expected.status, len(expected.events), expected.strikes)
+        self._compare_events()
+
+    def _compare_events(self) -> None:
+        for job_id, expected in self.model.jobs.items():
+            if expected.events:
+                events = self.registries[0].events(job_id)
+                assert [event.event.value for event in events] == expected.events
+                assert [event.attempt or 0 for event in events] == expected.attempts
+        self._compare_subscriptions()
+
+    def _compare_subscriptions(self) -> None:
+        found = {(state.job_id, state.subscriber): state.last_seq for state in self.registries[1].subscriptions()}
+        assert found == {
+            (job.job_id, name): subscriber_state.last
+            for job in self._watched()
+            for name, subscriber_state in job.subscribers.items()
+        }
+
+    def _watched(self) -> list[ModelJob]:
+        return list(self.model.jobs.values())

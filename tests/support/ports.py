@@ -1,0 +1,26 @@
+"""Ports for servers that a test starts, and may stop and start again."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on, or takes while its server is down.
+
+    Not one of those that the system gives to whoever connects somewhere: a server that starts slowly or is down for a
+    moment could find it taken, and a client that tries such a closed port again and again ends up connected to itself.
+    Workers that run tests side by side take from parts of their own.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    first = 15_000 + 500 * (int(worker) % 20)
+    for port in random.SystemRandom().sample(range(first, first + 500), 500):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no free port from {first} on")

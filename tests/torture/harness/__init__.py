@@ -1,1 +1,0 @@
-"""What the crash and torture tests share: workers that die, what they were promised, and the comparison afterwards."""
