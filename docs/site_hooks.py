@@ -1,4 +1,4 @@
-"""MkDocs hooks that copy the files of schema/ to which pages link, because they are outside docs/, into the site.
+"""MkDocs hooks that add files outside docs/ to the site: those of schema/ that pages link to, and ARCHITECTURE.md.
 
 Called by MkDocs (``hooks`` in mkdocs.yml).
 """
@@ -11,18 +11,23 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-_SCHEMA = Path(__file__).parent.parent / "schema"
-_LINK = re.compile(r"\]\((?:\.\./)+schema/([\w.-]+\.json)\)")
+_ROOT = Path(__file__).parent.parent
+_ARCHITECTURE = "ARCHITECTURE.md"
+_SCHEMA = _ROOT / "schema"
+_SCHEMA_LINK = re.compile(r"\]\((?:\.\./)+schema/([\w.-]+\.json)\)")
 
 
 def on_files(files: Any, *, config: Any) -> Any:
-    """Add the JSON Schemas and the protocol's vectors to the site."""
+    """Add the JSON Schemas, the protocol's vectors and the architecture page to the site."""
     for path in sorted(_SCHEMA.glob("*.json")):
         files.append(File.generated(config, f"schema/{path.name}", abs_src_path=str(path)))
+    architecture = (_ROOT / _ARCHITECTURE).read_text("utf-8").replace("](docs/", "](")
+    files.append(File.generated(config, _ARCHITECTURE, content=architecture))
     return files
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_more: Any) -> str:
     """Make links to these files lead to their copies in the site."""
     up = "../" * page.file.src_uri.count("/")
-    return _LINK.sub(rf"]({up}schema/\1)", markdown)
+    markdown = markdown.replace(f"](../{_ARCHITECTURE})", f"]({_ARCHITECTURE})")
+    return _SCHEMA_LINK.sub(rf"]({up}schema/\1)", markdown)

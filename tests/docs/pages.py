@@ -17,7 +17,10 @@ from pathlib import Path
 
 from tests.support.paths import ROOT
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "ARCHITECTURE")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 SHELL = ("console", "sh")
 """Languages whose blocks are run by the shell."""
