@@ -9,7 +9,8 @@ import typer
 from jobdb.errors import DatabaseMissing, InvalidInput, Unavailable
 
 from .context import get_settings, open_registry, resolve_url
-from .messages import print_hint, print_note
+from .hints import print_hint
+from .messages import print_note
 from .output import print_json
 from .parameters import AsJson
 

@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import output
 from .context import open_registry
-from .messages import print_hint
+from .hints import print_hint
 from .parameters import AsJson, JobId
 from .tables import Cell, print_table
 

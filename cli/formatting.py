@@ -30,3 +30,13 @@ def awaits_permission(job: Job) -> bool:
 def pluralize(count: int, noun: str) -> str:
     """Return a count with its noun: ``1 job``, ``2 jobs``."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def first_line(prompt: str) -> str:
+    """Return the first line of a prompt, shortened to 80 characters."""
+    return truncate(prompt.strip().partition("\n")[0], 80)
+
+
+def truncate(text: str, max_chars: int) -> str:
+    """Return a text, cut off with an ellipsis where it is longer than ``max_chars``."""
+    return text if len(text) <= max_chars else text[: max_chars - 1] + "…"

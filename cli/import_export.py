@@ -12,7 +12,8 @@ from jobdb.errors import InvalidInput
 from . import output
 from .context import open_registry
 from .formatting import pluralize
-from .messages import print_hint, print_note, show_progress
+from .hints import print_hint
+from .messages import print_note, show_progress
 from .parameters import AsJson
 from .tables import print_table
 

@@ -1,4 +1,4 @@
-"""Messages on stderr: errors, warnings, notes, hints and progress; all sanitized, and never a reason to fail.
+"""Messages on stderr: errors, warnings, notes and progress; all sanitized, and never a reason to fail.
 
 Called by the commands, and by ``main`` for the error that ends one.
 """
@@ -8,12 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from jobdb.system.terminal import sanitize
-
-if TYPE_CHECKING:
-    import typer
 
 
 def print_error(text: str) -> None:
@@ -28,22 +24,6 @@ def print_warning(text: str) -> None:
 
 def print_note(text: str) -> None:
     """Print what was done."""
-    _print(sanitize(text))
-
-
-def print_hint(text: str, ctx: typer.Context | None = None) -> None:
-    """Print a suggestion for the next step, on a terminal only: scripts do not need it.
-
-    Args:
-        text: a sentence; each ``jobdb `` in it begins a command.
-        ctx: the current command's context, where the suggested commands work on this database: they get its ``--db``.
-    """
-    if not sys.stderr.isatty():
-        return
-    if ctx is not None:
-        from .context import get_settings
-
-        text = text.replace("jobdb ", f"{get_settings(ctx).suggested_command()} ")
     _print(sanitize(text))
 
 

@@ -138,7 +138,7 @@ def _print_recorded(event: Event, *, as_json: bool) -> None:
 
 
 def _print_next_step(ctx: typer.Context, job: str, attempt: int | None) -> None:
-    from .messages import print_hint
+    from .hints import print_hint
 
     option = "" if attempt is None else f" --attempt {attempt}"
     print_hint(

@@ -10,7 +10,7 @@ from jobdb.errors import InvalidInput
 
 from . import inputs
 from .context import open_registry
-from .messages import print_hint
+from .hints import print_hint
 from .output import print_json, print_line
 from .parameters import AsJson
 from .token_options import TokenOptions, with_token_options

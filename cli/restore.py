@@ -10,7 +10,8 @@ import typer
 from . import output
 from .context import get_settings
 from .formatting import pluralize
-from .messages import print_hint, print_note, print_warning
+from .hints import print_hint
+from .messages import print_note, print_warning
 from .parameters import AsJson
 
 if TYPE_CHECKING:

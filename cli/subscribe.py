@@ -16,8 +16,9 @@ from . import output
 from .completion import complete_job_ids
 from .context import open_registry
 from .following import BrokerAddress, FromBroker, Topics, Window, follow_broker
+from .hints import print_hint
 from .inputs import check_time_limit
-from .messages import print_error, print_hint
+from .messages import print_error
 from .parameters import Start, Subscriber
 from .wait import EXIT_CODES
 

@@ -11,7 +11,8 @@ import typer
 from . import output
 from .commands import CONTEXT_SETTINGS, PlainGroup
 from .context import open_registry
-from .messages import print_hint, print_warning
+from .hints import print_hint
+from .messages import print_warning
 from .param_conversion import PlainCommand
 from .parameters import AsJson, JobId
 from .tables import print_table

@@ -10,7 +10,7 @@ import typer
 
 from . import output
 from .context import resolve_url
-from .messages import print_hint
+from .hints import print_hint
 from .parameters import AsJson
 
 if TYPE_CHECKING:
