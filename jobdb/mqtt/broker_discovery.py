@@ -1,6 +1,6 @@
 """Which broker to subscribe at, when the caller does not name one with all that it takes to get in.
 
-Called by ``jobdb subscribe --broker`` and ``--from-broker`` and by programs; reads the live jobs' brokers.
+Called by ``jobdb subscribe``, for ``--broker`` and ``--from-broker``, and by programs; reads the live jobs' brokers.
 """
 
 from __future__ import annotations

@@ -106,7 +106,7 @@ class BrokerConsumer:
         self._topics = TopicSubscriptions(
             engine.store, self._link, topics=filters, follow_live_jobs=job_id is None, report=report
         )
-        self._thread = threading.Thread(target=self._run, name="jobdb consumer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="jobdb-consumer", daemon=True)
 
     # -- for the follower
 

@@ -24,7 +24,7 @@ OTHERS = [
 _PROSE = frozenset(
     [
         *("is", "needs", "knows", "works", "has", "does", "raises", "error", "gate", "master", "database", "databases"),
-        *("migrations", "intake", "query", "reads", "in", "and", "with", "to", "made", "job", "master-key"),
+        *("migrations", "query", "reads", "in", "and", "with", "to", "made", "job", "master-key"),
     ]
 )
 _QUOTED = re.compile(r"(?:'|``?)(jobdb(?: [^'`]*)?)(?:'|``?)")
