@@ -45,7 +45,8 @@ class Tokens:
         """
         if kid is not None:
             kid = arguments.kid(kid)
-        return self._engine.token(arguments.job_id(job_id), kid=kid)[1]
+        _kid, token = self._engine.token(arguments.job_id(job_id), kid=kid)
+        return token
 
     @translate_shortage
     def current(self, job_id: str) -> tuple[int, str]:
