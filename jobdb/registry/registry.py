@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from ..core import arguments
 from ..crypto.vault import Vault
 from ..errors import InvalidInput
+from ..model.times import now_ms
 from ..urls import DatabaseUrl, default_url, parse_url, require_current_folder
-from .base import now_ms
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
