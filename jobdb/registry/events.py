@@ -76,7 +76,8 @@ class EventVerbs(RegistryBase):
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
             >>> events = registry.publish_many(
-            ...     [NewEvent(job_id="sort-1", event="started"), NewEvent(job_id="sort-1", event="progress")])
+            ...     [NewEvent(job_id="sort-1", event="started"), NewEvent(job_id="sort-1", event="progress")]
+            ... )
             >>> [event.seq for event in events]
             [1, 2]
         """

@@ -73,7 +73,8 @@ class JobVerbs(RegistryBase):
             >>> registry.register(agent="codex", prompt="sort ten problems", job_id="sort-1", priority=5)
             Job(job_id='sort-1', status='pending', agent='codex', attempt=0, last_seq=0, prompt='sort ten problems')
             >>> registry.register(agent="codex", prompt="…", idempotency_key="monday") == registry.register(
-            ...     agent="codex", prompt="…", idempotency_key="monday")
+            ...     agent="codex", prompt="…", idempotency_key="monday"
+            ... )
             True
         """
         new = model.NewJob(
@@ -111,7 +112,8 @@ class JobVerbs(RegistryBase):
 
         Example:
             >>> jobs = registry.register_many(
-            ...     [NewJob(agent="codex", prompt=f"sort part {part}", job_id=f"part-{part}") for part in (1, 2)])
+            ...     [NewJob(agent="codex", prompt=f"sort part {part}", job_id=f"part-{part}") for part in (1, 2)]
+            ... )
             >>> [job.job_id for job in jobs]
             ['part-1', 'part-2']
         """
