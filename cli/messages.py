@@ -1,4 +1,4 @@
-"""Messages on stderr: errors, warnings, notes, hints and progress; all sanitized, and never a reason to fail.
+"""Messages on stderr: errors, warnings, notes and progress; all sanitized, and never a reason to fail.
 
 Called by the commands, and by ``main`` for the error that ends one.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from jobdb.system.terminal import sanitize
 

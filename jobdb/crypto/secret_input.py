@@ -54,7 +54,7 @@ def read_from_descriptor(descriptor: int, *, label: str = "token") -> str:
     except (OSError, OverflowError, TypeError, ValueError) as problem:
         if isinstance(problem, InvalidInput):
             raise
-        reason = getattr(problem, "strerror", None) or "not a descriptor"
+        reason = (problem.strerror if isinstance(problem, OSError) else None) or "not a descriptor"
         raise InvalidInput(
             f"cannot read the {label} from {where}: {reason}; open it in the shell, as in {descriptor}<FILE"
         ) from problem

@@ -16,7 +16,8 @@ from ..crypto.vault import Vault
 from ..errors import InvalidInput, JobdbError
 from ..filesystem.mounts import read_mounts
 from ..filesystem.placement import Placement, placement_for, refuse_mounted_file
-from ..registry import Registry, now_ms
+from ..model.times import now_ms
+from ..registry import Registry
 from ..urls import DatabaseUrl, default_url, parse_url
 from .database import check_database
 from .files import check_file, check_filesystem, check_leftovers, journal_age_sec

@@ -32,7 +32,7 @@ class BrokerChannel:
         settings: the broker.
         client_id: under which the broker knows us.
         wake: called from other threads when the relay should look at the channel soon.
-        on_room: called when events that could not be sent before may be sent now.
+        on_capacity: called when events that could not be sent before may be sent now.
         report: takes sentences about the connection and about events that the broker does not accept.
         clock: monotonic seconds.
         jitter: returns a random number from 0 to 1.
@@ -52,7 +52,7 @@ class BrokerChannel:
         client_id: str,
         *,
         wake: Callable[[], None],
-        on_room: Callable[[], None],
+        on_capacity: Callable[[], None],
         report: ReportCallback,
         clock: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -66,7 +66,7 @@ class BrokerChannel:
         self._serial_remaining = 0  # how many more messages are sent one at a time
         self._suspect = 0  # the message that was alone in flight when the connection was lost
         self._wake = wake
-        self._on_room = on_room
+        self._on_capacity = on_capacity
         self._report = report
         self._clock = clock
         self.link = ReconnectingConnection(
@@ -154,7 +154,7 @@ class BrokerChannel:
         self.acknowledged.clear()
         self.in_flight.clear()
         self.last_sent.clear()
-        self._on_room()
+        self._on_capacity()
 
     def _fall_back_to_serial(self) -> None:
         """Send the next messages one at a time, when the connection was lost with messages in flight.
@@ -174,7 +174,7 @@ class BrokerChannel:
 
     def _back_off(self, message: OutboxMessage, refusal: str) -> None:
         """Leave a job alone for a while, because the broker accepts none of its events now; others go on."""
-        self._on_room()
+        self._on_capacity()
         self.last_sent.pop(message.job, None)
         self._first_refused[message.job] = min(message.number, self._first_refused.get(message.job, message.number))
         if message.job not in self.backoff_until:
@@ -191,7 +191,7 @@ class BrokerChannel:
             if any(message.job == job for message in self.in_flight.values()):
                 continue  # the broker still owes an answer about an earlier event
             del self.backoff_until[job], self._first_refused[job]
-            self._on_room()
+            self._on_capacity()
 
 
 class ChannelQuota:

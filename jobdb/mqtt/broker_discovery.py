@@ -93,6 +93,6 @@ def _known_brokers(registry: Registry, environment: Environment) -> list[BrokerS
     for text, job_id, has_password in rows:
         record = broker_from_json(text, bool(has_password))
         assert record is not None
-        password = registry.engine.broker(job_id)[1] if has_password else None
+        _broker, password = registry.engine.broker(job_id) if has_password else (None, None)
         found.setdefault(environment.settings(record, password))
     return list(found)

@@ -165,10 +165,12 @@ class Connection:
             else:
                 self._client.connect(self.settings.host, self.settings.port, KEEPALIVE_SEC)
         except ssl.SSLError as error:
-            reason = getattr(error, "verify_message", "") or error.reason or "the TLS handshake failed"
+            verification = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else ""
+            reason = verification or error.reason or "the TLS handshake failed"
             raise ConnectionFailed(f"TLS: {reason}") from error
         except (OSError, ValueError) as error:
-            raise ConnectionFailed(getattr(error, "strerror", None) or str(error) or type(error).__name__) from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+            raise ConnectionFailed(reason) from error
         self._thread.start()
         connack_timeout_sec = CONNACK_TIMEOUT_SEC[self.version]
         answered = self._connect_done.wait(connack_timeout_sec)

@@ -224,7 +224,8 @@ class RegistryOutbox:
             with self._store.read() as tx:
                 row = tx.one(OUTBOX.count_undelivered_of_job, job_id=self._job_id)
                 return int(row[0]) if row is not None else 0
-        return self._engine.outbox_size()[0]
+        waiting, _oldest_ms = self._engine.outbox_size()
+        return waiting
 
     def acquire_lease(self, holder: str, lease_ms: int) -> bool:
         return self._engine.acquire_lease(LEASE, holder=holder, lease_ms=lease_ms)

@@ -188,7 +188,7 @@ class Relay:
             settings,
             self._outbox.client_id(settings),
             wake=self._activity.set,
-            on_room=self._request_read,
+            on_capacity=self._request_read,
             report=self._report,
             clock=self._clock,
             jitter=self._jitter,

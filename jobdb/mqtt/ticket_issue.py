@@ -47,7 +47,7 @@ def issue_ticket(registry: Registry, job_id: str, *, environment: Environment | 
             command="register it with --broker-host, or set MQTT_BROKER",
         )
     settings = environment.settings(broker, password)
-    kid, token = (0, None) if job.auth == "never" else registry.engine.token(job_id, kid=None)
+    kid, token = (0, None) if job.auth == "never" else registry.tokens.current(job_id)
     registry_id = read_identity(store).registry_id
     with store.read() as tx:
         row = tx.one(OUTBOX.job_instance, job_id=job_id)

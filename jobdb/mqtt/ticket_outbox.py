@@ -21,6 +21,7 @@ from ..engines.sql.timestamps import wire_timestamp
 from ..engines.statements import Statement, StatementSet
 from ..errors import IllegalTransition
 from ..model import Event
+from ..model.times import now_ms
 from .outbox import OutboxMessage, SendQuota
 from .settings import BrokerSettings, Environment
 from .ticket import Ticket
@@ -96,8 +97,6 @@ class TicketOutbox:
             UnsafeFileSystem: the folder's file system cannot hold it safely.
             NotAJobdbDatabase, SchemaMismatch, StorageFailed: the file is another program's, newer, or cannot be used.
         """
-        from ..registry import now_ms
-
         store = open_ticket_store(default_path() if path is None else path, clock or now_ms)
         return cls(store, ticket, ticket.settings(environment or Environment.read()))
 

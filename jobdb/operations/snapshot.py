@@ -119,10 +119,10 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
             for job in snapshot(registry).jobs:
                 print(job.job_id, job.running_sec, job.limit_usage)
     """
-    engine = registry.engine
     with registry.store.read() as tx:
         now = tx.now_ms
         rows = tx.all(SNAPSHOT.watch_jobs, status=status.value, limit=MAX_JOBS)
+    waiting, _oldest_ms = registry.engine.outbox_size()
     wanted = (agent or "").lower()
     jobs = [_watched_job(row, now) for row in map(_JobRow._make, rows) if wanted in row.agent.lower()]
     if status is JobStatus.RUNNING:
@@ -133,7 +133,7 @@ def snapshot(registry: Registry, *, status: JobStatus = JobStatus.RUNNING, agent
         jobs=tuple(jobs),
         refusals=tuple(registry.refusals(limit=_MAX_REFUSALS)),
         verdicts=registry.verdict_counts(),
-        outbox=engine.outbox_size()[0],
+        outbox=waiting,
     )
 
 

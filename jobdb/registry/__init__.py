@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from .base import now_ms
 from .claims import DEFAULT_LEASE_SEC, DEFAULT_STRIKE_LIMIT
 from .registry import DEFAULT_BUSY_SEC, Registry
 
-__all__ = ["DEFAULT_BUSY_SEC", "DEFAULT_LEASE_SEC", "DEFAULT_STRIKE_LIMIT", "Registry", "now_ms"]
+__all__ = ["DEFAULT_BUSY_SEC", "DEFAULT_LEASE_SEC", "DEFAULT_STRIKE_LIMIT", "Registry"]

@@ -6,7 +6,6 @@ asks the engine, which runs one transaction.
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -14,11 +13,6 @@ if TYPE_CHECKING:
 
     from ..engines.sql.engine import Engine
     from ..urls import DatabaseUrl
-
-
-def now_ms() -> int:
-    """Return the Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class RegistryBase:

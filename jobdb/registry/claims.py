@@ -16,7 +16,6 @@ DEFAULT_LEASE_SEC = 300.0
 DEFAULT_STRIKE_LIMIT = 3
 
 
-@translate_shortage
 class ClaimVerbs(RegistryBase):
     """The verbs about claims."""
 
@@ -120,6 +119,7 @@ class ClaimVerbs(RegistryBase):
         """
         return self.engine.release(arguments.job_id(job_id), attempt=arguments.attempt(attempt))
 
+    @translate_shortage
     def reap(self, *, strike_limit: int = DEFAULT_STRIKE_LIMIT, limit: int = 500) -> list[Reaped]:
         """Return the jobs of dead workers to pending, and end jobs that are past their time limits.
 

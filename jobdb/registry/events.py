@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from ..model import Event, EventKind, EventName, NewEvent, Page
 
 
-@translate_shortage
 class EventVerbs(RegistryBase):
     """The verbs about events."""
 
@@ -77,7 +76,8 @@ class EventVerbs(RegistryBase):
         Example:
             >>> job = registry.register(agent="codex", prompt="sort", job_id="sort-1")
             >>> events = registry.publish_many(
-            ...     [NewEvent(job_id="sort-1", event="started"), NewEvent(job_id="sort-1", event="progress")])
+            ...     [NewEvent(job_id="sort-1", event="started"), NewEvent(job_id="sort-1", event="progress")]
+            ... )
             >>> [event.seq for event in events]
             [1, 2]
         """
@@ -88,6 +88,7 @@ class EventVerbs(RegistryBase):
             checked.append(_checked_event(event.job_id, event.event, event.detail, event.data, event.attempt))
         return self.engine.publish(checked) if checked else []
 
+    @translate_shortage
     def complete(
         self,
         job_id: str,
@@ -106,6 +107,7 @@ class EventVerbs(RegistryBase):
         """
         return self.publish(job_id, "completed", detail=detail, data=data, attempt=attempt)
 
+    @translate_shortage
     def fail(
         self,
         job_id: str,
@@ -124,6 +126,7 @@ class EventVerbs(RegistryBase):
         """
         return self.publish(job_id, "error", detail=detail, data=data, attempt=attempt)
 
+    @translate_shortage
     def events(self, job_id: str, *, after: int = 0, limit: int = 1000) -> Page[Event, int]:
         """Return one page of the events of a job, in order. :meth:`all_events` iterates over all pages.
 

@@ -130,7 +130,8 @@ class Follower:
         self._limits.check_total()
         self._limits.reset_idle()
         self._unhandled = step
-        return step[0]
+        event, _before = step
+        return event
 
     def handled(self) -> None:
         """Mark the last event as handled without requesting the next.

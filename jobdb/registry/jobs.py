@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _MAX_WAIT_SEC = 60.0
 
 
-@translate_shortage
 class JobVerbs(RegistryBase):
     """The verbs about jobs."""
 
+    @translate_shortage
     def register(
         self,
         *,
@@ -73,7 +73,8 @@ class JobVerbs(RegistryBase):
             >>> registry.register(agent="codex", prompt="sort ten problems", job_id="sort-1", priority=5)
             Job(job_id='sort-1', status='pending', agent='codex', attempt=0, last_seq=0, prompt='sort ten problems')
             >>> registry.register(agent="codex", prompt="…", idempotency_key="monday") == registry.register(
-            ...     agent="codex", prompt="…", idempotency_key="monday")
+            ...     agent="codex", prompt="…", idempotency_key="monday"
+            ... )
             True
         """
         new = model.NewJob(
@@ -95,6 +96,7 @@ class JobVerbs(RegistryBase):
         )
         return self.register_many([new])[0]
 
+    @translate_shortage
     def register_many(self, jobs: Iterable[NewJob]) -> list[Job]:
         """Register several jobs in one transaction: all or none.
 
@@ -110,7 +112,8 @@ class JobVerbs(RegistryBase):
 
         Example:
             >>> jobs = registry.register_many(
-            ...     [NewJob(agent="codex", prompt=f"sort part {part}", job_id=f"part-{part}") for part in (1, 2)])
+            ...     [NewJob(agent="codex", prompt=f"sort part {part}", job_id=f"part-{part}") for part in (1, 2)]
+            ... )
             >>> [job.job_id for job in jobs]
             ['part-1', 'part-2']
         """
@@ -143,6 +146,7 @@ class JobVerbs(RegistryBase):
         """
         return self.engine.get(arguments.job_id(job_id))
 
+    @translate_shortage
     def jobs(
         self,
         *,
@@ -233,6 +237,7 @@ class JobVerbs(RegistryBase):
             return following
         raise UnknownJob(page[-1].job_id)
 
+    @translate_shortage
     def count_by_status(self) -> dict[JobStatus, int]:
         """Return the number of jobs of each status.
 
@@ -243,6 +248,7 @@ class JobVerbs(RegistryBase):
         """
         return self.engine.count_by_status()
 
+    @translate_shortage
     def wait(self, job_id: str, *, timeout_sec: float | None = None) -> Job:
         """Wait until a job has ended, and return it.
 
@@ -279,6 +285,7 @@ class JobVerbs(RegistryBase):
                 )
             store.wait_for_change(seen, min(left, _MAX_WAIT_SEC))
 
+    @translate_shortage
     def cancel(self, job_id: str, *, reason: str = "cancelled") -> Job:
         """End a pending or running job as cancelled. Cancelling a cancelled job changes nothing.
 
@@ -301,6 +308,7 @@ class JobVerbs(RegistryBase):
         reason = arguments.text("reason", reason, most=1000, least=0)
         return self.engine.cancel(arguments.job_id(job_id), reason=reason)
 
+    @translate_shortage
     def prune(self, *, older_than_sec: float, limit: int = 500, now_ms: int | None = None) -> list[str]:
         """Delete jobs that ended long ago, with all their events. Call it until it returns no ids.
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from ..core import arguments
 from ..crypto.vault import Vault
 from ..errors import InvalidInput
-from ..system.descriptor_shortage import translate_shortage
+from ..model.times import now_ms
 from ..urls import DatabaseUrl, default_url, parse_url, require_current_folder
-from .base import now_ms
 from .claims import ClaimVerbs
 from .events import EventVerbs
 from .jobs import JobVerbs
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 DEFAULT_BUSY_SEC = 30.0
 
 
-@translate_shortage
 class Registry(JobVerbs, ClaimVerbs, EventVerbs, SubscriberVerbs):
     """The job registry. Open it with :meth:`open`; share it between threads, not across a fork.
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 _NEWEST = 2**62
 
 
-@translate_shortage
 class SubscriberVerbs(RegistryBase):
     """The verbs about subscribers."""
 
+    @translate_shortage
     def accept(
         self,
         payload: bytes | str | Mapping[str, Any],
@@ -59,6 +59,7 @@ class SubscriberVerbs(RegistryBase):
         """
         return self.accept_many([model.Arrival(payload, topic)], subscriber=subscriber, window=window, start=start)[0]
 
+    @translate_shortage
     def accept_many(
         self,
         arrivals: Iterable[Arrival | bytes | str | Mapping[str, Any]],
@@ -94,6 +95,7 @@ class SubscriberVerbs(RegistryBase):
             return []
         return self.engine.accept(batch, subscriber=subscriber, window=window, start=start)
 
+    @translate_shortage
     def subscribe(
         self,
         job_id: str | None = None,
@@ -139,6 +141,7 @@ class SubscriberVerbs(RegistryBase):
             return follow_all(self.engine, subscriber, start, timeout_sec, idle_timeout_sec)
         return follow_job(self.engine, arguments.job_id(job_id), subscriber, start, timeout_sec, idle_timeout_sec)
 
+    @translate_shortage
     def subscriptions(
         self, *, job_id: str | None = None, subscriber: str | None = None, limit: int = 1000
     ) -> Page[Subscription, None]:
@@ -165,6 +168,7 @@ class SubscriberVerbs(RegistryBase):
         found = self.engine.subscriptions(job_id=job_id, subscriber=subscriber, limit=limit + 1)
         return model.cut_page(found, limit)
 
+    @translate_shortage
     def refusals(self, *, job_id: str | None = None, after: int | None = None, limit: int = 100) -> Page[Refusal, int]:
         """Return one page of the authentic events that were refused, newest first.
 
@@ -191,6 +195,7 @@ class SubscriberVerbs(RegistryBase):
         found = self.engine.refusals(job_id=job_id, below=below, limit=limit + 1)
         return model.cut_page(found, limit, cursor=_number_of)
 
+    @translate_shortage
     def verdict_counts(self, job_id: str | None = None) -> dict[Verdict, int]:
         """Return how often each refused verdict was given.
 

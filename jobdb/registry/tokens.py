@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 DEFAULT_OVERLAP_SEC = 3600.0
 
 
-@translate_shortage
 class Tokens:
     """The tokens of the jobs in a registry. A token is the key that signs the events of one job."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
+    @translate_shortage
     def show(self, job_id: str, *, kid: int | None = None) -> str:
         """Return a token of a job in clear. Whoever has it can publish for the job.
 
@@ -45,8 +45,10 @@ class Tokens:
         """
         if kid is not None:
             kid = arguments.kid(kid)
-        return self._engine.token(arguments.job_id(job_id), kid=kid)[1]
+        _kid, token = self._engine.token(arguments.job_id(job_id), kid=kid)
+        return token
 
+    @translate_shortage
     def current(self, job_id: str) -> tuple[int, str]:
         """Return the current token of a job, the one that signs new events: its version, and the token in clear.
 
@@ -66,6 +68,7 @@ class Tokens:
         """
         return self._engine.token(arguments.job_id(job_id), kid=None)
 
+    @translate_shortage
     def list(self, job_id: str) -> list[TokenInfo]:
         """Return the tokens of a job without the secrets, oldest first.
 
@@ -82,6 +85,7 @@ class Tokens:
         """
         return self._engine.tokens(arguments.job_id(job_id))
 
+    @translate_shortage
     def rotate(self, job_id: str, *, overlap_sec: float = DEFAULT_OVERLAP_SEC, token: str | None = None) -> int:
         """Give a job a new token; events signed with an old one are accepted until the overlap ends.
 
@@ -113,6 +117,7 @@ class Tokens:
             check_token(token)
         return self._engine.rotate_token(arguments.job_id(job_id), overlap_ms=overlap_ms, token=token)
 
+    @translate_shortage
     def revoke(self, job_id: str, kid: int) -> bool:
         """Revoke a token: no event that is signed with it is accepted any more.
 
@@ -136,6 +141,7 @@ class Tokens:
         """
         return self._engine.revoke_token(arguments.job_id(job_id), kid=arguments.kid(kid))
 
+    @translate_shortage
     def rekey(self, new: Vault) -> int:
         """Seal every token and broker password under another master key, in one transaction.
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import errno
 from functools import wraps
-from types import FunctionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ..errors import StorageFailed
 
@@ -19,12 +18,7 @@ if TYPE_CHECKING:
 
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 SHORTAGE_ADVICE = "Close files or raise the limit (ulimit -n), and try again"
-_GENERATOR = 0x20
-"""``inspect.CO_GENERATOR``; importing inspect takes longer than most commands."""
-_Class = TypeVar("_Class", bound=type)
-_UNWRAPPED = ("publish", "publish_many", "claim", "renew", "release", "get")
-"""The verbs that are called most often do without the wrapper: their models and transactions report a shortage
-themselves."""
+_Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
 def is_shortage(error: BaseException) -> bool:
@@ -34,31 +28,27 @@ def is_shortage(error: BaseException) -> bool:
 
 def shortage_error(error: BaseException) -> StorageFailed:
     """Return the library's error for a shortage."""
-    what = getattr(error, "strerror", None) or "Too many open files"
+    what = (error.strerror if isinstance(error, OSError) else None) or "Too many open files"
     return StorageFailed(
         f"this process is out of file descriptors ({what}). {SHORTAGE_ADVICE}; "
         "if it was writing, check first whether that was done"
     )
 
 
-def translate_shortage(cls: _Class) -> _Class:
-    """Make the public methods of a class raise StorageFailed when there is no file descriptor left."""
-    for name, found in list(vars(cls).items()):
-        if not isinstance(found, FunctionType) or name.startswith("_") or name in _UNWRAPPED:
-            continue
-        if not found.__code__.co_flags & _GENERATOR:
-            setattr(cls, name, _wrap(found))
-    return cls
+def translate_shortage(method: _Method) -> _Method:
+    """Make a method raise StorageFailed when there is no file descriptor left.
 
+    Said at each method of the registry but the ones that are called most often: their models and transactions report a
+    shortage themselves.
+    """
 
-def _wrap(verb: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(verb)
-    def named(*arguments: Any, **options: Any) -> Any:
+    @wraps(method)
+    def translating(*arguments: Any, **options: Any) -> Any:
         try:
-            return verb(*arguments, **options)
+            return method(*arguments, **options)
         except OSError as error:
             if is_shortage(error):
                 raise shortage_error(error) from error
             raise
 
-    return named
+    return cast("_Method", translating)

@@ -36,8 +36,8 @@ def test_many_publishers_of_one_job_leave_no_gap_and_no_double(database, worker_
     each = scaled(database, 500)
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="").job_id
-    told = worker_processes.run(PROCESSES, "publish", job_id, each)
-    assert sorted(note["seq"] for note in told) == list(range(1, PROCESSES * each + 1))
+    results = worker_processes.run(PROCESSES, "publish", job_id, each)
+    assert sorted(note["seq"] for note in results) == list(range(1, PROCESSES * each + 1))
     with database.open() as registry:
         assert registry.get(job_id).last_seq == PROCESSES * each
         stored = [event.seq for event in registry.events(job_id, limit=10_000)]
@@ -48,9 +48,9 @@ def test_each_job_is_claimed_once(database, worker_processes):
     count = scaled(database, 2000)
     with database.open() as registry:
         ids = {job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * count)}
-    told = worker_processes.run(PROCESSES, "claim_all")
-    assert Counter(note["job_id"] for note in told) == Counter(ids)
-    assert {note["attempt"] for note in told} == {1}
+    results = worker_processes.run(PROCESSES, "claim_all")
+    assert Counter(note["job_id"] for note in results) == Counter(ids)
+    assert {note["attempt"] for note in results} == {1}
     with database.open() as registry:
         assert registry.count_by_status()[JobStatus.RUNNING] == count
 
@@ -59,18 +59,18 @@ def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, wor
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 6)]
     each = scaled(database, 60)
-    told = worker_processes.run(6, "publish_batches", ",".join(ids), each)
+    results = worker_processes.run(6, "publish_batches", ",".join(ids), each)
     by_job = defaultdict(list)
-    for note in told:
+    for note in results:
         by_job[note["job_id"]].append(note["seq"])
     assert set(by_job) == set(ids)
     assert all(sorted(seqs) == list(range(1, 6 * each + 1)) for seqs in by_job.values())
 
 
 def test_one_key_registers_one_job_whoever_asks(database, worker_processes):
-    told = worker_processes.run(PROCESSES, "register_keys", 25)
+    results = worker_processes.run(PROCESSES, "register_keys", 25)
     jobs = defaultdict(set)
-    for note in told:
+    for note in results:
         jobs[note["key"]].add(note["job_id"])
     assert len(jobs) == 25 and all(len(ids) == 1 for ids in jobs.values())
     with database.open() as registry:
@@ -83,9 +83,9 @@ def test_processes_of_one_subscriber_accept_each_event_once(database, worker_pro
         job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
     file = tmp_path / "lines"
     file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    told = worker_processes.run(4, "accept_lines", file, 10_000)
+    results = worker_processes.run(4, "accept_lines", file, 10_000)
     verdicts = defaultdict(Counter)
-    for note in told:
+    for note in results:
         verdicts[note["seq"]][note["verdict"]] += 1
     expected = Counter(accepted=1, duplicate=3)
     assert all(verdicts[seq] == expected for seq in range(1, count + 1)), dict(verdicts)
@@ -99,8 +99,8 @@ def test_a_strict_subscriber_accepts_an_ascending_run_only(database, worker_proc
         job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
     file = tmp_path / "lines"
     file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    told = worker_processes.run(4, "accept_lines", file, 0)
-    accepted = Counter(note["seq"] for note in told if note["verdict"] == "accepted")
+    results = worker_processes.run(4, "accept_lines", file, 0)
+    accepted = Counter(note["seq"] for note in results if note["verdict"] == "accepted")
     assert accepted and set(accepted.values()) == {1}
     with database.open() as registry:
         assert {event.seq for event in registry.events(job_id)} == set(accepted)

@@ -74,7 +74,6 @@ HOT = {
     "accept_state": {**_SUBSCRIBER, "kid": 1, "seq": 2},
     "sender_credentials": {"job_id": "job77", "kid": 1},
     "stored_event": {"job": 77, "seq": 2},
-    "token_state": {"job": 77, "kid": 1},
     "subscription_state": _SUBSCRIBER,
     "gap_containing_seq": {"subscription": 10, "seq": 2},
     "follow_events": {"job_id": "job77", "subscription": 77, "after": 0, "limit": 100},

@@ -217,9 +217,9 @@ def test_who_waits_idly_is_told(database: Path, damage: Callable[[Path], None]) 
         time.sleep(0.05)
         assert not waiting.done() and not following.done()
         damage(database)
-        for told in (waiting, following):
+        for result in (waiting, following):
             with pytest.raises(DatabaseReplaced):
-                told.result(TIMEOUT_SEC)
+                result.result(TIMEOUT_SEC)
 
 
 def test_a_close_leaves_the_log_of_another_database_alone(database: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_second_name_is_refused_at_opening_and_later(journal: str, tmp_path: P
 
 
 def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
-    told = []
+    errors = []
     start = threading.Barrier(4)
 
     def work(registry: Registry) -> None:
@@ -288,7 +288,7 @@ def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
             while True:
                 registry.register(agent="a", prompt="p")
         except DatabaseReplaced as error:
-            told.append(error)
+            errors.append(error)
 
     with open_registry(database) as registry:
         threads = [threading.Thread(target=work, args=(registry,)) for _ in range(3)]
@@ -299,4 +299,4 @@ def test_threads_that_share_a_registry_are_all_told(database: Path) -> None:
         mv_folder(database)
         for thread in threads:
             thread.join(TIMEOUT_SEC)
-    assert len(told) == 3
+    assert len(errors) == 3

@@ -24,7 +24,7 @@ OTHERS = [
 _PROSE = frozenset(
     [
         *("is", "needs", "knows", "works", "has", "does", "raises", "error", "gate", "master", "database", "databases"),
-        *("migrations", "intake", "query", "reads", "in", "and", "with", "to", "made", "job", "master-key"),
+        *("migrations", "query", "reads", "in", "and", "with", "to", "made", "job", "master-key"),
     ]
 )
 _QUOTED = re.compile(r"(?:'|``?)(jobdb(?: [^'`]*)?)(?:'|``?)")
@@ -91,7 +91,9 @@ def found(path: Path) -> list[tuple[str, list[str], bool]]:
 @pytest.mark.parametrize("path", PYTHON + OTHERS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_that_a_file_names_exist(path: Path) -> None:
     wrong = [
-        f"{text!r}: {told}" for text, words, complete in found(path) if (told := usage_error(words, complete=complete))
+        f"{text!r}: {error}"
+        for text, words, complete in found(path)
+        if (error := usage_error(words, complete=complete))
     ]
     assert wrong == []
 

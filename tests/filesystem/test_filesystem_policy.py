@@ -104,16 +104,16 @@ def test_nfs_with_good_options_bears_delete(base: str, lookupcache: str) -> None
     ],
 )
 @pytest.mark.parametrize("base", [NFS4, NFS3])
-def test_nfs_is_refused_with_the_line_that_mends_it(base: str, options: str, reason: str) -> None:
+def test_nfs_is_refused_with_the_line_that_fixes_it(base: str, options: str, reason: str) -> None:
     placement = placed(f"{base}{options},addr=10.0.0.1")
     assert placement.refused and not placement.needs_probe
     assert reason in placement.reason
     version = "4.2" if base is NFS4 else "3"
-    mend = f"mount -t nfs -o vers={version},hard,local_lock=none,lookupcache=none filer:/export /data"
-    assert placement.advice is not None and mend in placement.advice
+    fix = f"mount -t nfs -o vers={version},hard,local_lock=none,lookupcache=none filer:/export /data"
+    assert placement.advice is not None and fix in placement.advice
 
 
-def test_mending_line_holds_its_own_promise() -> None:
+def test_the_suggested_mount_options_are_accepted() -> None:
     advice = placed(f"{NFS4}local_lock=none").advice
     assert advice is not None
     options = advice.split("-o ")[1].split(" ")[0]
@@ -136,8 +136,8 @@ def test_smb_needs_a_client_that_does_not_remember_missing_names(kind: str, cach
     assert default.refused
     assert default.advice is not None and "echo 0 > /proc/fs/cifs/LookupCacheEnabled" in default.advice
     assert "umount" not in default.advice
-    mended = placed(line, smb_name_cache=False)
-    assert (mended.journal, mended.needs_probe) == ("delete", True)
+    fixed = placed(line, smb_name_cache=False)
+    assert (fixed.journal, fixed.needs_probe) == ("delete", True)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_smb_needs_a_client_that_does_not_remember_missing_names(kind: str, cach
     [("cache=strict,nobrl", "nobrl"), ("cache=loose", "cache=loose"), ("nobrl", "nobrl"), ("cache=ro", "cache=ro")],
 )
 @pytest.mark.parametrize("kind", ["cifs", "smb3"])
-def test_smb_is_refused_with_the_line_that_mends_it(kind: str, options: str, reason: str) -> None:
+def test_smb_is_refused_with_the_line_that_fixes_it(kind: str, options: str, reason: str) -> None:
     placement = placed(f"{kind} {CIFS},{options}", smb_name_cache=False)
     assert placement.refused and reason in placement.reason
     assert placement.advice is not None and "mount -t cifs -o cache=none,brl //nas/jobs /data" in placement.advice
@@ -284,7 +284,7 @@ def test_local_type_seen_by_statfs_does_not_soften_a_network_mount() -> None:
     assert placement.refused
 
 
-def test_without_a_mount_table_one_witness_is_not_enough_for_wal() -> None:
+def test_without_a_mount_table_statfs_alone_is_not_enough_for_wal() -> None:
     placement = decide(None, statfs_magic=MAGIC["ext4"], shared=False, folder="/data")
     assert (placement.folder, placement.journal, placement.needs_probe) == ("/data", "delete", True)
     assert decide(None, statfs_magic=MAGIC["nfs"], shared=False).refused
@@ -293,7 +293,7 @@ def test_without_a_mount_table_one_witness_is_not_enough_for_wal() -> None:
 
 
 @pytest.mark.parametrize("line", [*LOCAL[:5], f"{NFS4}lookupcache=none,local_lock=none", OVERLAY])
-def test_agreeing_witness_changes_nothing(line: str) -> None:
+def test_agreeing_statfs_changes_nothing(line: str) -> None:
     mount = mounted(line)
     alone = decide(mount, statfs_magic=None, shared=False)
     assert decide(mount, statfs_magic=MAGIC[mount.fs_type], shared=False) == alone
@@ -301,12 +301,12 @@ def test_agreeing_witness_changes_nothing(line: str) -> None:
 
 def test_every_magic_leads_to_a_type_that_the_policy_answers() -> None:
     for magic in MAGIC.values():
-        told = type_of_magic(magic)
-        if told is not None:
+        fs_type = type_of_magic(magic)
+        if fs_type is not None:
             assert decide(None, statfs_magic=magic, shared=False).reason
 
 
-def test_read_only_mount_is_told() -> None:
+def test_read_only_mount_is_reported() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /data ro,relatime - ext4 /dev/sda rw\n")
     placement = decide(mount, statfs_magic=None, shared=False)
     assert placement.advice is not None and "read-only" in placement.advice
@@ -322,7 +322,7 @@ def test_as_dict_is_plain_json() -> None:
     }  # fmt: skip
 
 
-def test_names_with_spaces_are_quoted_in_the_mending_line() -> None:
+def test_names_with_spaces_are_quoted_in_the_suggested_line() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /my\\040data rw - nfs4 filer:/my\\040export rw,local_lock=none\n")
     advice = decide(mount, statfs_magic=None, shared=False).advice
     assert advice is not None and "'filer:/my export' '/my data'" in advice

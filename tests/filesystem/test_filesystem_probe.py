@@ -106,8 +106,8 @@ def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) 
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.005)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all of the session's foreground hears it
-    _, told = running.communicate(timeout=60)
-    assert "KeyboardInterrupt" in told
+    _, stderr = running.communicate(timeout=60)
+    assert "KeyboardInterrupt" in stderr
     assert list(tmp_path.iterdir()) == []
 
 

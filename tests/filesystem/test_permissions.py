@@ -117,7 +117,7 @@ def test_one_of_many_processes_makes_the_file(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal", "-gate"])
-def test_each_open_file_is_found_and_its_command_mends_it(folder: Path, suffix: str) -> None:
+def test_each_open_file_is_found_and_its_command_fixes_it(folder: Path, suffix: str) -> None:
     database = folder / "it's jobs.db"
     for each in ("", "-wal", "-shm", "-journal", "-gate"):
         create_private_file(f"{database}{each}")
@@ -142,7 +142,7 @@ def test_the_files_beside_a_links_target_are_the_ones_checked(folder: Path) -> N
     assert "real.db-wal" in warning
 
 
-def test_an_open_folder_is_found_and_its_command_mends_it(folder: Path) -> None:
+def test_an_open_folder_is_found_and_its_command_fixes_it(folder: Path) -> None:
     folder.chmod(0o755)
     [warning] = check_modes(folder / "jobs.db")
     assert warning.endswith(f"chmod 700 {folder}")

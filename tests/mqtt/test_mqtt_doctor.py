@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobdb.model import Broker
-from jobdb.registry import now_ms
+from jobdb.model.times import now_ms
 from tests.support.clocks import ManualClock
 from tests.support.mqtt.brokers import Mosquitto
 from tests.support.workspace import Workspace

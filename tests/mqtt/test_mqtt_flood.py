@@ -24,8 +24,8 @@ HEAD = (
 
 
 def costly(item: str) -> bytes:
-    room = MAX_PAYLOAD_BYTES - len(HEAD) - 20
-    return f'{HEAD}{{"x":[{",".join([item] * (room // (len(item) + 1)))}]}}}}'.encode()
+    capacity = MAX_PAYLOAD_BYTES - len(HEAD) - 20
+    return f'{HEAD}{{"x":[{",".join([item] * (capacity // (len(item) + 1)))}]}}}}'.encode()
 
 
 def message(qos: int, size: int = 0, mid: int = 0) -> Message:
@@ -104,10 +104,10 @@ def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
 
     def release() -> None:
         hold.set()
-        keeper.join(TIMEOUT_SEC)
+        writer.join(TIMEOUT_SEC)
 
-    keeper = threading.Thread(target=run)
-    keeper.start()
+    writer = threading.Thread(target=run)
+    writer.start()
     assert held.wait(TIMEOUT_SEC)
     return release
 

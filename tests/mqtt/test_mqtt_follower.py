@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import JobStatus, Registry, TimedOut, Vault
-from jobdb.crypto.master_key import MasterKey
+from jobdb import JobStatus, Registry, TimedOut
 from jobdb.mqtt import BrokerFollower, BrokerSettings, subscribe
 from jobdb.registry.follower import Follower
+from tests.support.keys import vault
 from tests.support.ports import free_port
 
 Follow = Callable[..., Follower]
@@ -20,7 +20,7 @@ Follow = Callable[..., Follower]
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
     """A registry with a job, three of whose events the subscriber has accepted and not handled."""
-    with Registry.open(tmp_path / "jobs.db", create=True, vault=Vault(MasterKey(b"k" * 32, "the test"))) as opened:
+    with Registry.open(tmp_path / "jobs.db", create=True, vault=vault()) as opened:
         opened.register(agent="a", prompt="", job_id="ours")
         opened.engine.open_feed("watcher", start="beginning")
         for _ in range(3):

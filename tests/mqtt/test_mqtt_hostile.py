@@ -180,8 +180,8 @@ def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness)
                 held.set()
                 hold.wait(TIMEOUT_SEC)
 
-        keeper = threading.Thread(target=hold_write_lock)
-        keeper.start()
+        writer = threading.Thread(target=hold_write_lock)
+        writer.start()
         assert held.wait(TIMEOUT_SEC)
         third.say(job.topic, "{")  # its acceptance waits for the lock, and the next two wait for it
         wait_until(lambda: follower._consumer._inbox)
@@ -189,7 +189,7 @@ def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness)
         third.say(job.topic, after.payload)
         wait_until(lambda: len(follower._consumer._inbox) == 3)
         hold.set()
-        keeper.join(TIMEOUT_SEC)
+        writer.join(TIMEOUT_SEC)
         assert [event.seq for event in collect(follower, 2)] == [2, 3]
     assert not any("did not arrive" in line for line in harness.said)
     assert harness.refused() == {"malformed": 1, "bad_signature": 1}

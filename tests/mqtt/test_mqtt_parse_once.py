@@ -8,15 +8,15 @@ from typing import Any, cast
 
 import pytest
 
-from jobdb import EventKind, Registry, Vault
+from jobdb import EventKind, Registry
 from jobdb.core import authenticity
 from jobdb.core.protocol import build
-from jobdb.crypto.master_key import MasterKey
 from jobdb.engines.sql import precheck
 from jobdb.errors import Busy
 from jobdb.mqtt import BrokerSettings
 from jobdb.mqtt.connection import Connection, Message
 from jobdb.mqtt.consumer import BrokerConsumer
+from tests.support.keys import vault
 
 
 class Counted:
@@ -40,7 +40,7 @@ class Counted:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    with Registry.open(tmp_path / "jobs.db", create=True, vault=Vault(MasterKey(b"k" * 32, "the test"))) as opened:
+    with Registry.open(tmp_path / "jobs.db", create=True, vault=vault()) as opened:
         yield opened
 
 

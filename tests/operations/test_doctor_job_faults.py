@@ -9,7 +9,7 @@ import pytest
 from jobdb import Registry
 from jobdb.doctor import diagnose
 from jobdb.model import Broker
-from jobdb.registry import now_ms
+from jobdb.model.times import now_ms
 from jobdb.urls import parse_url
 from tests.support.clocks import ManualClock
 from tests.support.workspace import Workspace

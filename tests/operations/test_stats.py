@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from jobdb.model.times import now_ms
 from jobdb.operations.stats import collect, prometheus
-from jobdb.registry import now_ms
 from tests.support.workspace import Workspace
 
 DAY_MS = 86_400_000

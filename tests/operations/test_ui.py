@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from jobdb.registry import now_ms
+from jobdb.model.times import now_ms
 from tests.support.requirements import on_linux, require, require_module, require_root
 from tests.support.workspace import Workspace
 

@@ -15,8 +15,8 @@ from rich.console import Console, ConsoleDimensions
 
 from jobdb import Registry
 from jobdb.model import JobStatus, NewJob
+from jobdb.model.times import now_ms
 from jobdb.operations.snapshot import snapshot
-from jobdb.registry import now_ms
 from tests.support.terminal import Terminal
 from tests.support.workspace import Workspace
 

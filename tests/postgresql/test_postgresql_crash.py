@@ -37,18 +37,18 @@ def test_a_server_that_is_killed_and_comes_back_loses_and_doubles_nothing(killab
             killable_server.kill()
             time.sleep(0.3)
             killable_server.start()
-        told = worker_processes.finish()
+        results = worker_processes.finish()
         found = Counter()
         for job_id in ids:
             events = registry.events(job_id, limit=10_000)
             assert [event.seq for event in events] == list(range(1, len(events) + 1))
             found.update(event.data["mark"] for event in events)
     assert set(found.values()) == {1}
-    assert len(told) == each * writers
-    answered = {note["mark"] for note in told if "doubt" not in note}
+    assert len(results) == each * writers
+    answered = {note["mark"] for note in results if "doubt" not in note}
     assert answered <= set(found)
     # The server came back in time and could say what became of every commit.
-    assert [note for note in told if "doubt" in note] == []
+    assert [note for note in results if "doubt" in note] == []
     assert len(found) == each * writers
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from jobdb.doctor import diagnose
+from jobdb.model.times import now_ms
 from jobdb.operations.snapshot import snapshot
 from jobdb.operations.stats import collect, prometheus
-from jobdb.registry import now_ms
 from jobdb.urls import parse_url
 from tests.support.databases import PostgresDatabase
 from tests.support.requirements import require_module

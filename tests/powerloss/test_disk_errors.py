@@ -54,14 +54,14 @@ def test_a_restore_onto_a_full_disk_says_so_and_changes_nothing(tmp_path: Path) 
         back_up(registry, tmp_path / "saved.db")
     pages = (tmp_path / "saved.db").stat().st_size // 4096
     said = set()
-    for room in (pages // 2, pages + 1, pages + 2, pages + 3, 3 * pages):
-        disk = tmp_path / f"disk{room}"
+    for free_pages in (pages // 2, pages + 1, pages + 2, pages + 3, 3 * pages):
+        disk = tmp_path / f"disk{free_pages}"
         with small_disk(disk, 1 << 10):
             database = disk / "jobs.db"
             with open_registry(database, create=True) as registry:
                 registry.register(agent="a", prompt="here", job_id="here")
             free = os.statvfs(disk).f_bfree
-            (disk / "filler").write_bytes(bytes((free - room) * 4096))
+            (disk / "filler").write_bytes(bytes((free - free_pages) * 4096))
             try:
                 restore_registry(tmp_path / "saved.db", parse_url(database))
             except StorageFailed as error:
@@ -102,14 +102,14 @@ def test_what_others_are_told_after_a_failed_sync_survives_a_power_cut(tmp_path:
                 failing.register(agent="a", prompt="x" * 3000)
             failing.close()
             later = open_registry(database, checkpoint_pages=1000)
-            told = later.register(agent="b", prompt="x" * 3000)
+            registered = later.register(agent="b", prompt="x" * 3000)
             mount.cut()
             for registry in (bystander, later):
                 registry.close()
             mount.boot()
             with open_registry(database) as registry:
                 assert registry.get(before.job_id).agent == "a"
-                assert registry.get(told.job_id).agent == "b"
+                assert registry.get(registered.job_id).agent == "b"
 
 
 def test_a_failing_checkpoint_does_not_turn_a_commit_into_a_failure(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_a_failing_checkpoint_does_not_turn_a_commit_into_a_failure(tmp_path: Pa
         database = mount.folder / "here" / "jobs.db"
         with open_registry(database, create=True, checkpoint_pages=2) as registry:
             mount.fail("write", "jobs.db", errno.ENOSPC)
-            told = [registry.register(agent="a", prompt="x" * 5000) for _ in range(10)]
+            registered = [registry.register(agent="a", prompt="x" * 5000) for _ in range(10)]
             assert mount.stats()["failed"] > 0
             mount.clear()
-            assert len(registry.jobs()) == len(told)
+            assert len(registry.jobs()) == len(registered)
 
 
 def test_reads_tell_of_the_disk_and_not_of_the_schema(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_mark_that_is_only_in_the_log_is_found_there(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_restore_judges_what_is_in_its_way_by_the_same_rule(path: Path, kind: str) -> None:
+def test_a_restore_checks_what_it_would_replace_by_the_same_rule(path: Path, kind: str) -> None:
     saved = path.with_name("saved.db")
     with open_registry(path.with_name("original.db"), create=True) as registry:
         back_up(registry, saved)

@@ -35,16 +35,16 @@ MAX_MEMORY_RATIO = 30
 HEAD = (
     '{"schema_version":1,"seq":1,"job_id":"j","event":"progress","timestamp":"2026-06-19T09:32:00Z","detail":"","data":'
 )
-ROOM = MAX_PAYLOAD_BYTES - len(HEAD) - 400  # the signature, and what a publisher adds
+CAPACITY = MAX_PAYLOAD_BYTES - len(HEAD) - 400  # the signature, and what a publisher adds
 
 
 def repeated_values(
-    item: str, *, most: int = MAX_VALUES - 20, room: int = ROOM, opened: str = "[", closed: str = "]"
+    item: str, *, most: int = MAX_VALUES - 20, capacity: int = CAPACITY, opened: str = "[", closed: str = "]"
 ) -> str:
     """Return as many of an item as fit, padded with text so that all have one size."""
-    count = min(most, room // (len(item) + 1))
+    count = min(most, capacity // (len(item) + 1))
     listed = ",".join([item] * count)
-    return f'{opened}{listed}{closed},"rest":"{"x" * (room - len(listed))}"'
+    return f'{opened}{listed}{closed},"rest":"{"x" * (capacity - len(listed))}"'
 
 
 def keys(count: int, name: str) -> str:
@@ -59,7 +59,7 @@ SHAPES = {
     "floats between two doubles": repeated_values("1.50000000000000011102230246251565404236316680908203125"),
     "subnormal floats of 700 digits": repeated_values(SUBNORMAL),
     "exponents": repeated_values("1e-9"),
-    "one float as large as it can be": '0.{}1,"rest":""'.format("0" * (ROOM - 20)),
+    "one float as large as it can be": '0.{}1,"rest":""'.format("0" * (CAPACITY - 20)),
     "integers": repeated_values("9007199254740991"),
     "empty lists": repeated_values("[]"),
     "nested lists": repeated_values("[[[]]]", most=MAX_VALUES // 3 - 20),
@@ -71,18 +71,18 @@ SHAPES = {
     "keys beyond ASCII": keys(MAX_VALUES - 20, "\u00e9"),
     "keys beyond the BMP, with floats": keys(MAX_VALUES - 20, "\U0001f600").replace(":1", ":1.5"),
     "a key that occurs twice at the end": keys(MAX_VALUES - 20, "key")[:-1] + ',"key0":1}',
-    "control characters": f'"{chr(92)}u0001{(chr(92) + "u0001") * (ROOM // 6 - 4)}"',
-    "quotation marks": f'"{(chr(92) + chr(34)) * (ROOM // 2 - 4)}"',
-    "backslashes": f'"{(chr(92) * 2) * (ROOM // 2 - 4)}"',
-    "surrogate pairs": '"{}"'.format("\\ud83d\\ude00" * (ROOM // 12)),
-    "blanks": " " * ROOM + "1",
-    "deep": "[" * (ROOM // 2) + "]" * (ROOM // 2),
-    "deep objects": '{"a":' * (ROOM // 6) + "1" + "}" * (ROOM // 6),
-    "commas in a text": '"{}"'.format("[,{," * (ROOM // 4)),
-    "an integer of a quarter of a million digits": "1" * ROOM,
-    "cut short": "[" + "1," * (ROOM // 2),
+    "control characters": f'"{chr(92)}u0001{(chr(92) + "u0001") * (CAPACITY // 6 - 4)}"',
+    "quotation marks": f'"{(chr(92) + chr(34)) * (CAPACITY // 2 - 4)}"',
+    "backslashes": f'"{(chr(92) * 2) * (CAPACITY // 2 - 4)}"',
+    "surrogate pairs": '"{}"'.format("\\ud83d\\ude00" * (CAPACITY // 12)),
+    "blanks": " " * CAPACITY + "1",
+    "deep": "[" * (CAPACITY // 2) + "]" * (CAPACITY // 2),
+    "deep objects": '{"a":' * (CAPACITY // 6) + "1" + "}" * (CAPACITY // 6),
+    "commas in a text": '"{}"'.format("[,{," * (CAPACITY // 4)),
+    "an integer of a quarter of a million digits": "1" * CAPACITY,
+    "cut short": "[" + "1," * (CAPACITY // 2),
 }
-PLAIN = '"' + "a" * ROOM + '"'
+PLAIN = '"' + "a" * CAPACITY + '"'
 
 
 def payload(value: str, *, job_id: str = "j", signature: str = "") -> bytes:

@@ -67,8 +67,8 @@ def test_who_has_a_rollback_journal_open_does_not_follow_into_wal(database: Path
     set_shared(database, False)
     with Registry.open(database) as registry:
         assert read_header(database).wal is True
-        told, _ = holder.communicate("\n", timeout=60)
-        assert told.count("was put into WAL mode") == 2 and "went on" not in told
+        printed, _ = holder.communicate("\n", timeout=60)
+        assert printed.count("was put into WAL mode") == 2 and "went on" not in printed
         assert [job.job_id for job in registry.jobs()] == ["before"]
 
 

@@ -10,7 +10,8 @@ LEFT JOIN subscriptions AS s ON s.job = j.id AND s.subscriber = :subscriber
 LEFT JOIN events AS e ON e.job = j.id AND e.seq = :seq
 WHERE j.job_id = :job_id;
 
--- sender_credentials: who may speak for a job with a key, before the write lock is requested.
+-- sender_credentials: who may speak for a job with a key: before the write lock is requested, and for each further key
+-- that a batch names.
 SELECT j.id, j.kid, j.topic_prefix, j.updated_ms, t.sealed, t.imported, t.revoked_ms, t.expires_ms, t.overlap_ms,
        t.ended_ms
 FROM jobs AS j LEFT JOIN tokens AS t ON t.job = j.id AND t.kid = :kid
@@ -18,9 +19,6 @@ WHERE j.job_id = :job_id;
 
 -- stored_event: the digest and the time of a recorded event; for each further event of a job in a batch.
 SELECT digest, recorded_ms FROM events WHERE job = :job AND seq = :seq;
-
--- token_state: a token of a job; for each further token that a batch names.
-SELECT sealed, imported, revoked_ms, expires_ms, overlap_ms, ended_ms FROM tokens WHERE job = :job AND kid = :kid;
 
 -- insert_subscription: begin a subscription: a subscriber sees a job for the first time.
 INSERT INTO subscriptions (job, subscriber, start_seq, last_seq, handled_seq, created_ms)

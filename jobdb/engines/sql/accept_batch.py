@@ -31,8 +31,6 @@ MAX_REFUSALS_PER_JOB = 64
 MAX_REFUSALS = 10_000
 _REFUSED_PAYLOAD_CHARS = 2048
 _CREDENTIAL_COLUMNS = len(SenderCredentials._fields)
-_JOB_COLUMNS = SenderCredentials._fields.index("sealed")
-_NO_TOKEN = (None,) * (_CREDENTIAL_COLUMNS - _JOB_COLUMNS)
 
 
 class _AcceptState:
@@ -87,11 +85,6 @@ class _AcceptState:
         self.rows: list[dict[str, Any]] = []
         self.updates = JobUpdates()
         self.advanced = False
-
-    def add_credentials(self, kid: int, token: Row | None) -> None:
-        """Note the token of a further version: a row of ``token_state``; None: there is none."""
-        of_job = next(iter(self.credentials.values()))[:_JOB_COLUMNS]
-        self.credentials[kid] = SenderCredentials._make((*of_job, *(token or _NO_TOKEN)))
 
     def apply(self, wire: WireEvent, now: int) -> None:
         """Record a new event and move the job, never backwards."""
@@ -193,7 +186,9 @@ class AcceptBatch:
         if wire.seq not in job.recorded:
             job.recorded[wire.seq] = self._tx.one(ACCEPT.stored_event, job=job.number, seq=wire.seq)
         if wire.kid not in job.credentials:
-            job.add_credentials(wire.kid, self._tx.one(ACCEPT.token_state, job=job.number, kid=wire.kid))
+            found = self._tx.one(ACCEPT.sender_credentials, job_id=wire.job_id, kid=wire.kid)
+            assert found is not None
+            job.credentials[wire.kid] = SenderCredentials._make(found)
         return job
 
     def _replay_facts(self, job: _AcceptState, wire: WireEvent, recorded_digest: bytes | None) -> ReplayFacts:

@@ -85,7 +85,6 @@ class AcceptStatements(StatementSet):
     accept_state: Statement
     sender_credentials: Statement
     stored_event: Statement
-    token_state: Statement
     insert_subscription: Statement
     advance_subscription: Statement
     rewind_handled: Statement

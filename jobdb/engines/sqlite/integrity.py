@@ -38,7 +38,10 @@ def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | N
             problems = [] if found == ["ok"] else found
             if full:
                 orphans = reader.execute("PRAGMA foreign_key_check").fetchall()
-                problems += [f"a row of {row[0]} refers to nothing in {row[2]}" for row in orphans[:_MAX_PROBLEMS]]
+                problems += [
+                    f"a row of {table} refers to nothing in {parent}"
+                    for table, _row_id, parent, _constraint in orphans[:_MAX_PROBLEMS]
+                ]
         finally:
             if wal_index is not None and snapshot is not None:
                 check_snapshot(path, wal_index, snapshot)

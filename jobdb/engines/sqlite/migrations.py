@@ -109,8 +109,7 @@ def _connect_exclusive(path: Path, busy_sec: float) -> sqlite3.Connection:
             return connection
         except BaseException as error:
             connection.close()
-            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-            if code not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
+            if _primary_code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or time.monotonic() > deadline:
                 raise
             time.sleep(random.uniform(0.002, 0.02))
 
@@ -178,8 +177,13 @@ def _back_up(connection: sqlite3.Connection, path: Path) -> Path:
     return kept
 
 
+def _primary_code(error: BaseException) -> int:
+    """Return SQLite's primary result code; 0 where the error has none, as those that the module itself raises."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
+
+
 def _translate(error: sqlite3.OperationalError, path: Path, busy_sec: float) -> Busy | StorageFailed:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = _primary_code(error)
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return open_elsewhere_error(path, busy_sec)
     if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and disk_is_full(path)):

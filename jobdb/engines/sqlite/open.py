@@ -31,7 +31,6 @@ from .store import CHECKPOINT_PAGES, SqliteStore
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from typing import Any
 
     from ...filesystem.placement import Placement
 
@@ -62,9 +61,20 @@ def open_store(
         Busy: another process had it to itself for too long.
         ForkedRegistry: this process must not open it.
     """
-    settings = {"durability": durability, "clock": clock, "checkpoint_pages": checkpoint_pages}
+
+    def open_with(path: Path, journal: str, placement: Placement) -> SqliteStore:
+        return SqliteStore(
+            path,
+            journal=journal,
+            durability=durability,
+            busy_sec=max(busy_sec, SHARED_BUSY_SEC) if journal == "delete" else busy_sec,
+            clock=clock,
+            checkpoint_pages=checkpoint_pages,
+            placement=placement,
+        )
+
     try:
-        return _open_store(path, create, busy_sec, settings)
+        return _open_store(path, create, open_with)
     except StorageFailed as error:
         if isinstance(error.__cause__, OSError) and is_shortage(error.__cause__):
             raise _shortage_on_open(path, error.__cause__) from error
@@ -84,7 +94,7 @@ def _shortage_on_open(path: Path, error: OSError) -> StorageFailed:
     return StorageFailed(f"cannot open {error.filename or path}: {error.strerror}. {SHORTAGE_ADVICE}")
 
 
-def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, Any]) -> SqliteStore:
+def _open_store(path: Path, create: bool, open_with: Callable[[Path, str, Placement], SqliteStore]) -> SqliteStore:
     path = path.resolve()  # SQLite keeps the journal beside the file that a link leads to
     missing = not path.exists()
     if missing and not create:
@@ -111,18 +121,12 @@ def _open_store(path: Path, create: bool, busy_sec: float, settings: dict[str, A
     journal = placement.journal or "delete"
     if journal == "wal" and (header is None or not header.wal) and is_shared(path):
         journal = "delete"
-
-    def open_with(journal: str, busy_sec: float) -> SqliteStore:
-        if journal == "delete":
-            busy_sec = max(busy_sec, SHARED_BUSY_SEC)
-        return SqliteStore(path, journal=journal, busy_sec=busy_sec, placement=placement, **settings)
-
-    store = open_with(journal, busy_sec)
+    store = open_with(path, journal, placement)
     try:
         if journal == "wal" and (header is None or not header.wal) and _is_marked(store):
             # The mark was set between our check and the change to WAL: change back before anything is written.
             store.close()
-            store = open_with("delete", busy_sec)
+            store = open_with(path, "delete", placement)
         _note_placement(store, placement)
     except BaseException:
         store.close()

@@ -91,10 +91,12 @@ class SqliteStore:
         self._reader_mutex = Mutex(str(self.path), self._undo_read)
         self._busy_wait = BusyWait(busy_sec, gated=self._group_commit, owner=self)
         self._reader_busy_wait = BusyWait(busy_sec, gated=self._group_commit, owner=self)
+        writer: apsw.Connection | None = None
+        guard: ReplacementGuard | None = None
         try:
             if journal == "wal":
                 refuse_wal_reset_bug()
-            self._writer = self._connect(self._busy_wait)
+            self._writer = writer = self._connect(self._busy_wait)
             if journal == "wal":
                 self._wal_index = open_files.guard_locks(self._open_file, self.path).wal_index
             if self._group_commit:
@@ -105,7 +107,7 @@ class SqliteStore:
                 self._writer.set_wal_hook(checkpoints.note_wal_length)
                 if durability == "full":
                     self._wal_sync = WalSync(self.path, self._gate.page)
-            self._replacement_guard = self._guard_files()
+            self._replacement_guard = guard = self._guard_files()
             self._write_path = WritePath(
                 self.path,
                 self._writer,
@@ -123,7 +125,7 @@ class SqliteStore:
         except BaseException:
             self._fully_closed = self._lifetime.closed = True
             try:
-                self._close_after_failed_open()
+                self._close_after_failed_open(writer, guard)
             finally:
                 open_files.unregister(self._open_file)
             raise
@@ -161,16 +163,14 @@ class SqliteStore:
             )
         return guard
 
-    def _close_after_failed_open(self) -> None:
+    def _close_after_failed_open(self, writer: apsw.Connection | None, guard: ReplacementGuard | None) -> None:
         """Close what was opened: a connection left to the garbage collector would be closed at any moment."""
         if self._wal_sync is not None:
             self._wal_sync.close()
         if self._gate is not None:
             self._gate.close()
-        guard: ReplacementGuard | None = getattr(self, "_replacement_guard", None)
         if guard is not None:
             guard.close()
-        writer: apsw.Connection | None = getattr(self, "_writer", None)
         if writer is not None:
             close_without_checkpoint(writer)
 

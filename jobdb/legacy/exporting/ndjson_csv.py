@@ -56,8 +56,8 @@ def write_lines(
 def _document(registry: Registry, job: Job, with_secrets: bool) -> dict[str, Json]:
     document = job.as_dict()
     if with_secrets:
-        document["auth_token"] = registry.tokens.current(job.job_id)[1] if job.auth == "required" else None
-        document["broker_password"] = registry.engine.broker(job.job_id)[1]
+        document["auth_token"] = registry.tokens.show(job.job_id) if job.auth == "required" else None
+        _broker, document["broker_password"] = registry.engine.broker(job.job_id)
     return document
 
 

@@ -109,7 +109,8 @@ def _no_read(path: str, error: OSError | ValueError) -> Damaged:
 
 
 def _unreadable_file(error: OSError | ValueError) -> Damaged:
-    return Damaged(DamageKind.UNREADABLE, f"it cannot be read: {getattr(error, 'strerror', None) or error}")
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return Damaged(DamageKind.UNREADABLE, f"it cannot be read: {reason}")
 
 
 def _kind_of(mode: int) -> str:

@@ -188,7 +188,10 @@ class _Import:
         if not self._has_tombstones:
             return NEW_JOB
         tombstone = self._tx.one(TOKENS.tombstone, job_id=source.job_id)
-        if tombstone is None or source.unpack_values().job.updated_ms > tombstone[1]:
+        if tombstone is None:
+            return NEW_JOB
+        _unremembered, pruned_ms = tombstone
+        if source.unpack_values().job.updated_ms > pruned_ms:
             return NEW_JOB
         return Plan(Outcome.SKIPPED, "it was here and is pruned, and its record has not changed since", None)
 

@@ -23,8 +23,8 @@ from typing import Any
 SUBSCRIBER = "observer"
 
 
-def emit(**told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def emit(**values: Any) -> None:
+    print(json.dumps(values), flush=True)
 
 
 def work(database: str, name: str, jobs: str) -> None:
