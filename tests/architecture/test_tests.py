@@ -42,14 +42,14 @@ def test_no_import_path_is_changed() -> None:
     assert [name_of(path) for path in SOURCES if path != THIS and changed.search(path.read_text("utf-8"))] == []
 
 
-def test_no_variable_with_an_import_path_is_left_behind() -> None:
+def test_no_test_leaves_an_import_path_in_the_environment() -> None:
     changed = re.compile(r"environ\[.PYTHONPATH.\] *=|setenv\(.PYTHONPATH")
     writers = [name_of(path) for path in SOURCES if path != THIS and changed.search(path.read_text("utf-8"))]
     # The first tests what jobdb makes of it; the second restores it.
     assert writers == ["legacy/test_legacy_reading.py", "support/processes.py"]
 
 
-def test_one_module_decides_what_is_skipped() -> None:
+def test_only_one_module_skips_tests() -> None:
     allowed = {TESTS / "support" / "requirements.py"}
     assert [name_of(path) for path in SOURCES if path not in allowed and SKIPS & names_in(path)] == []
     allowed |= {TESTS / "conftest.py", TESTS / "support" / "environment.py", THIS}
@@ -83,7 +83,7 @@ def test_a_missing_requirement_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -
         require(False, "there is no broker")
 
 
-def test_a_test_sees_nothing_of_the_user(clean_environment: Path) -> None:
+def test_tests_see_no_variable_of_the_user(clean_environment: Path) -> None:
     assert os.environ["HOME"] == str(clean_environment) and list(clean_environment.iterdir()) == []
     assert {name for name in os.environ if is_private(name)} == {"JOBDB_KEY"}
     assert os.environ["JOBDB_KEY"] == MASTER_KEY

@@ -120,7 +120,7 @@ def test_migrating_a_current_database_does_nothing(cli: Any) -> None:
     assert "schema version" in cli("migrate").err
 
 
-def test_an_empty_file_becomes_a_database(cli_without_database: Any) -> None:
+def test_init_turns_an_empty_file_into_a_database(cli_without_database: Any) -> None:
     cli_without_database.database.parent.mkdir(mode=0o700)
     cli_without_database.database.touch(mode=0o600)
     assert "init" in cli_without_database("list", code=5).err

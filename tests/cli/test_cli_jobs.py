@@ -260,7 +260,7 @@ def test_wait_exits_with_the_jobs_outcome(cli: Any) -> None:
     cli("wait", jobs[3], "--timeout-sec", "-1", code=2)
 
 
-def test_wait_notices_the_end(cli: Any) -> None:
+def test_wait_returns_when_the_job_ends(cli: Any) -> None:
     job = cli.register()
     waiting = cli.start("wait", job, "--timeout-sec", "60")
     time.sleep(0.5)

@@ -72,7 +72,7 @@ def dump(registry):
 
 
 @pytest.mark.parametrize(("one", "other"), list(itertools.product(ENGINES, ENGINES)))
-def test_a_copy_is_equal_and_goes_on(make_database, one, other):
+def test_a_copy_is_equal_and_can_be_continued(make_database, one, other):
     source, target = make_database(one), make_database(other)
     with source.open() as origin, target.open() as copy:
         populate(origin)
@@ -95,7 +95,7 @@ def test_a_copy_is_equal_and_goes_on(make_database, one, other):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_copy_is_another_registry_unless_it_goes_on_as_the_same(make_database, engine):
+def test_a_copy_is_another_registry_unless_it_continues_the_original(make_database, engine):
     source = make_database("sqlite-wal")
     with source.open() as origin:
         origin.engine.put_setting("registry_id", "0" * 32)
@@ -177,7 +177,7 @@ def test_every_table_and_column_is_copied():
     connection.close()
 
 
-def test_a_large_registry_goes_round_in_bounded_memory(make_database):
+def test_a_large_registry_is_copied_there_and_back_in_bounded_memory(make_database):
     """SQLite to PostgreSQL and back; JOBDB_COPY_JOBS=50000 for the whole."""
     source, middle, back = make_database("sqlite-wal"), make_database("postgresql"), make_database("sqlite-wal")
     with source.open(durability="normal") as origin:

@@ -77,7 +77,7 @@ def create_version_3_database(engine, tmp_path, request, monkeypatch):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_database_of_version_3_is_migrated_and_means_the_same(engine, tmp_path, request, monkeypatch):
+def test_a_migrated_database_of_version_3_keeps_its_meaning(engine, tmp_path, request, monkeypatch):
     url, migrate = create_version_3_database(engine, tmp_path, request, monkeypatch)
     with pytest.raises(SchemaMismatch, match="migrate"):
         Registry.open(url)
@@ -140,7 +140,7 @@ def test_two_migrated_databases_have_two_ids(tmp_path, request, monkeypatch):
     assert len(found) == 2
 
 
-def test_tables_that_a_dump_brought_elsewhere_are_another_place(make_database, postgres_server):
+def test_tables_restored_from_a_dump_are_in_another_place(make_database, postgres_server):
     """A copy on the same server, by template; by pg_dump the tables have other numbers as well."""
     import psycopg
 

@@ -10,7 +10,7 @@ ODD_NUMBERS = [
 ]  # fmt: skip
 
 
-def test_whatever_is_accepted_can_be_read(database):
+def test_every_accepted_value_can_be_read(database):
     """Every number that the protocol allows: in the view, among the events, and by a copy of the registry."""
     with database.open() as registry:
         registry.register(agent="codex", prompt="", job_id="j", auth="never")

@@ -36,7 +36,7 @@ def publishing(registry, job):
     return job.job_id
 
 
-def test_seqs_stay_gapless_between_two_who_take_turns(registry, other, publishing):
+def test_seqs_stay_gapless_for_alternating_publishers(registry, other, publishing):
     for number in range(3, 13):
         who = (registry, other)[number // 3 % 2]
         assert who.publish(publishing, "progress", detail=str(number)).seq == number
@@ -67,14 +67,14 @@ def test_a_token_revoked_elsewhere_signs_nothing_more(registry, other, publishin
 
 
 @pytest.mark.parametrize("attempt", [None, 1])
-def test_a_job_that_ended_elsewhere_says_no_more(registry, other, publishing, attempt):
+def test_a_job_that_ended_elsewhere_publishes_no_more(registry, other, publishing, attempt):
     other.publish(publishing, "completed")
     with pytest.raises(IllegalTransition, match="completed"):
         registry.publish(publishing, "progress", attempt=attempt)
     assert registry.get(publishing).last_seq == 3
 
 
-def test_a_job_cancelled_elsewhere_says_no_more(registry, other, publishing):
+def test_a_job_cancelled_elsewhere_publishes_no_more(registry, other, publishing):
     other.cancel(publishing)
     with pytest.raises(IllegalTransition, match="cancelled"):
         registry.publish(publishing, "progress")
@@ -89,7 +89,7 @@ def test_a_claim_taken_over_elsewhere_fences_the_old_one(registry, other, publis
     assert (event.seq, event.attempt) == (3, 2)
 
 
-def test_a_job_given_back_elsewhere_is_taken_up_with_a_new_attempt(registry, other, publishing):
+def test_a_job_released_elsewhere_continues_under_a_new_attempt(registry, other, publishing):
     other.release(publishing, attempt=1)
     with pytest.raises(StaleAttempt):
         registry.publish(publishing, "progress", attempt=1)
@@ -97,7 +97,7 @@ def test_a_job_given_back_elsewhere_is_taken_up_with_a_new_attempt(registry, oth
     assert registry.get(publishing).status is JobStatus.RUNNING
 
 
-def test_a_job_removed_elsewhere_is_unknown_even_if_its_name_comes_again(registry, other, publishing, clock):
+def test_a_job_pruned_elsewhere_is_unknown_even_if_its_id_is_reused(registry, other, publishing, clock):
     other.publish(publishing, "completed")
     clock.advance(10)
     assert other.prune(older_than_sec=1) == [publishing]
@@ -108,7 +108,7 @@ def test_a_job_removed_elsewhere_is_unknown_even_if_its_name_comes_again(registr
     assert registry.publish(publishing, "progress").seq == 1
 
 
-def test_deliveries_are_kept_for_every_event(registry):
+def test_every_event_is_queued_for_delivery(registry):
     job_id = registry.register(agent="a", prompt="", broker=Broker("localhost")).job_id
     for _ in range(4):
         registry.publish(job_id, "progress")
@@ -124,7 +124,7 @@ def test_jobs_without_a_token_stay_unsigned_until_they_get_one(registry, other):
     assert wire.seq == 4 and verify(wire, other.tokens.show(job_id))
 
 
-def test_what_is_said_of_it_is_the_same_each_time(registry, clock, publishing):
+def test_each_event_and_job_record_is_complete(registry, clock, publishing):
     for seq, kind in enumerate(("progress", "permission_required", "started", "progress"), start=3):
         clock.advance(1)
         event = registry.publish(publishing, kind, detail=f"step {seq}", data={"pct": seq})
@@ -140,7 +140,7 @@ def test_what_is_said_of_it_is_the_same_each_time(registry, clock, publishing):
     assert registry.complete(publishing).seq == 7
 
 
-def test_more_jobs_than_are_remembered(registry):
+def test_more_jobs_than_the_cache_holds(registry):
     jobs = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 300)]
     for seq in (1, 2):
         for job_id in jobs:

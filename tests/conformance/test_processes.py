@@ -32,7 +32,7 @@ def scaled(database, count):
     return count if FULL_SIZE or database.name == "sqlite-wal" else count // 4
 
 
-def test_many_publishers_of_one_job_leave_no_gap_and_no_double(database, worker_processes):
+def test_many_publishers_of_one_job_leave_no_gap_and_no_duplicate(database, worker_processes):
     each = scaled(database, 500)
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="").job_id
@@ -55,7 +55,7 @@ def test_each_job_is_claimed_once(database, worker_processes):
         assert registry.count_by_status()[JobStatus.RUNNING] == count
 
 
-def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, worker_processes):
+def test_concurrent_batches_over_the_same_jobs_do_not_deadlock(database, worker_processes):
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * 6)]
     each = scaled(database, 60)
@@ -67,7 +67,7 @@ def test_batches_over_the_same_jobs_never_stand_in_each_others_way(database, wor
     assert all(sorted(seqs) == list(range(1, 6 * each + 1)) for seqs in by_job.values())
 
 
-def test_one_key_registers_one_job_whoever_asks(database, worker_processes):
+def test_one_idempotency_key_registers_one_job_across_processes(database, worker_processes):
     told = worker_processes.run(PROCESSES, "register_keys", 25)
     jobs = defaultdict(set)
     for note in told:
@@ -106,7 +106,7 @@ def test_a_strict_subscriber_accepts_an_ascending_run_only(database, worker_proc
         assert {event.seq for event in registry.events(job_id)} == set(accepted)
 
 
-def test_a_feed_misses_nothing_that_is_written_beside_it(database, worker_processes):
+def test_a_feed_misses_no_concurrent_event(database, worker_processes):
     each, writers = scaled(database, 120), 5
     with database.open() as registry:
         ids = [job.job_id for job in registry.register_many([NewJob(agent="a", prompt="")] * writers)]
@@ -123,7 +123,7 @@ def test_a_feed_misses_nothing_that_is_written_beside_it(database, worker_proces
             next(registry.subscribe(subscriber="all", timeout_sec=0.1))
 
 
-def test_killed_workers_lose_nothing_that_was_answered(database, worker_processes):
+def test_killed_workers_lose_nothing_acknowledged(database, worker_processes):
     """SIGKILL at random moments: leases run out, jobs come back, old attempts stay out."""
     count, lease_sec = 60, 0.5
     rng = random.Random(7)

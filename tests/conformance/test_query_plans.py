@@ -128,7 +128,7 @@ def test_the_hot_statements_use_an_index_without_a_sort(database):
         pytest.fail("\n\n".join(f"{name}: {found}\n{plan}" for name, (found, plan) in bad.items()))
 
 
-def test_other_values_do_not_make_a_statement_be_prepared_again(make_database):
+def test_other_values_do_not_prepare_a_statement_again(make_database):
     with make_database("sqlite-wal").open() as registry:
         registry.register_many([NewJob(agent="a", prompt="", job_id=f"job{number}") for number in range(100)])
         connection = registry.engine.store._writer
@@ -168,7 +168,7 @@ INSERT INTO gaps (subscription, first_seq, last_seq) SELECT 77, seq - 1, seq - 1
 @pytest.mark.parametrize(
     "name", ["gap_containing_seq", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
 )
-def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_database, name):
+def test_a_publisher_that_skips_every_other_seq_slows_no_lookup(make_database, name):
     """For every event each of the skipped ranges before it was looked at."""
     database = make_database("sqlite-wal")
     most = 4000
@@ -189,6 +189,6 @@ def test_a_publisher_that_skips_every_other_seq_makes_no_look_longer(make_databa
     assert len(looks) < 200  # some dozens of instructions for each row, and not some for each range
 
 
-def test_a_scan_or_a_sort_would_be_noticed(database):
+def test_a_scan_or_a_sort_is_detected(database):
     for query in ("SELECT * FROM jobs WHERE detail = 'x'", "SELECT job_id FROM jobs ORDER BY updated_ms LIMIT 1"):
         assert whole_table(database.plan(query, {}), database.name)

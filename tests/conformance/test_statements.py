@@ -39,7 +39,7 @@ SETS = sets()
 
 
 @pytest.mark.parametrize("file", [file for file in FILES if file not in SQLITE_ONLY])
-def test_every_statement_is_understood(database, file):
+def test_every_engine_accepts_every_statement(database, file):
     known = read_statements(ROOT / file)
     if database.name == "postgresql":
         overrides = read_statements(DIALECT.file)
@@ -75,7 +75,7 @@ def test_the_dialect_replaces_only_what_is_meant():
     assert {name: files for name, files in shared.items() if len(files) > 1} == {}
 
 
-def test_a_set_is_immutable_and_names_what_it_has_not(tmp_path):
+def test_a_set_is_immutable_and_names_a_missing_statement(tmp_path):
     file = tmp_path / "few.sql"
     file.write_text("-- one: the only one\nSELECT :a, :b;\n")
     few = StatementSet(file)

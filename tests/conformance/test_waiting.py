@@ -29,7 +29,7 @@ def test_a_claim_waits_for_work(pair):
     thread.join()
 
 
-def test_a_claim_waits_no_longer_than_asked(pair):
+def test_a_claim_waits_no_longer_than_its_timeout(pair):
     began = time.monotonic()
     assert pair[0].claim(worker="w", wait_sec=0.2) is None
     assert time.monotonic() - began >= 0.2
@@ -65,7 +65,7 @@ def test_a_subscriber_is_woken_by_each_event(pair):
     assert follower.outcome.status is JobStatus.COMPLETED
 
 
-def test_a_feed_is_woken_too(pair):
+def test_a_feed_is_woken_by_each_event(pair):
     one, two = pair
     two.register(agent="a", prompt="", job_id="j")
     follower = one.subscribe(subscriber="s", timeout_sec=30)
@@ -96,7 +96,7 @@ def test_threads_share_a_registry(database):
         assert [event.seq for event in registry.events(job.job_id)] == list(range(1, 301))
 
 
-def test_idle_waiting_takes_no_cpu(pair):
+def test_idle_waiting_uses_no_cpu_time(pair):
     began = time.process_time()
     with pytest.raises(TimedOut):
         next(pair[0].subscribe(subscriber="s", timeout_sec=1.5))

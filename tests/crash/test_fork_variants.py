@@ -28,7 +28,7 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
-def test_backup_copy_and_doctor_in_a_child_touch_nothing_of_the_parents(database: Path, tmp_path: Path) -> None:
+def test_backup_copy_and_doctor_in_a_child_leave_the_parents_files_alone(database: Path, tmp_path: Path) -> None:
     other = tmp_path / "other" / "jobs.db"
     Registry.open(other, create=True).close()
     with Registry.open(database) as registry:
@@ -99,7 +99,7 @@ def test_forkpty(database: Path) -> None:
         registry.register(agent="a", prompt="p")
 
 
-def test_a_program_started_with_preexec_fn_may_open_it(database: Path) -> None:
+def test_a_program_started_with_preexec_fn_may_open_the_database(database: Path) -> None:
     code = (
         "import sys; from jobdb import Registry\n"
         "with Registry.open(sys.argv[1]) as registry: registry.register(agent='b', prompt='p')"
@@ -113,7 +113,7 @@ def test_a_program_started_with_preexec_fn_may_open_it(database: Path) -> None:
         assert len(registry.jobs()) == 3
 
 
-def test_a_thread_forks_while_another_opens_and_nobody_waits_for_ever(database: Path, tmp_path: Path) -> None:
+def test_a_fork_while_another_thread_opens_hangs_no_process(database: Path, tmp_path: Path) -> None:
     stop = threading.Event()
     codes: list[int] = []
 

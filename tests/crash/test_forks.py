@@ -17,7 +17,7 @@ from jobdb.urls import parse_url
 from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
 
 
-def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: Path, tmp_path: Path) -> None:
+def test_a_database_open_in_the_parent_is_refused_by_every_entry_point_and_name(database: Path, tmp_path: Path) -> None:
     link = tmp_path / "link.db"
     link.symlink_to(database)
     backup = tmp_path / "backup.db"
@@ -40,7 +40,7 @@ def test_what_the_parent_had_open_is_refused_by_whatever_way_and_name(database: 
     assert run_in_child(lambda: Registry.open(database).close()) == DONE, "closed before the fork"
 
 
-def test_the_message_names_what_to_do(database: Path) -> None:
+def test_the_message_says_what_to_do(database: Path) -> None:
     with Registry.open(database):
         read, written = os.pipe()
 
@@ -73,7 +73,7 @@ def test_nothing_is_lost_when_the_child_is_refused_and_the_parent_closes(databas
         assert registry.engine.store.integrity(full=True) == []  # type: ignore[attr-defined]
 
 
-def test_closed_before_the_fork_each_opens_its_own_and_nothing_is_lost(database: Path) -> None:
+def test_closed_before_the_fork_each_process_opens_its_own_and_nothing_is_lost(database: Path) -> None:
     with Registry.open(database) as registry:
         registry.register(agent="a", prompt="before the fork")
         registry.jobs()
@@ -116,7 +116,7 @@ def test_another_database_may_be_opened_in_the_child(database: Path, tmp_path: P
         assert len(registry.jobs()) == 3
 
 
-def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: Path, tmp_path: Path) -> None:
+def test_a_fork_during_another_threads_transaction_blocks_no_process(database: Path, tmp_path: Path) -> None:
     registry = Registry.open(database, busy_timeout_sec=5)
     inside, go_on = threading.Event(), threading.Event()
 
@@ -152,7 +152,7 @@ def test_forked_while_another_thread_is_in_a_transaction_nobody_waits(database: 
     registry.close()
 
 
-def test_forked_while_other_threads_open_and_work_no_child_hangs(database: Path, tmp_path: Path) -> None:
+def test_a_fork_while_other_threads_work_hangs_no_child(database: Path, tmp_path: Path) -> None:
     stop = threading.Event()
 
     def open_and_close() -> None:
@@ -181,7 +181,7 @@ def test_forked_while_other_threads_open_and_work_no_child_hangs(database: Path,
     assert DONE in codes, "short verbs are waited for"
 
 
-def test_forked_in_the_middle_of_a_verb_the_child_does_not_commit_for_its_parent(database: Path) -> None:
+def test_a_child_forked_during_a_verb_does_not_commit_for_its_parent(database: Path) -> None:
     with Registry.open(database, busy_timeout_sec=5) as registry:
         parent, child = os.getpid(), 0
         try:

@@ -219,7 +219,7 @@ def test_import(folder: Path, other_process: OtherProcess) -> None:
         assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
 
 
-def test_waiting_for_the_old_lock(folder: Path, other_process: OtherProcess) -> None:
+def test_wait_for_the_legacy_lock(folder: Path, other_process: OtherProcess) -> None:
     """Cut off while another one holds it: the thread that waits in the kernel takes nothing for nobody."""
     jobs = _old_registry(folder)
     with open(jobs / ".lock") as held:
@@ -244,7 +244,7 @@ def test_waiting_for_the_old_lock(folder: Path, other_process: OtherProcess) -> 
         assert interrupt_each_point(run, check, max_points=MAX_POINTS) > 3
 
 
-def test_the_old_module(folder: Path, other_process: OtherProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_legacy_module(folder: Path, other_process: OtherProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs, path = folder / "jobs", folder / "jobs.db"
     monkeypatch.setenv("JOBDB_URL", str(path))
     Registry.open(path, create=True).close()

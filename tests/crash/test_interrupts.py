@@ -113,7 +113,7 @@ VERBS = ["publish", "get", "claim", "refused", "wait", "checkpoint", "subscribe"
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
+def test_a_verb_interrupted_at_any_call_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
     run = _verbs(contended)[verb]
     contended.publish()
     run()
@@ -122,7 +122,7 @@ def test_a_verb_cut_off_at_any_call_leaves_nothing_behind(contended: ContendedRe
 
 
 @pytest.mark.parametrize("verb", ["publish", "get", "refused"])
-def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
+def test_a_verb_interrupted_at_any_step_leaves_nothing_behind(contended: ContendedRegistry, verb: str) -> None:
     run = _verbs(contended)[verb]
     contended.publish()
     run()
@@ -130,7 +130,7 @@ def test_a_verb_cut_off_at_any_step_leaves_nothing_behind(contended: ContendedRe
     contended.finish()
 
 
-def test_an_opening_cut_off_anywhere_can_be_made_again(contended: ContendedRegistry) -> None:
+def test_opening_can_be_repeated_after_an_interrupt_at_any_point(contended: ContendedRegistry) -> None:
     def open_and_close() -> None:
         contended.open().close()
 
@@ -144,7 +144,7 @@ def test_an_opening_cut_off_anywhere_can_be_made_again(contended: ContendedRegis
     contended.finish()
 
 
-def test_a_closing_cut_off_anywhere_can_be_made_again(contended: ContendedRegistry) -> None:
+def test_closing_can_be_repeated_after_an_interrupt_at_any_point(contended: ContendedRegistry) -> None:
     registries: list[Registry] = []
 
     def close() -> None:
@@ -204,7 +204,7 @@ def _interrupt_in_exit(contended: ContendedRegistry) -> None:
         sys.setprofile(None)
 
 
-def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(contended: ContendedRegistry) -> None:
+def test_the_next_verb_recovers_while_the_exception_is_being_handled(contended: ContendedRegistry) -> None:
     try:
         _interrupt_in_exit(contended)
         pytest.fail("it was not cut off")
@@ -214,7 +214,7 @@ def test_while_the_exception_is_being_handled_the_next_verb_puts_it_right(conten
     contended.finish()
 
 
-def test_another_thread_takes_over_what_a_thread_was_cut_off_from(contended: ContendedRegistry) -> None:
+def test_another_thread_recovers_from_an_interrupted_thread(contended: ContendedRegistry) -> None:
     kept: list[BaseException] = []
 
     def cut_off() -> None:
@@ -232,7 +232,7 @@ def test_another_thread_takes_over_what_a_thread_was_cut_off_from(contended: Con
     contended.finish()
 
 
-def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_on(contended: ContendedRegistry) -> None:
+def test_a_verb_in_a_signal_handler_is_refused_and_the_interrupted_verb_continues(contended: ContendedRegistry) -> None:
     said: list[str] = []
 
     def handler(*_: object) -> None:
@@ -254,7 +254,7 @@ def test_a_signal_handler_is_told_that_it_interrupted_a_verb_and_the_verb_goes_o
     contended.finish()
 
 
-def test_threads_that_wait_for_each_other_lose_nothing(contended: ContendedRegistry) -> None:
+def test_interrupted_threads_that_wait_for_each_other_lose_nothing(contended: ContendedRegistry) -> None:
     threads = [threading.Thread(target=lambda: [contended.publish() for _ in range(40)]) for _ in range(6)]
     for thread in threads:
         thread.start()

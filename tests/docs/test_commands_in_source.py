@@ -100,7 +100,7 @@ def test_commands_are_found() -> None:
     assert sum(len(found(path)) for path in PYTHON) > 150
 
 
-def test_what_does_not_exist_is_found() -> None:
+def test_commands_that_do_not_exist_are_found() -> None:
     for text in ("run 'jobdb tokn show JOB'", "advice: jobdb restore --into FILE", "'jobdb token revoke JOB --kid 1'"):
         assert [usage_error(words, complete=complete) for _text, words, complete in commands(text)] != [None], text
     assert not list(commands("and this jobdb knows 3"))

@@ -65,11 +65,11 @@ def test_each_public_verb_has_an_example(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted([*VERBS, *OTHERS]))
-def test_each_example_does_what_it_says(name: str, tmp_path: Path) -> None:
+def test_each_example_runs_as_written(name: str, tmp_path: Path) -> None:
     assert run(name, (VERBS | OTHERS)[name], tmp_path) == ""
 
 
-def test_a_wrong_example_is_found(tmp_path: Path) -> None:
+def test_a_wrong_example_fails(tmp_path: Path) -> None:
     def wrong() -> None:
         """Do nothing.
 

@@ -77,7 +77,7 @@ def test_started_at_is_the_last_claim_not_the_first(registry: Registry, clock: M
         assert "claimed last" in text and "first claimed" not in text
 
 
-def test_no_claim_is_valid_while_a_job_waits_and_nobody_is_its_worker(registry: Registry) -> None:
+def test_a_pending_job_has_no_worker_and_no_valid_claim(registry: Registry) -> None:
     registry.claim(worker="w", job_id="one", lease_sec=60)
     registry.release("one", attempt=1)
     job = registry.get("one")
@@ -122,7 +122,7 @@ def test_last_seq_is_the_highest_and_a_late_end_is_the_last_event(registry: Regi
     assert registry.accept(event(3, EventKind.PROGRESS), subscriber="s").verdict == "after_terminal"
 
 
-def test_what_cannot_be_signed_leaves_counters_only_and_what_is_refused_a_bounded_list(
+def test_unauthentic_events_are_only_counted_and_refusals_are_listed_up_to_a_bound(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from jobdb.engines.sql import accept_batch

@@ -56,13 +56,13 @@ LOCAL = [
 
 
 @pytest.mark.parametrize("line", LOCAL)
-def test_local_file_systems_bear_wal(line: str) -> None:
+def test_local_file_systems_allow_wal(line: str) -> None:
     placement = placed(line)
     assert (placement.journal, placement.needs_probe, placement.advice) == ("wal", False, None)
 
 
 @pytest.mark.parametrize("line", LOCAL)
-def test_shared_mark_rules_wal_out_on_a_local_disk_too(line: str) -> None:
+def test_the_shared_mark_rules_out_wal_on_a_local_disk(line: str) -> None:
     placement = placed(line, shared=True)
     assert (placement.journal, placement.needs_probe) == ("delete", True)
     assert "shared" in placement.reason
@@ -84,7 +84,7 @@ NFS3 = "nfs filer:/export rw,vers=3,rsize=65536,wsize=65536,namlen=255,hard,prot
 
 @pytest.mark.parametrize("base", [NFS4, NFS3])
 @pytest.mark.parametrize("lookupcache", ["none", "pos"])
-def test_nfs_with_good_options_bears_delete(base: str, lookupcache: str) -> None:
+def test_nfs_with_safe_options_allows_delete(base: str, lookupcache: str) -> None:
     placement = placed(f"{base}lookupcache={lookupcache},local_lock=none,addr=10.0.0.1")
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, False)
 
@@ -104,7 +104,7 @@ def test_nfs_with_good_options_bears_delete(base: str, lookupcache: str) -> None
     ],
 )
 @pytest.mark.parametrize("base", [NFS4, NFS3])
-def test_nfs_is_refused_with_the_line_that_mends_it(base: str, options: str, reason: str) -> None:
+def test_nfs_is_refused_with_the_mount_line_that_fixes_it(base: str, options: str, reason: str) -> None:
     placement = placed(f"{base}{options},addr=10.0.0.1")
     assert placement.refused and not placement.needs_probe
     assert reason in placement.reason
@@ -113,14 +113,14 @@ def test_nfs_is_refused_with_the_line_that_mends_it(base: str, options: str, rea
     assert placement.advice is not None and mend in placement.advice
 
 
-def test_mending_line_holds_its_own_promise() -> None:
+def test_the_suggested_nfs_mount_line_is_accepted() -> None:
     advice = placed(f"{NFS4}local_lock=none").advice
     assert advice is not None
     options = advice.split("-o ")[1].split(" ")[0]
     assert placed(f"nfs4 filer:/export rw,{options}").journal == "delete"
 
 
-def test_soft_nfs_mount_is_warned_of() -> None:
+def test_a_soft_nfs_mount_causes_a_warning() -> None:
     placement = placed(f"{NFS4.replace('hard', 'soft')}lookupcache=none,local_lock=none")
     assert placement.journal == "delete" and placement.advice is not None and "hard" in placement.advice
 
@@ -130,7 +130,7 @@ CIFS = "//nas/jobs rw,vers=3.1.1,sec=ntlmssp,username=jobs,uid=0,file_mode=0755,
 
 @pytest.mark.parametrize("kind", ["cifs", "smb3"])
 @pytest.mark.parametrize("cache", ["none", "strict"])
-def test_smb_needs_a_client_that_does_not_remember_missing_names(kind: str, cache: str) -> None:
+def test_smb_needs_a_client_that_does_not_cache_missing_names(kind: str, cache: str) -> None:
     line = f"{kind} {CIFS},cache={cache}"
     default = placed(line)
     assert default.refused
@@ -145,7 +145,7 @@ def test_smb_needs_a_client_that_does_not_remember_missing_names(kind: str, cach
     [("cache=strict,nobrl", "nobrl"), ("cache=loose", "cache=loose"), ("nobrl", "nobrl"), ("cache=ro", "cache=ro")],
 )
 @pytest.mark.parametrize("kind", ["cifs", "smb3"])
-def test_smb_is_refused_with_the_line_that_mends_it(kind: str, options: str, reason: str) -> None:
+def test_smb_is_refused_with_the_mount_line_that_fixes_it(kind: str, options: str, reason: str) -> None:
     placement = placed(f"{kind} {CIFS},{options}", smb_name_cache=False)
     assert placement.refused and reason in placement.reason
     assert placement.advice is not None and "mount -t cifs -o cache=none,brl //nas/jobs /data" in placement.advice
@@ -164,7 +164,7 @@ def test_smb_is_refused_with_the_line_that_mends_it(kind: str, options: str, rea
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_refused_whatever_the_options(line: str, shared: bool) -> None:
+def test_some_types_are_refused_with_any_options(line: str, shared: bool) -> None:
     placement = placed(line, shared=shared)
     assert placement.refused
     assert placement.advice is not None and ("postgresql://" in placement.advice)
@@ -180,7 +180,7 @@ def test_refused_whatever_the_options(line: str, shared: bool) -> None:
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_cluster_file_systems_bear_delete(line: str, shared: bool) -> None:
+def test_cluster_file_systems_allow_delete(line: str, shared: bool) -> None:
     placement = placed(line, shared=shared)
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, False)
 
@@ -246,14 +246,14 @@ OVERLAY = "overlay overlay rw,lowerdir=/low,upperdir=/up,workdir=/work"
     ],
 )
 @pytest.mark.parametrize("shared", [False, True])
-def test_overlay_is_what_its_upper_folder_is(upper: str, shared: bool) -> None:
+def test_an_overlay_is_treated_as_its_upper_folder(upper: str, shared: bool) -> None:
     over = decide(mounted(OVERLAY), statfs_magic=MAGIC["overlay"], shared=shared, upper=mounted(upper))
     below = decide(mounted(upper), statfs_magic=None, shared=shared)
     assert (over.journal, over.needs_peer_probe) == (below.journal, below.needs_peer_probe)
     assert over.fs_type == "overlay"
 
 
-def test_overlay_whose_upper_folder_cannot_be_seen_is_local() -> None:
+def test_an_overlay_with_an_invisible_upper_folder_is_local() -> None:
     assert placed(OVERLAY).journal == "wal"
     assert placed(OVERLAY, shared=True).journal == "delete"
     volatile = placed(f"{OVERLAY},volatile")
@@ -263,18 +263,18 @@ def test_overlay_whose_upper_folder_cannot_be_seen_is_local() -> None:
 # --- the second witness
 
 
-def test_network_seen_by_statfs_alone_wins() -> None:
+def test_a_network_type_seen_only_by_statfs_wins() -> None:
     placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=MAGIC["nfs"], shared=False)
     assert placement.refused and "statfs says nfs" in placement.reason
 
 
 @pytest.mark.parametrize("magic", [MAGIC["tmpfs"], MAGIC["overlay"], 0x12345678])
-def test_other_local_or_unknown_type_seen_by_statfs_takes_wal_away(magic: int) -> None:
+def test_another_local_or_unknown_type_seen_by_statfs_rules_out_wal(magic: int) -> None:
     placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=magic, shared=False)
     assert (placement.journal, placement.needs_probe) == ("delete", True)
 
 
-def test_fuse_seen_by_statfs_under_a_local_name_needs_two_hosts() -> None:
+def test_fuse_seen_by_statfs_under_a_local_name_needs_a_peer_probe() -> None:
     placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=MAGIC["virtiofs"], shared=False)
     assert placement.journal == "delete" and placement.needs_peer_probe
 
@@ -284,7 +284,7 @@ def test_local_type_seen_by_statfs_does_not_soften_a_network_mount() -> None:
     assert placement.refused
 
 
-def test_without_a_mount_table_one_witness_is_not_enough_for_wal() -> None:
+def test_statfs_alone_is_not_enough_for_wal() -> None:
     placement = decide(None, statfs_magic=MAGIC["ext4"], shared=False, folder="/data")
     assert (placement.folder, placement.journal, placement.needs_probe) == ("/data", "delete", True)
     assert decide(None, statfs_magic=MAGIC["nfs"], shared=False).refused
@@ -293,20 +293,20 @@ def test_without_a_mount_table_one_witness_is_not_enough_for_wal() -> None:
 
 
 @pytest.mark.parametrize("line", [*LOCAL[:5], f"{NFS4}lookupcache=none,local_lock=none", OVERLAY])
-def test_agreeing_witness_changes_nothing(line: str) -> None:
+def test_an_agreeing_statfs_type_changes_nothing(line: str) -> None:
     mount = mounted(line)
     alone = decide(mount, statfs_magic=None, shared=False)
     assert decide(mount, statfs_magic=MAGIC[mount.fs_type], shared=False) == alone
 
 
-def test_every_magic_leads_to_a_type_that_the_policy_answers() -> None:
+def test_the_policy_covers_the_type_of_every_magic_number() -> None:
     for magic in MAGIC.values():
         told = type_of_magic(magic)
         if told is not None:
             assert decide(None, statfs_magic=magic, shared=False).reason
 
 
-def test_read_only_mount_is_told() -> None:
+def test_a_read_only_mount_is_reported() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /data ro,relatime - ext4 /dev/sda rw\n")
     placement = decide(mount, statfs_magic=None, shared=False)
     assert placement.advice is not None and "read-only" in placement.advice
@@ -322,7 +322,7 @@ def test_as_dict_is_plain_json() -> None:
     }  # fmt: skip
 
 
-def test_names_with_spaces_are_quoted_in_the_mending_line() -> None:
+def test_names_with_spaces_are_quoted_in_the_suggested_mount_line() -> None:
     (mount,) = parse_mountinfo("36 27 0:52 / /my\\040data rw - nfs4 filer:/my\\040export rw,local_lock=none\n")
     advice = decide(mount, statfs_magic=None, shared=False).advice
     assert advice is not None and "'filer:/my export' '/my data'" in advice

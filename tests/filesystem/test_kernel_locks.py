@@ -29,7 +29,7 @@ def table_for(path: Path, *lines: str) -> Path:
     return table
 
 
-def test_what_is_held_on_the_file_is_listed_and_nothing_else(file: Path) -> None:
+def test_only_the_locks_on_the_file_are_listed(file: Path) -> None:
     table = table_for(
         file,
         "1: POSIX  ADVISORY  WRITE 4711 {here} 120 127",
@@ -48,7 +48,7 @@ def test_what_is_held_on_the_file_is_listed_and_nothing_else(file: Path) -> None
     ]
 
 
-def test_where_nothing_can_be_known_there_are_none(file: Path) -> None:
+def test_unreadable_lock_tables_yield_no_locks(file: Path) -> None:
     assert locks_on(file, table=file.with_name("none")) == []
     assert locks_on(file.with_name("none")) == []
 

@@ -110,7 +110,7 @@ def imported(folder: Path, registry: Registry, name: str, content: bytes) -> flo
 
 
 @pytest.mark.parametrize("log", ["events", "audit"])
-def test_no_shape_of_a_log_costs_much_more_than_a_plain_one(tmp_path: Path, open_database: Open, log: str) -> None:
+def test_no_kind_of_log_costs_much_more_than_a_plain_one(tmp_path: Path, open_database: Open, log: str) -> None:
     plain_database = open_database("plain.db", durability="normal")
     usual = max(0.01, imported(tmp_path, plain_database, f"{log} plain", plain()))
     allowed_bytes, allowed_rows = (3 * size for size in _stored(plain_database))
@@ -150,7 +150,7 @@ def _stored(registry: Registry) -> tuple[int, int]:
     ],
     ids=lambda value: value.decode()[:12] if isinstance(value, bytes) else str(value),
 )
-def test_a_record_that_is_refused_is_refused_soon(member: bytes, kind: DamageKind) -> None:
+def test_an_invalid_record_is_refused_early(member: bytes, kind: DamageKind) -> None:
     prefix = json.dumps(RECORD).encode()[:-1]
     usual = prefix + b',"notes":[' + b",".join([b'"some text of a note"'] * (len(member) // 22)) + b"]}"
     for _ in range(3):
@@ -166,7 +166,7 @@ def test_a_record_that_is_refused_is_refused_soon(member: bytes, kind: DamageKin
     assert took < TIMES * expected, f"{took:.3f} s, {expected:.3f} s for a plain record of that size"
 
 
-def test_a_log_of_line_breaks_takes_no_memory(tmp_path: Path, registry: Registry) -> None:
+def test_a_log_of_line_breaks_uses_little_memory(tmp_path: Path, registry: Registry) -> None:
     jobs = tmp_path / "w" / ".mam" / "jobs"
     jobs.mkdir(parents=True)
     (jobs / "j.json").write_text(json.dumps(RECORD))

@@ -19,14 +19,14 @@ def columns(statement: Statement) -> tuple[str, ...]:
     return tuple(re.split(r"[ .]", column.strip())[-1] for column in selected[1].split(","))
 
 
-def test_rows_that_are_read() -> None:
+def test_named_tuples_match_the_columns_read() -> None:
     assert columns(LEGACY.legacy_job) == columns(LEGACY.legacy_jobs) == JobRow._fields
     assert columns(LEGACY.legacy_new_job_rows) == (*SealedColumns._fields, *STORED_COLUMNS)
     assert columns(LEGACY.legacy_events) == ("job", *EventValues._fields)
     assert columns(LEGACY.legacy_lines) == ("job", *LineValues._fields)
 
 
-def test_rows_that_are_written() -> None:
+def test_named_tuples_match_the_columns_written() -> None:
     """SQLite numbers the parameters of a statement as they appear in it, and rows are bound as they are."""
     for statement, names in (
         (LEGACY.legacy_insert_job, batch_writer.JOB_PARAMETERS),

@@ -53,7 +53,7 @@ def exported(registry: Registry, folder: Path, **options: Any) -> dict[str, Any]
     return {path.name: json.loads(path.read_bytes()) for path in folder.rglob("jobs/*.json")}
 
 
-def test_a_job_whose_token_was_left_out_accepts_nothing_until_it_has_a_new_one(
+def test_a_job_without_its_exported_token_accepts_nothing_until_it_has_a_new_one(
     tmp_path: Path, open_database: Open
 ) -> None:
     first, second = open_database("first.db"), open_database("second.db")
@@ -110,7 +110,7 @@ def test_a_stale_attempt_stays_stale(tmp_path: Path, open_database: Open) -> Non
     assert (second.get("quiet").attempt, second.get("quiet").last_seq) == (1, 5)
 
 
-def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_database: Open) -> None:
+def test_events_that_a_subscriber_accepted_are_not_accepted_again(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     for _ in range(4):
@@ -142,7 +142,7 @@ def test_what_a_subscriber_accepted_is_not_accepted_again(tmp_path: Path, open_d
     assert third.accept(late, subscriber="orch").verdict is Verdict.DUPLICATE
 
 
-def test_a_registry_without_subscribers_says_so(tmp_path: Path, registry: Registry, open_database: Open) -> None:
+def test_an_export_without_subscribers_records_that(tmp_path: Path, registry: Registry, open_database: Open) -> None:
     first = open_database("first.db")
     first.register(agent="a", prompt="p", job_id="j")
     first.publish("j", "progress")
@@ -151,7 +151,7 @@ def test_a_registry_without_subscribers_says_so(tmp_path: Path, registry: Regist
     assert import_registry(registry, tmp_path / "out").trust()["without_subscribers"] == 1
 
 
-def test_versions_of_tokens_and_their_ends_are_kept(tmp_path: Path, open_database: Open) -> None:
+def test_token_versions_and_their_expiries_are_kept(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     first.publish("j", "started")
@@ -202,7 +202,7 @@ def test_a_revoked_token_stays_revoked(tmp_path: Path, open_database: Open, with
     assert (row.outcome, row.reason.split(";")[0]) == (Outcome.SKIPPED, "its token was revoked here")
 
 
-def test_an_environment_that_wants_tokens_closes_jobs_that_have_none(
+def test_an_environment_that_requires_tokens_closes_jobs_without_one(
     tmp_path: Path, open_database: Open, make_legacy: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
@@ -230,7 +230,7 @@ def test_an_environment_that_wants_tokens_closes_jobs_that_have_none(
         assert import_registry(database, jobs).counts[Outcome.UNCHANGED] == len(read_records(tmp_path / "w"))
 
 
-def test_short_tokens_are_named(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
+def test_short_tokens_are_reported(tmp_path: Path, registry: Registry, make_legacy: Callable[..., Path]) -> None:
     jobs = make_legacy(tmp_path / "w", damaged=0)
     name, record = next(
         (name, record) for name, record in read_records(tmp_path / "w").items() if record.get("auth_token")
@@ -316,7 +316,7 @@ RECORD = {
 
 @given(states(), st.sampled_from([None, "", "A" * 43, "short"]))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_state_comes_back_equal_or_is_named(
+def test_any_state_round_trips_or_is_reported(
     tmp_path_factory: pytest.TempPathFactory, state: dict[str, Any], token: str | None
 ) -> None:
     folder = tmp_path_factory.mktemp("state")
@@ -338,7 +338,7 @@ def test_any_state_comes_back_equal_or_is_named(
             assert registry.accept(unsigned("j", 50), subscriber="new").verdict is Verdict.UNSIGNED
 
 
-def test_what_stands_in_for_keys_is_sealed_like_any_other(tmp_path: Path, open_database: Open) -> None:
+def test_placeholder_keys_are_sealed_like_any_other(tmp_path: Path, open_database: Open) -> None:
     first, second = open_database("first.db"), open_database("second.db")
     first.register(agent="a", prompt="p", job_id="j")
     transfer(first, second, tmp_path / "out", with_secrets=False)
@@ -348,7 +348,7 @@ def test_what_stands_in_for_keys_is_sealed_like_any_other(tmp_path: Path, open_d
     assert (kid, revoked) == (1, 1) and length > 43
 
 
-def test_the_name_of_the_state_is_nobody_elses(registry: Registry) -> None:
+def test_the_name_of_the_state_field_is_reserved(registry: Registry) -> None:
     with pytest.raises(InvalidInput, match="jobdb_state"):
         registry.register(agent="a", prompt="p", extra={"jobdb_state": {}})
 

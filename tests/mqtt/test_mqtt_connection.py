@@ -24,7 +24,7 @@ def _connection(broker: Broker) -> Connection:
     return connection
 
 
-def test_what_was_handed_over_arrives_although_the_connection_is_ended_at_once(broker: Broker) -> None:
+def test_messages_handed_over_arrive_although_the_connection_is_closed_at_once(broker: Broker) -> None:
     """The broker's acknowledgements are on their way to a closed socket then, which must not make it drop the rest."""
     with RawClient(broker.port, topics=("goodbye/#",)) as listener:
         for time in range(20):

@@ -103,7 +103,7 @@ def test_a_worker_can_write_its_own_jobs_topic_only(
         assert any("Not authorized" in line for line in harness.said) is not may
 
 
-def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
+def test_a_worker_cannot_read_the_events_of_others(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
     with _bench(tmp_path, documented("relay")) as harness:
         job = harness.job(broker_password="relay pw")
         overheard: list[object] = []
@@ -116,7 +116,7 @@ def test_a_worker_cannot_read_what_others_say(tmp_path: Path, documented: Callab
         assert overheard == []
 
 
-def test_the_units_name_commands_that_there_are() -> None:
+def test_the_systemd_units_run_commands_that_exist() -> None:
     from jobdb.cli.app import root_command
 
     units = _blocks("ini")

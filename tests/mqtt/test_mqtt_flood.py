@@ -35,7 +35,7 @@ def message(qos: int, size: int = 0, mid: int = 0) -> Message:
 # -- the inbox
 
 
-def test_at_qos_0_what_finds_no_room_is_dropped_and_counted() -> None:
+def test_at_qos_0_messages_beyond_the_quota_are_dropped_and_counted() -> None:
     inbox = Inbox(max_messages=3, max_bytes=(10_000, 10_000))
     for _ in range(5):
         inbox.put(message(0))
@@ -46,7 +46,7 @@ def test_at_qos_0_what_finds_no_room_is_dropped_and_counted() -> None:
     assert (len(inbox), inbox.pop_dropped_count()) == (2, 3)
 
 
-def test_a_flood_at_qos_0_takes_no_room_from_qos_1() -> None:
+def test_a_flood_at_qos_0_does_not_use_the_quota_of_qos_1() -> None:
     inbox = Inbox(max_messages=3, max_bytes=(10_000, 10_000), max_wait_sec=0.01)
     for _ in range(5):
         inbox.put(message(0, size=9_000))
@@ -55,7 +55,7 @@ def test_a_flood_at_qos_0_takes_no_room_from_qos_1() -> None:
     assert [one.mid for one in inbox.peek(10, 10**6) if one.qos] == [1, 2, 3]
 
 
-def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
+def test_at_qos_1_the_network_thread_waits_for_quota_up_to_a_limit() -> None:
     inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1, mid=1))
     waiting = threading.Thread(target=inbox.put, args=(message(1, mid=2),))
@@ -69,7 +69,7 @@ def test_at_qos_1_the_network_waits_for_room_for_a_time() -> None:
         hasty.put(message(1))
 
 
-def test_whoever_waits_goes_on_when_the_consumer_ends() -> None:
+def test_a_waiting_put_returns_when_the_inbox_is_closed() -> None:
     inbox = Inbox(max_messages=1, max_wait_sec=TIMEOUT_SEC)
     inbox.put(message(1))
     waiting = threading.Thread(target=inbox.put, args=(message(1),))
@@ -133,7 +133,7 @@ def test_a_flood_while_nothing_can_be_accepted(harness: BrokerHarness) -> None:
     assert set(harness.refused()) == {"malformed"}
 
 
-def test_what_finds_no_room_at_qos_1_comes_again(harness: BrokerHarness) -> None:
+def test_at_qos_1_messages_beyond_the_quota_are_delivered_again(harness: BrokerHarness) -> None:
     """The connection ends, nothing is acknowledged, and the broker sends it anew."""
     job = harness.job(job_id="ours")
     token = harness.registry.tokens.show("ours")
@@ -159,7 +159,7 @@ def test_what_finds_no_room_at_qos_1_comes_again(harness: BrokerHarness) -> None
     assert harness.refused() == {}
 
 
-def test_a_message_that_is_too_large_is_not_kept_and_stops_nothing(harness: BrokerHarness) -> None:
+def test_an_oversized_message_is_not_kept_and_stops_nothing(harness: BrokerHarness) -> None:
     """A broker of MQTT 5 does not even send it; one of MQTT 3.1.1 does."""
     harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
@@ -171,7 +171,7 @@ def test_a_message_that_is_too_large_is_not_kept_and_stops_nothing(harness: Brok
     assert harness.refused() in ({}, {"malformed": 1})
 
 
-def test_its_content_is_replaced_in_the_network_thread() -> None:
+def test_the_content_of_an_oversized_message_is_dropped_in_the_network_thread() -> None:
     import paho.mqtt.client as paho
 
     from jobdb.mqtt import BrokerSettings
@@ -190,7 +190,7 @@ def test_its_content_is_replaced_in_the_network_thread() -> None:
 
 
 @pytest.mark.parametrize("topic", ["", "a/#", "a/+/b", "a\0b", "$SYS/x", "$share/g/t", "\ud800", "x" * 65_536])
-def test_what_is_no_topic(topic: str) -> None:
+def test_invalid_topics(topic: str) -> None:
     assert not is_valid_topic(topic)
     assert is_valid_topic("jobdb/jobs/a b/\u00e9/events") and is_valid_topic("x" * 65_535)
 

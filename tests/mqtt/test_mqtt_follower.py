@@ -71,7 +71,7 @@ def test_the_total_limit_is_checked_before_each_event(registry: Registry, follow
 
 
 @pytest.mark.parametrize("job_id", ["ours", None])
-def test_the_idle_limit_begins_anew_with_each_event(follow: Follow, job_id: str | None) -> None:
+def test_the_idle_limit_restarts_with_each_event(follow: Follow, job_id: str | None) -> None:
     follower = follow(job_id, idle_timeout_sec=0.3)
     for seq in (1, 2, 3):
         assert next(follower).seq == seq
@@ -80,7 +80,7 @@ def test_the_idle_limit_begins_anew_with_each_event(follow: Follow, job_id: str 
         next(follower)
 
 
-def test_the_outcome_is_there_when_the_iteration_has_ended(registry: Registry, follow: Follow) -> None:
+def test_the_outcome_is_set_when_the_iteration_has_ended(registry: Registry, follow: Follow) -> None:
     registry.complete("ours")
     follower = follow("ours", timeout_sec=60.0)
     assert follower.outcome is None

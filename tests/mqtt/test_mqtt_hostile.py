@@ -73,14 +73,14 @@ def watched(harness: BrokerHarness) -> Callable[[str, str, str], dict[str, int]]
     return attack
 
 
-def test_a_recorded_message_again_is_a_duplicate_and_no_alarm(
+def test_a_replayed_message_is_a_duplicate_and_not_reported(
     harness: BrokerHarness, watched: Callable[..., dict[str, int]]
 ) -> None:
     payload = harness.registry.events("ours")[1].payload
     assert watched("jobdb/jobs/ours/events", payload, "duplicate") == {}
 
 
-def test_a_recorded_message_again_for_a_subscriber_that_began_later_is_replayed(harness: BrokerHarness) -> None:
+def test_an_old_message_sent_again_to_a_later_subscriber_is_replayed(harness: BrokerHarness) -> None:
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     recorded = [harness.registry.publish("ours", "progress", attempt=1).payload for _ in range(3)]
@@ -107,22 +107,24 @@ def test_another_jobs_token_is_a_bad_signature(harness: BrokerHarness, watched: 
     assert watched("jobdb/jobs/ours/events", forged, "bad_signature") == {"bad_signature": 1}
 
 
-def test_another_jobs_topic_is_the_wrong_one(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
+def test_another_jobs_topic_is_wrong_topic(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
     genuine = _signed(harness, "ours", 4, event="completed")
     assert watched("jobdb/jobs/theirs/events", genuine, "wrong_topic") == {"wrong_topic": 1}
 
 
-def test_no_signature_is_unsigned(harness: BrokerHarness, watched: Callable[..., dict[str, int]]) -> None:
+def test_a_message_without_a_signature_is_unsigned(
+    harness: BrokerHarness, watched: Callable[..., dict[str, int]]
+) -> None:
     payload = json.loads(_signed(harness, "ours", 4))
     del payload["data"]["hmac_sig"]
     assert watched("jobdb/jobs/ours/events", json.dumps(payload), "unsigned") == {"unsigned": 1}
 
 
-def test_rubbish_is_malformed(watched: Callable[..., dict[str, int]]) -> None:
+def test_garbage_is_malformed(watched: Callable[..., dict[str, int]]) -> None:
     assert watched("jobdb/jobs/ours/events", "{", "malformed") == {"malformed": 1}
 
 
-def test_an_unknown_job_is_said(watched: Callable[..., dict[str, int]], harness: BrokerHarness) -> None:
+def test_an_unknown_job_is_reported_over_mqtt(watched: Callable[..., dict[str, int]], harness: BrokerHarness) -> None:
     payload = json.loads(_signed(harness, "ours", 4))
     payload["job_id"] = "nobody"
     assert watched("jobdb/jobs/nobody/events", json.dumps(payload), "unknown_job") == {"unknown_job": 1}
@@ -146,7 +148,7 @@ def test_a_retained_stale_terminal_is_refused_and_changes_nothing(harness: Broke
     assert harness.refused() == {"stale_attempt": 1}
 
 
-def test_a_forged_event_from_far_ahead_or_of_an_unseen_job_moves_nobody(harness: BrokerHarness) -> None:
+def test_a_forged_event_with_a_high_seq_or_of_an_unseen_job_moves_no_position(harness: BrokerHarness) -> None:
     """It must not make the subscriber take from the database what has not come, nor begin with a job."""
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
@@ -160,7 +162,7 @@ def test_a_forged_event_from_far_ahead_or_of_an_unseen_job_moves_nobody(harness:
         assert harness.registry.subscriptions() == []
 
 
-def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness) -> None:
+def test_a_forged_event_does_not_replace_a_lost_one(harness: BrokerHarness) -> None:
     """It has the lost one's number and comes in one batch with the next genuine one."""
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
@@ -195,7 +197,7 @@ def test_a_forged_event_does_not_stand_in_for_a_lost_one(harness: BrokerHarness)
     assert harness.refused() == {"malformed": 1, "bad_signature": 1}
 
 
-def test_a_flood_of_refusals_is_said_within_bounds(harness: BrokerHarness) -> None:
+def test_a_flood_of_refusals_causes_a_bounded_number_of_messages(harness: BrokerHarness) -> None:
     harness.job(job_id="ours")
     with harness.follow(), RawClient(harness.settings.port) as third:
         for number in range(100):
@@ -204,7 +206,7 @@ def test_a_flood_of_refusals_is_said_within_bounds(harness: BrokerHarness) -> No
     assert sum("refused" in line for line in harness.said) <= 21
 
 
-def test_another_subscriber_of_the_same_name_is_suspected_and_does_no_harm(harness: BrokerHarness) -> None:
+def test_a_second_subscriber_of_the_same_name_is_reported_and_harmless(harness: BrokerHarness) -> None:
     job = harness.job()
     with harness.follow(job.job_id), harness.follow(job.job_id) as second, harness.relaying():
         wait_until(lambda: any("does another process subscribe as 'watcher'?" in line for line in harness.said))

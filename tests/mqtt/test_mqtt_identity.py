@@ -47,9 +47,7 @@ def _publish(ticket: Ticket, state: Path, *events: str) -> list[int]:
     return found
 
 
-def test_a_copy_by_hand_connects_to_no_broker_until_it_is_said_what_it_is(
-    harness: BrokerHarness, tmp_path: Path
-) -> None:
+def test_an_unconfirmed_copy_connects_to_no_broker(harness: BrokerHarness, tmp_path: Path) -> None:
     job = harness.job(job_id="j")
     with _copied(harness, tmp_path) as copy:
         for connect in (
@@ -65,7 +63,7 @@ def test_a_copy_by_hand_connects_to_no_broker_until_it_is_said_what_it_is(
 
 
 @pytest.mark.parametrize("how", ["copied", "restored"])
-def test_a_copy_takes_none_of_the_original_s_events(
+def test_a_copy_takes_none_of_the_events_of_the_original(
     harness: BrokerHarness, tmp_path: Path, state: Path, how: str
 ) -> None:
     harness.job(job_id="j")
@@ -86,7 +84,7 @@ def test_a_copy_takes_none_of_the_original_s_events(
     assert harness.registry.get("j").status is JobStatus.COMPLETED
 
 
-def test_a_migrated_database_finds_what_its_session_holds(harness: BrokerHarness, state: Path) -> None:
+def test_a_migrated_database_keeps_its_broker_session(harness: BrokerHarness, state: Path) -> None:
     """The older version connected under a random name of its own; the migration keeps that with the registry's id."""
     harness.job(job_id="j")
     ticket = _ticket(harness, "j")
@@ -108,9 +106,7 @@ def _end_and_prune(harness: BrokerHarness, job_id: str) -> None:
     assert [job.job_id for job in harness.registry.jobs()] == []
 
 
-def test_a_ticket_of_a_job_that_has_a_pruned_job_s_id_numbers_its_own_events(
-    harness: BrokerHarness, state: Path
-) -> None:
+def test_a_ticket_of_a_job_with_a_reused_id_numbers_its_own_events(harness: BrokerHarness, state: Path) -> None:
     names = set()
     for night in range(2):
         harness.job(job_id="nightly")
@@ -152,7 +148,7 @@ def test_the_retained_end_of_an_unsigned_job_cannot_end_a_successor_either(harne
     assert harness.registry.get("open").status is JobStatus.PENDING
 
 
-def test_a_given_token_of_a_pruned_job_is_not_taken_again(harness: BrokerHarness) -> None:
+def test_a_given_token_of_a_pruned_job_is_not_accepted_again(harness: BrokerHarness) -> None:
     token = "0123456789abcdef0123456789abcdef"
     job = harness.job(job_id="nightly", auth_token=token)
     harness.run_job(job)
@@ -169,9 +165,7 @@ def test_a_given_token_of_a_pruned_job_is_not_taken_again(harness: BrokerHarness
 # -- the file
 
 
-def test_a_ticket_of_the_older_version_is_read_and_goes_on_under_its_name(
-    harness: BrokerHarness, tmp_path: Path, state: Path
-) -> None:
+def test_a_ticket_of_an_older_version_keeps_its_client_id(harness: BrokerHarness, tmp_path: Path, state: Path) -> None:
     import json
     from dataclasses import replace
 

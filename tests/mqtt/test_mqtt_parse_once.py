@@ -119,7 +119,7 @@ def test_a_forged_message_out_of_order_is_verified_once_and_changes_nothing(
 
 @pytest.mark.parametrize("size", [0, 40_000], ids=["small", "large"])
 @pytest.mark.parametrize("busy_at", ["accept_prechecked", "follow_in_feed"])
-def test_a_busy_database_repeats_neither(
+def test_a_busy_database_causes_no_second_parse_or_verification(
     registry: Registry,
     counted: Counted,
     consume: Callable[..., BrokerConsumer],

@@ -19,7 +19,7 @@ def postgres_harness(broker: Broker, postgres_database: PostgresDatabase) -> Ite
         yield made
 
 
-def test_the_whole_path(postgres_harness: BrokerHarness) -> None:
+def test_the_whole_path_over_postgresql(postgres_harness: BrokerHarness) -> None:
     jobs = [postgres_harness.job() for _ in range(5)]
     alone = postgres_harness.job()
     with (
@@ -37,7 +37,7 @@ def test_the_whole_path(postgres_harness: BrokerHarness) -> None:
     assert postgres_harness.refused() == {}
 
 
-def test_what_does_not_come_is_taken_from_the_database(postgres_harness: BrokerHarness) -> None:
+def test_missing_events_are_backfilled_from_postgresql(postgres_harness: BrokerHarness) -> None:
     job = postgres_harness.job()
     postgres_harness.registry.publish(job.job_id, "started")
     with postgres_harness.follow(grace_sec=0.2) as follower:

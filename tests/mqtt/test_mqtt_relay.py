@@ -34,7 +34,7 @@ def _heard_seqs(client: RawClient) -> list[int]:
     return [json.loads(payload)["seq"] for _, payload, _ in client.received]
 
 
-def test_what_the_broker_has_not_acknowledged_stays_and_is_sent_again_in_order(
+def test_unacknowledged_events_stay_queued_and_are_sent_again_in_order(
     harness: BrokerHarness, broker: Mosquitto
 ) -> None:
     job = harness.job()
@@ -53,7 +53,7 @@ def test_what_the_broker_has_not_acknowledged_stays_and_is_sent_again_in_order(
     assert _heard_seqs(listener) == list(range(1, 41))
 
 
-def test_marks_only_what_was_acknowledged(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_acknowledged_events_are_marked_delivered(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relay that dies between the broker's answer and its own note sends again; nothing is skipped."""
     job = harness.job()
     harness.run_job(job, events=5)
@@ -83,7 +83,7 @@ def test_only_one_relay_delivers_and_the_other_takes_over(harness: BrokerHarness
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
 
 
-def test_a_relay_that_slept_through_its_lease_sends_nothing_old(harness: BrokerHarness, tmp_path: Path) -> None:
+def test_a_relay_that_slept_past_its_lease_sends_nothing(harness: BrokerHarness, tmp_path: Path) -> None:
     """It is stopped, another takes over and goes on; woken, it must not send: its view of the outbox is old."""
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
@@ -126,7 +126,7 @@ def _stop_outside_the_gate(process: subprocess.Popen[bytes], database: Path) -> 
                 time.sleep(0.01)
 
 
-def test_sigterm_lets_it_deliver_what_waits(harness: BrokerHarness, broker: Mosquitto, tmp_path: Path) -> None:
+def test_a_stopped_relay_delivers_what_is_queued(harness: BrokerHarness, broker: Mosquitto, tmp_path: Path) -> None:
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     harness.registry.publish(job.job_id, "progress", attempt=1)
@@ -143,7 +143,7 @@ def test_sigterm_lets_it_deliver_what_waits(harness: BrokerHarness, broker: Mosq
     assert harness.registry.engine.acquire_lease("relay", holder="next", lease_ms=1000), "the lease was given back"
 
 
-def test_a_broker_that_is_down_keeps_nobody_elses_events(
+def test_a_broker_that_is_down_does_not_delay_other_brokers(
     harness: BrokerHarness, mosquitto: Callable[..., Mosquitto]
 ) -> None:
     other = mosquitto()
@@ -165,7 +165,7 @@ def test_a_broker_that_is_down_keeps_nobody_elses_events(
     assert {topic for topic, _, _ in there.received} == {jobs[1].topic}
 
 
-def test_many_jobs_share_the_way_fairly(harness: BrokerHarness) -> None:
+def test_many_jobs_share_the_connection_fairly(harness: BrokerHarness) -> None:
     busy, quiet = harness.job(), [harness.job() for _ in range(5)]
     for job in [busy, *quiet]:
         harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
@@ -179,7 +179,9 @@ def test_many_jobs_share_the_way_fairly(harness: BrokerHarness) -> None:
     assert len(places) == 5 and max(places) < 1000
 
 
-def test_a_refused_topic_is_said_and_parks_its_job_alone(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
+def test_a_refused_topic_is_reported_and_parks_only_its_job(
+    tmp_path: Path, mosquitto: Callable[..., Mosquitto]
+) -> None:
     rules = tmp_path / "acl"
     rules.write_text("topic readwrite jobdb/jobs/free/#\n")
     server = mosquitto(listener=f"acl_file {rules}")
@@ -194,7 +196,7 @@ def test_a_refused_topic_is_said_and_parks_its_job_alone(tmp_path: Path, mosquit
         assert sum("does not accept event" in line and "Not authorized" in line for line in harness.said) == 1
 
 
-def test_what_is_behind_a_refused_event_is_not_delivered_before_it(
+def test_events_behind_a_refused_one_are_not_delivered_before_it(
     tmp_path: Path, mosquitto: Callable[..., Mosquitto]
 ) -> None:
     """Three are on their way and the broker takes the first and the third: the third waits with the second."""
@@ -211,7 +213,7 @@ def test_what_is_behind_a_refused_event_is_not_delivered_before_it(
         assert sum("does not accept event 2 of job one" in line for line in harness.said) == 1
 
 
-def test_what_a_broker_said_before_it_hung_up_counts(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_acknowledgements_before_a_disconnect_count(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mosquitto 2.0.11 refuses an event and hangs up at once."""
     job = harness.job()
     harness.run_job(job, events=3)
@@ -231,7 +233,7 @@ def test_what_a_broker_said_before_it_hung_up_counts(harness: BrokerHarness, mon
     assert harness.registry.engine.outbox_size()[0] == 0
 
 
-def test_an_event_at_which_the_broker_hangs_up_without_a_word_parks_its_job_alone(
+def test_an_event_at_which_the_broker_disconnects_silently_parks_only_its_job(
     tmp_path: Path, mosquitto: Callable[..., Mosquitto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MQTT 3.1.1 has no other way to say no."""
@@ -253,7 +255,7 @@ def test_an_event_at_which_the_broker_hangs_up_without_a_word_parks_its_job_alon
         assert [(delivery.job_id, delivery.seq) for delivery in left] == [("large", 2), ("large", 3)]
 
 
-def test_an_event_that_is_too_large_for_the_broker_is_said(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
+def test_an_event_too_large_for_the_broker_is_reported(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
     server = mosquitto(lines="max_packet_size 2000")
     with BrokerHarness(tmp_path / "db" / "jobs.db", server.port) as harness:
         large, small = harness.job(job_id="large"), harness.job(job_id="small")
@@ -264,7 +266,7 @@ def test_an_event_that_is_too_large_for_the_broker_is_said(tmp_path: Path, mosqu
         assert large.topic not in "".join(harness.said)
 
 
-def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarness) -> None:
+def test_a_password_that_cannot_be_decrypted_stops_only_its_job(harness: BrokerHarness) -> None:
     from jobdb import Registry
 
     locked = harness.job(job_id="locked", broker_password="a broker's password")
@@ -279,7 +281,7 @@ def test_a_password_that_cannot_be_opened_stops_only_its_job(harness: BrokerHarn
     assert sum("job locked" in line and "its events wait" in line for line in harness.said) == 1
 
 
-def test_a_cheap_look_at_a_large_backlog_of_a_dead_broker(harness: BrokerHarness) -> None:
+def test_a_large_backlog_of_a_dead_broker_is_cheap_to_check(harness: BrokerHarness) -> None:
     """One step of an index for each of its jobs, however many events wait."""
     from jobdb.mqtt.broker_channel import ChannelQuota
 
@@ -328,7 +330,7 @@ def test_pauses_between_attempts_grow_and_are_jittered() -> None:
     assert len(said) == 1
 
 
-def test_a_running_relay_brings_each_event_as_it_comes(harness: BrokerHarness) -> None:
+def test_a_running_relay_delivers_each_event_at_once(harness: BrokerHarness) -> None:
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener, harness.relaying():

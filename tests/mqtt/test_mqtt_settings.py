@@ -45,12 +45,12 @@ def test_there_is_no_default_broker() -> None:
     assert Environment.read({}).as_record() == (None, None)
 
 
-def test_a_record_is_completed_for_the_broker_that_the_environment_names() -> None:
+def test_a_record_is_completed_from_the_environment_if_it_names_the_same_broker() -> None:
     found = Environment.read(FULL).settings(Broker("Broker.Example", 8884), None)
     assert found.password == "the environment's password" and found.tls and found.certfile == "/etc/client.pem"
 
 
-def test_a_records_own_credentials_come_first() -> None:
+def test_a_records_own_credentials_take_precedence() -> None:
     found = Environment.read(FULL).settings(Broker("broker.example", 8884, True, "worker", True), "its own")
     assert (found.username, found.password) == ("worker", "its own")
 
@@ -62,13 +62,13 @@ def test_secrets_of_the_environment_go_to_no_other_broker(broker: Broker) -> Non
     assert found.ca_certs == "/etc/ca.pem", "whom to trust is no secret"
 
 
-def test_a_user_of_the_record_does_not_get_another_users_password() -> None:
+def test_the_user_of_a_record_does_not_get_another_users_password() -> None:
     found = Environment.read(FULL).settings(Broker("broker.example", 8884, True, "somebody"), None)
     assert (found.username, found.password) == ("somebody", None)
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "x", "-1", "٣"])
-def test_a_port_that_is_none_is_refused(port: str) -> None:
+def test_an_invalid_port_is_refused(port: str) -> None:
     with pytest.raises(InvalidInput, match="MQTT_PORT"):
         Environment.read({"MQTT_BROKER": "b", "MQTT_PORT": port})
 
@@ -83,12 +83,12 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
         ("[::1]:99", Broker("::1", 99)),
     ],
 )
-def test_addresses(text: str, broker: Broker) -> None:
+def test_broker_addresses(text: str, broker: Broker) -> None:
     assert parse_broker_address(text) == broker
 
 
 @pytest.mark.parametrize("text", ["", "http://b", "b:x", "b:99999", "mqtt://b/topic", "mqtt://u:secret@b"])
-def test_what_is_no_address_is_refused_without_repeating_a_password(text: str) -> None:
+def test_an_invalid_address_is_refused_without_repeating_a_password(text: str) -> None:
     with pytest.raises(InvalidInput) as caught:
         parse_broker_address(text)
     assert "secret" not in str(caught.value)
@@ -100,7 +100,7 @@ def test_no_password_is_shown() -> None:
     assert "the environment's" not in repr(Environment.read(FULL))
 
 
-def test_the_subscribers_broker(tmp_path: Path) -> None:
+def test_the_broker_of_a_subscriber(tmp_path: Path) -> None:
     with Registry.open(tmp_path / "jobs.db", create=True) as registry:
         nothing, named = Environment.read({}), Environment.read({"MQTT_BROKER": "from.env"})
         with pytest.raises(InvalidInput, match="no broker is known"):
@@ -116,7 +116,7 @@ def test_the_subscribers_broker(tmp_path: Path) -> None:
             subscriber_settings(registry, environment=nothing)
 
 
-def test_we_subscribe_as_the_environments_user_where_it_names_the_jobs_broker(tmp_path: Path) -> None:
+def test_the_subscriber_uses_the_environments_user_for_the_broker_that_it_names(tmp_path: Path) -> None:
     """The user of a job's worker may write its topic and read nothing."""
     reader = {"MQTT_BROKER": "One", "MQTT_PORT": "1", "MQTT_USERNAME": "orchestrator", "MQTT_PASSWORD": "pw2"}
     with Registry.open(tmp_path / "jobs.db", create=True) as registry:
@@ -190,7 +190,7 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
         ({"tls": False}, ""),
     ],
 )
-def test_nothing_is_sent_to_a_broker_that_does_not_prove_itself_or_let_us_in(
+def test_nothing_is_sent_to_a_broker_that_is_unverified_or_refuses_the_login(
     tmp_path: Path, tls_broker: tuple[Mosquitto, Authority], change: dict[str, object], said: str
 ) -> None:
     from dataclasses import replace
@@ -207,7 +207,9 @@ def test_nothing_is_sent_to_a_broker_that_does_not_prove_itself_or_let_us_in(
         assert not any("broker pw" in line or "wrong" in line for line in harness.said)
 
 
-def test_a_server_of_another_authority_is_not_believed(tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]) -> None:
+def test_a_server_certificate_of_another_authority_is_refused(
+    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]
+) -> None:
     server, authority = tls_broker
     other = Authority(tmp_path / "other", "somebody else")
     files = _client(authority) | {"ca_certs": str(other.file)}
@@ -217,9 +219,7 @@ def test_a_server_of_another_authority_is_not_believed(tmp_path: Path, tls_broke
         assert any("TLS: " in line for line in harness.said)
 
 
-def test_a_server_with_a_certificate_for_another_name_is_not_believed(
-    tmp_path: Path, mosquitto: Callable[..., Mosquitto]
-) -> None:
+def test_a_server_certificate_for_another_name_is_refused(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("elsewhere", address="192.0.2.1")
     server = mosquitto(listener=f"certfile {certificate}\nkeyfile {key}")
@@ -229,7 +229,7 @@ def test_a_server_with_a_certificate_for_another_name_is_not_believed(
         assert any("TLS: IP address mismatch" in line for line in harness.said), harness.said
 
 
-def test_without_paho_the_answer_says_what_to_install(tmp_path: Path) -> None:
+def test_without_paho_the_error_says_what_to_install(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['paho'] = None; sys.modules['paho.mqtt.client'] = None\n"
         "import jobdb.mqtt\n"

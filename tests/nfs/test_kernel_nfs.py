@@ -25,7 +25,7 @@ ONLY = os.environ.get("JOBDB_NFS_ONLY", "")
 pytestmark = opt_in("JOBDB_TEST_NFS", "make test-nfs")
 
 
-def test_what_must_be_seen_with_the_kernels_nfs_client(tmp_path: Path) -> None:
+def test_scenarios_with_the_kernels_nfs_client(tmp_path: Path) -> None:
     assert not vm_image.missing_tools(), (
         f"install {vm_image.missing_tools()} (apt-get install qemu-system-x86 mmdebstrap zstd)"
     )

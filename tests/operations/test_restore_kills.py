@@ -49,7 +49,7 @@ def run(prepared: Path, way: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("way", ["exchange", "link"])
-def test_a_sound_database_is_there_whole_or_replaced(prepared: Path, way: str) -> None:
+def test_a_healthy_database_is_either_intact_or_replaced(prepared: Path, way: str) -> None:
     """By exchange of names, and where the file system has none."""
     new = sorted(f"old{number}" for number in range(100))
     old = sorted([*new, "precious"])
@@ -78,7 +78,7 @@ def test_a_damaged_database_is_kept_with_its_journals(prepared: Path, way: str) 
             assert line["database"] == new and line["scratch"] == 0
 
 
-def test_where_there_was_none_a_stale_log_is_never_played_in(prepared: Path) -> None:
+def test_a_stale_wal_is_never_replayed_into_a_new_database(prepared: Path) -> None:
     (prepared / "db" / "jobs.db").unlink()
     wal = hashlib.sha256((prepared / "db" / "jobs.db-wal").read_bytes()).hexdigest()
     new = sorted(f"old{number}" for number in range(100))

@@ -31,7 +31,7 @@ def sample_registry(workspace: Workspace) -> Workspace:
     return workspace
 
 
-def test_the_numbers(sample_registry: Workspace) -> None:
+def test_stats_are_correct(sample_registry: Workspace) -> None:
     with sample_registry.registry() as registry:
         found = collect(registry)
         none = collect(registry, days=1).by_day
@@ -45,7 +45,7 @@ def test_the_numbers(sample_registry: Workspace) -> None:
     assert (found.events, found.outbox) == (2, 0)
 
 
-def test_json_and_lines(sample_registry: Workspace) -> None:
+def test_stats_as_json_and_as_lines(sample_registry: Workspace) -> None:
     found = json.loads(sample_registry.jobdb("stats --json"))
     assert list(found) == [
         *("taken_at", "days", "jobs", "by_agent", "by_day", "durations"),

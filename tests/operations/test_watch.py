@@ -66,7 +66,7 @@ def jobs_in(lines: list[str]) -> list[str]:
     return [word for line in lines for word in line.split()[:1] if word in ("calm", "silent", "asking", "waiting")]
 
 
-def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> None:
+def test_asking_jobs_come_first_and_jobs_near_a_limit_next(registry: Registry) -> None:
     lines = render(View(SMALL), registry)
     assert re.sub(" +", " ", lines[0].strip()) == "3 running 1 pending 0 error 0 completed 0 cancelled 1 ask"
     assert jobs_in(lines) == ["asking", "silent", "calm"]
@@ -75,7 +75,7 @@ def test_who_asks_is_on_top_and_who_nears_a_limit_next(registry: Registry) -> No
     assert "q quit" in lines[-1]
 
 
-def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
+def test_control_characters_are_escaped(registry: Registry) -> None:
     console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
     view = View(console.size)
     view.refresh(registry)
@@ -85,7 +85,7 @@ def test_control_characters_are_shown_and_not_sent(registry: Registry) -> None:
     assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
 
 
-def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
+def test_the_name_of_an_agent_cannot_control_the_terminal(registry: Registry) -> None:
     registry.register(job_id="named", agent="a\x1b]0;evil\x07", prompt="p\x1b[2J", timeout_sec=0)
     registry.publish("named", "permission_required")
     console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
@@ -98,7 +98,7 @@ def test_an_agents_name_does_not_steer_the_terminal(registry: Registry) -> None:
     assert "a\\x1b]0;evil" in written and "\x1b]0" not in written and "\x1b[2J" not in written
 
 
-def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
+def test_keys_select_open_and_go_back(registry: Registry) -> None:
     view = View(SMALL)
     assert "delete all?" in "\n".join(render(view, registry, "\r"))
     assert view.opened_job_id == "asking"
@@ -111,7 +111,7 @@ def test_keys_choose_and_open_and_go_back(registry: Registry) -> None:
     assert view.quit_requested
 
 
-def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) -> None:
+def test_the_selected_job_stays_selected_when_the_order_changes(registry: Registry) -> None:
     view = View(SMALL)
     render(view, registry, "j")
     registry.publish("asking", "progress")  # asks no longer, so the chosen one moves to the top
@@ -120,7 +120,7 @@ def test_the_chosen_job_stays_chosen_when_the_order_changes(registry: Registry) 
     assert view.opened_job_id == "silent"
 
 
-def test_a_job_that_goes_while_it_is_open(registry: Registry) -> None:
+def test_a_job_pruned_while_it_is_shown(registry: Registry) -> None:
     view = View(SMALL)
     render(view, registry, "\r")
     registry.cancel("asking")
@@ -149,7 +149,7 @@ def test_older_events_of_an_open_job(registry: Registry) -> None:
     assert "step 059" in "\n".join(render(view, registry, "\x1b[F"))
 
 
-def test_refusals_as_they_come(registry: Registry) -> None:
+def test_refusals_appear_as_they_happen(registry: Registry) -> None:
     view = View(SMALL)
     render(view, registry)
     payload = registry.events("calm")[0].payload
@@ -206,7 +206,7 @@ def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
-def test_ended_by_a_signal_the_terminal_is_put_back(terminal: Terminal, number: signal.Signals, code: int) -> None:
+def test_the_terminal_is_restored_after_a_signal(terminal: Terminal, number: signal.Signals, code: int) -> None:
     terminal.read_until(r"q quit")
     terminal.process.send_signal(number)
     assert exit_code(terminal) == code

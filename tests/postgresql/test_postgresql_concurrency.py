@@ -37,7 +37,7 @@ def open_transaction(url, registry):
 
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
-def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transaction, end):
+def test_a_feed_waits_for_an_uncommitted_event_with_a_lower_id(registry, open_transaction, end):
     """The event with the lower number is committed after one with a higher number: it must not be passed over."""
     feed = registry.subscribe(subscriber="s", timeout_sec=20)
     registry.publish("third", "progress")
@@ -63,7 +63,7 @@ def test_a_feed_waits_for_an_event_that_is_still_to_appear(registry, open_transa
     assert engine.store.stable_events().event_id == newest
 
 
-def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, open_transaction):
+def test_a_feed_that_starts_now_yields_events_committed_later(registry, open_transaction):
     open_transaction.execute(_INSERT, (_LINE, "slow"))
     registry.publish("fast", "progress")
     feed = registry.subscribe(subscriber="s", start="now", timeout_sec=20)
@@ -71,7 +71,7 @@ def test_a_feed_that_starts_now_gets_what_is_still_to_appear(registry, open_tran
     assert "slow" in {next(feed).job_id, next(feed).job_id}
 
 
-def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, open_transaction):
+def test_one_transaction_takes_one_lock_for_any_number_of_events(registry, open_transaction):
     for _ in range(50):
         open_transaction.execute(_INSERT.replace("last_seq + 1", "(SELECT count(*) + 1 FROM events)"), (_LINE, "slow"))
     held = open_transaction.execute(
@@ -81,7 +81,7 @@ def test_one_transaction_takes_one_lock_however_many_events_it_writes(registry, 
     open_transaction.rollback()
 
 
-def test_a_deadlock_is_undone_and_the_verb_run_again(registry, url, open_transaction):
+def test_a_deadlock_is_rolled_back_and_the_verb_retried(registry, url, open_transaction):
     """Somebody who locks jobs in another order, as no verb does."""
     lock = "SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE"
     open_transaction.execute(lock, ("fast",))
@@ -110,12 +110,12 @@ def test_a_job_that_is_locked_too_long_is_busy(url, registry, open_transaction):
     assert registry.events("slow") == []
 
 
-def test_a_claim_passes_over_a_job_that_somebody_else_is_taking(registry, open_transaction):
+def test_a_claim_skips_a_locked_job(registry, open_transaction):
     open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     assert registry.claim(worker="w").job_id == "fast"
 
 
-def test_too_many_threads_are_busy_not_stuck(url, registry, open_transaction):
+def test_too_many_threads_are_refused_as_busy(url, registry, open_transaction):
     open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     with Registry.open(url, busy_timeout_sec=0.5) as crowded:
         failures = []
@@ -149,7 +149,7 @@ def test_a_rekey_waits_for_the_first_secret_of_all(url):
         assert second.tokens.show("j", kid=1) == "a-secret"
 
 
-def test_a_job_that_is_registered_while_its_events_come_in(registry, url, monkeypatch):
+def test_a_job_registered_while_its_events_arrive(registry, url, monkeypatch):
     """It could not be locked, because it was not there: two writers of its first event may meet."""
     steps = iter(("register", "publish"))
     lock_jobs, build = PostgresTransaction.lock_jobs, publish_batch.build

@@ -14,7 +14,7 @@ from tests.support.forks import DONE, REFUSED, run_in_child, wait_for_child
 from tests.support.interrupts import Interrupted, interrupt_each_point
 
 
-def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
+def test_repeated_signals_leak_no_connection_and_leave_no_transaction(url):
     rng = random.Random(20260619)
 
     def ring(*_):
@@ -47,7 +47,7 @@ def test_a_storm_of_signals_costs_no_connection_and_leaves_no_transaction(url):
         signal.signal(signal.SIGALRM, before)
 
 
-def test_a_forked_child_opens_its_own_and_its_parent_goes_on(url):
+def test_a_forked_child_opens_its_own_and_its_parent_continues(url):
     with Registry.open(url, create=True) as registry:
         job = registry.register(agent="a", prompt="")
         registry.engine.store.data_version()  # the listener runs too
@@ -65,7 +65,7 @@ def test_a_forked_child_opens_its_own_and_its_parent_goes_on(url):
 
 
 @pytest.mark.parametrize("verb", ["publish", "claim", "get", "subscribe"])
-def test_a_verb_cut_off_anywhere_keeps_no_connection_and_no_transaction(url, verb):
+def test_a_verb_interrupted_at_any_point_keeps_no_connection_and_no_transaction(url, verb):
     with Registry.open(url, create=True, busy_timeout_sec=5) as registry, psycopg.connect(url) as other:
         job = registry.register(agent="a", prompt="", timeout_sec=0, idle_timeout_sec=0).job_id
         other.autocommit = True
@@ -91,7 +91,7 @@ def test_a_verb_cut_off_anywhere_keeps_no_connection_and_no_transaction(url, ver
         assert seqs == list(range(1, len(seqs) + 1))
 
 
-def test_more_verbs_are_cut_off_than_there_are_connections_and_the_next_one_does_not_wait(url):
+def test_interrupting_more_verbs_than_there_are_connections_blocks_no_later_verb(url):
     """What is kept of an exception keeps no place for ever: it is free when the exception is forgotten."""
     with Registry.open(url, create=True, busy_timeout_sec=5) as registry:
         pool = registry.engine.store._pool
@@ -103,7 +103,7 @@ def test_more_verbs_are_cut_off_than_there_are_connections_and_the_next_one_does
 
 
 @pytest.mark.parametrize("way", ["os._exit", "sys.exit", "collected", "in a block"])
-def test_a_child_that_ends_says_nothing_on_its_parents_connections(url, way):
+def test_a_child_that_exits_sends_nothing_on_its_parents_connections(url, way):
     with Registry.open(url, create=True) as registry:
         job = registry.register(agent="a", prompt="").job_id
 

@@ -60,7 +60,7 @@ def run_in_session(url: str, script: str) -> None:
 
 
 @pytest.mark.parametrize("socket", [False, True], ids=["tcp", "socket"])
-def test_no_client_is_given_the_answer_to_the_question_of_another(
+def test_no_client_gets_the_result_of_another_clients_statement(
     pooler: PgBouncer, database: str, postgres_server: PostgresServer, socket: bool
 ) -> None:
     url = pooler.url(database, socket=socket)
@@ -79,7 +79,7 @@ def test_no_client_is_given_the_answer_to_the_question_of_another(
         assert sum(one.engine.count_by_status().values()) == 7
 
 
-def test_many_clients_at_once_are_all_answered_rightly(pooler: PgBouncer, database: str) -> None:
+def test_many_concurrent_clients_get_correct_results(pooler: PgBouncer, database: str) -> None:
     wrong: list[object] = []
 
     def work(number: int) -> None:
@@ -133,7 +133,7 @@ def test_a_registry_leaves_nothing_in_the_session_of_the_server(
         pooler.stop()
 
 
-def test_what_others_left_in_the_session_changes_nothing(postgres_server: PostgresServer, database: str) -> None:
+def test_session_state_left_by_others_changes_nothing(postgres_server: PostgresServer, database: str) -> None:
     pooler = start_pgbouncer(postgres_server, sessions=1)
     try:
         url = pooler.url(database)
@@ -170,9 +170,7 @@ def test_what_others_left_in_the_session_changes_nothing(postgres_server: Postgr
 
 
 @pytest.mark.parametrize("poison", ["a registry that was closed", "a normal registry", "another program"])
-def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(
-    killable_server: PostgresServer, poison: str
-) -> None:
+def test_acknowledged_writes_survive_a_crash_of_the_server(killable_server: PostgresServer, poison: str) -> None:
     with psycopg.connect(killable_server.url(), autocommit=True) as connection:
         # The server's own writer would save in time what nobody waited for.
         connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
@@ -202,9 +200,7 @@ def test_what_was_acknowledged_is_there_after_a_crash_of_the_server(
         pooler.stop()
 
 
-def test_whoever_waits_behind_a_pooler_looks_again(
-    pooler: PgBouncer, database: str, postgres_server: PostgresServer
-) -> None:
+def test_waiters_behind_a_pooler_poll(pooler: PgBouncer, database: str, postgres_server: PostgresServer) -> None:
     with Registry.open(pooler.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")
 
@@ -243,7 +239,9 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
     assert names[0].isdisjoint(names[1])
 
 
-def test_prepared_statements_that_are_gone_are_done_without(postgres_server: PostgresServer, database: str) -> None:
+def test_dropped_prepared_statements_are_replaced_by_unprepared_ones(
+    postgres_server: PostgresServer, database: str
+) -> None:
     """A pooler that is not recognised as one, or `DEALLOCATE ALL` by somebody who shares the session."""
     with Registry.open(postgres_server.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")

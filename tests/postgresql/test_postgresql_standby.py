@@ -14,7 +14,7 @@ def _asked(server, statement):
         return connection.execute(statement).fetchall()
 
 
-def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(killable_server):
+def test_a_standby_serves_reads_and_waits_and_refuses_writes(killable_server):
     with Registry.open(killable_server.url(), create=True) as registry:
         job = registry.register(agent="a", prompt="p")
         registry.publish(job.job_id, "started")
@@ -30,7 +30,7 @@ def test_a_standby_is_read_and_waited_on_and_refuses_writes_in_a_sentence(killab
                 verb()
 
 
-def test_a_commit_that_no_standby_has_confirmed_is_not_answered_as_durable(killable_server):
+def test_a_commit_that_no_standby_has_confirmed_is_not_acknowledged(killable_server):
     with Registry.open(killable_server.url(), create=True) as registry:
         job = registry.register(agent="a", prompt="p")
         with psycopg.connect(killable_server.url(), autocommit=True) as connection:

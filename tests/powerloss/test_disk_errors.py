@@ -41,14 +41,14 @@ def test_errors_under_load_lose_nothing(tmp_path: Path) -> None:
     assert not report.violations
 
 
-def test_full_disks_of_many_sizes(tmp_path: Path) -> None:
+def test_nothing_is_lost_on_full_disks_of_many_sizes(tmp_path: Path) -> None:
     report = fill_disk(tmp_path, 6, sizes=range(40, 640, 40))
     print(report)
     assert len(report.points_hit) == 2
     assert not report.violations
 
 
-def test_a_restore_onto_a_full_disk_says_so_and_changes_nothing(tmp_path: Path) -> None:
+def test_a_restore_onto_a_full_disk_raises_and_changes_nothing(tmp_path: Path) -> None:
     with open_registry(tmp_path / "from" / "jobs.db", create=True) as registry:
         registry.register(agent="a", prompt="saved", job_id="saved")
         back_up(registry, tmp_path / "saved.db")
@@ -88,7 +88,7 @@ def test_a_failed_sync_is_not_reported_as_success(tmp_path: Path) -> None:
             assert mount.stats()["failed"] == 1
 
 
-def test_what_others_are_told_after_a_failed_sync_survives_a_power_cut(tmp_path: Path) -> None:
+def test_answers_to_other_processes_after_a_failed_sync_survive_a_power_cut(tmp_path: Path) -> None:
     """The pages of the failed sync count as clean: without writing them again, later frames lie behind a hole."""
     for seed in range(4):
         with LossyMount(tmp_path / "mount", seed) as mount:
@@ -124,7 +124,7 @@ def test_a_failing_checkpoint_does_not_turn_a_commit_into_a_failure(tmp_path: Pa
             assert len(registry.jobs()) == len(told)
 
 
-def test_reads_tell_of_the_disk_and_not_of_the_schema(tmp_path: Path) -> None:
+def test_a_failed_read_reports_the_disk_and_not_the_schema(tmp_path: Path) -> None:
     with LossyMount(tmp_path / "mount", 1, direct=True) as mount:
         database = mount.folder / "here" / "jobs.db"
         with open_registry(database, create=True) as registry:

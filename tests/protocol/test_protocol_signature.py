@@ -48,7 +48,7 @@ def test_the_old_form_verifies_for_imported_tokens(line: str) -> None:
     assert not verify(parse(changed), OLD_TOKEN, legacy=True)
 
 
-def test_the_old_form_does_not_verify_otherwise() -> None:
+def test_the_old_form_does_not_verify_for_other_tokens() -> None:
     ours = [verify(parse(line), OLD_TOKEN) for line in OLD_LINES]
     assert ours == [True, False, False], "only without doubles and characters beyond ASCII both forms are the same"
 
@@ -59,7 +59,7 @@ def signed(signature: Any) -> Any:
     return parse(payload)
 
 
-def test_texts_that_are_no_signature() -> None:
+def test_texts_that_are_not_a_signature() -> None:
     good = parse(OLD_LINES[0]).signature
     assert good is not None and verify(signed(good), OLD_TOKEN)
     for wrong in (

@@ -46,7 +46,7 @@ def test_the_count_is_exact(value: Any, blanks: Any, ascii_only: bool) -> None:
 
 
 @given(text=st.text(alphabet='[]{},:" \\1'), most=st.integers(0, 30))
-def test_text_that_is_no_json_is_counted_without_an_error(text: str, most: int) -> None:
+def test_text_that_is_not_json_is_counted_without_an_error(text: str, most: int) -> None:
     assert has_more_values(text, most) in (True, False)
 
 
@@ -59,7 +59,7 @@ def test_too_many_values_are_malformed(item: str) -> None:
         parse(text.encode())
 
 
-def test_too_many_values_cannot_be_sent() -> None:
+def test_too_many_values_are_refused_before_sending() -> None:
     for data in ({"x": [0] * MAX_VALUES}, {"x": (0,) * MAX_VALUES}, {str(key): 0 for key in range(MAX_VALUES)}):
         with pytest.raises(InvalidInput, match="more than 10000 values"):
             build(
@@ -76,7 +76,7 @@ def test_too_many_values_cannot_be_sent() -> None:
 
 
 @given(bits=st.integers(0, 2**64 - 1))
-def test_every_double_is_written_as_rfc8785_does(bits: int) -> None:
+def test_every_double_is_written_as_in_rfc8785(bits: int) -> None:
     (number,) = struct.unpack("<d", struct.pack("<Q", bits))
     if number == number and abs(number) != float("inf"):
         assert canonical({"n": number}) == rfc8785.dumps({"n": number})

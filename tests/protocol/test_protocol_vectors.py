@@ -201,7 +201,7 @@ def test_json_schema_agrees() -> None:
     assert min(seen.values()) > 30
 
 
-def test_the_file_covers_what_it_should() -> None:
+def test_the_vectors_cover_every_verdict_and_limit() -> None:
     assert {vector["verdict"] for vector in VECTORS} == set(Verdict)
     assert len(VECTORS) >= 60
     assert {vector["context"] for vector in VECTORS} == set(CONTEXTS)
@@ -247,7 +247,7 @@ def test_node_writes_the_same_canonical_forms() -> None:
     assert done.stdout.split("\n")[:-1] == [canonical(item).decode() for item in objects]
 
 
-def test_node_notices_a_wrong_vector(tmp_path: Path) -> None:
+def test_node_detects_a_wrong_vector(tmp_path: Path) -> None:
     for field, wrong in (("verdict", "accepted"), ("signature", "0" * 64), ("canonical", "{}"), ("digest", "0" * 64)):
         changed = json.loads(json.dumps(FILE))
         vector = next(v for v in changed["vectors"] if v["verdict"] == "duplicate")

@@ -58,7 +58,7 @@ def database(tmp_path: Path) -> Path:
     return folder / "jobs.db"
 
 
-def test_backups_beside_writers(database: Path, tmp_path: Path) -> None:
+def test_fifty_backups_beside_writers(database: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     logs = [tmp_path / f"writer-{number}.log" for number in range(WRITERS)]

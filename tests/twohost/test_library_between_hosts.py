@@ -124,7 +124,7 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
 
 
 @pytest.mark.parametrize("cache", ["direct", "nfs"])
-def test_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
+def test_a_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
     two_hosts: Callable[..., TwoHosts], cache: str
 ) -> None:
     hosts = create_probed_registry(two_hosts("--cache", cache, "--locks", "server"))
@@ -149,7 +149,7 @@ def test_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
     assert integrity(hosts) == ["ok"]
 
 
-def test_host_that_lost_the_network_in_mid_write_damages_nothing(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_a_host_that_loses_the_network_during_a_write_damages_nothing(two_hosts: Callable[..., TwoHosts]) -> None:
     """Its locks run out, the other host writes on, it comes back: what was acknowledged stays."""
     hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     lost = start("work", database(hosts.a), "lost", "100000")
@@ -203,7 +203,7 @@ def test_database_in_wal_mode_is_refused(two_hosts: Callable[..., TwoHosts]) -> 
     assert sorted(path.name for path in hosts.backing.iterdir()) == names
 
 
-def test_host_of_the_disk_keeps_the_journal_of_the_others(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_the_host_of_the_disk_keeps_the_journal_mode_of_the_others(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     with Registry.open(database(hosts.backing)) as registry:
         registry.register(agent="server", prompt="written where the folder is local")
@@ -212,7 +212,7 @@ def test_host_of_the_disk_keeps_the_journal_of_the_others(two_hosts: Callable[..
         assert len(list(registry.all_jobs())) == 1
 
 
-def test_host_of_the_disk_rolls_back_the_hot_journal_of_another_host(two_hosts: Callable[..., TwoHosts]) -> None:
+def test_the_host_of_the_disk_rolls_back_the_hot_journal_of_another_host(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = create_probed_registry(two_hosts("--cache", "direct", "--locks", "server"))
     read_output(start("die", database(hosts.a)), code=-9)
     assert Path(f"{database(hosts.backing)}-journal").stat().st_size > 512

@@ -43,7 +43,7 @@ def made(kind: type[JobdbError]) -> JobdbError:
     return kind(**ARGUMENTS.get(kind.__name__, USUAL))
 
 
-def test_the_classes_are_found() -> None:
+def test_every_error_class_is_found() -> None:
     assert {"Busy", "KeyProblem", "NoSuchJob", "RolledBack", "UnknownJob"} <= {kind.__name__ for kind in ERRORS}
 
 

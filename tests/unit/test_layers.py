@@ -109,7 +109,7 @@ def test_imports_run_downward(name: str) -> None:
             assert not sides[0] or not sides[1] or sides[0] == sides[1], f"{name} imports {target}, which is apart"
 
 
-def test_no_circle() -> None:
+def test_there_is_no_import_cycle() -> None:
     finished: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
@@ -143,7 +143,7 @@ def test_the_pure_floor_touches_nothing() -> None:
 @pytest.mark.parametrize(
     "code", ["import jobdb", "import jobdb.cli, sys; sys.argv = ['jobdb', '--help']; jobdb.cli.main()"]
 )
-def test_heavy_packages_stay_out(code: str) -> None:
+def test_heavy_packages_are_imported_only_where_used(code: str) -> None:
     check = (
         "import atexit, sys\n"
         f"heavy = {HEAVY!r}\n"

@@ -79,7 +79,7 @@ THE_END = {
         ({**THE_END, "attempt": 1, "job_attempt": 2}, Verdict.STALE_ATTEMPT),
     ],
 )
-def test_each_rule(changes: dict[str, object], verdict: Verdict) -> None:
+def test_each_replay_rule(changes: dict[str, object], verdict: Verdict) -> None:
     assert check_replay(NEW._replace(**changes))[0] is verdict
 
 
