@@ -141,9 +141,9 @@ def test_completions_contain_no_special_characters(hostile_cli: Any, shell: str,
         "COMP_WORDS": f"jobdb {line}",
         "COMP_CWORD": str(len(line.split()) + 1),
     }
-    told = hostile_cli(env=asked)
-    assert told.err == ""
-    words = told.out.removeprefix("_arguments '*: :((").rstrip("\n").removesuffix("))'")
+    completed = hostile_cli(env=asked)
+    assert completed.err == ""
+    words = completed.out.removeprefix("_arguments '*: :((").rstrip("\n").removesuffix("))'")
     assert re.fullmatch(r'[\w.@:\\"\t\n -]+', words, re.ASCII), words
     assert "j1" in words or "pending" in words
 
@@ -154,8 +154,8 @@ def test_an_unreadable_database_completes_to_nothing(cli: Any) -> None:
         connection.execute("PRAGMA ignore_check_constraints = 1")
         connection.execute("UPDATE jobs SET status = '$(echo>PWNED)'")
     connection.close()
-    told = cli(env={"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": "jobdb show ", "COMP_CWORD": "2"})
-    assert (told.out.strip(), told.err) == ("", "")
+    completed = cli(env={"_JOBDB_COMPLETE": "complete_bash", "COMP_WORDS": "jobdb show ", "COMP_CWORD": "2"})
+    assert (completed.out.strip(), completed.err) == ("", "")
 
 
 def test_no_job_id_contains_special_characters() -> None:

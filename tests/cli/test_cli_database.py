@@ -206,8 +206,8 @@ def test_a_disk_without_room_for_the_shared_memory_is_reported_as_full(
     free = shutil.disk_usage(small_disk).free
     (small_disk / "filler").write_bytes(b"x" * (free - 4096))
     for command in (("list",), ("register", "--agent", "a", "p")):
-        said = cli_without_database(*command, code=5).err
-        assert "is full" in said and "Free space there" in said
+        stderr = cli_without_database(*command, code=5).err
+        assert "is full" in stderr and "Free space there" in stderr
     (small_disk / "filler").unlink()
     cli_without_database.register()
 

@@ -215,8 +215,8 @@ def test_json_has_the_same_meaning_in_a_pipe_and_on_a_terminal(hostile_cli: Any)
 
 
 def test_csv_is_exact_in_a_pipe(hostile_cli: Any) -> None:
-    told = hostile_cli("query", "SELECT agent, prompt FROM v_jobs WHERE job_id = 'evil'", "--format", "csv").out
-    assert list(csv.reader(io.StringIO(told, newline="")))[1] == ["a" + HOSTILE_TEXT, LONG_HOSTILE_TEXT]
+    output = hostile_cli("query", "SELECT agent, prompt FROM v_jobs WHERE job_id = 'evil'", "--format", "csv").out
+    assert list(csv.reader(io.StringIO(output, newline="")))[1] == ["a" + HOSTILE_TEXT, LONG_HOSTILE_TEXT]
 
 
 def test_a_log_message_is_one_line(cli: Any) -> None:

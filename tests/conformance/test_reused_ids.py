@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 
-from jobdb import InvalidInput, JobStatus, NewJob, Verdict
+from jobdb import AlreadyExists, InvalidInput, JobStatus, NewJob, Verdict
 from jobdb.operations.copy import copy_registry
 from tests.support.keys import OTHER_MASTER_KEY, TOKEN, vault
 
@@ -98,7 +98,7 @@ def test_two_jobs_with_one_token_cause_a_warning_and_stay_separate(registry):
 
 def test_a_failed_registration_uses_up_no_token(registry):
     register(registry, "taken")
-    with pytest.raises(Exception, match="taken"):
+    with pytest.raises(AlreadyExists, match="taken"):
         registry.register_many(
             [NewJob(agent="a", prompt="p", job_id=name, auth_token=TOKEN) for name in ("free", "taken")]
         )

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jobdb import Arrival, JobStatus, Verdict
+from jobdb import Arrival, IllegalTransition, JobStatus, Verdict
 from tests.support.keys import TOKEN
 from tests.support.wire_events import signed
 
@@ -326,5 +326,5 @@ def test_a_late_event_never_moves_the_job_backwards(registry, job):
     assert verdict(registry, wire(4, "completed", detail="four"), window=10) == "accepted"
     ended = registry.get("j")
     assert (ended.status, ended.last_seq) == (JobStatus.COMPLETED, 5)
-    with pytest.raises(Exception, match="completed"):
+    with pytest.raises(IllegalTransition, match="completed"):
         registry.publish("j", "progress")

@@ -6,6 +6,7 @@ import time
 import pytest
 
 from jobdb import JobStatus, TimedOut
+from tests.support.threads import run_in_threads
 
 
 @pytest.fixture
@@ -77,22 +78,13 @@ def test_a_feed_is_woken_by_each_event(pair):
 def test_threads_share_a_registry(database):
     with database.open() as registry:
         job = registry.register(agent="a", prompt="")
-        failures = []
 
-        def work():
-            try:
-                for _ in range(25):
-                    registry.publish(job.job_id, "progress")
-                    registry.get(job.job_id)
-            except BaseException as error:
-                failures.append(error)
+        def publish_and_read():
+            for _ in range(25):
+                registry.publish(job.job_id, "progress")
+                registry.get(job.job_id)
 
-        threads = [threading.Thread(target=work) for _ in range(12)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
-        assert failures == []
+        assert run_in_threads([publish_and_read] * 12) == []
         assert [event.seq for event in registry.events(job.job_id)] == list(range(1, 301))
 
 

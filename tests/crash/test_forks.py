@@ -14,7 +14,16 @@ from jobdb.engines.sqlite.query import run_query
 from jobdb.operations.backup import back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
-from tests.support.forks import DONE, FAILED, REFUSED, TIMEOUT_SEC, run_in_child, wait_for_child, write
+from tests.support.forks import (
+    DONE,
+    FAILED,
+    REFUSED,
+    TIMEOUT_SEC,
+    fork_in_transaction,
+    run_in_child,
+    wait_for_child,
+    write,
+)
 
 
 def test_a_database_open_in_the_parent_is_refused_by_every_entry_point_and_name(database: Path, tmp_path: Path) -> None:
@@ -44,13 +53,13 @@ def test_the_message_says_what_to_do(database: Path) -> None:
     with Registry.open(database):
         read, written = os.pipe()
 
-        def say() -> None:
+        def check() -> None:
             try:
                 Registry.open(database)
             except ForkedRegistry as error:
                 os.write(written, str(error).encode())
 
-        assert run_in_child(say) == DONE
+        assert run_in_child(check) == DONE
     text = os.read(read, 4096).decode()
     assert str(database) in text and "spawn" in text and "before the fork" in text
     os.close(read)
@@ -183,17 +192,7 @@ def test_a_fork_while_other_threads_work_hangs_no_child(database: Path, tmp_path
 
 def test_a_child_forked_during_a_verb_does_not_commit_for_its_parent(database: Path) -> None:
     with Registry.open(database, busy_timeout_sec=5) as registry:
-        parent, child = os.getpid(), 0
-        try:
-            with registry.engine.store.write() as tx:
-                tx.run(JOBS.put_setting, name="by", value="parent")
-                child = os.fork()
-        except ForkedRegistry:
-            os._exit(REFUSED)
-        finally:
-            if os.getpid() != parent:
-                os._exit(FAILED)
-        assert wait_for_child(child) == REFUSED
-        with registry.engine.store.read() as looking:
-            assert looking.one(JOBS.get_setting, name="by") == ("parent",)
+        assert fork_in_transaction(registry) == REFUSED
+        with registry.engine.store.read() as tx:
+            assert tx.one(JOBS.get_setting, name="by") == ("parent",)
         registry.register(agent="a", prompt="p")

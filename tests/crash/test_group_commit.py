@@ -120,11 +120,11 @@ def test_a_failed_sync_fails_every_waiter(database: Path, monkeypatch: pytest.Mo
     with ThreadPoolExecutor(2) as pool:
         refused = pool.submit(failing.register, agent="a", prompt="not confirmed")
         assert syncing.wait(TIMEOUT_SEC)
-        told = pool.submit(waiting.register, agent="a", prompt="told")
+        registering = pool.submit(waiting.register, agent="a", prompt="told")
         go_on.set()
         with pytest.raises(SyncFailed):
             refused.result(TIMEOUT_SEC)
-        told.result(TIMEOUT_SEC)
+        registering.result(TIMEOUT_SEC)
     page = page_of(waiting)
     assert page.rewrites == 1 and not page.wal_suspect
     idle.register(agent="a", prompt="goes on with a fresh descriptor")

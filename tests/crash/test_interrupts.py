@@ -19,6 +19,7 @@ from jobdb.engines.sqlite import open_files
 from jobdb.errors import StaleAttempt
 from tests.support.interrupts import Interrupted, interrupt_each_point
 from tests.support.processes import LineProcess
+from tests.support.threads import run_in_threads
 
 _OTHER_PROGRAM = """
 import sys
@@ -233,18 +234,18 @@ def test_another_thread_recovers_from_an_interrupted_thread(contended: Contended
 
 
 def test_a_verb_in_a_signal_handler_is_refused_and_the_interrupted_verb_continues(contended: ContendedRegistry) -> None:
-    said: list[str] = []
+    messages: list[str] = []
 
     def handler(*_: object) -> None:
         with pytest.raises(Busy, match="signal handler") as refused:
             contended.publish()
-        said.append(str(refused.value))
+        messages.append(str(refused.value))
 
     before = signal.signal(signal.SIGUSR1, handler)
     try:
         with contended.registry.engine.store.write() as tx:
             signal.raise_signal(signal.SIGUSR1)
-            assert said
+            assert messages
             tx.run(JOBS.put_setting, name="written", value="1")
     finally:
         signal.signal(signal.SIGUSR1, before)
@@ -255,10 +256,5 @@ def test_a_verb_in_a_signal_handler_is_refused_and_the_interrupted_verb_continue
 
 
 def test_interrupted_threads_that_wait_for_each_other_lose_nothing(contended: ContendedRegistry) -> None:
-    threads = [threading.Thread(target=lambda: [contended.publish() for _ in range(40)]) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
+    assert run_in_threads([lambda: [contended.publish() for _ in range(40)]] * 6) == []
     contended.finish()

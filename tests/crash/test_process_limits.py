@@ -213,12 +213,12 @@ def test_a_failing_handler_is_noticed_even_if_the_parent_ignored_sigchld(databas
         registry.register(agent="a", prompt="p", job_id="j1")
         registry.publish("j1", "started")
         registry.publish("j1", "completed")
-    how = ("subscribe", "j1", "--subscriber", "s", "--retries", "0", "--exec")
-    failed = jobdb(database, *how, "exit 7", before=before)
+    subscribe = ("subscribe", "j1", "--subscriber", "s", "--retries", "0", "--exec")
+    failed = jobdb(database, *subscribe, "exit 7", before=before)
     assert failed.returncode == 1 and "exit code 7" in failed.stderr
     with Registry.open(database) as registry:
         assert [found.handled_seq for found in registry.subscriptions(job_id="j1")] == [0]
-    assert jobdb(database, *how, "exit 0", before=before).returncode == 0
+    assert jobdb(database, *subscribe, "exit 0", before=before).returncode == 0
 
 
 def test_a_command_can_be_stopped_although_its_parent_blocked_signals(database: Path) -> None:

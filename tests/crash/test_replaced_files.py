@@ -183,10 +183,10 @@ def test_an_error_about_a_removed_wal_names_the_process_that_has_it_open(databas
     process.start()
     assert ready.wait(TIMEOUT_SEC)
     rm_wal(database)
-    said = rf"was removed or emptied while process {process.pid} had it open"
-    with pytest.raises(StorageFailed, match=said):
+    message = rf"was removed or emptied while process {process.pid} had it open"
+    with pytest.raises(StorageFailed, match=message):
         job_ids(database)
-    with open_registry(database) as registry, pytest.raises(StorageFailed, match=said):
+    with open_registry(database) as registry, pytest.raises(StorageFailed, match=message):
         back_up(registry, database.with_name("b.db"))
     (descriptor,) = [
         name for name in Path(f"/proc/{process.pid}/fd").iterdir() if os.readlink(name) == f"{database}-wal (deleted)"
@@ -219,9 +219,9 @@ def test_idle_waiters_are_told_of_replaced_files(database: Path, damage: Callabl
         time.sleep(0.05)
         assert not waiting.done() and not following.done()
         damage(database)
-        for told in (waiting, following):
+        for errors in (waiting, following):
             with pytest.raises(DatabaseReplaced):
-                told.result(TIMEOUT_SEC)
+                errors.result(TIMEOUT_SEC)
 
 
 def test_closing_leaves_the_wal_of_another_database_alone(database: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_second_name_is_refused_at_opening_and_afterwards(journal: str, tmp_pa
 
 
 def test_all_threads_that_share_a_registry_are_told_of_replaced_files(database: Path) -> None:
-    told = []
+    errors = []
     start = threading.Barrier(4)
 
     def work(registry: Registry) -> None:
@@ -290,7 +290,7 @@ def test_all_threads_that_share_a_registry_are_told_of_replaced_files(database: 
             while True:
                 registry.register(agent="a", prompt="p")
         except DatabaseReplaced as error:
-            told.append(error)
+            errors.append(error)
 
     with open_registry(database) as registry:
         threads = [threading.Thread(target=work, args=(registry,)) for _ in range(3)]
@@ -301,4 +301,4 @@ def test_all_threads_that_share_a_registry_are_told_of_replaced_files(database: 
         mv_folder(database)
         for thread in threads:
             thread.join(TIMEOUT_SEC)
-    assert len(told) == 3
+    assert len(errors) == 3

@@ -109,8 +109,8 @@ def test_nfs_is_refused_with_the_mount_line_that_fixes_it(base: str, options: st
     assert placement.refused and not placement.needs_probe
     assert reason in placement.reason
     version = "4.2" if base is NFS4 else "3"
-    mend = f"mount -t nfs -o vers={version},hard,local_lock=none,lookupcache=none filer:/export /data"
-    assert placement.advice is not None and mend in placement.advice
+    mount_line = f"mount -t nfs -o vers={version},hard,local_lock=none,lookupcache=none filer:/export /data"
+    assert placement.advice is not None and mount_line in placement.advice
 
 
 def test_the_suggested_nfs_mount_line_is_accepted() -> None:
@@ -301,8 +301,8 @@ def test_an_agreeing_statfs_type_changes_nothing(line: str) -> None:
 
 def test_the_policy_covers_the_type_of_every_magic_number() -> None:
     for magic in MAGIC.values():
-        told = type_of_magic(magic)
-        if told is not None:
+        fs_type = type_of_magic(magic)
+        if fs_type is not None:
             assert decide(None, statfs_magic=magic, shared=False).reason
 
 

@@ -106,8 +106,8 @@ def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) 
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.005)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all of the session's foreground hears it
-    _, told = running.communicate(timeout=60)
-    assert "KeyboardInterrupt" in told
+    _, stderr = running.communicate(timeout=60)
+    assert "KeyboardInterrupt" in stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,8 +188,8 @@ def test_a_deeply_nested_message_is_ignored(tmp_path: Path) -> None:
 def test_text_from_the_other_host_is_shown_without_control_characters() -> None:
     from jobdb.filesystem.probe.peer import _parse_checks
 
-    said = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
-    (check,) = _parse_checks({"arguments": {"checks": [said]}})
+    raw_check = {"name": "x\x1b[31m", "ok": "yes", "detail": "a\nb", "advice": "\x07c"}
+    (check,) = _parse_checks({"arguments": {"checks": [raw_check]}})
     assert (check.name, check.ok, check.detail, check.advice) == ("x[31m", False, "ab", "c")
     assert not _parse_checks({"arguments": None})[0].ok
 

@@ -44,10 +44,10 @@ def mosquitto(tmp_path: Path) -> Iterator[Callable[..., Mosquitto]]:
     require_mosquitto()
     started: list[Mosquitto] = []
 
-    def make(**how: object) -> Mosquitto:
+    def make(**options: object) -> Mosquitto:
         folder = tmp_path / f"mosquitto{len(started)}"
         folder.mkdir()
-        server = Mosquitto(folder, **how)  # type: ignore[arg-type]
+        server = Mosquitto(folder, **options)  # type: ignore[arg-type]
         started.append(server)
         server.start()
         return server

@@ -159,8 +159,8 @@ def test_subscribe_over_a_broker_reports_refusals(
     )
     _wait_until_it_says(watcher, "subscribed to")
     assert watcher.stderr is not None and watcher.stdout is not None
-    with RawClient(broker.port) as third:
-        third.say(f"jobdb/jobs/{job}/events", '{"schema_version":1,"secret":"hush"}')
+    with RawClient(broker.port) as client:
+        client.publish(f"jobdb/jobs/{job}/events", '{"schema_version":1,"secret":"hush"}')
         assert "refused: malformed" in watcher.stderr.readline()
     assert run("publish", job, "progress", "--deliver").returncode == 0
     assert json.loads(watcher.stdout.readline())["seq"] == 1

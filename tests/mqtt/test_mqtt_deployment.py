@@ -99,8 +99,8 @@ def test_a_worker_can_write_its_own_jobs_topic_only(
         job = harness.job(job_id=job_id, broker_password=f"{user} pw")
         harness.registry.publish(job.job_id, "started")
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
-        assert done.delivered == int(may), harness.said
-        assert any("Not authorized" in line for line in harness.said) is not may
+        assert done.delivered == int(may), harness.messages
+        assert any("Not authorized" in line for line in harness.messages) is not may
 
 
 def test_a_worker_cannot_read_the_events_of_others(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:

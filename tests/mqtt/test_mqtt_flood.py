@@ -104,10 +104,10 @@ def hold_write_lock(harness: BrokerHarness) -> Callable[[], None]:
 
     def release() -> None:
         hold.set()
-        keeper.join(TIMEOUT_SEC)
+        thread.join(TIMEOUT_SEC)
 
-    keeper = threading.Thread(target=run)
-    keeper.start()
+    thread = threading.Thread(target=run)
+    thread.start()
     assert held.wait(TIMEOUT_SEC)
     return release
 
@@ -116,20 +116,20 @@ def test_a_flood_while_nothing_can_be_accepted(harness: BrokerHarness) -> None:
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     raw = [costly(item) for item in ("1.5", "[[[]]]", '{"":0}')]
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
         release_write_lock = hold_write_lock(harness)
         inbox = follower._consumer._inbox
         for number in range(80):
-            last = third._client.publish("jobdb/jobs/ours/events", raw[number % 3], qos=0)
+            last = client._client.publish("jobdb/jobs/ours/events", raw[number % 3], qos=0)
         last.wait_for_publish(TIMEOUT_SEC)
-        third.say(job.topic, "{")  # comes behind all of them
+        client.publish(job.topic, "{")  # comes behind all of them
         wait_until(lambda: any(one.payload == b"{" for one in inbox.peek(10**6, 10**9)))
         assert sum(len(one.payload) for one in inbox.peek(10**6, 10**9)) < 10 * 1_048_576
         release_write_lock()
         harness.registry.publish("ours", "progress", attempt=1)
         harness.deliver()
         assert [event.seq for event in collect(follower, 1)] == [1]
-        wait_until(lambda: any(line.startswith("dropped: ") for line in harness.said))
+        wait_until(lambda: any(line.startswith("dropped: ") for line in harness.messages))
     assert set(harness.refused()) == {"malformed"}
 
 
@@ -144,14 +144,14 @@ def test_at_qos_1_messages_beyond_the_quota_are_delivered_again(harness: BrokerH
         ).text
         for seq in range(1, 16)
     ]  # fmt: skip
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
         inbox = follower._consumer._inbox
         inbox._max_bytes, inbox._max_wait_sec = (5000, 5000), 0.1
         release_write_lock = hold_write_lock(harness)
         connection = follower._consumer._link.connection
         assert connection is not None
         for line in lines:
-            third.say(job.topic, line)
+            client.publish(job.topic, line)
         assert connection.ended.wait(TIMEOUT_SEC) and "InboxFull" in connection.close_reason
         assert len(inbox) < len(lines)
         release_write_lock()
@@ -163,8 +163,8 @@ def test_an_oversized_message_is_not_kept_and_stops_nothing(harness: BrokerHarne
     """A broker of MQTT 5 does not even send it; one of MQTT 3.1.1 does."""
     harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
-    with harness.follow() as follower, RawClient(harness.settings.port) as third:
-        third.say("jobdb/jobs/ours/events", b"x" * 1_000_000)
+    with harness.follow() as follower, RawClient(harness.settings.port) as client:
+        client.publish("jobdb/jobs/ours/events", b"x" * 1_000_000)
         harness.registry.publish("ours", "progress", attempt=1)
         harness.deliver()
         assert [event.seq for event in collect(follower, 1)] == [1]
@@ -177,12 +177,12 @@ def test_the_content_of_an_oversized_message_is_dropped_in_the_network_thread() 
     from jobdb.mqtt import BrokerSettings
 
     taken: list[Message] = []
-    how: dict[str, Any] = {"version": 5, "session_sec": 0, "on_acknowledged": None, "on_end": lambda: None}
-    connection = Connection(BrokerSettings("127.0.0.1", 1), "c", on_message=taken.append, **how)
+    options: dict[str, Any] = {"version": 5, "session_sec": 0, "on_acknowledged": None, "on_end": lambda: None}
+    connection = Connection(BrokerSettings("127.0.0.1", 1), "c", on_message=taken.append, **options)
     for size in (MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES + 1, 10_000_000):
-        came = paho.MQTTMessage(mid=1, topic=b"t")
-        came.payload = bytes(size)
-        connection._received(None, None, came)
+        received = paho.MQTTMessage(mid=1, topic=b"t")
+        received.payload = bytes(size)
+        connection._received(None, None, received)
     assert [one.payload is OVERSIZED_PAYLOAD for one in taken] == [False, True, True]
 
 
@@ -208,18 +208,18 @@ def test_a_job_with_an_unusable_topic_stops_no_subscriber(harness: BrokerHarness
         harness.registry.register(agent="a", prompt="", job_id=job_id)
         harness.registry.publish(job_id, "progress")
     _give_topics(harness, bad)
-    how: dict[str, Callable[..., Any] | float] = {"grace_sec": 0.2}
+    options: dict[str, Callable[..., Any] | float] = {"grace_sec": 0.2}
     if alone:
-        with harness.follow("wild", listening=False, **how) as follower:
+        with harness.follow("wild", listening=False, **options) as follower:
             assert [event.seq for event in collect(follower, 1)] == [1]
-        assert sum("not a valid MQTT topic" in line for line in harness.said) == 1
+        assert sum("not a valid MQTT topic" in line for line in harness.messages) == 1
         return
-    with harness.follow(**how) as follower:
+    with harness.follow(**options) as follower:
         assert {event.job_id for event in collect(follower, len(bad) + 1)} == {*bad, "good"}
         harness.registry.publish("good", "progress")
         assert collect(follower, 1)[0].job_id == "good"
-    assert sum("not a valid MQTT topic" in line for line in harness.said) == len(bad)
-    assert all(len(line) < 500 for line in harness.said)
+    assert sum("not a valid MQTT topic" in line for line in harness.messages) == len(bad)
+    assert all(len(line) < 500 for line in harness.messages)
 
 
 def test_a_job_with_an_unusable_topic_stops_no_relay(harness: BrokerHarness) -> None:
@@ -230,5 +230,5 @@ def test_a_job_with_an_unusable_topic_stops_no_relay(harness: BrokerHarness) -> 
         for job_id in ("wild", "nul", "good"):
             harness.registry.publish(job_id, "progress")
         assert [event.seq for event in collect(follower, 1)] == [1]
-        wait_until(lambda: sum("not a valid MQTT topic" in line for line in harness.said) >= 2)
+        wait_until(lambda: sum("not a valid MQTT topic" in line for line in harness.messages) >= 2)
     assert {delivery.job_id for delivery in harness.registry.engine.outbox(after=0, limit=9)} == {"wild", "nul"}

@@ -62,15 +62,15 @@ def test_an_unconfirmed_copy_connects_to_no_broker(harness: BrokerHarness, tmp_p
         harness.deliver()
 
 
-@pytest.mark.parametrize("how", ["copied", "restored"])
+@pytest.mark.parametrize("origin", ["copied", "restored"])
 def test_a_copy_takes_none_of_the_events_of_the_original(
-    harness: BrokerHarness, tmp_path: Path, state: Path, how: str
+    harness: BrokerHarness, tmp_path: Path, state: Path, origin: str
 ) -> None:
     harness.job(job_id="j")
     ticket = _ticket(harness, "j")
     harness.follow("j", subscriber="orch").close()  # its session waits at the broker
     with _copied(harness, tmp_path) as copy:
-        if how == "copied":
+        if origin == "copied":
             assign_new_identity(copy.registry.engine.store)
         else:  # as restore leaves it
             with copy.registry.engine.store.write() as tx:
@@ -135,7 +135,7 @@ def test_the_retained_end_of_a_pruned_job_does_not_end_its_successor(harness: Br
 
 
 def test_the_retained_end_of_an_unsigned_job_cannot_end_a_successor_either(harness: BrokerHarness) -> None:
-    with RawClient(harness.settings.port) as third:
+    with RawClient(harness.settings.port) as client:
         harness.run_job(harness.job(job_id="open", auth="never"))
         harness.deliver()
         _end_and_prune(harness, "open")
@@ -144,7 +144,7 @@ def test_the_retained_end_of_an_unsigned_job_cannot_end_a_successor_either(harne
         harness.job(job_id="open")
         with harness.follow("open", subscriber="s"):
             wait_until(lambda: harness.refused().get("unsigned"))
-        del third
+        del client
     assert harness.registry.get("open").status is JobStatus.PENDING
 
 

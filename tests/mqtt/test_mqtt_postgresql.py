@@ -43,4 +43,4 @@ def test_missing_events_are_backfilled_from_postgresql(postgres_harness: BrokerH
     with postgres_harness.follow(grace_sec=0.2) as follower:
         assert [event.seq for event in collect(follower, 1)] == [1]
         postgres_harness.registry.cancel(job.job_id)
-        wait_until(lambda: f"job {job.job_id} was cancelled" in postgres_harness.said)
+        wait_until(lambda: f"job {job.job_id} was cancelled" in postgres_harness.messages)

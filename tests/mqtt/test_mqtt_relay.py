@@ -45,7 +45,7 @@ def test_unacknowledged_events_stay_queued_and_are_sent_again_in_order(
     with harness.relaying() as relay:
         wait_until(lambda: any(channel.link.failed_attempts >= 3 for channel in list(relay._channels.values())))
     assert harness.registry.engine.outbox_size()[0] == 40
-    assert sum("Connection refused" in line for line in harness.said) == 1, "the same failure is said once"
+    assert sum("Connection refused" in line for line in harness.messages) == 1, "the same failure is said once"
     broker.start()
     with RawClient(broker.port, topics=(job.topic,)) as listener:
         harness.deliver()
@@ -77,7 +77,7 @@ def test_only_one_relay_delivers_and_the_other_takes_over(harness: BrokerHarness
         wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
         assert not harness.relay().run(until_empty=True, timeout_sec=TIMEOUT_SEC).is_leader
         with harness.relaying():
-            wait_until(lambda: any("another relay delivers" in line for line in harness.said))
+            wait_until(lambda: any("another relay delivers" in line for line in harness.messages))
             first.stop()
             harness.registry.publish(job.job_id, "progress", attempt=1)
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
@@ -133,7 +133,7 @@ def test_a_stopped_relay_delivers_what_is_queued(harness: BrokerHarness, broker:
     relay = harness.relay(drain_sec=TIMEOUT_SEC)
     thread = threading.Thread(target=relay.run)
     thread.start()
-    wait_until(lambda: any("connected" in line for line in harness.said))
+    wait_until(lambda: any("connected" in line for line in harness.messages))
     for _ in range(200):
         harness.registry.publish(job.job_id, "progress", attempt=1)
     relay.stop()
@@ -190,10 +190,10 @@ def test_a_refused_topic_is_reported_and_parks_only_its_job(
         harness.run_job(forbidden, events=3)
         harness.run_job(free, events=3)
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
-        assert done.delivered == 3, harness.said
+        assert done.delivered == 3, harness.messages
         left = harness.registry.engine.outbox(after=0, limit=10)
         assert [delivery.job_id for delivery in left] == ["forbidden"] * 3
-        assert sum("does not accept event" in line and "Not authorized" in line for line in harness.said) == 1
+        assert sum("does not accept event" in line and "Not authorized" in line for line in harness.messages) == 1
 
 
 def test_events_behind_a_refused_one_are_not_delivered_before_it(
@@ -207,10 +207,10 @@ def test_events_behind_a_refused_one_are_not_delivered_before_it(
             harness.registry.publish(job.job_id, "progress", detail=detail)
         harness.run_job(other, events=3)
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
-        assert done.delivered == 4, harness.said
+        assert done.delivered == 4, harness.messages
         left = harness.registry.engine.outbox(after=0, limit=10)
         assert [(delivery.job_id, delivery.seq) for delivery in left] == [("one", 2), ("one", 3)]
-        assert sum("does not accept event 2 of job one" in line for line in harness.said) == 1
+        assert sum("does not accept event 2 of job one" in line for line in harness.messages) == 1
 
 
 def test_acknowledgements_before_a_disconnect_count(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,7 @@ def test_an_event_at_which_the_broker_disconnects_silently_parks_only_its_job(
         with harness.relaying():
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
             wait_until(
-                lambda: any("does not accept event 2 of job large: it hangs up" in line for line in harness.said)
+                lambda: any("does not accept event 2 of job large: it hangs up" in line for line in harness.messages)
             )
             harness.registry.publish(harness.job(job_id="later").job_id, "progress")
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
@@ -262,8 +262,8 @@ def test_an_event_too_large_for_the_broker_is_reported(tmp_path: Path, mosquitto
         harness.registry.publish("large", "progress", detail="x" * 3000)
         harness.run_job(small, events=2)
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 2
-        assert any("job large" in line and "more than its limit of 2000" in line for line in harness.said)
-        assert large.topic not in "".join(harness.said)
+        assert any("job large" in line and "more than its limit of 2000" in line for line in harness.messages)
+        assert large.topic not in "".join(harness.messages)
 
 
 def test_a_password_that_cannot_be_decrypted_stops_only_its_job(harness: BrokerHarness) -> None:
@@ -274,11 +274,11 @@ def test_a_password_that_cannot_be_decrypted_stops_only_its_job(harness: BrokerH
     harness.registry.publish(locked.job_id, "progress")
     harness.run_job(free, events=2)
     with Registry.open(harness.path, vault=vault(OTHER_MASTER_KEY)) as elsewhere:
-        outbox = RegistryOutbox(elsewhere.engine, environment=harness.environment, report=harness.said.append)
-        with harness.relaying(Relay(outbox, report=harness.said.append)):
+        outbox = RegistryOutbox(elsewhere.engine, environment=harness.environment, report=harness.messages.append)
+        with harness.relaying(Relay(outbox, report=harness.messages.append)):
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 1)
     assert [delivery.job_id for delivery in harness.registry.engine.outbox(after=0, limit=10)] == ["locked"]
-    assert sum("job locked" in line and "its events wait" in line for line in harness.said) == 1
+    assert sum("job locked" in line and "its events wait" in line for line in harness.messages) == 1
 
 
 def test_a_large_backlog_of_a_dead_broker_is_cheap_to_check(harness: BrokerHarness) -> None:
@@ -307,12 +307,12 @@ def _plan(harness: BrokerHarness, name: str, **parameters: object) -> list[str]:
 
 
 def test_pauses_between_attempts_grow_and_are_jittered() -> None:
-    now, said = [0.0], []
+    now, messages = [0.0], []
     link = ReconnectingConnection(
         BrokerSettings("127.0.0.1", free_port()),
         "id",
         wake=lambda: None,
-        report=said.append,
+        report=messages.append,
         clock=lambda: now[0],
         jitter=lambda: 0.5,
     )
@@ -327,7 +327,7 @@ def test_pauses_between_attempts_grow_and_are_jittered() -> None:
         now[0] = link._retry_at
     assert pauses[:3] == pytest.approx([0.15, 0.3, 0.6])
     assert pauses[-1] == pytest.approx(0.75 * MAX_BACKOFF_SEC)
-    assert len(said) == 1
+    assert len(messages) == 1
 
 
 def test_a_running_relay_delivers_each_event_at_once(harness: BrokerHarness) -> None:

@@ -182,7 +182,7 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"ca_certs": None}, "TLS: "),
         ({"password": "wrong"}, "Not authorized"),
@@ -191,7 +191,7 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
     ],
 )
 def test_nothing_is_sent_to_a_broker_that_is_unverified_or_refuses_the_login(
-    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority], change: dict[str, object], said: str
+    tmp_path: Path, tls_broker: tuple[Mosquitto, Authority], change: dict[str, object], message: str
 ) -> None:
     from dataclasses import replace
 
@@ -203,8 +203,10 @@ def test_nothing_is_sent_to_a_broker_that_is_unverified_or_refuses_the_login(
         harness.registry.publish(job.job_id, "started")
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
         assert done.delivered == 0 and harness.registry.engine.outbox_size()[0] == 1
-        assert any("no connection to the broker" in line and said in line for line in harness.said), harness.said
-        assert not any("broker pw" in line or "wrong" in line for line in harness.said)
+        assert any("no connection to the broker" in line and message in line for line in harness.messages), (
+            harness.messages
+        )
+        assert not any("broker pw" in line or "wrong" in line for line in harness.messages)
 
 
 def test_a_server_certificate_of_another_authority_is_refused(
@@ -216,7 +218,7 @@ def test_a_server_certificate_of_another_authority_is_refused(
     with _bench(tmp_path, server, username="relay", password="broker pw", **files) as harness:
         harness.registry.publish(harness.job().job_id, "started")
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
-        assert any("TLS: " in line for line in harness.said)
+        assert any("TLS: " in line for line in harness.messages)
 
 
 def test_a_server_certificate_for_another_name_is_refused(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> None:
@@ -226,7 +228,7 @@ def test_a_server_certificate_for_another_name_is_refused(tmp_path: Path, mosqui
     with _bench(tmp_path, server, ca_certs=str(authority.file)) as harness:
         harness.registry.publish(harness.job().job_id, "started")
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
-        assert any("TLS: IP address mismatch" in line for line in harness.said), harness.said
+        assert any("TLS: IP address mismatch" in line for line in harness.messages), harness.messages
 
 
 def test_without_paho_the_error_says_what_to_install(tmp_path: Path) -> None:

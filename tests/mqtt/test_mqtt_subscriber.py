@@ -73,7 +73,7 @@ def test_start_now_yields_nothing_old_and_does_not_report_retained_ends(harness:
         harness.registry.publish(living.job_id, "progress", detail="new", attempt=1)
         harness.deliver()
         assert [(event.job_id, event.seq) for event in collect(follower, 1)] == [(living.job_id, 4)]
-    assert harness.refused() == {} and not any("refused" in line for line in harness.said)
+    assert harness.refused() == {} and not any("refused" in line for line in harness.messages)
 
 
 def test_a_late_subscriber_gets_a_retained_end_and_all_events_before_it(harness: BrokerHarness) -> None:
@@ -82,7 +82,7 @@ def test_a_late_subscriber_gets_a_retained_end_and_all_events_before_it(harness:
     harness.deliver()
     with harness.follow() as follower:
         assert [event.seq for event in collect(follower, 4)] == [1, 2, 3, 4]
-    assert harness.refused() == {} and not any("did not arrive" in line for line in harness.said)
+    assert harness.refused() == {} and not any("did not arrive" in line for line in harness.messages)
 
 
 def test_events_lost_by_a_killed_broker_are_backfilled_in_order(harness: BrokerHarness, broker: Mosquitto) -> None:
@@ -118,7 +118,7 @@ def test_a_reused_job_id_starts_over_for_a_running_subscriber(harness: BrokerHar
         engine.mark_delivered([delivery.number for delivery in lost])
         harness.deliver()
         assert [event.seq for event in collect(follower, 3)] == [1, 2, 3]
-    assert not any("did not arrive" in line for line in harness.said)
+    assert not any("did not arrive" in line for line in harness.messages)
 
 
 def test_without_a_relay_events_are_backfilled_after_the_grace_period(harness: BrokerHarness) -> None:
@@ -139,7 +139,7 @@ def test_a_subscriber_waits_for_a_broker_that_is_down_at_first(harness: BrokerHa
     broker.stop()
     with harness.follow(job.job_id, listening=False) as follower, harness.relaying():
         harness.run_job(job, events=3)
-        wait_until(lambda: any("Connection refused" in line for line in harness.said))
+        wait_until(lambda: any("Connection refused" in line for line in harness.messages))
         broker.start()
         assert [event.seq for event in follower] == [1, 2, 3]
         wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
@@ -154,7 +154,7 @@ def test_a_subscriber_of_all_jobs_is_told_of_a_cancellation(harness: BrokerHarne
     job = harness.job()
     with harness.follow():
         harness.registry.cancel(job.job_id)
-        wait_until(lambda: f"job {job.job_id} was cancelled" in harness.said)
+        wait_until(lambda: f"job {job.job_id} was cancelled" in harness.messages)
 
 
 def test_an_old_scripts_event_is_accepted(harness: BrokerHarness, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -182,7 +182,7 @@ def test_an_old_scripts_event_is_accepted(harness: BrokerHarness, tmp_path_facto
     message = json.dumps(payload, sort_keys=True, separators=(",", ":")).encode()
     payload["data"]["hmac_sig"] = hmac.new(token.encode(), message, hashlib.sha256).hexdigest()  # type: ignore[index]
     with harness.follow() as follower, RawClient(harness.settings.port) as agent:
-        agent.say("mam/0ld00001/events", json.dumps(payload), retain=True)
+        agent.publish("mam/0ld00001/events", json.dumps(payload), retain=True)
         [event] = collect(follower, 1)
     assert event.detail == "größer"
     assert harness.registry.get("0ld00001").status is JobStatus.COMPLETED
@@ -206,11 +206,11 @@ def test_topic_filters(name: str, topic: str, covers: bool) -> None:
 
 
 def test_suppressed_refusals_are_counted_at_the_end_of_the_period() -> None:
-    said: list[str] = []
+    messages: list[str] = []
     now = [0.0]
-    refusals = RefusalReporter(said.append, clock=lambda: now[0], most=2, period_sec=10)
+    refusals = RefusalReporter(messages.append, clock=lambda: now[0], most=2, period_sec=10)
     for _ in range(5):
         refusals.report(Acceptance(Verdict.UNSIGNED, "j", 1, reason="why"))
     now[0] = 11.0
     refusals.report(Acceptance(Verdict.UNSIGNED, "j", 2, reason="why"))
-    assert [line.split(":")[1].split()[0] for line in said] == ["unsigned", "unsigned", "3", "unsigned"]
+    assert [line.split(":")[1].split()[0] for line in messages] == ["unsigned", "unsigned", "3", "unsigned"]

@@ -249,7 +249,7 @@ def test_events_that_a_broker_lost_can_be_sent_again_and_a_window_accepts_them(
         outbox.publish("progress", detail="after")
         _deliver(outbox)
         [after] = collect(follower, 1)
-        assert after.seq == 3 and any("did not arrive" in line for line in harness.said)
+        assert after.seq == 3 and any("did not arrive" in line for line in harness.messages)
         assert outbox.resend() == 3
         _deliver(outbox)
         assert next(follower).payload == lost.payload

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed
+from jobdb import AlreadyExists, Busy, NotAJobdbDatabase, Registry, StorageFailed, Unusable
 from jobdb.operations.backup import back_up
 from jobdb.operations.backup_file import verify
 from jobdb.operations.restore import restore_registry
@@ -84,7 +84,7 @@ def test_restore_keeps_what_it_replaces(database: Path, tmp_path: Path) -> None:
         early = registry.register(agent="a", prompt="early")
         back_up(registry, tmp_path / "saved.db")
         late = registry.register(agent="a", prompt="late")
-        with pytest.raises(Exception, match="open in this process"):
+        with pytest.raises(Unusable, match="open in this process"):
             restore_registry(tmp_path / "saved.db", parse_url(database))
     kept = restore_registry(tmp_path / "saved.db", parse_url(database)).kept
     assert kept is not None

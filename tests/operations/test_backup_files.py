@@ -16,6 +16,7 @@ from jobdb.operations import backup as backup_module
 from jobdb.operations.backup import Backup, back_up
 from jobdb.operations.restore import restore_registry
 from jobdb.urls import parse_url
+from tests.support.threads import run_in_threads
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_the_databases_own_files_are_refused_as_a_target(tmp_path: Path, saved: 
         (saved / "other-gate", InvalidInput, "part of other"),
         (saved / "dangling.db", AlreadyExists, "exists already"),
         (saved / "pipe", AlreadyExists, "exists already"),
-        (saved / "pipe" / "jobs.db", StorageFailed, "a file of that name is there"),
+        (saved / "pipe" / "jobs.db", StorageFailed, "a file has that name"),
         (Path(os.fsdecode(os.fsencode(saved) + b"/\xff.db")), InvalidInput, "UTF-8"),
         (saved / ("x" * 250), StorageFailed, "too long"),
     ):
@@ -167,24 +168,17 @@ def test_leftovers_of_a_dead_backup_are_removed_and_those_of_a_running_one_kept(
 
 @pytest.mark.parametrize("keep", [None, 9])
 def test_concurrent_backups_to_one_target(tmp_path: Path, saved: Path, registry: Registry, keep: int | None) -> None:
-    done: list[Backup | Exception] = []
+    made: list[Backup] = []
     start = threading.Barrier(4)
 
     def run() -> None:
         with Registry.open(tmp_path / "db" / "jobs.db") as own:
             start.wait(30)
-            try:
-                done.append(back_up(own, saved / "jobs.db", keep=keep))
-            except AlreadyExists as error:
-                done.append(error)
+            made.append(back_up(own, saved / "jobs.db", keep=keep))
 
-    crew = [threading.Thread(target=run) for _ in range(4)]
-    for one in crew:
-        one.start()
-    for one in crew:
-        one.join(60)
-    made = [backup for backup in done if isinstance(backup, Backup)]
-    assert len(done) == 4 and len(made) == (1 if keep is None else 4)
+    errors = run_in_threads([run] * 4)
+    assert [type(error) for error in errors] == ([AlreadyExists] * 3 if keep is None else [])
+    assert len(made) == 4 - len(errors)
     assert names(saved) == sorted(backup.path.name for backup in made)
     assert {backup.jobs for backup in made} == {1}
 

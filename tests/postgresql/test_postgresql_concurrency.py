@@ -13,6 +13,7 @@ from jobdb.engines.postgresql.transaction import PostgresTransaction
 from jobdb.engines.sql import publish_batch
 from jobdb.engines.sql.sealer import seal, token_binding
 from jobdb.engines.sql.statements import JOBS
+from tests.support.threads import run_in_threads
 
 _INSERT = """
 INSERT INTO events (job, seq, event, recorded_ms, digest, payload)
@@ -118,20 +119,8 @@ def test_a_claim_skips_a_locked_job(registry, open_transaction):
 def test_too_many_threads_are_refused_as_busy(url, registry, open_transaction):
     open_transaction.execute("SELECT 1 FROM jobs WHERE job_id = 'slow' FOR UPDATE")
     with Registry.open(url, busy_timeout_sec=0.5) as crowded:
-        failures = []
-
-        def publish():
-            try:
-                crowded.publish("slow", "progress")
-            except BaseException as error:
-                failures.append(error)
-
-        threads = [threading.Thread(target=publish) for _ in range(20)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(30)
-    assert len(failures) == 20 and all(isinstance(error, Busy) for error in failures), failures
+        errors = run_in_threads([lambda: crowded.publish("slow", "progress")] * 20, timeout_sec=30)
+    assert len(errors) == 20 and all(isinstance(error, Busy) for error in errors), errors
 
 
 def test_a_rekey_waits_for_the_first_secret_of_all(url):

@@ -10,7 +10,7 @@ import pytest
 from jobdb import Registry
 from jobdb.engines.postgresql.pool import MAX_CONNECTIONS
 from jobdb.engines.sql.statements import JOBS
-from tests.support.forks import DONE, REFUSED, run_in_child, wait_for_child
+from tests.support.forks import DONE, FAILED, REFUSED, fork_in_transaction, run_in_child
 from tests.support.interrupts import Interrupted, interrupt_each_point
 
 
@@ -117,24 +117,14 @@ def test_a_child_that_exits_sends_nothing_on_its_parents_connections(url, way):
                 raise SystemExit
 
         if way == "in a block":
-            parent, child_id = os.getpid(), 0
-            try:
-                with registry.engine.store.write() as tx:
-                    tx.run(JOBS.put_setting, name="by", value="parent")
-                    child_id = os.fork()
-            except BaseException:
-                os._exit(REFUSED)
-            finally:
-                if os.getpid() != parent:
-                    os._exit(DONE)
-            assert wait_for_child(child_id) == REFUSED
+            assert fork_in_transaction(registry) == REFUSED
             with registry.engine.store.read() as tx:
                 assert tx.one(JOBS.get_setting, name="by") == ("parent",)
         else:
             backend = "SELECT pg_backend_pid()"
             with registry.engine.store._pool.connection() as connection:
                 before = connection.execute(backend).fetchone()
-            run_in_child(child)
+            assert run_in_child(child) == (FAILED if way == "sys.exit" else DONE)
             with registry.engine.store._pool.connection() as connection:
                 assert connection.execute(backend).fetchone() == before, "the same connection, still open"
         assert registry.publish(job, "progress").seq == 1

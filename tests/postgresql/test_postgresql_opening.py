@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 
 import psycopg
 import pytest
@@ -14,6 +13,7 @@ from jobdb.engines.postgresql.connections import Address
 from jobdb.engines.postgresql.migrations import migrate_postgresql
 from jobdb.errors import ForkedRegistry, StorageFailed
 from tests.support.postgresql.server import POSTGRES_PASSWORD
+from tests.support.threads import run_in_threads
 
 
 def test_the_same_migrations_as_on_sqlite():
@@ -32,20 +32,8 @@ def test_create_creates_the_tables_once(url):
 
 
 def test_concurrent_migrations_run_once(url):
-    results, failures = [], []
-
-    def migrate():
-        try:
-            results.append(migrate_postgresql(url))
-        except BaseException as error:
-            failures.append(error)
-
-    threads = [threading.Thread(target=migrate) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert failures == []
+    results = []
+    assert run_in_threads([lambda: results.append(migrate_postgresql(url))] * 5) == []
     assert sorted(results)[-1] == list(range(1, SCHEMA_VERSION + 1)) and sorted(results)[:-1] == [[]] * 4
 
 

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import psycopg
 import pytest
@@ -12,6 +13,7 @@ from jobdb.engines.postgresql.listener import Listener, Poller
 from tests.support.postgresql.pgbouncer import PgBouncer
 from tests.support.postgresql.server import POSTGRES_PASSWORD, PostgresServer
 from tests.support.requirements import require_pgbouncer
+from tests.support.threads import run_in_threads
 
 _databases = itertools.count(1)
 _SETTINGS = (
@@ -80,29 +82,19 @@ def test_no_client_gets_the_result_of_another_clients_statement(
 
 
 def test_many_concurrent_clients_get_correct_results(pooler: PgBouncer, database: str) -> None:
-    wrong: list[object] = []
+    def run_client(number: int) -> None:
+        with Registry.open(pooler.url(database), durability=("full", "normal")[number % 2]) as registry:
+            job = registry.register(agent=f"a{number}", prompt=f"p{number}")
+            claim = registry.claim(agent=f"a{number}", worker="w")
+            assert claim is not None and claim.job_id == job.job_id
+            for seq in range(1, 13):
+                event = registry.publish(job.job_id, "progress", attempt=claim.attempt, detail=f"{number}.{seq}")
+                assert event.seq == seq
+                assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
+                assert registry.get(job.job_id).prompt == f"p{number}"
+                assert registry.events(job.job_id, after=seq - 1)[0].detail == f"{number}.{seq}"
 
-    def work(number: int) -> None:
-        try:
-            with Registry.open(pooler.url(database), durability=("full", "normal")[number % 2]) as registry:
-                job = registry.register(agent=f"a{number}", prompt=f"p{number}")
-                claim = registry.claim(agent=f"a{number}", worker="w")
-                assert claim is not None and claim.job_id == job.job_id
-                for seq in range(1, 13):
-                    event = registry.publish(job.job_id, "progress", attempt=claim.attempt, detail=f"{number}.{seq}")
-                    assert event.seq == seq
-                    assert registry.accept(event.payload, subscriber="s").verdict == "accepted"
-                    assert registry.get(job.job_id).prompt == f"p{number}"
-                    assert registry.events(job.job_id, after=seq - 1)[0].detail == f"{number}.{seq}"
-        except BaseException as error:
-            wrong.append(error)
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not wrong
+    assert run_in_threads(partial(run_client, number) for number in range(5)) == []
 
 
 @pytest.mark.parametrize("durability", ["full", "normal"])

@@ -169,8 +169,9 @@ def test_objects_that_others_created_in_the_schema_are_refused(url, definition):
         "VALUES (1, 'a'), (2, 'b')",
     ],
 )
-def test_ordinary_queries_return_rows(run_query, sql):
-    run_query(sql)
+def test_ordinary_queries_are_run(run_query, sql):
+    columns, rows = run_query(sql)
+    assert columns and all(len(row) == len(columns) for row in rows)
 
 
 def test_the_documented_reader_role_can_only_query(url):

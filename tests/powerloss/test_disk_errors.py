@@ -53,7 +53,7 @@ def test_a_restore_onto_a_full_disk_raises_and_changes_nothing(tmp_path: Path) -
         registry.register(agent="a", prompt="saved", job_id="saved")
         back_up(registry, tmp_path / "saved.db")
     pages = (tmp_path / "saved.db").stat().st_size // 4096
-    said = set()
+    reported = set()
     for room in (pages // 2, pages + 1, pages + 2, pages + 3, 3 * pages):
         disk = tmp_path / f"disk{room}"
         with small_disk(disk, 1 << 10):
@@ -65,14 +65,14 @@ def test_a_restore_onto_a_full_disk_raises_and_changes_nothing(tmp_path: Path) -
             try:
                 restore_registry(tmp_path / "saved.db", parse_url(database))
             except StorageFailed as error:
-                said.add("is full" in str(error))
+                reported.add("is full" in str(error))
                 expected = "here"
             else:
                 expected = "saved"
             (disk / "filler").unlink()
             with open_registry(database) as registry:
                 assert [job.job_id for job in registry.jobs()] == [expected]
-    assert said == {True}
+    assert reported == {True}
 
 
 def test_a_failed_sync_is_not_reported_as_success(tmp_path: Path) -> None:
@@ -102,14 +102,14 @@ def test_answers_to_other_processes_after_a_failed_sync_survive_a_power_cut(tmp_
                 failing.register(agent="a", prompt="x" * 3000)
             failing.close()
             later = open_registry(database, checkpoint_pages=1000)
-            told = later.register(agent="b", prompt="x" * 3000)
+            acknowledged = later.register(agent="b", prompt="x" * 3000)
             mount.cut()
             for registry in (bystander, later):
                 registry.close()
             mount.boot()
             with open_registry(database) as registry:
                 assert registry.get(before.job_id).agent == "a"
-                assert registry.get(told.job_id).agent == "b"
+                assert registry.get(acknowledged.job_id).agent == "b"
 
 
 def test_a_failing_checkpoint_does_not_turn_a_commit_into_a_failure(tmp_path: Path) -> None:
@@ -118,10 +118,10 @@ def test_a_failing_checkpoint_does_not_turn_a_commit_into_a_failure(tmp_path: Pa
         database = mount.folder / "here" / "jobs.db"
         with open_registry(database, create=True, checkpoint_pages=2) as registry:
             mount.fail("write", "jobs.db", errno.ENOSPC)
-            told = [registry.register(agent="a", prompt="x" * 5000) for _ in range(10)]
+            jobs = [registry.register(agent="a", prompt="x" * 5000) for _ in range(10)]
             assert mount.stats()["failed"] > 0
             mount.clear()
-            assert len(registry.jobs()) == len(told)
+            assert len(registry.jobs()) == len(jobs)
 
 
 def test_a_failed_read_reports_the_disk_and_not_the_schema(tmp_path: Path) -> None:

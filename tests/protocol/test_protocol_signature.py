@@ -48,7 +48,7 @@ def test_the_old_form_verifies_for_imported_tokens(line: str) -> None:
     assert not verify(parse(changed), OLD_TOKEN, legacy=True)
 
 
-def test_the_old_form_does_not_verify_for_other_tokens() -> None:
+def test_the_old_form_does_not_verify_by_default() -> None:
     ours = [verify(parse(line), OLD_TOKEN) for line in OLD_LINES]
     assert ours == [True, False, False], "only without doubles and characters beyond ASCII both forms are the same"
 

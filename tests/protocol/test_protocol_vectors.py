@@ -201,7 +201,7 @@ def test_json_schema_agrees() -> None:
     assert min(seen.values()) > 30
 
 
-def test_the_vectors_cover_every_verdict_and_limit() -> None:
+def test_the_vectors_cover_every_verdict_and_context() -> None:
     assert {vector["verdict"] for vector in VECTORS} == set(Verdict)
     assert len(VECTORS) >= 60
     assert {vector["context"] for vector in VECTORS} == set(CONTEXTS)

@@ -54,7 +54,7 @@ def copy_database(original: Path, name: str = "copy") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "how", "said"),
+    ("change", "options", "message"),
     [
         ({}, {}, None),
         ({"inode": "13"}, {}, "another file"),
@@ -68,11 +68,11 @@ def copy_database(original: Path, name: str = "copy") -> Path:
     ],
 )
 def test_a_file_is_identified_by_facts_that_survive_a_restart(
-    change: dict[str, str], how: dict[str, object], said: str | None
+    change: dict[str, str], options: dict[str, object], message: str | None
 ) -> None:
-    given = {"stable_inodes": True, "local_filesystem": True, "is_another_file": lambda path: False, **how}
+    given = {"stable_inodes": True, "local_filesystem": True, "is_another_file": lambda path: False, **options}
     found = describe_difference(FILE, {**FILE, **change}, **given)  # type: ignore[arg-type]
-    assert found == said or (said is not None and said in (found or ""))
+    assert found == message or (message is not None and message in (found or ""))
 
 
 @pytest.mark.parametrize("name", ["cluster", "database", "table"])

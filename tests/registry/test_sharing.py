@@ -67,8 +67,8 @@ def test_a_process_with_a_rollback_journal_does_not_switch_to_wal(database: Path
     set_shared(database, False)
     with Registry.open(database) as registry:
         assert read_header(database).wal is True
-        told, _ = holder.communicate("\n", timeout=60)
-        assert told.count("was put into WAL mode") == 2 and "went on" not in told
+        output, _ = holder.communicate("\n", timeout=60)
+        assert output.count("was put into WAL mode") == 2 and "went on" not in output
         assert [job.job_id for job in registry.jobs()] == ["before"]
 
 

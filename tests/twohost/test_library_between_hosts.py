@@ -93,11 +93,11 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
         for host in (hosts.a, hosts.b)
         for number in (1, 2)
     ]
-    said = [line for worker in workers for line in read_output(worker)]
+    acks = [line for worker in workers for line in read_output(worker)]
 
-    registered = [line["registered"] for line in said if "registered" in line]
-    claims = Counter((line["claimed"], line["attempt"]) for line in said if "claimed" in line)
-    published = {(line["published"], line["seq"]): line["payload"] for line in said if "published" in line}
+    registered = [line["registered"] for line in acks if "registered" in line]
+    claims = Counter((line["claimed"], line["attempt"]) for line in acks if "claimed" in line)
+    published = {(line["published"], line["seq"]): line["payload"] for line in acks if "published" in line}
     assert len(set(registered)) == len(registered) == 4 * JOBS
     assert set(claims.values()) == {1} and {job for job, _ in claims} == set(registered)
     assert len(published) == 4 * JOBS * 3, "a seq was given out twice"
@@ -157,15 +157,15 @@ def test_a_host_that_loses_the_network_during_a_write_damages_nothing(two_hosts:
         first = exchange_line(lost)["registered"]
         hosts.send_command("cut", 0)
         hosts.send_command("expire", 0)
-        said = read_output(start("work", database(hosts.b), "b", "3"))
+        acks = read_output(start("work", database(hosts.b), "b", "3"))
         hosts.send_command("heal", 0)
     finally:
         lost.kill()
         lost.communicate(timeout=60)
-    registered = {first} | {line["registered"] for line in said if "registered" in line}
+    registered = {first} | {line["registered"] for line in acks if "registered" in line}
     with Registry.open(database(hosts.b)) as registry:
         assert registered <= {job.job_id for job in registry.all_jobs()}
-        for line in said:
+        for line in acks:
             if "published" in line:
                 assert line["payload"] in {event.payload for event in registry.events(line["published"])}
     assert integrity(hosts) == ["ok"]
@@ -232,9 +232,9 @@ def test_control_plain_wal_fails_on_the_same_mounts(two_hosts: Callable[..., Two
     for writer in writers:
         out, _ = writer.communicate(timeout=180)
         crashed += writer.returncode != 0
-        said = [json.loads(line) for line in out.splitlines()]
-        acknowledged += [line["row"] for line in said if "row" in line]
-        errors += [line["error"] for line in said if "error" in line]
+        acks = [json.loads(line) for line in out.splitlines()]
+        acknowledged += [line["row"] for line in acks if "row" in line]
+        errors += [line["error"] for line in acks if "error" in line]
     try:
         connection = sqlite3.connect(hosts.a / "plain.db")
         faults = [row[0] for row in connection.execute("PRAGMA integrity_check")]

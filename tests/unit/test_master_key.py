@@ -90,7 +90,7 @@ def test_the_key_id_distinguishes_keys_and_is_stable() -> None:
     assert MasterKey(A, "x").key_id == "64d98b7a917457dc"
 
 
-def test_a_master_key_neither_shows_nor_compares_its_secret() -> None:
+def test_a_master_key_has_32_bytes_and_shows_none_of_them() -> None:
     key = MasterKey(A, "a test")
     assert repr(key) == str(key) == f"MasterKey(source='a test', key_id='{key.key_id}')"
     with pytest.raises(KeyProblem, match="31 bytes"):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import traceback
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from jobdb.crypto.master_key import MasterKey
 from jobdb.crypto.vault import Vault
 from jobdb.errors import InvalidInput, KeyProblem
+from tests.support.threads import run_in_threads
 
 MASTER = MasterKey(bytes(range(32)), "a test")
 OTHER_KEY = MasterKey(bytes(range(1, 33)), "another test")
@@ -184,33 +186,24 @@ def test_the_cache_is_bounded_and_evicts_the_least_recently_used_secret() -> Non
 
 
 def test_threads_that_share_a_vault_look_up_the_key_once() -> None:
-    found = []
+    lookups = []
 
     def find() -> MasterKey:
-        found.append(1)
+        lookups.append(1)
         time.sleep(0.05)  # Time for the other threads to ask as well.
         return MASTER
 
     vault = Vault(find, cached=8)
-    failures: list[BaseException] = []
     start = threading.Barrier(4)
 
-    def work(number: int) -> None:
-        try:
-            start.wait(timeout=30)
-            for turn in range(200):
-                row = f"{ROW}:{number}:{turn % 16}"
-                assert vault.unseal(vault.seal(row, bound_to=row), bound_to=row) == row
-        except BaseException as problem:
-            failures.append(problem)
+    def seal_and_unseal(number: int) -> None:
+        start.wait(timeout=30)
+        for turn in range(200):
+            row = f"{ROW}:{number}:{turn % 16}"
+            assert vault.unseal(vault.seal(row, bound_to=row), bound_to=row) == row
 
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(timeout=60)
-    assert failures == []
-    assert found == [1]
+    assert run_in_threads(partial(seal_and_unseal, number) for number in range(4)) == []
+    assert lookups == [1]
 
 
 def test_a_registry_without_secrets_never_loads_the_cipher() -> None:

@@ -60,10 +60,10 @@ class Broker:
         """End it with SIGKILL, as a power failure would."""
         self._end(signal.SIGKILL)
 
-    def _end(self, how: signal.Signals) -> None:
+    def _end(self, signal_number: signal.Signals) -> None:
         if self._process is None:
             return
-        self._process.send_signal(how)
+        self._process.send_signal(signal_number)
         try:
             self._process.wait(WAIT_SEC)
         except subprocess.TimeoutExpired:

@@ -166,8 +166,8 @@ def check_log(log: Path, last_seqs: dict[str, int]) -> int:
 def _failure_report(harness: BrokerHarness, errors: Path) -> str:
     """Return who is behind and the last output of the workers, for the report of a failure."""
     behind = [n for n in harness.registry.subscriptions(limit=10_000) if n.handled_seq < n.job_last_seq]
-    said = errors.read_text()[-4000:]
-    return f"outbox: {harness.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{said}"
+    output = errors.read_text()[-4000:]
+    return f"outbox: {harness.registry.engine.outbox_size()}\nbehind: {behind[:10]}\n{output}"
 
 
 def run_chaos(folder: Path, server: Mosquitto, *, jobs: int, events: int, pause_sec: float, seed: int) -> Counter[int]:

@@ -23,8 +23,8 @@ from typing import Any
 SUBSCRIBER = "observer"
 
 
-def emit(**told: Any) -> None:
-    print(json.dumps(told), flush=True)
+def emit(**entry: Any) -> None:
+    print(json.dumps(entry), flush=True)
 
 
 def work(database: str, name: str, jobs: str) -> None:
