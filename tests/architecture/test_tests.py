@@ -1,4 +1,4 @@
-"""Rules for the tests: one import path, one place that skips, one key, folders and variables that are documented."""
+"""Test the rules for tests: one import path, one module that skips, one key, documented folders and variables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The targets of the benchmarks: each is met exactly when its bar is reached, and never when not measured."""
+"""Test the benchmark targets: each is met exactly when its value is reached, and never when it was not measured."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_series(way: str, operation: str, workers: int, size: int, per_sec: floa
 
 
 def good_results() -> dict[str, Any]:
-    """A run in which every target is met by exactly its bar."""
+    """A run that reaches every target exactly."""
     series = [
         make_series("jobdb-full", "publish", 8, 1000, 6000, slowest_fastest=0.6, longest_us=1000),
         make_series("jobdb-full", "publish", 32, 1000, 6000, slowest_fastest=0.6, longest_us=1000),

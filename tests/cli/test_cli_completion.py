@@ -1,4 +1,4 @@
-"""Completion in real shells on a database with text that attacks shells: none of it is executed or offered."""
+"""Test completion in real shells on a database with text that attacks shells: none of it is executed or offered."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def nothing_was_executed(cli: Any) -> bool:
 
 @pytest.fixture
 def terminal() -> Iterator[Callable[..., Terminal]]:
-    """Start shells on terminals of their own."""
+    """Start shells, each on a separate terminal."""
     with ExitStack() as running:
 
         def start(*command: str, env: dict[str, str], folder: Path) -> Terminal:

@@ -1,4 +1,4 @@
-"""Conventions of the whole command line: help, overview, lazy imports, completion, documentation."""
+"""Test the conventions of the command line: help, overview, lazy imports, completion, documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands init and migrate, and databases that cannot be used."""
+"""Test the commands init and migrate, and databases that cannot be used."""
 
 from __future__ import annotations
 
@@ -199,7 +199,7 @@ def test_init_on_a_full_disk_leaves_nothing_that_looks_like_a_database(
 def test_a_disk_without_room_for_the_shared_memory_is_reported_as_full(
     cli_without_database: Any, small_disk: Path
 ) -> None:
-    """SQLite calls it an I/O error."""
+    """SQLite reports it as an I/O error."""
     cli_without_database.env["JOBDB_URL"] = f"sqlite:///{small_disk}/jobs.db"
     cli_without_database("init")
     assert not (small_disk / "jobs.db-shm").exists()

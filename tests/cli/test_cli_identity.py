@@ -1,4 +1,4 @@
-"""The command identity: which registry a database is, and the confirmation of a move or copy."""
+"""Test the command identity: which registry a database is, and the confirmation of a move or copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands import and export."""
+"""Test the commands import and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands register, list, show, cancel and wait."""
+"""Test the commands register, list, show, cancel and wait."""
 
 from __future__ import annotations
 

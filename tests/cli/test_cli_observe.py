@@ -1,4 +1,4 @@
-"""The commands events, accept and subscribe."""
+"""Test the commands events, accept and subscribe."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_a_failing_handler_is_retried_and_its_event_never_skipped(cli: Any) -> N
     failed = cli(*options, 'echo "$JOBDB_SEQ" >> tried; exit 3', code=1)
     assert (cli.folder / "tried").read_text() == "1\n1\n1\n"
     assert "stays unhandled" in failed.err and "exit code 3" in failed.err
-    # Successful at the second try; then it goes on with the next.
+    # It succeeds at the second try and continues with the next.
     cli(*options, 'echo "$JOBDB_SEQ" >> again; [ $(wc -l < again) -ge 2 ]')
     assert (cli.folder / "again").read_text() == "1\n1\n2\n"
     assert "not there" not in failed.err

@@ -1,4 +1,4 @@
-"""Every command on a terminal, with a registry full of hostile text: no character controls or disguises anything."""
+"""Test every command on a terminal with a registry full of hostile text: no character controls or hides anything."""
 
 from __future__ import annotations
 

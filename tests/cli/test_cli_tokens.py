@@ -1,4 +1,4 @@
-"""The token commands, tokens given by options, and where secrets may appear."""
+"""Test the token commands, tokens given by options, and where secrets may appear."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A current folder's database is used only when this user created it, trusts it, or names it."""
+"""Test that the current folder's database is used only if this user created it, trusts it or names it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was recorded while a clock was ahead comes to its end, and what was over stays over when a clock is set back."""
+"""Test clocks that are wrong: leases from a clock that was ahead end, and what has ended stays ended."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ YEARS_SEC = 9 * 366 * 86_400
 
 @pytest.fixture
 def leased(registry: Registry, clock):
-    """A job with a lease of a minute that was taken nine years from now; the clock is right again."""
+    """A job whose lease of a minute was acquired by a clock nine years ahead; the clock is right again."""
     job = registry.register(agent="a", prompt="p")
     clock.advance(YEARS_SEC)
     registry.claim(worker="w", job_id=job.job_id, lease_sec=60)
@@ -39,7 +39,7 @@ def test_renewing_corrects_an_impossibly_late_lease(registry, leased):
 
 @pytest.mark.parametrize("seconds", [1, 59])
 def test_small_clock_differences_are_tolerated(registry, clock, seconds):
-    """Hosts that share a folder have a clock each."""
+    """Each of the hosts that share a folder has its own clock."""
     job = registry.register(agent="a", prompt="p", timeout_sec=10, idle_timeout_sec=10)
     registry.claim(worker="w", job_id=job.job_id, lease_sec=300)
     assert registry.engine.acquire_lease("relay", holder="a", lease_ms=15_000)
@@ -113,7 +113,7 @@ def test_an_overlap_once_seen_over_stays_over(registry, clock, database):
 
 
 def test_an_overlap_is_over_if_the_job_has_a_later_event(registry, clock):
-    """Nobody used the old token meanwhile: what the job said tells that the moment was there."""
+    """The old token was not used since: the job's later event shows that the overlap has ended."""
     job = registry.register(agent="a", prompt="p", auth_token=TOKEN)
     registry.tokens.rotate(job.job_id, overlap_sec=60)
     clock.advance(30)

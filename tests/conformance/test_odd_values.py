@@ -1,4 +1,4 @@
-"""Numbers and strings at the limits of the protocol: accepted, shown by the views, and returned as they were sent."""
+"""Test numbers and strings at the limits of the protocol: accepted, shown by the views, and returned unchanged."""
 
 import json
 
@@ -11,7 +11,7 @@ ODD_NUMBERS = [
 
 
 def test_every_accepted_value_can_be_read(database):
-    """Every number that the protocol allows: in the view, among the events, and by a copy of the registry."""
+    """Read every number that the protocol allows: from the view, from the events, and from a copy of the registry."""
     with database.open() as registry:
         registry.register(agent="codex", prompt="", job_id="j", auth="never")
         for seq, literal in enumerate(ODD_NUMBERS, 1):

@@ -1,4 +1,4 @@
-"""Pages of jobs, events, refusals and subscriptions, and the iterators over all of them: on every engine."""
+"""Test pages of jobs, events, refusals and subscriptions, and the iterators over all of them, on every engine."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""One process publishes a job's events in a row while others change the job: on every engine.
+"""Test a process that publishes a job's events in a row while others change the job, on every engine.
 
-An engine may sign an event before its transaction begins, from what its process knows of the job. What others did
-meanwhile must count as if it did not.
+An engine may sign an event before its transaction begins, from what its process last saw of the job. A change by
+another process since then must have the same effect as without this.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Several processes at once, and processes that die: on every engine."""
+"""Test several processes at once, and processes that die, on every engine."""
 
 import os
 import random
@@ -77,13 +77,18 @@ def test_one_idempotency_key_registers_one_job_across_processes(database, worker
         assert len(registry.jobs(limit=1000)) == 25
 
 
-def test_processes_of_one_subscriber_accept_each_event_once(database, worker_processes, tmp_path):
-    count = 120
+def accept_in_four_processes(database, worker_processes, folder, *, count, window):
+    """Accept the same signed events in four processes, each in another order; return job id and log entries."""
     with database.open() as registry:
         job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
-    file = tmp_path / "lines"
+    file = folder / "lines"
     file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    entries = worker_processes.run(4, "accept_lines", file, 10_000)
+    return job_id, worker_processes.run(4, "accept_lines", file, window)
+
+
+def test_processes_of_one_subscriber_accept_each_event_once(database, worker_processes, tmp_path):
+    count = 120
+    job_id, entries = accept_in_four_processes(database, worker_processes, tmp_path, count=count, window=10_000)
     verdicts = defaultdict(Counter)
     for entry in entries:
         verdicts[entry["seq"]][entry["verdict"]] += 1
@@ -94,12 +99,7 @@ def test_processes_of_one_subscriber_accept_each_event_once(database, worker_pro
 
 
 def test_a_strict_subscriber_accepts_an_ascending_run_only(database, worker_processes, tmp_path):
-    count = 60
-    with database.open() as registry:
-        job_id = registry.register(agent="a", prompt="", auth_token=TOKEN).job_id
-    file = tmp_path / "lines"
-    file.write_text("".join(signed(job_id, seq, token=TOKEN) + "\n" for seq in range(1, count + 1)))
-    entries = worker_processes.run(4, "accept_lines", file, 0)
+    job_id, entries = accept_in_four_processes(database, worker_processes, tmp_path, count=60, window=0)
     accepted = Counter(entry["seq"] for entry in entries if entry["verdict"] == "accepted")
     assert accepted and set(accepted.values()) == {1}
     with database.open() as registry:
@@ -124,7 +124,7 @@ def test_a_feed_misses_no_concurrent_event(database, worker_processes):
 
 
 def test_killed_workers_lose_nothing_acknowledged(database, worker_processes):
-    """SIGKILL at random moments: leases run out, jobs come back, old attempts stay out."""
+    """SIGKILL at random moments: leases expire, jobs are requeued, old attempts are refused."""
     count, lease_sec = 60, 0.5
     rng = random.Random(7)
     with database.open() as registry:

@@ -1,4 +1,4 @@
-"""The hot statements use an index and never sort, however many jobs there are.
+"""Test that the hot statements use an index and never sort, however many jobs there are.
 
 JOBDB_PLAN_JOBS sets the size of the registry that they are explained on; `make torture` runs them on a million jobs.
 """
@@ -169,7 +169,7 @@ INSERT INTO gaps (subscription, first_seq, last_seq) SELECT 77, seq - 1, seq - 1
     "name", ["gap_containing_seq", "follow_events", "follow_seqs", "mark_handled", "accepted_unhandled"]
 )
 def test_a_publisher_that_skips_every_other_seq_slows_no_lookup(make_database, name):
-    """For every event each of the skipped ranges before it was looked at."""
+    """Each event used to scan all skipped ranges before it."""
     database = make_database("sqlite-wal")
     most = 4000
     values = {

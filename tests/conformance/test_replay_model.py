@@ -1,7 +1,7 @@
-"""The replay rules against a model of a few lines: random schedules of accept, on every engine.
+"""Test the replay rules against a model of a few lines: random schedules of accept, on every engine.
 
 The model keeps naive sets. A machine of hypothesis reorders, repeats and forges events, with two subscribers, windows,
-claims that are taken over, cancellations and registries that are opened anew. A job may begin as one that was imported
+claims that are taken over, cancellations and registries that are reopened. A job may begin as one that was imported
 as ended without its log.
 """
 

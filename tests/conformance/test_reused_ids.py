@@ -1,4 +1,4 @@
-"""A job id that is used again: whatever was said about the pruned job says nothing about the new one."""
+"""Test reused job ids: nothing that was signed for the pruned job is accepted for the new one."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_failed_registration_uses_up_no_token(registry):
 
 
 def test_a_reused_id_with_unrecorded_tokens_gets_a_generated_token(database, registry, clock):
-    """Those of an older version and of imports: nothing tells whether a given token is one of them."""
+    """Tokens of an older version and of imports are not recorded: a given token may be one of them."""
     register(registry, "old", auth_token=TOKEN)
     registry.close()
     database.sql("UPDATE tokens SET remembered = 0; DELETE FROM token_fingerprints")
@@ -142,7 +142,7 @@ def test_the_record_of_used_tokens_survives_rekey_reopening_and_copying(database
 
 
 def test_pruning_keeps_rows_for_given_ids_only(registry, clock, database):
-    """Generated ids leave nothing behind; given ones a row each."""
+    """Generated ids leave nothing behind; given ids leave one row each."""
     many = 100
     registry.register_many([NewJob(agent="a", prompt="p") for _ in range(many)])
     registry.register_many([NewJob(agent="a", prompt="p", job_id=f"given{number}") for number in range(3)])

@@ -1,4 +1,4 @@
-"""Every named statement of every .sql file is declared, and is one that each engine takes, whoever uses it."""
+"""Test that every named statement of every .sql file is declared and accepted by each engine that runs it."""
 
 import importlib
 from pathlib import Path
@@ -67,7 +67,7 @@ def test_a_set_declares_the_names_of_its_file(file):
 
 
 def test_no_two_sets_share_a_statement_name():
-    """By name: so no two sets that run on PostgreSQL may share one with it by chance."""
+    """The dialect replaces statements by name, so no two sets that run on PostgreSQL may share one by accident."""
     shared: dict[str, list[str]] = {}
     for file in FILES:
         if file not in SQLITE_ONLY:

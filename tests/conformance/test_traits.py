@@ -1,4 +1,4 @@
-"""What a store declares about its kind is what it does, and rows have the columns that their named tuples say."""
+"""Test that stores behave as their traits declare, and that rows have the columns of their named tuples."""
 
 import math
 

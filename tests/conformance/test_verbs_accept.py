@@ -1,4 +1,4 @@
-"""Accept: the thirteen verdicts in their order, gaps, windows, counters and bounds: on every engine."""
+"""Test accept on every engine: the thirteen verdicts in their order, gaps, windows, counters and bounds."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_accepted_events_are_stored_and_update_the_job(registry, clock, job):
 
 
 def test_each_verdict_and_each_check_before_the_next(registry, clock, job):
-    """Each payload fails its own check and every later one that can be failed together with it."""
+    """Each payload fails its own check and every later check that can fail together with it."""
     topic = {"topic": "jobdb/jobs/other/events"}
     old = wire(1)
     assert verdict(registry, old) == "accepted"
@@ -266,7 +266,7 @@ def test_events_after_a_cancellation_change_nothing(registry, job):
 
 @pytest.mark.parametrize(("status", "other"), [("completed", "error"), ("error", "completed")])
 def test_the_recorded_end_of_an_imported_job_is_not_a_conflict(database, clock, status, other):
-    """The record says how it ended and at which seq; its log was lost, and the broker has retained the event."""
+    """The record has the outcome and its seq; the log was lost, and the broker has retained the event."""
     with database.open() as registry:
         registry.register(agent="a", prompt="", job_id="j", auth_token=TOKEN)
         before = registry.get("j")

@@ -1,4 +1,4 @@
-"""Claim, renew, release, reap and the named leases: on every engine."""
+"""Test claim, renew, release, reap and the named leases, on every engine."""
 
 from datetime import UTC, datetime
 

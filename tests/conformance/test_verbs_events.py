@@ -1,4 +1,4 @@
-"""Publish, events and the outbox: on every engine."""
+"""Test publish, events and the outbox, on every engine."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Register, get, list, count, cancel, prune: on every engine."""
+"""Test register, get, list, count, cancel and prune, on every engine."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Following jobs in the database: handled_seq, restarts, feeds: on every engine."""
+"""Test following jobs in the database on every engine: handled_seq, restarts, feeds."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def publish(registry, job_id, count=1):
 
 
 def seqs(registry, job_id, subscriber="s", most=None, **more):
-    """Return the seqs that a subscriber gets within its time; each is handled when the next is requested."""
+    """Return the seqs that a subscriber gets before its timeout; each is handled when the next is requested."""
     more.setdefault("idle_timeout_sec", 0.05)
     found = []
     try:
@@ -224,7 +224,7 @@ def test_a_feed_reads_more_than_one_page(registry):
 
 @pytest.mark.parametrize("start", ["beginning", "now"])
 def test_pruned_jobs_do_not_stop_a_feed(registry, clock, start):
-    """The newest events of all go with their job, so that their numbers could be given out again."""
+    """The newest events are pruned with their job, so that their ids could be reused."""
     a, b = (registry.register(agent="x", prompt="").job_id for _ in range(2))
     publish(registry, a, 2)
     seqs(registry, None, start=start)

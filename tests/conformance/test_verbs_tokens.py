@@ -1,4 +1,4 @@
-"""Tokens: show, list, rotate with overlap, revoke, rekey: on every engine."""
+"""Test tokens on every engine: show, list, rotate with overlap, revoke, rekey."""
 
 import pytest
 

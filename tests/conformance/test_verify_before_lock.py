@@ -1,4 +1,4 @@
-"""What accept finds out before it asks for the write lock, and what of that still holds under it: on every engine."""
+"""Test what accept verifies before it acquires the write lock, and what it checks again under it, on every engine."""
 
 from contextlib import contextmanager
 

@@ -1,4 +1,4 @@
-"""Waiting for work, for the end of a job, for events: woken by another connection, on every engine."""
+"""Test waiting for work, for the end of a job and for events, woken by another connection, on every engine."""
 
 import threading
 import time
@@ -17,7 +17,7 @@ def pair(database):
 
 
 def run_later(action, delay=0.15):
-    """Run an action in another thread after a while."""
+    """Run an action in another thread after a delay."""
     thread = threading.Timer(delay, action)
     thread.start()
     return thread

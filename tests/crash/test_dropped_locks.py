@@ -1,4 +1,4 @@
-"""Another library's close in this process drops the locks that SQLite holds, in the middle of a call or between two."""
+"""Test locks that another library in the process drops by closing the file, during a call or between two."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _spawn = multiprocessing.get_context("spawn")
 
 
 def read_two_tables(tx: Any) -> object:
-    """Read two tables from begin to end."""
+    """Read two tables completely."""
     return tx._connection.execute("SELECT sum(last_seq), (SELECT count(*) FROM events) FROM jobs").fetchone()
 
 
@@ -150,7 +150,7 @@ def test_without_ofd_locks_each_answered_write_is_found(
 
 
 def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
-    """It would, by the descriptors that it inherits: the log could never be copied while it lives."""
+    """It would, through inherited descriptors: no checkpoint could complete while the child runs."""
     script = (
         "import os, sys, time\n"
         "from tests.support.registries import open_registry\nfrom pathlib import Path\n"
@@ -174,7 +174,7 @@ def test_a_child_does_not_keep_the_locks_of_its_parent(database: Path) -> None:
 
 
 def _publish(database: Path, until: float, answered: dict[str, int], reopen: int) -> None:
-    """Publish until a time is over; count the answers."""
+    """Publish until a deadline; count the answers."""
     registry = open_registry(database, checkpoint_pages=20)
     job_id = registry.register(agent="a", prompt="p", timeout_sec=0, idle_timeout_sec=0).job_id
     number = 0
@@ -211,7 +211,7 @@ def test_nothing_is_lost_while_locks_are_dropped_continuously(database: Path) ->
                         after = read_two_tables(tx)
                     wrong.extend([] if before == after else [before, after])
                 except Busy:
-                    pass  # it says that it was not used
+                    pass  # a file that reports that it was not used
 
     def drop() -> None:
         while time.time() < until:

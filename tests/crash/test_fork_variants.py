@@ -1,4 +1,4 @@
-"""Other ways to fork, and what else a child can come across: nothing hangs, and nothing is done to the parent's."""
+"""Test other ways to fork, and other objects that a child inherits: nothing hangs, the parent's files are untouched."""
 
 import multiprocessing
 import os
@@ -138,7 +138,7 @@ def test_a_fork_while_another_thread_opens_hangs_no_process(database: Path, tmp_
 
 @pytest.mark.parametrize("way", ["os._exit", "sys.exit", "collected"])
 def test_a_child_that_ends_leaves_the_parents_database_and_lock_alone(database: Path, tmp_path: Path, way: str) -> None:
-    """The old registry's lock is let go of by the parent although a child lives on."""
+    """The parent releases the legacy lock although a child still runs."""
     read, written = os.pipe()
     with Registry.open(database) as registry:
         job = registry.register(agent="a", prompt="p").job_id

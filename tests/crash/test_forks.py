@@ -1,4 +1,4 @@
-"""A child that is forked may not open what its parent had open, and is told so; what it may open, it opens and uses."""
+"""Test forked children: a database that the parent has open is refused with an error, any other can be used."""
 
 import os
 import subprocess
@@ -40,7 +40,7 @@ def test_a_database_open_in_the_parent_is_refused_by_every_entry_point_and_name(
         }
         for name, way in ways.items():
             assert run_in_child(way) == REFUSED, name
-        # A process of its own runs it, which has inherited nothing.
+        # It runs in a separate process, which has inherited nothing.
         assert run_in_child(lambda: run_query(database, "SELECT 1 FROM v_jobs", limit=1, timeout_sec=20)) == DONE
         assert run_in_child(lambda: os._exit(run_in_child(lambda: Registry.open(database)))) == REFUSED, "a grandchild"
         back_up(registry, backup)

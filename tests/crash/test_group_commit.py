@@ -1,4 +1,4 @@
-"""One sync for all who wait for one, and a gate where nobody waits for a dead process. Real processes, real files."""
+"""Test group commit with real processes and files: one sync serves all waiters, and no process waits for a dead one."""
 
 import errno
 import fcntl
@@ -236,7 +236,7 @@ def test_damage_to_the_gate_file_harms_no_process(database: Path, damage: Callab
 
 
 def test_two_kernels_on_one_folder_each_sync_their_own_commits(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As two virtual machines with one folder have: what one says of its syncs is nothing to the other."""
+    """So it is with two virtual machines that share a folder: the syncs of one mean nothing to the other."""
     ready, go_on, answers = _spawn.Event(), _spawn.Event(), _spawn.Queue()
     with open_registry(database) as here:
         here.register(agent="a", prompt="here")

@@ -1,5 +1,5 @@
-"""A Ctrl-C, a SIGTERM handler that raises or a soft time limit, at every step of a verb: whatever it cuts off, this
-registry and all other processes work on at once, and nothing that was acknowledged is lost."""
+"""Test a Ctrl-C, a SIGTERM handler that raises and a soft time limit, at every step of a verb: this registry and all
+other processes continue at once, and nothing acknowledged is lost."""
 
 import gc
 import random
@@ -140,7 +140,7 @@ def test_opening_can_be_repeated_after_an_interrupt_at_any_point(contended: Cont
     contended.registry.close()
     gc.collect()
     with open_files.exclusive_open(contended.path):
-        pass  # nor is the file taken to be open for ever
+        pass  # and the file does not count as open for ever
     contended.registry = contended.open()
     contended.finish()
 
@@ -191,7 +191,7 @@ def test_a_storm_of_real_signals(contended: ContendedRegistry) -> None:
 
 
 def _interrupt_in_exit(contended: ContendedRegistry) -> None:
-    """Interrupt the first step of ``__exit__``: nothing of jobdb has run by then, and the traceback keeps the block."""
+    """Interrupt the first step of ``__exit__``: no jobdb code has run yet, and the traceback keeps the block alive."""
 
     def interrupt(frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call" and frame.f_code.co_name == "__exit__":

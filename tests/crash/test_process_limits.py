@@ -1,5 +1,5 @@
-"""What a process lacks (file descriptors, a working folder, standard streams, signals) or a disk reports for a moment:
-a clear error or none, nothing lost, and the registry works on when it has passed."""
+"""Test processes without descriptors, working folder, standard streams or signals, and disks with transient errors:
+a clear error or none, nothing lost, and a registry that works again afterwards."""
 
 import errno
 import json
@@ -110,18 +110,21 @@ def test_an_error_at_close_is_typed_and_the_registry_is_closed(database: Path, m
 
 # -- file descriptors
 
-_OUT_OF_DESCRIPTORS = """
-import os, resource, sys
-from jobdb import JobdbError, Registry
-registry = Registry.open(sys.argv[1])
-if sys.argv[2] == "used":
-    registry.get("j0")
+_USE_UP_DESCRIPTORS = """
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 held = []
 try:
     while True: held.append(os.open("/dev/null", os.O_RDONLY))
 except OSError: pass
 answers = []
+"""
+_OUT_OF_DESCRIPTORS = f"""
+import os, resource, sys
+from jobdb import JobdbError, Registry
+registry = Registry.open(sys.argv[1])
+if sys.argv[2] == "used":
+    registry.get("j0")
+{_USE_UP_DESCRIPTORS}
 for verb in (lambda: registry.claim(worker="w"), lambda: registry.get("j0"), lambda: registry.release("j0", attempt=1)):
     try:
         verb()
@@ -129,8 +132,8 @@ for verb in (lambda: registry.claim(worker="w"), lambda: registry.get("j0"), lam
     except JobdbError as error:
         answers.append(str(error))
 for fd in held: os.close(fd)
-jobs = {job.job_id: job for job in registry.jobs()}
-attempts = sum(job.attempt for job in jobs.values())
+jobs = registry.jobs()
+attempts = sum(job.attempt for job in jobs)
 claim = registry.claim(worker="w")
 registry.close()
 import json; print(json.dumps([answers, attempts, claim is not None]))
@@ -157,17 +160,12 @@ def test_out_of_file_descriptors_a_claim_is_answered_or_not_made(database: Path,
         assert answers[0] == "ok", "nothing is opened for it"
 
 
-_FEW_DESCRIPTORS = """
+_FEW_DESCRIPTORS = f"""
 import os, resource, sys
 from jobdb import JobdbError, Registry
 with Registry.open(sys.argv[1]) as registry:
     registry.register(agent="a", prompt="p")
-resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
-held = []
-try:
-    while True: held.append(os.open("/dev/null", os.O_RDONLY))
-except OSError: pass
-answers = []
+{_USE_UP_DESCRIPTORS}
 for _ in range(24):
     try:
         with Registry.open(sys.argv[1]) as registry:

@@ -1,6 +1,6 @@
-"""The database's files go away, are replaced, get a second name, or lose their locks while a registry has them open.
+"""Test files that are removed, replaced, linked a second time or unlocked while a registry has them open.
 
-Whatever was answered must be found afterwards, by name, by somebody else; or it was refused.
+What was acknowledged must be found afterwards, by name, by another process; otherwise it must have been refused.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ VERBS: dict[str, Callable[[Registry], object]] = {
 def test_no_verb_answers_from_removed_or_replaced_files(database: Path, damage: Callable[[Path], None]) -> None:
     for name, verb in VERBS.items():
         if name == "sync" and damage is rm_shm:
-            continue  # asks about what was written before, and that is in the log
+            continue  # it needs what was written before, which is in the WAL
         with open_registry(database) as registry:
             registry.register(agent="a", prompt="p", job_id="one")
             registry.jobs()
@@ -110,7 +110,7 @@ def test_no_verb_answers_from_removed_or_replaced_files(database: Path, damage: 
 
 
 def test_a_removed_gate_file_is_reported(database: Path) -> None:
-    """The next process would queue at another one, and learn nothing of a sync that failed."""
+    """The next process would queue at another gate, and miss a failed sync."""
     with open_registry(database) as registry:
         rm_gate(database)
         time.sleep(RECHECK_SEC)
@@ -152,7 +152,7 @@ def _use_truncated_shm(database: Path, size: int) -> None:
 
 @pytest.mark.parametrize("size", [0, 4096])
 def test_a_truncated_shm_file_is_reported_and_kills_no_process(database: Path, size: int) -> None:
-    """SQLite has it mapped: whoever reads what is missing gets SIGBUS."""
+    """SQLite has the file mapped: reading the missing part raises SIGBUS."""
     process = _spawn.Process(target=_use_truncated_shm, args=(database, size))
     process.start()
     process.join(TIMEOUT_SEC)
@@ -225,7 +225,7 @@ def test_idle_waiters_are_told_of_replaced_files(database: Path, damage: Callabl
 
 
 def test_closing_leaves_the_wal_of_another_database_alone(database: Path) -> None:
-    """SQLite removes the log by its name: here it is all that holds the other database's last job."""
+    """SQLite removes the WAL by its name: here only the WAL has the other database's last job."""
     registry = open_registry(database)
     registry.register(agent="a", prompt="p", job_id="mine")
     registry.jobs()

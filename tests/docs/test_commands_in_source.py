@@ -1,4 +1,4 @@
-"""What messages, advice, help and comments tell to run must exist: each `jobdb …` fits the command line."""
+"""Test the commands named in messages, advice, help and comments: each `jobdb …` must be valid."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _part(part: ast.expr) -> str:
 
 
 def commands(text: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each command in a text, its words, and whether it is to be run as it is."""
+    """Yield each command in a text, its words, and whether it is to be run as written."""
     for quoted in _QUOTED.findall(text):
         for words in parse_commands(quoted.replace("\n", " ")):
             if words[:1] != ["migrations"]:  # the name of a lock

@@ -1,6 +1,6 @@
-"""The docs are for use: every block of every page runs, shows what it really prints, and every link leads somewhere.
+"""Test the pages: every block runs and shows what it really prints, and every link has a target.
 
-A page's ``console`` and ``sh`` blocks are one session in an empty folder, with a home of its own. A line ends with
+A page's ``console`` and ``sh`` blocks are one session in an empty folder with its own home. A line ends with
 ``# exit N`` where the command is meant to fail. Spaces stand for tabs, and an ellipsis for what is different each time.
 What cannot run is marked in the page, with the reason: see ``pages``.
 """

@@ -1,4 +1,4 @@
-"""The reference is what the code says, and the whole site builds without a warning."""
+"""Test that the reference is generated from the current code, and that the site builds without a warning."""
 
 from __future__ import annotations
 

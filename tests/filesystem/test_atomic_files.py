@@ -1,4 +1,4 @@
-"""Files that get their name in one step: what a failure leaves behind."""
+"""Test files that are created or replaced atomically: what a failure leaves behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`placement_for` on the live system: links, folders that do not exist yet, bind mounts and overlays."""
+"""Test `placement_for` on the live system: links, missing folders, bind mounts and overlays."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_refused_folder_is_refused_with_reason_and_advice() -> None:
 
 
 def run_in_mount_namespace(script: str, asked: Path) -> dict[str, object]:
-    """Run `placement_for` after a shell script, in a mount namespace of its own."""
+    """Run `placement_for` after a shell script, in a separate mount namespace."""
     command = f"{script}\nexec {sys.executable} -c '{PLACE}' '{asked}'"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-ec", command], capture_output=True, text=True, timeout=60, check=False

@@ -1,4 +1,4 @@
-"""The policy, with lines of the mount table as they are found in the field."""
+"""Test the policy with lines of the mount table as real systems have them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def mounted(line: str) -> Mount:
 
 
 def placed(line: str, *, shared: bool = False, smb_name_cache: bool = True) -> Placement:
-    """Decide, with a statfs number that agrees."""
+    """Decide on a line of the mount table, with the matching statfs number."""
     mount = mounted(line)
     family = "virtiofs" if mount.fs_type.startswith("fuse") else mount.fs_type
     return decide(mount, statfs_magic=MAGIC.get(family), shared=shared, smb_name_cache=smb_name_cache)
@@ -260,7 +260,7 @@ def test_an_overlay_with_an_invisible_upper_folder_is_local() -> None:
     assert volatile.advice is not None and "power loss" in volatile.advice
 
 
-# --- the second witness
+# --- the type that statfs reports
 
 
 def test_a_network_type_seen_only_by_statfs_wins() -> None:

@@ -1,4 +1,4 @@
-"""The probe on a local folder, where everything must pass, and the helper's manners."""
+"""Test the probe on a local folder, where every check must pass, and the behaviour of its helper."""
 
 from __future__ import annotations
 

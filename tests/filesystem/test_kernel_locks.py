@@ -1,4 +1,4 @@
-"""The kernel's table of locks, read for one file."""
+"""Test the reader of the kernel's table of locks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def table_for(path: Path, *lines: str) -> Path:
-    """Write a table in which {here} stands for the file, {inode} for its inode and {other} for another one."""
+    """Write a table in which {here} is replaced by the file, {inode} by its inode and {other} by another inode."""
     found = path.stat()
     device = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}"
     names = {"here": f"{device}:{found.st_ino}", "other": f"{device}:{found.st_ino + 1}", "inode": found.st_ino}

@@ -1,4 +1,4 @@
-"""The reader of the mount table: escapes, shadowed mounts, and whatever else a kernel may write."""
+"""Test the reader of the mount table: escapes, shadowed mounts, and any other text."""
 
 from __future__ import annotations
 

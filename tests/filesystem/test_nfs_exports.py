@@ -1,4 +1,4 @@
-"""The export option that loses acknowledged commits: found where it can be seen, and said where it cannot."""
+"""Test the check for NFS exports that lose acknowledged commits: found if visible, else mentioned in a warning."""
 
 from __future__ import annotations
 

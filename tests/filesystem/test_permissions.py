@@ -1,4 +1,4 @@
-"""Folders and files are private from the first moment, and what is not is named with what mends it."""
+"""Test that folders and files are created private, and that others are reported with the command that fixes them."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_missing_files_cause_no_warning(folder: Path) -> None:
 
 
 def test_checking_releases_no_lock_of_this_process(folder: Path) -> None:
-    """POSIX drops a process's locks on a file when any descriptor for it is closed: so none may be opened."""
+    """POSIX drops a process's locks on a file when any descriptor of it is closed, so none may be opened."""
     database = folder / "jobs.db"
     create_private_file(database)
     connection = apsw.Connection(str(database))
@@ -210,7 +210,7 @@ def test_a_file_beside_a_database_has_the_databases_mode(folder: Path, umask_zer
 
 @needs(os.geteuid() == 0, "giving a file to another user needs root")
 def test_root_gives_the_owner_only_the_files_that_it_created(folder: Path) -> None:
-    """Whoever owns the folder may put another name of a file of root's in the place of a new one."""
+    """The owner of the folder may replace a new file by a hard link to a file of root."""
     os.chown(folder, 12345, 12346)
     secret = folder.parent / "secret"
     secret.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Old scripts that keep writing during an import, and imports that are killed: nothing is half, nothing is lost."""
+"""Test old scripts that write during an import, and imports that are killed: nothing is partial, nothing is lost."""
 
 from __future__ import annotations
 

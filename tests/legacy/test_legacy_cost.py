@@ -1,6 +1,6 @@
-"""What an import costs depends on the size of what it reads, not on the shape: measured against plain input.
+"""Test that the cost of an import depends on the size of its input and not on its shape.
 
-Processor time of this process, bytes and rows in the database, as ratios of two imports in the same test. The bound is
+Compares CPU time of this process, bytes and rows in the database between two imports in the same test. The bound is
 wide: each shape was below a third of it when it was chosen; a log of line breaks had been at sixty times a plain one.
 """
 
@@ -91,7 +91,7 @@ SHAPES: dict[str, Callable[[], bytes]] = {
 
 
 def imported(folder: Path, registry: Registry, name: str, content: bytes) -> float:
-    """Processor seconds of an import of one job with this log; the export must write the same bytes."""
+    """Return the CPU seconds of an import of one job with this log; the export must write the same bytes."""
     workspace = folder / name
     (workspace / ".mam" / "jobs").mkdir(parents=True)
     (workspace / ".mam" / "jobs" / "j.json").write_text(json.dumps(RECORD))
@@ -115,7 +115,7 @@ def test_no_kind_of_log_costs_much_more_than_a_plain_one(tmp_path: Path, open_da
     usual = max(0.01, imported(tmp_path, plain_database, f"{log} plain", plain()))
     allowed_bytes, allowed_rows = (3 * size for size in _stored(plain_database))
     for number, (name, make) in enumerate(SHAPES.items()):
-        for look in range(3):  # again before it is said that it is not so: other tests have the processor too
+        for look in range(3):  # measure again before failing: other tests use the processor too
             registry = open_database(f"{number}-{look}.db", durability="normal")
             took = imported(tmp_path, registry, f"{log} {number}-{look}", make())
             if took < TIMES * usual:
@@ -126,7 +126,7 @@ def test_no_kind_of_log_costs_much_more_than_a_plain_one(tmp_path: Path, open_da
 
 
 def _stored(registry: Registry) -> tuple[int, int]:
-    """Bytes and rows that an import of one job has left."""
+    """Return the bytes and rows that an import of one job has left."""
     with registry.engine.store.read() as tx:
         rows = [
             *tx.all(LEGACY.legacy_lines, first=1, last=1),

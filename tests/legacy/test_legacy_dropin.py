@@ -1,4 +1,4 @@
-"""The old module's functions on the database, and the old script's commands."""
+"""Test the functions of the old module on the database, and the commands of the old script."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jobdb.legacy.registry_connections import open_registries
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """A workspace's folder of records, with an empty database beside it."""
+    """A folder of records in a workspace, with an empty database."""
     jobs = tmp_path / ".mam" / "jobs"
     jobs.mkdir(parents=True)
     Registry.open(tmp_path / ".jobdb" / "jobs.db", create=True).close()
@@ -117,7 +117,7 @@ def test_the_environment_takes_precedence_for_the_database(
     assert old.database_url(folder) == "sqlite:////elsewhere.db"
 
 
-# A program of its own: it has one thread, so that the registry that it has used is closed before it forks.
+# A separate program: it has one thread, so the registry that it used is closed before it forks.
 _PICKERS = """
 import multiprocessing, sys
 from pathlib import Path

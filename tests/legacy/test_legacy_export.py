@@ -1,4 +1,4 @@
-"""The export: a registry equal to the imported one, never over something newer, secrets only when asked for."""
+"""Test the export: equal to the imported registry, never over newer data, with secrets only on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Open = Callable[..., Registry]
 
 
 def compare(source: Path, copy: Path) -> int:
-    """Records equal as JSON, logs byte for byte; returns how many files were compared."""
+    """Compare records as JSON and logs byte for byte; return the number of files compared."""
     compared = 0
     for path in sorted(source.glob(".*/*/**/*")):
         if not path.is_file() or path.name == ".lock" or path.suffix == ".tmp" or path.name.startswith("bad0"):
@@ -87,7 +87,7 @@ def test_changes_since_the_import_are_exported(sample: Path, registry: Registry,
 
 
 def test_rolling_back_and_forward_again(sample: Path, registry: Registry) -> None:
-    """Exported, worked on by the old scripts, imported again: the old scripts' work is taken over."""
+    """Export, let the old scripts work, import again: their changes are imported."""
     import_registry(registry, sample)
     native = registry.register(agent="codex", prompt="new here")
     export_registry(registry, sample, with_secrets=True)

@@ -1,4 +1,4 @@
-"""The import: everything legal comes in whole, everything else is named, twice is once, newer stays."""
+"""Test the import: valid data is imported, all else is reported, a second import changes nothing, newer data stays."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_events_signed_by_agents_of_imported_jobs_are_accepted(sample: Path, reg
 
 
 def test_the_retained_end_of_a_job_without_a_log_is_its_end(sample: Path, registry: Registry) -> None:
-    """What the broker retained is the end that the record speaks of; and what is found of the log later fits to it."""
+    """The event that the broker retained is the recorded end, and a part of the log found later agrees with it."""
     from tests.support.legacy_registry import generator
 
     job_id = one_of(sample, status="running")

@@ -1,4 +1,4 @@
-"""Where a registry is found, and that nothing but a regular file is ever opened."""
+"""Test where a registry is found, and that only regular files are opened."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_only_regular_files_are_read(tmp_path: Path) -> None:
 
 
 def test_only_the_named_folder_may_be_a_link(tmp_path: Path) -> None:
-    """An agent that may write into a workspace must not have another registry read, or written, through it."""
+    """An agent that may write to a workspace must not redirect reads or writes to another registry."""
     make(tmp_path / "real" / ".mam" / "jobs", "a.json")
     (tmp_path / "named").symlink_to(tmp_path / "real")
     assert find_registry(tmp_path / "named").jobs == tmp_path / "named" / ".mam" / "jobs"

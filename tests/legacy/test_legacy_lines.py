@@ -1,4 +1,4 @@
-"""Lines of logs that are read in one match: what it takes for an event, the wire protocol's parser takes too, equal."""
+"""Test the fast path for log lines: what it reads as an event, the wire protocol's parser reads equally."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def line(separators: tuple[str, str] = COMPACT, **fields: Any) -> str:
 
 
 def matches_parser(text: str) -> bool:
-    """Whether it is read in one match, which must then be what the parser says."""
+    """Return whether the fast path reads the line, after checking that the parser agrees."""
     event = match_flat_line(text, JOB)
     if event is None:
         return False

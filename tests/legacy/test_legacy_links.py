@@ -1,4 +1,4 @@
-"""Nothing is read or written through a link, a pipe or a file with two names that somebody put into a registry."""
+"""Test that nothing is read or written through links, pipes or hard-linked files planted in a registry."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_links_among_records_and_logs_are_reported_and_not_followed(
     assert found[f"{ids[3]}.json"] is DamageKind.LINK
     for number, name in ((4, "/events.ndjson"), (5, "/meta.json"), (6, "/status.json"), (7, "")):
         assert found[f"../delegate_job_logs/{ids[number]}{name}"] is DamageKind.LINK
-    assert report.counts[Outcome.IMPORTED] == len(ids) - 1  # the jobs themselves are taken over
+    assert report.counts[Outcome.IMPORTED] == len(ids) - 1  # the jobs themselves are imported
     registry.close()
     assert b"not-for-everybody" not in database_bytes(tmp_path)
 
@@ -89,7 +89,7 @@ def test_an_audit_log_that_is_a_link_is_reported(tmp_path: Path, registry: Regis
 def test_a_record_that_becomes_a_pipe_does_not_block_the_import(
     tmp_path: Path, registry: Registry, make_legacy: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the listing and the opening; the opening itself is what must not wait."""
+    """It is replaced between listing and opening; the opening itself must not block."""
     jobs = make_legacy(tmp_path / "w", damaged=0)
     real, names = os.scandir, sorted(path.name for path in jobs.glob("*.json"))
 

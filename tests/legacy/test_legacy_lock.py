@@ -1,4 +1,4 @@
-"""The old registry's lock: taken in turn, with a limit, and never made where it is only read."""
+"""Test the legacy lock: acquired in turn, with a time limit, and never created for reading."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_dangling_link_is_not_a_lock(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("create", [True, False])
 def test_a_lock_that_is_not_a_file_of_its_own_is_refused_at_once(tmp_path: Path, create: bool) -> None:
-    """A link would lock another file, a pipe would make us wait, and neither excludes an old script."""
+    """A link would lock another file, a pipe would block, and neither excludes an old script."""
     path = tmp_path / ".lock"
     (tmp_path / "other").write_bytes(b"")
     for make in (

@@ -1,4 +1,4 @@
-"""Logs of the old registry: lines become events once each, the rest is kept, and the log can be written again."""
+"""Test legacy logs: each line becomes an event once, the rest is kept, and the log can be reproduced."""
 
 from __future__ import annotations
 
@@ -122,19 +122,19 @@ def test_runs_of_empty_lines_are_stored_as_one_or_not_at_all() -> None:
 
 
 def test_a_form_with_one_entry_per_kept_line_is_still_read() -> None:
-    """As imports wrote it before runs of lines were stored as one."""
+    """Imports wrote such forms before runs of lines were stored as one."""
     assert render_log("k k 1 k !", {1: "one"}.__getitem__, iter([b"a", b"", b"z"])) == b"a\n\none\nz"
 
 
 def test_events_in_another_notation_are_recognized_in_their_log() -> None:
-    """An export must not add them once more at its end."""
+    """An export must not append them again."""
     found = read(line(1).replace(b"\n", b"\r\n") + b" " + line(2) + line(3))
     assert found.forms[EVENTS] == "k2 3 =1-2"
     assert seqs_in_form(found.forms[EVENTS]) == {1, 2, 3}
 
 
 def test_the_meaning_of_a_short_line_does_not_depend_on_earlier_lines() -> None:
-    """Short lines are remembered with what they are: of one log, for in the other they may be something else."""
+    """The classification of short lines is cached per log, since in another log it may differ."""
     found = read(b'{"a":1}\n' * 3, b'{"a":1}\n' * 3 + b"x\n" * 3)
     assert "line 3 " in found.damage[EVENTS].reason
     assert "line 4 " in found.damage[AUDIT].reason and "line 3 " not in found.damage[AUDIT].reason

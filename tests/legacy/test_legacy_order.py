@@ -1,4 +1,4 @@
-"""The order of an import: jobs are recorded in the order of their creation, however many batches they come in."""
+"""Test the order of an import: jobs are recorded in the order of their creation, across batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The same import and export on a PostgreSQL server."""
+"""Test import and export on a PostgreSQL server."""
 
 from __future__ import annotations
 

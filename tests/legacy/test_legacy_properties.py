@@ -1,4 +1,4 @@
-"""Any legal record, through a database and out again, is equal as JSON."""
+"""Test that any valid record is equal as JSON after import and export."""
 
 from __future__ import annotations
 

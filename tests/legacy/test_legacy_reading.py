@@ -1,4 +1,4 @@
-"""Reading in a second process gives what reading here gives, and ends with the import, however that ends."""
+"""Test the reading processes: they yield what reading here yields, and end with the import, however it ends."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_import_through_a_second_process(sample: Path, open_database: Open, m
 
 
 def test_modules_in_the_workspace_are_not_run(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An agent that works there may write any file into it, and the import is started there, with the key at hand."""
+    """An agent may write any file to the workspace in which the import, which has the key, is started."""
     layout = find_registry(sample)
     names = [path.name for path in layout.jobs.glob("*.json")]
     expected = list(readers.Reader(layout).read(names))

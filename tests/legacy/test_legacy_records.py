@@ -1,4 +1,4 @@
-"""Records of the old registry: what is legal comes back equal, everything else is named and never raises."""
+"""Test legacy records: valid ones round-trip, all else is reported and never raises."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ def test_fields_with_invalid_values(change: dict[str, Any], kind: DamageKind) ->
 
 
 def test_register_and_import_refuse_the_same_topics() -> None:
-    """One function decides; register only takes a slash at the end off first."""
+    """One function decides; register only removes a trailing slash first."""
     for topic in ("a/#", "+", "", "$SYS", "a\0b", "a\nb", "\ud800", "x" * 1025, "a/" * 200 + "b"):
         assert topic_prefix_error(topic)
         with pytest.raises(InvalidInput):

@@ -1,4 +1,4 @@
-"""The proof of an import: what is not in the database as in the files rolls the import back, or leaves the job out."""
+"""Test the verification of an import: a difference from the files rolls the import back or leaves the job out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that speak MQTT, as processes: relay, ticket, publish --deliver and --ticket, subscribe --broker."""
+"""Test the MQTT commands as processes: relay, ticket, publish --deliver and --ticket, subscribe --broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine boots with its clock ahead, works, and dies; then its clock is right. As processes, under faketime."""
+"""Test a machine that works with its clock ahead and dies, and whose clock is then right: processes under faketime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ YEARS_MS = 9 * 366 * 86_400_000
 
 @pytest.fixture
 def clock_ahead_env(tmp_path: Path) -> dict[str, str]:
-    """The environment of a process whose clock is years ahead."""
+    """Return the environment of a process whose clock is years ahead."""
     found = [path for pattern in LIBRARIES for path in glob.glob(pattern)]
     require(found, "libfaketime is not installed: apt-get install faketime")
     return {
@@ -87,7 +87,7 @@ def test_a_ticket_relay_lease_from_a_clock_that_was_ahead_is_taken_over(harness:
 def test_events_from_a_clock_that_was_ahead_are_backfilled_from_the_database(
     harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The broker has lost it. The feed of all jobs goes on behind it, too."""
+    """The broker has lost the event. The feed of all jobs continues after it as well."""
     store = harness.registry.engine.store
     right = store.clock
     job = harness.job(job_id="j")

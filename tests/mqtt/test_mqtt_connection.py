@@ -1,4 +1,4 @@
-"""One connection to a broker, from its beginning to its end."""
+"""Test one connection to a broker, from opening to closing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _connection(broker: Broker) -> Connection:
 
 
 def test_messages_handed_over_arrive_although_the_connection_is_closed_at_once(broker: Broker) -> None:
-    """The broker's acknowledgements are on their way to a closed socket then, which must not make it drop the rest."""
+    """The broker then sends its acknowledgements to a closed socket, and must not drop the rest for that."""
     with RawClient(broker.port, topics=("goodbye/#",)) as listener:
         for time in range(20):
             connection = _connection(broker)

@@ -1,4 +1,4 @@
-"""The configuration in docs/how-to/deploy-mqtt.md, run as it stands: the broker takes it, and its rules hold."""
+"""Test the configuration in docs/how-to/deploy-mqtt.md as written: the broker accepts it, and its rules hold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _blocks(language: str) -> list[str]:
 
 
 class _AsDocumented(Mosquitto):
-    """The page's configuration with its places replaced by the test's."""
+    """The page's configuration with its paths replaced by the test's."""
 
     def command(self) -> list[str]:
         program = super().command()

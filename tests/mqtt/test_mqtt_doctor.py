@@ -1,4 +1,4 @@
-"""The doctor's findings about a broker, and its advice."""
+"""Test the doctor's findings about a broker, and its advice."""
 
 from __future__ import annotations
 

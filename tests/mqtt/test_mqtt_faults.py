@@ -1,4 +1,4 @@
-"""Broker, relays and subscribers are killed while events travel: none is lost, none is accepted twice."""
+"""Test kills of broker, relays and subscribers while events are in flight: none is lost, none is accepted twice."""
 
 from __future__ import annotations
 

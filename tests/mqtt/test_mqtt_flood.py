@@ -1,4 +1,4 @@
-"""Somebody who may publish and holds no token sends what costs most: memory stays bounded, and genuine events come."""
+"""Test floods by a client without a token: memory stays bounded, and genuine events arrive."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_a_flood_while_nothing_can_be_accepted(harness: BrokerHarness) -> None:
 
 
 def test_at_qos_1_messages_beyond_the_quota_are_delivered_again(harness: BrokerHarness) -> None:
-    """The connection ends, nothing is acknowledged, and the broker sends it anew."""
+    """The connection is closed without an acknowledgement, and the broker sends the message again."""
     job = harness.job(job_id="ours")
     token = harness.registry.tokens.show("ours")
     lines = [
@@ -160,7 +160,7 @@ def test_at_qos_1_messages_beyond_the_quota_are_delivered_again(harness: BrokerH
 
 
 def test_an_oversized_message_is_not_kept_and_stops_nothing(harness: BrokerHarness) -> None:
-    """A broker of MQTT 5 does not even send it; one of MQTT 3.1.1 does."""
+    """An MQTT 5 broker does not even send it; an MQTT 3.1.1 broker does."""
     harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     with harness.follow() as follower, RawClient(harness.settings.port) as client:

@@ -1,4 +1,4 @@
-"""What a third client at the broker tries: each message is refused with the right verdict and changes nothing."""
+"""Test hostile messages from a third client: each is refused with the right verdict and changes nothing."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_retained_stale_terminal_is_refused_and_changes_nothing(harness: Broke
 
 
 def test_a_forged_event_with_a_high_seq_or_of_an_unseen_job_moves_no_position(harness: BrokerHarness) -> None:
-    """It must not make the subscriber take from the database what has not come, nor begin with a job."""
+    """It must neither trigger a backfill of events that have not arrived, nor create a subscription."""
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     with harness.follow(), RawClient(harness.settings.port) as client:
@@ -163,7 +163,7 @@ def test_a_forged_event_with_a_high_seq_or_of_an_unseen_job_moves_no_position(ha
 
 
 def test_a_forged_event_does_not_replace_a_lost_one(harness: BrokerHarness) -> None:
-    """It has the lost one's number and comes in one batch with the next genuine one."""
+    """It has the seq of the lost event and arrives in one batch with the next genuine one."""
     job = harness.job(job_id="ours")
     harness.registry.claim(worker="w", job_id="ours", lease_sec=None)
     engine = harness.registry.engine

@@ -1,4 +1,4 @@
-"""Who a database is at a broker: copies, restored backups and reused job ids are not taken for what they came from."""
+"""Test identities at a broker: copies, restored backups and reused job ids are not mistaken for their originals."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def state(tmp_path: Path) -> Path:
 
 
 def _copied(harness: BrokerHarness, tmp_path: Path) -> BrokerHarness:
-    """Copy the closed database by hand; return the copy. Both are open then."""
+    """Copy the closed database as a file, and open both; return the copy."""
     harness.registry.close()
     folder = tmp_path / "copy"
     folder.mkdir(mode=0o700)
@@ -85,7 +85,7 @@ def test_a_copy_takes_none_of_the_events_of_the_original(
 
 
 def test_a_migrated_database_keeps_its_broker_session(harness: BrokerHarness, state: Path) -> None:
-    """The older version connected under a random name of its own; the migration keeps that with the registry's id."""
+    """The older version connected under a random client id; the migration keeps it together with the registry's id."""
     harness.job(job_id="j")
     ticket = _ticket(harness, "j")
     engine = harness.registry.engine

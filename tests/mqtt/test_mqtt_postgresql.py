@@ -1,4 +1,4 @@
-"""The same over PostgreSQL: the relay's and the subscriber's own statements run there too."""
+"""Test MQTT over PostgreSQL: the statements of the relay and the subscriber run there too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The relay: order, acknowledgements, crashes, one at a time, several brokers, refusals, draining."""
+"""Test the relay: order, acknowledgements, crashes, leadership, several brokers, refusals, draining."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_unacknowledged_events_stay_queued_and_are_sent_again_in_order(
 
 
 def test_only_acknowledged_events_are_marked_delivered(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A relay that dies between the broker's answer and its own note sends again; nothing is skipped."""
+    """A relay that dies between the acknowledgement and its mark in the outbox sends again; nothing is skipped."""
     job = harness.job()
     harness.run_job(job, events=5)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener:
@@ -64,7 +64,7 @@ def test_only_acknowledged_events_are_marked_delivered(harness: BrokerHarness, m
             dying.run(until_empty=True, timeout_sec=TIMEOUT_SEC)
         assert harness.registry.engine.outbox_size()[0] == 5
         harness.deliver()
-        # How many of its five the dying one got through is nobody's promise; what was acknowledged is among them.
+        # The dying relay may have sent any number of the five; the acknowledged ones are among them.
         wait_until(lambda: len(listener.received) > 5 and _heard_seqs(listener)[-5:] == [1, 2, 3, 4, 5])
     assert list(dict.fromkeys(_heard_seqs(listener))) == [1, 2, 3, 4, 5]
 
@@ -84,7 +84,7 @@ def test_only_one_relay_delivers_and_the_other_takes_over(harness: BrokerHarness
 
 
 def test_a_relay_that_slept_past_its_lease_sends_nothing(harness: BrokerHarness, tmp_path: Path) -> None:
-    """It is stopped, another takes over and goes on; woken, it must not send: its view of the outbox is old."""
+    """It is stopped, and another takes over; when continued it must not send: its view of the outbox is old."""
     job = harness.job()
     harness.registry.claim(worker="w", job_id=job.job_id, lease_sec=None)
     with RawClient(harness.settings.port, topics=(job.topic,)) as listener, open(tmp_path / "err", "wb") as errors:
@@ -199,7 +199,7 @@ def test_a_refused_topic_is_reported_and_parks_only_its_job(
 def test_events_behind_a_refused_one_are_not_delivered_before_it(
     tmp_path: Path, mosquitto: Callable[..., Mosquitto]
 ) -> None:
-    """Three are on their way and the broker takes the first and the third: the third waits with the second."""
+    """Three are in flight and the broker accepts the first and the third: the third waits with the second."""
     server = mosquitto(lines="message_size_limit 1000")
     with BrokerHarness(tmp_path / "db" / "jobs.db", server.port) as harness:
         job, other = harness.job(job_id="one"), harness.job(job_id="other")
@@ -214,7 +214,7 @@ def test_events_behind_a_refused_one_are_not_delivered_before_it(
 
 
 def test_acknowledgements_before_a_disconnect_count(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mosquitto 2.0.11 refuses an event and hangs up at once."""
+    """Mosquitto 2.0.11 refuses an event and disconnects at once."""
     job = harness.job()
     harness.run_job(job, events=3)
     relay = harness.relay()
@@ -236,7 +236,7 @@ def test_acknowledgements_before_a_disconnect_count(harness: BrokerHarness, monk
 def test_an_event_at_which_the_broker_disconnects_silently_parks_only_its_job(
     tmp_path: Path, mosquitto: Callable[..., Mosquitto], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MQTT 3.1.1 has no other way to say no."""
+    """MQTT 3.1.1 has no other way to refuse a message."""
     monkeypatch.setattr("jobdb.mqtt.reconnecting.MQTT_5", MQTT_311)
     server = mosquitto(lines="max_packet_size 2000")
     with BrokerHarness(tmp_path / "db" / "jobs.db", server.port) as harness:
@@ -282,7 +282,7 @@ def test_a_password_that_cannot_be_decrypted_stops_only_its_job(harness: BrokerH
 
 
 def test_a_large_backlog_of_a_dead_broker_is_cheap_to_check(harness: BrokerHarness) -> None:
-    """One step of an index for each of its jobs, however many events wait."""
+    """It takes one index lookup for each of its jobs, however many events are queued."""
     from jobdb.mqtt.broker_channel import ChannelQuota
 
     dead = Broker("127.0.0.1", free_port())

@@ -1,4 +1,4 @@
-"""Where settings come from, and that secrets go to nobody else and are shown nowhere."""
+"""Test where settings come from, and that secrets go to no other broker and are not shown."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_the_broker_of_a_subscriber(tmp_path: Path) -> None:
 
 
 def test_the_subscriber_uses_the_environments_user_for_the_broker_that_it_names(tmp_path: Path) -> None:
-    """The user of a job's worker may write its topic and read nothing."""
+    """The user of a job's worker may only write to the job's topic."""
     reader = {"MQTT_BROKER": "One", "MQTT_PORT": "1", "MQTT_USERNAME": "orchestrator", "MQTT_PASSWORD": "pw2"}
     with Registry.open(tmp_path / "jobs.db", create=True) as registry:
         record = Broker("one", 1, True, "worker")
@@ -141,7 +141,7 @@ def test_the_subscriber_uses_the_environments_user_for_the_broker_that_it_names(
 
 @pytest.fixture
 def tls_broker(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mosquitto, Authority]:
-    """TLS, client certificates asked for, a password file, and rules by user."""
+    """A broker with TLS, required client certificates, a password file and access rules."""
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("localhost")
     passwords = tmp_path / "passwords"

@@ -1,4 +1,4 @@
-"""The subscriber: what it does at its beginning, after a restart, at a job's end, and when the broker forgets."""
+"""Test the subscriber: its start, a restart, the end of a job, and a broker that loses its state."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_events_lost_by_a_killed_broker_are_backfilled_in_order(harness: BrokerH
 
 @pytest.mark.parametrize("what_comes", ["later events", "nothing"])
 def test_a_reused_job_id_starts_over_for_a_running_subscriber(harness: BrokerHarness, what_comes: str) -> None:
-    """The old job was pruned while the subscriber ran, and the broker does not bring the new one's first events."""
+    """The old job was pruned while the subscriber ran, and the broker does not deliver the new one's first events."""
     with harness.follow(grace_sec=2.0 if what_comes == "nothing" else 600.0) as follower:
         harness.run_job(harness.job(job_id="nightly"), events=4)
         harness.deliver()

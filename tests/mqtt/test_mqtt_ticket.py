@@ -1,4 +1,4 @@
-"""Tickets: a worker with no database of the registry's publishes signed events from its own durable outbox."""
+"""Test tickets: a worker without access to the database publishes signed events from a durable outbox."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from jobdb import IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
-from jobdb.mqtt import Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
+from jobdb import Event, IllegalTransition, InvalidInput, Job, JobStatus, SchemaMismatch
+from jobdb.mqtt import BrokerFollower, Relay, Ticket, TicketOutbox, issue_ticket, read_ticket, write_ticket
 from jobdb.mqtt.ticket_outbox import RETENTION_MS
 from jobdb.mqtt.ticket_store import default_path
 from tests.support.mqtt.chaos import worker_command
@@ -236,18 +236,37 @@ def test_processes_that_share_a_ticket_share_its_numbers(harness: BrokerHarness,
     assert harness.registry.get("remote").status is JobStatus.COMPLETED and harness.refused() == {}
 
 
+class _UnlimitedQuota:
+    def allowance(self, settings: object, job: int) -> tuple[int, int]:
+        return 0, 1000
+
+    def reserve(self, settings: object, events: int) -> None: ...
+
+    def is_exhausted(self) -> bool:
+        return False
+
+
+def _publish_with_loss(outbox: TicketOutbox, follower: BrokerFollower) -> tuple[Event, Event]:
+    """Publish three events, of which the second counts as delivered and never was; return the second and the third.
+
+    So it is when a broker has acknowledged an event and then lost it.
+    """
+    outbox.publish("started")
+    _deliver(outbox)
+    collect(follower, 1)
+    lost = outbox.publish("progress", detail="lost")
+    [message] = outbox.read(_UnlimitedQuota())
+    outbox.mark_delivered([message.number])
+    after = outbox.publish("progress", detail="after")
+    _deliver(outbox)
+    return lost, after
+
+
 def test_events_that_a_broker_lost_can_be_sent_again_and_a_window_accepts_them(
     harness: BrokerHarness, outbox: TicketOutbox
 ) -> None:
     with harness.follow(window=100) as follower:
-        outbox.publish("started")
-        _deliver(outbox)
-        collect(follower, 1)
-        lost = outbox.publish("progress", detail="lost")
-        [message] = outbox.read(_UnlimitedQuota())
-        outbox.mark_delivered([message.number])  # as if a broker had acknowledged it and then forgotten
-        outbox.publish("progress", detail="after")
-        _deliver(outbox)
+        lost, _ = _publish_with_loss(outbox, follower)
         [after] = collect(follower, 1)
         assert after.seq == 3 and any("did not arrive" in line for line in harness.messages)
         assert outbox.resend() == 3
@@ -260,30 +279,13 @@ def test_a_late_event_is_yielded_although_a_newer_one_is_being_handled(
     harness: BrokerHarness, outbox: TicketOutbox
 ) -> None:
     with harness.follow(window=100) as follower:
-        outbox.publish("started")
-        _deliver(outbox)
-        collect(follower, 1)
-        lost = outbox.publish("progress", detail="lost")
-        [message] = outbox.read(_UnlimitedQuota())
-        outbox.mark_delivered([message.number])
-        after = outbox.publish("progress", detail="after")
-        _deliver(outbox)
+        lost, after = _publish_with_loss(outbox, follower)
         assert next(follower).payload == after.payload
         outbox.resend()
         _deliver(outbox)
         wait_until(lambda: [event.seq for event in harness.registry.events(lost.job_id)] == [1, 2, 3])
         assert next(follower).payload == lost.payload
-        assert next(follower).payload == after.payload  # again, after what came late
-
-
-class _UnlimitedQuota:
-    def allowance(self, settings: object, job: int) -> tuple[int, int]:
-        return 0, 1000
-
-    def reserve(self, settings: object, events: int) -> None: ...
-
-    def is_exhausted(self) -> bool:
-        return False
+        assert next(follower).payload == after.payload  # again, after the late event
 
 
 def test_old_tickets_are_deleted_once_nothing_is_queued(harness: BrokerHarness, state: Path) -> None:

@@ -1,4 +1,4 @@
-"""The kernel's own NFS client and server, versions 4.2 and 3, in a small virtual machine: `make test-nfs`.
+"""Test the kernel's NFS client and server, versions 4.2 and 3, in a small virtual machine: `make test-nfs`.
 
 Opt-in (JOBDB_TEST_NFS=1): it needs Debian's qemu-system-x86, mmdebstrap and zstd, the network for the first
 image, and ten minutes or so. It runs under plain emulation; JOBDB_NFS_ACCEL=kvm asks for KVM, and

@@ -1,4 +1,4 @@
-"""Backups under load hold what was acknowledged before they began; restore never loses what it replaces."""
+"""Test backups under load, which contain all that was acknowledged before they began, and restore."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files a backup makes, takes the name of, and removes; and which it never touches."""
+"""Test which files a backup creates, replaces and removes, and which it never touches."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_keep_removes_backups_of_exactly_its_name(saved: Path, registry: Registr
 
 
 def test_backups_dated_in_the_future_are_neither_removed_nor_counted(saved: Path, registry: Registry) -> None:
-    """As where the clock was ahead for a while: the newest real backups stay."""
+    """So it is after a clock was ahead for a while: the newest real backups stay."""
     for stamp in ("20200101T000000Z", "20200102T000000Z", "20360101T000000Z", "20360102T000000Z"):
         (saved / f"jobs-{stamp}.db").write_bytes(b"there")
     done = back_up(registry, saved / "jobs.db", keep=2)

@@ -1,4 +1,4 @@
-"""The copy that migrate keeps: whole, under a name of its own, beside the file that a link leads to."""
+"""Test the copy that migrate keeps: complete, under a unique name, in the folder of a link's target."""
 
 from __future__ import annotations
 

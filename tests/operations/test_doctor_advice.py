@@ -1,4 +1,4 @@
-"""The doctor's advice fits what it found: no backup for a right that is missing, no reap for what others work on."""
+"""Test that the doctor's advice fits the finding: no restore for a missing permission, no reap for others' work."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def shared_folder() -> Iterator[Path]:
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Drop to the rights of a user, also where the tests run as root."""
+    """Drop to the rights of an ordinary user if the tests run as root."""
     if os.geteuid() != 0:
         yield
         return
@@ -59,7 +59,7 @@ def bad(path: Path, check: str) -> Finding:
 def make(path: Path) -> Path:
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="one")
-    diagnose(parse_url(path))  # all that it imports is there, whoever looks next
+    diagnose(parse_url(path))  # everything that it imports is in the database when the next process reads it
     return path
 
 

@@ -1,4 +1,4 @@
-"""Each fault that is planted in the files is found, and the doctor's own advice fixes it."""
+"""Test that each fault planted in the files is found, and that the doctor's own advice fixes it."""
 
 from __future__ import annotations
 

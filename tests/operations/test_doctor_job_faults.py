@@ -1,4 +1,4 @@
-"""Each fault that is planted in the work is found, and fixed by the doctor's own advice."""
+"""Test that each fault planted in the jobs is found, and that the doctor's own advice fixes it."""
 
 from __future__ import annotations
 

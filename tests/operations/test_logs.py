@@ -1,4 +1,4 @@
-"""What is logged: durations of verbs and waits, with attributes for machines, and never a secret."""
+"""Test the log: durations of verbs and waits, with attributes for programs, and never a secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restore puts exactly the backup in place, and loses nothing of what it replaces."""
+"""Test that a restore puts exactly the backup in place and loses nothing of what it replaces."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(folder: Path) -> Path:
-    """A database with the job "late", which the backup saved.db lacks, and of which only the -wal knows."""
+    """A database with the job "late", which only its -wal has, and which the backup saved.db lacks."""
     path = folder / "db" / "jobs.db"
     with Registry.open(path, create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="early")
@@ -95,7 +95,7 @@ def test_the_journal_of_a_removed_database_is_not_rolled_back_into_it(folder: Pa
 
 
 def test_the_journal_of_an_unfinished_database_does_not_empty_the_restored_one(folder: Path, database: Path) -> None:
-    """It says that the database had no page before."""
+    """The journal says that the database had no page before."""
     content = bytearray(hot_journal(database))
     content[16:20] = bytes(4)
     database.unlink()
@@ -110,7 +110,7 @@ def test_the_journal_of_an_unfinished_database_does_not_empty_the_restored_one(f
 def test_a_database_created_during_the_restore_is_kept(
     folder: Path, database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a program that knows of no gate."""
+    """It is created by a program that does not use the gate."""
     from jobdb.operations import locked_replace
 
     Path(f"{database}-wal").unlink()
@@ -158,7 +158,7 @@ def test_a_damaged_database_is_kept_unchanged_with_its_wal(folder: Path, databas
 
 
 def test_the_kept_database_gets_a_name_without_a_wal_beside_it(folder: Path, database: Path) -> None:
-    """Under whatever name it is kept, opening it shows what was in it."""
+    """Opening the kept database shows its content, whatever its name."""
     from jobdb.engines.sqlite import stale_journals
 
     stamp = stale_journals.utc_timestamp()
@@ -399,7 +399,7 @@ def test_tokens_revoked_since_the_backup_are_counted_and_revoked_again(folder: P
             "rotated": ["revoked" if asked else "current"],
             "untouched": ["current"],
         }
-        assert registry.tokens.rotate("revoked") == 2  # the way to go on with such a job
+        assert registry.tokens.rotate("revoked") == 2  # so that such a job can continue
 
 
 def test_subscribers_ahead_of_the_backup_are_counted(folder: Path, database: Path) -> None:
@@ -413,7 +413,7 @@ def test_subscribers_ahead_of_the_backup_are_counted(folder: Path, database: Pat
 
 
 def test_revocations_of_another_registry_are_not_applied(folder: Path, database: Path) -> None:
-    """As where a service has made an empty database after the loss of the old one: nothing is revoked for that."""
+    """So it is if a service created an empty database after the loss of the old one: nothing is revoked for that."""
     with Registry.open(folder / "other.db", create=True) as registry:
         registry.register(agent="a", prompt="p", job_id="another")
     done = restore_registry(folder / "saved.db", url_of(folder / "other.db"), revoke_since=True)

@@ -1,4 +1,4 @@
-"""A restore that is killed at any step leaves the old registry or the new one at the name, and all that was there."""
+"""Test restores killed at any step: the old or the new registry is in place, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def run(prepared: Path, way: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("way", ["exchange", "link"])
 def test_a_healthy_database_is_either_intact_or_replaced(prepared: Path, way: str) -> None:
-    """By exchange of names, and where the file system has none."""
+    """Both with an atomic exchange of names, and on a file system without it."""
     new = sorted(f"old{number}" for number in range(100))
     old = sorted([*new, "precious"])
     for line in run(prepared, way):
@@ -64,7 +64,7 @@ def test_a_healthy_database_is_either_intact_or_replaced(prepared: Path, way: st
 
 @pytest.mark.parametrize("way", ["exchange", "link", "rename"])
 def test_a_damaged_database_is_kept_with_its_journals(prepared: Path, way: str) -> None:
-    """On the last way, without hard links too, the name may stand for nothing in between."""
+    """In the last way, and without hard links, the name may be missing in between."""
     database, wal = prepared / "db" / "jobs.db", prepared / "db" / "jobs.db-wal"
     content = bytearray(database.read_bytes())
     content[16384:-4096] = os.urandom(len(content) - 16384 - 4096)

@@ -1,4 +1,4 @@
-"""The web view: what it shows, in a real browser too, and what it must never show."""
+"""Test the web view: what it shows, also in a real browser, and what it must never show."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Response:
 
 
 class Site:
-    """A running ``jobdb ui``, and a client that keeps no cookies but the one that it is given."""
+    """A running ``jobdb ui``, and a client that sends only the cookie that it is given."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.process = subprocess.Popen(
@@ -74,7 +74,7 @@ class Site:
         return found
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> tuple[int, str]:
-        """End it; return its exit code and its output after the address."""
+        """Stop it; return its exit code and its output after the address."""
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
         try:
@@ -224,7 +224,7 @@ def test_other_names_and_methods_are_refused(site: Site) -> None:
 
 
 def test_a_page_of_another_port_gets_nothing_with_the_cookie(site: Site) -> None:
-    """The browser sends the cookie of 127.0.0.1 whichever port the page that asks came from."""
+    """The browser sends the cookie of 127.0.0.1 to every port, also from a page of another port."""
     assert site.get("/", Origin=f"http://127.0.0.1:{site.port}").status == 200
     assert site.get("/", Sec_Fetch_Site="same-origin").status == 200
     assert site.get("/", Sec_Fetch_Site="none").status == 200
@@ -291,7 +291,7 @@ def test_databases_and_ports_that_cannot_be_served(workspace: Workspace, site: S
 
 @pytest.fixture
 def browser(workspace: Workspace, site: Site) -> Iterator[Any]:
-    """Chromium, headless, driven by its own driver."""
+    """Start headless Chromium with its driver."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     driver = shutil.which("chromedriver")
     require(program is not None and driver is not None, "there is no Chromium with its driver")

@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a connection."""
+"""Test the lookup of the user whose process is at the other end of a connection."""
 
 from __future__ import annotations
 

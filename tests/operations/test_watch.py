@@ -1,4 +1,4 @@
-"""The live view: what is drawn, what keys do, and that the terminal is as it was afterwards."""
+"""Test the live view: what is drawn, what keys do, and that the terminal is restored."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from tests.support.terminal import Terminal
 from tests.support.workspace import Workspace
 
 SMALL = ConsoleDimensions(80, 24)
+LARGE = ConsoleDimensions(120, 24)
 
 
 @pytest.fixture
 def registry(workspace: Workspace) -> Iterator[Registry]:
-    """Three running jobs (one asks, one is over its idle limit), one pending."""
+    """A registry with three running jobs (one asks, one is past its idle limit) and a pending one."""
     moment = now_ms() - 600_000
     with workspace.registry(clock=lambda: moment) as opened:
         for name, limit in (("calm", 0), ("silent", 60), ("asking", 0), ("waiting", 0)):
@@ -52,6 +53,15 @@ def render_lines(view: View, size: ConsoleDimensions = SMALL) -> list[str]:
     return lines
 
 
+def terminal_output(view: View, registry: Registry) -> str:
+    """Return everything that a terminal gets for a refreshed view, control sequences included."""
+    file = StringIO()
+    view.refresh(registry)
+    console = Console(width=LARGE.width, height=LARGE.height, file=file, force_terminal=True)
+    console.print(view.draw())
+    return file.getvalue()
+
+
 def render(view: View, registry: Registry, *keys: str, size: ConsoleDimensions = SMALL) -> list[str]:
     view.size = size
     view.refresh(registry)
@@ -76,25 +86,16 @@ def test_asking_jobs_come_first_and_jobs_near_a_limit_next(registry: Registry) -
 
 
 def test_control_characters_are_escaped(registry: Registry) -> None:
-    console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    view = View(console.size)
-    view.refresh(registry)
-    console.print(view.draw())
-    console.file.seek(0)
-    written = console.file.read()
+    written = terminal_output(View(LARGE), registry)
     assert "\\x1b]0;evil\\x07" in written and "\x1b]0" not in written and "\x07" not in written
 
 
 def test_the_name_of_an_agent_cannot_control_the_terminal(registry: Registry) -> None:
     registry.register(job_id="named", agent="a\x1b]0;evil\x07", prompt="p\x1b[2J", timeout_sec=0)
     registry.publish("named", "permission_required")
-    console = Console(width=120, height=24, file=StringIO(), force_terminal=True)
-    view = View(console.size)
+    view = View(LARGE)
     view.opened_job_id = "named"
-    view.refresh(registry)
-    console.print(view.draw())
-    console.file.seek(0)
-    written = console.file.read()
+    written = terminal_output(view, registry)
     assert "a\\x1b]0;evil" in written and "\x1b]0" not in written and "\x1b[2J" not in written
 
 
@@ -176,14 +177,14 @@ def test_a_snapshot_is_bounded(registry: Registry) -> None:
 
 @pytest.fixture
 def terminal(workspace: Workspace, registry: Registry) -> Iterator[Terminal]:
-    """``jobdb watch`` on a terminal of its own."""
+    """Run ``jobdb watch`` on a separate terminal."""
     command = [sys.executable, "-m", "jobdb.cli", "watch"]
     with Terminal(command, env={**workspace.env, "TERM": "xterm-256color"}, folder=workspace.root) as started:
         yield started
 
 
 def exit_code(terminal: Terminal) -> int:
-    """Wait for the end; the terminal must be as it was."""
+    """Wait for the end, check that the terminal is restored, and return the exit code."""
     terminal.read_until(r"\x1b\[\?1049l")
     code = terminal.process.wait(timeout=60)
     assert terminal.modes_are_restored()

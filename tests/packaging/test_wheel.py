@@ -1,4 +1,4 @@
-"""The wheel holds everything under jobdb/, and runs in an empty environment from another folder."""
+"""Test the wheel: everything is under jobdb/, and it runs in an empty environment from another folder."""
 
 from __future__ import annotations
 

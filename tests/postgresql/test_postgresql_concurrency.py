@@ -1,4 +1,4 @@
-"""Writers side by side: events that appear out of order, deadlocks, locks that are held too long."""
+"""Test concurrent writers: events that commit out of order, deadlocks, locks that are held too long."""
 
 import threading
 import time
@@ -39,7 +39,7 @@ def open_transaction(url, registry):
 
 @pytest.mark.parametrize("end", ["commit", "rollback"])
 def test_a_feed_waits_for_an_uncommitted_event_with_a_lower_id(registry, open_transaction, end):
-    """The event with the lower number is committed after one with a higher number: it must not be passed over."""
+    """The event with the lower id is committed after one with a higher id: it must not be skipped."""
     feed = registry.subscribe(subscriber="s", timeout_sec=20)
     registry.publish("third", "progress")
     assert next(feed).job_id == "third"
@@ -58,7 +58,7 @@ def test_a_feed_waits_for_an_uncommitted_event_with_a_lower_id(registry, open_tr
     if end == "commit":
         found.append(next(feed).job_id)
     assert found == (["slow", "fast"] if end == "commit" else ["fast"])
-    # Nobody told of the rollback: an event that was held back is looked for again soon.
+    # Nothing announces the rollback: an event that was held back is looked for again soon.
     assert time.monotonic() - began < 3
     timer.join()
     assert engine.store.stable_events().event_id == newest
@@ -83,7 +83,7 @@ def test_one_transaction_takes_one_lock_for_any_number_of_events(registry, open_
 
 
 def test_a_deadlock_is_rolled_back_and_the_verb_retried(registry, url, open_transaction):
-    """Somebody who locks jobs in another order, as no verb does."""
+    """Another program locks jobs in another order, as no verb does."""
     lock = "SELECT 1 FROM jobs WHERE job_id = %s FOR UPDATE"
     open_transaction.execute(lock, ("fast",))
     done = []
@@ -139,7 +139,7 @@ def test_a_rekey_waits_for_the_first_secret_of_all(url):
 
 
 def test_a_job_registered_while_its_events_arrive(registry, url, monkeypatch):
-    """It could not be locked, because it was not there: two writers of its first event may meet."""
+    """It could not be locked before it existed: two writers of its first event may conflict."""
     steps = iter(("register", "publish"))
     lock_jobs, build = PostgresTransaction.lock_jobs, publish_batch.build
 

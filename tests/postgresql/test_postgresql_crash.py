@@ -1,4 +1,4 @@
-"""Servers that die, connections that break, commits whose answer is lost: nothing twice, nothing lost."""
+"""Test servers that die, connections that break and commits whose answer is lost: nothing twice, nothing lost."""
 
 import os
 import threading
@@ -47,7 +47,7 @@ def test_a_killed_and_restarted_server_loses_and_duplicates_nothing(killable_ser
     assert len(told) == each * writers
     answered = {note["mark"] for note in told if "doubt" not in note}
     assert answered <= set(found)
-    # The server came back in time and could say what became of every commit.
+    # The server was back in time and knew the outcome of every commit.
     assert [note for note in told if "doubt" in note] == []
     assert len(found) == each * writers
 
@@ -84,7 +84,7 @@ def test_a_server_that_stays_down_is_unavailable_within_the_time_limit(killable_
 
 @pytest.fixture
 def proxied(postgres_server, url):
-    """A registry whose connection can be cut, its proxy, and one that sees what really happened."""
+    """A registry whose connection can be cut, its proxy, and a direct one that shows what really happened."""
     Registry.open(url, create=True).close()
     with CommitProxy(postgres_server.port) as proxy:
         schema = url.partition("search_path%3D")[2]
@@ -154,10 +154,10 @@ def test_idle_connections_cut_by_a_restart_are_replaced(killable_server):
 
 
 def test_a_standby_is_not_asked_for_the_outcome_of_a_commit(url):
-    """It may lag behind: that it knows nothing of a commit proves nothing."""
+    """It may lag behind: a commit that it does not know may have happened."""
     Registry.open(url, create=True).close()
     with psycopg.connect(url, autocommit=True) as connection:
-        # Found before the server's own, by the search path below: this one says what a standby's would.
+        # Found before the server's own, by the search path below: it answers as on a standby.
         connection.execute("CREATE FUNCTION pg_is_in_recovery() RETURNS BOOLEAN LANGUAGE sql AS 'SELECT true'")
     with Registry.open(url + "%2Cpg_catalog", busy_timeout_sec=0.5) as registry:
         store = registry.engine.store

@@ -1,4 +1,4 @@
-"""Exceptions that cut a verb off, and forked children: no connection is lost, and no transaction stays open."""
+"""Test interrupted verbs and forked children: no connection is lost, and no transaction stays open."""
 
 import os
 import random
@@ -92,7 +92,7 @@ def test_a_verb_interrupted_at_any_point_keeps_no_connection_and_no_transaction(
 
 
 def test_interrupting_more_verbs_than_there_are_connections_blocks_no_later_verb(url):
-    """What is kept of an exception keeps no place for ever: it is free when the exception is forgotten."""
+    """A kept exception does not occupy a connection for ever: its slot is free when the exception is dropped."""
     with Registry.open(url, create=True, busy_timeout_sec=5) as registry:
         pool = registry.engine.store._pool
         for _ in range(2 * MAX_CONNECTIONS):

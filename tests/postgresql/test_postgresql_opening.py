@@ -1,4 +1,4 @@
-"""Opening, migrating and refusing PostgreSQL databases."""
+"""Test opening, migrating and refusing PostgreSQL databases."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The doctor, the numbers and the live view on PostgreSQL."""
+"""Test the doctor, the statistics and the live view on PostgreSQL."""
 
 from __future__ import annotations
 

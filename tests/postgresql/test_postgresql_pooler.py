@@ -1,4 +1,4 @@
-"""Behind PgBouncer in transaction mode one session serves many clients: none finds what another has left."""
+"""Test PgBouncer in transaction mode, where one session serves many clients: none sees what another left."""
 
 import itertools
 import threading
@@ -164,7 +164,7 @@ def test_session_state_left_by_others_changes_nothing(postgres_server: PostgresS
 @pytest.mark.parametrize("poison", ["a registry that was closed", "a normal registry", "another program"])
 def test_acknowledged_writes_survive_a_crash_of_the_server(killable_server: PostgresServer, poison: str) -> None:
     with psycopg.connect(killable_server.url(), autocommit=True) as connection:
-        # The server's own writer would save in time what nobody waited for.
+        # Otherwise the server's own writer would sync in time what no client waited for.
         connection.execute("ALTER SYSTEM SET wal_writer_delay = '10s'")
         connection.execute("SELECT pg_reload_conf()")
     Registry.open(killable_server.url(), create=True).close()
@@ -234,7 +234,7 @@ def test_a_direct_connection_prepares_statements_under_names_of_its_own(
 def test_dropped_prepared_statements_are_replaced_by_unprepared_ones(
     postgres_server: PostgresServer, database: str
 ) -> None:
-    """A pooler that is not recognised as one, or `DEALLOCATE ALL` by somebody who shares the session."""
+    """A pooler that is not recognized as one, or `DEALLOCATE ALL` by a client that shares the session."""
     with Registry.open(postgres_server.url(database)) as registry:
         job = registry.register(agent="a", prompt="p")
         for _ in range(8):

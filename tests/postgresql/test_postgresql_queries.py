@@ -1,4 +1,4 @@
-"""Ad-hoc questions on PostgreSQL: reading only, no sealed secret."""
+"""Test ad-hoc queries on PostgreSQL: they only read, and no sealed secret."""
 
 import json
 import sqlite3

@@ -1,4 +1,4 @@
-"""Standby servers: one that is only read, and a synchronous one that is not there."""
+"""Test standby servers: a read-only one, and a synchronous one that is missing."""
 
 import threading
 import time

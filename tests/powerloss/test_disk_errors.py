@@ -1,4 +1,4 @@
-"""Disks that fail and fill up. The long versions are in tests/torture."""
+"""Test disks that fail and fill up. The long versions are in tests/torture."""
 
 import errno
 import os
@@ -89,7 +89,7 @@ def test_a_failed_sync_is_not_reported_as_success(tmp_path: Path) -> None:
 
 
 def test_answers_to_other_processes_after_a_failed_sync_survive_a_power_cut(tmp_path: Path) -> None:
-    """The pages of the failed sync count as clean: without writing them again, later frames lie behind a hole."""
+    """The pages of the failed sync count as clean: unless they are written again, a gap precedes the later frames."""
     for seed in range(4):
         with LossyMount(tmp_path / "mount", seed) as mount:
             database = mount.folder / "here" / "jobs.db"
@@ -113,7 +113,7 @@ def test_answers_to_other_processes_after_a_failed_sync_survive_a_power_cut(tmp_
 
 
 def test_a_failing_checkpoint_does_not_turn_a_commit_into_a_failure(tmp_path: Path) -> None:
-    """The commit stands in the WAL: to say that nothing was written would make its caller write it twice."""
+    """The commit is in the WAL: if it were reported as failed, its caller would write it twice."""
     with LossyMount(tmp_path / "mount", 1) as mount:
         database = mount.folder / "here" / "jobs.db"
         with open_registry(database, create=True, checkpoint_pages=2) as registry:

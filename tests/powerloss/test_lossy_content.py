@@ -1,4 +1,4 @@
-"""The model of a power failure itself: what it may lose, what it never may, and that it does lose."""
+"""Test the model of a power failure itself: what it may lose, what it must keep, and that it does lose."""
 
 from random import Random
 

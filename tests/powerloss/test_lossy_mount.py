@@ -1,4 +1,4 @@
-"""The lossy file system as the kernel sees it, and plain SQLite on it: controls that must lose or must not."""
+"""Test the lossy file system through the kernel, with plain SQLite on it as a control that must lose or keep data."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Power cuts on a file system that forgets what was not synced. The long versions are in tests/torture."""
+"""Test power cuts on a file system that drops what was not synced. The long versions are in tests/torture."""
 
 import contextlib
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_a_database_and_its_key_are_complete_or_can_be_created_again(tmp_path: P
 
 
 def test_a_refusal_survives_a_power_cut(tmp_path: Path) -> None:
-    """What it was decided from is a commit that its own writer has not synced."""
+    """The refusal depends on a commit that its own writer has not synced."""
     with LossyMount(tmp_path / "mount", 11, unit=512) as mount:
         database = mount.folder / "jobs.db"
         open_registry(database, create=True).close()

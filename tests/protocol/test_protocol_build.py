@@ -1,4 +1,4 @@
-"""Making a wire event: what is sent, what is signed, and what is refused before it is sent."""
+"""Test building a wire event: what is sent, what is signed, and what is refused before it is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""docs/job-protocol.md says what the code does: the table's order, the limits, the worked example."""
+"""Test docs/job-protocol.md against the code: the order of the table, the limits, the worked example."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A short run of the mutation fuzz; run ``fuzz_payloads.py`` itself for a long one."""
+"""Run the mutation fuzzer briefly; run ``fuzz_payloads.py`` itself for a long run."""
 
 from __future__ import annotations
 

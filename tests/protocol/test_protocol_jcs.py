@@ -1,4 +1,4 @@
-"""The canonical form: the fast path against the reference implementation of RFC 8785, and what has no form."""
+"""Test the canonical form: the fast path against a reference implementation of RFC 8785, and values without a form."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_only_the_signature_in_data_is_left_out() -> None:
 
 
 def nested(levels: int) -> dict[str, Any]:
-    """An object of that many levels, itself included."""
+    """Return an object of that many levels, itself included."""
     inner: Any = 1
     for _ in range(levels - 1):
         inner = [inner]

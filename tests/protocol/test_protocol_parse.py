@@ -1,4 +1,4 @@
-"""Reading a wire event: whatever comes in, there is an event or one of two refusals."""
+"""Test parsing a wire event: any input yields an event or one of two refusals."""
 
 from __future__ import annotations
 

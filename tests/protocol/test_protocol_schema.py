@@ -1,4 +1,4 @@
-"""The JSON Schemas: sound, and of one mind with the code."""
+"""Test the JSON Schemas: valid, and in agreement with the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures, the old form among them."""
+"""Test signatures, including the old form."""
 
 from __future__ import annotations
 

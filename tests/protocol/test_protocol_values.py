@@ -1,4 +1,4 @@
-"""What a small payload may cost: the number of its values is bounded, and found without building them."""
+"""Test the cost of a small payload: the number of its values is bounded, and counted without building them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_text_that_is_not_json_is_counted_without_an_error(text: str, most: int)
 
 @pytest.mark.parametrize("item", ["0", "1.5", '""', "[]", "{}", "[[[]]]", '{"":0}', "null", " [ ] "])
 def test_too_many_values_are_malformed(item: str) -> None:
-    """Small enough in bytes, and before nothing else was asked."""
+    """They are within the byte limit, which used to be the only one."""
     data = f'{{"x":[{",".join([item] * (MAX_VALUES - 5))}]}}'
     text = json.dumps(_EVENT)[:-1] + f',"data":{data}}}'
     with pytest.raises(MalformedPayload, match="more than 10000 values"):

@@ -1,4 +1,4 @@
-"""Every vector of schema/vectors.json: against the protocol's functions, against the registry, and in Node."""
+"""Test every vector of schema/vectors.json: against the protocol's functions, against the registry, and in Node."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_canonical_form_digest_and_signature(name: str) -> None:
 
 @each_vector
 def test_verdict_of_the_registry(name: str, tmp_path: Path) -> None:
-    """The registry is brought into the vector's context by its own verbs, then given the payload."""
+    """Verbs bring the registry into the vector's context, then it gets the payload."""
     vector = BY_NAME[name]
     context = CONTEXTS[vector["context"]]
     clock = ManualClock()
@@ -189,7 +189,7 @@ def take_over(registry: Registry, job_id: str, *, until: int) -> None:
 
 
 def test_json_schema_agrees() -> None:
-    """What the JSON Schema can say, it says as the parser does; the rules that it cannot say are marked."""
+    """The schema agrees with the parser on every rule that it can express; the others are marked."""
     validator = jsonschema.Draft202012Validator(json.loads((SCHEMA / "event.schema.json").read_text()))
     seen = {True: 0, False: 0}
     for vector in VECTORS:

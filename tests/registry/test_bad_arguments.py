@@ -1,4 +1,4 @@
-"""A bad value for an argument of a public verb is `InvalidInput`, never another error, and nothing is written."""
+"""Test that a bad argument of a public verb raises `InvalidInput`, never another error, and that nothing is written."""
 
 from __future__ import annotations
 

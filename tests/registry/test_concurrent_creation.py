@@ -1,4 +1,4 @@
-"""Several processes make the same database at the same moment."""
+"""Test several processes that create the same database at the same moment."""
 
 import multiprocessing
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Another program's database, or a registry that lost its mark: one rule for every command."""
+"""Test databases of other programs, and registries that lost their mark: one rule for every command."""
 
 from __future__ import annotations
 

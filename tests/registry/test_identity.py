@@ -1,4 +1,4 @@
-"""Which registry a database is and whether it lies where it did: files, machines, file systems, and a person's word."""
+"""Test which registry a database is, and whether it is in its place: files, machines, file systems, confirmation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an input costs its reader, in the worst shapes that were found: never much more than a plain one of its size.
+"""Test the cost of inputs in the worst shapes that were found: never much more than plain input of that size.
 
 Processor time of this process, the least of some runs, against that of a plain input, the most of some runs; and memory
 as Python counts it. The bound is wide: what it guards against were factors of a hundred and more, and quadratic time.

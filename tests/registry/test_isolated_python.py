@@ -1,4 +1,4 @@
-"""Python processes of our own import nothing from the current folder, whatever lies there and whoever started us."""
+"""Test that jobdb's own Python processes import nothing from the current folder, however they are started."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_the_drop_in_module_removes_the_current_folder_from_its_import_path(work
 
 
 def test_every_python_process_started_is_isolated() -> None:
-    """Whoever starts a Python says so by ``sys.executable``: in one module, and in the probe, with -I beside it."""
+    """Python is started by ``sys.executable`` in one module only, and in the probe, with -I."""
     allowed = {
         "jobdb/system/isolated_python.py",
         "jobdb/filesystem/probe/parties.py",

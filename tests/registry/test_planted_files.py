@@ -1,4 +1,4 @@
-"""What stands where jobdb or SQLite would write: links, pipes, other people's files. None of them is written to."""
+"""Test links, pipes and others' files in the places where jobdb or SQLite would write: none is written to."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def victim(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def database(database: Path) -> Path:
-    """A registry that has no file beside it."""
+    """A registry without companion files."""
     for suffix in SUFFIXES:
         Path(f"{database}{suffix}").unlink(missing_ok=True)
     return database

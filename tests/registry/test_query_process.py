@@ -1,4 +1,4 @@
-"""A person's query on SQLite: it ends when its time is over, whatever it is at, and its memory is bounded."""
+"""Test ad-hoc queries on SQLite: each ends at its timeout, and its memory is bounded."""
 
 from __future__ import annotations
 

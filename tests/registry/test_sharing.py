@@ -1,4 +1,4 @@
-"""The shared mark and the journal, when it is put on or taken off beside processes that have the file open."""
+"""Test the shared mark and the journal mode when it is set or cleared while processes have the file open."""
 
 from __future__ import annotations
 

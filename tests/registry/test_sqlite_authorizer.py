@@ -1,4 +1,4 @@
-"""What a query may read on SQLite: the registry, but for its sealed columns, and nothing that SQLite makes up."""
+"""Test what a query may read on SQLite: the registry without its sealed columns, and no virtual table."""
 
 from __future__ import annotations
 

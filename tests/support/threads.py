@@ -9,7 +9,7 @@ TIMEOUT_SEC = 60.0
 
 
 def run_in_threads(calls: Iterable[Callable[[], object]], *, timeout_sec: float = TIMEOUT_SEC) -> list[BaseException]:
-    """Run each call in a thread of its own; return the exceptions raised, in the order in which the threads ended.
+    """Run each call in a separate thread; return the exceptions raised, in the order in which the threads ended.
 
     Raises:
         AssertionError: a thread has not ended within ``timeout_sec``.

@@ -1,4 +1,4 @@
-"""5,000 events of 50 jobs over a real broker while broker, relays and subscribers are killed at random.
+"""Test 5,000 events of 50 jobs over a real broker while broker, relays and subscribers are killed at random.
 
 The short version is in tests/mqtt; this one is as long as the promise: every event is accepted exactly once by each
 subscriber, in order for each job, and every job ends as it should, without a false alarm.

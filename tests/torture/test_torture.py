@@ -1,4 +1,4 @@
-"""The long scenarios: thousands of kills, hundreds of power cuts, errors everywhere, a million events.
+"""Run the long scenarios: thousands of kills, hundreds of power cuts, errors everywhere, a million events.
 
 ``make torture`` runs them and shows what each did and found. JOBDB_TORTURE_SEED repeats a run; the seed is printed.
 """

@@ -1,4 +1,4 @@
-"""The conformance suite at full size: a million jobs under the plans, 50,000 copied, every process test whole."""
+"""Run the conformance suite at full size: plans with a million jobs, copies of 50,000, full process tests."""
 
 import os
 import subprocess

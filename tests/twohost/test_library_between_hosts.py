@@ -1,4 +1,4 @@
-"""The real library on two hosts that share a folder: nothing lost, nothing doubled, nothing corrupt.
+"""Test the library on two hosts that share a folder: nothing lost, nothing duplicated, nothing corrupt.
 
 And the controls: plain SQLite in WAL fails on the very same mounts, so these tests are able to fail.
 """
@@ -59,7 +59,7 @@ def exchange_line(process: subprocess.Popen[str], line: str | None = None) -> di
 
 
 def create_probed_registry(hosts: TwoHosts) -> TwoHosts:
-    """Two hosts between which the peer probe has passed, with a registry made on the first."""
+    """Run the peer probe between the hosts, which must pass, and create a registry on the first; return the hosts."""
     on_a, _ = probe_both(hosts)
     assert on_a["ok"], on_a
     folder = hosts.a / "registry"
@@ -74,7 +74,7 @@ def database(host: Path) -> str:
 
 
 def integrity(hosts: TwoHosts) -> list[str]:
-    """Return SQLite's integrity check of the file, read at the server after all have closed it."""
+    """Return SQLite's integrity check of the file, run on the server after all processes have closed it."""
     connection = sqlite3.connect(database(hosts.backing))
     try:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -150,7 +150,7 @@ def test_a_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
 
 
 def test_a_host_that_loses_the_network_during_a_write_damages_nothing(two_hosts: Callable[..., TwoHosts]) -> None:
-    """Its locks run out, the other host writes on, it comes back: what was acknowledged stays."""
+    """Its locks expire, the other host continues, and it reconnects: what was acknowledged stays."""
     hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     lost = start("work", database(hosts.a), "lost", "100000")
     try:

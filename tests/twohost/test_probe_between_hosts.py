@@ -1,4 +1,4 @@
-"""The peer probe tells good networks from bad ones; each bad one is bad in one known way."""
+"""Test that the peer probe distinguishes safe networks from unsafe ones, each unsafe in one known way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Authenticity, decided without a database: every check, their order, and laws that hold for every event and token."""
+"""Test authenticity without a database: every check, their order, and properties of every event and token."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A duration is shown in one unit, and not more coarsely than a person needs."""
+"""Test that a duration is shown in one unit, precisely enough."""
 
 from __future__ import annotations
 

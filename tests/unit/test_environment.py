@@ -1,4 +1,4 @@
-"""What the processes that we start get to know of our environment."""
+"""Test the environment of the processes that jobdb starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error of jobdb: it survives a copy and a pickle, and says when it is raised."""
+"""Test every error class: it can be copied and pickled, and its docstring says when it is raised."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A flag that can be waited for, set from a signal handler, and left by an exception at any step."""
+"""Test the flag: it can be awaited, set from a signal handler, and interrupted at any step."""
 
 import signal
 import threading

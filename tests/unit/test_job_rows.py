@@ -1,4 +1,4 @@
-"""A job from a row is a job as its constructor makes it, though it is not made by it."""
+"""Test that a job made from a row equals one made by the constructor."""
 
 from __future__ import annotations
 

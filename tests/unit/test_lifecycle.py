@@ -1,4 +1,4 @@
-"""The table of transitions, and the docs that show it."""
+"""Test the table of transitions, and the docs that show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the master key comes from, and that nobody ever gets another one than was meant."""
+"""Test where the master key comes from, and that no other key than the intended one is ever used."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ B = bytes(range(100, 132))
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """An environment with nothing in it but a home folder."""
+    """An environment that contains only a home folder."""
     (tmp_path / "home").mkdir(mode=0o700)
     return {"HOME": str(tmp_path / "home")}
 
@@ -133,7 +133,7 @@ def test_a_key_file_may_contain_text_or_raw_bytes(tmp_path: Path, content: bytes
 
 @pytest.mark.parametrize("text", ["pässwört that has 32 bytes in:", "\x01" * 32, "\udcff" * 31 + "\x01"])
 def test_the_environment_may_contain_text_but_not_raw_bytes(home: dict[str, str], text: str) -> None:
-    """A sentence is no random key; and of raw bytes the environment would have kept a part only."""
+    """A sentence is not a random key, and the environment would truncate raw bytes."""
     assert len(text.encode("utf-8", "replace")) == 32
     with pytest.raises(KeyProblem, match="JOBDB_KEY") as caught:
         find_master_key(create=True, env=home | {"JOBDB_KEY": text})
@@ -336,7 +336,7 @@ def test_a_key_in_the_system_keyring(home: dict[str, str]) -> None:
 
 
 def test_a_key_names_the_file_that_must_be_private(tmp_path: Path, home: dict[str, str]) -> None:
-    """Which is none where the environment or systemd gives the key; the doctor looks at no other."""
+    """It names none if the key comes from the environment or systemd; the doctor checks no other file."""
     file = private_file(tmp_path / "key", A)
     named = {"JOBDB_KEY_FILE": str(file)}
     given = find_master_key(create=False, env={"JOBDB_KEY": A.hex(), **named})

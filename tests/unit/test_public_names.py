@@ -1,4 +1,4 @@
-"""The public face: sorted, complete, documented."""
+"""Test the public names: sorted, complete, documented."""
 
 from __future__ import annotations
 

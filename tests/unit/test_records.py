@@ -1,4 +1,4 @@
-"""The public records: equal by all fields, hashable whatever they hold, and shown on one line without secrets."""
+"""Test the public records: equal by all fields, always hashable, and shown on one line without secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replay rules against a naive model: sets of what was accepted, and nothing else."""
+"""Test the replay rules against a naive model, which keeps only sets of accepted seqs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which given tokens are taken, from where, and where a job may not do without one."""
+"""Test which given tokens are accepted, from which sources, and when a job requires one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which characters a terminal does not get as they are, and what it gets instead."""
+"""Test which characters are escaped for a terminal, and how."""
 
 from __future__ import annotations
 

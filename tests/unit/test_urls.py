@@ -1,4 +1,4 @@
-"""Database URLs: what is shown of them, and what is not."""
+"""Test database URLs: how they are parsed, and what is shown of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is sealed opens in its own row, under its own key, unchanged; and nowhere is a secret to be seen."""
+"""Test the vault: a sealed secret can be unsealed only in its row and under its key, and is shown nowhere."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 TERMINAL = {"completed", "error", "cancelled"}
 CURRENT_ATTEMPT = None
-"""An event that gives no attempt belongs to the present one."""
+"""An event without an attempt belongs to the current one."""
 
 
 class Refused(Exception):

@@ -1,4 +1,4 @@
-"""A registry whose jobs go to a test's broker, and what tests do with it: relay and follow."""
+"""A registry whose jobs use a test's broker, with a relay and followers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BrokerHarness:
         return Relay(outbox, report=self.messages.append, **options)
 
     def deliver(self) -> None:
-        """Deliver everything that waits to the broker."""
+        """Deliver everything in the outbox to the broker."""
         done = self.relay().run(until_empty=True, timeout_sec=TIMEOUT_SEC)
         assert done.is_leader and self.registry.engine.outbox_size()[0] == 0, self.messages
 
@@ -74,7 +74,7 @@ class BrokerHarness:
     ) -> BrokerFollower:
         """Follow over the broker; subscribed when this returns, unless ``listening`` is false."""
         options.setdefault("timeout_sec", TIMEOUT_SEC)
-        # The database steps in after so long that only the broker can have brought what a test sees.
+        # The backfill starts so late that every event that a test sees has come over the broker.
         options.setdefault("grace_sec", 600.0)
         received: list[str] = []
 

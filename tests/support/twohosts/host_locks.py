@@ -1,4 +1,4 @@
-"""The locks of one host of the two-host file server, answered in a thread of their own.
+"""The locks of one host of the two-host file server, answered in a separate thread.
 
 Used by host_filesystem.py. Telling the kernel to drop its cache may make it write back first, which the thread for
 requests must answer: so locks cannot be answered there. Locks go to the table that all hosts share, unless

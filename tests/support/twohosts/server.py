@@ -22,7 +22,7 @@ from tests.support.twohosts.host_filesystem import Host
 from tests.support.twohosts.host_locks import Settings
 from tests.support.twohosts.lock_table import LockTable
 
-# cache: attributes and names are kept for so many seconds
+# cache: the seconds for which attributes and names are kept
 _CACHE_SECONDS = {"nfs": (3.0, 0.0), "weak": (1.0, 1.0), "auto": (0.0, 0.0), "direct": (0.0, 0.0)}
 
 
