@@ -41,9 +41,8 @@ def print_hint(text: str, ctx: typer.Context | None = None) -> None:
     if not sys.stderr.isatty():
         return
     if ctx is not None:
-        from .context import get_settings
-
-        text = text.replace("jobdb ", f"{get_settings(ctx).suggested_command()} ")
+        begin = ctx.obj.suggested_command()  # of the `Settings` in `context`, which imports this module
+        text = text.replace("jobdb ", f"{begin} ")
     _print(sanitize(text))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import os
 import re
 from pathlib import Path
@@ -71,6 +72,32 @@ def test_the_readme_names_every_folder_and_variable() -> None:
 def test_the_makefile_names_files_that_exist() -> None:
     named = set(re.findall(r"tests/[\w/.]+", (ROOT / "Makefile").read_text("utf-8")))
     assert named and [name for name in named if not (ROOT / name).exists()] == []
+
+
+def is_importable(module: str, name: str) -> bool:
+    """Return whether ``from module import name`` works, or fails only because another package is not installed."""
+    try:
+        if hasattr(importlib.import_module(module), name):
+            return True
+        importlib.import_module(f"{module}.{name}")
+    except ImportError as error:
+        return not (error.name or "jobdb").startswith("jobdb")
+    return True
+
+
+def test_imports_of_jobdb_exist_in_program_texts_too() -> None:
+    """A program that a test starts from a string is checked by no linter, and it may run on few machines."""
+    pattern = re.compile(r"from (jobdb[\w.]*) import (\w+(?:, \w+)*)")
+    imports = {(name_of(path), *found) for path in SOURCES for found in pattern.findall(path.read_text("utf-8"))}
+    assert ("support/twohosts/probe.py", "jobdb.filesystem.probe.peer", "probe_peer") in imports
+    broken = [
+        (file, module, name)
+        for file, module, names in sorted(imports)
+        for name in names.split(", ")
+        if not is_importable(module, name)
+    ]
+    assert broken == []
+    assert not is_importable("jobdb.filesystem.probe.local", "probe_peer")
 
 
 def test_a_missing_requirement_skips_or_fails(monkeypatch: pytest.MonkeyPatch) -> None:
