@@ -41,8 +41,8 @@ def print_hint(text: str, ctx: typer.Context | None = None) -> None:
     if not sys.stderr.isatty():
         return
     if ctx is not None:
-        begin = ctx.obj.suggested_command()  # of the `Settings` in `context`, which imports this module
-        text = text.replace("jobdb ", f"{begin} ")
+        # `ctx.obj` is the `Settings` of `context`, which imports this module.
+        text = text.replace("jobdb ", f"{ctx.obj.suggested_command()} ")
     _print(sanitize(text))
 
 
