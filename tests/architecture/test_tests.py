@@ -46,7 +46,7 @@ def test_no_import_path_is_changed() -> None:
 def test_no_test_leaves_an_import_path_in_the_environment() -> None:
     changed = re.compile(r"environ\[.PYTHONPATH.\] *=|setenv\(.PYTHONPATH")
     writers = [name_of(path) for path in SOURCES if path != THIS and changed.search(path.read_text("utf-8"))]
-    # The first tests what jobdb makes of it; the second restores it.
+    # The first tests the effect on jobdb; the second restores the variable.
     assert writers == ["legacy/test_legacy_reading.py", "support/processes.py"]
 
 

@@ -24,7 +24,7 @@ HOSTILE_TEXT = (
 )
 LONG_HOSTILE_TEXT = HOSTILE_TEXT + "\nline\x0b\x0c\x85" + "".join(map(chr, [*range(1, 32), *range(0x7F, 0xA0)]))
 
-# What follows "jobdb" for each command; {evil} is the text, as a person may paste it.
+# The words after "jobdb" for each command; {evil} is the hostile text, as a person may paste it.
 COMMANDS: dict[str, list[list[str]]] = {
     "register": [
         ["register", "-a", HOSTILE_TEXT, LONG_HOSTILE_TEXT, "--json"],
@@ -148,7 +148,7 @@ def hostile_cli(module_cli: Any) -> Any:
         "agent": HOSTILE_TEXT,
     }
     (jobs / "j1.json").write_text(json.dumps(record))
-    # No verb writes such text, and a file that came from elsewhere may hold it.
+    # No verb writes such text, but a file that came from elsewhere may contain it.
     with sqlite3.connect(cli.database) as connection:
         connection.execute("UPDATE refusals SET reason = ?", (HOSTILE_TEXT,))
         connection.execute("UPDATE jobs SET topic_prefix = ?", ("t/" + HOSTILE_TEXT,))

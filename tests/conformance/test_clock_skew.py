@@ -13,7 +13,7 @@ YEARS_SEC = 9 * 366 * 86_400
 
 
 @pytest.fixture
-def leased(registry: Registry, clock):
+def future_leased_job(registry: Registry, clock):
     """A job whose lease of a minute was acquired by a clock nine years ahead; the clock is right again."""
     job = registry.register(agent="a", prompt="p")
     clock.advance(YEARS_SEC)
@@ -22,18 +22,18 @@ def leased(registry: Registry, clock):
     return job
 
 
-def test_a_lease_with_an_impossibly_late_end_has_expired(registry, leased):
+def test_a_lease_with_an_impossibly_late_end_has_expired(registry, future_leased_job):
     (reaped,) = registry.reap()
-    assert (reaped.job_id, reaped.action) == (leased.job_id, "returned")
-    found = registry.get(leased.job_id)
+    assert (reaped.job_id, reaped.action) == (future_leased_job.job_id, "returned")
+    found = registry.get(future_leased_job.job_id)
     assert (found.status, found.strikes, found.lease_expires_at) == (JobStatus.PENDING, 0, None)
     assert "a clock was ahead" in found.detail
     assert registry.claim(worker="v", lease_sec=60).attempt == 2
     assert registry.reap() == []
 
 
-def test_renewing_corrects_an_impossibly_late_lease(registry, leased):
-    registry.renew(leased.job_id, attempt=1, lease_sec=60)
+def test_renewing_corrects_an_impossibly_late_lease(registry, future_leased_job):
+    registry.renew(future_leased_job.job_id, attempt=1, lease_sec=60)
     assert registry.reap() == []
 
 
@@ -131,7 +131,7 @@ def test_an_overlap_that_is_not_over_is_valid(registry, clock):
     assert registry.accept(signed(job.job_id, 1, token=TOKEN), subscriber="s").verdict is Verdict.ACCEPTED
 
 
-def test_the_doctor_lists_and_fixes_times_in_the_future(registry, clock, leased, database, monkeypatch):
+def test_the_doctor_lists_and_fixes_times_in_the_future(registry, clock, future_leased_job, database, monkeypatch):
     from jobdb.doctor.findings import DoctorReport
     from jobdb.doctor.timestamps import check_timestamps
 
@@ -158,4 +158,4 @@ def test_the_doctor_lists_and_fixes_times_in_the_future(registry, clock, leased,
     assert found(fix=True).level == "ok" and found().level == "ok"
     assert registry.get(done.job_id).finished_at.timestamp() * 1000 == clock.now_ms
     assert registry.prune(older_than_sec=0, now_ms=clock.now_ms + 1) == [done.job_id]
-    assert [reaped.job_id for reaped in registry.reap()] == [leased.job_id]
+    assert [reaped.job_id for reaped in registry.reap()] == [future_leased_job.job_id]

@@ -98,7 +98,7 @@ def test_a_migrated_database_of_version_3_keeps_its_meaning(engine, tmp_path, re
             now = tx.now_ms
         leased = registry.get("leased")
         assert (leased.status, leased.worker, leased.attempt) == (JobStatus.RUNNING, "w", 1)
-        if engine == "sqlite":  # the server's clock is another
+        if engine == "sqlite":  # the server has its own clock
             assert registry.reap() == []
             assert [token.state for token in registry.tokens.list("leased")] == ["overlap", "current"]
             assert registry.accept(signed("leased", 1, token=OLD_TOKEN), subscriber="s").verdict is Verdict.ACCEPTED

@@ -101,7 +101,7 @@ def statements(engine):
 def whole_table(plan, engine):
     """Return the steps of a plan that read a whole table or sort."""
     if engine == "postgresql":
-        # A table of a handful of rows is read whole, and rightly so.
+        # Reading a table of a few rows completely is fine.
         return [line for line in plan.splitlines() if re.search(r"Seq Scan on (?!verdict_counts)|\bSort\b", line)]
     # The partial index of pending jobs is read from its beginning, which is the next job to claim.
     return [
@@ -115,7 +115,7 @@ def test_the_hot_statements_use_an_index_without_a_sort(database):
     digest = "decode(repeat('00', 32), 'hex')" if database.name == "postgresql" else "zeroblob(32)"
     database.sql(_FILL.format(jobs=JOBS, digest=digest))
     if database.name == "postgresql":
-        database.sql("ANALYZE")  # otherwise the plans depend on whether the server came round to it by itself
+        database.sql("ANALYZE")  # otherwise the plans depend on whether the server's own ANALYZE has run
     known = statements(database.name)
     bad = {}
     for name, parameters in HOT.items():
@@ -139,7 +139,7 @@ def test_other_values_do_not_prepare_a_statement_again(make_database):
         for name, values in HOT.items():
             for repeat in (1, 2, 3):
                 prepared.clear()
-                connection.execute(statements("sqlite-wal")[name], _others(values, repeat)).fetchall()
+                connection.execute(statements("sqlite-wal")[name], _other_values(values, repeat)).fetchall()
                 if repeat > 1 and prepared:
                     again[name] = len(prepared)
         connection.execute("ROLLBACK")
@@ -147,7 +147,7 @@ def test_other_values_do_not_prepare_a_statement_again(make_database):
     assert again == {}
 
 
-def _others(parameters, number):
+def _other_values(parameters, number):
     return {
         name: value + number if isinstance(value, int) else value and f"{value}{number}"
         for name, value in parameters.items()
@@ -186,7 +186,7 @@ def test_a_publisher_that_skips_every_other_seq_slows_no_lookup(make_database, n
         rows = connection.execute(sql, bind(values)).fetchall()
         connection.set_progress_handler(None, 0)
     assert len(rows) == {"follow_events": 10, "follow_seqs": 10, "accepted_unhandled": 10}.get(name, 0)
-    assert len(looks) < 200  # some dozens of instructions for each row, and not some for each range
+    assert len(looks) < 200  # some dozens of instructions per row, and none per range
 
 
 def test_a_scan_or_a_sort_is_detected(database):

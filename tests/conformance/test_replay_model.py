@@ -185,7 +185,7 @@ class AcceptMachine(RuleBasedStateMachine):
         self.registry = self.live.open()
 
     @invariant()
-    def the_database_is_what_the_model_says(self):
+    def database_matches_model(self):
         job = self.registry.get(self.job_id)
         assert (job.status, job.last_seq, job.attempt) == (self.model.status, self.model.last, self.model.attempt)
         stored = {event.seq: event.payload for event in self.registry.events(self.job_id)}

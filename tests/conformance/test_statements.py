@@ -58,7 +58,7 @@ def test_every_engine_accepts_every_statement(database, file):
 @pytest.mark.parametrize("file", FILES)
 def test_a_set_declares_the_names_of_its_file(file):
     if file == "ui/datasette_plugin.sql":
-        assert file not in SETS, "datasette takes every query of the file"
+        assert file not in SETS, "datasette runs every query of the file"
         return
     declared = list(type(SETS[file]).__annotations__)
     replaced = {name for other in FILES if other != file for name in read_statements(ROOT / other)}

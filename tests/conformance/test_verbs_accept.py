@@ -25,7 +25,7 @@ def verdict(registry, payload, subscriber="s", **more):
     return registry.accept(payload, subscriber=subscriber, **more).verdict
 
 
-def changed(line, **fields):
+def with_fields(line, **fields):
     return json.dumps({**json.loads(line), **fields})
 
 
@@ -52,16 +52,16 @@ def test_each_verdict_and_each_check_before_the_next(registry, clock, job):
     registry.tokens.revoke("j", 1)
     registry.engine.put_setting("x", "y")
 
-    def ask(payload, **more):
+    def verdict_of(payload, **more):
         return registry.accept(payload, subscriber="s", **more).verdict
 
-    assert ask("{", **topic) is Verdict.MALFORMED
-    assert ask(changed(wire(1), job_id="nobody", schema_version=2), **topic) is Verdict.UNSUPPORTED_VERSION
-    assert ask(changed(wire(1, token=None), job_id="nobody"), **topic) is Verdict.UNKNOWN_JOB
-    assert ask(wire(1, token=None), **topic) is Verdict.WRONG_TOPIC
-    assert ask(wire(1, token=None), topic="jobdb/jobs/j/events") is Verdict.UNSIGNED
-    assert ask(wire(1, token="another-token-another-token")) is Verdict.REVOKED_KEY
-    assert ask(wire(1, kid=9)) is Verdict.REVOKED_KEY
+    assert verdict_of("{", **topic) is Verdict.MALFORMED
+    assert verdict_of(with_fields(wire(1), job_id="nobody", schema_version=2), **topic) is Verdict.UNSUPPORTED_VERSION
+    assert verdict_of(with_fields(wire(1, token=None), job_id="nobody"), **topic) is Verdict.UNKNOWN_JOB
+    assert verdict_of(wire(1, token=None), **topic) is Verdict.WRONG_TOPIC
+    assert verdict_of(wire(1, token=None), topic="jobdb/jobs/j/events") is Verdict.UNSIGNED
+    assert verdict_of(wire(1, token="another-token-another-token")) is Verdict.REVOKED_KEY
+    assert verdict_of(wire(1, kid=9)) is Verdict.REVOKED_KEY
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def registry_with_history(registry, job):
 def test_the_verdicts_on_authentic_events_in_order(registry_with_history):
     other = "another-token-another-token-another"
     assert verdict(registry_with_history, wire(1, attempt=1, token=other)) is Verdict.BAD_SIGNATURE
-    assert verdict(registry_with_history, changed(wire(1, attempt=1), detail="forged")) is Verdict.BAD_SIGNATURE
+    assert verdict(registry_with_history, with_fields(wire(1, attempt=1), detail="forged")) is Verdict.BAD_SIGNATURE
     assert verdict(registry_with_history, wire(1, attempt=1)) is Verdict.DUPLICATE
     assert verdict(registry_with_history, wire(5, "completed", attempt=1)) is Verdict.DUPLICATE
     assert verdict(registry_with_history, wire(1, attempt=7, detail="other")) is Verdict.CONFLICT
@@ -95,7 +95,7 @@ def test_the_verdicts_on_authentic_events_in_order(registry_with_history):
 def test_refusals_are_counted_and_authentic_ones_recorded(registry_with_history, clock):
     for _ in range(3):
         verdict(registry_with_history, "nonsense")
-    verdict(registry_with_history, changed(wire(1), job_id="nobody"))
+    verdict(registry_with_history, with_fields(wire(1), job_id="nobody"))
     verdict(registry_with_history, wire(1, token=None))
     verdict(registry_with_history, wire(3, attempt=1))
     verdict(registry_with_history, wire(3, attempt=1))

@@ -11,33 +11,33 @@ from jobdb.crypto.vault import Vault
 from tests.support.wire_events import signed
 
 
-def queue(registry, *priorities, agent="codex", session=None):
+def register_jobs(registry, *priorities, agent="codex", session=None):
     return [
         registry.register(agent=agent, prompt="", priority=priority, agent_session=session).job_id
         for priority in priorities
     ]
 
 
-def claimed(registry, **wanted):
+def claim_id(registry, **wanted):
     claim = registry.claim(worker="w", **wanted)
     return claim and claim.job_id
 
 
 def test_highest_priority_first_then_oldest(registry):
-    a, b, c, d = queue(registry, 0, 5, 5, -1)
-    assert [claimed(registry) for _ in range(5)] == [b, c, a, d, None]
+    a, b, c, d = register_jobs(registry, 0, 5, 5, -1)
+    assert [claim_id(registry) for _ in range(5)] == [b, c, a, d, None]
 
 
 def test_claims_are_filtered_by_agent_and_session(registry):
-    (plain,) = queue(registry, 9)
-    first, second = queue(registry, 0, 0, agent="hermes", session="tmux:1")
-    (other,) = queue(registry, 3, agent="codex", session="tmux:1")
-    assert claimed(registry, agent="nobody") is None
-    assert claimed(registry, agent_session="tmux:2") is None
-    assert claimed(registry, agent="hermes") == first
-    assert claimed(registry, agent="hermes", agent_session="tmux:1") == second
-    assert claimed(registry, agent_session="tmux:1") == other
-    assert claimed(registry, agent="codex") == plain
+    (plain,) = register_jobs(registry, 9)
+    first, second = register_jobs(registry, 0, 0, agent="hermes", session="tmux:1")
+    (other,) = register_jobs(registry, 3, agent="codex", session="tmux:1")
+    assert claim_id(registry, agent="nobody") is None
+    assert claim_id(registry, agent_session="tmux:2") is None
+    assert claim_id(registry, agent="hermes") == first
+    assert claim_id(registry, agent="hermes", agent_session="tmux:1") == second
+    assert claim_id(registry, agent_session="tmux:1") == other
+    assert claim_id(registry, agent="codex") == plain
 
 
 def test_a_claim_shows_its_worker_and_expiry(registry, clock, job):
@@ -57,7 +57,7 @@ def test_a_claim_without_a_lease_never_expires(registry, clock, job):
 
 
 def test_a_named_job_is_claimed_only_while_pending(registry, job):
-    assert claimed(registry, job_id=job.job_id) == job.job_id
+    assert claim_id(registry, job_id=job.job_id) == job.job_id
     with pytest.raises(IllegalTransition, match="running"):
         registry.claim(worker="w", job_id=job.job_id)
     registry.complete(job.job_id)
@@ -214,7 +214,7 @@ def test_ending_a_released_job_is_a_new_attempt(registry, job):
 
 
 def test_reap_works_in_batches(registry, clock):
-    ids = queue(registry, *[0] * 7)
+    ids = register_jobs(registry, *[0] * 7)
     for _ in ids:
         registry.claim(worker="w", lease_sec=5)
     clock.advance(6)

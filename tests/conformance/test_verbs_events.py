@@ -193,12 +193,12 @@ def test_extra_fields_with_lone_surrogates_are_refused(registry):
 
 
 @pytest.fixture
-def delivering(registry):
+def jobs_with_broker(registry):
     return [registry.register(agent="a", prompt="", broker=Broker("localhost")).job_id for _ in range(2)]
 
 
-def test_events_of_jobs_with_a_broker_are_queued_in_order(registry, clock, delivering, job):
-    a, b = delivering
+def test_events_of_jobs_with_a_broker_are_queued_in_order(registry, clock, jobs_with_broker, job):
+    a, b = jobs_with_broker
     began = clock.now_ms
     for job_id in (a, b, job.job_id, a):
         registry.publish(job_id, "progress", detail=job_id)
@@ -218,7 +218,9 @@ def test_events_of_jobs_with_a_broker_are_queued_in_order(registry, clock, deliv
     assert engine.outbox_size() == (0, None)
 
 
-def test_a_refused_publish_leaves_no_delivery(registry, delivering):
+def test_a_refused_publish_leaves_no_delivery(registry, jobs_with_broker):
     with pytest.raises(UnknownJob):
-        registry.publish_many([NewEvent(job_id=name, event=EventKind.PROGRESS) for name in (delivering[0], "nobody")])
+        registry.publish_many(
+            [NewEvent(job_id=name, event=EventKind.PROGRESS) for name in (jobs_with_broker[0], "nobody")]
+        )
     assert registry.engine.outbox(after=0, limit=10) == []

@@ -148,7 +148,7 @@ def test_a_fork_during_another_threads_transaction_blocks_no_process(database: P
                     Registry.open(path, create=True)
                 except ForkedRegistry:
                     code = REFUSED
-            os.read(read, 1)  # it lives on, and keeps no gate
+            os.read(read, 1)  # it keeps running, and holds no gate
         finally:
             os._exit(code)
     go_on.set()
@@ -187,7 +187,7 @@ def test_a_fork_while_other_threads_work_hangs_no_child(database: Path, tmp_path
             thread.join(TIMEOUT_SEC)
         shared.close()
     assert set(codes) <= {DONE, REFUSED}
-    assert DONE in codes, "short verbs are waited for"
+    assert DONE in codes, "a fork waits for short verbs"
 
 
 def test_a_child_forked_during_a_verb_does_not_commit_for_its_parent(database: Path) -> None:

@@ -71,7 +71,7 @@ def test_no_process_waits_for_one_that_was_stopped_during_its_sync(
         registry.register(agent="a", prompt="p")
         assert syncs.begun == 1
         registry.engine.store.sync()
-        assert syncs.begun == 2, "who reads and acts waits for no stopped process either"
+        assert syncs.begun == 2, "a process that reads and then writes waits for no stopped process either"
         monkeypatch.setattr(SharedPage, "wait_for_sync", lambda *_: pytest.fail("it is waited for once"))
         registry.register(agent="a", prompt="p")
         registry.engine.store.sync()
@@ -228,7 +228,7 @@ def test_damage_to_the_gate_file_harms_no_process(database: Path, damage: Callab
         damage(gate_path(database))
         here.register(agent="a", prompt="here")
         go_on.set()
-        assert answers.get(timeout=TIMEOUT_SEC) == (True, 1), "it was ended by a signal, or believed what stands there"
+        assert answers.get(timeout=TIMEOUT_SEC) == (True, 1), "it was ended by a signal, or trusted the damaged file"
         idle.join(TIMEOUT_SEC)
         assert idle.exitcode == 0
         assert len(here.jobs()) == 3
@@ -253,7 +253,7 @@ def test_two_kernels_on_one_folder_each_sync_their_own_commits(database: Path, m
                 go_on.set()
                 assert answers.get(timeout=TIMEOUT_SEC) == (True, 1)
                 other.join(TIMEOUT_SEC)
-                assert page_of(here).synced < pending[0], "nobody has synced this one"
+                assert page_of(here).synced < pending[0], "this commit was not synced"
 
         syncs = CountedSyncs(monkeypatch, stop_before)
         here.register(agent="a", prompt="pending")

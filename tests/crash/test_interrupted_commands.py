@@ -236,7 +236,7 @@ def test_wait_for_the_legacy_lock(folder: Path, other_process: OtherProcess) -> 
             fcntl.flock(held, fcntl.LOCK_UN)
             with old.registry_lock(jobs, timeout=5):  # behind any thread that is still in the kernel's queue
                 pass
-            # A thread that waited in the kernel may get it for the moment in which it gives it back.
+            # A thread that waited in the kernel may acquire it briefly before it releases it.
             other_process.assert_unlocked(where, locks=(jobs / ".lock",), within_sec=5)
 
         from jobdb import Busy as old_busy

@@ -157,7 +157,7 @@ def test_out_of_file_descriptors_a_claim_is_answered_or_not_made(database: Path,
     assert all(answer == "ok" or "descriptor" in answer or "Too many open files" in answer for answer in answers[:2])
     assert goes_on, "the registry works on afterwards"
     if before == "used":
-        assert answers[0] == "ok", "nothing is opened for it"
+        assert answers[0] == "ok", "it opens no file"
 
 
 _FEW_DESCRIPTORS = f"""
@@ -193,7 +193,7 @@ def test_opening_with_too_few_file_descriptors_says_what_to_do(database: Path) -
         assert len(registry.jobs()) == 1 + answers.count("ok")
 
 
-# -- what the command takes over from its parent
+# -- what the command inherits from its parent
 
 
 def jobdb(database: Path, *arguments: str, before: str = "", **given: Any) -> subprocess.CompletedProcess[str]:
@@ -260,7 +260,7 @@ def test_no_database_file_takes_the_descriptor_of_a_closed_standard_stream(datab
     ids=lambda arguments: arguments[0],
 )
 def test_commands_work_in_a_removed_working_folder(database: Path, tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    database.parent.chmod(0o755)  # so that there is something to warn of
+    database.parent.chmod(0o755)  # so that there is a reason for a warning
     with pytest.warns(UserWarning), Registry.open(database) as registry:
         registry.register(agent="a", prompt="p")
     gone = tmp_path / "gone"

@@ -249,7 +249,7 @@ def test_a_database_moved_away_and_back_is_whole(database: Path) -> None:
         with pytest.raises(DatabaseReplaced):
             registry.register(agent="a", prompt="p", job_id="refused")
     database.parent.with_name("moved").rename(database.parent)
-    assert job_ids(database) == {"one"}, "a writer that was idle looks before it writes"
+    assert job_ids(database) == {"one"}, "an idle writer checks the files before it writes"
 
 
 # -- second names
@@ -273,7 +273,7 @@ def test_a_second_name_is_refused_at_opening_and_afterwards(journal: str, tmp_pa
                 finding.fix_command for finding in diagnose(parse_url(database)).findings if finding.fix_command
             ]
             assert fix_commands and all(fix_command.startswith("find ") for fix_command in fix_commands), (
-                "no command that is refused as well"
+                "the advice must not be a command that is refused as well"
             )
         other.unlink()
         registry.register(agent="a", prompt="p", job_id="three")

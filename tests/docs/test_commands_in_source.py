@@ -20,7 +20,7 @@ OTHERS = [
     if path.suffix in (".sql", ".html", ".css", ".js", ".json") and path.name != "vectors.json"
 ]
 
-# After the program's name in prose: no command is called so.
+# Words that follow the program's name in prose; no command has such a name.
 _PROSE = frozenset(
     [
         *("is", "needs", "knows", "works", "has", "does", "raises", "error", "gate", "master", "database", "databases"),

@@ -34,7 +34,7 @@ OTHERS = {
     for name, found in {**{name: getattr(jobdb, name) for name in jobdb.__all__}, "parse_url": parse_url}.items()
     if name not in VERBS and ">>>" in (inspect.getdoc(found) or "")
 }
-NO_EXAMPLE = {"Tokens"}  # its methods have them
+NO_EXAMPLE = {"Tokens"}  # its methods have the examples
 
 
 def examples(name: str, found: Any, globs: dict[str, Any]) -> doctest.DocTest:

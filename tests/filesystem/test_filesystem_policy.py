@@ -31,14 +31,14 @@ MAGIC = {
 }
 
 
-def mounted(line: str) -> Mount:
+def parse_mount(line: str) -> Mount:
     (mount,) = parse_mountinfo(f"36 27 0:52 / /data rw,relatime shared:1 - {line}\n")
     return mount
 
 
-def placed(line: str, *, shared: bool = False, smb_name_cache: bool = True) -> Placement:
+def decide_for(line: str, *, shared: bool = False, smb_name_cache: bool = True) -> Placement:
     """Decide on a line of the mount table, with the matching statfs number."""
-    mount = mounted(line)
+    mount = parse_mount(line)
     family = "virtiofs" if mount.fs_type.startswith("fuse") else mount.fs_type
     return decide(mount, statfs_magic=MAGIC.get(family), shared=shared, smb_name_cache=smb_name_cache)
 
@@ -57,13 +57,13 @@ LOCAL = [
 
 @pytest.mark.parametrize("line", LOCAL)
 def test_local_file_systems_allow_wal(line: str) -> None:
-    placement = placed(line)
+    placement = decide_for(line)
     assert (placement.journal, placement.needs_probe, placement.advice) == ("wal", False, None)
 
 
 @pytest.mark.parametrize("line", LOCAL)
 def test_the_shared_mark_rules_out_wal_on_a_local_disk(line: str) -> None:
-    placement = placed(line, shared=True)
+    placement = decide_for(line, shared=True)
     assert (placement.journal, placement.needs_probe) == ("delete", True)
     assert "shared" in placement.reason
 
@@ -85,7 +85,7 @@ NFS3 = "nfs filer:/export rw,vers=3,rsize=65536,wsize=65536,namlen=255,hard,prot
 @pytest.mark.parametrize("base", [NFS4, NFS3])
 @pytest.mark.parametrize("lookupcache", ["none", "pos"])
 def test_nfs_with_safe_options_allows_delete(base: str, lookupcache: str) -> None:
-    placement = placed(f"{base}lookupcache={lookupcache},local_lock=none,addr=10.0.0.1")
+    placement = decide_for(f"{base}lookupcache={lookupcache},local_lock=none,addr=10.0.0.1")
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, False)
 
 
@@ -105,7 +105,7 @@ def test_nfs_with_safe_options_allows_delete(base: str, lookupcache: str) -> Non
 )
 @pytest.mark.parametrize("base", [NFS4, NFS3])
 def test_nfs_is_refused_with_the_mount_line_that_fixes_it(base: str, options: str, reason: str) -> None:
-    placement = placed(f"{base}{options},addr=10.0.0.1")
+    placement = decide_for(f"{base}{options},addr=10.0.0.1")
     assert placement.refused and not placement.needs_probe
     assert reason in placement.reason
     version = "4.2" if base is NFS4 else "3"
@@ -114,14 +114,14 @@ def test_nfs_is_refused_with_the_mount_line_that_fixes_it(base: str, options: st
 
 
 def test_the_suggested_nfs_mount_line_is_accepted() -> None:
-    advice = placed(f"{NFS4}local_lock=none").advice
+    advice = decide_for(f"{NFS4}local_lock=none").advice
     assert advice is not None
     options = advice.split("-o ")[1].split(" ")[0]
-    assert placed(f"nfs4 filer:/export rw,{options}").journal == "delete"
+    assert decide_for(f"nfs4 filer:/export rw,{options}").journal == "delete"
 
 
 def test_a_soft_nfs_mount_causes_a_warning() -> None:
-    placement = placed(f"{NFS4.replace('hard', 'soft')}lookupcache=none,local_lock=none")
+    placement = decide_for(f"{NFS4.replace('hard', 'soft')}lookupcache=none,local_lock=none")
     assert placement.journal == "delete" and placement.advice is not None and "hard" in placement.advice
 
 
@@ -132,11 +132,11 @@ CIFS = "//nas/jobs rw,vers=3.1.1,sec=ntlmssp,username=jobs,uid=0,file_mode=0755,
 @pytest.mark.parametrize("cache", ["none", "strict"])
 def test_smb_needs_a_client_that_does_not_cache_missing_names(kind: str, cache: str) -> None:
     line = f"{kind} {CIFS},cache={cache}"
-    default = placed(line)
+    default = decide_for(line)
     assert default.refused
     assert default.advice is not None and "echo 0 > /proc/fs/cifs/LookupCacheEnabled" in default.advice
     assert "umount" not in default.advice
-    mended = placed(line, smb_name_cache=False)
+    mended = decide_for(line, smb_name_cache=False)
     assert (mended.journal, mended.needs_probe) == ("delete", True)
 
 
@@ -146,7 +146,7 @@ def test_smb_needs_a_client_that_does_not_cache_missing_names(kind: str, cache: 
 )
 @pytest.mark.parametrize("kind", ["cifs", "smb3"])
 def test_smb_is_refused_with_the_mount_line_that_fixes_it(kind: str, options: str, reason: str) -> None:
-    placement = placed(f"{kind} {CIFS},{options}", smb_name_cache=False)
+    placement = decide_for(f"{kind} {CIFS},{options}", smb_name_cache=False)
     assert placement.refused and reason in placement.reason
     assert placement.advice is not None and "mount -t cifs -o cache=none,brl //nas/jobs /data" in placement.advice
 
@@ -165,7 +165,7 @@ def test_smb_is_refused_with_the_mount_line_that_fixes_it(kind: str, options: st
 )
 @pytest.mark.parametrize("shared", [False, True])
 def test_some_types_are_refused_with_any_options(line: str, shared: bool) -> None:
-    placement = placed(line, shared=shared)
+    placement = decide_for(line, shared=shared)
     assert placement.refused
     assert placement.advice is not None and ("postgresql://" in placement.advice)
 
@@ -181,7 +181,7 @@ def test_some_types_are_refused_with_any_options(line: str, shared: bool) -> Non
 )
 @pytest.mark.parametrize("shared", [False, True])
 def test_cluster_file_systems_allow_delete(line: str, shared: bool) -> None:
-    placement = placed(line, shared=shared)
+    placement = decide_for(line, shared=shared)
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, False)
 
 
@@ -200,10 +200,10 @@ def test_cluster_file_systems_allow_delete(line: str, shared: bool) -> None:
     ],
 )
 def test_one_machine_only_until_two_hosts_have_probed(line: str) -> None:
-    alone = placed(line)
+    alone = decide_for(line)
     assert (alone.journal, alone.needs_probe, alone.needs_peer_probe) == ("delete", True, False)
-    shared = placed(line, shared=True)
-    if "cache=5" in line:  # kept pages: no second host may see them
+    shared = decide_for(line, shared=True)
+    if "cache=5" in line:  # cached pages are not visible to a second host
         assert shared.refused
     else:
         assert (shared.journal, shared.needs_peer_probe) == ("delete", True)
@@ -211,14 +211,14 @@ def test_one_machine_only_until_two_hosts_have_probed(line: str) -> None:
 
 
 def test_9p_with_a_cache_cannot_be_shared() -> None:
-    placement = placed("9p hostshare rw,trans=virtio,cache=loose", shared=True)
+    placement = decide_for("9p hostshare rw,trans=virtio,cache=loose", shared=True)
     assert placement.refused and placement.advice is not None and "cache=none" in placement.advice
-    assert placed("9p hostshare rw,trans=virtio,cache=none", shared=True).journal == "delete"
+    assert decide_for("9p hostshare rw,trans=virtio,cache=none", shared=True).journal == "delete"
 
 
 @pytest.mark.parametrize("line", ["fuse /srv/data rw,user_id=0", "fuse.somenewfs x rw", "beegfs b rw", "wekafs w rw"])
 def test_unknown_types_need_two_hosts_to_have_probed(line: str) -> None:
-    placement = placed(line)
+    placement = decide_for(line)
     assert (placement.journal, placement.needs_probe, placement.needs_peer_probe) == ("delete", True, True)
 
 
@@ -247,16 +247,16 @@ OVERLAY = "overlay overlay rw,lowerdir=/low,upperdir=/up,workdir=/work"
 )
 @pytest.mark.parametrize("shared", [False, True])
 def test_an_overlay_is_treated_as_its_upper_folder(upper: str, shared: bool) -> None:
-    over = decide(mounted(OVERLAY), statfs_magic=MAGIC["overlay"], shared=shared, upper=mounted(upper))
-    below = decide(mounted(upper), statfs_magic=None, shared=shared)
+    over = decide(parse_mount(OVERLAY), statfs_magic=MAGIC["overlay"], shared=shared, upper=parse_mount(upper))
+    below = decide(parse_mount(upper), statfs_magic=None, shared=shared)
     assert (over.journal, over.needs_peer_probe) == (below.journal, below.needs_peer_probe)
     assert over.fs_type == "overlay"
 
 
 def test_an_overlay_with_an_invisible_upper_folder_is_local() -> None:
-    assert placed(OVERLAY).journal == "wal"
-    assert placed(OVERLAY, shared=True).journal == "delete"
-    volatile = placed(f"{OVERLAY},volatile")
+    assert decide_for(OVERLAY).journal == "wal"
+    assert decide_for(OVERLAY, shared=True).journal == "delete"
+    volatile = decide_for(f"{OVERLAY},volatile")
     assert volatile.advice is not None and "power loss" in volatile.advice
 
 
@@ -264,23 +264,23 @@ def test_an_overlay_with_an_invisible_upper_folder_is_local() -> None:
 
 
 def test_a_network_type_seen_only_by_statfs_wins() -> None:
-    placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=MAGIC["nfs"], shared=False)
+    placement = decide(parse_mount("ext4 /dev/sda rw"), statfs_magic=MAGIC["nfs"], shared=False)
     assert placement.refused and "statfs says nfs" in placement.reason
 
 
 @pytest.mark.parametrize("magic", [MAGIC["tmpfs"], MAGIC["overlay"], 0x12345678])
 def test_another_local_or_unknown_type_seen_by_statfs_rules_out_wal(magic: int) -> None:
-    placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=magic, shared=False)
+    placement = decide(parse_mount("ext4 /dev/sda rw"), statfs_magic=magic, shared=False)
     assert (placement.journal, placement.needs_probe) == ("delete", True)
 
 
 def test_fuse_seen_by_statfs_under_a_local_name_needs_a_peer_probe() -> None:
-    placement = decide(mounted("ext4 /dev/sda rw"), statfs_magic=MAGIC["virtiofs"], shared=False)
+    placement = decide(parse_mount("ext4 /dev/sda rw"), statfs_magic=MAGIC["virtiofs"], shared=False)
     assert placement.journal == "delete" and placement.needs_peer_probe
 
 
 def test_local_type_seen_by_statfs_does_not_soften_a_network_mount() -> None:
-    placement = decide(mounted(f"{NFS4}local_lock=none"), statfs_magic=MAGIC["ext4"], shared=False)
+    placement = decide(parse_mount(f"{NFS4}local_lock=none"), statfs_magic=MAGIC["ext4"], shared=False)
     assert placement.refused
 
 
@@ -294,7 +294,7 @@ def test_statfs_alone_is_not_enough_for_wal() -> None:
 
 @pytest.mark.parametrize("line", [*LOCAL[:5], f"{NFS4}lookupcache=none,local_lock=none", OVERLAY])
 def test_an_agreeing_statfs_type_changes_nothing(line: str) -> None:
-    mount = mounted(line)
+    mount = parse_mount(line)
     alone = decide(mount, statfs_magic=None, shared=False)
     assert decide(mount, statfs_magic=MAGIC[mount.fs_type], shared=False) == alone
 
@@ -313,7 +313,7 @@ def test_a_read_only_mount_is_reported() -> None:
 
 
 def test_as_dict_is_plain_json() -> None:
-    placement = placed(f"{NFS4}local_lock=none")
+    placement = decide_for(f"{NFS4}local_lock=none")
     shown = json.loads(json.dumps(placement.as_dict()))
     assert shown["journal"] is None and shown["fs_type"] == "nfs4" and "local_lock=none" in shown["options"]
     assert set(shown) == {

@@ -105,7 +105,7 @@ def test_an_interrupted_probe_leaves_nothing_behind(tmp_path: Path, probe: str) 
     while not any(path.is_dir() and any(path.iterdir()) for path in tmp_path.iterdir()):
         assert time.monotonic() < deadline and running.poll() is None
         time.sleep(0.005)
-    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: all of the session's foreground hears it
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does, which signals the whole foreground process group
     _, stderr = running.communicate(timeout=60)
     assert "KeyboardInterrupt" in stderr
     assert list(tmp_path.iterdir()) == []

@@ -45,7 +45,7 @@ def test_fields() -> None:
     ("path", "fs_type"),
     [
         ("/", "ext4"),
-        ("/homestead/x", "ext4"),  # a name that begins like a mount point is not below it
+        ("/homestead/x", "ext4"),  # a name that begins with a mount point's name is not below it
         ("/home", "nfs4"),
         ("/home/bob/.jobdb", "nfs4"),
         ("/home/alice/.jobdb", "ext4"),  # a bind mount of a local folder below a network mount

@@ -67,7 +67,7 @@ def test_a_timeout_names_the_holder(tmp_path: Path) -> None:
             assert f"(pid {process.pid})" in (lock_holder(tmp_path / ".lock") or "")
             assert f"(pid {process.pid})" in str(raised.value)
         assert raised.value.waited_sec == 0.2
-    # The wait that was given up on must not keep the lock once it gets it.
+    # The abandoned wait must not keep the lock when it acquires it.
     deadline = time.monotonic() + 20
     while not is_unlocked(tmp_path / ".lock"):
         assert time.monotonic() < deadline

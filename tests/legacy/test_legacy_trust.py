@@ -74,7 +74,7 @@ def test_a_job_without_its_exported_token_accepts_nothing_until_it_has_a_new_one
     before = read_records(tmp_path / "out")
     assert exported(second, tmp_path / "again") == exported(second, tmp_path / "clear", with_secrets=True) == before
     assert import_registry(second, tmp_path / "out").counts[Outcome.UNCHANGED] == 1
-    # The true token opens the job when it comes after all; otherwise a new one does.
+    # The real token opens the job if it is imported later; otherwise a new one does.
     with_token = open_database("third.db")
     import_registry(with_token, tmp_path / "out")
     export_registry(first, tmp_path / "true", with_secrets=True)

@@ -74,7 +74,7 @@ def documented(tmp_path: Path) -> Iterator[Callable[[str], BrokerSettings]]:
     server.stop()
 
 
-def _bench(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
+def _make_harness(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
     harness = BrokerHarness(tmp_path / "db" / "jobs.db", settings.port)
     harness.settings = settings
     harness.environment = type(harness.environment)(None, settings.ca_certs, settings.prefix)
@@ -82,7 +82,7 @@ def _bench(tmp_path: Path, settings: BrokerSettings) -> BrokerHarness:
 
 
 def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
-    with _bench(tmp_path, documented("relay")) as harness:
+    with _make_harness(tmp_path, documented("relay")) as harness:
         job = harness.job(broker_password="relay pw")
         with harness.relaying():
             harness.settings = documented("orchestrator")
@@ -95,7 +95,7 @@ def test_the_whole_path_with_the_documented_users(tmp_path: Path, documented: Ca
 def test_a_worker_can_write_its_own_jobs_topic_only(
     tmp_path: Path, documented: Callable[[str], BrokerSettings], user: str, job_id: str, may: bool
 ) -> None:
-    with _bench(tmp_path, documented(user)) as harness:
+    with _make_harness(tmp_path, documented(user)) as harness:
         job = harness.job(job_id=job_id, broker_password=f"{user} pw")
         harness.registry.publish(job.job_id, "started")
         done = harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC)
@@ -104,7 +104,7 @@ def test_a_worker_can_write_its_own_jobs_topic_only(
 
 
 def test_a_worker_cannot_read_the_events_of_others(tmp_path: Path, documented: Callable[[str], BrokerSettings]) -> None:
-    with _bench(tmp_path, documented("relay")) as harness:
+    with _make_harness(tmp_path, documented("relay")) as harness:
         job = harness.job(broker_password="relay pw")
         overheard: list[object] = []
         harness.settings = documented("ours")

@@ -122,7 +122,7 @@ def test_a_flood_while_nothing_can_be_accepted(harness: BrokerHarness) -> None:
         for number in range(80):
             last = client._client.publish("jobdb/jobs/ours/events", raw[number % 3], qos=0)
         last.wait_for_publish(TIMEOUT_SEC)
-        client.publish(job.topic, "{")  # comes behind all of them
+        client.publish(job.topic, "{")  # arrives after all of them
         wait_until(lambda: any(one.payload == b"{" for one in inbox.peek(10**6, 10**9)))
         assert sum(len(one.payload) for one in inbox.peek(10**6, 10**9)) < 10 * 1_048_576
         release_write_lock()

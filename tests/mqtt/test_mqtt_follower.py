@@ -67,7 +67,7 @@ def test_the_total_limit_is_checked_before_each_event(registry: Registry, follow
     for _ in range(2):
         with pytest.raises(TimedOut, match=r"0\.2 s in all are over"):
             next(follower)
-    assert handled_seq(registry) == 1, "the event that was not handed out is not handled"
+    assert handled_seq(registry) == 1, "an event that was not yielded is not handled"
 
 
 @pytest.mark.parametrize("job_id", ["ours", None])

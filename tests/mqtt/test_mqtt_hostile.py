@@ -63,7 +63,7 @@ def watched(harness: BrokerHarness) -> Callable[[str, str, str], dict[str, int]]
             client.publish(topic, payload)
             if verdict != "duplicate":
                 wait_until(lambda: harness.refused() == {verdict: 1})
-            # What comes behind it on the same way is accepted: so it was looked at, and it stopped nothing.
+            # The next message on the same path is accepted, so this one was processed and blocked nothing.
             last = harness.registry.publish("theirs", "progress", detail="after", attempt=1)
             harness.deliver()
             assert [event.seq for event in collect(follower, 1)] == [last.seq]

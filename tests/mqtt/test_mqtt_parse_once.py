@@ -143,7 +143,7 @@ def test_a_busy_database_causes_no_second_parse_or_verification(
         for _ in range(2):
             with pytest.raises(Busy):
                 consumer._accept_waiting()
-            assert len(consumer._inbox) == 3, "nothing is taken out before it is accepted"
+            assert len(consumer._inbox) == 3, "nothing leaves the inbox before it is accepted"
         consumer._inbox.put(
             Message(cast("Connection", None), 9, "jobdb/jobs/ours/events", line(registry, 4).encode(), False, 0)
         )

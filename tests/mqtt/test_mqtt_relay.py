@@ -28,7 +28,7 @@ from tests.support.processes import module_environment
 from tests.support.waiting import TIMEOUT_SEC, wait_until
 
 
-def _heard_seqs(client: RawClient) -> list[int]:
+def _received_seqs(client: RawClient) -> list[int]:
     import json
 
     return [json.loads(payload)["seq"] for _, payload, _ in client.received]
@@ -45,12 +45,12 @@ def test_unacknowledged_events_stay_queued_and_are_sent_again_in_order(
     with harness.relaying() as relay:
         wait_until(lambda: any(channel.link.failed_attempts >= 3 for channel in list(relay._channels.values())))
     assert harness.registry.engine.outbox_size()[0] == 40
-    assert sum("Connection refused" in line for line in harness.messages) == 1, "the same failure is said once"
+    assert sum("Connection refused" in line for line in harness.messages) == 1, "the same failure is reported once"
     broker.start()
     with RawClient(broker.port, topics=(job.topic,)) as listener:
         harness.deliver()
         wait_until(lambda: len(listener.received) == 40)
-    assert _heard_seqs(listener) == list(range(1, 41))
+    assert _received_seqs(listener) == list(range(1, 41))
 
 
 def test_only_acknowledged_events_are_marked_delivered(harness: BrokerHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,8 +65,8 @@ def test_only_acknowledged_events_are_marked_delivered(harness: BrokerHarness, m
         assert harness.registry.engine.outbox_size()[0] == 5
         harness.deliver()
         # The dying relay may have sent any number of the five; the acknowledged ones are among them.
-        wait_until(lambda: len(listener.received) > 5 and _heard_seqs(listener)[-5:] == [1, 2, 3, 4, 5])
-    assert list(dict.fromkeys(_heard_seqs(listener))) == [1, 2, 3, 4, 5]
+        wait_until(lambda: len(listener.received) > 5 and _received_seqs(listener)[-5:] == [1, 2, 3, 4, 5])
+    assert list(dict.fromkeys(_received_seqs(listener))) == [1, 2, 3, 4, 5]
 
 
 def test_only_one_relay_delivers_and_the_other_takes_over(harness: BrokerHarness) -> None:
@@ -102,12 +102,12 @@ def test_a_relay_that_slept_past_its_lease_sends_nothing(harness: BrokerHarness,
                 wait_until(lambda: b"waiting to take over" in (tmp_path / "err").read_bytes())
                 harness.registry.publish(job.job_id, "progress", attempt=1)
                 wait_until(lambda: harness.registry.engine.outbox_size()[0] == 0)
-                wait_until(lambda: 22 in _heard_seqs(listener))
+                wait_until(lambda: 22 in _received_seqs(listener))
         finally:
             sleeper.kill()
             sleeper.wait(TIMEOUT_SEC)
-    received = _heard_seqs(listener)
-    # None after a later one. The same again at once is allowed: a lease of a second may run out on a slow disk.
+    received = _received_seqs(listener)
+    # None after a later one. An immediate repetition is allowed: a lease of a second may expire on a slow disk.
     assert received == sorted(received) and set(received) == set(range(1, 23))
 
 
@@ -140,7 +140,7 @@ def test_a_stopped_relay_delivers_what_is_queued(harness: BrokerHarness, broker:
     thread.join(TIMEOUT_SEC)
     assert not thread.is_alive()
     assert harness.registry.engine.outbox_size()[0] == 0
-    assert harness.registry.engine.acquire_lease("relay", holder="next", lease_ms=1000), "the lease was given back"
+    assert harness.registry.engine.acquire_lease("relay", holder="next", lease_ms=1000), "the lease was released"
 
 
 def test_a_broker_that_is_down_does_not_delay_other_brokers(
@@ -225,7 +225,9 @@ def test_acknowledgements_before_a_disconnect_count(harness: BrokerHarness, monk
     assert channel.link.connection is not None
     channel.link.connection.close()
     with monkeypatch.context() as patched:
-        patched.setattr(relay, "_mark_acknowledged", lambda: False)  # the answers come just behind its look at them
+        patched.setattr(
+            relay, "_mark_acknowledged", lambda: False
+        )  # the answers arrive just after it has checked for them
         relay._step()
     assert channel.link.connection is None
     relay._mark_acknowledged()
@@ -323,7 +325,7 @@ def test_pauses_between_attempts_grow_and_are_jittered() -> None:
         link.poll()
         pauses.append(link._retry_at - now[0])
         link.poll()
-        assert not link.connecting, "no attempt before the pause is over"
+        assert not link.connecting, "no attempt before the end of the pause"
         now[0] = link._retry_at
     assert pauses[:3] == pytest.approx([0.15, 0.3, 0.6])
     assert pauses[-1] == pytest.approx(0.75 * MAX_BACKOFF_SEC)

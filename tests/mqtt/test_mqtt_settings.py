@@ -59,7 +59,7 @@ def test_a_records_own_credentials_take_precedence() -> None:
 def test_secrets_of_the_environment_go_to_no_other_broker(broker: Broker) -> None:
     found = Environment.read(FULL).settings(broker, None)
     assert found.password is None and found.username is None and found.certfile is None and found.keyfile is None
-    assert found.ca_certs == "/etc/ca.pem", "whom to trust is no secret"
+    assert found.ca_certs == "/etc/ca.pem", "certificates of authorities are not secret"
 
 
 def test_the_user_of_a_record_does_not_get_another_users_password() -> None:
@@ -161,7 +161,7 @@ def tls_broker(tmp_path: Path, mosquitto: Callable[..., Mosquitto]) -> tuple[Mos
     return server, authority
 
 
-def _bench(tmp_path: Path, server: Mosquitto, **settings: object) -> BrokerHarness:
+def _make_harness(tmp_path: Path, server: Mosquitto, **settings: object) -> BrokerHarness:
     return BrokerHarness(tmp_path / "db" / "jobs.db", server.port, tls=True, **settings)
 
 
@@ -174,7 +174,7 @@ def test_the_whole_path_over_tls_with_client_certificate_and_password(
     tmp_path: Path, tls_broker: tuple[Mosquitto, Authority]
 ) -> None:
     server, authority = tls_broker
-    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
+    with _make_harness(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
         job = harness.job(broker_password="broker pw")
         with harness.relaying(), harness.follow() as follower:
             harness.run_job(job, events=4)
@@ -196,7 +196,7 @@ def test_nothing_is_sent_to_a_broker_that_is_unverified_or_refuses_the_login(
     from dataclasses import replace
 
     server, authority = tls_broker
-    with _bench(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
+    with _make_harness(tmp_path, server, username="relay", password="broker pw", **_client(authority)) as harness:
         harness.settings = replace(harness.settings, **change)  # type: ignore[arg-type]
         harness.environment = Environment(harness.settings, harness.settings.ca_certs, harness.settings.prefix)
         job = harness.job()
@@ -215,7 +215,7 @@ def test_a_server_certificate_of_another_authority_is_refused(
     server, authority = tls_broker
     other = Authority(tmp_path / "other", "somebody else")
     files = _client(authority) | {"ca_certs": str(other.file)}
-    with _bench(tmp_path, server, username="relay", password="broker pw", **files) as harness:
+    with _make_harness(tmp_path, server, username="relay", password="broker pw", **files) as harness:
         harness.registry.publish(harness.job().job_id, "started")
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
         assert any("TLS: " in line for line in harness.messages)
@@ -225,7 +225,7 @@ def test_a_server_certificate_for_another_name_is_refused(tmp_path: Path, mosqui
     authority = Authority(tmp_path / "ca")
     certificate, key = authority.issue("elsewhere", address="192.0.2.1")
     server = mosquitto(listener=f"certfile {certificate}\nkeyfile {key}")
-    with _bench(tmp_path, server, ca_certs=str(authority.file)) as harness:
+    with _make_harness(tmp_path, server, ca_certs=str(authority.file)) as harness:
         harness.registry.publish(harness.job().job_id, "started")
         assert harness.relay().run(until_empty=True, one_try=True, timeout_sec=TIMEOUT_SEC).delivered == 0
         assert any("TLS: IP address mismatch" in line for line in harness.messages), harness.messages

@@ -300,7 +300,7 @@ def test_old_tickets_are_deleted_once_nothing_is_queued(harness: BrokerHarness, 
     with TicketOutbox.open(new, path=state, clock=lambda: now[0]) as outbox:
         outbox.publish("started")
     with TicketOutbox.open(old, path=state, clock=lambda: now[0]) as outbox:
-        assert outbox.count_pending() == 1, "it waits, so it stays"
+        assert outbox.count_pending() == 1, "it is still queued, so it stays"
         _deliver(outbox)
         assert outbox.next_seq() == 3
     now[0] += RETENTION_MS + 1

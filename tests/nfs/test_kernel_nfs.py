@@ -45,7 +45,7 @@ def test_scenarios_with_the_kernels_nfs_client(tmp_path: Path) -> None:
         out.write(b"\0" * (-out.tell() % 4))
         out.write(added.read_bytes())
 
-    # What the kernel does not know it hands to /init as environment.
+    # The kernel passes parameters that it does not know to /init as environment variables.
     only = f"JOBDB_NFS_ONLY={ONLY}" if ONLY else ""
     accelerator = os.environ.get("JOBDB_NFS_ACCEL", "tcg")
     command = [

@@ -275,7 +275,7 @@ def test_a_journal_left_by_a_dead_writer(workspace: Workspace, saved: Path) -> N
 def test_leftovers_of_an_interrupted_restore(workspace: Workspace, saved: Path) -> None:
     left = workspace.database.with_name("jobs.db.restoring")
     shutil.copyfile(saved, left)
-    workspace.doctor().expect_ok("leftovers")  # it may be going on
+    workspace.doctor().expect_ok("leftovers")  # the restore may still be running
     os.utime(left, (left.stat().st_mtime - 7200,) * 2)
     diagnosis = workspace.doctor()
     diagnosis.found("leftovers", "warn", "jobs.db.restoring")

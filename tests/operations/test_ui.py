@@ -331,7 +331,7 @@ def test_the_pages_work_in_a_browser(site: Site, browser: Any, workspace: Worksp
     facets.find_element(By.LINK_TEXT, "codex").click()
     assert len(browser.find_elements(By.CSS_SELECTOR, "table.rows-and-columns tbody tr")) == 2
     browser.find_element(By.LINK_TEXT, "first").click()
-    assert browser.title == "Job first: running"  # and not what the prompt's script would have made of it
+    assert browser.title == "Job first: running"  # and not what the script in the prompt would have changed it to
     timeline = browser.find_elements(By.CSS_SELECTOR, "#timeline tbody tr")
     assert len(timeline) == 2 and "delete all?" in timeline[1].text
     loaded = browser.execute_script("return performance.getEntriesByType('resource').map(entry => entry.name)")

@@ -135,7 +135,7 @@ def test_filters(registry: Registry) -> None:
     render(view, registry, "f", "f", "f", "f")
     assert jobs_in(render(view, registry, "/SILx\x7f")) == ["silent"]
     assert view.filter_active
-    render(view, registry, "q\r")  # a letter while typing
+    render(view, registry, "q\r")  # a letter during text input
     assert not view.filter_active and not view.quit_requested and view.agent == "SILq"
     assert "no running job of an agent whose name contains 'SILq'" in "\n".join(render(view, registry))
 
@@ -200,7 +200,7 @@ def test_on_a_terminal(terminal: Terminal, registry: Registry) -> None:
     terminal.read_until(r"q quit")
     terminal.type("\x1b")
     time.sleep(0.2)
-    terminal.type("[B\r")  # a key that a slow line tears apart must at least do no harm
+    terminal.type("[B\r")  # a key sequence that a slow connection splits must do no harm
     terminal.read_until(r"Esc back")
     terminal.type("q")
     assert exit_code(terminal) == 0

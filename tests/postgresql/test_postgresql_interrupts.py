@@ -98,7 +98,7 @@ def test_interrupting_more_verbs_than_there_are_connections_blocks_no_later_verb
         for _ in range(2 * MAX_CONNECTIONS):
             held = []
             pool._acquire(held)
-            del held  # cut off between taking and giving back
+            del held  # interrupted between acquire and release
         assert registry.jobs() == []
 
 

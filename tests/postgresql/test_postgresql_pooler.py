@@ -240,7 +240,7 @@ def test_dropped_prepared_statements_are_replaced_by_unprepared_ones(
         for _ in range(8):
             registry.publish(job.job_id, "progress")
         with registry.engine.store._pool.connection() as connection:
-            connection.pgconn.exec_(b"DEALLOCATE ALL")  # past psycopg, which would take note
+            connection.pgconn.exec_(b"DEALLOCATE ALL")  # bypasses psycopg, which would notice it
         assert registry.publish(job.job_id, "progress").seq == 9
         assert registry.get(job.job_id).last_seq == 9
         with registry.engine.store._pool.connection() as connection:

@@ -9,7 +9,7 @@ import pytest
 from jobdb import Registry, StorageFailed, SyncFailed, TimedOut
 
 
-def _asked(server, statement):
+def _query_server(server, statement):
     with psycopg.connect(server.url(), autocommit=True) as connection:
         return connection.execute(statement).fetchall()
 
@@ -49,7 +49,7 @@ def test_a_commit_that_no_standby_has_confirmed_is_not_acknowledged(killable_ser
         cancelled = []
         while not cancelled and time.monotonic() < deadline:
             time.sleep(0.05)
-            cancelled = _asked(
+            cancelled = _query_server(
                 killable_server,
                 "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'",
             )

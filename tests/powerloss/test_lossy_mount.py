@@ -109,7 +109,7 @@ def test_plain_sqlite_loses_only_what_its_setting_allows(
 ) -> None:
     """DELETE with FULL loses: the journal's removal, which is the commit, is no longer synced (EXTRA syncs it)."""
     random = Random(f"{journal} {synchronous}")
-    # Where rows may be lost a cut need not lose any: it is cut until one does.
+    # A cut that may lose rows need not lose any: cut until one does.
     rounds, lost, promised = 40 if loses else 4, 0, 0
     for number in range(rounds):
         with LossyMount(tmp_path / "mount", random.randrange(1 << 30), unit=random.choice((512, 4096))) as mount:

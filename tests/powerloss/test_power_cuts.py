@@ -31,7 +31,9 @@ def test_normal_durability_loses_data_so_the_test_can_fail(tmp_path: Path) -> No
     with LossyMount(tmp_path / "mount", 3) as mount:
         report = cut_power(mount, tmp_path, 3, cuts=40, cuts_per_database=4, durability="normal", stop_at_first=True)
     print(report)
-    assert any(sentence.startswith(("I2", "I7")) for sentence in report.violations), "an answer is forgotten, or an end"
+    assert any(sentence.startswith(("I2", "I7")) for sentence in report.violations), (
+        "an acknowledgement or an end is lost"
+    )
 
 
 def test_a_database_and_its_key_are_complete_or_can_be_created_again(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def _other_number(text: str, rng: random.Random, _: Corpus) -> str:
     return text[:start] + str(rng.choice((0, 1, 2, 3, 7, -1, 2**31, 2**53 - 1, 2**53))) + text[end:]
 
 
-def _other_words(text: str, rng: random.Random, _: Corpus) -> str:
+def _replace_field(text: str, rng: random.Random, _: Corpus) -> str:
     """Swap in another field of the same shape: well formed, and not what was signed."""
     old, new = rng.choice(
         (("step", "stop"), ("progress", "completed"), ("T09", "T10"), (JOBS[0], JOBS[1]), ('"x"', '"y"'))
@@ -212,7 +212,7 @@ Mutation = Callable[[str, random.Random, Corpus], str]
 _TEXT_MUTATIONS: tuple[Mutation, ...] = (
     _replace_value, _replace_value, _replace_value, _repeat_key, _repeat_key, _rename_key, _rename_key, _truncate,
     _nest, _other_signature, _other_signature, _foreign_token, _other_number, _other_number, _other_number,
-    _other_words, _other_words, _other_words, _respell, _respell, _respell, _splice, _splice,
+    _replace_field, _replace_field, _replace_field, _respell, _respell, _respell, _splice, _splice,
     _characters, _characters, _characters,
 ) * 4 + (_grow,)  # fmt: skip
 

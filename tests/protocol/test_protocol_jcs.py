@@ -62,7 +62,7 @@ def _without(data: dict[str, Any]) -> dict[str, Any]:
 def test_only_the_signature_in_data_is_left_out() -> None:
     payload = {"hmac_sig": "a", "data": {"x": {"hmac_sig": "b"}, "hmac_sig": "c"}}
     assert canonical(payload) == b'{"data":{"x":{"hmac_sig":"b"}},"hmac_sig":"a"}'
-    assert payload["data"] == {"x": {"hmac_sig": "b"}, "hmac_sig": "c"}, "the payload itself is left alone"
+    assert payload["data"] == {"x": {"hmac_sig": "b"}, "hmac_sig": "c"}, "the payload itself is not changed"
 
 
 def nested(levels: int) -> dict[str, Any]:

@@ -216,7 +216,7 @@ def test_the_older_broker_identity_is_kept_until_the_id_changes(original: Path) 
         store = registry.engine.store
         registry.engine.put_setting("broker_identity", f"{broker_identity(store)} 0123456789abcdef")
         assert broker_identity(store) == "0123456789abcdef"
-        # A restored backup: another id is written over the one that came with it.
+        # A restored backup: a new id replaces the one in the backup.
         registry.engine.put_setting("registry_id", identity.new_registry_id())
         assert broker_identity(store) == read_identity(store).registry_id
         registry.engine.put_setting("broker_identity", f"{broker_identity(store)} 0123456789abcdef")

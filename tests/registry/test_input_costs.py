@@ -259,10 +259,10 @@ def test_cost_of_a_line_that_arrives_in_pieces(piece: int) -> None:
         pieces = iter([line[at : at + size] for at in range(0, len(line), size)] + [b"\nlast\r"])
         original = os.read
 
-        def fed(descriptor: int, most: int) -> bytes:
+        def read_piece(descriptor: int, most: int) -> bytes:
             return next(pieces, b"") if descriptor == reader else original(descriptor, most)
 
-        os.read = fed
+        os.read = read_piece
         try:
             assert list(accept._batches(reader)) == [[line], [b"last"]]
         finally:

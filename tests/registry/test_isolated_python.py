@@ -93,7 +93,7 @@ def test_the_command_removes_the_current_folder_from_its_import_path(workspace: 
     script = Path(sys.executable).with_name("jobdb")
     starts = [[sys.executable, "-c", "from jobdb.cli import main; main()"], [sys.executable, str(script)]]
     for name in ("json", "re", "os", "typing", "sitecustomize", "usercustomize", "jobdb", "datetime"):
-        # Python itself imports these, or the script does, before anything of ours runs.
+        # Python itself or the script imports these before any code of jobdb runs.
         (workspace / f"{name}.py").unlink()
     for start in starts:
         for variables in ({}, {"PYTHONPATH": "."}, {"PYTHONPATH": os.pathsep}):

@@ -85,7 +85,7 @@ def test_tables_outside_the_registry_are_refused(run_query, sql):
 def test_ordinary_queries_are_run(run_query, sql):
     columns, rows = run_query(sql)
     assert columns and all(len(row) == len(columns) for row in rows)
-    assert rows or "v_verdicts" in sql, "no event was refused here, and all else has rows"
+    assert rows or "v_verdicts" in sql, "no event was refused here; all other queries have rows"
 
 
 def test_raw_pages_and_sealed_columns_are_denied():

@@ -100,7 +100,7 @@ def test_two_hosts_with_two_writers_each(two_hosts: Callable[..., TwoHosts], tmp
     published = {(line["published"], line["seq"]): line["payload"] for line in acks if "published" in line}
     assert len(set(registered)) == len(registered) == 4 * JOBS
     assert set(claims.values()) == {1} and {job for job, _ in claims} == set(registered)
-    assert len(published) == 4 * JOBS * 3, "a seq was given out twice"
+    assert len(published) == 4 * JOBS * 3, "a seq was assigned twice"
 
     payloads = tmp_path / "payloads"
     payloads.write_text("".join(published[key] + "\n" for key in sorted(published)))
@@ -130,7 +130,7 @@ def test_a_hot_journal_of_a_killed_writer_is_rolled_back_by_the_other_host(
     hosts = create_probed_registry(two_hosts("--cache", cache, "--locks", "server"))
     with Registry.open(database(hosts.a)) as registry:
         kept = [registry.register(agent="kept", prompt=f"kept {number}").prompt for number in range(5)]
-    watcher = start("watch", database(hosts.b))  # it has looked for a journal, in vain, before there is one
+    watcher = start("watch", database(hosts.b))  # it has looked for a journal before there is one
     try:
         assert exchange_line(watcher)["jobs"] == 5
         before = Path(database(hosts.backing)).read_bytes()
@@ -207,7 +207,7 @@ def test_the_host_of_the_disk_keeps_the_journal_mode_of_the_others(two_hosts: Ca
     hosts = create_probed_registry(two_hosts("--cache", "nfs", "--locks", "server"))
     with Registry.open(database(hosts.backing)) as registry:
         registry.register(agent="server", prompt="written where the folder is local")
-    assert Path(database(hosts.backing)).read_bytes()[18] == 1, "it was put into WAL"
+    assert Path(database(hosts.backing)).read_bytes()[18] == 1, "it was switched to WAL"
     with Registry.open(database(hosts.a)) as registry:
         assert len(list(registry.all_jobs())) == 1
 

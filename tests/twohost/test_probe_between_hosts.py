@@ -52,7 +52,7 @@ def test_good_network_passes_and_is_recorded(two_hosts: Callable[..., TwoHosts],
 def test_locks_kept_on_each_host_are_found_only_by_the_peer(two_hosts: Callable[..., TwoHosts]) -> None:
     hosts = two_hosts("--locks", "local")
     quick, local = finish_json(start_python(QUICK, str(hosts.a)), limit_sec=60)
-    assert quick["ok"] and local["ok"]  # one host alone cannot see it, which is why the peer is asked
+    assert quick["ok"] and local["ok"]  # one host alone cannot see it, hence the peer probe
 
     on_a, on_b = probe_both(hosts)
 

@@ -122,7 +122,7 @@ def test_only_an_imported_token_verifies_the_old_form() -> None:
 
 def test_a_signature_is_not_verified_again_while_the_token_is_the_same() -> None:
     forged = event(token="another")
-    assert check(forged, verified_with=b"sealed", open_token=not_opened) is None, "the caller vouches for it"
+    assert check(forged, verified_with=b"sealed", open_token=not_opened) is None, "the caller has verified it"
     assert check(forged, verified_with=b"replaced") is Verdict.BAD_SIGNATURE
     assert check(event(), JOB._replace(revoked_ms=1), verified_with=b"sealed") is Verdict.REVOKED_KEY
     assert check(event(), topic="elsewhere/events", verified_with=b"sealed") is Verdict.WRONG_TOPIC
@@ -134,7 +134,7 @@ def test_an_error_of_the_vault_is_raised() -> None:
 
     with pytest.raises(OSError, match="no key"):
         check(event(), open_token=broken)
-    assert check(event(token=None), open_token=broken) is Verdict.UNSIGNED, "and it hides no refusal before it"
+    assert check(event(token=None), open_token=broken) is Verdict.UNSIGNED, "it must not hide an earlier refusal"
 
 
 FAULTS = (

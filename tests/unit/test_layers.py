@@ -113,7 +113,7 @@ def test_there_is_no_import_cycle() -> None:
     finished: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, "a circle: " + " -> ".join((*path[path.index(name) :], name))
+        assert name not in path, "an import cycle: " + " -> ".join((*path[path.index(name) :], name))
         if name not in finished:
             for target in sorted(GRAPH[name]):
                 visit(target, (*path, name))

@@ -299,7 +299,7 @@ def test_concurrent_processes_agree_on_the_first_key(home: dict[str, str], monke
 def test_the_keyring_is_used_only_on_request_and_its_absence_is_an_error(
     home: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "keyring", None)  # As where the extra is not installed.
+    monkeypatch.setitem(sys.modules, "keyring", None)  # As if the extra were not installed.
     assert "master.key" in find_master_key(create=True, env=home).source
     with pytest.raises(KeyProblem, match=r"pip install 'jobdb\[keyring\]'"):
         find_master_key(create=True, env=home | {"JOBDB_KEYRING": "1"})

@@ -64,7 +64,7 @@ def test_only_verbs_are_wrapped() -> None:
             return "helped "
 
     marked = Plain.__dict__["first"]
-    assert marked(Plain()) == "first" and verb(marked) is marked  # the mark is all that a verb costs
+    assert marked(Plain()) == "first" and verb(marked) is marked  # the mark is the only cost of a verb
     once = with_verbs(Plain, lambda name, run: lambda self: f"<{name} {run(self)}>")
     assert once().second() == "<second helped <first first>>" and once().helper() == "helped "
     twice = with_verbs(once, lambda name, run: lambda self: run(self).upper())

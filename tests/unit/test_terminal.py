@@ -69,7 +69,7 @@ def test_only_streams_to_a_terminal_are_sanitized(tmp_path) -> None:
         print("c\rd", file=stream)
         stream.flush()
         seen = b""
-        while seen.count(b"\n") < 3:  # a terminal gives what it has so far
+        while seen.count(b"\n") < 3:  # a terminal returns what it has so far
             seen += os.read(ours, 1000)
         assert seen == b"a\\x9b\\x1b[31m\r\n\\u202e\tb\r\nc\\rd\r\n"
     os.close(ours)

@@ -190,7 +190,7 @@ def test_threads_that_share_a_vault_look_up_the_key_once() -> None:
 
     def find() -> MasterKey:
         lookups.append(1)
-        time.sleep(0.05)  # Time for the other threads to ask as well.
+        time.sleep(0.05)  # Time for the other threads to look it up as well.
         return MASTER
 
     vault = Vault(find, cached=8)

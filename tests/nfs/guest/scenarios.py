@@ -118,7 +118,7 @@ class Cluster:
         found = python(self.server, CHECK)
         expect(found == "delete ['ok']", found)
 
-    # --- what must be seen
+    # --- the scenarios
 
     def refused(self, advice: tuple[str, ...]) -> str:
         placement = json.loads(python(self.a, PLACE, "/mnt"))
@@ -191,7 +191,7 @@ class Cluster:
         acknowledged = [exchange_line(lost), exchange_line(lost), exchange_line(lost)]
         self.a.cut()
         try:
-            time.sleep(2 * LEASE_SEC + 5)  # with version 4 its lease runs out, and others get the lock
+            time.sleep(2 * LEASE_SEC + 5)  # with version 4 its lease expires, and others get the lock
             said, waited = self.work_during_partition()
         finally:
             self.a.heal()

@@ -195,7 +195,7 @@ class Server:
 
     def _reply(self, unique: int, error: int, answer: bytes = b"") -> None:
         head = protocol.OUT_HEADER.pack(protocol.OUT_HEADER.size + len(answer), -error, unique)
-        with suppress(FileNotFoundError):  # the caller was killed and its request withdrawn
+        with suppress(FileNotFoundError):  # the caller was killed, which withdraws its request
             os.writev(self.fuse, [head, answer])
 
     def _check(self, request: str, name: str) -> None:

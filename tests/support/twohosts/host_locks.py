@@ -120,7 +120,7 @@ class HostLocks:
             else:
                 self._table.put(key, wanted)
                 self._table.grants += 1
-                granted = self._table.grant_waiters(key)  # from write to read: others may come in
+                granted = self._table.grant_waiters(key)  # from write to read: others may acquire it
                 taken = True
         deliver_grants(granted)
         if taken:

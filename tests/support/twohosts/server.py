@@ -59,7 +59,7 @@ class Server:
                 for line in text.splitlines():
                     self._run_command(line)
         for host in self._hosts:
-            host.heal()  # what hangs must get an answer before the mount can go
+            host.heal()  # requests that hang must be answered before the mount can be removed
         self._unmount()
         print(f"grants={self._table.grants} denials={self._table.denials}", flush=True)
 
