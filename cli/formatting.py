@@ -1,4 +1,4 @@
-"""Styles and short texts that several commands show: styles of statuses and events, counts with their noun."""
+"""Styles and short texts that several commands show: styles of statuses and events, counts, first lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVENT_STYLES = {
 
 
 def awaits_permission(job: Job) -> bool:
-    """Tell whether a running job waits for a person's permission."""
+    """Return whether a running job waits for a person's permission."""
     return job.status is JobStatus.RUNNING and job.last_event is EventKind.PERMISSION_REQUIRED
 
 

@@ -1,4 +1,4 @@
-"""Output on a terminal: what fits, which commands are suggested; and what happens when streams are closed."""
+"""Test output on a terminal: what fits, which commands are suggested, and what happens when streams are closed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor's findings about a broker, and its advice."""
+"""Test the doctor's findings about a broker, and its advice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.mqtt.brokers import Mosquitto
 from tests.support.workspace import Workspace
 
 
-def test_an_outbox_that_nobody_empties(workspace: Workspace) -> None:
+def test_an_outbox_without_a_relay_is_reported(workspace: Workspace) -> None:
     three_minutes_ago = ManualClock(now_ms() - 180_000)
     with Mosquitto(workspace.root) as server:
         with workspace.registry(clock=three_minutes_ago) as registry:
