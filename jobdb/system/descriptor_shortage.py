@@ -1,8 +1,7 @@
-"""A shortage of file descriptors, which can strike any call.
+"""The handling of a shortage of file descriptors, which can affect any call.
 
-A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError where
-    there is
-none left. The verbs of `Registry` turn it into an error that tells what to do; the SQLite engine tests for it, too.
+A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError if none is
+left. The verbs of `Registry` turn it into an error that says what to do; the SQLite engine checks for it too.
 """
 
 from __future__ import annotations
@@ -23,12 +22,11 @@ _GENERATOR = 0x20
 """``inspect.CO_GENERATOR``; importing inspect takes longer than most commands."""
 _Class = TypeVar("_Class", bound=type)
 _UNWRAPPED = ("publish", "publish_many", "claim", "renew", "release", "get")
-"""The verbs that are called most often do without the wrapper: their models and transactions report a shortage
-themselves."""
+"""The most frequent verbs, which need no wrapper: their models and transactions report a shortage themselves."""
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether an error means that the process, or the machine, has no file descriptor left."""
+    """Return whether an error means that the process or the system has no file descriptor left."""
     return isinstance(error, OSError) and error.errno in _NONE_LEFT
 
 
@@ -37,12 +35,12 @@ def shortage_error(error: BaseException) -> StorageFailed:
     what = getattr(error, "strerror", None) or "Too many open files"
     return StorageFailed(
         f"this process is out of file descriptors ({what}). {SHORTAGE_ADVICE}; "
-        "if it was writing, check first whether that was done"
+        "if it was writing, first check whether the write was done"
     )
 
 
 def translate_shortage(cls: _Class) -> _Class:
-    """Make the public methods of a class raise StorageFailed when there is no file descriptor left."""
+    """Make the public methods of a class raise StorageFailed if no file descriptor is left."""
     for name, found in list(vars(cls).items()):
         if not isinstance(found, FunctionType) or name.startswith("_") or name in _UNWRAPPED:
             continue

@@ -101,7 +101,7 @@ def test_a_close_that_reports_an_error_is_a_typed_one_and_ends(database: Path, m
 
     with monkeypatch.context() as patched:
         patched.setattr(gate, "close", eio)
-        with pytest.raises(StorageFailed, match="is closed, and the disk reported"):
+        with pytest.raises(StorageFailed, match="is closed, but the disk reported"):
             registry.close()
     registry.close()
     migrate(database)

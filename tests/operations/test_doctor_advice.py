@@ -220,7 +220,7 @@ def test_a_secret_that_was_changed_is_no_fault_of_the_key(shared_folder: Path) -
     connection.commit()
     connection.close()
     found = bad(path, "master key")
-    assert "does not open" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
+    assert "cannot be unsealed" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
 
 
 def test_a_subscriber_is_named_so_that_a_shell_takes_it(shared_folder: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_database_that_is_made_sets_the_log_of_an_earlier_one_aside(
     database.unlink()
     if empty:
         database.touch(mode=0o600)
-    with pytest.warns(UserWarning, match="is kept as"), Registry.open(database, create=True) as registry:
+    with pytest.warns(UserWarning, match="are kept as"), Registry.open(database, create=True) as registry:
         assert registry.jobs() == []
     assert [path.read_bytes() for path in database.parent.glob("jobs.db.replaced-*-wal")] == [log]
 

@@ -241,7 +241,7 @@ def test_xdg_config_home_counts_only_when_absolute(tmp_path: Path, home: dict[st
 
 def test_a_folder_in_which_no_key_can_be_made_says_how_else(tmp_path: Path, home: dict[str, str]) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(KeyProblem, match="cannot make a master key"):
+    with pytest.raises(KeyProblem, match="cannot create a master key"):
         find_master_key(create=True, env=home | {"XDG_CONFIG_HOME": str(tmp_path / "file")})
 
 

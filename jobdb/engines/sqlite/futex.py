@@ -1,7 +1,7 @@
-"""Sleeping until another process changes a word of shared memory: Linux's futex, with a time limit.
+"""Linux's futex with a time limit: a process sleeps until another one changes a word of shared memory.
 
-Prior art: the wait queues of trio's parking lot and of every futex-based mutex. Nothing depends on a wake-up for being
-right: waiters check again after their time limit, since a process can die before it wakes anybody.
+Prior art: the wait queues of trio's parking lot and of every futex-based mutex. Correctness never depends on a wake-up:
+waiters check again after their time limit, since a process can die before it wakes anybody.
 
 Only code that has to wait imports this module, because ``ctypes`` takes milliseconds to load.
 Rejected: polling a lock, which costs its holder the processor; a blocking ``flock``, which has no time limit.
@@ -34,7 +34,7 @@ class _Timespec(ctypes.Structure):
 
 
 def _futex() -> Any:
-    """Return the system call; None on a machine for which its number is not known here."""
+    """Return the system call; None on machines for which its number is not known."""
     number = _SYSTEM_CALL.get(platform.machine())
     if number is None or sys.platform != "linux" or sys.maxsize < 2**32:
         return None
@@ -72,7 +72,7 @@ class FutexWord:
         self._call = _futex()
 
     def wait(self, expected: int, timeout_sec: float) -> None:
-        """Sleep while the word is ``expected``: until woken, for ``timeout_sec`` at most; spurious wake-ups happen."""
+        """Sleep while the word is ``expected``, until woken or for ``timeout_sec``; wake-ups may be spurious."""
         if self._call is None:
             _short_sleep()
             return

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class OpenFile:
-    """One use of a database file. It counts until :func:`unregister`, or until nobody refers to it any more.
+    """One use of a database file. It counts until :func:`unregister`, or until it is no longer referenced.
 
     Attributes:
         identity: the file's device and inode.
@@ -163,7 +163,7 @@ def exclusive_open(path: Path) -> Iterator[None]:
 
 
 def _is_in_use(identity: FileId) -> bool:
-    """Return whether a connection is open. One that was cut off while it was made may be kept by a cycle only."""
+    """Return whether a connection is open. One whose creation was interrupted may only be kept by a reference cycle."""
     if not _is_open(identity):
         return False
     gc.collect()
@@ -179,7 +179,7 @@ def try_lock(timeout_sec: float) -> bool:
 
 
 def unlock() -> None:
-    """End what :func:`try_lock` began."""
+    """Allow files to be opened again after :func:`try_lock`."""
     _lock.release()
 
 
@@ -189,7 +189,7 @@ def list_open() -> list[OpenFile]:
 
 
 def after_fork_in_child(quiesced: bool) -> None:
-    """Record what the parent had open, and whether no other thread of it was inside SQLite."""
+    """Record which files the parent had open, and whether its threads were quiesced (none was inside SQLite)."""
     global _lock, _forked_at_work
     _lock = threading.RLock()  # another thread of the parent may have held it
     _inherited.update(file.identity for file in list_open())

@@ -1,4 +1,4 @@
-"""The settings of every runtime connection: one short list, each read back after it is set."""
+"""The settings of every runtime connection: a short list, each read back after it is set."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def apply_settings(connection: apsw.Connection, settings: list[Setting]) -> None
     Raises:
         Unusable: SQLite kept another value.
     """
-    # Otherwise SQLite plans again for each value of a parameter, which takes longer than running the statement.
+    # Otherwise SQLite plans a statement again for each value of a parameter, which takes longer than running it.
     # https://sqlite.org/queryplanner-ng.html#qpsg
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     for setting in settings:
