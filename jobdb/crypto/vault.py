@@ -26,10 +26,10 @@ _VERSION = 1
 _HEADER_BYTES = 9
 _NONCE_BYTES = 12
 _TAG_BYTES = 16
-_BODY = _HEADER_BYTES + _NONCE_BYTES
+_CIPHERTEXT_OFFSET = _HEADER_BYTES + _NONCE_BYTES
 """The offset of the ciphertext."""
 
-_MIN_BYTES = _BODY + _TAG_BYTES
+_MIN_BYTES = _CIPHERTEXT_OFFSET + _TAG_BYTES
 
 
 class _SealingKey:
@@ -60,7 +60,9 @@ class _SealingKey:
         if len(sealed) < _MIN_BYTES or sealed[:_HEADER_BYTES] != header:
             return None
         try:
-            return self._decrypt(sealed[_HEADER_BYTES:_BODY], sealed[_BODY:], bound_to.encode() + header)
+            return self._decrypt(
+                sealed[_HEADER_BYTES:_CIPHERTEXT_OFFSET], sealed[_CIPHERTEXT_OFFSET:], bound_to.encode() + header
+            )
         except self._invalid_tag:  # not chained: no error, not even a chained one, may contain a secret
             return None
 

@@ -130,8 +130,8 @@ def broker_identity(store: Store) -> str:
     with store.read() as tx:
         known = _settings(tx)
     registry_id = known.get(REGISTRY_ID) or read_identity(store).registry_id
-    of, _, older = known.get(BROKER_IDENTITY, "").partition(" ")
-    return older if older and of == registry_id else registry_id
+    migrated_id, _, older_name = known.get(BROKER_IDENTITY, "").partition(" ")
+    return older_name if older_name and migrated_id == registry_id else registry_id
 
 
 def accept_place(store: Store) -> Identity:

@@ -46,7 +46,7 @@ def open_engine(
         )
     from .sqlite.open import open_store
 
-    made = create and not url.path.exists()
+    creates_file = create and not url.path.exists()
     store = open_store(
         url.path,
         create=create,
@@ -55,7 +55,7 @@ def open_engine(
         clock=clock,
         checkpoint_pages=checkpoint_pages,
     )
-    if made:
+    if creates_file:
         _put_key_id(store, url.path, vault)
     return _make_engine(Engine, store, vault)
 

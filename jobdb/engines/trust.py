@@ -148,8 +148,8 @@ def _distrust_reason(file: Path, found: os.stat_result, folder: os.stat_result) 
 
 def _invoking_uid() -> int:
     """Return the id of the user who called sudo, as git does; otherwise that of this user."""
-    asked = os.environ.get("SUDO_UID", "")
-    return int(asked) if os.geteuid() == 0 and asked.isdigit() else os.geteuid()
+    sudo_uid = os.environ.get("SUDO_UID", "")
+    return int(sudo_uid) if os.geteuid() == 0 and sudo_uid.isdigit() else os.geteuid()
 
 
 def _is_tracked_by_git(file: Path) -> bool:

@@ -49,6 +49,6 @@ def with_verbs(engine: type[_Engine], wrap: Callable[[str, Verb], Verb]) -> type
         'HELLO'
     """
     wrapped = {name: verb(wrap(name, function)) for name, function in verbs_of(engine).items()}
-    made = type(engine.__name__, (engine,), {"__module__": engine.__module__, "__doc__": engine.__doc__, **wrapped})
-    assert issubclass(made, engine)
-    return made
+    subclass = type(engine.__name__, (engine,), {"__module__": engine.__module__, "__doc__": engine.__doc__, **wrapped})
+    assert issubclass(subclass, engine)
+    return subclass

@@ -16,7 +16,7 @@ from ..errors import StorageFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_SHORTAGE_ERRNOS = (errno.EMFILE, errno.ENFILE)
 SHORTAGE_ADVICE = "Close files or raise the limit (ulimit -n), and try again"
 _GENERATOR = 0x20
 """``inspect.CO_GENERATOR``; importing inspect takes longer than most commands."""
@@ -27,7 +27,7 @@ _UNWRAPPED = ("publish", "publish_many", "claim", "renew", "release", "get")
 
 def is_shortage(error: BaseException) -> bool:
     """Return whether an error means that the process or the system has no file descriptor left."""
-    return isinstance(error, OSError) and error.errno in _NONE_LEFT
+    return isinstance(error, OSError) and error.errno in _SHORTAGE_ERRNOS
 
 
 def shortage_error(error: BaseException) -> StorageFailed:

@@ -41,7 +41,9 @@ def _all_displayable(text: str) -> bool:
 
 def has_visible_text(text: str) -> bool:
     """Return whether any character of the text is visible."""
-    return any(is_displayable(one) and not one.isspace() and one != _BLANK_BRAILLE for one in text)
+    return any(
+        is_displayable(character) and not character.isspace() and character != _BLANK_BRAILLE for character in text
+    )
 
 
 def sanitize(text: str, *, keep: str = "") -> str:
@@ -53,14 +55,16 @@ def sanitize(text: str, *, keep: str = "") -> str:
     """
     if _all_displayable(text):
         return text
-    return "".join(one if is_displayable(one) or one in keep else _escape(one) for one in text)
+    return "".join(
+        character if is_displayable(character) or character in keep else _escape(character) for character in text
+    )
 
 
 def sanitize_json(text: str) -> str:
     """Return JSON text with every character that is not displayable as a JSON escape; the value stays the same."""
     if _all_displayable(text):
         return text
-    return "".join(one if is_displayable(one) else _json_escape(one) for one in text)
+    return "".join(character if is_displayable(character) else _json_escape(character) for character in text)
 
 
 def _escape(character: str) -> str:

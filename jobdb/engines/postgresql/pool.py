@@ -156,13 +156,13 @@ class Pool:
     def _wait_for_connection(self, held: list[Connection]) -> None:
         """Acquire a connection that is released, or open another one, in the order of arrival."""
         started, backoff = time.monotonic(), Backoff(_FIRST_PAUSE_SEC, longest_sec=_LONGEST_PAUSE_SEC, factor=2)
-        me = _Waiter()
-        self._waiters.append(weakref.ref(me))
+        waiter = _Waiter()
+        self._waiters.append(weakref.ref(waiter))
         failure: Unavailable | None = None
         not_before = 0.0
         try:
             while not self._closed:
-                if self._first_waiter() is me:
+                if self._first_waiter() is waiter:
                     if self._acquire_idle(held):
                         return
                     if time.monotonic() >= not_before and (slot := self._free_slot()) is not None:
@@ -178,11 +178,11 @@ class Pool:
                         f"for {waited:.1f} s. Nothing was written: use fewer threads, or allow a longer wait",
                         waited_sec=waited,
                     )
-                me.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))
+                waiter.woken.acquire(timeout=min(_RECHECK_SEC, self._busy_sec - waited + 0.001))
             raise closed_error(self.address.display_url)
         finally:
             with self._lock:
-                self._waiters = deque(reference for reference in self._waiters if reference() not in (None, me))
+                self._waiters = deque(reference for reference in self._waiters if reference() not in (None, waiter))
             self._wake_first()  # there may be another free connection
 
     def _first_waiter(self) -> _Waiter | None:

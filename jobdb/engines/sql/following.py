@@ -131,11 +131,11 @@ def follow(
     subscription, last_seq, handled_seq = state.subscription, state.last_seq, state.handled_seq
     if subscription is None:
         start_seq = _start_seq(tx, state, start, start_event)
-        made = tx.one(
+        inserted = tx.one(
             ACCEPT.insert_subscription, job=state.job, subscriber=subscriber, start_seq=start_seq, now=tx.now_ms
         )
-        assert made is not None
-        subscription, last_seq, handled_seq = int(made[0]), start_seq, start_seq
+        assert inserted is not None
+        subscription, last_seq, handled_seq = int(inserted[0]), start_seq, start_seq
     statement = SUBSCRIPTIONS.follow_events if include_events else SUBSCRIPTIONS.follow_seqs
     rows = tx.all(statement, job_id=job_id, subscription=subscription, after=handled_seq, limit=limit)
     _accept_recorded(tx, subscription, last_seq, [seq for _job_id, seq, *_event in rows])

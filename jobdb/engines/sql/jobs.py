@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ...model import Job, JobFilter, NewJob
     from ..store import Row, Transaction
 
-_MAX_JOB_KEY = 2**62
+_ABOVE_ALL_KEYS = 2**62
 
 
 class JobVerbs(VerbGroup):
@@ -54,7 +54,7 @@ class JobVerbs(VerbGroup):
         from .job_rows import jobs_from_rows
 
         with self.store.read() as tx:
-            below = _MAX_JOB_KEY if after is None else require_job_key(tx, after)
+            below = _ABOVE_ALL_KEYS if after is None else require_job_key(tx, after)
             rows = _page(tx, job_filter, below, limit)
         return jobs_from_rows(rows)
 
@@ -78,15 +78,15 @@ class JobVerbs(VerbGroup):
     def prune(self, *, finished_before_ms: int, limit: int) -> list[str]:
         """Delete up to ``limit`` jobs that ended before a time and have nothing left to deliver; return their ids."""
         with self.store.write() as tx:
-            doomed = tx.all(JOBS.prune_candidates, before=finished_before_ms, limit=limit)
+            candidates = tx.all(JOBS.prune_candidates, before=finished_before_ms, limit=limit)
             tombstones = []
-            for job, job_id, kid, unremembered in doomed:
+            for job, job_id, kid, unremembered in candidates:
                 if unremembered or not kid or not is_generated_id(job_id):
                     tombstones.append({"job_id": job_id, "unremembered": int(unremembered), "now": tx.now_ms})
                 tx.run(JOBS.delete_verdict_counts, job=job)
                 tx.run(JOBS.delete_job, job=job)
             run_each(tx, TOKENS.upsert_tombstone, tombstones)
-            return [job_id for _job, job_id, _kid, _unremembered in doomed]
+            return [job_id for _job, job_id, _kid, _unremembered in candidates]
 
     @verb
     def count_by_status(self) -> dict[JobStatus, int]:

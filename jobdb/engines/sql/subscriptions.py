@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..store import Row
     from .following import FeedPage, FollowResult
 
-_ALL = 2**31 - 1
+_NO_LIMIT = 2**31 - 1
 
 
 class SubscriptionVerbs(VerbGroup):
@@ -73,7 +73,9 @@ class SubscriptionVerbs(VerbGroup):
             assert newest is not None
             start_event = min(newest[0], stable.event_id) if start == "now" else 0
             tx.run(SUBSCRIPTIONS.insert_feed, subscriber=subscriber, start_event=start_event)
-            return [job_id for (job_id,) in tx.all(SUBSCRIPTIONS.unhandled_jobs, subscriber=subscriber, limit=_ALL)]
+            return [
+                job_id for (job_id,) in tx.all(SUBSCRIPTIONS.unhandled_jobs, subscriber=subscriber, limit=_NO_LIMIT)
+            ]
 
     @verb
     def poll_feed(self, subscriber: str, *, after: int | None, limit: int) -> FeedPage:

@@ -128,15 +128,15 @@ class TokenVerbs(VerbGroup):
             after, after_kid = 0, 0
             while rows := tx.all(TOKENS.sealed_tokens, after=after, after_kid=after_kid, limit=_PAGE):
                 for job_id, job, kid, sealed in rows:
-                    fresh = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
-                    tx.run(TOKENS.reseal_token, job=job, kid=kid, sealed=fresh)
+                    resealed = self.vault.reseal(sealed, bound_to=token_binding(job_id, kid), to=new)
+                    tx.run(TOKENS.reseal_token, job=job, kid=kid, sealed=resealed)
                     count += 1
                     after, after_kid = job, kid
             after = 0
             while passwords := tx.all(TOKENS.sealed_passwords, after=after, limit=_PAGE):
                 for job_id, job, sealed in passwords:
-                    fresh = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
-                    tx.run(TOKENS.reseal_password, job=job, sealed=fresh)
+                    resealed = self.vault.reseal(sealed, bound_to=password_binding(job_id), to=new)
+                    tx.run(TOKENS.reseal_password, job=job, sealed=resealed)
                     count += 1
                     after = job
             kept = tx.one(JOBS.get_setting, name=FINGERPRINT_KEY)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .gate import Gate
 
-_LONG_BYTES = 512 * 1024
+_LONG_WAL_BYTES = 512 * 1024
 """Some thirty events: reading as much takes half a millisecond, copying it a few milliseconds."""
 
 _CLOSE_SEC = 0.1
@@ -36,7 +36,7 @@ def wal_is_long(database: Path) -> bool:
     If each process left it behind, it would never restart.
     """
     try:
-        return os.stat(f"{database}-wal").st_size > _LONG_BYTES
+        return os.stat(f"{database}-wal").st_size > _LONG_WAL_BYTES
     except OSError:
         return False
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SYSTEM_CALL = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221, "s390x": 238}
 _WAIT, _WAKE = 0, 1
-_NORMAL = (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR)
+_EXPECTED_ERRORS = (errno.EAGAIN, errno.ETIMEDOUT, errno.EINTR)
 _SHORTEST_SLEEP_SEC = 20e-6
 _MAX_SLEEP_SEC = 50e-6
 
@@ -80,9 +80,9 @@ class FutexWord:
         nanoseconds = max(int(timeout_sec * 1e9), 1)
         self._limit.sec, self._limit.nsec = divmod(nanoseconds, 1_000_000_000)
         failed = self._call(self._address, _WAIT, expected, self._limit_address, None, 0) < 0
-        if failed and ctypes.get_errno() not in _NORMAL:
+        if failed and ctypes.get_errno() not in _EXPECTED_ERRORS:
             _short_sleep()  # the system refuses the call: poll rather than spin
 
-    def wake(self, most: int) -> int:
-        """Wake up to ``most`` waiters, the longest waiting first; return how many were woken."""
-        return 0 if self._call is None else max(self._call(self._address, _WAKE, most, None, None, 0), 0)
+    def wake(self, max_waiters: int) -> int:
+        """Wake up to ``max_waiters`` waiters, the longest waiting first; return how many were woken."""
+        return 0 if self._call is None else max(self._call(self._address, _WAKE, max_waiters, None, None, 0), 0)

@@ -154,13 +154,13 @@ def _create_database(path: Path) -> None:
 
     folders = make_private_folder(path.parent)
     set_aside_stale(path, SHARED_BUSY_SEC)
-    made = create_private_file(path)
+    created = create_private_file(path)
     try:
         migrate(path, backup=False)
         record_trust(path)
     except BaseException:
         # For instance on a full disk. Files that existed before stay, even an empty one.
-        if made and remove_unfinished(path):
+        if created and remove_unfinished(path):
             for folder in folders:
                 with contextlib.suppress(OSError):  # somebody else uses it already
                     os.rmdir(folder)

@@ -70,26 +70,26 @@ class ReplacementGuard:
         # Both coordinate the writers; the data is in the database and its -wal.
         self._companions = [_identify(f"{path}{suffix}") for suffix, there in (("-shm", wal), ("-gate", gate)) if there]
         self._shm = f"{path}-shm" if wal else ""
-        self._index_bytes = lstat(self._shm).st_size if wal else 0
+        self._shm_bytes = lstat(self._shm).st_size if wal else 0
         self.read_valid_until = self.write_valid_until = 0.0
         self._refusal: str | None = None
-        self._wal, self._link, self._linked = "", "", ""
-        self._log_fd = self._folder_fd = -1
+        self._wal, self._fd_link, self._fd_target = "", "", ""
+        self._wal_fd = self._folder_fd = -1
         self._checked_folder_times = (0, 0)  # the folder's times at the last full check; no folder has (0, 0)
         self.wal_identity: FileId | None = None
         if wal:
-            self._hold_log(f"{path}-wal")
+            self._open_wal(f"{path}-wal")
             with suppress(OSError):
                 self._folder_fd = move_above_stdio(os.open(path.parent, _PATH_ONLY_FLAGS | os.O_DIRECTORY))
 
-    def _hold_log(self, name: str) -> None:
+    def _open_wal(self, name: str) -> None:
         self._wal = name
         held = _identify(name)
         self.wal_identity = held[1:]
-        self._log_fd = move_above_stdio(os.open(name, _PATH_ONLY_FLAGS))
-        link = f"/proc/self/fd/{self._log_fd}"
+        self._wal_fd = move_above_stdio(os.open(name, _PATH_ONLY_FLAGS))
+        link = f"/proc/self/fd/{self._wal_fd}"
         try:
-            self._link, self._linked = link, os.readlink(link)
+            self._fd_link, self._fd_target = link, os.readlink(link)
         except OSError:
             self._companions.append(held)
 
@@ -99,11 +99,11 @@ class ReplacementGuard:
 
     def close(self) -> None:
         """Close the descriptors that serve the checks. There are no POSIX locks on these files that this could drop."""
-        for fd in (self._log_fd, self._folder_fd):
+        for fd in (self._wal_fd, self._folder_fd):
             if fd >= 0:
                 os.close(fd)
-        self._log_fd = self._folder_fd = -1
-        self._link, self._checked_folder_times = "", (0, 0)
+        self._wal_fd = self._folder_fd = -1
+        self._fd_link, self._checked_folder_times = "", (0, 0)
 
     def check_all(self) -> None:
         """Check every name before a verb begins.
@@ -167,7 +167,7 @@ class ReplacementGuard:
     def _refuse_truncated_shm(self) -> None:
         """Refuse a truncated -shm: a process that accesses the missing part of SQLite's mapping is killed by SIGBUS."""
         try:
-            if lstat(self._shm).st_size < self._index_bytes:
+            if lstat(self._shm).st_size < self._shm_bytes:
                 self._refuse(f"{self._shm} was truncated")
         except OSError as error:
             self._raise_stat_failed(self._shm, error)
@@ -192,7 +192,7 @@ class ReplacementGuard:
                 beside = lstat(name)
                 if beside.st_ino != inode or beside.st_dev != device:
                     self._refuse(f"{name} is another file")
-            if self._link and readlink(self._link) != self._linked:
+            if self._fd_link and readlink(self._fd_link) != self._fd_target:
                 self._refuse(f"{self._wal} is gone")
             if self._wal and not access(self._wal, F_OK):
                 self._refuse(f"{self._wal} is gone")

@@ -42,9 +42,9 @@ _COMMITTED, _SYNCED, _SUCCESSES, _WAL_SUSPECT, _REWRITES, _SUCCESSOR_UNTIL = ran
 _RELEASES, _WRITERS_WAITING, _SYNCS, _SYNC_WAITERS = range(16, 20)  # 32-bit words
 _SUCCESSOR_NS = 1_000_000
 """After this time, in ns, an announced successor counts as dead."""
-_EVERYBODY = 2**31 - 1
+_ALL_WAITERS = 2**31 - 1
 _SUSPECT_MARK = b"jobdb: a sync of the log has failed\n"
-_TRIES = 100
+_MAX_ATTEMPTS = 100
 _POLL_SEC = 50e-6
 
 
@@ -54,7 +54,7 @@ class _PolledWord:
     def wait(self, _seen: int, timeout_sec: float) -> None:
         time.sleep(min(timeout_sec, _POLL_SEC))
 
-    def wake(self, _most: int) -> int:
+    def wake(self, _max_waiters: int) -> int:
         return 0
 
 
@@ -209,7 +209,7 @@ class SharedPage:
         """Wake all who wait for a sync. After its lock was released."""
         if self._short[_SYNC_WAITERS]:
             self._short[_SYNC_WAITERS] = 0
-            self._word(_SYNCS).wake(_EVERYBODY)
+            self._word(_SYNCS).wake(_ALL_WAITERS)
 
     def _word(self, index: int) -> FutexWord | _PolledWord:
         found = self._words.get(index)
@@ -245,7 +245,7 @@ def _open_shared(gate: int) -> tuple[int, str]:
         OSError, StorageFailed: this system cannot have one.
     """
     path = page_path(gate)
-    for _ in range(_TRIES):
+    for _ in range(_MAX_ATTEMPTS):
         fd = move_above_stdio(open_private_file(path, os.O_RDWR | os.O_CREAT))
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MX_FRAME, SALT, BACKFILL_ATTEMPTED = 4, 8, 32
 """The positions in the index of the WAL's length, its identity, and how far it was copied: the 32-bit words mxFrame,
 aSalt[0] and nBackfillAttempted. The read path spells out the two functions below: a call takes longer than they do."""
-_CHECKS = 10
+_CHECK_COUNT = 10
 _PAUSE_SEC = 0.0005
 
 Snapshot = tuple[int, int]
@@ -56,7 +56,7 @@ def require_read_mark(path: Path) -> None:
 
     A transaction of another thread holds one only briefly; the read's own mark is found every time.
     """
-    for _ in range(_CHECKS):
+    for _ in range(_CHECK_COUNT):
         if not _holds_read_mark():
             raise Busy(
                 f"{path}: the result was discarded, because another library in this process has closed the database "

@@ -197,7 +197,7 @@ class SqliteStore:
     def _shut_down(self, checkpoint: bool) -> None:
         """Run every step, even if earlier ones failed; each can be run again."""
         failures: list[Exception] = []
-        cut_off: BaseException | None = None
+        interruption: BaseException | None = None
         self._busy_wait.expire()
         self._reader_busy_wait.expire()
         for step in (
@@ -214,13 +214,13 @@ class SqliteStore:
                 except (apsw.Error, OSError):
                     raise
                 except BaseException as error:
-                    cut_off = error
+                    interruption = error
                     step()
             except (apsw.Error, OSError) as failure:
                 failures.append(failure)
         self._fully_closed = True
-        if cut_off is not None:
-            raise cut_off
+        if interruption is not None:
+            raise interruption
         if failures:
             raise StorageFailed(
                 f"{self.path} is closed, but the disk reported an error ({failures[0]}): earlier commits are durable "

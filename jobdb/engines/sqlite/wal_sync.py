@@ -26,7 +26,7 @@ from ...system.stdio_descriptors import move_above_stdio
 if TYPE_CHECKING:
     from .shared_page import SharedPage
 
-_PIECE = 1 << 20
+_CHUNK_BYTES = 1 << 20
 _GROUP_COMMITS = 6
 """While other writers are about to commit, up to this many commits share one sync."""
 _GROUP_WAIT_SEC = 0.002
@@ -90,9 +90,9 @@ class WalSync:
                 later call raises too: a success after a failure would prove nothing.
         """
         page = self._page
-        enough = page.successful_syncs + 2
+        required_syncs = page.successful_syncs + 2
         stall_deadline = time.monotonic() + _STALL_TIMEOUT_SEC
-        while page.successful_syncs < enough:
+        while page.successful_syncs < required_syncs:
             seen = page.syncs
             with self._mutex:
                 if self._try_group_sync(stall_deadline):
@@ -167,17 +167,17 @@ class WalSync:
         rewrites = self._page.rewrites
         if rewrites != self._rewrites and self._failure is None:
             try:
-                fresh = self._open()
-                found = os.fstat(fresh)
+                reopened = self._open()
+                found = os.fstat(reopened)
                 if file_id(found) != self.identity:
-                    os.close(fresh)
+                    os.close(reopened)
                     raise StorageFailed(f"{self._wal} was replaced while it was open")
             except StorageFailed as error:
                 raise SyncFailed(
                     f"{error}. The last commit was written but may not be durable; read the state before you go on"
                 ) from error
             os.close(self._fd)
-            self._fd, self._rewrites = fresh, rewrites
+            self._fd, self._rewrites = reopened, rewrites
 
     def _flush(self) -> None:
         self.refuse_after_failure()
@@ -209,8 +209,8 @@ class WalSync:
         """
         with self._mutex:
             try:
-                for offset in range(0, os.fstat(self._fd).st_size, _PIECE):
-                    os.pwrite(self._fd, os.pread(self._fd, _PIECE, offset), offset)
+                for offset in range(0, os.fstat(self._fd).st_size, _CHUNK_BYTES):
+                    os.pwrite(self._fd, os.pread(self._fd, _CHUNK_BYTES, offset), offset)
             except OSError as error:
                 self._failure = error
             self._flush()
