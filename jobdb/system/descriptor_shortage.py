@@ -1,8 +1,7 @@
-"""A shortage of file descriptors, which can strike any call.
+"""The handling of a shortage of file descriptors, which can affect any call.
 
-A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError where
-    there is
-none left. The verbs of `Registry` turn it into an error that tells what to do; the SQLite engine tests for it, too.
+A module imported at its first use, a statement file, a key: each needs a descriptor, and gets a bare OSError if none is
+left. The verbs of `Registry` turn it into an error that says what to do; the SQLite engine checks for it too.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ from ..errors import StorageFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_NONE_LEFT = (errno.EMFILE, errno.ENFILE)
+_SHORTAGE_ERRNOS = (errno.EMFILE, errno.ENFILE)
 SHORTAGE_ADVICE = "Close files or raise the limit (ulimit -n), and try again"
 _Method = TypeVar("_Method", bound="Callable[..., Any]")
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Return whether an error means that the process, or the machine, has no file descriptor left."""
-    return isinstance(error, OSError) and error.errno in _NONE_LEFT
+    """Return whether an error means that the process or the system has no file descriptor left."""
+    return isinstance(error, OSError) and error.errno in _SHORTAGE_ERRNOS
 
 
 def shortage_error(error: BaseException) -> StorageFailed:
@@ -31,7 +30,7 @@ def shortage_error(error: BaseException) -> StorageFailed:
     what = (error.strerror if isinstance(error, OSError) else None) or "Too many open files"
     return StorageFailed(
         f"this process is out of file descriptors ({what}). {SHORTAGE_ADVICE}; "
-        "if it was writing, check first whether that was done"
+        "if it was writing, first check whether the write was done"
     )
 
 

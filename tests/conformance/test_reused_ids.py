@@ -34,12 +34,12 @@ def verdicts(registry, payloads):
 def test_a_given_token_is_accepted_once_per_job_id(registry, clock):
     register(registry, "nightly", auth_token=TOKEN)
     payloads = complete_and_prune(registry, clock, "nightly")
-    with pytest.raises(InvalidInput, match="given before"):
+    with pytest.raises(InvalidInput, match="used before"):
         register(registry, "nightly", auth_token=TOKEN)
     register(registry, "nightly", auth_token=OTHER_TOKEN)
     assert verdicts(registry, payloads) == {Verdict.BAD_SIGNATURE}
     assert registry.get("nightly").status is JobStatus.PENDING
-    with pytest.raises(InvalidInput, match="given before"):
+    with pytest.raises(InvalidInput, match="used before"):
         registry.tokens.rotate("nightly", token=TOKEN)
     registry.tokens.rotate("nightly", token=TOKEN.swapcase())
 
@@ -51,12 +51,12 @@ def test_a_generated_token_is_used_once_per_job_id(registry, clock):
     assert [len(token) for token in tokens] == [43, 43] and len(set(tokens)) == 2
     payloads = complete_and_prune(registry, clock, "nightly")
     for token in tokens:
-        with pytest.raises(InvalidInput, match="given before"):
+        with pytest.raises(InvalidInput, match="used before"):
             register(registry, "nightly", auth_token=token)
     register(registry, "nightly")
     assert registry.tokens.show("nightly") not in tokens
     assert verdicts(registry, payloads) == {Verdict.REVOKED_KEY}  # the new job has no key 2
-    with pytest.raises(InvalidInput, match="given before"):
+    with pytest.raises(InvalidInput, match="used before"):
         registry.tokens.rotate("nightly", token=tokens[0])
 
 
@@ -80,7 +80,7 @@ def test_unused_ids_may_be_given_to_unsigned_jobs(registry, clock):
 
 def test_two_jobs_with_one_token_cause_a_warning_and_stay_separate(registry):
     register(registry, "n1", auth_token=TOKEN)
-    with pytest.warns(UserWarning, match="job n2 is that of job n1"):
+    with pytest.warns(UserWarning, match="job n2 is also the token of job n1"):
         register(registry, "n2", auth_token=TOKEN)
     event = registry.publish("n1", "started")
     forged = event.payload.replace('"n1"', '"n2"')
@@ -112,7 +112,7 @@ def test_a_reused_id_with_unrecorded_tokens_gets_a_generated_token(database, reg
     database.sql("UPDATE tokens SET remembered = 0; DELETE FROM token_fingerprints")
     with database.open() as again:
         payloads = complete_and_prune(again, clock, "old")
-        with pytest.raises(InvalidInput, match="not known any more"):
+        with pytest.raises(InvalidInput, match="no longer known whether the given token"):
             register(again, "old", auth_token=TOKEN)
         register(again, "old")
         assert verdicts(again, payloads) == {Verdict.BAD_SIGNATURE}

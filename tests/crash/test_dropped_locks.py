@@ -52,7 +52,7 @@ def test_a_read_that_lost_its_lock_returns_nothing(database: Path, drop: Callabl
         registry.register(agent="a", prompt="p")
         if copied:
             registry.engine.store.checkpoint()  # type: ignore[attr-defined]
-        with pytest.raises(Busy, match="what was read was not used"), registry.engine.store.read() as tx:
+        with pytest.raises(Busy, match="the result was discarded"), registry.engine.store.read() as tx:
             read_two_tables(tx)
             drop(database)
             write_in_other_process(database)

@@ -101,7 +101,7 @@ def test_an_error_at_close_is_typed_and_the_registry_is_closed(database: Path, m
 
     with monkeypatch.context() as patched:
         patched.setattr(gate, "close", eio)
-        with pytest.raises(StorageFailed, match="is closed, and the disk reported"):
+        with pytest.raises(StorageFailed, match="is closed, but the disk reported"):
             registry.close()
     registry.close()
     migrate(database)

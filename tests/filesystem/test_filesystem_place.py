@@ -96,7 +96,7 @@ def test_overlay_is_decided_by_its_upper_folder(tmp_path: Path) -> None:
     )
     found = run_in_mount_namespace(script, tmp_path / "o")
     assert (found["fs_type"], found["journal"]) == ("overlay", "wal")
-    assert "upper folder lies on tmpfs" in str(found["reason"])
+    assert "upper folder is on tmpfs" in str(found["reason"])
 
 
 def test_a_file_that_is_a_mount_is_refused_everywhere() -> None:

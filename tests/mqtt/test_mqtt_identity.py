@@ -155,7 +155,7 @@ def test_a_given_token_of_a_pruned_job_is_not_accepted_again(harness: BrokerHarn
     payloads = [event.payload for event in harness.registry.events("nightly")]
     harness.registry.engine.mark_delivered([each.number for each in harness.registry.engine.outbox(after=0, limit=9)])
     _end_and_prune(harness, "nightly")
-    with pytest.raises(InvalidInput, match="was given before"):
+    with pytest.raises(InvalidInput, match="was used before"):
         harness.job(job_id="nightly", auth_token=token)
     harness.job(job_id="nightly", auth_token=token[::-1])
     verdicts = {harness.registry.accept(payload, subscriber="s").verdict for payload in payloads}

@@ -334,7 +334,7 @@ def test_the_wal_of_a_removed_outbox_is_kept(harness: BrokerHarness, tmp_path: P
         outbox.publish("started")
     log = Path(f"{path}-wal").read_bytes()
     path.unlink()
-    with pytest.warns(UserWarning, match="is kept as"), TicketOutbox.open(ticket, path=path) as outbox:
+    with pytest.warns(UserWarning, match="are kept as"), TicketOutbox.open(ticket, path=path) as outbox:
         assert outbox.count_pending() == 0
     assert [kept.read_bytes() for kept in path.parent.glob("*-wal") if kept.name.startswith("tickets.db.r")] == [log]
 

@@ -220,7 +220,7 @@ def test_an_altered_secret_is_not_blamed_on_the_key(shared_folder: Path) -> None
     connection.commit()
     connection.close()
     found = bad(path, "master key")
-    assert "does not open" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
+    assert "cannot be unsealed" in found.message and found.fix_command == f"jobdb --db {path} token rotate one"
 
 
 def test_the_name_of_a_subscriber_is_quoted_for_the_shell(shared_folder: Path) -> None:

@@ -132,7 +132,7 @@ def test_creating_a_database_sets_the_wal_of_an_earlier_one_aside(folder: Path, 
     database.unlink()
     if empty:
         database.touch(mode=0o600)
-    with pytest.warns(UserWarning, match="is kept as"), Registry.open(database, create=True) as registry:
+    with pytest.warns(UserWarning, match="are kept as"), Registry.open(database, create=True) as registry:
         assert registry.jobs() == []
     assert [path.read_bytes() for path in database.parent.glob("jobs.db.replaced-*-wal")] == [log]
 

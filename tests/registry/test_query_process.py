@@ -67,7 +67,7 @@ def test_the_result_of_a_query_is_bounded(run_query: RunQuery, monkeypatch: pyte
         "_PROGRAM",
         "from jobdb.engines.sqlite import query_process as p; p.MAX_RESULT_BYTES = 10000; p.main()",
     )
-    with pytest.raises(InvalidInput, match="the answer is larger"):
+    with pytest.raises(InvalidInput, match="the result is larger"):
         run_query(_ENDLESS + "SELECT hex(zeroblob(1000)) FROM n")
 
 

@@ -243,7 +243,7 @@ def test_xdg_config_home_counts_only_when_absolute(tmp_path: Path, home: dict[st
 
 def test_if_no_key_can_be_created_the_error_names_the_alternatives(tmp_path: Path, home: dict[str, str]) -> None:
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(KeyProblem, match="cannot make a master key"):
+    with pytest.raises(KeyProblem, match="cannot create a master key"):
         find_master_key(create=True, env=home | {"XDG_CONFIG_HOME": str(tmp_path / "file")})
 
 

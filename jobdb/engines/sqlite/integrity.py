@@ -1,4 +1,4 @@
-"""Finding damage in an open database. Called by the read path for `jobdb doctor`."""
+"""The search for damage in an open database. Called by the read path for `jobdb doctor`."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _MAX_PROBLEMS = 20
 
 
 def find_problems(reader: apsw.Connection, path: Path, wal_index: memoryview | None, *, full: bool) -> list[str]:
-    """Return what is wrong with a database; nothing when it is sound.
+    """Return the problems found in a database; empty if it is sound.
 
     Args:
         reader: a connection to it, outside of a transaction.
         path: its file, for messages.
         wal_index: the WAL's index, see `snapshot_check`.
-        full: compare the indexes with their tables and follow the foreign keys too.
+        full: also compare the indexes with their tables, and check the foreign keys.
 
     Raises:
-        Busy: this process's locks were dropped meanwhile, so nothing follows from what was read.
+        Busy: this process's locks were dropped meanwhile, so the result proves nothing.
         apsw.Error: it cannot be read.
     """
     reader.execute("BEGIN")
