@@ -289,7 +289,7 @@ def test_what_is_no_file_is_no_backup(folder: Path, database: Path) -> None:
     os.mkfifo(folder / "pipe")
     (folder / "dangling").symlink_to("nowhere")
     for backup in (folder / "pipe", folder, folder / "dangling", folder / "missing", Path("/dev/null")):
-        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) has made"):
+        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) created"):
             restore_registry(backup, url_of(database))
     (folder / "link").symlink_to("saved.db")
     restore_registry(folder / "link", url_of(database))
