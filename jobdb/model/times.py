@@ -17,7 +17,7 @@ def from_ms(ms: int | None) -> datetime | None:
 
 
 def format_time(moment: datetime | None) -> str | None:
-    """Return a time as text, such as ``2026-06-19T09:32:00Z``; with milliseconds only where there are any."""
+    """Return a time as text, such as ``2026-06-19T09:32:00Z``; with milliseconds only if they are not 0."""
     if moment is None:
         return None
     text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")

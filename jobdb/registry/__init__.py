@@ -1,4 +1,4 @@
-"""The public face: :class:`Registry` checks arguments and asks the engine; one transaction per verb.
+"""The public interface: :class:`Registry` checks arguments and calls the engine; one transaction per verb.
 
 ``registry.py`` opens it; the verbs are in ``jobs.py``, ``claims.py``, ``events.py``, ``subscribers.py``, ``tokens.py``.
 """

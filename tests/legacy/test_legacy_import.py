@@ -324,7 +324,7 @@ def test_an_event_with_different_content_here_is_not_merged(sample: Path, regist
     path.write_text("\n".join([*lines, json.dumps(json.loads(lines[-1]) | {"seq": len(lines) + 1})]) + "\n")
     edit(sample, job_id, last_seq=len(lines) + 1, updated_at="2099-01-01T00:00:00Z")
     report = import_registry(registry, sample)
-    assert f"event {len(lines) + 1} has another content here" in rows(report, Outcome.SKIPPED)[f"{job_id}.json"]
+    assert f"event {len(lines) + 1} has other content here" in rows(report, Outcome.SKIPPED)[f"{job_id}.json"]
     assert registry.events(job_id)[-1].detail == "from here"
 
 
@@ -341,7 +341,7 @@ def test_unexpected_entries_of_the_folder(sample: Path, registry: Registry) -> N
     report = import_registry(registry, sample)
     damaged = rows(report, Outcome.DAMAGED)
     assert "a folder" in damaged["folder.json"]
-    assert "leads nowhere" in damaged["dangling.json"]
+    assert "it is a dangling link" in damaged["dangling.json"]
     assert "a pipe" in damaged["pipe.json"]
     assert "no record orphan.json" in damaged["orphan.events.log"]
     assert "no record lonely.json" in damaged["../delegate_job_logs/lonely"]

@@ -109,7 +109,7 @@ def test_a_reading_process_that_dies_stops_the_import(
         return process
 
     monkeypatch.setattr("jobdb.legacy.importing.importer.open_reader", killed)
-    with pytest.raises(Unusable, match="ended before its time"):
+    with pytest.raises(Unusable, match="ended unexpectedly"):
         import_registry(registry, sample)
     assert registry.jobs() == []
 

@@ -249,7 +249,7 @@ def test_an_event_at_which_the_broker_disconnects_silently_parks_only_its_job(
         with harness.relaying():
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)
             wait_until(
-                lambda: any("does not accept event 2 of job large: it hangs up" in line for line in harness.messages)
+                lambda: any("does not accept event 2 of job large: it disconnects" in line for line in harness.messages)
             )
             harness.registry.publish(harness.job(job_id="later").job_id, "progress")
             wait_until(lambda: harness.registry.engine.outbox_size()[0] == 2)

@@ -237,7 +237,7 @@ def test_older_backups_that_cannot_be_removed_are_reported(saved: Path, registry
     (saved / "jobs-20200101T000000Z.db").write_bytes(b"old")
     (saved / "jobs-20200101T000000Z.db-wal").mkdir()
     (saved / "jobs-20200101T000000Z.db-wal" / "file").touch()
-    with pytest.raises(StorageFailed, match="was made and verified, but"):
+    with pytest.raises(StorageFailed, match="was created and verified, but"):
         back_up(registry, saved / "jobs.db", keep=1)
     made = [path for path in saved.glob("jobs-*Z.db") if not path.name.startswith("jobs-2020")]
     assert len(made) == 1 and time.gmtime().tm_year > 2020

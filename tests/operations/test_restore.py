@@ -285,7 +285,7 @@ def test_a_backup_that_is_not_a_regular_file_is_refused(folder: Path, database: 
     os.mkfifo(folder / "pipe")
     (folder / "dangling").symlink_to("nowhere")
     for backup in (folder / "pipe", folder, folder / "dangling", folder / "missing", Path("/dev/null")):
-        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) has made"):
+        with pytest.raises(InvalidInput, match=r"name a file that back_up\(\) created"):
             restore_registry(backup, url_of(database))
     (folder / "link").symlink_to("saved.db")
     restore_registry(folder / "link", url_of(database))
