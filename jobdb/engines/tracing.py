@@ -116,8 +116,8 @@ class TracedStore:
         return self._store.describe()
 
     def close(self, *, checkpoint: bool = True) -> None:
-        """Close the database."""
-        self._store.close(checkpoint=checkpoint)
+        """Close the database; log how long, as a last checkpoint may take its time."""
+        log_duration("close", self._store.close)(checkpoint=checkpoint)
 
 
 class _TimedWrite:

@@ -37,6 +37,7 @@ def test_log_records_have_attributes(workspace: Workspace, caplog: pytest.LogCap
     verbs = {record.verb: record for record in caplog.records if hasattr(record, "verb")}
     assert verbs["register"].outcome == "ok" and verbs["register"].duration_ms > 0
     assert verbs["get"].outcome == "UnknownJob"
+    assert verbs["close"].outcome == "ok" and verbs["close"].duration_ms > 0  # no verb, but with a checkpoint
     wrote = next(record for record in caplog.records if hasattr(record, "waited_ms"))
     assert wrote.waited_ms >= 0 and wrote.worked_ms > 0 and wrote.committed_ms > 0
     waits = [record for record in caplog.records if getattr(record, "wait", None) == "news"]
