@@ -59,7 +59,7 @@ class JobdbError(Exception):
 
     exit_code = 1
 
-    def __init__(self, message: str, *, advice: str = "", command: str = "") -> None:
+    def __init__(self, message: str = "", *, advice: str = "", command: str = "") -> None:
         super().__init__(f"{message}; {advice}" if advice else message)
         self.message = message
         self.advice = advice
